@@ -1,0 +1,39 @@
+"""Temporal action detection on a deployed machine: numpy, OpenCV for decoding, and one engine library.
+
+    from runtime import Detector
+    detections = Detector("model.onnx").run("video.mp4")
+
+Importing this package loads none of them; each name below is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from runtime.detections import Detections
+    from runtime.detector import Detector, DetectorOptions
+    from runtime.engines import open_engine
+    from runtime.spec import ModelSpec
+
+__all__ = ["Detections", "Detector", "DetectorOptions", "ModelSpec", "open_engine"]
+
+_HOME = {
+    "Detections": "runtime.detections",
+    "Detector": "runtime.detector",
+    "DetectorOptions": "runtime.detector",
+    "ModelSpec": "runtime.spec",
+    "open_engine": "runtime.engines",
+}
+"""Module in which each public name lives."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,94 @@
+"""The command `afsd`: finds its verbs, runs one, and turns errors into one line and an exit status."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pkgutil
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+import runtime.commands
+from runtime.console import EXIT_ERROR, print_error, print_warning
+from runtime.errors import AfsdError
+from runtime.video import VideoWarning
+
+VERBS_GROUP = "afsd.commands"
+"""Entry-point group through which other packages add verbs; each entry is `add_<verb>(subparsers) -> None`."""
+
+EXIT_INTERRUPTED = 130
+
+AddVerb = Callable[[Any], None]
+"""Adds one sub-parser and sets its default `func(arguments) -> int`."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `afsd` with `argv` (default: the process's arguments) and return the exit status.
+
+    0 done, 2 an error, told in one line on stderr, 130 interrupted.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", VideoWarning)
+        warnings.showwarning = _show_warning
+        try:
+            arguments = make_parser().parse_args(argv)
+            status: int = arguments.func(arguments)
+            sys.stdout.flush()
+            return status
+        except BrokenPipeError:  # the reader (head, less) has gone: nothing to say, and nobody to say it to
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except (AfsdError, OSError) as error:
+            print_error(error)
+            return EXIT_ERROR
+        except KeyboardInterrupt:
+            print("afsd: interrupted", file=sys.stderr)
+            return EXIT_INTERRUPTED
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser with all verbs that can be found."""
+    parser = argparse.ArgumentParser(
+        prog="afsd", description="Find actions in videos: from checkpoint to detections.", allow_abbrev=False
+    )
+    subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for verb, add in find_verbs():
+        if verb not in subparsers.choices:
+            add(subparsers)
+    return parser
+
+
+def find_verbs() -> Iterator[tuple[str, AddVerb]]:
+    """Runtime's own verbs, then those of installed packages. Without an installation only the former are there."""
+    for module in pkgutil.iter_modules(runtime.commands.__path__):
+        if not module.name.startswith("_"):
+            yield module.name, getattr(import_module(f"runtime.commands.{module.name}"), f"add_{module.name}")
+    for entry in sorted(entry_points(group=VERBS_GROUP), key=lambda entry: entry.name):
+        try:
+            yield entry.name, entry.load()
+        except ImportError as error:
+            yield entry.name, _unavailable(entry.name, error)
+
+
+def _unavailable(verb: str, reason: ImportError) -> AddVerb:
+    """A verb whose package lacks a library: listed, and its error told when it is used."""
+
+    def refuse(_: argparse.Namespace) -> int:
+        print_error(reason)
+        return EXIT_ERROR
+
+    def add(subparsers: Any) -> None:
+        no_flags = "\0"  # whatever is typed after the verb is taken as plain words
+        parser = subparsers.add_parser(verb, help=f"not available: {reason}", add_help=False, prefix_chars=no_flags)
+        parser.add_argument("rest", nargs="*")
+        parser.set_defaults(func=refuse)
+
+    return add
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    print_warning(message)

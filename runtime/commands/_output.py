@@ -1,0 +1,92 @@
+"""Results of `afsd detect` on stdout and in files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from runtime.detections import Detection, Detections
+from runtime.timing import Timing
+
+
+class Output:
+    """Prints and writes the results of one video after the other, as the flags of `afsd detect` ask."""
+
+    def __init__(self, flags: argparse.Namespace) -> None:
+        self._flags = flags
+        self._finished: list[Detections] = []
+        self._names: set[str] = set()
+
+    def video(self, found: Detections, source: str, timing: Timing) -> None:
+        """A finished video: its files, and its table unless JSON is printed at the end."""
+        found = replace(found, video=self._unique(found.video)).sorted("score")
+        self._write_files(found, timing.video_seconds)
+        if self._flags.json:
+            self._finished.append(found)
+            return
+        print(f"{source}: {len(found)} detections of score {self._flags.score:g} or more; {timing.summary()}")
+        for line in table(found, self._flags.top):
+            print(line)
+
+    def stream(self, found: Detections) -> None:
+        """Detections that have just become final, one a line."""
+        for one in found:
+            if self._flags.json:
+                entry = {"video": found.video, "label": one.label, "score": one.score}
+                print(json.dumps({**entry, "segment": [one.start_s, one.end_s]}, ensure_ascii=False), flush=True)
+            else:
+                print(f"{found.video}  {_row(one)}", flush=True)
+
+    def finish(self) -> None:
+        """After the last video: the JSON of all."""
+        if self._flags.json and not self._flags.stream:
+            print(_json_of(self._finished))
+
+    def _unique(self, name: str) -> str:
+        """The video's name, numbered when another video had it."""
+        candidates = (name if count == 1 else f"{name}-{count}" for count in range(1, len(self._names) + 2))
+        unique = next(candidate for candidate in candidates if candidate not in self._names)
+        self._names.add(unique)
+        return unique
+
+    def _write_files(self, found: Detections, video_seconds: float) -> None:
+        flags = self._flags
+        stem = (flags.out if flags.out is not None else Path()) / found.video
+        if flags.csv:
+            found.to_csv(f"{stem}.csv")
+        if flags.srt:
+            found.to_srt(f"{stem}.srt")
+        if flags.plot:
+            found.plot(f"{stem}.png", duration_s=video_seconds)
+        if flags.out is not None and not (flags.csv or flags.srt or flags.plot):
+            found.to_json(f"{stem}.json")
+
+
+def table(found: Detections, top: int) -> Iterator[str]:
+    """Lines of a table of the `top` best detections, in order of their starts."""
+    best = found.sorted("score").take(np.arange(min(top, len(found)))).sorted("start")
+    if not len(best):
+        return
+    yield f"{'start s':>10}{'end s':>10}{'score':>8}  class"
+    yield from map(_row, best)
+    if len(found) > top:
+        yield f"{'':>10}… and {len(found) - top} more of lower score (--top {len(found)} shows all)"
+
+
+def _row(one: Detection) -> str:
+    return f"{one.start_s:10.2f}{one.end_s:10.2f}{one.score:8.3f}  {one.label}"
+
+
+def _json_of(videos: list[Detections]) -> str:
+    """One ActivityNet-style object with the results of all videos."""
+    merged: dict[str, Any] = {"results": {}}
+    for found in videos:
+        content = json.loads(found.to_json())
+        merged = {**content, "results": {**merged["results"], **content["results"]}}
+    return json.dumps(merged, indent=2, ensure_ascii=False)

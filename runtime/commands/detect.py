@@ -1,0 +1,122 @@
+"""`afsd detect ENGINE VIDEO…`: actions in videos, as a table, JSON, or files."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runtime.console import EXIT_ERROR, ProgressLine, print_error
+from runtime.errors import AfsdError, InputError
+
+if TYPE_CHECKING:
+    from runtime.commands._output import Output
+    from runtime.detector import Detector
+    from runtime.timing import Timing
+
+
+def add_detect(subparsers: Any) -> None:
+    """Add the verb `detect`."""
+    parser = subparsers.add_parser(
+        "detect",
+        help="find actions in videos",
+        description="Find actions in videos and print a table of them, the best ones in order of time.",
+    )
+    parser.add_argument("engine", metavar="ENGINE", help="model.onnx, or an OpenVINO model.xml")
+    parser.add_argument(
+        "videos", metavar="VIDEO", nargs="+", help="file, folder of videos or of images, URL, or camera number"
+    )
+    _add_output_flags(parser.add_argument_group("output"))
+    _add_running_flags(parser.add_argument_group("running"))
+    parser.set_defaults(func=detect)
+
+
+def _add_output_flags(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--json", action="store_true", help="print JSON, not a table; with --stream one object a line")
+    group.add_argument("--csv", action="store_true", help="write DIR/<video>.csv")
+    group.add_argument("--srt", action="store_true", help="write DIR/<video>.srt, subtitles for a video player")
+    group.add_argument("--plot", action="store_true", help="write DIR/<video>.png, the timeline")
+    group.add_argument("--out", metavar="DIR", type=Path, help="folder of the files; alone it writes DIR/<video>.json")
+    group.add_argument("--score", type=float, default=0.1, help="leave out detections below this score (%(default)s)")
+    group.add_argument("--top", metavar="N", type=int, default=20, help="rows of the table per video (%(default)s)")
+    group.add_argument("--stream", action="store_true", help="print each detection as soon as it is final")
+
+
+def _add_running_flags(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--batch", metavar="N", type=int, default=1, help="windows per call of the engine (%(default)s)")
+    group.add_argument("--library", choices=("auto", "onnxruntime", "openvino"), default="auto")
+    group.add_argument("--device", default="cpu", help="cpu, or gpu with an optional index as in gpu:0 (%(default)s)")
+    group.add_argument("--threads", metavar="N", type=int, help="CPU threads of the engine (all cores)")
+    group.add_argument("--precision", choices=("fp32", "bf16"), help="OpenVINO on the CPU: bf16 is faster, less exact")
+    group.add_argument("--fps", type=float, help="frames per second of the videos, where the file tells none or lies")
+    group.add_argument("--nms", choices=("local", "reference"), default="local", help="reference: as published")
+    group.add_argument("--allow-truncated", action="store_true", help="take what is there of a file that ends early")
+
+
+def detect(arguments: argparse.Namespace) -> int:
+    """Run the verb; 2 if any video failed, after the others are done."""
+    from runtime.commands._output import Output
+    from runtime.detector import Detector, DetectorOptions
+    from runtime.engines import open_engine
+    from runtime.sources import expand_sources
+
+    _check(arguments)
+    options = DetectorOptions(
+        batch_size=arguments.batch,
+        min_score=arguments.score,
+        nms=arguments.nms,
+        allow_truncated=arguments.allow_truncated,
+    )
+    engine = open_engine(
+        arguments.engine,
+        library=arguments.library,
+        device=arguments.device,
+        threads=arguments.threads,
+        precision=arguments.precision,
+    )
+    failed = False
+    with closing(engine):
+        detector = Detector(engine, options=options)
+        output = Output(arguments)
+        for source in expand_sources(arguments.videos):
+            try:
+                _detect_one(detector, source, arguments, output)
+            except AfsdError as error:
+                print_error(error)
+                failed = True
+        output.finish()
+    return EXIT_ERROR if failed else 0
+
+
+def _detect_one(detector: Detector, source: str | int, arguments: argparse.Namespace, output: Output) -> None:
+    if arguments.stream:
+        for part in detector.stream(source, fps=arguments.fps):
+            output.stream(part)
+        return
+    with ProgressLine() as line:
+        found = detector.run(
+            source, fps=arguments.fps, on_progress=lambda timing: line.show(f"{source}: {_progress(timing)}")
+        )
+    output.video(found, str(source), detector.timing)
+
+
+def _progress(timing: Timing) -> str:
+    done = f"{timing.video_seconds:.0f} s"
+    if timing.expected_frames:
+        done = f"{min(timing.frames / timing.expected_frames, 1):.0%}"
+    return f"{done}, {timing.real_time_factor:.1f}× real time"
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    from runtime.sources import expand_sources, is_live
+
+    if arguments.top < 0:
+        raise InputError(f"--top: got {arguments.top}, expected 0 or more rows")
+    if arguments.stream and (arguments.csv or arguments.srt or arguments.plot or arguments.out):
+        raise InputError("--stream only prints; leave out --csv, --srt, --plot and --out, or leave out --stream")
+    if arguments.stream and arguments.nms == "reference":
+        raise InputError("--nms reference needs the whole video; leave out --stream, or use --nms local")
+    live = [source for source in expand_sources(arguments.videos) if is_live(source)]
+    if live and not arguments.stream:
+        raise InputError(f"{live[0]}: a live source has no end; add --stream to see detections as they come")

@@ -1,0 +1,51 @@
+"""What a person sees on the terminal beside results: errors, warnings, progress. All on stderr."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+
+EXIT_ERROR = 2
+"""Exit status of a command that failed in a way that is told in one line."""
+
+
+def print_error(error: Exception) -> None:
+    """The one line a user sees of an error."""
+    print(f"afsd: error: {_one_line(error)}", file=sys.stderr)
+
+
+def print_warning(message: Warning | str) -> None:
+    """The one line a user sees of a warning."""
+    print(f"afsd: warning: {_one_line(message)}", file=sys.stderr)
+
+
+class ProgressLine:
+    """One line on stderr that is written over; nothing at all when stderr is not a terminal."""
+
+    def __init__(self) -> None:
+        self._visible = sys.stderr.isatty()
+        self._shown = False
+
+    def show(self, text: str) -> None:
+        """Replace the line."""
+        if self._visible:
+            print(f"\r{text}\x1b[K", end="", file=sys.stderr, flush=True)
+            self._shown = True
+
+    def clear(self) -> None:
+        """Remove the line."""
+        if self._shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            self._shown = False
+
+    def __enter__(self) -> ProgressLine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.clear()
+
+
+def _one_line(value: object) -> str:
+    return " ".join(str(value).split())

@@ -1,0 +1,93 @@
+"""Engines: one module per library behind one protocol, each importing its library only when used."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Literal
+
+from runtime.engines.base import Engine
+from runtime.engines.options import EngineOptions
+from runtime.errors import EngineError, InputError
+
+__all__ = ["Engine", "EngineOptions", "open_engine"]
+
+LIBRARY_OF_SUFFIX = {".onnx": "onnxruntime", ".xml": "openvino", ".engine": "tensorrt", ".plan": "tensorrt"}
+"""Library that runs each kind of engine file."""
+
+ENGINES_GROUP = "afsd.engines"
+"""Entry-point group through which other packages bring engines: the name is a suffix without its dot, the value a
+function `open(path, *, device) -> Engine` with device "cpu" or "cuda:INDEX"."""
+
+
+def open_engine(
+    path: str | os.PathLike[str],
+    *,
+    library: Literal["auto", "onnxruntime", "openvino"] = "auto",
+    device: str = "cpu",
+    threads: int | None = None,
+    precision: Literal["fp32", "bf16"] | None = None,
+) -> Engine:
+    """Load an engine file with the library its suffix calls for (.onnx, .xml, or what other packages bring).
+
+    Args:
+        path: the file; an .xml has its .bin and .json beside it.
+        library: "auto", or the library expected, which must be the suffix's.
+        device, threads, precision: see `EngineOptions`.
+
+    Raises:
+        EngineError: no such file, not an engine, or it cannot be run here.
+        SpecError: it carries no ModelSpec, or one that does not fit it.
+        InputError: an option is out of range.
+        MissingDependencyError: the library is not installed.
+    """
+    options = EngineOptions(device, threads, precision)
+    file = Path(path)
+    needed = _library_for(file, library)
+    if not file.is_file():
+        raise EngineError(f"{file}: no such file; expected an engine file (.onnx or .xml)")
+    if needed == "":
+        return _open_foreign(file, options)
+    if needed == "onnxruntime":
+        from runtime.engines.onnx_runtime import OnnxRuntimeEngine
+
+        return OnnxRuntimeEngine(file, options)
+    from runtime.engines.openvino_runtime import OpenVinoEngine
+
+    return OpenVinoEngine(file, options)
+
+
+def _open_foreign(file: Path, options: EngineOptions) -> Engine:
+    """An engine that another package brings."""
+    if options.threads is not None or options.precision is not None:
+        raise InputError(f"{file}: a {file.suffix} file takes neither threads nor precision; leave them out")
+    (entry, *_) = entry_points(group=ENGINES_GROUP, name=file.suffix[1:])
+    try:
+        opener = entry.load()
+    except ImportError as error:
+        raise EngineError(
+            f"{file}: running a {file.suffix} file needs more than is installed here ({error}); "
+            "install it, or use an exported .onnx or .xml file"
+        ) from None
+    device = "cpu" if options.device_kind == "cpu" else f"cuda:{options.device_index}"
+    engine: Engine = opener(file, device=device)
+    return engine
+
+
+def _library_for(file: Path, library: str) -> str:
+    """Name of the library that runs the file; empty for an engine that another package brings."""
+    if library not in ("auto", "onnxruntime", "openvino"):
+        raise InputError(f"library: got {library!r}, expected auto, onnxruntime or openvino")
+    needed = LIBRARY_OF_SUFFIX.get(file.suffix.lower())
+    if needed is None and entry_points(group=ENGINES_GROUP, name=file.suffix[1:]):
+        needed = ""
+    if needed == "tensorrt":
+        raise EngineError(f"{file}: TensorRT engines come with a later release; use the .onnx or OpenVINO .xml file")
+    if needed is None:
+        raise EngineError(f"{file}: not an engine file; expected .onnx (ONNX Runtime) or .xml (OpenVINO)")
+    if library not in ("auto", needed):
+        raise EngineError(
+            f"{file}: {library} cannot run a {file.suffix} file, {needed or 'another library'} can; use library 'auto'"
+        )
+    return needed

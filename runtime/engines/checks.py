@@ -1,0 +1,75 @@
+"""Checks that all engines share: does the file fit its ModelSpec, and do the arrays of a call fit both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import InputError, SpecError
+from runtime.spec import ModelSpec, TensorSpec
+
+Shape = tuple[int | None, ...]
+"""Sizes of a tensor in an engine file; None where the file leaves the size open."""
+
+
+def check_fit(spec: ModelSpec, inputs: Mapping[str, Shape], outputs: Mapping[str, Shape], source: str) -> None:
+    """Compare the tensors an engine file has with those its ModelSpec declares.
+
+    Raises:
+        SpecError: a tensor is missing on either side, or a size differs.
+    """
+    for kind, declared, found in (("input", spec.inputs, inputs), ("output", spec.outputs, outputs)):
+        names = {tensor.name for tensor in declared}
+        if names != set(found):
+            raise SpecError(
+                f"{source}: its {kind}s are {_listed(found)}, its ModelSpec says {_listed(names)}; export it again"
+            )
+        for tensor in declared:
+            if not _fits(found[tensor.name], tensor):
+                raise SpecError(
+                    f"{source}: {kind} {tensor.name!r} is {_shape(found[tensor.name])}, its ModelSpec says "
+                    f"{_shape(tensor.shape)}; export it again"
+                )
+
+
+def check_inputs(spec: ModelSpec, inputs: Mapping[str, NDArray[Any]]) -> None:
+    """Compare the arrays of one call with the inputs of the ModelSpec.
+
+    Raises:
+        InputError: an input is missing or unknown, has another dtype or shape, or batch sizes differ.
+    """
+    names = {tensor.name for tensor in spec.inputs}
+    if names != set(inputs):
+        raise InputError(f"engine inputs: got {_listed(inputs)}, expected {_listed(names)}")
+    batches: set[int] = set()
+    for tensor in spec.inputs:
+        array = inputs[tensor.name]
+        if not isinstance(array, np.ndarray) or array.dtype != np.dtype(tensor.dtype):
+            got = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+            raise InputError(f"engine input {tensor.name!r}: got {got}, expected an array of {tensor.dtype}")
+        if not _fits(array.shape, tensor) or 0 in array.shape:
+            raise InputError(
+                f"engine input {tensor.name!r}: got shape {_shape(array.shape)}, expected {_shape(tensor.shape)}"
+            )
+        batches.update(size for size, axis in zip(array.shape, tensor.shape, strict=True) if axis == "batch")
+    if len(batches) > 1:
+        raise InputError(f"engine inputs have batches of {' and '.join(map(str, sorted(batches)))}, expected one size")
+
+
+def _fits(found: Sequence[int | None], tensor: TensorSpec) -> bool:
+    """True if every size that both sides fix is the same; an axis that the spec leaves open may be fixed or open."""
+    if len(found) != len(tensor.shape):
+        return False
+    pairs = zip(found, tensor.shape, strict=True)
+    return all(size is None or isinstance(axis, str) or size == axis for size, axis in pairs)
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(sorted(names)) or "none"
+
+
+def _shape(sizes: Sequence[int | str | None]) -> str:
+    return "[" + ", ".join("?" if size is None else str(size) for size in sizes) + "]"

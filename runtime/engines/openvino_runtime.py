@@ -1,0 +1,136 @@
+"""OpenVINO behind the engine protocol: the fast engine on CPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.engines.checks import Shape, check_fit, check_inputs
+from runtime.engines.options import EngineOptions
+from runtime.engines.sidecar import read_sidecar
+from runtime.errors import EngineError, MissingDependencyError
+from runtime.spec import ModelSpec
+
+PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16"}
+"""OpenVINO's names of `EngineOptions.precision`."""
+
+
+class OpenVinoEngine:
+    """An .xml and .bin pair with its sidecar .json, on the CPU or an Intel GPU."""
+
+    def __init__(self, path: Path, options: EngineOptions) -> None:
+        """Verify, read and compile the files. No compiled model is cached on disk.
+
+        Raises:
+            SpecError: the sidecar is missing, does not fit, or a file changed since its export.
+            EngineError: not a loadable model, or device or precision are not available here.
+            MissingDependencyError: openvino is not installed.
+        """
+        try:
+            import openvino
+        except ImportError:
+            raise MissingDependencyError("openvino", "openvino", "running an OpenVINO .xml file") from None
+        self._path = path
+        self._spec = read_sidecar(path, [path, path.with_suffix(".bin")])
+        core = openvino.Core()
+        device = _device(core, options)
+        precision = options.precision or ("bf16" if self._spec.precision == "bf16" else "fp32")
+        self._compiled: Any = _compile(core, path, device, _settings(options, precision, device))
+        check_fit(self._spec, _shapes(self._compiled.inputs), _shapes(self._compiled.outputs), str(path))
+        _check_precision(self._compiled, precision, path)
+        self._request: Any = self._compiled.create_infer_request()
+        self._library = f"openvino {openvino.__version__.partition('-')[0]}"
+        self._device = f"{device.lower()} ({precision})"
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What the network takes and gives."""
+        return self._spec
+
+    @property
+    def library(self) -> str:
+        """Name and version of the library."""
+        return self._library
+
+    @property
+    def device(self) -> str:
+        """Device and floating-point arithmetic, as in "cpu (fp32)"."""
+        return self._device
+
+    def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+        """Run one batch; see `runtime.engines.base.Engine.infer`.
+
+        Raises:
+            InputError: arrays that do not fit the ModelSpec.
+            EngineError: the engine is closed, or the run failed.
+        """
+        check_inputs(self._spec, inputs)
+        if self._request is None:
+            raise EngineError(f"{self._path}: the engine is closed; open it again")
+        try:
+            results = self._request.infer({k: np.ascontiguousarray(v) for k, v in inputs.items()}, share_inputs=True)
+        except Exception as error:  # OpenVINO raises RuntimeError and its own types
+            raise EngineError(f"{self._path}: the run failed: {_last_line(error)}") from error
+        return {tensor.name: results[tensor.name] for tensor in self._spec.outputs}
+
+    def close(self) -> None:
+        """Release the network."""
+        self._request = None
+        self._compiled = None
+
+
+def _device(core: Any, options: EngineOptions) -> str:
+    """OpenVINO's name of the device, which must exist."""
+    kind = options.device_kind.upper()
+    available = [str(name) for name in core.available_devices]
+    name = kind if options.device_index == 0 else f"{kind}.{options.device_index}"
+    if name not in available and f"{name}.0" not in available:
+        raise EngineError(
+            f"device {options.device!r}: OpenVINO finds {', '.join(available) or 'no device'} here; "
+            "use one of these (lower case), or install the device's driver"
+        )
+    return name
+
+
+def _settings(options: EngineOptions, precision: str, device: str) -> dict[str, Any]:
+    settings: dict[str, Any] = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": PRECISION_HINTS[precision],
+    }
+    if options.threads is not None and device == "CPU":
+        settings["INFERENCE_NUM_THREADS"] = options.threads
+    return settings
+
+
+def _compile(core: Any, path: Path, device: str, settings: dict[str, Any]) -> Any:
+    try:
+        return core.compile_model(core.read_model(str(path)), device, settings)
+    except Exception as error:  # OpenVINO raises RuntimeError and its own types
+        raise EngineError(f"{path}: OpenVINO cannot load it: {_last_line(error)}") from error
+
+
+def _check_precision(compiled: Any, precision: str, path: Path) -> None:
+    """The library may take a hint as it likes; a number computed in another precision must not pass unseen."""
+    effective = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    if effective != PRECISION_HINTS[precision]:
+        raise EngineError(
+            f"{path}: asked for {precision}, OpenVINO would compute in {effective} on this device; "
+            "choose another precision"
+        )
+
+
+def _shapes(ports: Any) -> dict[str, Shape]:
+    return {
+        port.any_name: tuple(size.get_length() if size.is_static else None for size in port.partial_shape)
+        for port in ports
+    }
+
+
+def _last_line(error: Exception) -> str:
+    """OpenVINO's messages start with the places in its source; the reason stands last."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

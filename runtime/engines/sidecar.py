@@ -1,0 +1,68 @@
+"""The sidecar of engine files that cannot carry a ModelSpec: `<stem>.json` with the spec and the files' SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from runtime.atomic import atomic_path
+from runtime.errors import SpecError
+from runtime.spec import ModelSpec, spec_from_json
+from runtime.structured import to_mapping
+
+
+def sidecar_path(engine: Path) -> Path:
+    """Where the sidecar of an engine file lies."""
+    return engine.with_suffix(".json")
+
+
+def write_sidecar(engine: Path, spec: ModelSpec, files: Sequence[Path]) -> Path:
+    """Write the sidecar of `engine`, with the SHA-256 of each of `files` (all in the engine's folder)."""
+    content = {"spec": to_mapping(spec), "sha256": {path.name: file_sha256(path) for path in files}}
+    target = sidecar_path(engine)
+    with atomic_path(target) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    return target
+
+
+def read_sidecar(engine: Path, files: Sequence[Path]) -> ModelSpec:
+    """Read the sidecar of `engine` and verify `files`, which it must list.
+
+    Raises:
+        SpecError: the sidecar is missing or malformed, or a file is missing, not listed, or has changed since.
+    """
+    path = sidecar_path(engine)
+    if not path.is_file():
+        raise SpecError(f"{engine}: its sidecar {path.name} is missing; copy it beside the engine or export again")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SpecError(f"{path}: not JSON ({error}); export the engine again") from None
+    if not isinstance(content, dict) or not {"spec", "sha256"} <= set(content):
+        raise SpecError(f"{path}: expected the keys 'spec' and 'sha256'; export the engine again")
+    spec = spec_from_json(json.dumps(content["spec"]), str(path))
+    hashes = content["sha256"] if isinstance(content["sha256"], dict) else {}
+    for file in files:
+        _verify(file, hashes.get(file.name), path)
+    return spec
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _verify(file: Path, expected: object, sidecar: Path) -> None:
+    if not isinstance(expected, str):
+        raise SpecError(f"{sidecar}: holds no SHA-256 of {file.name}; export the engine again")
+    if not file.is_file():
+        raise SpecError(f"{file}: missing, though {sidecar.name} lists it; copy all files of the engine")
+    found = file_sha256(file)
+    if found != expected:
+        raise SpecError(
+            f"{file}: SHA-256 is {found[:12]}…, {sidecar.name} says {expected[:12]}…; "
+            "the file changed after its export: copy both again or export again"
+        )

@@ -1,0 +1,41 @@
+"""What a user types for videos on the command line, as sources for `open_frames`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from runtime.readers import is_url, natural_key
+
+VIDEO_SUFFIXES = frozenset(
+    {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts"}
+    | {".webm", ".wmv"}
+)
+
+
+def expand_sources(arguments: Sequence[str]) -> list[str | int]:
+    """Files, URLs, camera numbers and folders → one source per video.
+
+    A folder stands for the videos in it, in natural order; one without videos is a video of images. Text that is
+    neither number, URL nor folder is a file, existing or not: opening it tells.
+    """
+    sources: list[str | int] = []
+    for text in arguments:
+        path = Path(text)
+        if text.isdecimal() and not path.exists():
+            sources.append(int(text))
+        elif not is_url(text) and path.is_dir():
+            sources += _videos_of(path) or [text]
+        else:
+            sources.append(text)
+    return sources
+
+
+def is_live(source: str | int) -> bool:
+    """True for sources without an end: cameras and RTSP streams."""
+    return isinstance(source, int) or source.lower().startswith(("rtsp://", "rtmp://", "udp://"))
+
+
+def _videos_of(folder: Path) -> list[str | int]:
+    videos = [path for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()]
+    return [str(path) for path in sorted(videos, key=lambda path: natural_key(path.name))]

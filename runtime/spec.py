@@ -1,0 +1,124 @@
+"""ModelSpec: what a model takes, what it gives and how its outputs are decoded. It is stored in the artifact itself."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Literal
+
+from runtime.errors import SpecError
+from runtime.structured import StructureError, from_mapping, to_mapping
+
+SCHEMA = 1
+"""Version of the ModelSpec layout; a file with a higher number needs a newer release of this project."""
+
+METADATA_KEY = "model_spec"
+"""Key under which an ONNX file carries its ModelSpec as JSON (`metadata_props`)."""
+
+Dimension = int | str
+"""A fixed size, or the name of a dynamic axis (only "batch" is dynamic)."""
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output of an engine."""
+
+    name: str
+    shape: tuple[Dimension, ...]
+    """Sizes; "batch" marks the dynamic axis."""
+    dtype: Literal["uint8", "int32", "float32"]
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """Constants that turn raw outputs into detections (AFSD, section 4.1)."""
+
+    score_threshold: float = 0.01
+    """A candidate needs a score strictly above this."""
+    nms_sigma: float = 0.5
+    """σ of the Gaussian soft-NMS, score ← score·exp(−tIoU²/σ)."""
+    nms_floor: float = 0.001
+    """Candidates whose decayed score falls below this are dropped."""
+    nms_top_k: int = 5000
+    """At most this many detections per class and video."""
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Everything the runtime must know about an engine file."""
+
+    family: Literal["afsd", "a2net"]
+    stream: Literal["rgb", "flow", "features"]
+    classes: tuple[str, ...]
+    """Names of the action classes; class index 0 of the network is the background and has no name here."""
+    sample_fps: float
+    """Frames per second the network sees."""
+    window_length: int
+    """T: frames of one window."""
+    window_stride: int
+    """Frames between the starts of neighbouring windows."""
+    frame_size: tuple[int, int]
+    """(height, width) in pixels to which a video frame is resized, aspect ratio not kept."""
+    crop_size: tuple[int, int]
+    """(height, width) in pixels of the centre crop the network sees."""
+    level_lengths: tuple[int, ...]
+    """Number of locations of each pyramid level, fine to coarse; their sum is N."""
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    decoding: Decoding = field(default_factory=Decoding)
+    precision: str = "fp32"
+    """Type of the heavy arithmetic: fp32, fp16, bf16 or int8."""
+    checkpoint_sha256: str = ""
+    """SHA-256 of the checkpoint file the weights came from."""
+    made_with: dict[str, str] = field(default_factory=dict)
+    """Versions of the libraries that made the artifact."""
+    schema: int = SCHEMA
+
+    def __post_init__(self) -> None:
+        if self.sample_fps <= 0:
+            raise ValueError(f"sample_fps is {self.sample_fps}, expected a positive number")
+        if self.window_length <= 0 or not 0 < self.window_stride <= self.window_length:
+            raise ValueError(
+                f"window_length {self.window_length} and window_stride {self.window_stride}: "
+                "expected 0 < stride ≤ length"
+            )
+        if any(c <= 0 or c > f for c, f in zip(self.crop_size, self.frame_size, strict=True)):
+            raise ValueError(f"crop_size {self.crop_size} does not fit frame_size {self.frame_size}")
+        if not self.classes or not self.level_lengths or min(self.level_lengths) <= 0:
+            raise ValueError("classes and level_lengths must not be empty")
+
+    @property
+    def channels(self) -> int:
+        """Channels of one frame: 3 for RGB, 2 for flow (x, y)."""
+        return 2 if self.stream == "flow" else 3
+
+    @property
+    def num_locations(self) -> int:
+        """N, the number of locations over all pyramid levels."""
+        return sum(self.level_lengths)
+
+    def to_json(self) -> str:
+        """The spec as compact JSON, the form stored in an artifact."""
+        return json.dumps(to_mapping(self), separators=(",", ":"), sort_keys=True)
+
+
+def spec_from_json(text: str, source: str) -> ModelSpec:
+    """Read a ModelSpec from JSON text; `source` names the artifact in error messages.
+
+    Raises:
+        SpecError: not JSON, a newer schema, an unknown or missing key, a value out of range.
+    """
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise SpecError(f"{source}: its ModelSpec is not JSON ({error}); export the model again") from None
+    schema = data.get("schema") if isinstance(data, dict) else None
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise SpecError(
+            f"{source}: its ModelSpec has schema {schema}, this release reads up to {SCHEMA}; "
+            "install a newer release or export the model again with this one"
+        )
+    try:
+        return from_mapping(ModelSpec, data)
+    except StructureError as error:
+        raise SpecError(f"{source}: its ModelSpec does not fit: {error}; export the model again") from None

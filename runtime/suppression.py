@@ -1,0 +1,66 @@
+"""Soft-NMS as the detector uses it: candidates of one window after the other in, final ones out."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from runtime.decode import Candidates
+from runtime.nms import SoftNmsStream, soft_nms_reference
+from runtime.spec import ModelSpec
+
+HORIZON_WINDOWS = 4
+"""Windows for which a chain of ever better overlapping candidates may hold back an older one (rare)."""
+
+
+class Suppression(Protocol):
+    """Takes the candidates of windows in order and gives each surviving one once."""
+
+    def push(self, candidates: Candidates, offset: int) -> Candidates:
+        """Add the candidates of the window at `offset` (sampled frames); return those that are final."""
+        ...
+
+    def finish(self) -> Candidates:
+        """The end of the video: return the rest."""
+        ...
+
+
+class LocalSuppression:
+    """Final as soon as nothing later can overlap. Later windows start after this one, and so do their candidates."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        horizon = HORIZON_WINDOWS * spec.window_length / spec.sample_fps
+        self._stream = SoftNmsStream(len(spec.classes), spec.decoding.nms_sigma, spec.decoding.nms_floor, horizon)
+        self._fps = spec.sample_fps
+
+    def push(self, candidates: Candidates, offset: int) -> Candidates:
+        return self._stream.push(candidates, offset / self._fps)
+
+    def finish(self) -> Candidates:
+        return self._stream.finish()
+
+
+class ReferenceSuppression:
+    """The published script: everything is kept until the end, then each class on its own."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self._spec = spec
+        self._parts: list[Candidates] = []
+
+    def push(self, candidates: Candidates, offset: int) -> Candidates:
+        self._parts.append(candidates)
+        return Candidates.empty()
+
+    def finish(self) -> Candidates:
+        """Survivors by class index, each class in window order."""
+        everything = Candidates.concatenate(self._parts)
+        self._parts = []
+        return Candidates.concatenate([self._of_class(everything, label) for label in range(len(self._spec.classes))])
+
+    def _of_class(self, everything: Candidates, label: int) -> Candidates:
+        decoding = self._spec.decoding
+        chosen = everything.take(everything.labels == label)
+        rows = np.column_stack([chosen.segments, chosen.scores])
+        kept = soft_nms_reference(rows, decoding.nms_sigma, decoding.nms_top_k, decoding.nms_floor).astype(np.float64)
+        return Candidates(kept[:, :2], np.full(len(kept), label, np.int32), kept[:, 2])

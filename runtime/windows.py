@@ -1,0 +1,102 @@
+"""Overlapping windows over a stream of frames: absolute indices, bounded memory (AFSD test code, stride 128).
+
+One rule, written twice only in appearance: `window_offsets` states it for a known number of frames, and
+`WindowBuffer` follows it while the frames arrive.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import InputError
+
+
+@dataclass(frozen=True)
+class Window:
+    """One window of a video, as the network takes it."""
+
+    offset: int
+    """Index of the first frame, in sampled frames from the start of the stream."""
+    frames: NDArray[np.uint8]
+    """[T,H,W,C] uint8 0–255; frames from `length` on are zeros."""
+    length: int
+    """Valid frames, 1 … T."""
+
+
+def window_offsets(n: int, length: int, stride: int) -> list[int]:
+    """First frames of the windows over `n` frames.
+
+    0, stride, 2·stride, … ≤ n − length, then the tail window at n − length unless it is already there. Fewer
+    frames than one window give the single offset 0; no frames give none.
+    """
+    if n <= 0:
+        return []
+    last = max(n - length, 0)
+    offsets = list(range(0, last + 1, stride))
+    return offsets if offsets[-1] == last else [*offsets, last]
+
+
+class WindowBuffer:
+    """Cuts an unbounded stream of frames into windows as soon as each is complete.
+
+    Holds the last `length` frames in a ring that is allocated once.
+    """
+
+    def __init__(self, length: int, stride: int) -> None:
+        if length <= 0 or not 0 < stride <= length:
+            raise InputError(f"windows of {length} frames every {stride}: expected 0 < stride ≤ length")
+        self._length = length
+        self._stride = stride
+        self._ring: NDArray[np.uint8] | None = None
+        self._pushed = 0
+        self._next_offset = 0
+        self._finished = False
+
+    @property
+    def pushed(self) -> int:
+        """Number of frames taken so far."""
+        return self._pushed
+
+    def push(self, frames: NDArray[np.uint8]) -> list[Window]:
+        """Take one frame [H,W,C] or a chunk [t,H,W,C] (uint8; t may be 0); return the windows it completes.
+
+        Raises:
+            InputError: a frame of another size than the first, or a push after `finish`.
+        """
+        if self._finished:
+            raise InputError("frames were pushed after finish(); make a new WindowBuffer for the next video")
+        chunk = frames[None] if frames.ndim == 3 else frames
+        windows = []
+        for frame in chunk:
+            self._store(frame)
+            if self._pushed == self._next_offset + self._length:
+                windows.append(self._window(self._next_offset))
+                self._next_offset += self._stride
+        return windows
+
+    def finish(self) -> list[Window]:
+        """End of the stream: the tail window, or the only window of a short video; empty if nothing is left."""
+        self._finished = True
+        if self._pushed == 0:
+            return []
+        last = max(self._pushed - self._length, 0)
+        done = self._next_offset > 0 and last == self._next_offset - self._stride
+        return [] if done else [self._window(last)]
+
+    def _store(self, frame: NDArray[np.uint8]) -> None:
+        if self._ring is None:
+            self._ring = np.zeros((self._length, *frame.shape), np.uint8)
+        if frame.shape != self._ring.shape[1:]:
+            raise InputError(f"frame {self._pushed} has shape {frame.shape}, expected {self._ring.shape[1:]}")
+        self._ring[self._pushed % self._length] = frame
+        self._pushed += 1
+
+    def _window(self, offset: int) -> Window:
+        """Copy the frames offset … offset + T − 1, in order, out of the ring."""
+        assert self._ring is not None
+        start = offset % self._length
+        frames = np.concatenate([self._ring[start:], self._ring[:start]])
+        return Window(offset, frames, min(self._pushed, self._length))

@@ -1,0 +1,91 @@
+"""The window rule (AFSD, test windows) against its definition, and the buffer against the rule."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runtime.errors import InputError
+from runtime.windows import WindowBuffer, window_offsets
+
+
+@pytest.mark.parametrize(
+    ("n", "expected"),
+    [
+        (0, []),
+        (1, [0]),
+        (255, [0]),
+        (256, [0]),
+        (257, [0, 1]),
+        (384, [0, 128]),
+        (400, [0, 128, 144]),
+        (640, [0, 128, 256, 384]),
+        (641, [0, 128, 256, 384, 385]),
+    ],
+)
+def test_offsets_of_the_published_protocol(n: int, expected: list[int]) -> None:
+    assert window_offsets(n, 256, 128) == expected
+
+
+def plain_offsets(n: int, length: int, stride: int) -> list[int]:
+    """The rule as the specification words it."""
+    if n < length:
+        return [0] if n else []
+    offsets = [o for o in range(n) if o % stride == 0 and o <= n - length]
+    return [*offsets, n - length] if (n - length) % stride else offsets
+
+
+@settings(max_examples=200, deadline=None)
+@given(n=st.integers(0, 70), length=st.integers(1, 20), stride=st.integers(1, 20), cuts=st.lists(st.integers(0, 9)))
+def test_buffer_gives_the_windows_of_the_rule_however_frames_are_chunked(
+    n: int, length: int, stride: int, cuts: list[int]
+) -> None:
+    stride = min(stride, length)
+    video = np.arange(1, n + 1, dtype=np.uint8).reshape(n, 1, 1, 1) * np.ones((1, 2, 3, 1), np.uint8)
+    buffer = WindowBuffer(length, stride)
+    windows, start = [], 0
+    for size in cuts:
+        windows += buffer.push(video[start : start + size])
+        start += size
+    for frame in video[start:]:
+        windows += buffer.push(frame)
+    windows += buffer.finish()
+
+    offsets = plain_offsets(n, length, stride)
+    assert window_offsets(n, length, stride) == offsets
+    assert [w.offset for w in windows] == offsets
+    for window in windows:
+        taken = video[window.offset : window.offset + length]
+        assert window.length == len(taken)
+        np.testing.assert_array_equal(window.frames[: len(taken)], taken)
+        assert window.frames.shape == (length, 2, 3, 1)
+        assert not window.frames[len(taken) :].any()
+
+
+def test_a_window_comes_with_its_last_frame_and_stays_unchanged() -> None:
+    buffer = WindowBuffer(4, 2)
+    frame = np.zeros((1, 1, 1), np.uint8)
+    given = [len(buffer.push(frame + t)) for t in range(8)]
+    assert given == [0, 0, 0, 1, 0, 1, 0, 1]
+    first = WindowBuffer(2, 1)
+    (window,) = first.push(np.array([1, 2], np.uint8).reshape(2, 1, 1, 1))
+    first.push(np.array([3, 4], np.uint8).reshape(2, 1, 1, 1))
+    assert window.frames.ravel().tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(("length", "stride"), [(0, 1), (4, 0), (4, 5)])
+def test_impossible_windows(length: int, stride: int) -> None:
+    with pytest.raises(InputError, match="expected 0 < stride ≤ length"):
+        WindowBuffer(length, stride)
+
+
+def test_frames_of_another_size_and_frames_after_the_end() -> None:
+    buffer = WindowBuffer(4, 2)
+    buffer.push(np.zeros((2, 2, 3), np.uint8))
+    with pytest.raises(InputError, match=r"frame 1 has shape \(2, 3, 3\)"):
+        buffer.push(np.zeros((2, 3, 3), np.uint8))
+    buffer.finish()
+    with pytest.raises(InputError, match="after finish"):
+        buffer.push(np.zeros((2, 2, 3), np.uint8))
