@@ -1,0 +1,106 @@
+"""Losses and targets against the golden values, slow loops and closed forms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tests.golden_network import GOLDEN
+from training.config import LossConfig
+from training.losses import detection_losses, focal_loss, iou_loss
+from training.models.pyramid import AfsdOutput
+from training.targets import assign_coarse, assign_refined, distance_iou
+
+CASES = sorted({key.split("_")[0] for key in np.load(GOLDEN / "losses.npz")})
+
+
+def load_case(name: str) -> tuple[AfsdOutput, list[torch.Tensor], torch.Tensor, dict[str, np.ndarray]]:  # type: ignore[type-arg]
+    """Outputs that need gradients, instances per clip, priors, and everything golden of the case."""
+    golden = {k.removeprefix(f"{name}_"): v for k, v in np.load(GOLDEN / "losses.npz").items() if k.startswith(name)}
+    output = AfsdOutput(*(torch.from_numpy(golden[field]).clone().requires_grad_() for field in AfsdOutput._fields))
+    targets = [torch.from_numpy(golden[f"target{b}"]) for b in range(len(output.loc))]
+    return output, targets, torch.from_numpy(golden["priors"])[:, 0], golden
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_losses_and_gradients_are_the_published_ones(case: str) -> None:
+    output, targets, priors, golden = load_case(case)
+    coarse = assign_coarse(targets, priors, 256)
+    losses = detection_losses(output, coarse, LossConfig(quality_target="reference"))
+    assert np.allclose([value.item() for value in losses], golden["losses"], rtol=1e-5)
+    total = 10 * (losses.loss_l + losses.loss_prop_l) + losses.loss_c + losses.loss_prop_c + losses.loss_ct
+    total.backward()
+    for name, value in output._asdict().items():
+        assert value.grad is not None
+        scale = np.abs(golden[f"grad_{name}"]).max()
+        assert np.abs(value.grad.numpy() - golden[f"grad_{name}"]).max() <= 1e-4 * scale, name
+
+
+def test_a_detached_quality_target_changes_gradients_but_no_value() -> None:
+    gradients, values = [], []
+    for variant in ("reference", "detached"):
+        output, targets, priors, _ = load_case(CASES[1])
+        losses = detection_losses(output, assign_coarse(targets, priors, 256), LossConfig(quality_target=variant))  # type: ignore[arg-type]
+        losses.loss_ct.backward()
+        gradients.append(output.prop_loc.grad)
+        values.append(losses.loss_ct.item())
+    assert values[0] == values[1]
+    assert gradients[0] is not None
+    assert gradients[0].any()
+    assert gradients[1] is None
+
+
+def test_clips_without_instances_give_finite_losses() -> None:
+    output, _, priors, _ = load_case(CASES[1])
+    coarse = assign_coarse([torch.zeros(0, 3)] * len(output.loc), priors, 256)
+    losses = detection_losses(output, coarse, LossConfig())
+    assert not coarse.labels.any()
+    assert losses.loss_l.item() == losses.loss_prop_l.item() == losses.loss_ct.item() == 0
+    sum(losses).backward()  # type: ignore[union-attr]
+    assert output.conf.grad is not None
+    assert torch.isfinite(output.conf.grad).all()
+
+
+def test_assignment_against_a_loop() -> None:
+    generator = torch.Generator().manual_seed(5)
+    priors = (torch.arange(32) + 0.5) / 32
+    start = torch.rand(9, generator=generator)
+    instances = torch.stack((start, start + 0.4 * torch.rand(9, generator=generator), torch.arange(1.0, 10)), dim=1)
+    targets = assign_coarse([instances], priors, 64)
+    for k, centre in enumerate((priors * 64).tolist()):
+        covering = [(e - s, i) for i, (s, e) in enumerate((instances[:, :2] * 64).tolist()) if s <= centre <= e]
+        if not covering:
+            assert targets.labels[0, k] == 0
+            continue
+        best = min(covering)[1]
+        assert targets.labels[0, k] == best + 1
+        expected = torch.tensor([centre - instances[best, 0] * 64, instances[best, 1] * 64 - centre])
+        assert torch.allclose(targets.distances[0, k], expected, atol=1e-5)
+
+
+def test_of_equal_instances_the_first_is_assigned() -> None:
+    instances = torch.tensor([[0.25, 0.75, 5.0], [0.25, 0.75, 8.0]])
+    assert assign_coarse([instances], torch.tensor([0.5]), 256).labels.tolist() == [[5]]
+
+
+def test_refined_targets_reach_the_instance() -> None:
+    coarse = assign_coarse([torch.tensor([[0.25, 0.75, 2.0]])], torch.tensor([0.5, 0.9]), 256)
+    loc = torch.tensor([[[60.0, 80.0], [5.0, 5.0]]])
+    refined = assign_refined(coarse, loc, 0.5)
+    assert refined.labels.tolist() == [[2, 0]]
+    reached = loc + 0.5 * loc.sum(-1, keepdim=True) * refined.offsets
+    assert torch.allclose(reached[0, 0], torch.tensor([64.0, 64.0]))
+    assert assign_refined(coarse, torch.tensor([[[10.0, 10.0], [5.0, 5.0]]]), 0.5).labels.tolist() == [[0, 0]]
+
+
+def test_iou_of_segments_by_hand() -> None:
+    predicted, target = torch.tensor([[2.0, 2.0], [1.0, 3.0]]), torch.tensor([[2.0, 2.0], [3.0, 1.0]])
+    assert torch.allclose(distance_iou(predicted, target), torch.tensor([1.0, 1 / 3]))
+    assert iou_loss(predicted, target).item() == pytest.approx(2 / 3)
+
+
+def test_focal_loss_by_hand() -> None:
+    logits = torch.log(torch.tensor([[0.2, 0.5, 0.3], [0.7, 0.2, 0.1]]))
+    expected = 0.75 * 0.5**2 * -np.log(0.5) + 0.25 * 0.3**2 * -np.log(0.7)
+    assert focal_loss(logits, torch.tensor([1, 0])).item() == pytest.approx(expected, rel=1e-4)

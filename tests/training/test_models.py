@@ -1,0 +1,147 @@
+"""The network against the published checkpoint's layout and the golden forwards."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tests.golden_network import GOLDEN, formula_input, formula_weights, golden_frames, golden_model, state_dict_entries
+from training.config import ModelConfig, load_config
+from training.losses import activation_losses, boundary_activation, detection_losses, triplet_loss
+from training.models.afsd import AFSD
+from training.models.layers import SamePool3d, same_padding
+from training.models.normalisation import normalise
+from training.targets import assign_coarse
+
+SMALL = ModelConfig(
+    num_classes=4, clip_length=128, crop_size=32, backbone_multiplier=0.125, head_channels=64, freeze_batch_norm=False
+)
+
+
+@pytest.mark.parametrize("stream", ["rgb", "flow"])
+def test_state_dict_is_the_published_one(stream: str) -> None:
+    config = load_config("thumos14" if stream == "rgb" else "thumos14_flow").model
+    with torch.device("meta"):
+        state = AFSD(config).state_dict()
+    found = [(k, tuple(v.shape), str(v.dtype).removeprefix("torch.")) for k, v in state.items()]
+    assert found == state_dict_entries(stream)
+    assert len(found) == 442
+
+
+@pytest.mark.parametrize(("stream", "total"), [("rgb", 44_746_069), ("flow", 44_724_117)])
+def test_parameter_count(stream: str, total: int) -> None:
+    with torch.device("meta"):
+        model = AFSD(ModelConfig(stream="rgb" if stream == "rgb" else "flow"))
+    assert sum(p.numel() for p in model.parameters()) == total
+    assert sum(p.numel() for p in model.parameters() if p.requires_grad) == total - 14_560
+
+
+@pytest.mark.parametrize(("stream", "channels"), [("rgb", 3), ("flow", 2)])
+def test_forward_is_the_golden_one(stream: str, channels: int) -> None:
+    golden = np.load(GOLDEN / f"thumos14_{stream}.npz")
+    frames = golden_frames(256, channels)
+    assert zlib.crc32(frames.tobytes()) == golden["frames_crc32"]
+    model = golden_model(stream)
+    clip = normalise(torch.from_numpy(frames).permute(3, 0, 1, 2)[None])
+    with torch.inference_mode():
+        samples = {name: _sample(value[0].numpy()) for name, value in model.backbone._model.endpoints(clip)}
+        output, boundary = model.detect(clip)
+    for name in ("Conv3d_1a_7x7", "Conv3d_2c_3x3", "Mixed_3c", "Mixed_4f", "Mixed_5c"):
+        assert _relative(samples[name], golden[f"backbone_{name}_sample"]) < 1e-4
+    assert boundary is not None
+    for name, feature in (("", boundary.frame), ("_loc_prop", boundary.loc), ("_conf_prop", boundary.conf)):
+        for side, half in zip(("start", "end"), feature.chunk(2, dim=1), strict=True):
+            assert _relative(half[0].T[::16, ::16].numpy(), golden[f"{side}{name}_sample"]) < 1e-4
+    assert _relative(output.loc.numpy(), golden["loc"]) < 1e-4
+    assert _relative(output.conf.numpy(), golden["conf"]) < 1e-4
+    for name in ("prop_loc", "prop_conf", "center"):
+        difference = np.abs(getattr(output, name).numpy() - golden[name]).max(-1)
+        assert (difference > 1e-3 * np.abs(golden[name]).max()).sum() <= 4, name  # moved by rounding a region
+
+
+def test_second_golden_set_with_all_losses() -> None:
+    golden = np.load(GOLDEN / "formula_thumos_rgb.npz")
+    config = load_config("thumos14")
+    model = AFSD(config.model).eval()
+    model.load_state_dict(formula_weights(model))
+    clip = formula_input((1, 3, 256, 96, 96))
+    instances = torch.tensor([[0.1, 0.3, 3], [0.25, 0.8, 7], [0.5, 0.52, 12]])
+    with torch.inference_mode():
+        output, boundary = model.detect(clip)
+        assert boundary is not None
+        for name, value in output._asdict().items():
+            assert _relative(value.numpy(), golden[name]) < 1e-3, name
+        coarse = assign_coarse([instances], model.coarse_pyramid_detection.priors, 256)
+        losses = detection_losses(output, coarse, config.loss)
+        assert np.allclose([value.item() for value in losses[:3]], golden["loss5"][:3], rtol=1e-4)
+        maps = [_boundary_map(instances, 256, side) for side in (0, 1)]
+        for feature, expected in zip(boundary, golden["bce"], strict=True):
+            for half, target, value in zip(feature.chunk(2, dim=1), maps, expected, strict=True):
+                found = F.binary_cross_entropy(boundary_activation(half), target[:, :: 256 // half.shape[2]])
+                assert found.item() == pytest.approx(value, rel=1e-4)
+        start, end = activation_losses(boundary, *maps)
+        weights = np.array([1, 0.1, 0.1])
+        assert [start.item(), end.item()] == pytest.approx(list(weights @ golden["bce"]), rel=1e-4)
+        segments = torch.tensor([[[20.3, 60], [76, 115.7], [61, 75]]])
+        assert triplet_loss(boundary, segments).item() == pytest.approx(float(weights @ golden["triplet"]), rel=1e-4)
+
+
+def test_refinement_none_computes_no_refinement() -> None:
+    model = AFSD(ModelConfig(**{**vars(SMALL), "refinement": "none"})).eval()
+    assert not any("proposal_branch" in name or "deconv" in name for name in model.state_dict())
+    with torch.inference_mode():
+        output, boundary = model.detect(torch.zeros(1, 3, 128, 32, 32))
+    assert boundary is None
+    assert torch.equal(output.prop_conf, output.conf)
+    assert not output.prop_loc.any()
+
+
+def test_boundary_features_alone_equal_those_of_the_full_forward() -> None:
+    model = AFSD(SMALL).eval()
+    clip = torch.randn(1, 3, 128, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        _, full = model.detect(clip)
+        alone = model.boundary_features(clip)
+    assert full is not None
+    assert all(torch.equal(a, b) for a, b in zip(full, alone, strict=True))
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_batch_norms_move_only_when_not_frozen(frozen: bool) -> None:
+    model = AFSD(ModelConfig(**{**vars(SMALL), "freeze_batch_norm": frozen})).train()
+    before = model.backbone._model.Conv3d_1a_7x7.bn.running_mean.clone()
+    model(torch.randn(1, 3, 128, 32, 32, generator=torch.Generator().manual_seed(0)))
+    assert torch.equal(before, model.backbone._model.Conv3d_1a_7x7.bn.running_mean) == frozen
+
+
+@pytest.mark.parametrize("size", [5, 6, 7, 8, 9, 12])
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (2, 2), (3, 1)])
+def test_pooling_equals_zero_padding_for_rectified_inputs(size: int, kernel: int, stride: int) -> None:
+    x = F.relu(torch.randn(1, 2, size, size, size, generator=torch.Generator().manual_seed(size)))
+    pad = same_padding(size, kernel, stride)
+    expected = F.max_pool3d(F.pad(x, pad * 3), kernel, stride)
+    assert torch.equal(SamePool3d((kernel,) * 3, (stride,) * 3)(x), expected)
+    assert expected.shape[-1] == -(-size // stride)
+
+
+def _sample(value: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    """The part of an endpoint [C,T,H,W] that the golden file keeps."""
+    return value[::37, :: max(1, value.shape[1] // 8), ::3, ::3]
+
+
+def _relative(found: np.ndarray, expected: np.ndarray) -> float:  # type: ignore[type-arg]
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
+
+
+def _boundary_map(instances: torch.Tensor, frames: int, side: int) -> torch.Tensor:
+    """Map [1,T] of one side, from the definition: half of max(length / 10, 2) around each boundary, ends included."""
+    target = torch.zeros(1, frames)
+    for instance in (instances[:, :2] * frames).tolist():
+        reach = max((instance[1] - instance[0]) / 10, 2) / 2
+        low, high = (min(max(round(instance[side] + d), 0), frames - 1) for d in (-reach, reach))
+        target[0, low : high + 1] = 1
+    return target

@@ -1,0 +1,164 @@
+"""Checkpoints: this project's own files, bare state dicts as published, and Kinetics weights to start from.
+
+Every file is read with `weights_only`: a pickle that would run code is refused, not run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from runtime.atomic import atomic_path
+from runtime.errors import CheckpointError
+from training.config import Config, config_from_mapping, config_to_mapping
+from training.models.afsd import AFSD
+
+SCHEMA = 1
+SCHEMA_KEY = "afsd_checkpoint"
+"""Marks a file of this project; a file without it is taken as a bare state dict."""
+
+LISTED = 5
+"""How many names of a mismatch an error message shows."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network's weights and all that is known of how they came about."""
+
+    weights: dict[str, Tensor]
+    """State dict of `AFSD`."""
+    config: Config
+    classes: tuple[str, ...]
+    """Action names in index order, the background left out."""
+    metrics: dict[str, Any] = field(default_factory=dict)
+    """Whatever was measured, plain data."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """Optimizer, schedule, average, random states and progress, for resuming; empty in a file made for shipping."""
+    sha256: str = ""
+    """Of the file it was read from."""
+
+
+def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
+    """Write a checkpoint; the file appears under its name only when complete."""
+    data = {
+        SCHEMA_KEY: SCHEMA,
+        "weights": checkpoint.weights,
+        "config": config_to_mapping(checkpoint.config),
+        "classes": list(checkpoint.classes),
+        "metrics": checkpoint.metrics,
+        "training": checkpoint.training,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as unfinished:
+        torch.save(data, unfinished)
+
+
+def load_checkpoint(path: str | Path, config: Config | None = None) -> Checkpoint:
+    """Read a checkpoint of this project, or a bare state dict together with the configuration of its network.
+
+    Raises:
+        CheckpointError: no such file, not a checkpoint, pickled code, a newer schema, or a bare state dict without
+            a configuration.
+    """
+    path = Path(path)
+    data = _load(path)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    if SCHEMA_KEY not in data:
+        return _bare(path, data, config, sha256)
+    if data[SCHEMA_KEY] != SCHEMA:
+        raise CheckpointError(f"{path}: checkpoint schema {data[SCHEMA_KEY]}, this release reads {SCHEMA}; update it")
+    try:
+        return Checkpoint(
+            weights=_tensors(path, data["weights"]),
+            config=config_from_mapping(data["config"], str(path)),
+            classes=tuple(data["classes"]),
+            metrics=data["metrics"],
+            training=data["training"],
+            sha256=sha256,
+        )
+    except KeyError as error:
+        raise CheckpointError(f"{path}: the entry {error} is missing; the file is damaged") from None
+
+
+def build_model(checkpoint: Checkpoint, source: str = "checkpoint") -> AFSD:
+    """The network of a checkpoint in eval mode, every entry loaded.
+
+    Raises:
+        CheckpointError: entries missing, left over or misshapen, by name.
+    """
+    model = AFSD(checkpoint.config.model)
+    load_weights(model, checkpoint.weights, source)
+    return model.eval()
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """Copy `weights` into `model`, whose names and shapes must be the same (CheckpointError otherwise)."""
+    wanted = model.state_dict()
+    problems = [f"{name} is missing" for name in wanted if name not in weights]
+    problems += [f"{name} is not part of the network" for name in weights if name not in wanted]
+    problems += [
+        f"{name} has shape {list(weights[name].shape)}, expected {list(value.shape)}"
+        for name, value in wanted.items()
+        if name in weights and weights[name].shape != value.shape
+    ]
+    if problems:
+        more = f" and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
+        raise CheckpointError(
+            f"{source}: {len(problems)} of {len(wanted)} entries do not fit the network: "
+            f"{'; '.join(problems[:LISTED])}{more}; is it the right --config?"
+        )
+    model.load_state_dict(dict(weights))
+
+
+def load_kinetics(model: AFSD, path: str | Path) -> tuple[str, ...]:
+    """Start the backbone from Kinetics I3D weights (`rgb_imagenet.pt`, `flow_imagenet.pt`: same names, no prefix).
+
+    Returns:
+        Names in the file that were not loaded: those of the classifier, `logits.*`.
+
+    Raises:
+        CheckpointError: any other entry missing, left over or misshapen.
+    """
+    weights = _tensors(Path(path), _load(Path(path)))
+    skipped = tuple(name for name in weights if name.startswith("logits."))
+    load_weights(model.backbone._model, {k: v for k, v in weights.items() if k not in skipped}, str(path))
+    return skipped
+
+
+def _load(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; expected a checkpoint (.ckpt, .pt, .pth)")
+    try:
+        data = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise CheckpointError(
+            f"{path}: it holds pickled Python objects or code, which are never run; expected tensors and plain data "
+            "(save a state dict instead)"
+        ) from None
+    except (RuntimeError, EOFError, ValueError, OSError, KeyError, IndexError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise CheckpointError(f"{path}: not a readable checkpoint ({reason}); is the file complete?") from None
+    if not isinstance(data, dict) or not data:
+        raise CheckpointError(f"{path}: got {type(data).__name__}, expected a checkpoint's dictionary")
+    return data
+
+
+def _bare(path: Path, data: dict[str, Any], config: Config | None, sha256: str) -> Checkpoint:
+    if config is None:
+        raise CheckpointError(f"{path}: a bare state dict; name its network, for example --config thumos14")
+    classes = config.data.classes or tuple(f"class_{index}" for index in range(1, config.model.num_classes))
+    return Checkpoint(_tensors(path, data), config, classes, sha256=sha256)
+
+
+def _tensors(path: Path, data: Any) -> dict[str, Tensor]:
+    wrong = [str(k) for k, v in data.items() if not isinstance(v, Tensor)] if isinstance(data, dict) else ["weights"]
+    if wrong:
+        raise CheckpointError(f"{path}: {', '.join(wrong[:LISTED])}: expected tensors; is this a state dict?")
+    return dict(data)

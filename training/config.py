@@ -1,0 +1,232 @@
+"""The typed, strict training configuration. A YAML file names only what differs from these defaults.
+
+The defaults are the published THUMOS14 RGB recipe (AFSD section 4.1 and the released code's command line).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import yaml
+
+from runtime.errors import ConfigError
+from runtime.spec import Decoding
+from runtime.structured import StructureError, from_mapping, to_mapping
+
+CONFIG_FOLDER = Path(__file__).parent / "configs"
+"""Where the named configurations live."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Shape of the network; the defaults are the published THUMOS14 network."""
+
+    stream: Literal["rgb", "flow"] = "rgb"
+    num_classes: int = 21
+    """K, the background included."""
+    clip_length: int = 256
+    """T, frames of one clip; a multiple of 2^(levels + 1)."""
+    crop_size: int = 96
+    """Pixels of the square crop the network sees."""
+    backbone_multiplier: float = 1.0
+    """Scales every channel count of the I3D (rounded to multiples of 8)."""
+    head_channels: int = 512
+    """Channels of the pyramid and all heads; a multiple of 64 (GroupNorm's 32 groups on each half)."""
+    num_levels: int = 6
+    level_units: tuple[float, ...] = (1.0,) * 6
+    """Frames per unit of exp(s·x) at each level: 1 on THUMOS14, 4·2^level on ActivityNet."""
+    refinement: Literal["all", "none"] = "all"
+    """Saliency-based refinement with frame- and level-scale pooling, or coarse proposals only (Table 2 d)."""
+    pooling_backward: Literal["correct", "reference"] = "correct"
+    """Gradient of the boundary pooling: correct, or the released kernel's."""
+    freeze_batch_norm: bool = True
+    """Keep the backbone's batch norms at their Kinetics statistics; must be off when training from scratch."""
+
+    def __post_init__(self) -> None:
+        if self.num_classes < 2:
+            raise ValueError(f"num_classes is {self.num_classes}, expected at least 2 (background and one action)")
+        if self.num_levels < 2 or self.clip_length % 2 ** (self.num_levels + 1) or self.clip_length <= 0:
+            raise ValueError(
+                f"clip_length is {self.clip_length}, expected a positive multiple of {2 ** (self.num_levels + 1)} "
+                f"for {self.num_levels} levels"
+            )
+        if self.head_channels % 64 or self.head_channels <= 0:
+            raise ValueError(f"head_channels is {self.head_channels}, expected a positive multiple of 64")
+        if len(self.level_units) != self.num_levels:
+            raise ValueError(f"level_units has {len(self.level_units)} values, expected one per level")
+        if self.crop_size <= 0 or self.backbone_multiplier <= 0:
+            raise ValueError("crop_size and backbone_multiplier must be positive")
+
+    @property
+    def in_channels(self) -> int:
+        """3 for RGB, 2 for flow (x, y)."""
+        return 2 if self.stream == "flow" else 3
+
+    @property
+    def level_lengths(self) -> tuple[int, ...]:
+        """Locations of each level: T/4, T/8, …"""
+        return tuple(self.clip_length // 2 ** (level + 2) for level in range(self.num_levels))
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the data is and how clips are cut from it."""
+
+    root: str = "data"
+    """Folder of the data set; relative paths count from the working directory."""
+    annotations: str = "annotations.json"
+    """ActivityNet JSON, relative to `root`."""
+    frames: str = "frames"
+    """Frame store, relative to `root`."""
+    train_subset: str = "training"
+    validation_subset: str = "validation"
+    classes: tuple[str, ...] = ()
+    """Action names in index order; empty: sorted names of the annotations."""
+    sample_fps: float = 10.0
+    frame_size: int = 112
+    """Pixels of the square stored frame."""
+    clip_stride: int = 30
+    """Frames between training clips of a video."""
+    test_stride: int = 128
+    """Frames between test windows."""
+    flip: bool = True
+    """Horizontal flip with probability ½; off where left and right mean different classes."""
+    padding: Literal["before", "after"] = "before"
+    """Pad short clips before normalisation (−1, as published) or after it (0, as at test)."""
+    workers: int = 4
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights and variants of the losses (Eq. 9, 10, 13–15); names of the released command line in brackets."""
+
+    location: float = 10.0
+    """Weight of loss_l + loss_prop_l (lw)."""
+    classification: float = 1.0
+    """Weight of loss_c + loss_prop_c + loss_ct (cw)."""
+    triplet: float = 0.1
+    """Weight of the triplet part of consistency learning (ssl)."""
+    consistency: Literal["none", "activation", "triplet", "both"] = "both"
+    """Which parts of boundary consistency learning are trained (Table 2 f)."""
+    refined_iou: float = 0.5
+    """Coarse proposals below this tIoU are background to the refined heads (piou)."""
+    quality_target: Literal["detached", "reference"] = "detached"
+    """Whether the quality target passes gradient into the boxes, as the released code lets it."""
+    refined_normaliser: Literal["refined", "coarse"] = "refined"
+    """What divides loss_prop_c: refined positives (released code) or coarse ones (steadier from scratch)."""
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """Adam; the published recipe has no schedule, warm-up, clipping or averaging."""
+
+    learning_rate: float = 1e-5
+    weight_decay: float = 1e-3
+    batch_size: int = 1
+    epochs: int = 16
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup_steps: int = 0
+    decoupled_decay: bool = False
+    """AdamW instead of L2 inside Adam."""
+    clip_norm: float = 0.0
+    """Largest gradient norm; 0 is off."""
+    ema: float = 0.0
+    """Decay of the exponential moving average of the weights; 0 is off."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """How a run is carried out."""
+
+    seed: int = 2020
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    devices: int = 1
+    accelerator: str = "auto"
+    max_minutes: float = 0.0
+    """Stop (and save) after this long; 0 is off. The cosine schedule ends at the last epoch either way."""
+    log_every: int = 10
+    init: str = ""
+    """Kinetics I3D weights (`rgb_imagenet.pt`) or another checkpoint to start from."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything a run needs; stored in its checkpoint."""
+
+    name: str = "thumos14"
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    decoding: Decoding = field(default_factory=Decoding)
+
+    def __post_init__(self) -> None:
+        if self.data.classes and len(self.data.classes) + 1 != self.model.num_classes:
+            raise ValueError(
+                f"model.num_classes is {self.model.num_classes}, but data.classes names {len(self.data.classes)} "
+                f"actions: expected {len(self.data.classes) + 1}"
+            )
+        if self.data.frame_size < self.model.crop_size:
+            raise ValueError(f"data.frame_size {self.data.frame_size} is below model.crop_size {self.model.crop_size}")
+        if self.model.refinement == "none" and self.loss.consistency != "none":
+            raise ValueError(
+                "loss.consistency needs model.refinement 'all'; set it to 'none' for a coarse-only one"
+            )
+
+
+def named_configs() -> list[str]:
+    """Names that `load_config` accepts beside file paths."""
+    return sorted(path.stem for path in CONFIG_FOLDER.glob("*.yaml"))
+
+
+def load_config(name_or_path: str, overrides: list[str] | None = None) -> Config:
+    """A configuration by name (`thumos14`) or YAML path, with `section.key=value` overrides.
+
+    Raises:
+        ConfigError: no such file or name, not YAML, an unknown key, a wrong type or range.
+    """
+    path = CONFIG_FOLDER / f"{name_or_path}.yaml"
+    if not path.is_file():
+        path = Path(name_or_path)
+    if not path.is_file():
+        raise ConfigError(
+            f"{name_or_path}: no such config file; expected a path or one of {', '.join(named_configs())}"
+        )
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from None
+    for override in overrides or []:
+        _apply_override(data, override)
+    return config_from_mapping(data, str(path))
+
+
+def config_from_mapping(data: object, source: str) -> Config:
+    """A configuration from plain data, as a checkpoint stores it; `source` names it in errors (ConfigError)."""
+    try:
+        return from_mapping(Config, data)
+    except StructureError as error:
+        raise ConfigError(f"{source}: {error}") from None
+
+
+def config_to_mapping(config: Config) -> dict[str, object]:
+    """Plain data from which `config_from_mapping` builds the same configuration."""
+    mapping: dict[str, object] = to_mapping(config)
+    return mapping
+
+
+def _apply_override(data: dict[str, object], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise ConfigError(f"override {override!r}: expected section.key=value")
+    *sections, last = key.strip().split(".")
+    node: dict[str, object] = data
+    for section in sections:
+        child = node.setdefault(section, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"override {override!r}: {section} is not a section")
+        node = child
+    node[last] = yaml.safe_load(text)

@@ -1,0 +1,126 @@
+"""The motions of the synthetic videos: what an object does, as poses over time, apart from what it looks like.
+
+Positions and amplitudes are fractions of the frame width, angles radians (growing clockwise on the screen, as the
+y axis points down), times seconds. A pose is a struct of arrays over the frames.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+ACTION_LABELS = ("circle_clockwise", "circle_counterclockwise", "pulse", "rock", "shake_horizontal", "shake_vertical")
+"""The six action classes, sorted. They differ in motion alone.
+
+A horizontal flip turns circle_clockwise into circle_counterclockwise, so a network that is to tell the two apart must
+be trained without the flip augmentation; the other four are their own mirror images.
+"""
+
+PERIOD_S = (0.6, 1.2)
+"""Range of the period a cycle should have; the true one makes a whole number of cycles fit the action (`cycles_in`)."""
+
+AMPLITUDE = {
+    "circle_clockwise": (0.10, 0.13),  # radius; the path is twice as wide
+    "circle_counterclockwise": (0.10, 0.13),
+    "pulse": (0.32, 0.45),  # of the natural logarithm of the size
+    "rock": (0.9, 1.4),  # radians to each side
+    "shake_horizontal": (0.13, 0.19),  # to each side
+    "shake_vertical": (0.13, 0.19),
+}
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Where an object is in each frame: centre `x`, `y`, natural logarithm of its relative size, and turn `angle`."""
+
+    x: Floats
+    y: Floats
+    log_size: Floats
+    angle: Floats
+
+    def __add__(self, other: Pose) -> Pose:
+        return Pose(self.x + other.x, self.y + other.y, self.log_size + other.log_size, self.angle + other.angle)
+
+
+@dataclass(frozen=True)
+class Action:
+    """One instance of a class: object number `actor` performs `label` from `start_s` to `end_s`.
+
+    `amplitude` is in the unit of AMPLITUDE, `cycles` whole cycles fill the time, `phase` in [0, 1) cycles says on which
+    point of the circle the object rests, and to which side the other motions go first.
+    """
+
+    label: str
+    start_s: float
+    end_s: float
+    actor: int
+    amplitude: float
+    cycles: int
+    phase: float
+
+
+def cycles_in(duration_s: float, period_s: float) -> int:
+    """Whole cycles, at least one, of about `period_s` in an action, so that it ends in the pose in which it began."""
+    return max(1, round(duration_s / period_s))
+
+
+def action_pose(action: Action, times: Floats) -> Pose:
+    """What the action adds to the resting pose of its actor at `times` [N] seconds; zero outside [start, end)."""
+    active = (times >= action.start_s) & (times < action.end_s)
+    progress = (times - action.start_s) / (action.end_s - action.start_s)
+    turn = 2 * np.pi * action.cycles * progress
+    zero = np.zeros_like(times)
+    swing = np.where(active, action.amplitude * np.sin(turn) * (1 if action.phase < 0.5 else -1), 0.0)
+    match action.label:
+        case "circle_clockwise" | "circle_counterclockwise":
+            turn = turn if action.label == "circle_clockwise" else -turn
+            rest = 2 * np.pi * action.phase
+            x = action.amplitude * (np.cos(rest + turn) - np.cos(rest))
+            y = action.amplitude * (np.sin(rest + turn) - np.sin(rest))
+            return Pose(np.where(active, x, 0.0), np.where(active, y, 0.0), zero, zero)
+        case "pulse":
+            return Pose(zero, zero, swing, zero)
+        case "rock":
+            return Pose(zero, zero, zero, swing)
+        case "shake_horizontal":
+            return Pose(swing, zero, zero, zero)
+        case "shake_vertical":
+            return Pose(zero, swing, zero, zero)
+    raise ValueError(f"got the label {action.label!r}, expected one of {', '.join(ACTION_LABELS)}")
+
+
+@dataclass(frozen=True)
+class Wander:
+    """An aimless smooth path around a point: for each of x, y, log size and angle a sum of slow sines.
+
+    amplitudes, periods_s, phases: float64 [4, K]. All objects wander, acting or not, so slow motion tells nothing.
+    """
+
+    x: float
+    y: float
+    amplitudes: Floats
+    periods_s: Floats
+    phases: Floats
+
+    def pose(self, times: Floats) -> Pose:
+        """The resting pose at `times` [N] seconds."""
+        angles = 2 * np.pi * (times / self.periods_s[..., None] + self.phases[..., None])
+        x, y, log_size, angle = (self.amplitudes[..., None] * np.sin(angles)).sum(1)
+        return Pose(self.x + x, self.y + y, log_size, angle + 2 * np.pi * self.phases[3, 0])
+
+
+def draw_wander(rng: np.random.Generator, x: float, y: float) -> Wander:
+    """A path around (x, y): nearly still, drifting, or strolling (amplitudes as large as an action's, but slow)."""
+    liveliness = rng.choice([0.1, 0.5, 1.0])
+    fastest_s = 9.0 - 4.0 * liveliness
+    return Wander(
+        x=x,
+        y=y,
+        amplitudes=liveliness * np.array([[0.07], [0.07], [0.16], [0.5]]) * rng.uniform(0.4, 1.0, (4, 2)),
+        periods_s=rng.uniform(fastest_s, 2 * fastest_s, (4, 2)),
+        phases=rng.uniform(0, 1, (4, 2)),
+    )

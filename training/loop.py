@@ -1,0 +1,291 @@
+"""The training loop: Lightning Fabric carries precision, devices and processes; the order of clips is ours."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, Sampler
+from tqdm import tqdm
+
+from runtime.errors import CheckpointError, ConfigError, InputError
+from training.checkpoint import Checkpoint, load_checkpoint, load_kinetics, load_weights, save_checkpoint
+from training.config import Config, config_to_mapping
+from training.data.dataset import ClipDataset, collate
+from training.metric_log import MetricLog
+from training.models.afsd import AFSD
+from training.step import StepLosses, TrainingStep
+
+LAST = "last.ckpt"
+"""The newest state of a run, to resume from."""
+
+
+class ClipOrder(Sampler[int]):
+    """A permutation of the clips per epoch, drawn from (seed, epoch), dealt over processes, from any batch on."""
+
+    def __init__(self, clips: int, batch_size: int, seed: int, rank: int = 0, world: int = 1) -> None:
+        self.clips, self.batch_size, self.seed, self.rank, self.world = clips, batch_size, seed, rank, world
+        self.epoch, self.first_batch = 0, 0
+
+    @property
+    def batches(self) -> int:
+        """Whole batches of an epoch on each process; what is left over is dropped."""
+        return self.clips // (self.batch_size * self.world)
+
+    def __len__(self) -> int:
+        return (self.batches - self.first_batch) * self.batch_size
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        order = torch.randperm(self.clips, generator=generator).tolist()
+        mine = order[self.rank : self.batches * self.batch_size * self.world : self.world]
+        return iter(mine[self.first_batch * self.batch_size :])
+
+
+@dataclass
+class Progress:
+    """Where a run stands; `step` counts optimiser steps over all epochs."""
+
+    epoch: int = 0
+    batch: int = 0
+    """Batches of the running epoch already trained on."""
+    step: int = 0
+    seconds: float = 0.0
+    """Wall time spent training."""
+
+
+class Trainer:
+    """Trains one network. Everything that changes while it runs is in its checkpoint.
+
+    Args:
+        config: the run's configuration.
+        dataset: training clips.
+        classes: action names in index order.
+        out_dir: receives `last.ckpt`, `epoch_NN.ckpt`, `metrics.csv` and TensorBoard events.
+        resume: checkpoint of an interrupted run of the same configuration.
+
+    Raises:
+        ConfigError: a batch larger than the data, or a `resume` made with other settings.
+        CheckpointError: `resume` or `run.init` cannot be read or does not fit.
+    """
+
+    def __init__(
+        self, config: Config, dataset: ClipDataset, classes: tuple[str, ...], out_dir: Path, resume: Path | None = None
+    ) -> None:
+        self.config, self.dataset, self.classes, self.out_dir = config, dataset, classes, out_dir
+        run, optimiser = config.run, config.optimiser
+        self.fabric = Fabric(accelerator=run.accelerator, devices=run.devices, precision=run.precision)
+        self.fabric.launch()
+        seed_everything(run.seed)
+        model = AFSD(config.model)
+        if run.init:
+            self._say(_initialise(model, run.init))
+        self.order = ClipOrder(
+            len(dataset), optimiser.batch_size, run.seed, self.fabric.global_rank, self.fabric.world_size
+        )
+        if not self.order.batches:
+            raise ConfigError(
+                f"optimiser.batch_size {optimiser.batch_size} on {self.fabric.world_size} processes needs that many "
+                f"clips, the data set has {len(dataset)}: lower it or add videos"
+            )
+        adam = torch.optim.AdamW if optimiser.decoupled_decay else torch.optim.Adam
+        trained = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer: Any = adam(trained, lr=optimiser.learning_rate, weight_decay=optimiser.weight_decay)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
+        self.model = _channels_last(model)
+        self.step: Any
+        self.step, self.optimizer = self.fabric.setup(TrainingStep(self.model, config.loss), self.optimizer)
+        self.average = (
+            AveragedModel(self.model, multi_avg_fn=_ema(optimiser.ema), use_buffers=True) if optimiser.ema else None
+        )
+        self.progress = Progress()
+        if resume:
+            self._resume(load_checkpoint(resume), str(resume))
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        return self.order.batches * self.config.optimiser.epochs
+
+    def run(self) -> Path:
+        """Train to the last epoch (or `run.max_minutes`) and return the path of the last checkpoint."""
+        columns = ("epoch", "learning_rate", "grad_norm", "seconds", *StepLosses._fields)
+        log = MetricLog(self.out_dir, columns, self.progress.step) if self.fabric.is_global_zero else None
+        bar = tqdm(
+            total=self.total_steps, initial=self.progress.step, desc=self.config.name, unit="step", mininterval=1.0,
+            disable=not self.fabric.is_global_zero,
+        )  # fmt: skip
+        try:
+            while self.progress.epoch < self.config.optimiser.epochs and not self._out_of_time():
+                self._epoch(log, bar)
+        finally:
+            bar.close()
+            if log:
+                log.close()
+        self.save(self.out_dir / LAST)
+        return self.out_dir / LAST
+
+    def checkpoint(self) -> Checkpoint:
+        """The present state: averaged weights if there are any, and all that resuming needs."""
+        best = self.average.module if self.average else self.model
+        training = {
+            "weights": _plain(self.model.state_dict()),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "averaged": int(self.average.n_averaged) if self.average else 0,
+            "random": {"torch": torch.get_rng_state(), "python": random.getstate()},
+            "progress": vars(self.progress).copy(),
+        }
+        return Checkpoint(_plain(best.state_dict()), self.config, self.classes, training=training)
+
+    def save(self, path: Path) -> None:
+        """Write the present state from the first process."""
+        if self.fabric.is_global_zero:
+            save_checkpoint(self.checkpoint(), path)
+        self.fabric.barrier()
+
+    def _epoch(self, log: MetricLog | None, bar: Any) -> None:
+        progress = self.progress
+        self.order.epoch, self.order.first_batch = progress.epoch, progress.batch
+        self.dataset.set_epoch(progress.epoch)
+        loader = DataLoader(
+            self.dataset, self.config.optimiser.batch_size, sampler=self.order, collate_fn=collate,
+            num_workers=self.config.data.workers, drop_last=True,
+        )  # fmt: skip
+        self.step.train()
+        for batch in self.fabric.setup_dataloaders(loader, use_distributed_sampler=False):
+            began = time.perf_counter()
+            losses, norm = self._optimise(batch)
+            progress.batch += 1
+            progress.step += 1
+            progress.seconds += time.perf_counter() - began
+            bar.update()
+            if progress.step % self.config.run.log_every == 0 or progress.step == 1:
+                self._report(losses, norm, log, bar)
+            if self._out_of_time():
+                return
+        progress.epoch, progress.batch = progress.epoch + 1, 0
+        self.save(self.out_dir / LAST)
+
+    def _optimise(self, batch: Any) -> tuple[StepLosses, float]:
+        losses: StepLosses = self.step(batch)
+        if not math.isfinite(losses.total.item()):
+            raise InputError(
+                f"step {self.progress.step}: the loss is {losses.total.item()}; lower optimiser.learning_rate, or set "
+                "optimiser.clip_norm"
+            )
+        self.optimizer.zero_grad()
+        self.fabric.backward(losses.total)
+        norm = 0.0
+        if self.config.optimiser.clip_norm:
+            norm = float(
+                self.fabric.clip_gradients(self.step, self.optimizer, max_norm=self.config.optimiser.clip_norm)
+            )
+        self.optimizer.step()
+        self.schedule.step()
+        if self.average:
+            self.average.update_parameters(self.model)
+        return losses, norm
+
+    def _report(self, losses: StepLosses, norm: float, log: MetricLog | None, bar: Any) -> None:
+        values = {name: float(value) for name, value in losses._asdict().items()}
+        bar.set_postfix({k: f"{v:.3f}" for k, v in values.items() if k in ("total", "loss_l", "loss_c")}, refresh=False)
+        if log:
+            extra = {
+                "epoch": float(self.progress.epoch),
+                "learning_rate": float(self.schedule.get_last_lr()[0]),
+                "grad_norm": norm,
+                "seconds": self.progress.seconds,
+            }
+            log.write(self.progress.step, {**extra, **values})
+
+    def _rate(self, step: int) -> float:
+        """Factor of the learning rate at an optimiser step: linear warm-up, then constant or half a cosine to zero."""
+        optimiser = self.config.optimiser
+        warm = min(1.0, (step + 1) / optimiser.warmup_steps) if optimiser.warmup_steps else 1.0
+        if optimiser.schedule == "constant":
+            return warm
+        return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.total_steps)))
+
+    def _out_of_time(self) -> bool:
+        minutes = self.config.run.max_minutes
+        return bool(minutes) and self.progress.seconds > 60 * minutes
+
+    def _resume(self, checkpoint: Checkpoint, source: str) -> None:
+        state = checkpoint.training
+        if not state:
+            raise CheckpointError(f"{source}: it holds no training state; start from it with run.init instead")
+        _check_same_run(checkpoint.config, self.config, source)
+        load_weights(self.model, state["weights"], source)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        if self.average:
+            load_weights(self.average.module, checkpoint.weights, source)
+            self.average.n_averaged.fill_(state["averaged"])
+        torch.set_rng_state(state["random"]["torch"])
+        version, words, gauss = state["random"]["python"]
+        random.setstate((version, tuple(words), gauss))
+        self.progress = Progress(**state["progress"])
+        self._say(f"resumed {source} at step {self.progress.step} of {self.total_steps}")
+
+    def _say(self, message: str) -> None:
+        self.fabric.print(message)
+
+
+def _ema(decay: float) -> Any:
+    """PyTorch's averaging function for `AveragedModel`."""
+    return get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the global generators; clips do not use them (each draws from its own, see `ClipDataset`)."""
+    random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def _initialise(model: AFSD, path: str) -> str:
+    """Start from a Kinetics file (its names have no `backbone.` prefix) or from a checkpoint of the same network."""
+    try:
+        checkpoint = load_checkpoint(path, Config(model=model.config))
+    except ConfigError as error:
+        raise CheckpointError(str(error)) from None
+    if any(name.startswith("backbone.") for name in checkpoint.weights):
+        load_weights(model, checkpoint.weights, path)
+        return f"started from {path}"
+    skipped = load_kinetics(model, path)
+    return f"started the backbone from {path}; not loaded: {', '.join(skipped) or 'nothing'}"
+
+
+def _check_same_run(old: Config, new: Config, source: str) -> None:
+    """What shapes the losses must be the same; where data lies, log intervals and time limits may change."""
+
+    def essence(config: Config) -> dict[str, Any]:
+        data = replace(config.data, root="", annotations="", frames="", workers=0)
+        run = replace(config.run, max_minutes=0.0, log_every=1, devices=1, accelerator="auto", init="")
+        return dict(config_to_mapping(replace(config, data=data, run=run)))
+
+    before, now = essence(old), essence(new)
+    changed = [section for section in now if before[section] != now[section]]
+    if changed:
+        raise ConfigError(f"{source}: made with other settings in {', '.join(changed)}; resume with its own --config")
+
+
+def _channels_last(model: AFSD) -> AFSD:
+    """Lay the 3-D convolutions' weights out channels last, the faster order on CPUs; names and values stay."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv3d):
+            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last_3d)
+    return model
+
+
+def _plain(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: value.detach().cpu().contiguous() for name, value in state.items()}

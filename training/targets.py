@@ -1,0 +1,72 @@
+"""Which location answers for which instance: coarse and refined targets, without gradient (AFSD section 3.4)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class CoarseTargets(NamedTuple):
+    """Targets of every location of a batch."""
+
+    labels: Tensor
+    """[B,N] int64; 0 = background."""
+    distances: Tensor
+    """[B,N,2] frames to the start and the end of the assigned instance; meaningless where the label is 0."""
+
+
+class RefinedTargets(NamedTuple):
+    """Targets of the refinement, given the coarse predictions."""
+
+    labels: Tensor
+    """[B,N] int64: the coarse label, 0 where the coarse proposal misses its instance."""
+    offsets: Tensor
+    """[B,N,2] (target − predicted distance) / (half the predicted width)."""
+
+
+@torch.no_grad()
+def assign_coarse(instances: list[Tensor], priors: Tensor, clip_length: int) -> CoarseTargets:
+    """Give every location the shortest instance that covers it, borders included.
+
+    Args:
+        instances: per clip [n,3]: start, end as fractions of the clip, class index ≥ 1; n may be 0.
+        priors: [N] centres of the locations as fractions of the clip.
+        clip_length: T, frames.
+
+    Ties go to the instance listed first, as in current PyTorch (the released code made no promise).
+    """
+    centres = priors * clip_length
+    assigned = [_assign_clip(clip.to(priors.dtype), centres, clip_length) for clip in instances]
+    return CoarseTargets(torch.stack([a[0] for a in assigned]), torch.stack([a[1] for a in assigned]))
+
+
+def _assign_clip(instances: Tensor, centres: Tensor, clip_length: int) -> tuple[Tensor, Tensor]:
+    if not len(instances):
+        return centres.new_zeros(len(centres), dtype=torch.int64), centres.new_zeros(len(centres), 2)
+    start, end = instances[:, 0] * clip_length, instances[:, 1] * clip_length
+    left = centres[:, None] - start
+    right = end - centres[:, None]
+    outside = float(2 * clip_length)  # longer than any instance
+    length = torch.where((left < 0) | (right < 0), outside, left + right)
+    shortest, best = length.min(dim=1)
+    labels = torch.where(shortest < outside, instances[best, 2].to(torch.int64), 0)
+    rows = torch.arange(len(centres), device=centres.device)
+    return labels, torch.stack((left[rows, best], right[rows, best]), dim=-1)
+
+
+def distance_iou(predicted: Tensor, target: Tensor) -> Tensor:
+    """tIoU of segments around one point, given by their distances [...,2] to start and end → [...]."""
+    inter = torch.minimum(predicted, target).sum(-1)
+    union = predicted.sum(-1) + target.sum(-1) - inter
+    return inter / union.clamp(min=torch.finfo(union.dtype).eps)
+
+
+@torch.no_grad()
+def assign_refined(coarse: CoarseTargets, loc: Tensor, refined_iou: float) -> RefinedTargets:
+    """Keep a location's label where its coarse proposal reaches `refined_iou` with its instance; loc [B,N,2] frames."""
+    overlap = distance_iou(loc, coarse.distances)
+    labels = torch.where(overlap < refined_iou, 0, coarse.labels)
+    half_width = 0.5 * loc.sum(-1, keepdim=True)
+    return RefinedTargets(labels, (coarse.distances - loc) / half_width)
