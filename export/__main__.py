@@ -1,0 +1,7 @@
+"""`python -m export …` is `afsd export …`."""
+
+import sys
+
+from runtime.cli import main
+
+sys.exit(main(["export", *sys.argv[1:]]))

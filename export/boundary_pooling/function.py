@@ -1,0 +1,111 @@
+"""Boundary max pooling as an ONNX function of standard operators, for every engine without the plugin.
+
+The exported graph holds one node `afsd::boundary_max_pooling` per pooling. TensorRT finds its plugin by the node's
+attributes; ONNX Runtime and TensorRT-RTX expand this function of the same name; OpenVINO gets it inlined.
+The body answers range maxima from doubling tables like `training.models.boundary_pooling`, in rows [T,C], so that a
+look-up copies one contiguous row of channels.
+"""
+
+from __future__ import annotations
+
+import onnx
+import onnx.parser
+
+from training.models.boundary_pooling import ONNX_ATTRIBUTES, ONNX_OPERATOR
+
+DOMAIN, NAME = ONNX_OPERATOR.split("::")
+OPSET = 18
+
+
+def pooling_function(longest: int) -> onnx.FunctionProto:
+    """The FunctionProto for features of up to `longest` cells.
+
+    Inputs `features` [B,C,T] floating point and `regions` [B,N,4] floating point; output [B,C,N] of the features'
+    type. Semantics: `training.models.boundary_pooling.boundary_max_pooling`.
+    """
+    tables = max(longest, 1).bit_length()
+    lines = [*_cells(tables), *_half("start", 0, tables), *_half("end", 1, tables)]
+    lines += ["rows = Concat <axis = 2> (start_rows, end_rows)", "pooled = Transpose <perm = [0, 2, 1]> (rows)"]
+    body = "\n".join(f"  {line}" for line in lines)
+    header = f'<domain: "{DOMAIN}", opset_import: ["" : {OPSET}]>\n{NAME} <{", ".join(ONNX_ATTRIBUTES)}> '
+    function: onnx.FunctionProto = onnx.parser.parse_function(
+        f"{header}(features, regions) => (pooled)\n{{\n{body}\n}}"
+    )
+    return function
+
+
+def attach(model: onnx.ModelProto, longest: int) -> None:
+    """Add the function and its domain to a model whose graph uses the node."""
+    model.functions.append(pooling_function(longest))
+    if DOMAIN not in {entry.domain for entry in model.opset_import}:
+        model.opset_import.append(onnx.helper.make_opsetid(DOMAIN, 1))
+
+
+def _constant(name: str, values: list[int]) -> str:
+    return f"{name} = Constant <value = int64[{len(values)}] {{{', '.join(map(str, values))}}}> ()"
+
+
+def _cells(tables: int) -> list[str]:
+    """First cell, last cell and table of every region [B,N,2] (start, end), and the cells' numbers [T]."""
+    powers = [2**k for k in range(tables)]
+    return [
+        _constant("zero", [0]),
+        _constant("one", [1]),
+        _constant("two", [2]),
+        _constant("newest", [-1]),
+        _constant("firsts", [0, 2]),
+        _constant("lasts", [1, 3]),
+        _constant("powers", powers),
+        _constant("wider", [*powers[1:], 2**62]),  # the last is never reached, and keeps the list from being empty
+        "scalar = Constant <value = int64 {0}> ()",
+        "step = Constant <value = int64 {1}> ()",
+        "nothing = Constant <value = float {0.0}> ()",
+        "sizes = Shape (features)",
+        "length = Gather <axis = 0> (sizes, two)",
+        "last = Sub (length, one)",
+        "length0 = Squeeze (length, zero)",
+        "last0 = Squeeze (last, zero)",
+        "cell = Range (scalar, length0, step)",
+        "wide = Cast <to = 1> (regions)",
+        "bound = Cast <to = 1> (last0)",
+        "below = Max (wide, nothing)",
+        "clamped = Min (below, bound)",
+        "cells = Cast <to = 7> (clamped)",  # truncation of a number that is not negative
+        "low = Gather <axis = 2> (cells, firsts)",
+        "given = Gather <axis = 2> (cells, lasts)",
+        "high = Max (low, given)",
+        "beyond = Add (high, one)",
+        "width = Sub (beyond, low)",
+        "width1 = Unsqueeze (width, newest)",
+        "reaches = GreaterOrEqual (width1, wider)",
+        "counted = Cast <to = 7> (reaches)",
+        "table = ReduceSum <keepdims = 0> (counted, newest)",
+        "power = Gather <axis = 0> (powers, table)",
+        "back = Sub (beyond, power)",
+        "row = Mul (table, length)",
+        "first_rows = Add (row, low)",
+        "second_rows = Add (row, back)",
+        "halves_start, halves_end = Split <axis = 1, num_outputs = 2> (features)",
+    ]
+
+
+def _half(half: str, column: int, tables: int) -> list[str]:
+    """Range maxima of one half of the channels: `<half>_rows` [B,N,C/2]."""
+    lines = [f"{half}_0 = Transpose <perm = [0, 2, 1]> (halves_{half})"]
+    for k in range(1, tables):
+        lines += [
+            _constant(f"{half}_reach_{k}", [2 ** (k - 1)]),
+            f"{half}_next_{k} = Add (cell, {half}_reach_{k})",
+            f"{half}_cut_{k} = Min ({half}_next_{k}, last)",
+            f"{half}_ahead_{k} = Gather <axis = 1> ({half}_{k - 1}, {half}_cut_{k})",
+            f"{half}_{k} = Max ({half}_{k - 1}, {half}_ahead_{k})",
+        ]
+    lines.append(f"{half}_tables = Concat <axis = 1> ({', '.join(f'{half}_{k}' for k in range(tables))})")
+    lines.append(_constant(f"{half}_column", [column]))
+    for side in ("first", "second"):
+        lines += [
+            f"{half}_{side}_index = Gather <axis = 2> ({side}_rows, {half}_column)",
+            f"{half}_{side} = GatherND <batch_dims = 1> ({half}_tables, {half}_{side}_index)",
+        ]
+    lines.append(f"{half}_rows = Max ({half}_first, {half}_second)")
+    return lines

@@ -1,0 +1,119 @@
+"""Does an engine say what PyTorch says? Per output, on seeded inputs, before the artifact gets its name."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.trace import seeded_inputs
+from runtime.atomic import atomic_path
+from runtime.decode import AFSD_OUTPUTS
+from runtime.engines.base import Engine
+from runtime.errors import ExportError
+
+SEEDS, BATCHES = (1, 2, 3), (1, 2, 1)
+"""Inputs compared: a seed and a batch size each; the last window of each is only partly filled."""
+
+COARSE = ("loc", "conf")
+COARSE_TOLERANCE = 1e-4
+"""Largest difference of a coarse output, relative to the output's largest value."""
+
+REFINED_TOLERANCE = 1e-3
+"""The same for a refined output; a location beyond it counts as moved."""
+
+MOVED_SHARE = 0.05
+"""Share of locations that may be moved: a coarse distance on the edge of rounding pools a neighbouring cell."""
+
+
+@dataclass(frozen=True)
+class OutputParity:
+    """How one output compares over all inputs."""
+
+    name: str
+    largest: float
+    """Largest absolute value in the reference."""
+    max_error: float
+    """Largest absolute difference."""
+    relative: float
+    """max_error / largest, over locations that did not move."""
+    moved: int
+    """Refined locations beyond REFINED_TOLERANCE."""
+    locations: int
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """One engine against the reference."""
+
+    engine: str
+    reference: str
+    """Library whose numbers count as right, PyTorch as a rule."""
+    outputs: tuple[OutputParity, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every output is within its tolerance."""
+        return all(
+            o.relative <= (COARSE_TOLERANCE if o.name in COARSE else REFINED_TOLERANCE)
+            and o.moved <= MOVED_SHARE * o.locations
+            for o in self.outputs
+        )
+
+    def table(self) -> str:
+        """For people: one row per output."""
+        rows = [
+            f"parity of {self.engine} with {self.reference}",
+            f"  {'output':<10}{'largest':>10}{'max error':>12}{'relative':>11}  moved",
+        ]
+        rows += [
+            f"  {o.name:<10}{o.largest:>10.4g}{o.max_error:>12.2e}{o.relative:>11.1e}  {o.moved} of {o.locations}"
+            for o in self.outputs
+        ]
+        return "\n".join(rows)
+
+    def write(self, path: Path) -> None:
+        """Store the report as JSON."""
+        with atomic_path(path) as unfinished:
+            unfinished.write_text(json.dumps({**asdict(self), "passed": self.passed}, indent=1), encoding="utf-8")
+
+
+def compare(reference: Engine, engine: Engine) -> ParityReport:
+    """Run both on the same seeded windows and compare all outputs."""
+    pairs = []
+    for seed, batch in zip(SEEDS, BATCHES, strict=True):
+        inputs = seeded_inputs(reference.spec, seed, batch)
+        pairs.append((reference.infer(inputs), engine.infer(inputs)))
+    outputs = tuple(
+        _compare_output(
+            name,
+            np.concatenate([expected[name] for expected, _ in pairs]),
+            np.concatenate([found[name] for _, found in pairs]),
+        )
+        for name in AFSD_OUTPUTS
+    )
+    return ParityReport(f"{engine.library} on {engine.device}", reference.library, outputs)
+
+
+def require(report: ParityReport) -> None:
+    """Raise ExportError when the report is beyond tolerance."""
+    if not report.passed:
+        worst = max(report.outputs, key=lambda o: o.relative / (COARSE_TOLERANCE if o.name in COARSE else 1))
+        raise ExportError(
+            f"{report.engine} differs from {report.reference}: {worst.name} by {worst.relative:.1e} relative "
+            f"(tolerance {COARSE_TOLERANCE:g} coarse, {REFINED_TOLERANCE:g} refined, "
+            f"{MOVED_SHARE:.0%} of locations moved); nothing was written"
+        )
+
+
+def _compare_output(name: str, expected: NDArray[np.float32], found: NDArray[np.float32]) -> OutputParity:
+    """Compare [B,N,w] arrays of one output."""
+    largest = float(np.abs(expected).max())
+    error = np.nan_to_num(np.abs(expected - found).max(axis=-1), nan=np.inf)
+    moved = np.zeros_like(error, bool) if name in COARSE else error > REFINED_TOLERANCE * largest
+    kept = error[~moved]
+    relative = float(kept.max()) / max(largest, 1e-12) if kept.size else float("inf")
+    return OutputParity(name, largest, float(error.max()), relative, int(moved.sum()), int(moved.size))

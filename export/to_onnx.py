@@ -1,0 +1,97 @@
+"""Checkpoint → ONNX: `python export/to_onnx.py CHECKPOINT [-o MODEL.onnx] [--config NAME]`."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+if __package__ in (None, ""):  # run as a script: make the four packages importable from the source tree
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import onnx
+
+from export.parity import ParityReport, compare, require
+from export.trace import to_graph
+from runtime.engines import Engine, open_engine
+from runtime.errors import ExportError
+from runtime.spec import ModelSpec
+from training.checkpoint import Checkpoint, build_model, load_checkpoint
+from training.config import load_config
+from training.inference import Deployed, TorchEngine, model_spec
+
+Say = Callable[[str], None]
+
+
+def export_onnx(checkpoint: str | Path, out: str | Path | None = None, config: str = "", say: Say = print) -> Path:
+    """Write a checkpoint as an ONNX file, after its numbers were compared with PyTorch's.
+
+    Args:
+        checkpoint: file of this project, or a bare state dict.
+        out: file to write; beside the checkpoint with the suffix .onnx when None.
+        config: configuration of a bare state dict's network.
+        say: receives progress and the parity report.
+
+    Returns:
+        The file; `<out>.parity.json` holds the report.
+
+    Raises:
+        CheckpointError, ConfigError: the checkpoint cannot be read or does not fit.
+        ExportError: the file's numbers differ from PyTorch's; nothing is written.
+    """
+    loaded = load_checkpoint(checkpoint, load_config(config) if config else None)
+    target = Path(out) if out else Path(checkpoint).with_suffix(".onnx")
+    if target.suffix != ".onnx":
+        raise ExportError(f"{target}: expected a file name ending in .onnx")
+    return write_onnx(loaded, str(checkpoint), target, say)
+
+
+def write_onnx(checkpoint: Checkpoint, source: str, target: Path, say: Say) -> Path:
+    """`export_onnx` of a checkpoint that is loaded already."""
+    spec = exported_spec(checkpoint)
+    network = build_model(checkpoint, source)
+    say(f"tracing {source}")
+    graph = to_graph(Deployed(network).eval(), spec)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
+        unfinished = Path(folder) / target.name
+        onnx.save(graph, unfinished)
+        report = check(TorchEngine(network, spec), unfinished, say)
+        unfinished.replace(target)
+    report.write(target.with_suffix(".onnx.parity.json"))
+    say(f"wrote {target} ({target.stat().st_size / 1e6:.1f} MB)")
+    return target
+
+
+def check(reference: Engine, artifact: Path, say: Say) -> ParityReport:
+    """Run an artifact in its engine beside its reference; ExportError beyond tolerance."""
+    say(f"comparing with {reference.library}")
+    engine = open_engine(artifact)
+    try:
+        report = compare(reference, engine)
+    finally:
+        engine.close()
+    say(report.table())
+    require(report)
+    return report
+
+
+def exported_spec(checkpoint: Checkpoint) -> ModelSpec:
+    """The ModelSpec an artifact of this checkpoint carries."""
+    made_with = {name: _version(name) for name in ("afsd", "torch", "onnx")}
+    return model_spec(checkpoint.config, checkpoint.classes, checkpoint_sha256=checkpoint.sha256, made_with=made_with)
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:  # a source tree that is not installed
+        return "unknown"
+
+
+if __name__ == "__main__":
+    from runtime.cli import main
+
+    sys.exit(main(["export", "--to", "onnx", *sys.argv[1:]]))

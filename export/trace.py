@@ -1,0 +1,111 @@
+"""A trained network as an ONNX graph: trace, boundary pooling's function, plain pooling pads, ModelSpec."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import helper
+
+from export.boundary_pooling.function import OPSET, attach
+from runtime.spec import METADATA_KEY, ModelSpec
+from training.inference import Deployed
+
+IR_VERSION = 10
+"""Of the files written; read by ONNX Runtime ≥ 1.18, OpenVINO ≥ 2024 and TensorRT ≥ 10."""
+
+
+def to_graph(module: Deployed, spec: ModelSpec) -> onnx.ModelProto:
+    """The network as one ONNX model with dynamic batch, carrying its ModelSpec and the pooling function."""
+    batch = 2  # a traced size of 1 would be taken for a constant
+    frames = torch.zeros((batch, *(int(size) for size in spec.inputs[0].shape[1:])), dtype=torch.uint8)
+    lengths = torch.full((batch,), spec.window_length, dtype=torch.int32)
+    with warnings.catch_warnings(), _quiet("torch.onnx"), torch.no_grad():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            module,
+            (frames, lengths),
+            dynamo=True,
+            dynamic_shapes={tensor.name: {0: "batch"} for tensor in spec.inputs},
+            input_names=[tensor.name for tensor in spec.inputs],
+            output_names=[tensor.name for tensor in spec.outputs],
+            opset_version=OPSET,
+            verbose=False,
+        )
+    if program is None:
+        raise RuntimeError("torch.onnx.export returned nothing")
+    model: onnx.ModelProto = program.model_proto
+    model.ir_version = IR_VERSION
+    strip_tracing_notes(model)
+    write_out_pool_pads(model)
+    attach(model, spec.window_length)
+    helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def strip_tracing_notes(model: onnx.ModelProto) -> None:
+    """Drop what the tracer notes about Python source files: it doubles small files and names the author's folders."""
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer):
+        del value.metadata_props[:]
+    del model.graph.metadata_props[:]
+    del model.metadata_props[:]
+
+
+def write_out_pool_pads(model: onnx.ModelProto) -> None:
+    """Replace `ceil_mode` of max-pools by the end pads it stands for, which every engine reads the same way."""
+    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in model.graph.value_info}
+    for node in model.graph.node:
+        if node.op_type != "MaxPool":
+            continue
+        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        if not attributes.get("ceil_mode"):
+            continue
+        size, out = shapes[node.input[0]][2:], shapes[node.output[0]][2:]
+        front = attributes["pads"][: len(size)]
+        back = [
+            (n_out - 1) * stride + kernel - n - pad
+            for n_out, stride, kernel, n, pad in zip(
+                out, attributes["strides"], attributes["kernel_shape"], size, front, strict=True
+            )
+        ]
+        kept = [a for a in node.attribute if a.name not in ("ceil_mode", "pads", "storage_order")]
+        del node.attribute[:]
+        node.attribute.extend([*kept, helper.make_attribute("pads", [*front, *(max(0, pad) for pad in back)])])
+
+
+def seeded_inputs(spec: ModelSpec, seed: int, batch: int) -> dict[str, NDArray[np.uint8] | NDArray[np.int32]]:
+    """A batch of windows to compare engines on: moving waves with noise, the last window only partly filled."""
+    rng = np.random.default_rng(seed)
+    length, height, width, channels = (int(size) for size in spec.inputs[0].shape[1:])
+    t, y, x = np.ogrid[:length, :height, :width]
+    frames = np.empty((batch, length, height, width, channels), np.uint8)
+    for window in range(batch):
+        for channel in range(channels):
+            speed, rows, columns = rng.uniform(0.05, 0.6), *rng.uniform(0.05, 0.5, 2)
+            wave = np.sin(speed * t + rows * y + columns * x + rng.uniform(0, 6))
+            frames[window, ..., channel] = 127.5 + 70 * wave + rng.uniform(-57, 57, wave.shape)
+    lengths = np.full(batch, length, np.int32)
+    lengths[-1] = rng.integers(length // 4, length)
+    return {"frames": frames, "lengths": lengths}
+
+
+class _quiet:  # noqa: N801 - a context manager that reads as a word
+    """Silence a logger's warnings for a while."""
+
+    def __init__(self, name: str) -> None:
+        self._logger = logging.getLogger(name)
+
+    def __enter__(self) -> None:
+        self._level = self._logger.level
+        self._logger.setLevel(logging.ERROR)
+
+    def __exit__(self, *_: object) -> None:
+        self._logger.setLevel(self._level)
