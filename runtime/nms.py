@@ -205,7 +205,7 @@ class _ClassStream:
         """Take all that is final at this frontier; returns segments [K,2] and scores [K] by start, then arrival."""
         ends = self._segments[:, 1]
         closed = ends <= frontier
-        taken = self._take(self._close(closed), np.ones_like(closed))
+        taken = self._take(self._close(closed))
         if np.any((ends < frontier - horizon) & (self._scores >= 0)):
             taken |= self._take(closed & (self._scores >= 0), closed)
         indices, scores = np.array(list(taken), np.intp), np.array(list(taken.values()), np.float64)
@@ -231,12 +231,12 @@ class _ClassStream:
             self._neighbours[i] = near[first:last], factors[first:last]
         return result
 
-    def _take(self, pending: NDArray[np.bool_], rivals: NDArray[np.bool_]) -> dict[int, float]:
+    def _take(self, pending: NDArray[np.bool_], rivals: NDArray[np.bool_] | None = None) -> dict[int, float]:
         """Take those of the pending closed candidates, and of those thereby set free, that no rival holds back.
 
         Args:
             pending: bool [N], changed in place.
-            rivals: bool [N], those that may hold another back.
+            rivals: bool [N], those that may hold another back; None for all.
 
         Returns:
             Scores at the moment of taking, by index.
@@ -247,11 +247,15 @@ class _ClassStream:
         touched = np.zeros(len(scores) + 1, bool)  # the last cell stands for the blocker −1, "none"
         while pending.any():
             i = int(np.where(pending, scores, -np.inf).argmax())  # the highest first: it frees the others
-            pending[i] = False
             score = float(scores[i])
+            if score < 0:
+                break  # all that was pending has been dropped
+            pending[i] = False
             near, factors = self._neighbours[i]
             present = scores[near]
-            blockers[i] = _blocker(np.where(rivals[near], present, _GONE), near, score, i)
+            blockers[i] = _blocker(
+                present if rivals is None else np.where(rivals[near], present, _GONE), near, score, i
+            )
             if blockers[i] >= 0:
                 continue
             taken[i] = score
@@ -262,7 +266,6 @@ class _ClassStream:
             woken = np.flatnonzero(touched[blockers])
             touched[near] = touched[i] = False
             pending[woken] = scores[blockers[woken]] <= scores[woken]
-            pending &= scores >= 0
         return taken
 
     def _forget_gone(self) -> None:

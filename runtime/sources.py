@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from runtime.errors import VideoError
 from runtime.readers import is_url, natural_key
 
 VIDEO_SUFFIXES = frozenset(
@@ -29,6 +30,19 @@ def expand_sources(arguments: Sequence[str]) -> list[str | int]:
         else:
             sources.append(text)
     return sources
+
+
+def find_video(folder: Path, name: str) -> Path:
+    """The video file `name` in `folder`, whatever its format.
+
+    Raises:
+        VideoError: there is none.
+    """
+    for suffix in sorted(VIDEO_SUFFIXES):
+        path = folder / f"{name}{suffix}"
+        if path.is_file():
+            return path
+    raise VideoError(f"{folder / name}: no such video; expected {name}.mp4 or another video file of that name")
 
 
 def is_live(source: str | int) -> bool:

@@ -68,6 +68,8 @@ class ModelSpec:
     decoding: Decoding = field(default_factory=Decoding)
     precision: str = "fp32"
     """Type of the heavy arithmetic: fp32, fp16, bf16 or int8."""
+    multiply_adds: int = 0
+    """Multiply-adds of one window, counted over convolutions; 0 = not counted."""
     checkpoint_sha256: str = ""
     """SHA-256 of the checkpoint file the weights came from."""
     made_with: dict[str, str] = field(default_factory=dict)

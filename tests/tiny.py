@@ -65,6 +65,7 @@ class TinyEngine:
 
     library = "numpy"
     device = "cpu"
+    precision = "fp32"
 
     def __init__(self, spec: ModelSpec | None = None) -> None:
         self.spec = tiny_spec() if spec is None else spec

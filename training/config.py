@@ -5,6 +5,7 @@ The defaults are the published THUMOS14 RGB recipe (AFSD section 4.1 and the rel
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -17,6 +18,15 @@ from runtime.structured import StructureError, from_mapping, to_mapping
 
 CONFIG_FOLDER = Path(__file__).parent / "configs"
 """Where the named configurations live."""
+
+
+class _Yaml(yaml.SafeLoader):  # type: ignore[misc]  # untyped library
+    """YAML 1.2's floats: PyYAML would read 1e-5, without a point, as text."""
+
+
+_Yaml.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,9 @@ class ModelConfig:
     """Saliency-based refinement with frame- and level-scale pooling, or coarse proposals only (Table 2 d)."""
     pooling_backward: Literal["correct", "reference"] = "correct"
     """Gradient of the boundary pooling: correct, or the released kernel's."""
+    stem: Literal["random", "motion"] = "random"
+    """First layer before training: random as published (Kinetics weights replace it), or filters that answer to motion,
+    for training from scratch."""
     freeze_batch_norm: bool = True
     """Keep the backbone's batch norms at their Kinetics statistics; must be off when training from scratch."""
 
@@ -172,9 +185,7 @@ class Config:
         if self.data.frame_size < self.model.crop_size:
             raise ValueError(f"data.frame_size {self.data.frame_size} is below model.crop_size {self.model.crop_size}")
         if self.model.refinement == "none" and self.loss.consistency != "none":
-            raise ValueError(
-                "loss.consistency needs model.refinement 'all'; set it to 'none' for a coarse-only one"
-            )
+            raise ValueError("loss.consistency needs model.refinement 'all'; set it to 'none' for a coarse-only one")
 
 
 def named_configs() -> list[str]:
@@ -196,7 +207,7 @@ def load_config(name_or_path: str, overrides: list[str] | None = None) -> Config
             f"{name_or_path}: no such config file; expected a path or one of {', '.join(named_configs())}"
         )
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        data = yaml.load(path.read_text(encoding="utf-8"), _Yaml) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from None
     for override in overrides or []:
@@ -229,4 +240,4 @@ def _apply_override(data: dict[str, object], override: str) -> None:
         if not isinstance(child, dict):
             raise ConfigError(f"override {override!r}: {section} is not a section")
         node = child
-    node[last] = yaml.safe_load(text)
+    node[last] = yaml.load(text, _Yaml)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from runtime.decode import AFSD_OUTPUTS
 from runtime.errors import EngineError
@@ -44,6 +45,17 @@ class Deployed(nn.Module):
         return output
 
 
+def multiply_adds(config: Config) -> int:
+    """Multiply-adds of one window, counted over the convolutions by PyTorch on shapes alone."""
+    model = config.model
+    with torch.device("meta"):
+        network = AFSD(model).eval()
+        clip = torch.empty(1, model.in_channels, model.clip_length, model.crop_size, model.crop_size)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            network(clip)
+    return int(counter.get_total_flops()) // 2
+
+
 def model_spec(
     config: Config, classes: tuple[str, ...], *, checkpoint_sha256: str = "", made_with: dict[str, str] | None = None
 ) -> ModelSpec:
@@ -68,6 +80,7 @@ def model_spec(
         ),
         outputs=tuple(TensorSpec(name, ("batch", locations, widths[name]), "float32") for name in AFSD_OUTPUTS),
         decoding=config.decoding,
+        multiply_adds=multiply_adds(config),
         checkpoint_sha256=checkpoint_sha256,
         made_with=made_with or {},
     )
@@ -81,6 +94,7 @@ class TorchEngine:
         self.spec = spec
         self.device = device
         self.library = f"PyTorch {torch.__version__} eager"
+        self.precision = "fp32"
 
     def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
         """One batch; see `runtime.engines.base.Engine`."""

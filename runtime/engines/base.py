@@ -32,6 +32,11 @@ class Engine(Protocol):
         """Device that runs it, for reports."""
         ...
 
+    @property
+    def precision(self) -> str:
+        """Arithmetic of the heavy layers: fp32, fp16, bf16 or int8."""
+        ...
+
     def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
         """Run one batch. Keys and shapes are those of `spec.inputs` and `spec.outputs`.
 

@@ -61,6 +61,11 @@ class OnnxRuntimeEngine:
         """The device it runs on: "cpu" or "cuda:INDEX"."""
         return self._device
 
+    @property
+    def precision(self) -> str:
+        """Arithmetic it runs in: what the file was exported in."""
+        return self._spec.precision
+
     def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
         """Run one batch; see `runtime.engines.base.Engine.infer`.
 

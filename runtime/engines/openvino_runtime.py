@@ -45,6 +45,7 @@ class OpenVinoEngine:
         self._request: Any = self._compiled.create_infer_request()
         self._library = f"openvino {openvino.__version__.partition('-')[0]}"
         self._device = f"{device.lower()} ({precision})"
+        self._precision = precision
 
     @property
     def spec(self) -> ModelSpec:
@@ -60,6 +61,11 @@ class OpenVinoEngine:
     def device(self) -> str:
         """Device and floating-point arithmetic, as in "cpu (fp32)"."""
         return self._device
+
+    @property
+    def precision(self) -> str:
+        """Arithmetic it runs in, "fp32" or "bf16"."""
+        return self._precision
 
     def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
         """Run one batch; see `runtime.engines.base.Engine.infer`.

@@ -101,7 +101,7 @@ def test_srt() -> None:
 
 def test_plot(tmp_path: Path) -> None:
     some().plot(tmp_path / "t.png")
-    assert cv2.imread(str(tmp_path / "t.png")).shape[1] == 1600
+    assert np.asarray(cv2.imread(str(tmp_path / "t.png"))).shape[1] == 1600
 
 
 def entry(**changes: Any) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def test_whole_set_matches_plain_loop(count: int, top_k: int | None, keep_last: 
     rows = random_rows(count, 20, seed=count)
     before = rows.copy()
     kept, scores = soft_nms(rows[:, :2], rows[:, 2], 0.4, FLOOR, top_k, keep_last)
-    expected = plain_soft_nms([tuple(row) for row in rows.tolist()], 0.4, top_k or 10**9, keep_last)  # type: ignore[misc]
+    expected = plain_soft_nms([tuple(row) for row in rows.tolist()], 0.4, top_k or 10**9, keep_last)
     np.testing.assert_allclose(np.column_stack([rows[kept, :2], scores]), np.reshape(expected, (-1, 3)), rtol=1e-12)
     np.testing.assert_array_equal(rows, before)
 

@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from runtime.atomic import atomic_path
-from runtime.errors import InputError, VideoError
+from runtime.errors import InputError
 from runtime.resize import FramePreparation
+from runtime.sources import find_video
 from runtime.structured import from_mapping, to_mapping
 from runtime.video import open_frames
 
 INDEX = "index.json"
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v")
 SAVE_INDEX_EVERY_S = 5.0
 """While building, the index is written at most this often; what an interruption loses is only built again."""
 
@@ -174,15 +174,6 @@ def index_arrays(
     videos = {path.stem: StoredVideo(len(_open_array(path, sampling)), path.stat().st_size) for path in paths}
     _write_index(folder / INDEX, StoreIndex(sampling, videos))
     return FrameStore(folder)
-
-
-def find_video(folder: Path, name: str) -> Path:
-    """The video file `name` in `folder`, whatever its format. Raises VideoError when there is none."""
-    for suffix in VIDEO_SUFFIXES:
-        path = folder / f"{name}{suffix}"
-        if path.is_file():
-            return path
-    raise VideoError(f"{folder / name}: no such video; expected {name} with one of {', '.join(VIDEO_SUFFIXES)}")
 
 
 def _sampling(fps: float, frame_size: int, channels: int) -> Sampling:

@@ -1,6 +1,6 @@
 """Synthetic action videos: real .mp4 files and an ActivityNet annotation file, the same for the same seed.
 
-A video shows two to four textured objects over a moving background. All wander slowly; now and then one performs one
+A video shows two or three textured objects over a moving background. All wander slowly; now and then one performs one
 of six motions (`synthetic_motion.ACTION_LABELS`). Looks are drawn apart from motions, and the objects that do not act
 look like those that do, so neither the class nor whether anything happens can be read from a single frame.
 Because of the two circle classes, train without the horizontal flip.

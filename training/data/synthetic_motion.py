@@ -20,16 +20,16 @@ A horizontal flip turns circle_clockwise into circle_counterclockwise, so a netw
 be trained without the flip augmentation; the other four are their own mirror images.
 """
 
-PERIOD_S = (0.6, 1.2)
+PERIOD_S = (0.7, 1.2)
 """Range of the period a cycle should have; the true one makes a whole number of cycles fit the action (`cycles_in`)."""
 
 AMPLITUDE = {
-    "circle_clockwise": (0.10, 0.13),  # radius; the path is twice as wide
-    "circle_counterclockwise": (0.10, 0.13),
-    "pulse": (0.32, 0.45),  # of the natural logarithm of the size
+    "circle_clockwise": (0.11, 0.14),  # radius; the path is twice as wide
+    "circle_counterclockwise": (0.11, 0.14),
+    "pulse": (0.38, 0.50),  # of the natural logarithm of the size
     "rock": (0.9, 1.4),  # radians to each side
-    "shake_horizontal": (0.13, 0.19),  # to each side
-    "shake_vertical": (0.13, 0.19),
+    "shake_horizontal": (0.14, 0.20),  # to each side
+    "shake_vertical": (0.14, 0.20),
 }
 
 

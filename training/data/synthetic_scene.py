@@ -30,8 +30,8 @@ SHORTEST_S, LONGEST_S = 0.5, 20.0
 COMMON_S = (1.0, 8.0)
 """Most actions last this long; one in five anything from SHORTEST_S to LONGEST_S. Both log-uniform."""
 COMMON_SHARE = 0.8
-GAP_S = (1.5, 7.0)
-"""Time without any action between two actions (uniform), about one action in 8 seconds."""
+GAP_S = (1.0, 4.5)
+"""Time without any action between two actions (uniform), about one action in 6 seconds."""
 MARGIN_S = 0.5
 """No action begins earlier or ends later than this from the ends of the video."""
 OVERLAP_SHARE = 0.08
@@ -114,7 +114,7 @@ def plan_scene(source: VideoSeed, *, fps: float, shortest_s: float, longest_s: f
     schedule = source.rng(Stream.SCHEDULE)
     frames = round(schedule.uniform(shortest_s, longest_s) * fps)
     paths = source.rng(Stream.PATHS)
-    count = int(paths.integers(2, len(QUADRANTS) + 1))
+    count = int(paths.integers(2, len(QUADRANTS)))
     places = paths.permutation(len(QUADRANTS))[:count]
     objects = tuple(draw_wander(paths, *(np.array(QUADRANTS[p]) + paths.uniform(-0.04, 0.04, 2))) for p in places)
     return Scene(

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from training.config import ModelConfig
 from training.models.i3d import Backbone
 from training.models.pyramid import AfsdOutput, BoundaryFeatures, CoarsePyramid
+from training.models.stem import motion_energy_filters
 
 
 class AFSD(nn.Module):
@@ -19,6 +20,9 @@ class AFSD(nn.Module):
         self.backbone = Backbone(
             config.in_channels, config.backbone_multiplier, freeze_batch_norm=config.freeze_batch_norm
         )
+
+        if config.stem == "motion":
+            motion_energy_filters(self.backbone._model.Conv3d_1a_7x7.conv3d)
 
     def forward(self, frames: Tensor) -> AfsdOutput:
         """Raw outputs, as inference and export need them."""

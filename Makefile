@@ -1,0 +1,47 @@
+# make demo        everything from nothing: videos, export, detection, timeline, mAP, speed  (minutes)
+# make test        the tests            make lint        ruff and mypy
+# make train-demo  train the shipped checkpoint anew     (about a quarter of an hour on two cores)
+# make benchmark   the published-size network beside the paper's Table 3
+# make test-slow   the checks that take minutes each
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+RUN := runs/synthetic
+
+.PHONY: demo test test-slow lint train-demo benchmark clean
+
+demo: $(READY)
+	@$(BIN)/afsd demo --out runs/demo
+
+test: $(READY)
+	@$(BIN)/pytest -m "not slow and not gpu"
+
+test-slow: $(READY)
+	@$(BIN)/pytest -m "slow and not gpu"
+
+lint: $(READY)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+train-demo: $(READY)
+	@$(BIN)/python -m training.recipes --out $(RUN)
+
+benchmark: $(READY)
+	@$(BIN)/python -m export.full_size --out runs/thumos14
+	@$(BIN)/afsd benchmark runs/thumos14/thumos14.ckpt runs/thumos14/thumos14.onnx runs/thumos14/thumos14.xml \
+		runs/thumos14/thumos14.xml@bf16
+
+# The environment is made anew when what it is made from is newer.
+$(READY): requirements-dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"needs Python 3.11 or newer, got {v[0]}.{v[1]}: make PYTHON=python3.11")'
+	@echo "setting up $(VENV): PyTorch, ONNX Runtime, OpenVINO and the tools (about a minute)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(READY)
+
+clean:
+	rm -rf $(VENV) runs

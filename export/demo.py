@@ -1,0 +1,144 @@
+"""`afsd demo`: the whole way in one command, from synthetic videos and the shipped checkpoint to a timeline."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.annotations import VideoAnnotation, load_annotations
+from runtime.benchmark import format_report, run_benchmark
+from runtime.commands.evaluate import detect_annotated
+from runtime.detections import Detections, write_json
+from runtime.detector import Detector
+from runtime.engines import open_engine
+from runtime.evaluation import evaluate, format_table
+from runtime.report import draw_timeline, save_image
+from runtime.segments import tiou
+
+SHIPPED = Path(__file__).resolve().parent.parent / "training" / "pretrained" / "synthetic.ckpt"
+"""The small AFSD this project trained; `make train-demo` makes it anew."""
+
+SEED, SUBSET = 2026, "testing"
+"""Videos no training or validation run has seen."""
+
+SHOWN_SCORE = 0.3
+"""Detections below this are left out of the printed table and the timeline; the mAP counts them all."""
+
+NEXT_STEPS = """where to go next
+  your own video       .venv/bin/afsd detect {engine} VIDEO --plot --out DIR   (these six motions only)
+  your own actions     docs/training.md: a folder of videos and one annotation file
+  published weights    .venv/bin/afsd export checkpoint-15.ckpt --config thumos14 --to openvino
+  full-size speed      make benchmark
+  more engines         docs/engines.md"""
+
+
+def add_demo(subparsers: Any) -> None:
+    """Add the verb `demo`."""
+    parser = subparsers.add_parser("demo", help="the whole way in one command, on synthetic videos")
+    parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder of everything it makes")
+    parser.add_argument("--videos", type=int, default=6, help="unseen videos to make (default: %(default)s)")
+    parser.set_defaults(func=lambda args: demo(args.out, args.videos))
+
+
+def demo(out: Path, videos: int) -> int:
+    """Make videos, export, detect, evaluate, draw, measure; tells what it does all along."""
+    from training.data.synthetic import make_synthetic
+
+    _step(1, f"making {videos} videos that the network has never seen ({out}/data)")
+    annotations = make_synthetic(out / "data", videos=videos, seed=SEED, subset=SUBSET, progress=True)
+    truth = load_annotations(annotations, SUBSET)
+    model, engine_file = _export(out)
+    _step(3, "finding actions with OpenVINO, from video files to detections")
+    began = time.perf_counter()
+    with Detector(engine_file) as detector:
+        found = detect_annotated(detector, truth, out / "data" / "videos")
+    wall, length = time.perf_counter() - began, sum(video.duration_s or 0.0 for video in truth)
+    print(f"{length:.0f} s of video in {wall:.1f} s, {length / wall:.0f} times real time")
+    write_json(out / "detections.json", found)
+    _step(4, f"truth beside detections (score ≥ {SHOWN_SCORE}) in {truth[0].name}")
+    print(_side_by_side(truth[0], found[0]))
+    _draw(out, truth[0], found[0])
+    _step(5, "how good is that? Mean average precision on all of them (ActivityNet rule)")
+    print(format_table(evaluate(found, truth), per_class=True))
+    _step(6, "how fast is that? The paper's measure, beside its Table 3 (this network is small: see `make benchmark`)")
+    _benchmark(model, engine_file, out / "data" / "videos" / f"{truth[0].name}.mp4")
+    print(f"\nwritten: {out}/detections.json, {out}/timeline.png, {model}, {engine_file}\n")
+    print(NEXT_STEPS.format(engine=engine_file))
+    return 0
+
+
+def _export(out: Path) -> tuple[Path, Path]:
+    """The shipped checkpoint as ONNX and OpenVINO, each compared with what it was made from."""
+    from export.to_onnx import export_onnx
+    from export.to_openvino import export_openvino
+
+    _step(2, "exporting the shipped checkpoint to ONNX and OpenVINO, each checked before it is written")
+    model = export_onnx(SHIPPED, out / "synthetic.onnx")
+    return model, export_openvino(model, out / "synthetic.xml")
+
+
+def _benchmark(model: Path, engine_file: Path, video: Path) -> None:
+    engines = [
+        ("synthetic.ckpt", open_engine(SHIPPED)),
+        (model.name, open_engine(model)),
+        (engine_file.name, open_engine(engine_file)),
+    ]
+    print(format_report(run_benchmark(engines, video=str(video))))
+
+
+def _side_by_side(truth: VideoAnnotation, found: Detections) -> str:
+    """One line per true action with the detection that fits it best, then the detections that fit none."""
+    shown = found.above(SHOWN_SCORE).sorted("start")
+    lines = [f"  {'truth':<40}  {'detection':<40} {'score':>5}  tIoU"]
+    used = set()
+    for instance in sorted(truth.instances, key=lambda i: i.start_s):
+        same = [k for k, d in enumerate(shown) if d.label == instance.label and k not in used]
+        overlap = tiou(np.array([instance.start_s, instance.end_s]), shown.segments[same]) if same else np.zeros(1)
+        left = f"{instance.label:<24}{instance.start_s:6.1f} – {instance.end_s:5.1f} s"
+        if overlap.max() <= 0:
+            lines.append(f"  {left:<40}  {'missed':<40}")
+            continue
+        best = same[int(overlap.argmax())]
+        used.add(best)
+        lines.append(f"  {left:<40}  {_described(shown, best):<40} {shown.scores[best]:>5.2f}  {overlap.max():.2f}")
+    for k in range(len(shown)):
+        if k not in used:
+            lines.append(f"  {'nothing':<40}  {_described(shown, k):<40} {shown.scores[k]:>5.2f}     –")
+    return "\n".join(lines)
+
+
+def _described(found: Detections, k: int) -> str:
+    start, end = found.segments[k]
+    return f"{found.classes[found.labels[k]]:<24}{start:6.1f} – {end:5.1f} s"
+
+
+def _draw(out: Path, truth: VideoAnnotation, found: Detections) -> None:
+    """The timeline of one video with frames from it."""
+    frames = _frames_of(out / "data" / "videos" / f"{truth.name}.mp4", 16)
+    image = draw_timeline(found.above(SHOWN_SCORE), duration_s=truth.duration_s, truth=truth, thumbnails=frames)
+    save_image(image, out / "timeline.png")
+    print(f"  the same as a picture: {out}/timeline.png")
+
+
+def _frames_of(video: Path, count: int) -> Sequence[NDArray[np.uint8]]:
+    """`count` frames spread over a video, RGB."""
+    capture = cv2.VideoCapture(str(video))
+    total = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    frames = []
+    for k in range(count):
+        capture.set(cv2.CAP_PROP_POS_FRAMES, int((k + 0.5) * total / count))
+        read, frame = capture.read()
+        if read:
+            frames.append(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB).astype(np.uint8))
+    capture.release()
+    return frames
+
+
+def _step(number: int, text: str) -> None:
+    print(f"\n[{number}/6] {text}", flush=True)

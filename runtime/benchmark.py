@@ -1,0 +1,253 @@
+"""Speed of engines side by side, in the measure of AFSD's Table 3 and in the one a user gets.
+
+*Clip fps* is the paper's measure: frames of a window divided by the time of a forward pass on it, nothing else
+counted. *Video fps* is what a user gets: unique sampled frames per second from file to detections; windows overlap by
+half, so most frames go through the network twice. Machines are shared and noisy, therefore engines take turns, run by
+run, and ratios are of medians of one session.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.detector import Detector, DetectorOptions
+from runtime.engines.base import Engine
+from runtime.errors import InputError
+
+TABLE_3 = (
+    ("S-CNN", "not stated", 60),
+    ("DAP", "not stated", 134),
+    ("CDC", "Titan X (Maxwell)", 500),
+    ("SS-TAD", "Titan X (Maxwell)", 701),
+    ("R-C3D", "Titan X (Maxwell)", 569),
+    ("R-C3D", "Titan X (Pascal)", 1030),
+    ("AFSD", "GTX 1080 Ti", 3259),
+    ("AFSD", "V100", 4057),
+)
+"""Method, GPU and clip fps as printed in AFSD's Table 3 (batch 1, 256 frames of 96×96, network alone)."""
+
+CEILING_SIZE = 2048
+"""Edge of the square matrices of the ceiling."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One engine at one batch size."""
+
+    name: str
+    library: str
+    device: str
+    precision: str
+    batch: int
+    warmup: int
+    runs: int
+    median_ms: float
+    """Of one forward pass of the whole batch."""
+    low_ms: float
+    """10th percentile."""
+    high_ms: float
+    """90th percentile."""
+    clip_fps: float
+    """Frames of all windows of the batch / median."""
+    ratio: float
+    """clip_fps over that of the first engine."""
+    gflops: float
+    """Billion floating-point operations per second (2 per multiply-add); 0 when the spec counts none."""
+    ceiling_share: float
+    """gflops over the machine's ceiling at that precision; 0 when that could not be measured."""
+    video_fps: float = 0.0
+    """Unique sampled frames per second from file to detections; 0 when no video was given."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """All measurements of one session."""
+
+    processor: str
+    ceilings: dict[str, float]
+    """GFLOP/s of a large matrix product per precision, measured in the same session."""
+    measurements: tuple[Measurement, ...]
+
+    def to_mapping(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def run_benchmark(
+    engines: Sequence[tuple[str, Engine]],
+    *,
+    batches: Sequence[int] = (1,),
+    warmup: int = 2,
+    runs: int = 7,
+    video: str | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Report:
+    """Measure engines in turns on random windows.
+
+    Args:
+        engines: name and engine; the first is the base of the ratios.
+        batches: batch sizes.
+        warmup: passes of each engine that do not count.
+        runs: passes that count.
+        video: file for video fps; None leaves it out.
+        say: receives progress.
+
+    Raises:
+        InputError: no engine, or numbers below 1.
+    """
+    if not engines or warmup < 0 or runs < 1 or not batches or min(batches) < 1:
+        raise InputError("a benchmark needs at least one engine, one run, and batches of at least 1")
+    precisions = {engine.precision for _, engine in engines}
+    say("measuring the machine's ceiling")
+    ceilings = {p: value for p in sorted(precisions) if (value := matrix_ceiling(p)) > 0}
+    times: dict[tuple[int, int], list[float]] = {}
+    for batch in batches:
+        say(f"batch {batch}: {warmup} warm-up and {runs} counted passes of {len(engines)} engines in turns")
+        for k, series in enumerate(_alternate([e for _, e in engines], batch, warmup, runs)):
+            times[batch, k] = series
+    speeds = [_video_fps(engine, video, say) if video else 0.0 for _, engine in engines]
+    measurements = [
+        _measurement(engines[k][0], engines[k][1], batch, warmup, series, times[batch, 0], ceilings, speeds[k])
+        for (batch, k), series in times.items()
+    ]
+    return Report(_processor(), ceilings, tuple(measurements))
+
+
+def matrix_ceiling(precision: str, repeats: int = 5) -> float:
+    """GFLOP/s of a large square matrix product on the CPU: the most any network could reach at that precision.
+
+    Runs in OpenVINO, which has kernels for fp32 and bf16; without it in numpy, for fp32 alone (0 for others).
+    """
+    multiply = _openvino_product(precision) or (_numpy_product() if precision == "fp32" else None)
+    if multiply is None:
+        return 0.0
+    multiply()
+    best = min(_seconds(multiply) for _ in range(repeats))
+    return 2 * CEILING_SIZE**3 / best / 1e9
+
+
+def _alternate(engines: list[Engine], batch: int, warmup: int, runs: int) -> list[list[float]]:
+    """Seconds of each counted pass of each engine; the engines take turns."""
+    inputs = [_random_inputs(engine, batch) for engine in engines]
+    series: list[list[float]] = [[] for _ in engines]
+    for turn in range(warmup + runs):
+        for k, engine in enumerate(engines):
+            seconds = _seconds(lambda engine=engine, k=k: engine.infer(inputs[k]))  # type: ignore[misc]
+            if turn >= warmup:
+                series[k].append(seconds)
+    return series
+
+
+def _random_inputs(engine: Engine, batch: int) -> dict[str, NDArray[Any]]:
+    spec = engine.spec
+    shape = (batch, *(int(size) for size in spec.inputs[0].shape[1:]))
+    frames = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    return {"frames": frames, "lengths": np.full(batch, spec.window_length, np.int32)}
+
+
+def _measurement(
+    name: str,
+    engine: Engine,
+    batch: int,
+    warmup: int,
+    series: list[float],
+    base: list[float],
+    ceilings: dict[str, float],
+    video_fps: float,
+) -> Measurement:
+    median = float(np.median(series))
+    precision = engine.precision
+    gflops = 2 * engine.spec.multiply_adds * batch / median / 1e9
+    return Measurement(
+        name=name,
+        library=engine.library,
+        device=engine.device,
+        precision=precision,
+        batch=batch,
+        warmup=warmup,
+        runs=len(series),
+        median_ms=median * 1e3,
+        low_ms=float(np.percentile(series, 10)) * 1e3,
+        high_ms=float(np.percentile(series, 90)) * 1e3,
+        clip_fps=engine.spec.window_length * batch / median,
+        ratio=float(np.median(base)) / median,
+        gflops=gflops,
+        ceiling_share=gflops / ceilings[precision] if precision in ceilings else 0.0,
+        video_fps=video_fps,
+    )
+
+
+def _video_fps(engine: Engine, video: str, say: Callable[[str], None]) -> float:
+    """Median of three runs from file to detections."""
+    say(f"{engine.library}: from file to detections")
+    detector = Detector(engine, options=DetectorOptions())
+    fps = []
+    for _ in range(3):
+        detector.run(video)
+        fps.append(detector.timing.video_fps)
+    return float(np.median(fps))
+
+
+def _seconds(function: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def _numpy_product() -> Callable[[], object]:
+    a = np.random.default_rng(0).random((CEILING_SIZE, CEILING_SIZE), np.float32)
+    return lambda: a @ a
+
+
+def _openvino_product(precision: str) -> Callable[[], object] | None:
+    if precision not in ("fp32", "bf16"):
+        return None
+    try:
+        import openvino
+        from openvino import opset13 as opset
+    except ImportError:
+        return None
+    weights = np.random.default_rng(0).random((CEILING_SIZE, CEILING_SIZE), np.float32)
+    left = opset.parameter([CEILING_SIZE, CEILING_SIZE], np.float32)
+    model = openvino.Model([opset.matmul(left, opset.constant(weights), False, False)], [left], "ceiling")
+    hint = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
+    request = openvino.Core().compile_model(model, "CPU", hint).create_infer_request()
+    return lambda: request.infer([weights])
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123 - a pseudo-file, where there is one
+            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+        return f"{names[0]}, {len(names)} logical cores"
+    except (OSError, IndexError):
+        return platform.processor() or platform.machine()
+
+
+def format_report(report: Report) -> str:
+    """Both tables for people: what was measured, and the paper's Table 3 beside it."""
+    lines = [f"machine: {report.processor}"]
+    lines += [f"ceiling {name}: {value:,.0f} GFLOP/s (matrix product)" for name, value in report.ceilings.items()]
+    header = (
+        f"{'engine':<24}{'library':<26}{'precision':<10}{'batch':>5}{'runs':>5}{'ms (10–90 %)':>24}"
+        f"{'clip fps':>10}{'ratio':>7}{'ceiling':>9}{'video fps':>11}"
+    )
+    lines += ["", header, "-" * len(header)]
+    for m in report.measurements:
+        spread = f"{m.median_ms:,.1f} ({m.low_ms:,.1f}–{m.high_ms:,.1f})"
+        share = f"{m.ceiling_share:.0%}" if m.ceiling_share else "–"
+        video = f"{m.video_fps:,.0f}" if m.video_fps else "–"
+        lines.append(
+            f"{m.name[:23]:<24}{m.library[:25]:<26}{m.precision:<10}{m.batch:>5}{m.runs:>5}{spread:>24}"
+            f"{m.clip_fps:>10,.0f}{m.ratio:>6.2f}×{share:>9}{video:>11}"
+        )
+    lines += ["", "Table 3 of AFSD (clip fps, network alone, batch 1, 256 frames of 96×96):"]
+    lines += [f"  {method:<8}{gpu:<20}{fps:>6,}" for method, gpu, fps in TABLE_3]
+    return "\n".join(lines)

@@ -1,0 +1,60 @@
+"""The benchmark: what it counts, what it prints."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+from runtime.benchmark import TABLE_3, format_report, matrix_ceiling, run_benchmark
+from runtime.errors import InputError
+from tests.tiny import LENGTH, TinyEngine, tiny_spec
+
+
+class Slow(TinyEngine):
+    """The tiny engine, sleeping for a known time per window."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(tiny_spec(multiply_adds=1_000_000))
+        self.seconds, self.calls = seconds, 0
+
+    def infer(self, inputs: Any) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
+        self.calls += 1
+        time.sleep(self.seconds * len(inputs["frames"]))
+        return super().infer(inputs)
+
+
+def test_figures_follow_from_the_median() -> None:
+    slow, fast = Slow(0.06), Slow(0.03)
+    report = run_benchmark([("slow", slow), ("fast", fast)], batches=(1, 2), warmup=1, runs=3)
+    assert slow.calls == fast.calls == 2 * (1 + 3)
+    assert [(m.name, m.batch) for m in report.measurements] == [("slow", 1), ("fast", 1), ("slow", 2), ("fast", 2)]
+    for m in report.measurements:
+        assert m.low_ms <= m.median_ms <= m.high_ms
+        assert m.clip_fps == pytest.approx(LENGTH * m.batch / (m.median_ms / 1e3))
+        assert m.gflops == pytest.approx(2e6 * m.batch / (m.median_ms / 1e3) / 1e9)
+        assert m.ceiling_share == pytest.approx(m.gflops / report.ceilings["fp32"])
+    assert [m.ratio for m in report.measurements][::2] == [1, 1]
+    assert report.measurements[1].ratio > 1.2
+
+
+def test_the_table_has_the_papers_beside_it() -> None:
+    text = format_report(run_benchmark([("tiny", Slow(0.0))], warmup=0, runs=1))
+    assert "tiny" in text
+    for method, gpu, fps in TABLE_3:
+        assert any(method in line and gpu in line and f"{fps:,}" in line for line in text.splitlines())
+
+
+def test_ceiling_of_an_unknown_precision_is_not_invented() -> None:
+    assert matrix_ceiling("int3") == 0
+    assert matrix_ceiling("fp32", repeats=1) > 1
+
+
+@pytest.mark.parametrize("wrong", [{"runs": 0}, {"batches": ()}, {"batches": (0,)}, {"warmup": -1}])
+def test_misuse_is_named(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="at least one engine"):
+        run_benchmark([("tiny", Slow(0.0))], **wrong)
+    with pytest.raises(InputError):
+        run_benchmark([])

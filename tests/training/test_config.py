@@ -1,0 +1,63 @@
+"""The configuration: strict, typed, and the same after a round trip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from runtime.errors import ConfigError
+from training.config import config_from_mapping, config_to_mapping, load_config, named_configs
+
+
+@pytest.mark.parametrize("name", named_configs())
+def test_named_configs_load_and_survive_a_round_trip(name: str) -> None:
+    config = load_config(name)
+    assert config.name == name
+    assert config_from_mapping(config_to_mapping(config), "again") == config
+
+
+def test_the_published_recipe_is_the_default() -> None:
+    config = load_config("thumos14")
+    assert (config.model.clip_length, config.model.crop_size, config.model.num_classes) == (256, 96, 21)
+    assert config.model.level_lengths == (64, 32, 16, 8, 4, 2)
+    optimiser, loss = config.optimiser, config.loss
+    assert (optimiser.learning_rate, optimiser.weight_decay) == (1e-5, 1e-3)
+    assert (optimiser.batch_size, optimiser.epochs) == (1, 16)
+    assert (loss.location, loss.classification, loss.triplet, loss.refined_iou) == (10, 1, 0.1, 0.5)
+
+
+def test_overrides_change_one_setting() -> None:
+    config = load_config("thumos14", ["optimiser.epochs=3", "run.precision=bf16-mixed", "data.flip=false"])
+    assert (config.optimiser.epochs, config.run.precision, config.data.flip) == (3, "bf16-mixed", False)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("run.sed=3", r"run\.sed: unknown key; expected one of .*seed"),
+        ("model.clip_length=long", r"model\.clip_length: got 'long' \(str\), expected int"),
+        ("model.clip_length=100", "multiple of 128"),
+        ("model.head_channels=100", "multiple of 64"),
+        ("model.level_units=[1, 2]", "one per level"),
+        ("loss.consistency=maybe", "expected one of 'none', 'activation', 'triplet', 'both'"),
+        ("optimiser.batch_size=true", "expected int"),
+        ("model.num_classes=7", "expected 21"),
+        ("model.refinement=none", "loss.consistency"),
+        ("data.frame_size=64", "below model.crop_size"),
+        ("seed", "section.key=value"),
+        ("name.first=x", "not a section"),
+    ],
+)
+def test_mistakes_are_named(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config("thumos14", [override])
+
+
+def test_missing_and_broken_files(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no such config; expected a path or one of .*thumos14"):
+        load_config("thumos15")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("model: [")
+    with pytest.raises(ConfigError, match="not a YAML file"):
+        load_config(str(broken))

@@ -1,0 +1,121 @@
+"""The loop: losses fall, an interrupted run gives the losses of an uninterrupted one, and misuse is named."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+
+from runtime.errors import CheckpointError, ConfigError
+from tests.training.small import CLASSES, small_config, small_dataset
+from training.checkpoint import load_checkpoint, save_checkpoint
+from training.config import Config
+from training.loop import ClipOrder, Trainer
+from training.models.afsd import AFSD
+
+
+def run(config: Config, data: Path, out: Path, resume: Path | None = None) -> list[dict[str, str]]:
+    """Train and return the logged rows, wall times left out."""
+    data.mkdir(exist_ok=True)
+    Trainer(config, small_dataset(data, config), CLASSES, out, resume).run()
+    with (out / "metrics.csv").open() as file:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
+    config = small_config()
+    whole = run(config, tmp_path / "data", tmp_path / "whole")
+    first = Trainer(config, small_dataset(tmp_path / "data", config), CLASSES, tmp_path / "parts")
+    first.progress.seconds = 0.0
+    steps = 0
+
+    def stop_in_the_middle() -> bool:
+        nonlocal steps
+        steps += 1
+        return steps > 4
+
+    first._out_of_time = stop_in_the_middle  # type: ignore[method-assign]
+    last = first.run()
+    assert 0 < first.progress.step < len(whole)
+    assert first.progress.batch > 0  # in the middle of an epoch
+    resumed = run(config, tmp_path / "data", tmp_path / "parts", last)
+    assert resumed == whole
+    a, b = (load_checkpoint(tmp_path / name / "last.ckpt") for name in ("whole", "parts"))
+    assert all(torch.equal(a.weights[k], b.weights[k]) for k in a.weights)
+
+
+def test_losses_fall_and_logs_are_complete(tmp_path: Path) -> None:
+    config = small_config("optimiser.epochs=8", "optimiser.learning_rate=3e-3")
+    rows = run(config, tmp_path / "data", tmp_path / "out")
+    total = [float(row["total"]) for row in rows]
+    assert sum(total[-4:]) < 0.8 * sum(total[:4])
+    assert all(float(row["loss_trip"]) >= 0 and float(row["loss_start"]) > 0 for row in rows)
+    assert list((tmp_path / "out" / "tensorboard").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("override", "zero"),
+    [
+        (("loss.consistency=none",), ("loss_start", "loss_end", "loss_trip")),
+        (("loss.consistency=activation",), ("loss_trip",)),
+        (("loss.consistency=triplet",), ("loss_start", "loss_end")),
+        (("model.refinement=none", "loss.consistency=none"), ("loss_prop_l",)),
+    ],
+)
+def test_parts_that_are_off_cost_nothing(override: tuple[str, ...], zero: tuple[str, ...], tmp_path: Path) -> None:
+    row = run(small_config("optimiser.epochs=1", *override), tmp_path / "data", tmp_path / "out")[0]
+    assert all(float(row[name]) == 0 for name in zero if name != "loss_prop_l")
+    assert float(row["total"]) > 0
+
+
+def test_every_parameter_learns_and_the_average_follows(tmp_path: Path) -> None:
+    config = small_config("optimiser.epochs=1")
+    (tmp_path / "data").mkdir()
+    trainer = Trainer(config, small_dataset(tmp_path / "data", config), CLASSES, tmp_path / "out")
+    before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
+    trainer.run()
+    still = [k for k, p in trainer.model.named_parameters() if torch.equal(before[k], p)]
+    assert still == []
+    averaged, last = trainer.checkpoint().weights, trainer.model.state_dict()
+    assert any(not torch.equal(averaged[k], last[k]) for k in averaged)
+
+
+def test_each_clip_is_seen_once_by_one_process() -> None:
+    for epoch in range(2):
+        seen: list[int] = []
+        for rank in range(3):
+            order = ClipOrder(20, batch_size=2, seed=1, rank=rank, world=3)
+            order.epoch = epoch
+            assert len(list(order)) == len(order) == 6
+            seen += order
+        assert len(set(seen)) == len(seen) == 18
+
+
+def test_a_start_from_other_weights(tmp_path: Path) -> None:
+    config = small_config()
+    (tmp_path / "data").mkdir()
+    source = AFSD(config.model)
+    torch.save(dict(source.state_dict()), tmp_path / "whole.ckpt")
+    torch.save(dict(source.backbone._model.state_dict()), tmp_path / "rgb_imagenet.pt")
+    for name in ("whole.ckpt", "rgb_imagenet.pt"):
+        started = small_config(f"run.init={tmp_path / name}")
+        trainer = Trainer(started, small_dataset(tmp_path / "data", started), CLASSES, tmp_path / "out")
+        key = "backbone._model.Mixed_5c.b0.conv3d.weight"
+        assert torch.equal(trainer.model.state_dict()[key], source.state_dict()[key])
+
+
+def test_misuse_is_named(tmp_path: Path) -> None:
+    config = small_config()
+    (tmp_path / "data").mkdir()
+    dataset = small_dataset(tmp_path / "data", config)
+    with pytest.raises(ConfigError, match="batch_size 500"):
+        Trainer(small_config("optimiser.batch_size=500"), dataset, CLASSES, tmp_path)
+    last = Trainer(config, dataset, CLASSES, tmp_path / "out").run()
+    with pytest.raises(ConfigError, match="other settings in loss"):
+        Trainer(small_config("loss.location=3"), dataset, CLASSES, tmp_path, last)
+    bare = load_checkpoint(last)
+    save_checkpoint(type(bare)(bare.weights, bare.config, bare.classes), tmp_path / "slim.ckpt")
+    with pytest.raises(CheckpointError, match="no training state"):
+        Trainer(config, dataset, CLASSES, tmp_path, tmp_path / "slim.ckpt")
