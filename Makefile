@@ -27,7 +27,7 @@ lint: $(READY)
 	@$(BIN)/mypy
 
 train-demo: $(READY)
-	@$(BIN)/python -m training.recipes --out $(RUN)
+	@$(BIN)/python -m export.train_demo --out $(RUN)
 
 benchmark: $(READY)
 	@$(BIN)/python -m export.full_size --out runs/thumos14

@@ -1,0 +1,1 @@
+"""Checkpoint to artifact: ONNX, OpenVINO, and the comparison that stands before each."""

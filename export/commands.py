@@ -1,4 +1,4 @@
-"""`afsd export`; torch and onnx are imported only when it runs."""
+"""`afsd export` and `afsd demo`; torch and onnx are imported only when they run."""
 
 from __future__ import annotations
 
@@ -27,3 +27,19 @@ def _export(args: argparse.Namespace) -> int:
         raise MissingDependencyError(str(error.name), "export", "export") from None
     (export_onnx if args.to == "onnx" else export_openvino)(args.source, args.out, args.config)
     return 0
+
+
+def add_demo(subparsers: Any) -> None:
+    """`afsd demo`: the whole way on synthetic videos."""
+    parser = subparsers.add_parser("demo", help="the whole way in one command, on synthetic videos")
+    parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder of everything it makes")
+    parser.add_argument("--videos", type=int, default=6, help="unseen videos to make (default: %(default)s)")
+    parser.set_defaults(func=_demo)
+
+
+def _demo(args: argparse.Namespace) -> int:
+    try:
+        from export.demo import demo
+    except ImportError as error:
+        raise MissingDependencyError(str(error.name), "export", "demo") from None
+    return demo(args.out, args.videos)

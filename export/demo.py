@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -36,14 +35,6 @@ NEXT_STEPS = """where to go next
   published weights    .venv/bin/afsd export checkpoint-15.ckpt --config thumos14 --to openvino
   full-size speed      make benchmark
   more engines         docs/engines.md"""
-
-
-def add_demo(subparsers: Any) -> None:
-    """Add the verb `demo`."""
-    parser = subparsers.add_parser("demo", help="the whole way in one command, on synthetic videos")
-    parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder of everything it makes")
-    parser.add_argument("--videos", type=int, default=6, help="unseen videos to make (default: %(default)s)")
-    parser.set_defaults(func=lambda args: demo(args.out, args.videos))
 
 
 def demo(out: Path, videos: int) -> int:

@@ -1,0 +1,1 @@
+"""PyTorch: the networks, their losses, data and training loop."""

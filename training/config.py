@@ -108,6 +108,8 @@ class DataConfig:
     """Horizontal flip with probability ½; off where left and right mean different classes."""
     padding: Literal["before", "after"] = "before"
     """Pad short clips before normalisation (−1, as published) or after it (0, as at test)."""
+    contrastive_share: float = 1.0
+    """Share of the clips that also give a rearranged one for the triplet loss; each costs a second forward pass."""
     workers: int = 4
 
 

@@ -6,6 +6,7 @@ Export traces the same module that validation and benchmarks run, so there is on
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ class Deployed(nn.Module):
 
 def multiply_adds(config: Config) -> int:
     """Multiply-adds of one window, counted over the convolutions by PyTorch on shapes alone."""
-    model = config.model
+    model = replace(config.model, stem="random")  # initial values are none on shapes alone
     with torch.device("meta"):
         network = AFSD(model).eval()
         clip = torch.empty(1, model.in_channels, model.clip_length, model.crop_size, model.crop_size)
@@ -111,11 +112,13 @@ class TorchEngine:
 
 def open_torch_engine(path: str | Path, config: str = "", device: str = "cpu") -> TorchEngine:
     """A checkpoint as an engine; `config` names the network of a bare state dict."""
+    if device != "cpu" and not torch.cuda.is_available():
+        raise EngineError(f"{path}: device {device} was asked for, PyTorch sees no GPU here; use --device cpu")
     checkpoint = load_checkpoint(path, load_config(config) if config else None)
     return torch_engine(checkpoint, str(path), device)
 
 
-def torch_engine(checkpoint: Checkpoint, source: str = "checkpoint", device: str = "cpu") -> TorchEngine:
-    """A loaded checkpoint as an engine."""
+def torch_engine(checkpoint: Checkpoint, source: str, device: str = "cpu") -> TorchEngine:
+    """A loaded checkpoint as an engine; `source` names it in errors."""
     spec = model_spec(checkpoint.config, checkpoint.classes, checkpoint_sha256=checkpoint.sha256)
     return TorchEngine(build_model(checkpoint, source), spec, device)

@@ -50,7 +50,7 @@ def open_clips(config: Config) -> tuple[ClipDataset, tuple[str, ...]]:
         clip_length=model.clip_length,
         crop_size=model.crop_size,
         flip=data.flip,
-        contrastive=config.loss.consistency in ("triplet", "both"),
+        contrastive=data.contrastive_share if config.loss.consistency in ("triplet", "both") else 0.0,
         padding=data.padding,
         seed=config.run.seed,
     )

@@ -12,7 +12,7 @@ from training.data.dataset import Batch
 from training.losses import activation_losses, detection_losses, triplet_loss
 from training.models.afsd import AFSD
 from training.models.normalisation import normalise
-from training.models.pyramid import BoundaryFeatures, CoarsePyramid
+from training.models.pyramid import CoarsePyramid
 from training.targets import assign_coarse
 
 
@@ -40,7 +40,10 @@ class TrainingStep(nn.Module):
     def forward(self, batch: Batch) -> StepLosses:
         """All losses of a batch; total = lw·(l + prop_l) + cw·(c + prop_c + ct) + start + end + ssl·trip."""
         config = self.config
-        output, features = self.model.detect(_laid_out(normalise(batch.frames, batch.valid)))
+        output, features, contrastive = self.model.detect(
+            _laid_out(normalise(batch.frames, batch.valid)),
+            _laid_out(normalise(batch.rearranged, batch.rearranged_valid)),
+        )
         head: CoarsePyramid = self.model.coarse_pyramid_detection
         coarse = assign_coarse(list(batch.targets), head.priors, head.clip_length)
         terms = detection_losses(output, coarse, config)
@@ -48,8 +51,8 @@ class TrainingStep(nn.Module):
         start, end, trip = zero, zero, zero
         if features is not None and config.consistency in ("activation", "both"):
             start, end = activation_losses(features, batch.boundaries[:, 0], batch.boundaries[:, 1])
-        if features is not None and config.consistency in ("triplet", "both"):
-            trip = self._triplet(batch)
+        if contrastive is not None:
+            trip = triplet_loss(contrastive, batch.rearranged_segments, self.model.config.pooling_backward)
         total = (
             config.location * (terms.loss_l + terms.loss_prop_l)
             + config.classification * (terms.loss_c + terms.loss_prop_c + terms.loss_ct)
@@ -58,14 +61,6 @@ class TrainingStep(nn.Module):
             + config.triplet * trip
         )
         return StepLosses(total, *terms, start, end, trip)
-
-    def _triplet(self, batch: Batch) -> Tensor:
-        """Contrastive loss of the clips of which a rearrangement exists; 0 if there is none."""
-        if not len(batch.rearranged):
-            return batch.boundaries.new_zeros(())
-        frames = normalise(batch.rearranged, batch.rearranged_valid)
-        features: BoundaryFeatures = self.model.boundary_features(_laid_out(frames))
-        return triplet_loss(features, batch.rearranged_segments, self.model.config.pooling_backward)
 
 
 def _laid_out(frames: Tensor) -> Tensor:

@@ -1,0 +1,1 @@
+"""Boundary pooling for engines: the ONNX function."""

@@ -87,7 +87,7 @@ def test_augmentation_follows_the_published_order_of_draws(clips: list[Clip], st
 
 
 def test_flip_and_contrastive_can_be_off(clips: list[Clip], store: FrameStore) -> None:
-    data = dataset(clips[:1], store, flip=False, contrastive=False)
+    data = dataset(clips[:1], store, flip=False, contrastive=0.0)
     window = torch.from_numpy(store["long"][clips[0].offset : clips[0].offset + T].copy()).permute(3, 0, 1, 2)
     for epoch in range(12):
         data.set_epoch(epoch)

@@ -49,7 +49,7 @@ def test_forward_is_the_golden_one(stream: str, channels: int) -> None:
     clip = normalise(torch.from_numpy(frames).permute(3, 0, 1, 2)[None])
     with torch.inference_mode():
         samples = {name: _sample(value[0].numpy()) for name, value in model.backbone._model.endpoints(clip)}
-        output, boundary = model.detect(clip)
+        output, boundary, _ = model.detect(clip)
     for name in ("Conv3d_1a_7x7", "Conv3d_2c_3x3", "Mixed_3c", "Mixed_4f", "Mixed_5c"):
         assert _relative(samples[name], golden[f"backbone_{name}_sample"]) < 1e-4
     assert boundary is not None
@@ -71,7 +71,7 @@ def test_second_golden_set_with_all_losses() -> None:
     clip = formula_input((1, 3, 256, 96, 96))
     instances = torch.tensor([[0.1, 0.3, 3], [0.25, 0.8, 7], [0.5, 0.52, 12]])
     with torch.inference_mode():
-        output, boundary = model.detect(clip)
+        output, boundary, _ = model.detect(clip)
         assert boundary is not None
         for name, value in output._asdict().items():
             assert _relative(value.numpy(), golden[name]) < 1e-3, name
@@ -94,20 +94,24 @@ def test_refinement_none_computes_no_refinement() -> None:
     model = AFSD(ModelConfig(**{**vars(SMALL), "refinement": "none"})).eval()
     assert not any("proposal_branch" in name or "deconv" in name for name in model.state_dict())
     with torch.inference_mode():
-        output, boundary = model.detect(torch.zeros(1, 3, 128, 32, 32))
+        output, boundary, _ = model.detect(torch.zeros(1, 3, 128, 32, 32))
     assert boundary is None
     assert torch.equal(output.prop_conf, output.conf)
     assert not output.prop_loc.any()
 
 
-def test_boundary_features_alone_equal_those_of_the_full_forward() -> None:
+def test_contrastive_clips_share_the_pass_but_nothing_else() -> None:
     model = AFSD(SMALL).eval()
-    clip = torch.randn(1, 3, 128, 32, 32, generator=torch.Generator().manual_seed(0))
+    clips = torch.randn(3, 3, 128, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        _, full = model.detect(clip)
-        alone = model.boundary_features(clip)
-    assert full is not None
-    assert all(torch.equal(a, b) for a, b in zip(full, alone, strict=True))
+        output, features, contrastive = model.detect(clips[:2], clips[2:])
+        alone, expected, nothing = model.detect(clips[:2])
+        _, of_third, _ = model.detect(clips[2:])
+    assert nothing is None
+    for found, wanted in ((output, alone), (features, expected), (contrastive, of_third)):
+        assert found is not None
+        assert wanted is not None
+        assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(found, wanted, strict=True))
 
 
 @pytest.mark.parametrize("frozen", [True, False])

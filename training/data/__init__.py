@@ -1,0 +1,1 @@
+"""Annotations, frame stores, clips, augmentation, synthetic videos."""

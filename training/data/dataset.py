@@ -133,7 +133,7 @@ class ClipDataset(Dataset[Sample]):
         crop_size: int,
         augment: bool = True,
         flip: bool = True,
-        contrastive: bool = True,
+        contrastive: float = 1.0,
         padding: Padding = "before",
         seed: int = 0,
     ) -> None:
@@ -145,7 +145,7 @@ class ClipDataset(Dataset[Sample]):
             crop_size: pixels of the square the network sees.
             augment: random crop and flip; else the centre crop.
             flip: mirror half of the clips (with `augment`); off where left and right mean different classes.
-            contrastive: also make rearranged clips.
+            contrastive: share of the clips for which a rearranged one is tried, 0 (never) to 1 (always, as published).
             padding: of clips shorter than T.
             seed: of the run.
 
@@ -180,10 +180,9 @@ class ClipDataset(Dataset[Sample]):
         rng = Random(f"{self._seed} {int(self._epoch)} {index}")
         frames = self._load(clip, rng)
         valid = np.arange(self._clip_length) < (clip.length if self._padding == "after" else self._clip_length)
+        tried = self._contrastive >= 1 or (self._contrastive > 0 and rng.random() < self._contrastive)
         rearrangement = (
-            draw_rearrangement(clip.instances, clip.background_length, self._clip_length, rng)
-            if self._contrastive
-            else None
+            draw_rearrangement(clip.instances, clip.background_length, self._clip_length, rng) if tried else None
         )
         T = self._clip_length
         return Sample(

@@ -3,7 +3,6 @@
 A video shows two or three textured objects over a moving background. All wander slowly; now and then one performs one
 of six motions (`synthetic_motion.ACTION_LABELS`). Looks are drawn apart from motions, and the objects that do not act
 look like those that do, so neither the class nor whether anything happens can be read from a single frame.
-Because of the two circle classes, train without the horizontal flip.
 """
 
 from __future__ import annotations

@@ -13,22 +13,20 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-ACTION_LABELS = ("circle_clockwise", "circle_counterclockwise", "pulse", "rock", "shake_horizontal", "shake_vertical")
-"""The six action classes, sorted. They differ in motion alone.
-
-A horizontal flip turns circle_clockwise into circle_counterclockwise, so a network that is to tell the two apart must
-be trained without the flip augmentation; the other four are their own mirror images.
+ACTION_LABELS = ("circle", "pulse", "rock", "shake_diagonal", "shake_horizontal", "shake_vertical")
+"""The six action classes, sorted. They differ in motion alone, and each is its own mirror image (circles go either way,
+diagonals lean either way), so a horizontal flip is a fair augmentation.
 """
 
-PERIOD_S = (0.7, 1.2)
+PERIOD_S = (1.0, 1.8)
 """Range of the period a cycle should have; the true one makes a whole number of cycles fit the action (`cycles_in`)."""
 
 AMPLITUDE = {
-    "circle_clockwise": (0.11, 0.14),  # radius; the path is twice as wide
-    "circle_counterclockwise": (0.11, 0.14),
+    "circle": (0.11, 0.14),  # radius; the path is twice as wide
     "pulse": (0.38, 0.50),  # of the natural logarithm of the size
     "rock": (0.9, 1.4),  # radians to each side
-    "shake_horizontal": (0.14, 0.20),  # to each side
+    "shake_diagonal": (0.14, 0.20),  # to each side
+    "shake_horizontal": (0.14, 0.20),
     "shake_vertical": (0.14, 0.20),
 }
 
@@ -61,6 +59,8 @@ class Action:
     amplitude: float
     cycles: int
     phase: float
+    sense: int = 1
+    """1 or −1: circles go clockwise or counter-clockwise, diagonals fall or rise to the right."""
 
 
 def cycles_in(duration_s: float, period_s: float) -> int:
@@ -76,8 +76,8 @@ def action_pose(action: Action, times: Floats) -> Pose:
     zero = np.zeros_like(times)
     swing = np.where(active, action.amplitude * np.sin(turn) * (1 if action.phase < 0.5 else -1), 0.0)
     match action.label:
-        case "circle_clockwise" | "circle_counterclockwise":
-            turn = turn if action.label == "circle_clockwise" else -turn
+        case "circle":
+            turn = turn * action.sense
             rest = 2 * np.pi * action.phase
             x = action.amplitude * (np.cos(rest + turn) - np.cos(rest))
             y = action.amplitude * (np.sin(rest + turn) - np.sin(rest))
@@ -86,6 +86,8 @@ def action_pose(action: Action, times: Floats) -> Pose:
             return Pose(zero, zero, swing, zero)
         case "rock":
             return Pose(zero, zero, zero, swing)
+        case "shake_diagonal":
+            return Pose(swing / np.sqrt(2), action.sense * swing / np.sqrt(2), zero, zero)
         case "shake_horizontal":
             return Pose(swing, zero, zero, zero)
         case "shake_vertical":

@@ -170,8 +170,8 @@ def _draw_length(rng: np.random.Generator) -> float:
 
 def _draw_action(rng: np.random.Generator, label: str, start: float, end: float, actor: int, path: Wander) -> Action:
     cycles = cycles_in(end - start, rng.uniform(*PERIOD_S))
-    phase = rng.uniform()
-    if label.startswith("circle"):  # rest on the outer half of the circle, so that it stays within the frame
+    phase, sense = rng.uniform(), 1 if rng.uniform() < 0.5 else -1
+    if label == "circle":  # rest on the outer half of the circle, so that it stays within the frame
         outward = np.arctan2(path.y - 0.5, path.x - 0.5) / (2 * np.pi)
         phase = (outward + (phase - 0.5) / 2) % 1
-    return Action(label, start, end, actor, float(rng.uniform(*AMPLITUDE[label])), cycles, float(phase))
+    return Action(label, start, end, actor, float(rng.uniform(*AMPLITUDE[label])), cycles, float(phase), sense)

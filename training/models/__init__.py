@@ -1,0 +1,1 @@
+"""The networks: backbone, pyramid, heads, boundary pooling."""

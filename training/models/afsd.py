@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from training.config import ModelConfig
-from training.models.i3d import Backbone
+from training.models.i3d import Backbone, Endpoints
 from training.models.pyramid import AfsdOutput, BoundaryFeatures, CoarsePyramid
 from training.models.stem import motion_energy_filters
 
@@ -26,14 +27,28 @@ class AFSD(nn.Module):
 
     def forward(self, frames: Tensor) -> AfsdOutput:
         """Raw outputs, as inference and export need them."""
-        output, _ = self.detect(frames)
+        output: AfsdOutput = self.coarse_pyramid_detection(self.backbone(frames))[0]
         return output
 
-    def detect(self, frames: Tensor) -> tuple[AfsdOutput, BoundaryFeatures | None]:
-        """Raw outputs and the boundary features training supervises (None without refinement)."""
-        output: tuple[AfsdOutput, BoundaryFeatures | None] = self.coarse_pyramid_detection(self.backbone(frames))
-        return output
+    def detect(
+        self, frames: Tensor, contrastive: Tensor | None = None
+    ) -> tuple[AfsdOutput, BoundaryFeatures | None, BoundaryFeatures | None]:
+        """What training needs, with all clips in one pass through the backbone.
 
-    def boundary_features(self, frames: Tensor) -> BoundaryFeatures:
-        """The boundary features alone, for the contrastive clip of boundary consistency learning (section 3.4)."""
-        return self.coarse_pyramid_detection.boundary_features(self.backbone(frames))
+        Args:
+            frames: [B,C,T,H,W] in [−1,1].
+            contrastive: [M,C,T,H,W], rearranged clips of boundary consistency learning (section 3.4).
+
+        Returns:
+            Raw outputs and boundary features of `frames` (None without refinement), and the boundary features alone of
+            `contrastive` (None without any).
+        """
+        head = self.coarse_pyramid_detection
+        if contrastive is None or not len(contrastive):
+            return *head(self.backbone(frames)), None
+        endpoints = self.backbone(torch.cat((frames, contrastive)))
+        clips, rearranged = (
+            Endpoints(*parts)
+            for parts in zip(*(e.split([len(frames), len(contrastive)]) for e in endpoints), strict=True)
+        )
+        return *head(clips), head.boundary_features(rearranged)

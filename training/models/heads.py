@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from training.models.boundary_pooling import Backward, boundary_max_pooling
-from training.models.layers import Unit1D, normalised
+from training.models.layers import Unit1D, at_least_float32, normalised
 
 
 class ScaleExp(nn.Module):
@@ -18,7 +18,7 @@ class ScaleExp(nn.Module):
         self.unit = unit
 
     def forward(self, x: Tensor) -> Tensor:
-        distances = torch.exp(x * self.scale)
+        distances = torch.exp(at_least_float32(x) * self.scale)
         return distances if self.unit == 1.0 else distances * self.unit
 
 

@@ -24,6 +24,11 @@ def _pad_argument(shape: Sequence[int], kernel: Sequence[int], stride: Sequence[
     return tuple(value for pair in reversed(pads) for value in pair)
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """Leave half precision: distances reach hundreds of frames, where it steps by whole ones (bfloat16) or quarters."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 class Unit3D(nn.Module):
     """Conv3d with same padding, then BatchNorm3d and ReLU (I3D's unit), or a plain biased convolution.
 

@@ -12,7 +12,7 @@ from training.config import ModelConfig
 from training.models.boundary_pooling import boundary_max_pooling
 from training.models.heads import ProposalBranch, ScaleExp, tower
 from training.models.i3d import STRIDE_4F, STRIDE_5C, Endpoints, mixed_output
-from training.models.layers import Unit1D, Unit3D, normalised
+from training.models.layers import Unit1D, Unit3D, at_least_float32, normalised
 from training.models.regions import frame_regions, level_regions, location_priors
 
 
@@ -138,7 +138,7 @@ def _level_convolutions(config: ModelConfig) -> list[nn.Module]:
 
 def _concatenated(head: nn.Module, features: list[Tensor]) -> Tensor:
     """A head on every level [B,C,t] → [B,N,outputs]."""
-    return torch.cat([head(x) for x in features], dim=2).transpose(1, 2)
+    return at_least_float32(torch.cat([head(x) for x in features], dim=2)).transpose(1, 2)
 
 
 def _initialise(module: nn.Module) -> None:

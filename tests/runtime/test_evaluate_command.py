@@ -1,0 +1,51 @@
+"""`afsd evaluate` of an engine: what detection alone would give, judged by the same rule."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from runtime.cli import main
+from tests.tiny import write_tiny_onnx
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two videos under videos/, their annotations, and the tiny network."""
+    folder = tmp_path_factory.mktemp("set")
+    (folder / "videos").mkdir()
+    rng = np.random.default_rng(0)
+    database = {}
+    for name in ("first", "second"):
+        writer = cv2.VideoWriter(
+            str(folder / "videos" / f"{name}.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 30.0, (32, 24)
+        )
+        for level in np.repeat(rng.integers(0, 256, 40), 3):
+            writer.write(np.full((24, 32, 3), level, np.uint8))
+        writer.release()
+        database[name] = {"subset": "test", "annotations": [{"label": "jump", "segment": [0.5, 2.0]}]}
+    (folder / "truth.json").write_text(json.dumps({"database": database}))
+    write_tiny_onnx(folder / "tiny.onnx", None)
+    return folder
+
+
+def test_an_engine_is_judged_like_the_file_of_its_detections(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    truth, saved = str(folder / "truth.json"), folder / "found.json"
+    assert main(["evaluate", str(folder / "tiny.onnx"), truth, "--save", str(saved), "--json"]) == 0
+    by_engine = json.loads(capsys.readouterr().out)
+    assert main(["evaluate", str(saved), truth, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == by_engine
+    assert set(json.loads(saved.read_text())["results"]) == {"first", "second"}
+
+
+def test_a_missing_video_is_named_before_any_is_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    empty = folder / "empty"
+    empty.mkdir()
+    assert main(["evaluate", str(folder / "tiny.onnx"), str(folder / "truth.json"), "--videos", str(empty)]) == 2
+    error = capsys.readouterr().err
+    assert "first" in error
+    assert error.count("\n") == 1
