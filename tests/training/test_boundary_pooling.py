@@ -46,7 +46,7 @@ def test_equals_the_loop(cells: int, regions: int, dtype: torch.dtype) -> None:
     ],
 )
 def test_regions_by_hand(region: tuple[float, ...], expected: tuple[float, float]) -> None:
-    pooled = boundary_max_pooling(EXAMPLE_FEATURES, torch.tensor([[region]]))
+    pooled = boundary_max_pooling(EXAMPLE_FEATURES, torch.tensor([[region]], dtype=torch.float32))
     assert pooled[0, :, 0].tolist() == list(expected)
 
 
