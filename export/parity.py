@@ -44,6 +44,12 @@ class OutputParity:
     """Refined locations beyond REFINED_TOLERANCE."""
     locations: int
 
+    @property
+    def passed(self) -> bool:
+        """Whether it is within its tolerance."""
+        tolerance = COARSE_TOLERANCE if self.name in COARSE else REFINED_TOLERANCE
+        return self.relative <= tolerance and self.moved <= MOVED_SHARE * self.locations
+
 
 @dataclass(frozen=True)
 class ParityReport:
@@ -57,11 +63,7 @@ class ParityReport:
     @property
     def passed(self) -> bool:
         """Whether every output is within its tolerance."""
-        return all(
-            o.relative <= (COARSE_TOLERANCE if o.name in COARSE else REFINED_TOLERANCE)
-            and o.moved <= MOVED_SHARE * o.locations
-            for o in self.outputs
-        )
+        return all(output.passed for output in self.outputs)
 
     def table(self) -> str:
         """For people: one row per output."""
@@ -101,11 +103,11 @@ def compare(reference: Engine, engine: Engine) -> ParityReport:
 def require(report: ParityReport) -> None:
     """Raise ExportError when the report is beyond tolerance."""
     if not report.passed:
-        worst = max(report.outputs, key=lambda o: o.relative / (COARSE_TOLERANCE if o.name in COARSE else 1))
+        worst = max(report.outputs, key=lambda o: (not o.passed, o.relative))
         raise ExportError(
-            f"{report.engine} differs from {report.reference}: {worst.name} by {worst.relative:.1e} relative "
-            f"(tolerance {COARSE_TOLERANCE:g} coarse, {REFINED_TOLERANCE:g} refined, "
-            f"{MOVED_SHARE:.0%} of locations moved); nothing was written"
+            f"{report.engine} differs from {report.reference}: {worst.name} by {worst.relative:.1e} relative, "
+            f"{worst.moved} of {worst.locations} locations moved (tolerance {COARSE_TOLERANCE:g} coarse, "
+            f"{REFINED_TOLERANCE:g} refined, {MOVED_SHARE:.0%} moved); nothing was written"
         )
 
 

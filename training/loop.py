@@ -197,7 +197,7 @@ class Trainer:
         return losses, norm
 
     def _report(self, losses: StepLosses, norm: float, log: MetricLog | None, bar: Any) -> None:
-        values = {name: float(value) for name, value in losses._asdict().items()}
+        values = {name: float(value.detach()) for name, value in losses._asdict().items()}
         bar.set_postfix({k: f"{v:.3f}" for k, v in values.items() if k in ("total", "loss_l", "loss_c")}, refresh=False)
         if log:
             extra = {

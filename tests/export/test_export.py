@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,9 +54,7 @@ def test_pads_and_batch_norms_are_folded(exported: Exported) -> None:
 
 
 def test_no_path_of_the_author_is_in_the_file(exported: Exported) -> None:
-    content = exported.onnx.read_bytes()
-    assert str(Path.cwd()).encode() not in content
-    assert b".py" not in content
+    assert not re.search(rb"/[\w/.-]+\.py\b", exported.onnx.read_bytes())
 
 
 @pytest.mark.parametrize("file", ["onnx", "openvino"])

@@ -111,7 +111,7 @@ def test_contrastive_clips_share_the_pass_but_nothing_else() -> None:
     for found, wanted in ((output, alone), (features, expected), (contrastive, of_third)):
         assert found is not None
         assert wanted is not None
-        assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(found, wanted, strict=True))
+        assert all(torch.allclose(a, b, rtol=1e-3, atol=2e-4) for a, b in zip(found, wanted, strict=True))
 
 
 @pytest.mark.parametrize("frozen", [True, False])
