@@ -236,7 +236,7 @@ def format_report(report: Report) -> str:
     lines = [f"machine: {report.processor}"]
     lines += [f"ceiling {name}: {value:,.0f} GFLOP/s (matrix product)" for name, value in report.ceilings.items()]
     header = (
-        f"{'engine':<24}{'library':<26}{'precision':<10}{'batch':>5}{'runs':>5}{'ms (10–90 %)':>24}"
+        f"{'engine':<24}{'library':<26}{'precision':<10}{'batch':>5}{'runs':>5}{'ms (10–90 %)':>27}"
         f"{'clip fps':>10}{'ratio':>7}{'ceiling':>9}{'video fps':>11}"
     )
     lines += ["", header, "-" * len(header)]
@@ -245,7 +245,7 @@ def format_report(report: Report) -> str:
         share = f"{m.ceiling_share:.0%}" if m.ceiling_share else "–"
         video = f"{m.video_fps:,.0f}" if m.video_fps else "–"
         lines.append(
-            f"{m.name[:23]:<24}{m.library[:25]:<26}{m.precision:<10}{m.batch:>5}{m.runs:>5}{spread:>24}"
+            f"{m.name[:23]:<24}{m.library[:25]:<26}{m.precision:<10}{m.batch:>5}{m.runs:>5}{spread:>27}"
             f"{m.clip_fps:>10,.0f}{m.ratio:>6.2f}×{share:>9}{video:>11}"
         )
     lines += ["", "Table 3 of AFSD (clip fps, network alone, batch 1, 256 frames of 96×96):"]

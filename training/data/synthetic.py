@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-from tqdm import tqdm
 
 from runtime.atomic import atomic_path
-from runtime.errors import AnnotationError, InputError, VideoError
+from runtime.errors import AnnotationError, InputError, MissingDependencyError, VideoError
 from training.data.synthetic_render import Image, render
 from training.data.synthetic_scene import Scene, VideoSeed, plan_scene
 
@@ -90,6 +89,10 @@ def make_synthetic(
     workers = min(videos, workers or len(os.sched_getaffinity(0)))
     write = partial(_write_one, out_dir / "videos", video_format)
     seeds = [VideoSeed(seed, subset, index) for index in range(videos)]
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        raise MissingDependencyError("tqdm", "train", "making synthetic videos") from None
     with tqdm(total=videos, desc=f"synthetic {subset}", unit="video", disable=not progress) as bar:
         entries: dict[str, Any] = {}
         for name, entry in _map(write, seeds, workers):
