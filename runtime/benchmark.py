@@ -236,8 +236,8 @@ def format_report(report: Report) -> str:
     lines = [f"machine: {report.processor}"]
     lines += [f"ceiling {name}: {value:,.0f} GFLOP/s (matrix product)" for name, value in report.ceilings.items()]
     header = (
-        f"{'engine':<24}{'library':<26}{'precision':<10}{'batch':>5}{'runs':>5}{'ms (10–90 %)':>27}"
-        f"{'clip fps':>10}{'ratio':>7}{'ceiling':>9}{'video fps':>11}"
+        f"{'engine':<20}{'library':<25}{'device':<12}{'precision':<10}{'batch':>5}{'warm-up':>9}{'runs':>6}"
+        f"{'ms (10–90 %)':>25}{'clip fps':>10}{'ratio':>7}{'ceiling':>9}{'video fps':>11}"
     )
     lines += ["", header, "-" * len(header)]
     for m in report.measurements:
@@ -245,7 +245,8 @@ def format_report(report: Report) -> str:
         share = f"{m.ceiling_share:.0%}" if m.ceiling_share else "–"
         video = f"{m.video_fps:,.0f}" if m.video_fps else "–"
         lines.append(
-            f"{m.name[:23]:<24}{m.library[:25]:<26}{m.precision:<10}{m.batch:>5}{m.runs:>5}{spread:>27}"
+            f"{m.name[:19]:<20}{m.library[:24]:<25}{m.device[:11]:<12}{m.precision:<10}{m.batch:>5}{m.warmup:>9}"
+            f"{m.runs:>6}{spread:>25}"
             f"{m.clip_fps:>10,.0f}{m.ratio:>6.2f}×{share:>9}{video:>11}"
         )
     lines += ["", "Table 3 of AFSD (clip fps, network alone, batch 1, 256 frames of 96×96):"]

@@ -218,7 +218,10 @@ class Trainer:
 
     def _out_of_time(self) -> bool:
         minutes = self.config.run.max_minutes
-        return bool(minutes) and self.progress.seconds > 60 * minutes
+        if not minutes:
+            return False
+        over = self.progress.seconds > 60 * minutes
+        return bool(self.fabric.broadcast(over))  # the first process decides, or the others would wait for it forever
 
     def _resume(self, checkpoint: Checkpoint, source: str) -> None:
         state = checkpoint.training
