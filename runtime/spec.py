@@ -41,6 +41,15 @@ class Decoding:
     """Candidates whose decayed score falls below this are dropped."""
     nms_top_k: int = 5000
     """At most this many detections per class and video."""
+    quality: bool = True
+    """Whether sigmoid(center) multiplies the class scores; off in a network without a quality head (Table 2 b)."""
+    fusion: Literal["mean", "geometric"] = "mean"
+    """How two streams become one: the mean of all raw outputs (THUMOS14), or the geometric mean of the refined,
+    clamped segment ends beside the mean of the logits (ActivityNet)."""
+    fused_threshold: float | None = None
+    """`score_threshold` of two streams together; None: the same."""
+    fused_floor: float | None = None
+    """`nms_floor` of two streams together; None: the same."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,8 @@ class ModelSpec:
     """Everything the runtime must know about an engine file."""
 
     family: Literal["afsd", "a2net"]
-    stream: Literal["rgb", "flow", "features"]
+    stream: Literal["rgb", "flow", "rgb+flow", "features"]
+    """What the network sees; "rgb+flow" is a two-stream network in one engine, with the inputs `frames` and `flow`."""
     classes: tuple[str, ...]
     """Names of the action classes; class index 0 of the network is the background and has no name here."""
     sample_fps: float
@@ -66,6 +76,9 @@ class ModelSpec:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     decoding: Decoding = field(default_factory=Decoding)
+    sampling: Literal["fixed", "whole_video"] = "fixed"
+    """"fixed": windows of frames at `sample_fps`. "whole_video": one window per video, sampled at
+    fps·min(T / frames, 1), as AFSD does on ActivityNet; `sample_fps` then serves sources without a rate."""
     precision: str = "fp32"
     """Type of the heavy arithmetic: fp32, fp16, bf16 or int8."""
     multiply_adds: int = 0
