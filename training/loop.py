@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from runtime.errors import CheckpointError, ConfigError, InputError
 from training.checkpoint import Checkpoint, load_checkpoint, load_kinetics, load_weights, save_checkpoint
-from training.config import Config, config_to_mapping
+from training.config import Config, OptimiserConfig, config_to_mapping
 from training.data.dataset import ClipDataset, collate
 from training.metric_log import MetricLog
 from training.models.afsd import AFSD
@@ -98,8 +98,9 @@ class Trainer:
                 f"clips, the data set has {len(dataset)}: lower it or add videos"
             )
         adam = torch.optim.AdamW if optimiser.decoupled_decay else torch.optim.Adam
-        trained = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer: Any = adam(trained, lr=optimiser.learning_rate, weight_decay=optimiser.weight_decay)
+        self.optimizer: Any = adam(
+            _parameter_groups(model, optimiser), lr=optimiser.learning_rate, weight_decay=optimiser.weight_decay
+        )
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
         self.model = _channels_last(model)
         self.step: Any
@@ -202,7 +203,7 @@ class Trainer:
         if log:
             extra = {
                 "epoch": float(self.progress.epoch),
-                "learning_rate": float(self.schedule.get_last_lr()[0]),
+                "learning_rate": float(self.schedule.get_last_lr()[-1]),
                 "grad_norm": norm,
                 "seconds": self.progress.seconds,
             }
@@ -242,6 +243,16 @@ class Trainer:
 
     def _say(self, message: str) -> None:
         self.fabric.print(message)
+
+
+def _parameter_groups(model: AFSD, optimiser: OptimiserConfig) -> list[dict[str, Any]]:
+    """The parameters that are trained; those of the backbone apart where they have their own learning rate."""
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if optimiser.backbone_rate == 1.0:
+        return [{"params": list(trained.values())}]
+    backbone = [p for name, p in trained.items() if name.startswith("backbone.")]
+    head = [p for name, p in trained.items() if not name.startswith("backbone.")]
+    return [{"params": backbone, "lr": optimiser.learning_rate * optimiser.backbone_rate}, {"params": head}]
 
 
 def _ema(decay: float) -> Any:

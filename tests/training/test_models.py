@@ -87,7 +87,9 @@ def test_second_golden_set_with_all_losses() -> None:
         weights = np.array([1, 0.1, 0.1])
         assert [start.item(), end.item()] == pytest.approx(list(weights @ golden["bce"]), rel=1e-4)
         segments = torch.tensor([[[20.3, 60], [76, 115.7], [61, 75]]])
-        assert triplet_loss(boundary, segments).item() == pytest.approx(float(weights @ golden["triplet"]), rel=1e-4)
+        assert triplet_loss(boundary, segments, config.model).item() == pytest.approx(
+            float(weights @ golden["triplet"]), rel=1e-4
+        )
 
 
 def test_refinement_none_computes_no_refinement() -> None:
