@@ -209,8 +209,12 @@ class RunConfig:
     max_minutes: float = 0.0
     """Stop (and save) after this long; 0 is off. The cosine schedule ends at the last epoch either way."""
     log_every: int = 10
+    max_steps: int = 0
+    """Stop (and save) after this many optimiser steps, where the cosine schedule then ends; 0 is off."""
     init: str = ""
     """Kinetics I3D weights (`rgb_imagenet.pt`) or another checkpoint to start from."""
+    init_part: Literal["all", "backbone"] = "all"
+    """What to take from a checkpoint in `init`; the backbone alone fits a head of any other shape."""
 
 
 @dataclass(frozen=True)
