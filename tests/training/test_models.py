@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -114,6 +115,19 @@ def test_second_golden_set_with_all_losses(network: str, loc_bias: float) -> Non
         segments = torch.tensor([[[20.3, 60], [76, 115.7], [61, 75]]])
         found = triplet_loss(boundary, segments, config.model, config.loss.triplet_divisors)
         assert found.item() == pytest.approx(float(weights @ golden["triplet"]), rel=1e-4)
+
+
+def test_initial_weights_of_the_activitynet_head() -> None:
+    torch.manual_seed(0)
+    model = AFSD(replace(SMALL, head_initial="normal"))
+    for name, module in model.coarse_pyramid_detection.named_modules():
+        if not isinstance(module, (torch.nn.Conv1d, torch.nn.Conv3d)):
+            continue
+        assert not module.bias.any()
+        receptive = module.weight[0, 0].numel()
+        glorot = (2 / (receptive * (module.in_channels + module.out_channels))) ** 0.5
+        expected = glorot if name.startswith(("pyramids", "deconv")) else 0.01
+        assert module.weight.std().item() == pytest.approx(expected, rel=0.15), name
 
 
 def test_refinement_none_computes_no_refinement() -> None:
