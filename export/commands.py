@@ -15,7 +15,7 @@ def add_export(subparsers: Any) -> None:
     parser.add_argument("source", type=Path, help="checkpoint or bare state dict; for OpenVINO also an ONNX file")
     parser.add_argument("-o", "--out", type=Path, help="file to write (default: beside the source)")
     parser.add_argument("--to", choices=("onnx", "openvino"), default="onnx", help="default: %(default)s")
-    parser.add_argument("--config", default="", help="network of a bare state dict, e.g. thumos14, thumos14_flow")
+    parser.add_argument("--config", default="", help="network of a bare state dict; the published ones are recognised")
     parser.set_defaults(func=_export)
 
 

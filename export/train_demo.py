@@ -1,6 +1,6 @@
 """Train the shipped checkpoint anew (`make train-demo`): videos, training, export, evaluation through the runtime.
 
-python -m export.train_demo --out runs/synthetic [--variant full|coarse|no-consistency] [--ship]
+python -m export.train_demo --out runs/synthetic [--ship]
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from runtime.annotations import load_annotations
 from runtime.atomic import atomic_path
 from runtime.commands.evaluate import detect_annotated
 from runtime.detector import Detector
+from runtime.engines import Engine, open_engine
 from runtime.errors import AfsdError
 from runtime.evaluation import evaluate, format_table
 from training.config import load_config
@@ -29,31 +30,18 @@ from training.slim import slim_checkpoint
 SETS = (("training", 100, 1), ("testing", 20, 3))
 """Subset, number of videos, seed."""
 
-VARIANTS = {
-    "full": [],
-    "coarse": ["model.refinement=none", "loss.consistency=none"],
-    "no-consistency": ["loss.consistency=none"],
-}
-"""What is left out: nothing; refinement, and with it consistency learning (Table 2 d); consistency learning (2 f)."""
 
-
-def train_demo(out: Path, variant: str, overrides: list[str], ship: bool) -> dict[str, Any]:
+def train_demo(out: Path, overrides: list[str], ship: bool) -> dict[str, Any]:
     """Make the data (once), train, export, and evaluate on unseen videos; returns and stores the figures."""
-    data = out / "data"
-    for subset, videos, seed in SETS:
-        if not (data / f"{subset}.made").is_file():
-            print(f"making {videos} {subset} videos", flush=True)
-            make_synthetic(data, videos=videos, seed=seed, subset=subset, progress=True)
-            (data / f"{subset}.made").touch()
-    config = load_config("synthetic", [f"data.root={data}", *VARIANTS[variant], *overrides])
-    folder = out / variant
+    data = make_data(out)
+    config = load_config("synthetic", [f"data.root={data}", *overrides])
     began = time.perf_counter()
-    checkpoint = train(config, folder)
+    checkpoint = train(config, out)
     minutes = (time.perf_counter() - began) / 60
-    slim = slim_checkpoint(checkpoint, folder / "synthetic.ckpt", half=True)
-    figures = {"variant": variant, "seed": config.run.seed, "training_minutes": round(minutes, 2)}
-    figures |= _evaluate(slim, data)
-    with atomic_path(folder / "figures.json") as unfinished:
+    slim = slim_checkpoint(checkpoint, out / "synthetic.ckpt", half=True)
+    figures = {"seed": config.run.seed, "training_minutes": round(minutes, 2)}
+    figures |= measure(open_engine(export_openvino(export_onnx(slim))), data)
+    with atomic_path(out / "figures.json") as unfinished:
         unfinished.write_text(json.dumps(figures, indent=1), encoding="utf-8")
     if ship:
         slim_checkpoint(slim, SHIPPED, half=True, metrics=figures)
@@ -61,9 +49,19 @@ def train_demo(out: Path, variant: str, overrides: list[str], ship: bool) -> dic
     return figures
 
 
-def _evaluate(checkpoint: Path, data: Path) -> dict[str, Any]:
-    """mAP of the exported model on the unseen videos, through the runtime."""
-    engine = export_openvino(export_onnx(checkpoint))
+def make_data(out: Path) -> Path:
+    """The training and test videos of `SETS` under `<out>/data`, made once."""
+    data = out / "data"
+    for subset, videos, seed in SETS:
+        if not (data / f"{subset}.made").is_file():
+            print(f"making {videos} {subset} videos", flush=True)
+            make_synthetic(data, videos=videos, seed=seed, subset=subset, progress=True)
+            (data / f"{subset}.made").touch()
+    return data
+
+
+def measure(engine: Engine, data: Path) -> dict[str, Any]:
+    """mAP of an engine on the unseen videos, through the runtime."""
     truth = load_annotations(data / "annotations.json", "testing")
     with Detector(engine) as detector:
         result = evaluate(detect_annotated(detector, truth, data / "videos"), truth)
@@ -76,12 +74,11 @@ def main() -> int:
     """Run from the command line; 2 on an error, told in one line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--variant", choices=list(VARIANTS), default="full")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
     parser.add_argument("--ship", action="store_true", help="replace the checkpoint in training/pretrained")
     args = parser.parse_args()
     try:
-        print(json.dumps(train_demo(args.out, args.variant, args.set, args.ship), indent=1))
+        print(json.dumps(train_demo(args.out, args.set, args.ship), indent=1))
     except AfsdError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

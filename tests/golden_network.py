@@ -17,21 +17,30 @@ from training.models.afsd import AFSD
 GOLDEN = Path(__file__).parent / "golden"
 
 
-def state_dict_entries(stream: str) -> list[tuple[str, tuple[int, ...], str]]:
+NETWORKS = {
+    "thumos14_rgb": "thumos14",
+    "thumos14_flow": "thumos14_flow",
+    "anet_rgb": "activitynet",
+    "anet_flow": "activitynet_flow",
+}
+"""Golden files of the published networks → the configuration each belongs to."""
+
+
+def state_dict_entries(network: str) -> list[tuple[str, tuple[int, ...], str]]:
     """(name, shape, dtype) of every entry of the published checkpoint, in its order."""
-    entries = json.loads((GOLDEN / f"thumos14_{stream}_state_dict.json").read_text())
+    entries = json.loads((GOLDEN / f"{network}_state_dict.json").read_text())
     return [(name, tuple(shape), dtype) for name, shape, dtype in entries]
 
 
-def crc_weights(stream: str) -> dict[str, Tensor]:
+def crc_weights(network: str) -> dict[str, Tensor]:
     """Weights seeded by the CRC-32 of each entry's name."""
-    return {name: torch.from_numpy(_crc_weight(name, shape)) for name, shape, _ in state_dict_entries(stream)}
+    return {name: torch.from_numpy(_crc_weight(name, shape)) for name, shape, _ in state_dict_entries(network)}
 
 
-def golden_model(stream: str) -> AFSD:
+def golden_model(network: str) -> AFSD:
     """The published network with the CRC weights, in eval mode."""
-    model = AFSD(load_config("thumos14" if stream == "rgb" else "thumos14_flow").model)
-    model.load_state_dict(crc_weights(stream))
+    model = AFSD(load_config(NETWORKS[network]).model)
+    model.load_state_dict(crc_weights(network))
     return model.eval()
 
 
@@ -42,13 +51,13 @@ def golden_frames(frames: int, channels: int, size: int = 96) -> NDArray[np.uint
     return (values % 256).astype(np.uint8)
 
 
-def formula_weights(model: AFSD) -> dict[str, Tensor]:
-    """Weights from sines of the entry's rank and the flat index (the second golden set)."""
+def formula_weights(model: AFSD, loc_bias: float) -> dict[str, Tensor]:
+    """Weights from sines of the entry's rank and the flat index (the second golden set); distances get `loc_bias`."""
     names = sorted(name for name in model.state_dict() if not name.endswith("num_batches_tracked"))
     weights = {k: v for k, v in model.state_dict().items() if k.endswith("num_batches_tracked")}
     for rank, name in enumerate(names):
         weights[name] = torch.from_numpy(_formula_weight(name, rank, tuple(model.state_dict()[name].shape)))
-    weights["coarse_pyramid_detection.loc_head.conv1d.bias"] += 3.0
+    weights["coarse_pyramid_detection.loc_head.conv1d.bias"] += loc_bias
     return weights
 
 

@@ -24,7 +24,7 @@ def test_rgb_detections_are_the_published_ones() -> None:
     with gzip.open(shared("golden/detections_rgb.json.gz"), "rt", encoding="utf-8") as file:
         golden: dict[str, list[dict[str, Any]]] = json.load(file)["results"]
     config = load_config("thumos14")
-    engine = TorchEngine(golden_model("rgb"), model_spec(config, config.data.classes))
+    engine = TorchEngine(golden_model("thumos14_rgb"), model_spec(config, config.data.classes))
     detector = Detector(engine, options=DetectorOptions(nms="reference"))
     matched = expected = found = 0
     for video, (length, crc) in VIDEOS.items():

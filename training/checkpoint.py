@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,16 @@ from torch import Tensor, nn
 
 from runtime.atomic import atomic_path
 from runtime.errors import CheckpointError
-from training.config import Config, config_from_mapping, config_to_mapping
+from training.config import Config, config_from_mapping, config_to_mapping, load_config
 from training.models.afsd import AFSD
 
 SCHEMA = 1
 SCHEMA_KEY = "afsd_checkpoint"
 """Marks a file of this project; a file without it is taken as a bare state dict."""
+
+FIRST_LAYER, FLOW_CHANNELS = "Conv3d_1a_7x7.conv3d.weight", 2
+HEAD = "coarse_pyramid_detection."
+"""Prefix of the entries of pyramid and heads."""
 
 LISTED = 5
 """How many names of a mismatch an error message shows."""
@@ -61,11 +65,15 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def load_checkpoint(path: str | Path, config: Config | None = None) -> Checkpoint:
-    """Read a checkpoint of this project, or a bare state dict together with the configuration of its network.
+    """Read a checkpoint of this project, or a bare state dict as the authors published.
+
+    Args:
+        path: the file.
+        config: the network of a bare state dict; recognised by its shapes when None (see `recognise`).
 
     Raises:
-        CheckpointError: no such file, not a checkpoint, pickled code, a newer schema, or a bare state dict without
-            a configuration.
+        CheckpointError: no such file, not a checkpoint, pickled code, a newer schema, or a bare state dict of another
+            network than the published ones without a configuration.
     """
     path = Path(path)
     data = _load(path)
@@ -150,11 +158,40 @@ def _load(path: Path) -> dict[str, Any]:
     return data
 
 
+def recognise(weights: Mapping[str, Tensor], source: str) -> Config:
+    """Which published network a bare state dict belongs to: THUMOS14 or ActivityNet, RGB or flow.
+
+    The first layer's channels tell the stream, the kind of the second pyramid level (a 3-D convolution stands on
+    Mixed_4f and Mixed_5c, a 1-D one on Mixed_5c alone) the data set. Another number of classes is taken over; whether
+    everything else fits is for `load_weights` to say.
+
+    Raises:
+        CheckpointError: Kinetics weights, or a network of another kind.
+    """
+    if FIRST_LAYER in weights and not any(name.startswith(HEAD) for name in weights):
+        raise CheckpointError(f"{source}: Kinetics I3D weights without a head; train from them with run.init={source}")
+    kinds = {"thumos14": f"{HEAD}pyramids.1.0.conv3d.", "activitynet": f"{HEAD}pyramids.1.0.conv1d."}
+    found = [kind for kind, entry in kinds.items() if any(name.startswith(entry) for name in weights)]
+    if len(found) != 1:
+        some = ", ".join(list(weights)[:LISTED])
+        raise CheckpointError(
+            f"{source}: a state dict of no published AFSD network (it holds {some} …); name its own with --config"
+        )
+    first = weights.get(f"backbone._model.{FIRST_LAYER}")
+    flow = first is not None and first.ndim == 5 and first.shape[1] == FLOW_CHANNELS
+    config = load_config(f"{found[0]}_flow" if flow else found[0])
+    logits = weights.get(f"{HEAD}conf_head.conv1d.bias")
+    if logits is None or logits.ndim != 1 or len(logits) in (0, 1, config.model.num_classes):
+        return config
+    model = replace(config.model, num_classes=len(logits))
+    return replace(config, model=model, data=replace(config.data, classes=()))
+
+
 def _bare(path: Path, data: dict[str, Any], config: Config | None, sha256: str) -> Checkpoint:
-    if config is None:
-        raise CheckpointError(f"{path}: a bare state dict; name its network, for example --config thumos14")
+    weights = _tensors(path, data)
+    config = config or recognise(weights, str(path))
     classes = config.data.classes or tuple(f"class_{index}" for index in range(1, config.model.num_classes))
-    return Checkpoint(_tensors(path, data), config, classes, sha256=sha256)
+    return Checkpoint(weights, config, classes, sha256=sha256)
 
 
 def _tensors(path: Path, data: Any) -> dict[str, Tensor]:

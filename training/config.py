@@ -45,32 +45,48 @@ class ModelConfig:
     head_channels: int = 512
     """Channels of the pyramid and all heads; a multiple of 64 (GroupNorm's 32 groups on each half)."""
     num_levels: int = 6
+    endpoints: Literal["4f+5c", "5c"] = "4f+5c"
+    """What the pyramid stands on: Mixed_4f and Mixed_5c, the second added into the first (paper Fig. 2, THUMOS14), or
+    Mixed_5c alone, whose first level has T/8 locations (released ActivityNet code)."""
     level_units: tuple[float, ...] = (1.0,) * 6
     """Frames per unit of exp(s·x) at each level: 1 on THUMOS14, 4·2^level on ActivityNet."""
-    refinement: Literal["all", "none"] = "all"
-    """Saliency-based refinement with frame- and level-scale pooling, or coarse proposals only (Table 2 d)."""
+    quality: Literal["quality", "centerness", "none"] = "quality"
+    """What the extra confidence is taught (Table 2 b): the tIoU of the refined proposal (Eq. 14), how central the
+    location lies in its instance (FCOS), or nothing: no head, and scores are class probabilities alone."""
+    refinement: Literal["all", "frame", "self", "naive", "none"] = "all"
+    """What the second stage sees beside the location's own feature (Table 2 d): pooled boundary features of frame level
+    and pyramid level (all), of one of them (frame, self), neither (naive); none has no second stage."""
+    pooling: Literal["max", "mean", "conv", "stack"] = "max"
+    """How a boundary region becomes one feature (Table 2 e; see models/region_features.py)."""
+    region_divisors: tuple[float, float] = (4.0, 10.0)
+    """The proposal's width divided by these is a region's reach inside and outside the boundary (Eq. 3, Table 2 c)."""
     pooling_backward: Literal["correct", "reference"] = "correct"
     """Gradient of the boundary pooling: correct, or the released kernel's."""
     stem: Literal["random", "motion"] = "random"
     """First layer before training: random as published (Kinetics weights replace it), or filters that answer to motion,
     for training from scratch."""
+    head_initial: Literal["glorot", "normal"] = "glorot"
+    """Weights of towers, branches and heads before training: Glorot-uniform (THUMOS14) or N(0, 0.01) (ActivityNet)."""
     freeze_batch_norm: bool = True
     """Keep the backbone's batch norms at their Kinetics statistics; must be off when training from scratch."""
+    freeze_backbone: bool = False
+    """Train pyramid and heads alone, on the backbone that `run.init` gives: a fraction of the time and memory."""
 
     def __post_init__(self) -> None:
         if self.num_classes < 2:
             raise ValueError(f"num_classes is {self.num_classes}, expected at least 2 (background and one action)")
-        if self.num_levels < 2 or self.clip_length % 2 ** (self.num_levels + 1) or self.clip_length <= 0:
+        coarsest = self.finest_stride * 2 ** (self.num_levels - 1)
+        if self.num_levels < 2 or self.clip_length % coarsest or self.clip_length <= 0:
             raise ValueError(
-                f"clip_length is {self.clip_length}, expected a positive multiple of {2 ** (self.num_levels + 1)} "
+                f"clip_length is {self.clip_length}, expected a positive multiple of {coarsest} "
                 f"for {self.num_levels} levels"
             )
         if self.head_channels % 64 or self.head_channels <= 0:
             raise ValueError(f"head_channels is {self.head_channels}, expected a positive multiple of 64")
         if len(self.level_units) != self.num_levels:
             raise ValueError(f"level_units has {len(self.level_units)} values, expected one per level")
-        if self.crop_size <= 0 or self.backbone_multiplier <= 0:
-            raise ValueError("crop_size and backbone_multiplier must be positive")
+        if self.crop_size <= 0 or self.backbone_multiplier <= 0 or min(self.region_divisors) <= 0:
+            raise ValueError("crop_size, backbone_multiplier and region_divisors must be positive")
 
     @property
     def in_channels(self) -> int:
@@ -78,9 +94,24 @@ class ModelConfig:
         return 2 if self.stream == "flow" else 3
 
     @property
+    def finest_stride(self) -> int:
+        """Frames between the locations of level 0, the temporal stride of the endpoint it stands on."""
+        return 4 if self.endpoints == "4f+5c" else 8
+
+    @property
     def level_lengths(self) -> tuple[int, ...]:
-        """Locations of each level: T/4, T/8, …"""
-        return tuple(self.clip_length // 2 ** (level + 2) for level in range(self.num_levels))
+        """Locations of each level: T/4, T/8, … on Mixed_4f and Mixed_5c; T/8, T/16, … on Mixed_5c alone."""
+        return tuple(self.clip_length // (self.finest_stride * 2**level) for level in range(self.num_levels))
+
+    @property
+    def pools_frames(self) -> bool:
+        """Whether the second stage pools the frame-level feature."""
+        return self.refinement in ("all", "frame")
+
+    @property
+    def pools_levels(self) -> bool:
+        """Whether the second stage pools the features of the pyramid levels."""
+        return self.refinement in ("all", "self")
 
 
 @dataclass(frozen=True)
@@ -125,8 +156,22 @@ class LossConfig:
     """Weight of the triplet part of consistency learning (ssl)."""
     consistency: Literal["none", "activation", "triplet", "both"] = "both"
     """Which parts of boundary consistency learning are trained (Table 2 f)."""
+    activation: Literal["tanh", "clip", "min-max"] = "tanh"
+    """What brings features into 0..1 before they are compared with the boundary maps (Table 2 a)."""
+    triplet_divisors: Literal["stride", "reference"] = "stride"
+    """Frames per cell of the level-0 features in the triplet loss: their stride, or always 4 (the released ActivityNet
+    code, where the stride is 8)."""
+    location_ranges: tuple[tuple[float, float], ...] = ()
+    """Per level (low, high]: the longer distance, in frames, of the instances it answers for (released ActivityNet
+    code); empty: every level answers for all."""
     refined_iou: float = 0.5
     """Coarse proposals below this tIoU are background to the refined heads (piou)."""
+    keep_best_refined: bool = False
+    """Lower `refined_iou` to a clip's best coarse proposal, so that one at least stays positive (ActivityNet code)."""
+    offset_loss: Literal["l1", "smooth-l1"] = "l1"
+    """Loss of the refined offsets: L1 (Eq. 15) or smooth L1 with β = 1 (ActivityNet code)."""
+    average_over: Literal["batch", "clips"] = "batch"
+    """Detection losses are divided by the positives of the batch, or clip by clip and averaged (ActivityNet code)."""
     quality_target: Literal["detached", "reference"] = "detached"
     """Whether the quality target passes gradient into the boxes, as the released code lets it."""
     refined_normaliser: Literal["refined", "coarse"] = "refined"
@@ -138,6 +183,8 @@ class OptimiserConfig:
     """Adam; the published recipe has no schedule, warm-up, clipping or averaging."""
 
     learning_rate: float = 1e-5
+    backbone_rate: float = 1.0
+    """Factor of the learning rate for the backbone: 1 on THUMOS14, 0.1 on ActivityNet."""
     weight_decay: float = 1e-3
     batch_size: int = 1
     epochs: int = 16
@@ -162,8 +209,12 @@ class RunConfig:
     max_minutes: float = 0.0
     """Stop (and save) after this long; 0 is off. The cosine schedule ends at the last epoch either way."""
     log_every: int = 10
+    max_steps: int = 0
+    """Stop (and save) after this many optimiser steps, where the cosine schedule then ends; 0 is off."""
     init: str = ""
     """Kinetics I3D weights (`rgb_imagenet.pt`) or another checkpoint to start from."""
+    init_part: Literal["all", "backbone"] = "all"
+    """What to take from a checkpoint in `init`; the backbone alone fits a head of any other shape."""
 
 
 @dataclass(frozen=True)
@@ -186,8 +237,16 @@ class Config:
             )
         if self.data.frame_size < self.model.crop_size:
             raise ValueError(f"data.frame_size {self.data.frame_size} is below model.crop_size {self.model.crop_size}")
-        if self.model.refinement == "none" and self.loss.consistency != "none":
-            raise ValueError("loss.consistency needs model.refinement 'all'; set it to 'none' for a coarse-only one")
+        if self.model.refinement in ("naive", "none") and self.loss.consistency != "none":
+            raise ValueError(
+                f"loss.consistency is {self.loss.consistency!r}, but model.refinement {self.model.refinement!r} has no "
+                "boundary features to teach: set it to 'none'"
+            )
+        if self.loss.location_ranges and len(self.loss.location_ranges) != self.model.num_levels:
+            raise ValueError(
+                f"loss.location_ranges has {len(self.loss.location_ranges)} ranges, expected one per level "
+                f"({self.model.num_levels}) or none"
+            )
 
 
 def named_configs() -> list[str]:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
@@ -19,11 +19,14 @@ from tqdm import tqdm
 
 from runtime.errors import CheckpointError, ConfigError, InputError
 from training.checkpoint import Checkpoint, load_checkpoint, load_kinetics, load_weights, save_checkpoint
-from training.config import Config, config_to_mapping
+from training.config import Config, OptimiserConfig, config_to_mapping
 from training.data.dataset import ClipDataset, collate
 from training.metric_log import MetricLog
 from training.models.afsd import AFSD
 from training.step import StepLosses, TrainingStep
+
+BACKBONE = "backbone."
+"""Prefix of the backbone's entries in a state dict of AFSD; a Kinetics file has none."""
 
 LAST = "last.ckpt"
 """The newest state of a run, to resume from."""
@@ -88,7 +91,7 @@ class Trainer:
         seed_everything(run.seed)
         model = AFSD(config.model)
         if run.init:
-            self._say(_initialise(model, run.init))
+            self._say(_initialise(model, run.init, run.init_part))
         self.order = ClipOrder(
             len(dataset), optimiser.batch_size, run.seed, self.fabric.global_rank, self.fabric.world_size
         )
@@ -98,8 +101,9 @@ class Trainer:
                 f"clips, the data set has {len(dataset)}: lower it or add videos"
             )
         adam = torch.optim.AdamW if optimiser.decoupled_decay else torch.optim.Adam
-        trained = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer: Any = adam(trained, lr=optimiser.learning_rate, weight_decay=optimiser.weight_decay)
+        self.optimizer: Any = adam(
+            _parameter_groups(model, optimiser), lr=optimiser.learning_rate, weight_decay=optimiser.weight_decay
+        )
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
         self.model = _channels_last(model)
         self.step: Any
@@ -114,7 +118,8 @@ class Trainer:
     @property
     def total_steps(self) -> int:
         """Optimiser steps of the whole run."""
-        return self.order.batches * self.config.optimiser.epochs
+        steps = self.order.batches * self.config.optimiser.epochs
+        return min(steps, self.config.run.max_steps or steps)
 
     def run(self) -> Path:
         """Train to the last epoch (or `run.max_minutes`) and return the path of the last checkpoint."""
@@ -125,7 +130,7 @@ class Trainer:
             disable=not self.fabric.is_global_zero,
         )  # fmt: skip
         try:
-            while self.progress.epoch < self.config.optimiser.epochs and not self._out_of_time():
+            while self.progress.step < self.total_steps and not self._out_of_time():
                 self._epoch(log, bar)
         finally:
             bar.close()
@@ -171,7 +176,7 @@ class Trainer:
             bar.update()
             if progress.step % self.config.run.log_every == 0 or progress.step == 1:
                 self._report(losses, norm, log, bar)
-            if self._out_of_time():
+            if self._out_of_time() or (progress.step == self.total_steps and progress.batch < self.order.batches):
                 return
         progress.epoch, progress.batch = progress.epoch + 1, 0
         self.save(self.out_dir / LAST)
@@ -202,7 +207,7 @@ class Trainer:
         if log:
             extra = {
                 "epoch": float(self.progress.epoch),
-                "learning_rate": float(self.schedule.get_last_lr()[0]),
+                "learning_rate": float(self.schedule.get_last_lr()[-1]),
                 "grad_norm": norm,
                 "seconds": self.progress.seconds,
             }
@@ -244,6 +249,16 @@ class Trainer:
         self.fabric.print(message)
 
 
+def _parameter_groups(model: AFSD, optimiser: OptimiserConfig) -> list[dict[str, Any]]:
+    """The parameters that are trained; those of the backbone apart where they have their own learning rate."""
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if optimiser.backbone_rate == 1.0:
+        return [{"params": list(trained.values())}]
+    backbone = [p for name, p in trained.items() if name.startswith("backbone.")]
+    head = [p for name, p in trained.items() if not name.startswith("backbone.")]
+    return [{"params": backbone, "lr": optimiser.learning_rate * optimiser.backbone_rate}, {"params": head}]
+
+
 def _ema(decay: float) -> Any:
     """PyTorch's averaging function for `AveragedModel`."""
     return get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
@@ -255,13 +270,17 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def _initialise(model: AFSD, path: str) -> str:
-    """Start from a Kinetics file (its names have no `backbone.` prefix) or from a checkpoint of the same network."""
+def _initialise(model: AFSD, path: str, part: Literal["all", "backbone"]) -> str:
+    """Start from a Kinetics file (its names have no `backbone.` prefix) or from a checkpoint, whole or its backbone."""
     try:
         checkpoint = load_checkpoint(path, Config(model=model.config))
     except ConfigError as error:
         raise CheckpointError(str(error)) from None
-    if any(name.startswith("backbone.") for name in checkpoint.weights):
+    if part == "backbone":
+        own = {k.removeprefix(BACKBONE): v for k, v in checkpoint.weights.items() if k.startswith(BACKBONE)}
+        load_weights(model.backbone, own, path)
+        return f"started the backbone from {path}"
+    if any(name.startswith(BACKBONE) for name in checkpoint.weights):
         load_weights(model, checkpoint.weights, path)
         return f"started from {path}"
     skipped = load_kinetics(model, path)

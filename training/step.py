@@ -13,7 +13,7 @@ from training.losses import activation_losses, detection_losses, triplet_loss
 from training.models.afsd import AFSD
 from training.models.normalisation import normalise
 from training.models.pyramid import CoarsePyramid
-from training.targets import assign_coarse
+from training.targets import assign_coarse, level_ranges
 
 
 class StepLosses(NamedTuple):
@@ -39,20 +39,23 @@ class TrainingStep(nn.Module):
 
     def forward(self, batch: Batch) -> StepLosses:
         """All losses of a batch; total = lw·(l + prop_l) + cw·(c + prop_c + ct) + start + end + ssl·trip."""
-        config = self.config
+        config, model = self.config, self.model.config
         output, features, contrastive = self.model.detect(
             _laid_out(normalise(batch.frames, batch.valid)),
             _laid_out(normalise(batch.rearranged, batch.rearranged_valid)),
         )
         head: CoarsePyramid = self.model.coarse_pyramid_detection
-        coarse = assign_coarse(list(batch.targets), head.priors, head.clip_length)
-        terms = detection_losses(output, coarse, config)
+        ranges = level_ranges(config.location_ranges, model.level_lengths)
+        coarse = assign_coarse(
+            list(batch.targets), head.priors, model.clip_length, None if ranges is None else ranges.to(head.priors)
+        )
+        terms = detection_losses(output, coarse, config, model.quality)
         zero = terms.loss_l.new_zeros(())
         start, end, trip = zero, zero, zero
         if features is not None and config.consistency in ("activation", "both"):
-            start, end = activation_losses(features, batch.boundaries[:, 0], batch.boundaries[:, 1])
+            start, end = activation_losses(features, batch.boundaries[:, 0], batch.boundaries[:, 1], config.activation)
         if contrastive is not None:
-            trip = triplet_loss(contrastive, batch.rearranged_segments, self.model.config.pooling_backward)
+            trip = triplet_loss(contrastive, batch.rearranged_segments, model, config.triplet_divisors)
         total = (
             config.location * (terms.loss_l + terms.loss_prop_l)
             + config.classification * (terms.loss_c + terms.loss_prop_c + terms.loss_ct)

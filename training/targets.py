@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -27,29 +28,43 @@ class RefinedTargets(NamedTuple):
 
 
 @torch.no_grad()
-def assign_coarse(instances: list[Tensor], priors: Tensor, clip_length: int) -> CoarseTargets:
+def assign_coarse(
+    instances: list[Tensor], priors: Tensor, clip_length: int, ranges: Tensor | None = None
+) -> CoarseTargets:
     """Give every location the shortest instance that covers it, borders included.
 
     Args:
         instances: per clip [n,3]: start, end as fractions of the clip, class index ≥ 1; n may be 0.
         priors: [N] centres of the locations as fractions of the clip.
         clip_length: T, frames.
+        ranges: [N,2] frames; a location answers for an instance only if low < max(distances) ≤ high (`level_ranges`).
 
     Ties go to the instance listed first, as in current PyTorch (the released code made no promise).
     """
     centres = priors * clip_length
-    assigned = [_assign_clip(clip.to(priors.dtype), centres, clip_length) for clip in instances]
+    assigned = [_assign_clip(clip.to(priors.dtype), centres, clip_length, ranges) for clip in instances]
     return CoarseTargets(torch.stack([a[0] for a in assigned]), torch.stack([a[1] for a in assigned]))
 
 
-def _assign_clip(instances: Tensor, centres: Tensor, clip_length: int) -> tuple[Tensor, Tensor]:
+def level_ranges(ranges: Sequence[tuple[float, float]], level_lengths: Sequence[int]) -> Tensor | None:
+    """The (low, high] of each level, in frames, repeated for its locations → [N,2]; None when there are none."""
+    if not ranges:
+        return None
+    return torch.tensor(ranges).repeat_interleave(torch.tensor(level_lengths), dim=0)
+
+
+def _assign_clip(instances: Tensor, centres: Tensor, clip_length: int, ranges: Tensor | None) -> tuple[Tensor, Tensor]:
     if not len(instances):
         return centres.new_zeros(len(centres), dtype=torch.int64), centres.new_zeros(len(centres), 2)
     start, end = instances[:, 0] * clip_length, instances[:, 1] * clip_length
     left = centres[:, None] - start
     right = end - centres[:, None]
     outside = float(2 * clip_length)  # longer than any instance
-    length = torch.where((left < 0) | (right < 0), outside, left + right)
+    covered = (left >= 0) & (right >= 0)
+    if ranges is not None:
+        longer = torch.maximum(left, right)
+        covered &= (longer > ranges[:, :1]) & (longer <= ranges[:, 1:])
+    length = torch.where(covered, left + right, outside)
     shortest, best = length.min(dim=1)
     labels = torch.where(shortest < outside, instances[best, 2].to(torch.int64), 0)
     rows = torch.arange(len(centres), device=centres.device)
@@ -64,9 +79,24 @@ def distance_iou(predicted: Tensor, target: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def assign_refined(coarse: CoarseTargets, loc: Tensor, refined_iou: float) -> RefinedTargets:
-    """Keep a location's label where its coarse proposal reaches `refined_iou` with its instance; loc [B,N,2] frames."""
+def assign_refined(
+    coarse: CoarseTargets, loc: Tensor, refined_iou: float, *, keep_best: bool = False
+) -> RefinedTargets:
+    """Keep a location's label where its coarse proposal [B,N,2] frames reaches `refined_iou` with its instance.
+
+    With `keep_best`, a clip's threshold is at most the overlap of its best positive, which so stays positive.
+    """
     overlap = distance_iou(loc, coarse.distances)
-    labels = torch.where(overlap < refined_iou, 0, coarse.labels)
+    threshold = torch.full_like(overlap[:, :1], refined_iou)
+    if keep_best:
+        best = torch.where(coarse.labels > 0, overlap, -1.0).amax(dim=1, keepdim=True)
+        threshold = torch.where(best >= 0, torch.minimum(threshold, best), threshold)
+    labels = torch.where(overlap < threshold, 0, coarse.labels)
     half_width = 0.5 * loc.sum(-1, keepdim=True)
     return RefinedTargets(labels, (coarse.distances - loc) / half_width)
+
+
+def centerness(distances: Tensor) -> Tensor:
+    """√(shorter / longer distance) [P,2] → [P]: 1 in the middle of an instance, 0 at its ends (FCOS in 1-D)."""
+    shorter, longer = distances.amin(-1), distances.amax(-1)
+    return (shorter.clamp(min=0) / longer.clamp(min=torch.finfo(longer.dtype).eps)).sqrt()

@@ -35,7 +35,9 @@ def pooling_function(longest: int) -> onnx.FunctionProto:
 
 
 def attach(model: onnx.ModelProto, longest: int) -> None:
-    """Add the function and its domain to a model whose graph uses the node."""
+    """Add the function and its domain to a model whose graph uses the node; others stay as they are."""
+    if not any(node.domain == DOMAIN for node in model.graph.node):
+        return
     model.functions.append(pooling_function(longest))
     if DOMAIN not in {entry.domain for entry in model.opset_import}:
         model.opset_import.append(onnx.helper.make_opsetid(DOMAIN, 1))

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from runtime.errors import CheckpointError
+from tests.golden_network import NETWORKS, state_dict_entries
 from tests.training.small import CLASSES, small_config
-from training.checkpoint import Checkpoint, build_model, load_checkpoint, load_kinetics, save_checkpoint
+from training.checkpoint import Checkpoint, build_model, load_checkpoint, load_kinetics, recognise, save_checkpoint
 from training.config import load_config
 from training.models.afsd import AFSD
 from training.slim import slim_checkpoint
@@ -56,14 +57,48 @@ def test_slim_keeps_what_detection_needs(checkpoint: Checkpoint, tmp_path: Path)
         assert torch.allclose(value, checkpoint.weights[name], rtol=1e-3, atol=1e-6)
 
 
-def test_bare_state_dict_needs_its_config(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_a_state_dict_of_another_network_needs_its_configuration(checkpoint: Checkpoint, tmp_path: Path) -> None:
     path = tmp_path / "checkpoint-15.ckpt"
     torch.save(checkpoint.weights, path)
-    with pytest.raises(CheckpointError, match="--config thumos14"):
-        load_checkpoint(path)
     assert load_checkpoint(path, checkpoint.config).classes == CLASSES
     with pytest.raises(CheckpointError, match=r"do not fit the network: .*right --config"):
-        build_model(load_checkpoint(path, load_config("thumos14")), str(path))
+        build_model(load_checkpoint(path), str(path))
+    torch.save({"layer.weight": torch.zeros(2, 2)}, path)
+    with pytest.raises(CheckpointError, match=r"no published AFSD network \(it holds layer\.weight …\).*--config"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_published_state_dicts_are_recognised_by_their_shapes(network: str) -> None:
+    with torch.device("meta"):
+        weights = {name: torch.empty(shape) for name, shape, _ in state_dict_entries(network)}
+    assert recognise(weights, "checkpoint-15.ckpt") == load_config(NETWORKS[network])
+
+
+def test_a_published_network_trained_on_other_classes_is_recognised() -> None:
+    with torch.device("meta"):
+        weights = {name: torch.empty(shape) for name, shape, _ in state_dict_entries("thumos14_rgb")}
+        weights["coarse_pyramid_detection.conf_head.conv1d.bias"] = torch.empty(8)
+    config = recognise(weights, "own.ckpt")
+    assert (config.model.num_classes, config.data.classes) == (8, ())
+
+
+def test_what_a_published_checkpoint_lacks_is_listed(tmp_path: Path) -> None:
+    entries = state_dict_entries("anet_flow")
+    gone, odd = entries[0][0], entries[4][0]
+    weights = {name: torch.zeros(shape) for name, shape, _ in entries if name != gone}
+    weights[odd] = torch.zeros(3)
+    torch.save(weights, tmp_path / "checkpoint-6.ckpt")
+    with pytest.raises(CheckpointError) as caught:
+        build_model(load_checkpoint(tmp_path / "checkpoint-6.ckpt"), "checkpoint-6.ckpt")
+    assert f"{gone} is missing" in str(caught.value)
+    assert f"{odd} has shape [3], expected {list(entries[4][1])}" in str(caught.value)
+
+
+def test_kinetics_weights_are_not_taken_for_a_detector(tmp_path: Path) -> None:
+    torch.save(dict(AFSD(small_config().model).backbone._model.state_dict()), tmp_path / "rgb_imagenet.pt")
+    with pytest.raises(CheckpointError, match=r"Kinetics I3D weights without a head; train from them with run\.init"):
+        load_checkpoint(tmp_path / "rgb_imagenet.pt")
 
 
 def test_misfits_are_listed_by_name(checkpoint: Checkpoint) -> None:

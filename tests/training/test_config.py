@@ -27,6 +27,20 @@ def test_the_published_recipe_is_the_default() -> None:
     assert (loss.location, loss.classification, loss.triplet, loss.refined_iou) == (10, 1, 0.1, 0.5)
 
 
+def test_the_activitynet_recipe_is_the_released_one() -> None:
+    for name, channels in (("activitynet", 3), ("activitynet_flow", 2)):
+        config = load_config(name)
+        assert (config.model.in_channels, config.model.num_classes, config.data.classes) == (channels, 2, ("action",))
+        assert config.model.level_lengths == (96, 48, 24, 12, 6, 3)
+        optimiser, loss, decoding = config.optimiser, config.loss, config.decoding
+        assert (optimiser.learning_rate, optimiser.backbone_rate, optimiser.weight_decay) == (1e-4, 0.1, 1e-4)
+        assert (optimiser.batch_size, optimiser.epochs) == (1, 16)
+        assert (loss.location, loss.classification, loss.triplet, loss.refined_iou) == (1, 1, 0.1, 0.6)
+        assert loss.location_ranges == ((0, 30), (15, 60), (30, 120), (60, 240), (96, 768), (256, 768))
+        assert (decoding.score_threshold, decoding.nms_sigma, decoding.nms_floor) == (1e-9, 0.85, 1e-9)
+        assert (decoding.fusion, decoding.fused_threshold, decoding.fused_floor) == ("geometric", 0, 1e-18)
+
+
 def test_overrides_change_one_setting() -> None:
     config = load_config("thumos14", ["optimiser.epochs=3", "run.precision=bf16-mixed", "data.flip=false"])
     assert (config.optimiser.epochs, config.run.precision, config.data.flip) == (3, "bf16-mixed", False)
@@ -45,6 +59,9 @@ def test_overrides_change_one_setting() -> None:
         ("model.num_classes=7", "expected 21"),
         ("model.refinement=none", "loss.consistency"),
         ("data.frame_size=64", "below model.crop_size"),
+        ("model.refinement=naive", "no boundary features"),
+        ("model.region_divisors=[4, 0]", "must be positive"),
+        ("loss.location_ranges=[[0, 30]]", "one per level"),
         ("seed", "section.key=value"),
         ("name.first=x", "not a section"),
     ],

@@ -82,6 +82,25 @@ def test_every_parameter_learns_and_the_average_follows(tmp_path: Path) -> None:
     assert any(not torch.equal(averaged[k], last[k]) for k in averaged)
 
 
+def test_the_backbone_can_learn_at_its_own_rate(tmp_path: Path) -> None:
+    config = small_config("optimiser.backbone_rate=0.1", "optimiser.learning_rate=1e-3", "optimiser.warmup_steps=0")
+    (tmp_path / "data").mkdir()
+    trainer = Trainer(config, small_dataset(tmp_path / "data", config), CLASSES, tmp_path / "out")
+    groups = trainer.optimizer.param_groups
+    assert [group["lr"] for group in groups] == pytest.approx([1e-4, 1e-3])
+    of_backbone = {id(p) for p in trainer.model.backbone.parameters()}
+    assert {id(p) for p in groups[0]["params"]} == of_backbone
+    assert len(groups[0]["params"]) + len(groups[1]["params"]) == len(list(trainer.model.parameters()))
+
+
+def test_a_run_ends_after_its_steps_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
+    config = small_config("run.max_steps=3", "optimiser.epochs=5")
+    rows = run(config, tmp_path / "data", tmp_path / "out")
+    assert [int(row["step"]) for row in rows] == [1, 2, 3]
+    again = run(config, tmp_path / "data", tmp_path / "out", tmp_path / "out" / "last.ckpt")
+    assert len(again) == 3  # a finished run has nothing left to do
+
+
 def test_each_clip_is_seen_once_by_one_process() -> None:
     for epoch in range(2):
         seen: list[int] = []

@@ -3,49 +3,71 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from tests.golden_network import GOLDEN, formula_input, formula_weights, golden_frames, golden_model, state_dict_entries
+from tests.golden_network import (
+    GOLDEN,
+    NETWORKS,
+    formula_input,
+    formula_weights,
+    golden_frames,
+    golden_model,
+    state_dict_entries,
+)
 from training.config import ModelConfig, load_config
 from training.losses import activation_losses, boundary_activation, detection_losses, triplet_loss
 from training.models.afsd import AFSD
 from training.models.layers import SamePool3d, same_padding
 from training.models.normalisation import normalise
-from training.targets import assign_coarse
+from training.targets import assign_coarse, level_ranges
 
 SMALL = ModelConfig(
     num_classes=4, clip_length=128, crop_size=32, backbone_multiplier=0.125, head_channels=64, freeze_batch_norm=False
 )
 
+SPANS = ((0.1, 0.3), (0.25, 0.8), (0.5, 0.52))
+"""Instances of the second golden set."""
 
-@pytest.mark.parametrize("stream", ["rgb", "flow"])
-def test_state_dict_is_the_published_one(stream: str) -> None:
-    config = load_config("thumos14" if stream == "rgb" else "thumos14_flow").model
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_state_dict_is_the_published_one(network: str) -> None:
     with torch.device("meta"):
-        state = AFSD(config).state_dict()
+        state = AFSD(load_config(NETWORKS[network]).model).state_dict()
     found = [(k, tuple(v.shape), str(v.dtype).removeprefix("torch.")) for k, v in state.items()]
-    assert found == state_dict_entries(stream)
+    assert found == state_dict_entries(network)
     assert len(found) == 442
 
 
-@pytest.mark.parametrize(("stream", "total"), [("rgb", 44_746_069), ("flow", 44_724_117)])
-def test_parameter_count(stream: str, total: int) -> None:
+@pytest.mark.parametrize(
+    ("network", "total"),
+    [
+        ("thumos14_rgb", 44_746_069),
+        ("thumos14_flow", 44_724_117),
+        ("anet_rgb", 30_158_127),
+        ("anet_flow", 30_136_175),
+    ],
+)
+def test_parameter_count(network: str, total: int) -> None:
     with torch.device("meta"):
-        model = AFSD(ModelConfig(stream="rgb" if stream == "rgb" else "flow"))
+        model = AFSD(load_config(NETWORKS[network]).model)
     assert sum(p.numel() for p in model.parameters()) == total
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == total - 14_560
 
 
-@pytest.mark.parametrize(("stream", "channels"), [("rgb", 3), ("flow", 2)])
-def test_forward_is_the_golden_one(stream: str, channels: int) -> None:
-    golden = np.load(GOLDEN / f"thumos14_{stream}.npz")
-    frames = golden_frames(256, channels)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_forward_is_the_golden_one(network: str) -> None:
+    golden = np.load(GOLDEN / f"{network}.npz")
+    model = golden_model(network)
+    frames = golden_frames(model.config.clip_length, model.config.in_channels)
     assert zlib.crc32(frames.tobytes()) == golden["frames_crc32"]
-    model = golden_model(stream)
+    assert np.array_equal(
+        model.coarse_pyramid_detection.priors.numpy(), golden["priors"].reshape(golden["loc"].shape[1], -1)[:, 0]
+    )
     clip = normalise(torch.from_numpy(frames).permute(3, 0, 1, 2)[None])
     with torch.inference_mode():
         samples = {name: _sample(value[0].numpy()) for name, value in model.backbone._model.endpoints(clip)}
@@ -53,7 +75,7 @@ def test_forward_is_the_golden_one(stream: str, channels: int) -> None:
     for name in ("Conv3d_1a_7x7", "Conv3d_2c_3x3", "Mixed_3c", "Mixed_4f", "Mixed_5c"):
         assert _relative(samples[name], golden[f"backbone_{name}_sample"]) < 1e-4
     assert boundary is not None
-    for name, feature in (("", boundary.frame), ("_loc_prop", boundary.loc), ("_conf_prop", boundary.conf)):
+    for name, feature in zip(("", "_loc_prop", "_conf_prop"), boundary, strict=True):
         for side, half in zip(("start", "end"), feature.chunk(2, dim=1), strict=True):
             assert _relative(half[0].T[::16, ::16].numpy(), golden[f"{side}{name}_sample"]) < 1e-4
     assert _relative(output.loc.numpy(), golden["loc"]) < 1e-4
@@ -63,31 +85,49 @@ def test_forward_is_the_golden_one(stream: str, channels: int) -> None:
         assert (difference > 1e-3 * np.abs(golden[name]).max()).sum() <= 4, name  # moved by rounding a region
 
 
-def test_second_golden_set_with_all_losses() -> None:
-    golden = np.load(GOLDEN / "formula_thumos_rgb.npz")
-    config = load_config("thumos14")
+@pytest.mark.parametrize(("network", "loc_bias"), [("thumos14_rgb", 3.0), ("thumos14_flow", 3.0), ("anet_rgb", 1.5)])
+def test_second_golden_set_with_all_losses(network: str, loc_bias: float) -> None:
+    golden = np.load(GOLDEN / f"formula_{network}.npz")
+    config = load_config(NETWORKS[network], ["loss.triplet_divisors=reference"])
+    frames = config.model.clip_length
     model = AFSD(config.model).eval()
-    model.load_state_dict(formula_weights(model))
-    clip = formula_input((1, 3, 256, 96, 96))
-    instances = torch.tensor([[0.1, 0.3, 3], [0.25, 0.8, 7], [0.5, 0.52, 12]])
+    model.load_state_dict(formula_weights(model, loc_bias))
+    clip = formula_input((1, config.model.in_channels, frames, 96, 96))
+    labels = [3.0, 7.0, 12.0] if config.model.num_classes > 2 else [1.0] * 3
+    instances = torch.tensor([[*span, label] for span, label in zip(SPANS, labels, strict=True)])
     with torch.inference_mode():
         output, boundary, _ = model.detect(clip)
         assert boundary is not None
         for name, value in output._asdict().items():
             assert _relative(value.numpy(), golden[name]) < 1e-3, name
-        coarse = assign_coarse([instances], model.coarse_pyramid_detection.priors, 256)
+        ranges = level_ranges(config.loss.location_ranges, config.model.level_lengths)
+        coarse = assign_coarse([instances], model.coarse_pyramid_detection.priors, frames, ranges)
         losses = detection_losses(output, coarse, config.loss)
-        assert np.allclose([value.item() for value in losses[:3]], golden["loss5"][:3], rtol=1e-4)
-        maps = [_boundary_map(instances, 256, side) for side in (0, 1)]
+        assert np.allclose([value.item() for value in losses], golden["loss5"], rtol=1e-4)
+        maps = [_boundary_map(instances, frames, side) for side in (0, 1)]
         for feature, expected in zip(boundary, golden["bce"], strict=True):
             for half, target, value in zip(feature.chunk(2, dim=1), maps, expected, strict=True):
-                found = F.binary_cross_entropy(boundary_activation(half), target[:, :: 256 // half.shape[2]])
+                found = F.binary_cross_entropy(boundary_activation(half), target[:, :: frames // half.shape[2]])
                 assert found.item() == pytest.approx(value, rel=1e-4)
         start, end = activation_losses(boundary, *maps)
         weights = np.array([1, 0.1, 0.1])
         assert [start.item(), end.item()] == pytest.approx(list(weights @ golden["bce"]), rel=1e-4)
         segments = torch.tensor([[[20.3, 60], [76, 115.7], [61, 75]]])
-        assert triplet_loss(boundary, segments).item() == pytest.approx(float(weights @ golden["triplet"]), rel=1e-4)
+        found = triplet_loss(boundary, segments, config.model, config.loss.triplet_divisors)
+        assert found.item() == pytest.approx(float(weights @ golden["triplet"]), rel=1e-4)
+
+
+def test_initial_weights_of_the_activitynet_head() -> None:
+    torch.manual_seed(0)
+    model = AFSD(replace(SMALL, head_initial="normal"))
+    for name, module in model.coarse_pyramid_detection.named_modules():
+        if not isinstance(module, (torch.nn.Conv1d, torch.nn.Conv3d)):
+            continue
+        assert not module.bias.any()
+        receptive = module.weight[0, 0].numel()
+        glorot = (2 / (receptive * (module.in_channels + module.out_channels))) ** 0.5
+        expected = glorot if name.startswith(("pyramids", "deconv")) else 0.01
+        assert module.weight.std().item() == pytest.approx(expected, rel=0.15), name
 
 
 def test_refinement_none_computes_no_refinement() -> None:

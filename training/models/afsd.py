@@ -19,9 +19,11 @@ class AFSD(nn.Module):
         self.config = config
         self.coarse_pyramid_detection: CoarsePyramid = CoarsePyramid(config)
         self.backbone = Backbone(
-            config.in_channels, config.backbone_multiplier, freeze_batch_norm=config.freeze_batch_norm
+            config.in_channels,
+            config.backbone_multiplier,
+            freeze_batch_norm=config.freeze_batch_norm,
+            frozen=config.freeze_backbone,
         )
-
         if config.stem == "motion":
             motion_energy_filters(self.backbone._model.Conv3d_1a_7x7.conv3d)
 

@@ -71,7 +71,7 @@ def boundary_max_pooling_loop(features: Tensor, regions: Tensor) -> Tensor:
 def _operator(features: Tensor, regions: Tensor, reference_backward: bool) -> tuple[Tensor, Tensor]:
     """The pooled values [B,C,N] and the cell each came from, int64 [B,C,N]."""
     _check(features, regions)
-    arg = _range_argmax(features, *_cells(regions, features.shape[2]))
+    arg = _range_argmax(features, *region_cells(regions, features.shape[2]))
     return features.gather(2, arg), arg
 
 
@@ -113,7 +113,7 @@ def _reference_backward(grad: Tensor, features: Tensor, regions: Tensor) -> Tens
         )
     count = batch * channels * rows
     misread = features.reshape(-1)[:count].reshape(batch, channels, rows)
-    arg = _range_argmax(misread, *_cells(regions, rows))
+    arg = _range_argmax(misread, *region_cells(regions, rows))
     flat = grad.new_zeros(features.numel())
     flat[:count] = torch.zeros_like(misread).scatter_add_(2, arg, grad).reshape(-1)
     return flat.reshape(features.shape)
@@ -130,7 +130,7 @@ def _check(features: Tensor, regions: Tensor) -> None:
         raise ValueError(f"features {features.dtype} and regions {regions.dtype}: expected floating point")
 
 
-def _cells(regions: Tensor, length: int) -> tuple[Tensor, Tensor]:
+def region_cells(regions: Tensor, length: int) -> tuple[Tensor, Tensor]:
     """First and last cell of each region, int64 [B,2,N] each; axis 1 is start, end. Reversed ones end at their first.
 
     Computed in float32 at least: bfloat16 cannot hold every cell number above 256. NaN reads cell 0.

@@ -100,28 +100,30 @@ class I3D(nn.Module):
 
 
 class Backbone(nn.Module):
-    """The I3D under the name published AFSD checkpoints use, with its batch norms frozen or trained.
+    """The I3D under the name published AFSD checkpoints use, with its batch norms or all of it frozen, or trained.
 
     The published training starts from Kinetics weights and keeps every BatchNorm in eval mode (`freeze_batch_norm`)
     with its affine parameters fixed; a network trained from scratch needs both free.
     """
 
-    def __init__(self, in_channels: int, multiplier: float, *, freeze_batch_norm: bool) -> None:
+    def __init__(self, in_channels: int, multiplier: float, *, freeze_batch_norm: bool, frozen: bool = False) -> None:
         super().__init__()
         self._model = I3D(in_channels, multiplier)
-        self.freeze_batch_norm = freeze_batch_norm
-        if freeze_batch_norm:
-            for module in self._model.modules():
-                if isinstance(module, nn.BatchNorm3d):
-                    module.weight.requires_grad_(False)
-                    module.bias.requires_grad_(False)
+        self.freeze_batch_norm = freeze_batch_norm or frozen
+        if frozen:
+            self.requires_grad_(False)
+        for norm in self._frozen_norms():
+            norm.requires_grad_(False)
+
+    def _frozen_norms(self) -> list[nn.BatchNorm3d]:
+        if not self.freeze_batch_norm:
+            return []
+        return [module for module in self._model.modules() if isinstance(module, nn.BatchNorm3d)]
 
     def train(self, mode: bool = True) -> Backbone:
         super().train(mode)
-        if mode and self.freeze_batch_norm:
-            for module in self._model.modules():
-                if isinstance(module, nn.BatchNorm3d):
-                    module.eval()
+        for norm in self._frozen_norms():
+            norm.eval()
         return self
 
     def forward(self, frames: Tensor) -> Endpoints:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -9,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.config import ModelConfig
-from training.models.boundary_pooling import boundary_max_pooling
 from training.models.heads import ProposalBranch, ScaleExp, tower
 from training.models.i3d import STRIDE_4F, STRIDE_5C, Endpoints, mixed_output
 from training.models.layers import Unit1D, Unit3D, at_least_float32, normalised
+from training.models.region_features import RegionFeature
 from training.models.regions import frame_regions, level_regions, location_priors
 
 
@@ -32,13 +33,16 @@ class AfsdOutput(NamedTuple):
 
 
 class BoundaryFeatures(NamedTuple):
-    """What boundary consistency learning looks at (section 3.4); first half of the channels = start, second = end."""
+    """What boundary consistency learning looks at (section 3.4); first half of the channels = start, second = end.
 
-    frame: Tensor
+    A feature that the refinement does not pool is None.
+    """
+
+    frame: Tensor | None
     """F [B,C,T]"""
-    loc: Tensor
+    loc: Tensor | None
     """[B,2C,t₀] of the localisation branch at level 0."""
-    conf: Tensor
+    conf: Tensor | None
     """[B,2C,t₀] of the classification branch at level 0."""
 
 
@@ -51,36 +55,42 @@ class CoarsePyramid(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         channels, classes = config.head_channels, config.num_classes
-        self.clip_length, self.refinement = config.clip_length, config.refinement
-        self.pooling_backward = config.pooling_backward
+        self.config, self.clip_length = config, config.clip_length
         self.pyramids = nn.ModuleList(normalised(conv, channels) for conv in _level_convolutions(config))
         self.loc_heads = nn.ModuleList(ScaleExp(unit) for unit in config.level_units)
         self.loc_tower, self.conf_tower = tower(channels), tower(channels)
         self.loc_head = Unit1D(channels, 2, 3)
         self.conf_head = Unit1D(channels, classes, 3)
-        if config.refinement == "all":
-            self.loc_proposal_branch = ProposalBranch(channels, config.pooling_backward)
-            self.conf_proposal_branch = ProposalBranch(channels, config.pooling_backward)
+        if config.refinement != "none":
+            self.loc_proposal_branch = ProposalBranch(config)
+            self.conf_proposal_branch = ProposalBranch(config)
             self.prop_loc_head = Unit1D(channels, 2, 1)
             self.prop_conf_head = Unit1D(channels, classes, 1)
-        self.center_head = Unit1D(channels, 1, 3)
-        if config.refinement == "all":
+        self.center_head = None if config.quality == "none" else Unit1D(channels, 1, 3)
+        self.deconv, self.frame_feature = None, None
+        if config.pools_frames:
             units = (normalised(Unit1D(channels, channels, kernel), channels) for kernel in (3, 3, 1))
             self.deconv = nn.Sequential(*(layer for unit in units for layer in unit))
+            self.frame_feature = RegionFeature(channels, config.pooling, config.pooling_backward)
         self.register_buffer("priors", location_priors(config.level_lengths), persistent=False)
-        self.apply(_initialise)
+        _initialise(self, config)
 
     def levels(self, endpoints: Endpoints) -> list[Tensor]:
-        """Pyramid features [B,C,t] from fine to coarse; level 1 is added into level 0 at twice its rate."""
-        first = self.pyramids[0](endpoints.mixed_4f).flatten(2)
-        second = self.pyramids[1](endpoints.mixed_5c).flatten(2)
-        levels = [first + F.interpolate(second, size=first.shape[2], mode="nearest"), second]
-        for layer in self.pyramids[2:]:
+        """Pyramid features [B,C,t] from fine to coarse; on two endpoints level 1 is added into level 0, repeated."""
+        if self.config.endpoints == "5c":
+            levels = [self.pyramids[0](endpoints.mixed_5c).flatten(2)]
+        else:
+            first = self.pyramids[0](endpoints.mixed_4f).flatten(2)
+            second = self.pyramids[1](endpoints.mixed_5c).flatten(2)
+            levels = [first + F.interpolate(second, size=first.shape[2], mode="nearest"), second]
+        for layer in self.pyramids[len(levels) :]:
             levels.append(layer(levels[-1]))
         return levels
 
-    def frame_level(self, level0: Tensor) -> Tensor:
-        """The frame-level feature F: level 0 repeated to T frames, then three units → [B,C,T]."""
+    def frame_level(self, level0: Tensor) -> Tensor | None:
+        """The frame-level feature F: level 0 repeated to T frames, then three units → [B,C,T] (None: not pooled)."""
+        if self.deconv is None:
+            return None
         frame: Tensor = self.deconv(F.interpolate(level0, size=self.clip_length, mode="nearest"))
         return frame
 
@@ -103,47 +113,76 @@ class CoarsePyramid(nn.Module):
         ]
         loc = torch.cat(distances, dim=1)
         conf = _concatenated(self.conf_head, conf_features)
-        if self.refinement == "none":
-            center = _concatenated(self.center_head, loc_features)
-            return AfsdOutput(loc, conf, torch.zeros_like(loc), conf, center), None
+        if self.config.refinement == "none":
+            return AfsdOutput(loc, conf, torch.zeros_like(loc), conf, self._quality(loc_features, loc)), None
         frame = self.frame_level(levels[0])
-        loc_boundary = [self.loc_proposal_branch.boundary_feature(x) for x in loc_features]
-        conf_boundary = [self.conf_proposal_branch.boundary_feature(x) for x in conf_features]
-        with torch.no_grad():
-            regions = [level_regions(d, self.clip_length) for d in distances]
-            around = frame_regions(loc, self.priors, self.clip_length)
-        pooled = torch.split(
-            boundary_max_pooling(frame, around, self.pooling_backward), [x.shape[2] for x in levels], dim=2
-        )
-        loc_refined = list(map(self.loc_proposal_branch, loc_features, loc_boundary, regions, pooled))
-        conf_refined = list(map(self.conf_proposal_branch, conf_features, conf_boundary, regions, pooled))
+        regions, pooled = self._regions(distances), self._frame_pooled(frame, loc)
+        loc_refined, loc_boundary = zip(*map(self.loc_proposal_branch, loc_features, regions, pooled), strict=True)
+        conf_refined, conf_boundary = zip(*map(self.conf_proposal_branch, conf_features, regions, pooled), strict=True)
         output = AfsdOutput(
             loc,
             conf,
             _concatenated(self.prop_loc_head, loc_refined),
             _concatenated(self.prop_conf_head, conf_refined),
-            _concatenated(self.center_head, loc_refined),
+            self._quality(loc_refined, loc),
         )
         return output, BoundaryFeatures(frame, loc_boundary[0], conf_boundary[0])
 
+    @torch.no_grad()
+    def _regions(self, distances: Sequence[Tensor]) -> list[Tensor]:
+        """Level-scale regions [B,t,4] of every level."""
+        return [level_regions(d, self.clip_length, self.config.region_divisors) for d in distances]
+
+    def _frame_pooled(self, frame: Tensor | None, loc: Tensor) -> Sequence[Tensor | None]:
+        """The frame-level feature read in all frame-scale regions, level by level (None: not pooled)."""
+        lengths = list(self.config.level_lengths)
+        if frame is None or self.frame_feature is None:
+            return [None] * len(lengths)
+        with torch.no_grad():
+            regions = frame_regions(loc, self.priors, self.clip_length, self.config.region_divisors)
+        return torch.split(self.frame_feature(frame, regions), lengths, dim=2)
+
+    def _quality(self, features: Sequence[Tensor], loc: Tensor) -> Tensor:
+        """Quality logits [B,N,1]; zeros without the head, which decoding then leaves out."""
+        if self.center_head is None:
+            return torch.zeros_like(loc[..., :1])
+        return _concatenated(self.center_head, features)
+
 
 def _level_convolutions(config: ModelConfig) -> list[nn.Module]:
-    """Levels 0 and 1 squeeze the endpoints' space away; each further one halves the level before it."""
-    channels, multiplier = config.head_channels, config.backbone_multiplier
-    space_4f, space_5c = -(-config.crop_size // STRIDE_4F), -(-config.crop_size // STRIDE_5C)
-    first = Unit3D(mixed_output("Mixed_4f", multiplier), channels, (1, space_4f, space_4f), batch_norm=False)
-    second = Unit3D(mixed_output("Mixed_5c", multiplier), channels, (1, space_5c, space_5c), batch_norm=False)
-    return [first, second, *(Unit1D(channels, channels, 3, 2) for _ in range(config.num_levels - 2))]
+    """The first levels squeeze the endpoints' space away; each further one halves the level before it."""
+    channels, size = config.head_channels, config.crop_size
+    endpoints = (
+        {"Mixed_4f": STRIDE_4F, "Mixed_5c": STRIDE_5C} if config.endpoints == "4f+5c" else {"Mixed_5c": STRIDE_5C}
+    )
+    convolutions: list[nn.Module] = []
+    for name, stride in endpoints.items():
+        space = -(-size // stride)
+        inputs = mixed_output(name, config.backbone_multiplier)
+        convolutions.append(Unit3D(inputs, channels, (1, space, space), batch_norm=False))
+    return convolutions + [Unit1D(channels, channels, 3, 2) for _ in range(config.num_levels - len(convolutions))]
 
 
-def _concatenated(head: nn.Module, features: list[Tensor]) -> Tensor:
+def _concatenated(head: nn.Module, features: Sequence[Tensor]) -> Tensor:
     """A head on every level [B,C,t] → [B,N,outputs]."""
     return at_least_float32(torch.cat([head(x) for x in features], dim=2)).transpose(1, 2)
 
 
-def _initialise(module: nn.Module) -> None:
-    """Glorot-uniform convolutions with zero bias; the released code sets no prior on the background."""
-    if isinstance(module, (nn.Conv1d, nn.Conv3d)):
-        nn.init.xavier_uniform_(module.weight)
+HEAD_DEVIATION = 0.01
+"""Standard deviation of the "normal" initial weights (released ActivityNet code)."""
+
+GLOROT_ALWAYS = ("pyramids", "deconv")
+"""Parts that start Glorot-uniform under either setting."""
+
+
+def _initialise(pyramid: CoarsePyramid, config: ModelConfig) -> None:
+    """Glorot-uniform or normal convolutions with zero bias; the released code sets no prior on the background."""
+    for name, module in pyramid.named_modules():
+        if not isinstance(module, (nn.Conv1d, nn.Conv3d)):
+            continue
+        if config.head_initial == "glorot" or name.startswith(GLOROT_ALWAYS):
+            nn.init.xavier_uniform_(module.weight)
+        else:
+            nn.init.normal_(module.weight, std=HEAD_DEVIATION)
         if module.bias is not None:
             nn.init.zeros_(module.bias)

@@ -1,7 +1,8 @@
 """Boundary regions: where around a coarse proposal the refinement looks (AFSD section 3.3, Eq. 3).
 
 A region reaches width/10 outside and width/4 inside the proposal's boundary (δb = 10, δa = 4; the paper's Eq. 3 names
-them the other way round, its ablation and the released code agree with this), and never less than one cell.
+them the other way round, its ablation and the released code agree with this), and never less than one cell. Other
+proportions are an ablation (Table 2 c): `divisors` are (inside, outside) everywhere here.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-INSIDE, OUTSIDE = 4.0, 10.0
+Divisors = tuple[float, float]
 """The proposal's width is divided by these to get the region's reach inside and outside the boundary."""
+
+PUBLISHED: Divisors = (4.0, 10.0)
 
 
 def location_priors(level_lengths: tuple[int, ...]) -> Tensor:
@@ -18,17 +21,17 @@ def location_priors(level_lengths: tuple[int, ...]) -> Tensor:
     return torch.cat([(torch.arange(t, dtype=torch.float32) + 0.5) / t for t in level_lengths])
 
 
-def boundary_regions(start: Tensor, end: Tensor, width: Tensor) -> Tensor:
+def boundary_regions(start: Tensor, end: Tensor, width: Tensor, divisors: Divisors = PUBLISHED) -> Tensor:
     """The four numbers of Eq. 3 for boundaries `start` and `end` and a `width`, all [...] in cells → [...,4], rounded.
 
     Order: start − outside, start + inside, end − inside, end + outside.
     """
-    inside = (width / INSIDE).clamp(min=1.0)
-    outside = (width / OUTSIDE).clamp(min=1.0)
+    inside = (width / divisors[0]).clamp(min=1.0)
+    outside = (width / divisors[1]).clamp(min=1.0)
     return torch.stack((start - outside, start + inside, end - inside, end + outside), dim=-1).round()
 
 
-def level_regions(distances: Tensor, clip_length: int) -> Tensor:
+def level_regions(distances: Tensor, clip_length: int, divisors: Divisors = PUBLISHED) -> Tensor:
     """Regions in cells of a pyramid level, from its coarse distances [B,t,2] in frames → [B,t,4].
 
     The centre is the cell's index (no half-cell offset), and the width is l' + r'.
@@ -36,19 +39,19 @@ def level_regions(distances: Tensor, clip_length: int) -> Tensor:
     cells = distances.shape[1]
     centre = torch.arange(cells, dtype=distances.dtype, device=distances.device)
     left, right = (distances * (cells / clip_length)).unbind(-1)
-    return boundary_regions(centre - left, centre + right, left + right)
+    return boundary_regions(centre - left, centre + right, left + right, divisors)
 
 
-def frame_regions(distances: Tensor, priors: Tensor, clip_length: int) -> Tensor:
+def frame_regions(distances: Tensor, priors: Tensor, clip_length: int, divisors: Divisors = PUBLISHED) -> Tensor:
     """Regions in frames, from coarse distances [B,N,2] in frames and priors [N] → [B,N,4].
 
     Here the centre has its half-cell offset, and the width counts both end frames: b − a + 1.
     """
     left, right = distances.unbind(-1)
     centre = priors * clip_length
-    return segment_regions(centre - left, centre + right)
+    return segment_regions(centre - left, centre + right, divisors)
 
 
-def segment_regions(start: Tensor, end: Tensor) -> Tensor:
+def segment_regions(start: Tensor, end: Tensor, divisors: Divisors = PUBLISHED) -> Tensor:
     """Frame-scale regions of segments given by their boundaries [...] in frames → [...,4]; width = end − start + 1."""
-    return boundary_regions(start, end, end - start + 1.0)
+    return boundary_regions(start, end, end - start + 1.0, divisors)
