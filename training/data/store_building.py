@@ -62,6 +62,7 @@ def build_frame_store(
     workers: int | None = None,
     progress: bool = True,
     on_failure: OnFailure | None = None,
+    find: Callable[[Path, str], Path] = find_video,
 ) -> FrameStore:
     """Decode, sample and resize the videos `names` into a store; what is there already and fits is not done again.
 
@@ -77,6 +78,7 @@ def build_frame_store(
         workers: processes; None = one per CPU this process may use.
         progress: show a progress bar.
         on_failure: told of each video that is missing or damaged, and the others go on; None: the first is raised.
+        find: (folder, name) → file; VideoError where there is none.
 
     Raises:
         InputError: the folder holds a store of another sampling, or sampling values out of range.
@@ -86,7 +88,7 @@ def build_frame_store(
     sources = {}
     for name in names:
         try:
-            sources[name] = find_video(Path(videos_dir), name)
+            sources[name] = find(Path(videos_dir), name)
         except VideoError as error:
             if on_failure is None:
                 raise
