@@ -239,10 +239,17 @@ def _compare_counts(tables: ThumosTables, store: FrameStore, found: Findings) ->
 
 
 def _note_strangers(videos_dir: Path, names: Mapping[str, tuple[str, ...]], found: Findings) -> None:
+    """Files that no annotation names, and those whose name another file has too."""
     known = {candidate for candidates in names.values() for candidate in candidates}
+    seen: set[str] = set()
     for path in sorted(videos_dir.iterdir()):
-        if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file() and path.stem not in known:
+        if path.suffix.lower() not in VIDEO_SUFFIXES or not path.is_file():
+            continue
+        if path.stem not in known:
             found.note("videos without annotation, left out", path.name)
+        elif path.stem in seen:
+            found.note("files with the name of another, which is taken in their place; rename them", path.name)
+        seen.add(path.stem)
 
 
 def _note_annotations(videos: Sequence[VideoAnnotation], store: FrameStore, found: Findings) -> None:

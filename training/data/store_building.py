@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -219,6 +220,11 @@ def _build_all(
         try:
             for future in as_completed(futures):
                 yield future.result()
+        except BrokenProcessPool:
+            raise VideoError(
+                f"a process that decodes videos was killed, perhaps for lack of memory; what is done stays, "
+                f"run again with fewer than {workers} workers"
+            ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
