@@ -93,6 +93,7 @@ def _add_store_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--flow-method", choices=FLOW_METHODS, default="auto", help="auto: TV-L1 where OpenCV has it, else DIS"
     )
+    parser.add_argument("--flow-jpeg", action="store_true", help="send frames and flow through JPEG, as published")
     parser.add_argument("--workers", metavar="N", type=int, help="processes (default: one per CPU)")
 
 
@@ -146,7 +147,11 @@ def _store_options(args: argparse.Namespace, **sampling: Any) -> Any:
         raise InputError(f"--workers: got {args.workers}, expected 1 or more")
     options = {"sample_fps": None, "whole_frames": None, **sampling}
     return _load_prepare().StoreOptions(
-        streams=tuple(args.streams), flow_method=args.flow_method, workers=args.workers, **options
+        streams=tuple(args.streams),
+        flow_method=args.flow_method,
+        flow_jpeg=args.flow_jpeg,
+        workers=args.workers,
+        **options,
     )
 
 

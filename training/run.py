@@ -12,8 +12,9 @@ from training.config import Config, DataConfig
 from training.data.annotations import FrameAnnotation
 from training.data.clips import Clip, cut_clips, whole_video_clips
 from training.data.dataset import ClipDataset, frame_annotations
+from training.data.flow_store import build_flow_store, flow_method_of
 from training.data.frame_store import FrameStore, Sampling
-from training.data.store_building import RGB_STORE, build_flow_store, build_frame_store, flow_method_of
+from training.data.store_building import RGB_STORE, build_frame_store
 from training.loop import Trainer
 
 
@@ -90,8 +91,8 @@ def _open_store(config: Config, names: list[str]) -> FrameStore:
     )
     if config.model.stream == "rgb":
         return rgb
-    method = flow_method_of(root / data.frames)
-    return build_flow_store(rgb, names, root / data.frames, method=method)
+    method, jpeg = flow_method_of(root / data.frames)
+    return build_flow_store(rgb, names, root / data.frames, method=method, jpeg=jpeg)
 
 
 def _check_store(store: FrameStore, config: Config) -> None:

@@ -22,9 +22,9 @@ from runtime.video import open_frames
 from tests.shared import ROOT, shared
 from training.commands import add_prepare
 from training.config import load_config
+from training.data.flow_store import build_flow_store, flow_method_of
 from training.data.frame_store import FrameStore
 from training.data.prepare import StoreOptions, prepare_activitynet, prepare_own, prepare_thumos14
-from training.data.store_building import build_flow_store
 from training.data.synthetic import VideoFormat, make_synthetic
 from training.run import open_clips
 
@@ -171,7 +171,9 @@ def activitynet(source: Path, folder: Path) -> Path:
 
 def test_activitynet_samples_whole_videos(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, out = activitynet(source, tmp_path / "videos"), tmp_path / "out"
-    options = StoreOptions(("rgb", "flow"), "dis", None, whole_frames=64, frame_size=40, workers=1, progress=False)
+    options = StoreOptions(
+        ("rgb", "flow"), "dis", sample_fps=None, whole_frames=64, frame_size=40, workers=1, progress=False
+    )
     made = prepare_activitynet(folder, folder / "anet.json", out, options=options)
     assert not made.failed
     rgb, flow = FrameStore(out / "frames"), FrameStore(out / "flow")
@@ -285,6 +287,19 @@ def test_flow_is_that_of_the_stored_frames(source: Path, tmp_path: Path) -> None
     index = json.loads((root / "flow/index.json").read_text())
     (root / "flow/index.json").write_text(json.dumps({**index, "flow_method": "TV-L1 (OpenCV 4.9 contrib)"}))
     with pytest.raises(InputError, match=r"flow: holds flow by TV-L1 .* expected DIS"):
+        build_flow_store(rgb, ["a"], root / "flow", method="dis", progress=False)
+
+
+def test_flow_through_jpeg_is_another_flow(source: Path, tmp_path: Path) -> None:
+    root = own(source, tmp_path / "mine", a=[action(0.2, 1.0)])
+    options = StoreOptions(("flow",), "dis", flow_jpeg=True, frame_size=40, workers=1, progress=False)
+    prepare_own(root, options=options)
+    rgb, flow = FrameStore(root / "frames"), FrameStore(root / "flow")
+    estimator = FlowEstimator("dis", jpeg=True)
+    want = [one for frame in rgb["a"] for one in estimator.push(frame)] + estimator.finish()
+    np.testing.assert_array_equal(flow["a"], np.stack(want))
+    assert flow_method_of(root / "flow") == ("dis", True)
+    with pytest.raises(InputError, match=r"holds flow by DIS .*, through JPEG, expected DIS"):
         build_flow_store(rgb, ["a"], root / "flow", method="dis", progress=False)
 
 

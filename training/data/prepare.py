@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,9 +19,11 @@ from runtime.atomic import atomic_path
 from runtime.errors import AnnotationError, InputError, VideoError
 from runtime.flow import FlowEstimator, FlowMethod
 from runtime.sources import VIDEO_SUFFIXES, find_video
-from training.data.frame_store import FrameStore, StoredVideo
+from training.data.annotation_faults import note_annotations
+from training.data.flow_store import FLOW_STORE, build_flow_store
+from training.data.frame_store import FrameStore
 from training.data.preparation_report import Findings, PreparationReport
-from training.data.store_building import FLOW_STORE, RGB_STORE, build_flow_store, build_frame_store
+from training.data.store_building import RGB_STORE, build_frame_store
 from training.data.thumos14 import Faults, Subset, ThumosTables, database_of, find_faults, read_tables
 
 ANNOTATIONS = "annotations.json"
@@ -30,11 +32,6 @@ THUMOS_FPS = 10.0
 ACTIVITYNET_FRAMES = 768
 ACTIVITYNET_PREFIX = "v_"
 """Its video files are called v_<id>, its annotations <id>."""
-DURATION_TOLERANCE = 0.02
-"""Share by which an annotated duration may differ from the file's …"""
-DURATION_TOLERANCE_S = 0.5
-"""… or these seconds, whichever is more."""
-
 Stream = Literal["rgb", "flow"]
 
 
@@ -45,6 +42,8 @@ class StoreOptions:
     streams: tuple[Stream, ...] = ("rgb",)
     """With "flow", flow is made from the RGB arrays, which are made either way."""
     flow_method: FlowMethod = "auto"
+    flow_jpeg: bool = False
+    """Send frames and flow through JPEG, as the published flow went."""
     sample_fps: float | None = 10.0
     """Sampled frames per second; or None and"""
     whole_frames: int | None = None
@@ -132,7 +131,7 @@ def prepare_activitynet(
     names = {_prefixed(name): (_prefixed(name), _bare(name)) for name in database}
     stores = _build_stores(videos_dir, names, out, options, found)
     renamed = {_prefixed(name): entry for name, entry in database.items()}
-    _note_annotations(parse_annotations({"database": renamed}, str(annotations)), stores.rgb, found)
+    note_annotations(parse_annotations({"database": renamed}, str(annotations)), stores.rgb, found)
     _write_text(out / CLASSES, "".join(f"{name}\n" for name in classes))
     return _finish(out, renamed, stores, found, {"classes": f"{len(classes)}, in {out / CLASSES}"})
 
@@ -147,7 +146,7 @@ def prepare_own(root: Path, *, annotations: str = ANNOTATIONS, options: StoreOpt
     found = Findings()
     videos = load_annotations(root / annotations)
     stores = _build_stores(root / "videos", {video.name: (video.name,) for video in videos}, root, options, found)
-    _note_annotations(videos, stores.rgb, found)
+    note_annotations(videos, stores.rgb, found)
     counts = {subset: [v for v in videos if v.subset == subset] for subset in sorted({v.subset for v in videos})}
     facts = {
         "classes": ", ".join(class_names(videos)) or "none",
@@ -200,6 +199,7 @@ def _build_stores(
         there,
         out / FLOW_STORE,
         method=options.flow_method,
+        jpeg=options.flow_jpeg,
         workers=options.workers,
         progress=options.progress,
         on_failure=found.fail,
@@ -250,48 +250,6 @@ def _note_strangers(videos_dir: Path, names: Mapping[str, tuple[str, ...]], foun
         elif path.stem in seen:
             found.note("files with the name of another, which is taken in their place; rename them", path.name)
         seen.add(path.stem)
-
-
-def _note_annotations(videos: Sequence[VideoAnnotation], store: FrameStore, found: Findings) -> None:
-    """What is odd in annotations in seconds, against the files they speak of."""
-    for video in videos:
-        if not video.instances:
-            found.note("videos without any action", video.name)
-        empty = sum(instance.end_s <= instance.start_s for instance in video.instances)
-        found.note("actions without length, left out in training", video.name, count=empty)
-        stored = store.videos.get(video.name)
-        if stored is not None:
-            _note_times(video, _duration(stored), found)
-    for label, subset in _labels_of_one_subset(videos).items():
-        found.note(f"classes that only subset {subset!r} has", label)
-
-
-def _note_times(video: VideoAnnotation, duration_s: float | None, found: Findings) -> None:
-    if duration_s is None:
-        return
-    allowed = max(DURATION_TOLERANCE * duration_s, DURATION_TOLERANCE_S)
-    if video.duration_s is not None and abs(video.duration_s - duration_s) > allowed:
-        found.note("annotated durations that disagree with the file", video.name)
-    late = sum(instance.end_s > duration_s for instance in video.instances)
-    found.note("actions that end after the last frame", video.name, count=late)
-
-
-def _duration(stored: StoredVideo) -> float | None:
-    """Seconds of the file an array was made from."""
-    if not stored.source_fps or stored.source_frames is None:
-        return None
-    return stored.source_frames / stored.source_fps
-
-
-def _labels_of_one_subset(videos: Iterable[VideoAnnotation]) -> dict[str, str]:
-    """Label → its only subset, where the file has several subsets."""
-    subsets: dict[str, set[str]] = {}
-    seen = set()
-    for video in videos:
-        seen.add(video.subset)
-        for instance in video.instances:
-            subsets.setdefault(instance.label, set()).add(video.subset)
-    return {label: min(where) for label, where in sorted(subsets.items()) if len(where) == 1 < len(seen)}
 
 
 def _read_database(path: Path, found: Findings) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Building frame stores: videos → RGB arrays, RGB arrays → flow arrays; in parallel, resumed where it was interrupted.
+"""Building frame stores from videos: in parallel, resumed where it was interrupted (flow: flow_store.py).
 
 One process at a time may build a store.
 """
@@ -22,7 +22,6 @@ from tqdm import tqdm
 
 from runtime.atomic import atomic_path
 from runtime.errors import AfsdError, InputError, VideoError
-from runtime.flow import FlowEstimator, FlowMethod
 from runtime.readers import CaptureReader
 from runtime.resize import FramePreparation
 from runtime.sources import find_video
@@ -34,17 +33,15 @@ from training.data.frame_store import (
     StoredVideo,
     StoreIndex,
     checked_sampling,
-    open_array,
     read_index,
     write_index,
 )
 
 SAVE_INDEX_EVERY_S = 5.0
 """While building, the index is written at most this often; what an interruption loses is only built again."""
-FLOW_CHANNELS = 2
 RGB_STORE = "frames"
 """Folder of a data set's RGB arrays, from which its flow is made."""
-FLOW_STORE = "flow"
+
 
 OnFailure = Callable[[str, AfsdError], None]
 """Told the name of a video that cannot be had and why."""
@@ -95,52 +92,11 @@ def build_frame_store(
                 raise
             on_failure(name, error)
     out = Path(out_dir)
-    index = _existing(out, StoreIndex(sampling))
-    return _complete(out, index, sources, partial(_build_rgb, out, sampling), workers, progress, on_failure)
+    index = existing_index(out, StoreIndex(sampling))
+    return complete_store(out, index, sources, partial(_build_rgb, out, sampling), workers, progress, on_failure)
 
 
-def build_flow_store(
-    rgb: FrameStore,
-    names: Iterable[str],
-    out_dir: str | os.PathLike[str],
-    *,
-    method: FlowMethod = "auto",
-    workers: int | None = None,
-    progress: bool = True,
-    on_failure: OnFailure | None = None,
-) -> FrameStore:
-    """Optical flow of the arrays of an RGB store, as many frames as those (AFSD, flow → npy; see `runtime.flow`).
-
-    Args:
-        rgb: the store with the videos `names`.
-        names: videos wanted.
-        out_dir: the flow store; its index holds the method's name.
-        method: see `runtime.flow.FlowMethod`.
-        workers, progress, on_failure: as for `build_frame_store`.
-
-    Raises:
-        InputError: `out_dir` holds a store of another sampling or of another method's flow.
-        MissingDependencyError: a method this OpenCV does not have.
-    """
-    s = rgb.sampling
-    sampling = Sampling(s.fps, s.frame_size, FLOW_CHANNELS, s.whole_frames)
-    names = list(names)
-    sources = {name: rgb.folder / f"{name}.npy" for name in names}
-    out = Path(out_dir)
-    index = _existing(out, StoreIndex(sampling, flow_method=FlowEstimator(method).name))
-    stored = {name: rgb.videos[name] for name in names}
-    return _complete(out, index, sources, partial(_build_flow, out, s, stored, method), workers, progress, on_failure)
-
-
-def flow_method_of(folder: Path) -> FlowMethod:
-    """The method that a flow store in `folder` was made with, so that it can be completed alike; else "auto"."""
-    if not (folder / INDEX).exists():
-        return "auto"
-    name = read_index(folder / INDEX).flow_method
-    return "dis" if name.startswith("DIS") else "tvl1" if name.startswith("TV-L1") else "auto"
-
-
-def _existing(folder: Path, wanted: StoreIndex) -> StoreIndex:
+def existing_index(folder: Path, wanted: StoreIndex) -> StoreIndex:
     """What a store in `folder` holds already, which must have been made as wanted; nothing if there is none."""
     if not (folder / INDEX).exists():
         return wanted
@@ -158,7 +114,7 @@ def _existing(folder: Path, wanted: StoreIndex) -> StoreIndex:
     return index
 
 
-def _complete(
+def complete_store(
     out: Path,
     index: StoreIndex,
     sources: Mapping[str, Path],
@@ -242,7 +198,7 @@ def _build_rgb(folder: Path, sampling: Sampling, name: str, source: Path) -> Sto
     size = (sampling.frame_size, sampling.frame_size)
     path = folder / f"{name}.npy"
     with open_frames(source, rate, prepare=FramePreparation(size, size)) as frames, atomic_path(path) as new:
-        count = _write_array(new, _first(frames, sampling.whole_frames), (*size, sampling.channels))
+        count = write_array(new, _first(frames, sampling.whole_frames), (*size, sampling.channels))
     return StoredVideo(
         frames=count,
         array_bytes=path.stat().st_size,
@@ -252,23 +208,6 @@ def _build_rgb(folder: Path, sampling: Sampling, name: str, source: Path) -> Sto
         declared_frames=frames.declared,
         sample_fps=None if sampling.fps else rate,
     )
-
-
-def _build_flow(
-    folder: Path, sampling: Sampling, rgb: Mapping[str, StoredVideo], method: FlowMethod, name: str, source: Path
-) -> StoredVideo:
-    path, size = folder / f"{name}.npy", sampling.frame_size
-    frames = open_array(source, sampling, rgb[name].frames)
-    with atomic_path(path) as new:
-        count = _write_array(new, _flow_of(frames, method), (size, size, FLOW_CHANNELS))
-    return StoredVideo(count, path.stat().st_size, source.stat().st_size, sample_fps=rgb[name].sample_fps)
-
-
-def _flow_of(frames: NDArray[np.uint8], method: FlowMethod) -> Iterator[NDArray[np.uint8]]:
-    estimator = FlowEstimator(method)
-    for frame in frames:
-        yield from estimator.push(frame)
-    yield from estimator.finish()
 
 
 def _whole_video_fps(source: Path, whole_frames: int) -> float:
@@ -291,7 +230,7 @@ def _first(frames: FrameStream, limit: int | None) -> Iterator[NDArray[np.uint8]
             yield frame
 
 
-def _write_array(path: Path, frames: Iterable[NDArray[np.uint8]], shape: tuple[int, int, int]) -> int:
+def write_array(path: Path, frames: Iterable[NDArray[np.uint8]], shape: tuple[int, int, int]) -> int:
     """Write frames as they come to an .npy file [T, *shape]; returns T. Memory does not grow with the video.
 
     The header leaves room for the final T (NumPy's header format reserves it for the growing axis).
