@@ -186,7 +186,7 @@ def test_bad_rates(rate: float) -> None:
 
 
 def test_flow_from_a_video_file(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"a flow model cannot read a video; give it precomputed flow"):
+    with pytest.raises(InputError, match=r"a video holds no flow; expected precomputed flow"):
         open_frames(tmp_path / "clip.mp4", 10.0, channels=2)
 
 
