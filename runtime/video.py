@@ -24,7 +24,7 @@ FrameSource = str | os.PathLike[str] | int | NDArray[np.uint8] | Iterable[NDArra
 MAX_FPS = 1000.0
 """A declared rate from here on is a time base (1000, 90000), not a frame rate."""
 COUNTER_ROUNDING = 1e-9
-"""Source frames by which the counter of a slow source may miss the step."""
+"""Source frames by which the counter of a slow source, or of a whole video, may miss the step."""
 COUNT_TOLERANCE = 0.02
 """Share of the declared frames that may be missing before a file counts as cut off ..."""
 COUNT_TOLERANCE_SECONDS = 0.5
@@ -47,10 +47,11 @@ class FrameSampler:
     published script, so that the number of samples is the same; it stays small, so its error does not grow.
     """
 
-    def __init__(self, fps: float, sample_fps: float) -> None:
+    def __init__(self, fps: float, sample_fps: float, whole: bool = False) -> None:
+        """Start counting; `whole`: the step was made to fit a number of samples, which rounding shall not change."""
         self._step = fps / sample_fps
         # The published script refuses slow sources, so there a counter that misses the step by rounding may be kept.
-        self._threshold = self._step if self._step >= 1 else self._step - COUNTER_ROUNDING
+        self._threshold = self._step - COUNTER_ROUNDING if whole or self._step < 1 else self._step
         self._counter = 0.0
 
     def copies(self) -> int:
@@ -128,7 +129,7 @@ class FrameStream(Iterator[Frame]):
 
     def _sample(self, prepare: Callable[[Frame], Frame] | None) -> Generator[Frame, None, None]:
         """Decode, keep, prepare; runs in the reading thread where there is one."""
-        sampler = FrameSampler(self.fps, self.sample_fps)
+        sampler = FrameSampler(self.fps, self.sample_fps, whole=self._max_frames is not None)
         left = math.inf if self._max_frames is None else self._max_frames
         try:
             while left > 0 and self._reader.grab():

@@ -34,7 +34,8 @@ class VideoScores:
     def label(self, proposals: Detections, top_k: int = 1) -> Detections:
         """Proposals of one video as actions of its `top_k` best classes, best class first.
 
-        The score is the proposal's times the class's (F5 of the published test code, which takes the best class).
+        The score is the proposal's times the class's; the published test code takes the best class alone, and drops
+        the leading "v_" of the video's name as is done here.
 
         Raises:
             InputError: a video without scores, proposals that have classes of their own, top_k out of range.
@@ -60,6 +61,7 @@ class VideoScores:
             labels=np.repeat(best, count).astype(np.int32),
             scores=(scores[best, None] * proposals.scores).ravel(),
             classes=self.classes,
+            video=proposals.video.removeprefix(ID_PREFIX),
         )
 
 
