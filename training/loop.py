@@ -274,15 +274,15 @@ def _initialise(model: AFSD, config: Config) -> str:
     """Start from a Kinetics file (its names have no `backbone.` prefix) or from a checkpoint, whole or its backbone."""
     path = config.run.init
     checkpoint = load_checkpoint(path, config)
+    own = {k.removeprefix(BACKBONE): v for k, v in checkpoint.weights.items() if k.startswith(BACKBONE)}
+    if not own:
+        skipped = load_kinetics(model, path)
+        return f"started the backbone from {path}; not loaded: {', '.join(skipped) or 'nothing'}"
     if config.run.init_part == "backbone":
-        own = {k.removeprefix(BACKBONE): v for k, v in checkpoint.weights.items() if k.startswith(BACKBONE)}
         load_weights(model.backbone, own, path)
         return f"started the backbone from {path}"
-    if any(name.startswith(BACKBONE) for name in checkpoint.weights):
-        load_weights(model, checkpoint.weights, path)
-        return f"started from {path}"
-    skipped = load_kinetics(model, path)
-    return f"started the backbone from {path}; not loaded: {', '.join(skipped) or 'nothing'}"
+    load_weights(model, checkpoint.weights, path)
+    return f"started from {path}"
 
 
 def _check_same_run(old: Config, new: Config, source: str) -> None:
