@@ -10,30 +10,8 @@ from pathlib import Path
 
 from runtime.annotations import VideoAnnotation
 from runtime.errors import AnnotationError
+from runtime.thumos14 import CLASS_IDS
 
-THUMOS14_CLASSES = {
-    "BaseballPitch": 7,
-    "BasketballDunk": 9,
-    "Billiards": 12,
-    "CleanAndJerk": 21,
-    "CliffDiving": 22,
-    "CricketBowling": 23,
-    "CricketShot": 24,
-    "Diving": 26,
-    "FrisbeeCatch": 31,
-    "GolfSwing": 33,
-    "HammerThrow": 36,
-    "HighJump": 40,
-    "JavelinThrow": 45,
-    "LongJump": 51,
-    "PoleVault": 68,
-    "Shotput": 79,
-    "SoccerPenalty": 85,
-    "TennisSwing": 92,
-    "ThrowDiscus": 93,
-    "VolleyballSpiking": 97,
-}
-"""THUMOS14's detection classes in the order of its class list (index 1…20 of the network), with their UCF101 ids."""
 AMBIGUOUS_ID = 0
 """`type_idx` of the rows of THUMOS14's tables that name no class."""
 
@@ -87,7 +65,7 @@ def to_sampled_frames(
 def read_thumos_tables(
     info_csv: str | os.PathLike[str],
     annotation_csv: str | os.PathLike[str],
-    class_ids: Sequence[int] = tuple(THUMOS14_CLASSES.values()),
+    class_ids: Sequence[int] = tuple(CLASS_IDS.values()),
 ) -> tuple[FrameAnnotation, ...]:
     """The videos of the published THUMOS14 tables, in the order of the info table; those without actions included.
 
