@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -91,7 +91,7 @@ class Trainer:
         seed_everything(run.seed)
         model = AFSD(config.model)
         if run.init:
-            self._say(_initialise(model, run.init, run.init_part))
+            self._say(_initialise(model, config))
         self.order = ClipOrder(
             len(dataset), optimiser.batch_size, run.seed, self.fabric.global_rank, self.fabric.world_size
         )
@@ -270,21 +270,19 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def _initialise(model: AFSD, path: str, part: Literal["all", "backbone"]) -> str:
+def _initialise(model: AFSD, config: Config) -> str:
     """Start from a Kinetics file (its names have no `backbone.` prefix) or from a checkpoint, whole or its backbone."""
-    try:
-        checkpoint = load_checkpoint(path, Config(model=model.config))
-    except ConfigError as error:
-        raise CheckpointError(str(error)) from None
-    if part == "backbone":
-        own = {k.removeprefix(BACKBONE): v for k, v in checkpoint.weights.items() if k.startswith(BACKBONE)}
+    path = config.run.init
+    checkpoint = load_checkpoint(path, config)
+    own = {k.removeprefix(BACKBONE): v for k, v in checkpoint.weights.items() if k.startswith(BACKBONE)}
+    if not own:
+        skipped = load_kinetics(model, path)
+        return f"started the backbone from {path}; not loaded: {', '.join(skipped) or 'nothing'}"
+    if config.run.init_part == "backbone":
         load_weights(model.backbone, own, path)
         return f"started the backbone from {path}"
-    if any(name.startswith(BACKBONE) for name in checkpoint.weights):
-        load_weights(model, checkpoint.weights, path)
-        return f"started from {path}"
-    skipped = load_kinetics(model, path)
-    return f"started the backbone from {path}; not loaded: {', '.join(skipped) or 'nothing'}"
+    load_weights(model, checkpoint.weights, path)
+    return f"started from {path}"
 
 
 def _check_same_run(old: Config, new: Config, source: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +15,19 @@ from runtime.annotations import VideoAnnotation, load_annotations
 from runtime.console import ProgressLine
 from runtime.detections import Detections, load_detections, write_json
 from runtime.errors import InputError
-from runtime.evaluation import evaluate, format_table
+from runtime.evaluation import (
+    A2NET_EDGES,
+    DurationResult,
+    FalsePositiveResult,
+    ProposalResult,
+    analyse_false_positives,
+    evaluate,
+    evaluate_durations,
+    evaluate_proposals,
+    format_table,
+)
 from runtime.sources import find_video
+from runtime.thumos14 import read_kit_annotations, read_table_annotations, read_text_detections
 
 if TYPE_CHECKING:
     from runtime.detector import Detector
@@ -26,18 +38,33 @@ def add_evaluate(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "evaluate",
         help="mean average precision of an engine or of detections",
-        description="Mean average precision by the ActivityNet rule, of a file of detections or of an engine run on "
-        "the annotated videos.",
+        description="Mean average precision of a file of detections, or of an engine run on the annotated videos; "
+        "and what else tells how good they are.",
     )
     parser.add_argument(
-        "detections", metavar="DETECTIONS.json|ENGINE", help='ActivityNet JSON with "results", or an engine file'
+        "detections",
+        metavar="DETECTIONS|ENGINE",
+        help='ActivityNet JSON with "results", THUMOS\'14 text (.txt), or an engine file',
     )
-    parser.add_argument("ground_truth", metavar="GROUND_TRUTH.json", help='ActivityNet JSON with "database"')
+    parser.add_argument(
+        "ground_truth",
+        metavar="GROUND_TRUTH",
+        help='ActivityNet JSON with "database", a table (.csv: video, type, start, end), or the folder of annotations '
+        "of the THUMOS'14 kit",
+    )
     parser.add_argument(
         "--videos", metavar="DIR", type=Path, help="videos for an engine (default: videos/ beside the ground truth)"
     )
     parser.add_argument("--save", metavar="FILE", type=Path, help="write an engine's detections as JSON")
-    parser.add_argument("--subset", metavar="NAME", default="test", help="subset to judge on, or 'all' (default: test)")
+    parser.add_argument(
+        "--subset", metavar="NAME", default="test", help="subset of a JSON to judge on, or 'all' (default: test)"
+    )
+    parser.add_argument(
+        "--rule",
+        choices=("activitynet", "thumos14"),
+        default="activitynet",
+        help="how detections are judged (default: %(default)s)",
+    )
     parser.add_argument(
         "--tiou",
         metavar="LIST",
@@ -52,23 +79,72 @@ def add_evaluate(subparsers: Any) -> None:
         "depends on the processor",
     )
     parser.add_argument("--per-class", action="store_true", help="a line for every class")
+    _add_further(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(func=run_evaluate)
+
+
+def _add_further(parser: argparse.ArgumentParser) -> None:
+    edges = ",".join(f"{edge:g}" for edge in A2NET_EDGES)
+    parser.add_argument(
+        "--durations",
+        metavar="EDGES",
+        nargs="?",
+        const=edges,
+        help=f"mAP by duration of the instances, bins parted at these seconds (without a value: {edges})",
+    )
+    parser.add_argument(
+        "--proposals", action="store_true", help="average recall of proposals and its area (AR@AN, AUC)"
+    )
+    parser.add_argument(
+        "--false-positives",
+        metavar="TIOU",
+        nargs="?",
+        const=0.5,
+        type=float,
+        help="kinds of errors among the best detections, and what each costs (at tIoU 0.5, or the one given)",
+    )
 
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
     """Run the verb; returns the exit status."""
     tious = parse_tious(arguments.tiou)
-    subset = None if arguments.subset == "all" else arguments.subset
-    truth = load_annotations(arguments.ground_truth, subset)
-    result = evaluate(_detections(arguments, truth), truth, tious, arguments.tie_order)
-    print(result.to_json() if arguments.json else format_table(result, arguments.per_class))
+    truth = load_ground_truth(arguments.ground_truth, None if arguments.subset == "all" else arguments.subset)
+    found = _detections(arguments, truth)
+    result = evaluate(found, truth, tious, arguments.tie_order, arguments.rule)
+    further: dict[str, DurationResult | ProposalResult | FalsePositiveResult] = {}
+    if arguments.durations:
+        edges = _numbers(arguments.durations, "--durations", "rising seconds such as 1.5,2.5")
+        further["durations"] = evaluate_durations(found, truth, tious, edges, arguments.rule)
+    if arguments.proposals:
+        further["proposals"] = evaluate_proposals(found, truth)
+    if arguments.false_positives is not None:
+        further["false_positives"] = analyse_false_positives(found, truth, arguments.false_positives, arguments.rule)
+    if arguments.json:
+        print(json.dumps(result.to_mapping() | {name: part.to_mapping() for name, part in further.items()}))
+    else:
+        print("\n\n".join([format_table(result, arguments.per_class), *(part.table() for part in further.values())]))
     return 0
+
+
+def load_ground_truth(path: str | Path, subset: str | None = None) -> tuple[VideoAnnotation, ...]:
+    """Annotations by their form: the THUMOS'14 kit's folder, a table (.csv), else ActivityNet JSON.
+
+    Raises:
+        AnnotationError: unreadable, of another form, or (JSON) without a video of the subset.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return read_kit_annotations(path)
+    return read_table_annotations(path) if path.suffix == ".csv" else load_annotations(path, subset)
 
 
 def _detections(arguments: argparse.Namespace, truth: Sequence[VideoAnnotation]) -> list[Detections]:
     """Read from a file, or found by an engine in the annotated videos."""
-    if Path(arguments.detections).suffix == ".json":
+    suffix = Path(arguments.detections).suffix
+    if suffix == ".txt":
+        return read_text_detections(Path(arguments.detections))
+    if suffix == ".json":
         return load_detections(arguments.detections, keep_inverted=True)
     from runtime.detector import Detector
 
@@ -101,9 +177,9 @@ def parse_tious(text: str) -> tuple[float, ...]:
     Raises:
         InputError: not of this form.
     """
+    if ":" not in text:
+        return _numbers(text, "--tiou", "start:step:stop such as 0.3:0.1:0.7, or 0.5,0.75")
     try:
-        if ":" not in text:
-            return tuple(float(part) for part in text.split(","))
         start, step, stop = (float(part) for part in text.split(":"))
         count = int(np.floor((stop - start) / step + 1e-6)) + 1
         if step <= 0 or count < 1:
@@ -111,3 +187,10 @@ def parse_tious(text: str) -> tuple[float, ...]:
         return tuple(round(start + i * step, 9) for i in range(count))
     except (ValueError, ZeroDivisionError):
         raise InputError(f"--tiou: got {text!r}, expected start:step:stop such as 0.3:0.1:0.7, or 0.5,0.75") from None
+
+
+def _numbers(text: str, option: str, expected: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"{option}: got {text!r}, expected {expected}") from None

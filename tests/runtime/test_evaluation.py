@@ -15,7 +15,7 @@ from runtime.cli import main
 from runtime.commands.evaluate import parse_tious
 from runtime.detections import Detections, load_detections, write_json
 from runtime.errors import AnnotationError, InputError
-from runtime.evaluation import evaluate, format_table, interpolated_average_precision, match
+from runtime.evaluation import evaluate, format_table, interpolated_average_precision, match_by_score
 from tests.shared import shared
 
 TIE_ORDER = Path(__file__).parent.parent / "golden" / "evaluation_tie_order.npz"
@@ -154,7 +154,7 @@ def test_an_inverted_detection_is_a_false_positive() -> None:
     ],
 )
 def test_match(overlaps: list[list[float]], claimants: list[int]) -> None:
-    assert match(np.array(overlaps), 0.5) == claimants
+    assert [row for row, _ in match_by_score(np.array(overlaps), 0.5)] == claimants
 
 
 def test_interpolated_average_precision() -> None:

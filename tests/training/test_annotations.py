@@ -8,8 +8,9 @@ import pytest
 
 from runtime.annotations import Instance, VideoAnnotation
 from runtime.errors import AnnotationError
+from runtime.thumos14 import CLASS_IDS
 from tests.shared import shared
-from training.data.annotations import THUMOS14_CLASSES, FrameInstance, to_sampled_frames
+from training.data.annotations import FrameInstance, to_sampled_frames
 from training.data.thumos14 import read_thumos_tables
 
 INFO = "video,fps,sample_fps,count,sample_count\nb,30.0,10.0,300.0,100\na,24.0,10.0,240.0,60\n"
@@ -76,7 +77,7 @@ def test_a_missing_table_is_an_error(tmp_path: Path) -> None:
 def test_the_class_list_is_the_published_one() -> None:
     lines = shared("data/thumos14/Class Index_Detection.txt").read_text().splitlines()
     published = {name: int(number) for number, name in (line.split() for line in lines)}
-    assert list(published.items()) == list(THUMOS14_CLASSES.items())
+    assert list(published.items()) == list(CLASS_IDS.items())
 
 
 @pytest.mark.parametrize(("subset", "videos", "instances"), [("val", 200, 3007), ("test", 212, 3358)])

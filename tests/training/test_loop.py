@@ -10,7 +10,7 @@ import torch
 
 from runtime.errors import CheckpointError, ConfigError
 from tests.training.small import CLASSES, small_config, small_dataset
-from training.checkpoint import load_checkpoint, save_checkpoint
+from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from training.config import Config
 from training.loop import ClipOrder, Trainer
 from training.models.afsd import AFSD
@@ -123,6 +123,21 @@ def test_a_start_from_other_weights(tmp_path: Path) -> None:
         trainer = Trainer(started, small_dataset(tmp_path / "data", started), CLASSES, tmp_path / "out")
         key = "backbone._model.Mixed_5c.b0.conv3d.weight"
         assert torch.equal(trainer.model.state_dict()[key], source.state_dict()[key])
+
+
+def test_a_network_without_second_stage_starts_from_the_backbone_of_one_with_it(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    save_checkpoint(
+        Checkpoint(dict(AFSD(small_config().model).state_dict()), small_config(), CLASSES), tmp_path / "all.ckpt"
+    )
+    settings = ["model.refinement=none", "loss.consistency=none", f"run.init={tmp_path / 'all.ckpt'}"]
+    config = small_config(*settings, "run.init_part=backbone")
+    trainer = Trainer(config, small_dataset(tmp_path / "data", config), CLASSES, tmp_path / "out")
+    given = load_checkpoint(tmp_path / "all.ckpt").weights
+    assert all(torch.equal(v, given[k]) for k, v in trainer.model.state_dict().items() if k.startswith("backbone."))
+    whole = small_config(*settings)
+    with pytest.raises(CheckpointError, match="is not part of the network"):
+        Trainer(whole, small_dataset(tmp_path / "data", whole), CLASSES, tmp_path / "out")
 
 
 def test_misuse_is_named(tmp_path: Path) -> None:

@@ -8,32 +8,6 @@ from dataclasses import dataclass
 from runtime.annotations import VideoAnnotation
 from runtime.errors import AnnotationError
 
-THUMOS14_CLASSES = {
-    "BaseballPitch": 7,
-    "BasketballDunk": 9,
-    "Billiards": 12,
-    "CleanAndJerk": 21,
-    "CliffDiving": 22,
-    "CricketBowling": 23,
-    "CricketShot": 24,
-    "Diving": 26,
-    "FrisbeeCatch": 31,
-    "GolfSwing": 33,
-    "HammerThrow": 36,
-    "HighJump": 40,
-    "JavelinThrow": 45,
-    "LongJump": 51,
-    "PoleVault": 68,
-    "Shotput": 79,
-    "SoccerPenalty": 85,
-    "TennisSwing": 92,
-    "ThrowDiscus": 93,
-    "VolleyballSpiking": 97,
-}
-"""THUMOS14's detection classes in the order of its class list (index 1…20 of the network), with their UCF101 ids."""
-AMBIGUOUS_ID = 0
-"""`type_idx` of the rows of THUMOS14's tables that name no class."""
-
 
 @dataclass(frozen=True)
 class FrameInstance:

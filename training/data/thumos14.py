@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from runtime.errors import AnnotationError
-from training.data.annotations import AMBIGUOUS_ID, THUMOS14_CLASSES, FrameAnnotation, FrameInstance
+from runtime.thumos14 import CLASS_IDS
+from training.data.annotations import FrameAnnotation, FrameInstance
 from training.data.preparation_report import Findings
 
 Subset = Literal["val", "test"]
@@ -24,6 +25,8 @@ SUBSET_NAMES: Mapping[Subset, str] = {"val": "training", "test": "test"}
 Faults = Literal["keep", "repair"]
 """Times as published, from the tables' frame numbers; or from their seconds, cut off at the end of the video."""
 
+AMBIGUOUS_ID = 0
+"""`type_idx` of the rows that name no class."""
 INFO_COLUMNS = ("video", "fps", "sample_fps", "count", "sample_count")
 ROW_COLUMNS = ("video", "type_idx", "start", "end", "startFrame", "endFrame")
 USUAL_FPS = 30.0
@@ -80,7 +83,7 @@ class ThumosTables:
 def read_tables(folder: str | os.PathLike[str], subset: Subset) -> ThumosTables:
     """Both tables of a subset in `folder` (AnnotationError as for `read_table_files`)."""
     return read_table_files(
-        Path(folder) / f"{subset}_video_info.csv", _first_file(Path(folder), subset), tuple(THUMOS14_CLASSES.values())
+        Path(folder) / f"{subset}_video_info.csv", _first_file(Path(folder), subset), tuple(CLASS_IDS.values())
     )
 
 
@@ -126,7 +129,7 @@ def read_table_files(
 def read_thumos_tables(
     info_csv: str | os.PathLike[str],
     annotation_csv: str | os.PathLike[str],
-    class_ids: Sequence[int] = tuple(THUMOS14_CLASSES.values()),
+    class_ids: Sequence[int] = tuple(CLASS_IDS.values()),
 ) -> tuple[FrameAnnotation, ...]:
     """The videos of the tables in sampled frames, as the published training has them (see `frame_annotations_of`).
 
@@ -140,7 +143,7 @@ def read_thumos_tables(
 
 
 def frame_annotations_of(
-    tables: ThumosTables, class_ids: Sequence[int] = tuple(THUMOS14_CLASSES.values())
+    tables: ThumosTables, class_ids: Sequence[int] = tuple(CLASS_IDS.values())
 ) -> tuple[FrameAnnotation, ...]:
     """Times are startFrame and endFrame × sample_count / count, with the tables' own faults; Ambiguous is left out."""
     index = {original: k + 1 for k, original in enumerate(class_ids)}
@@ -161,7 +164,7 @@ def database_of(tables: ThumosTables, subset: Subset, faults: Faults) -> dict[st
     (within a rounding of the last bit, the most that one number of seconds can hold). With "repair" they are the
     tables' own seconds, cut off at the end of the video; what begins after it is left out.
     """
-    names = {class_id: name for name, class_id in THUMOS14_CLASSES.items()}
+    names = {class_id: name for name, class_id in CLASS_IDS.items()}
     database = {}
     for video in tables.videos:
         duration = video.frames / video.fps
@@ -220,7 +223,7 @@ def _made_at_30(video: TableVideo) -> bool:
 def _twice(video: TableVideo) -> int:
     """CliffDiving rows that have a Diving row of the same frames."""
     spans = {
-        name: [(r.start_frame, r.end_frame) for r in video.rows if r.class_id == THUMOS14_CLASSES[name]]
+        name: [(r.start_frame, r.end_frame) for r in video.rows if r.class_id == CLASS_IDS[name]]
         for name in ("CliffDiving", "Diving")
     }
     return sum(span in spans["Diving"] for span in spans["CliffDiving"])

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from runtime.annotations import parse_annotations
+from runtime.thumos14 import CLASS_IDS
 from runtime.windows import window_offsets
-from training.data.annotations import THUMOS14_CLASSES, FrameAnnotation, to_sampled_frames
+from training.data.annotations import FrameAnnotation, to_sampled_frames
 from training.data.clips import Clip, boundary_maps, cut_clips, shortest_instance
 from training.data.preparation_report import Findings
 from training.data.thumos14 import ThumosTables, database_of, find_faults, frame_annotations_of, read_tables
@@ -107,7 +108,7 @@ def _file_values(tables: ThumosTables, clips: Sequence[Clip]) -> Iterator[CheckV
                 video,
                 frames=sampled[video.name].sampled,
                 sample_fps=sampled[video.name].sample_fps,
-                classes=tuple(THUMOS14_CLASSES),
+                classes=tuple(CLASS_IDS),
             )
             for video in written
         ]

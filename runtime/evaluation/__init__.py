@@ -1,0 +1,40 @@
+"""How good detections are: mean average precision by two rules, recall of proposals, durations, kinds of errors.
+
+`matching` holds the rules, `precision` the mAP; `proposals`, `durations` and `false_positives` ask further.
+"""
+
+from __future__ import annotations
+
+from runtime.evaluation.durations import A2NET_EDGES, DurationResult, evaluate_durations
+from runtime.evaluation.false_positives import FalsePositiveResult, analyse_false_positives
+from runtime.evaluation.matching import (
+    Rule,
+    TieOrder,
+    interpolated_average_precision,
+    match_by_score,
+    match_by_truth,
+    plain_average_precision,
+)
+from runtime.evaluation.precision import THUMOS_TIOUS, EvaluationResult, evaluate, format_table
+from runtime.evaluation.proposals import ACTIVITYNET_TIOUS, ProposalResult, evaluate_proposals
+
+__all__ = [
+    "A2NET_EDGES",
+    "ACTIVITYNET_TIOUS",
+    "THUMOS_TIOUS",
+    "DurationResult",
+    "EvaluationResult",
+    "FalsePositiveResult",
+    "ProposalResult",
+    "Rule",
+    "TieOrder",
+    "analyse_false_positives",
+    "evaluate",
+    "evaluate_durations",
+    "evaluate_proposals",
+    "format_table",
+    "interpolated_average_precision",
+    "match_by_score",
+    "match_by_truth",
+    "plain_average_precision",
+]

@@ -1,0 +1,114 @@
+"""Mean average precision by how long the instances are (A2Net, Table I)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.annotations import VideoAnnotation
+from runtime.detections import Detections
+from runtime.errors import InputError
+from runtime.evaluation.matching import (
+    NOBODY,
+    ClassPool,
+    Rule,
+    average_precision,
+    checked_thresholds,
+    judged_classes,
+    judged_detections,
+)
+from runtime.evaluation.precision import THUMOS_TIOUS
+from runtime.evaluation.tables import aligned, percent
+
+A2NET_EDGES = (1.5, 2.5, 4.2, 6.9)
+"""Seconds that part A2Net's five bins: below 1.5, [1.5, 2.5), [2.5, 4.2), [4.2, 6.9), 6.9 and more."""
+
+
+@dataclass(frozen=True, eq=False)
+class DurationResult:
+    """Average precisions by bin; B bins, K thresholds."""
+
+    edges: tuple[float, ...]
+    """[B−1] seconds; a bin holds its lower edge."""
+    tious: tuple[float, ...]
+    map: NDArray[np.float64]
+    """[B,K] mean over the classes that have instances in the bin, 0..1; NaN for an empty bin."""
+    truths: NDArray[np.int64]
+    """[B] instances in each bin."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What each bin holds, such as "1.5 – 2.5 s"."""
+        inner = (f"{low:g} – {high:g} s" for low, high in zip(self.edges, self.edges[1:], strict=False))
+        return (f"< {self.edges[0]:g} s", *inner, f"≥ {self.edges[-1]:g} s")
+
+    def to_mapping(self) -> dict[str, Any]:
+        """{"edges_s", "tiou", "bins": [{"bin", "truths", "mAP"}]}; null in place of NaN."""
+        return {
+            "edges_s": list(self.edges),
+            "tiou": list(self.tious),
+            "bins": [
+                {"bin": name, "truths": int(count), "mAP": [None if np.isnan(v) else float(v) for v in values]}
+                for name, count, values in zip(self.names, self.truths, self.map, strict=True)
+            ],
+        }
+
+    def table(self) -> str:
+        """For people, percent."""
+        rows = [["mAP % by duration", *(f"{t:.2f}" for t in self.tious), "average", "truths"]]
+        for name, count, values in zip(self.names, self.truths.tolist(), self.map, strict=True):
+            cells = ["–" if np.isnan(value) else percent(float(value)) for value in (*values, values.mean())]
+            rows.append([name, *cells, str(count)])
+        return aligned(rows)
+
+
+def evaluate_durations(
+    predictions: Sequence[Detections],
+    ground_truth: Sequence[VideoAnnotation],
+    tious: Sequence[float] = THUMOS_TIOUS,
+    edges: Sequence[float] = A2NET_EDGES,
+    rule: Rule = "activitynet",
+) -> DurationResult:
+    """Average precision on the instances of each bin of durations.
+
+    Detections are matched with all instances first. For a bin, those that found an instance of another bin are left
+    out, neither right nor wrong; those that found none are false positives in every bin, since nobody can say which
+    duration they were meant for. (DETAD's sensitivity analysis treats them alike.)
+
+    Raises:
+        InputError: thresholds out of range, or edges that do not rise from above 0.
+        AnnotationError: the ground truth holds no instance.
+    """
+    thresholds, bounds = checked_thresholds(tious), np.asarray(edges, np.float64)
+    if not len(bounds) or not np.isfinite(bounds).all() or bounds[0] <= 0 or (np.diff(bounds) <= 0).any():
+        raise InputError(f"edges of durations: got {tuple(edges)}, expected rising seconds above 0, such as 1.5, 2.5")
+    judged, classes = judged_detections(predictions, ground_truth), judged_classes(ground_truth)
+    sums = np.zeros((len(bounds) + 1, len(thresholds)))
+    present, truths = np.zeros(len(bounds) + 1, np.int64), np.zeros(len(bounds) + 1, np.int64)
+    for name in classes:
+        pool = ClassPool(name, judged, ground_truth, rule)
+        bins = np.searchsorted(bounds, pool.instances[:, 1] - pool.instances[:, 0], side="right")
+        counts = np.bincount(bins, minlength=len(truths))
+        truths += counts
+        present += counts > 0
+        for k, threshold in enumerate(thresholds):
+            sums[:, k] += _by_bin(pool, threshold, bins, counts)
+    with np.errstate(invalid="ignore"):
+        return DurationResult(tuple(bounds.tolist()), thresholds, sums / present[:, None], truths)
+
+
+def _by_bin(
+    pool: ClassPool, threshold: float, bins: NDArray[np.intp], counts: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """[B] average precision of one class on the instances of each bin."""
+    verdict = pool.judge(threshold)
+    bin_found = np.where(verdict.hits, bins[verdict.found], NOBODY) if len(bins) else verdict.found
+    result = np.zeros(len(counts))
+    for b in np.flatnonzero(counts):
+        counted = (bin_found == b) | ((bin_found == NOBODY) & ~verdict.excused)
+        result[b] = average_precision((bin_found == b)[counted], int(counts[b]), pool.rule)
+    return result

@@ -1,0 +1,137 @@
+"""Mean average precision of detections, per class and per tIoU, by either rule."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.annotations import VideoAnnotation
+from runtime.detections import Detections
+from runtime.evaluation.matching import (
+    ClassPool,
+    Rule,
+    TieOrder,
+    checked_thresholds,
+    judged_classes,
+    judged_detections,
+)
+from runtime.evaluation.tables import aligned, percent
+
+THUMOS_TIOUS = (0.3, 0.4, 0.5, 0.6, 0.7)
+"""tIoU thresholds of the THUMOS14 tables (AFSD, section 4.1)."""
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationResult:
+    """Average precisions."""
+
+    tious: tuple[float, ...]
+    """K thresholds."""
+    classes: tuple[str, ...]
+    """C classes of the ground truth."""
+    ap: NDArray[np.float64]
+    """[C,K] average precision, 0..1."""
+    truths: NDArray[np.int64]
+    """[C] number of ground-truth instances."""
+    detections: NDArray[np.int64]
+    """[C] number of detections that were judged."""
+    ignored: int
+    """Detections left out: their video or label is not in the ground truth."""
+    inverted: int
+    """Judged detections that end before they start; each is a false positive."""
+    rule: Rule = "activitynet"
+    """How it was judged."""
+
+    @property
+    def map(self) -> NDArray[np.float64]:
+        """[K] mean average precision over the classes."""
+        return np.asarray(self.ap.mean(axis=0))
+
+    @property
+    def average(self) -> float:
+        """Mean of `map` over the thresholds."""
+        return float(self.map.mean())
+
+    def to_mapping(self) -> dict[str, object]:
+        """{"rule", "tiou", "mAP", "average_mAP", "classes": {name: {"ap", "truths", "detections"}}, …} for JSON."""
+        classes = {
+            name: {"ap": self.ap[c].tolist(), "truths": int(self.truths[c]), "detections": int(self.detections[c])}
+            for c, name in enumerate(self.classes)
+        }
+        return {
+            "rule": self.rule,
+            "tiou": list(self.tious),
+            "mAP": self.map.tolist(),
+            "average_mAP": self.average,
+            "classes": classes,
+            "ignored": self.ignored,
+            "inverted": self.inverted,
+        }
+
+    def to_json(self) -> str:
+        """`to_mapping` as text."""
+        return json.dumps(self.to_mapping())
+
+
+def evaluate(
+    predictions: Sequence[Detections],
+    ground_truth: Sequence[VideoAnnotation],
+    tious: Sequence[float] = THUMOS_TIOUS,
+    tie_order: TieOrder = "stable",
+    rule: Rule = "activitynet",
+) -> EvaluationResult:
+    """Average precision per class and tIoU threshold.
+
+    Detections of videos or labels that the ground truth lacks are ignored. Instances labelled Ambiguous are no class.
+
+    Args:
+        predictions: per video; the classes may be in any order, labels are matched by name.
+        ground_truth: the videos of one subset, from `runtime.annotations.load_annotations` or `runtime.thumos14`.
+        tious: thresholds, each above 0 and at most 1.
+        tie_order: see `TieOrder`.
+        rule: see `runtime.evaluation.matching`.
+
+    Raises:
+        InputError: a threshold out of range, or NaN in a detection.
+        AnnotationError: the ground truth holds no instance.
+    """
+    thresholds, classes = checked_thresholds(tious), judged_classes(ground_truth)
+    judged = judged_detections(predictions, ground_truth)
+    pools = [ClassPool(name, judged, ground_truth, rule, tie_order) for name in classes]
+    counts = np.array([len(pool.scores) for pool in pools])
+    return EvaluationResult(
+        tious=thresholds,
+        classes=classes,
+        ap=np.array([[pool.average_precision(pool.judge(tiou)) for tiou in thresholds] for pool in pools]),
+        truths=np.array([len(pool.instances) for pool in pools]),
+        detections=counts,
+        ignored=sum(map(len, predictions)) - int(counts.sum()),
+        inverted=sum(pool.inverted for pool in pools),
+        rule=rule,
+    )
+
+
+def format_table(result: EvaluationResult, per_class: bool = False) -> str:
+    """The result as an aligned text table in percent: a line for the mean and, if wanted, one for every class."""
+    header = ["", *(f"{t:.2f}" for t in result.tious), "average", "truths", "detections"]
+    rows = [
+        [name, *map(percent, (*result.ap[c], result.ap[c].mean())), str(truths), str(detections)]
+        for c, (name, truths, detections) in enumerate(
+            zip(result.classes, result.truths.tolist(), result.detections.tolist(), strict=True)
+        )
+    ]
+    totals = [str(int(result.truths.sum())), str(int(result.detections.sum()))]
+    mean = ["mAP % at tIoU", *map(percent, (*result.map, result.average)), *totals]
+    notes = [
+        f"{count} of the detections {why}"
+        for count, why in (
+            (result.ignored, "are left out: their video or label is not in the ground truth"),
+            (result.inverted, "end before they start: each counts as a false positive"),
+        )
+        if count
+    ]
+    return "\n".join([aligned([header, *(rows if per_class else []), mean]), *notes])

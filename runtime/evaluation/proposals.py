@@ -1,0 +1,124 @@
+"""Average recall at an average number of proposals, and the area under its curve (ActivityNet's proposal task)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.annotations import VideoAnnotation
+from runtime.detections import Detections
+from runtime.errors import InputError
+from runtime.evaluation.matching import checked_thresholds, judged_classes, judged_detections
+from runtime.evaluation.tables import aligned, percent
+from runtime.segments import tiou
+from runtime.thumos14 import AMBIGUOUS
+
+ACTIVITYNET_TIOUS = tuple(round(0.5 + 0.05 * k, 2) for k in range(10))
+"""0.5, 0.55 … 0.95; recall on THUMOS14 is averaged up to 1.0, as a rule."""
+
+POINTS = 100
+"""Points of the curve."""
+
+
+@dataclass(frozen=True, eq=False)
+class ProposalResult:
+    """Recall of class-agnostic proposals."""
+
+    tious: tuple[float, ...]
+    numbers: NDArray[np.float64]
+    """[100] average number of proposals per video (AN)."""
+    recall: NDArray[np.float64]
+    """[100] recall averaged over the thresholds (AR), 0..1."""
+
+    @property
+    def auc(self) -> float:
+        """Area under AR over AN, divided by the largest AN: 0..1. In the curve's unit, as ActivityNet ranks by it."""
+        if not len(self.numbers):
+            return 0.0
+        area = np.diff(self.numbers) @ (self.recall[1:] + self.recall[:-1]) / 2
+        return float(area / self.numbers[-1])
+
+    def at(self, number: float) -> float:
+        """AR at an average number of proposals, between points by a straight line; NaN where the curve ends before."""
+        if not len(self.numbers) or number > self.numbers[-1] + 1e-9:
+            return float("nan")
+        return float(np.interp(number, np.append(0.0, self.numbers), np.append(0.0, self.recall)))
+
+    def to_mapping(self) -> dict[str, Any]:
+        """{"tiou", "average_number", "average_recall", "auc"}."""
+        return {
+            "tiou": list(self.tious),
+            "average_number": self.numbers.tolist(),
+            "average_recall": self.recall.tolist(),
+            "auc": self.auc,
+        }
+
+    def table(self, numbers: Sequence[float] = (1, 5, 10, 50, 100)) -> str:
+        """For people, percent: AR at the numbers the curve reaches, and the area under it."""
+        reached = [n for n in numbers if not np.isnan(self.at(n))]
+        header = ["recall % of proposals", *(f"AR@{n:g}" for n in reached), "AUC", "largest AN"]
+        last = f"{self.numbers[-1]:.1f}" if len(self.numbers) else "0"
+        return aligned([header, ["", *(percent(self.at(n)) for n in reached), percent(self.auc), last]])
+
+
+def evaluate_proposals(
+    predictions: Sequence[Detections],
+    ground_truth: Sequence[VideoAnnotation],
+    tious: Sequence[float] = ACTIVITYNET_TIOUS,
+    largest: float = 100.0,
+) -> ProposalResult:
+    """Average recall of all detections taken as proposals, whatever their label.
+
+    Every video keeps the same share of its proposals, best first: as many as give `largest` per video on average,
+    then 1 %, 2 % … 100 % of those (ActivityNet's rule). An instance is recalled at a threshold when any kept proposal
+    reaches that tIoU with it.
+
+    Args:
+        predictions: per video.
+        ground_truth: the videos of one subset; instances labelled Ambiguous are left out.
+        tious: thresholds that recall is averaged over.
+        largest: AN at the end of the curve, where there are as many proposals.
+
+    Raises:
+        InputError: thresholds or `largest` out of range.
+        AnnotationError: the ground truth holds no instance.
+    """
+    thresholds = checked_thresholds(tious)
+    judged_classes(ground_truth)
+    if not largest > 0:
+        raise InputError(f"largest number of proposals: got {largest}, expected more than 0")
+    ranked = {d.video: d.sorted("score") for d in judged_detections(predictions, ground_truth)}
+    total = sum(map(len, ranked.values()))
+    if not total:
+        return ProposalResult(thresholds, np.empty(0), np.empty(0))
+    kept = {
+        name: ranked[name].take(np.arange(_share(len(ranked[name]), largest * len(ground_truth) / total)))
+        for name in ranked
+    }
+    total_kept = sum(map(len, kept.values()))
+    shares = np.arange(1, POINTS + 1) / POINTS * (largest * len(ground_truth) / max(total_kept, 1))
+    recalled, instances = np.zeros(POINTS), 0
+    for video in ground_truth:
+        truth = np.array([(i.start_s, i.end_s) for i in video.instances if i.label != AMBIGUOUS]).reshape(-1, 2)
+        instances += len(truth)
+        if video.name in kept and len(kept[video.name]) and len(truth):
+            recalled += _recalled(truth, kept[video.name].segments, np.array(thresholds), shares)
+    return ProposalResult(thresholds, shares * total_kept / len(ground_truth), recalled / instances)
+
+
+def _share(count: int, share: float) -> int:
+    return min(int(count * share), count)
+
+
+def _recalled(
+    truth: NDArray[np.float64], proposals: NDArray[np.float64], tious: NDArray[np.float64], shares: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """[100] instances of one video that the first share of its proposals recalls, averaged over the thresholds."""
+    best = np.maximum.accumulate(tiou(truth[:, None], proposals), axis=1)  # [G,P]: of the first p proposals
+    counts = np.minimum((len(proposals) * shares).astype(np.int64), len(proposals))
+    reached = np.concatenate([np.full((len(truth), 1), -1.0), best], axis=1)[:, counts]
+    return np.asarray((reached[..., None] >= tious).sum(axis=0).mean(axis=1), np.float64)
