@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from runtime.errors import InputError, MissingDependencyError
 
 FlowMethod = Literal["auto", "tvl1", "dis"]
-"""Which optical flow: "tvl1" as published; "dis", about 50 times as fast; "auto": TV-L1 where OpenCV has it."""
+"""Which optical flow: "tvl1" as published; "dis", hundreds of times as fast; "auto": TV-L1 where OpenCV has it."""
 
 FLOW_METHODS: tuple[FlowMethod, ...] = ("auto", "tvl1", "dis")
 
