@@ -110,11 +110,14 @@ def _add_further(parser: argparse.ArgumentParser) -> None:
         type=float,
         help="kinds of errors among the best detections, and what each costs (at tIoU 0.5, or the one given)",
     )
+    parser.add_argument("--plot", metavar="FILE.png", type=Path, help="draw the kinds of errors")
 
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
     """Run the verb; returns the exit status."""
     tious = parse_tious(arguments.tiou)
+    if arguments.plot and arguments.false_positives is None:
+        raise InputError("--plot draws the kinds of errors: give --false-positives with it")
     truth = load_ground_truth(arguments.ground_truth, None if arguments.subset == "all" else arguments.subset)
     found = _detections(arguments, truth)
     result = evaluate(found, truth, tious, arguments.tie_order, arguments.rule)
@@ -127,7 +130,13 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     elif arguments.proposals == "thumos14":
         further["proposals"] = evaluate_proposals(found, truth, THUMOS_RECALL_TIOUS, largest=1000)
     if arguments.false_positives is not None:
-        further["false_positives"] = analyse_false_positives(found, truth, arguments.false_positives, arguments.rule)
+        errors = analyse_false_positives(found, truth, arguments.false_positives, arguments.rule)
+        further["false_positives"] = errors
+        if arguments.plot:
+            from runtime.evaluation.profile import draw_profile
+            from runtime.report import save_image
+
+            save_image(draw_profile(errors), arguments.plot)
     if arguments.json:
         print(json.dumps(result.to_mapping() | {name: part.to_mapping() for name, part in further.items()}))
     else:
