@@ -64,7 +64,8 @@ class ProposalResult:
 
     def table(self, numbers: Sequence[float] = (1, 5, 10, 50, 100, 200, 500, 1000)) -> str:
         """For people, percent: AR at the numbers on the curve, and the area under it."""
-        reached = [n for n in numbers if not np.isnan(self.at(n))]
+        first = self.numbers[0] - 1e-9 if len(self.numbers) else 0.0
+        reached = [n for n in numbers if n >= first and not np.isnan(self.at(n))]
         header = ["recall % of proposals", *(f"AR@{n:g}" for n in reached), "AUC", "up to AN", "there are"]
         last = f"{self.numbers[-1]:g}" if len(self.numbers) else "0"
         return aligned(
