@@ -39,9 +39,10 @@ from training.data.frame_store import (
 
 SAVE_INDEX_EVERY_S = 5.0
 """While building, the index is written at most this often; what an interruption loses is only built again."""
+LEFTOVER_S = 600.0
+"""Unfinished arrays that have not grown for so long are nobody's."""
 RGB_STORE = "frames"
 """Folder of a data set's RGB arrays, from which its flow is made."""
-
 
 OnFailure = Callable[[str, AfsdError], None]
 """Told the name of a video that cannot be had and why."""
@@ -125,8 +126,7 @@ def complete_store(
 ) -> FrameStore:
     """Build what the store lacks, and write its index now and then and at the end, however it ends."""
     out.mkdir(parents=True, exist_ok=True)
-    for unfinished in out.glob(".*.tmp.npy"):  # of a process that was killed
-        unfinished.unlink()
+    _remove_leftovers(out)
     stored = dict(index.videos)
     todo = {name: path for name, path in sources.items() if not _is_done(out, name, path, stored.get(name))}
     workers = min(len(todo), workers or len(os.sched_getaffinity(0)))
@@ -153,6 +153,13 @@ def complete_store(
     finally:
         save()
     return FrameStore(out)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Unfinished arrays of a process that was killed; one that is being written has changed just now."""
+    for unfinished in folder.glob(".*.tmp.npy"):
+        if time.time() - unfinished.stat().st_mtime > LEFTOVER_S:
+            unfinished.unlink(missing_ok=True)
 
 
 def _is_done(folder: Path, name: str, source: Path, stored: StoredVideo | None) -> bool:
