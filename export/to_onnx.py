@@ -54,11 +54,16 @@ def write_onnx(checkpoint: Checkpoint, source: str, target: Path, say: Say) -> P
     network = build_model(checkpoint, source)
     say(f"tracing {source}")
     graph = to_graph(Deployed(network).eval(), spec)
+    return save_onnx(graph, TorchEngine(network, spec), target, say)
+
+
+def save_onnx(graph: onnx.ModelProto, reference: Engine, target: Path, say: Say) -> Path:
+    """Give a graph its name once its numbers are those of the reference; ExportError, and no file, if not."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
         unfinished = Path(folder) / target.name
         onnx.save(graph, unfinished)
-        report = check(TorchEngine(network, spec), unfinished, say)
+        report = check(reference, unfinished, say)
         unfinished.replace(target)
     report.write(target.with_suffix(".onnx.parity.json"))
     say(f"wrote {target} ({target.stat().st_size / 1e6:.1f} MB)")

@@ -42,10 +42,20 @@ def export_openvino(source: str | Path, out: str | Path | None = None, config: s
     source, target = Path(source), Path(out) if out else Path(source).with_suffix(".xml")
     if target.suffix != ".xml":
         raise ExportError(f"{target}: expected a file name ending in .xml")
+    reference, graph = _graph(source, config, say)
+    return save_openvino(graph, reference, target, say)
+
+
+def save_openvino(graph: onnx.ModelProto, reference: Engine, target: Path, say: Say) -> Path:
+    """Convert a graph and give the files their names once the numbers are those of the reference.
+
+    Raises:
+        MissingDependencyError: OpenVINO is not installed.
+        ExportError: the numbers differ; nothing is written.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
         unfinished = Path(folder) / target.name
-        reference, graph = _graph(source, config, say)
         files = _convert(graph, reference.spec, unfinished)
         report = check(reference, unfinished, say)
         for file in files:

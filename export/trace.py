@@ -10,25 +10,33 @@ import onnx
 import torch
 from numpy.typing import NDArray
 from onnx import helper
+from torch import nn
 
 from export.boundary_pooling.function import OPSET, attach
-from runtime.spec import METADATA_KEY, ModelSpec
-from training.inference import Deployed
+from runtime.spec import METADATA_KEY, ModelSpec, TensorSpec
+
+DTYPES = {"uint8": torch.uint8, "int32": torch.int32, "float32": torch.float32}
+"""PyTorch's types of a TensorSpec."""
 
 IR_VERSION = 10
 """Of the files written; read by ONNX Runtime ≥ 1.18, OpenVINO ≥ 2024 and TensorRT ≥ 10."""
 
 
-def to_graph(module: Deployed, spec: ModelSpec) -> onnx.ModelProto:
-    """The network as one ONNX model with dynamic batch, carrying its ModelSpec and the pooling function."""
+def to_graph(module: nn.Module, spec: ModelSpec) -> onnx.ModelProto:
+    """The network as one ONNX model with dynamic batch, carrying its ModelSpec and the pooling function.
+
+    Args:
+        module: a deployment view, whose `forward` names its arguments as the spec its inputs.
+        spec: of the model.
+    """
     batch = 2  # a traced size of 1 would be taken for a constant
-    frames = torch.zeros((batch, *(int(size) for size in spec.inputs[0].shape[1:])), dtype=torch.uint8)
-    lengths = torch.full((batch,), spec.window_length, dtype=torch.int32)
+    inputs = {t.name: torch.zeros((batch, *(int(n) for n in t.shape[1:])), dtype=DTYPES[t.dtype]) for t in spec.inputs}
+    inputs["lengths"] += spec.window_length
     with warnings.catch_warnings(), _quiet("torch.onnx"), torch.no_grad():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             module,
-            (frames, lengths),
+            tuple(inputs.values()),
             dynamo=True,
             dynamic_shapes={tensor.name: {0: "batch"} for tensor in spec.inputs},
             input_names=[tensor.name for tensor in spec.inputs],
@@ -84,7 +92,17 @@ def write_out_pool_pads(model: onnx.ModelProto) -> None:
 def seeded_inputs(spec: ModelSpec, seed: int, batch: int) -> dict[str, NDArray[np.uint8] | NDArray[np.int32]]:
     """A batch of windows to compare engines on: moving waves with noise, the last window only partly filled."""
     rng = np.random.default_rng(seed)
-    length, height, width, channels = (int(size) for size in spec.inputs[0].shape[1:])
+    inputs: dict[str, NDArray[np.uint8] | NDArray[np.int32]] = {
+        tensor.name: _waves(rng, batch, tensor) for tensor in spec.inputs if tensor.dtype == "uint8"
+    }
+    lengths = np.full(batch, spec.window_length, np.int32)
+    lengths[-1] = rng.integers(spec.window_length // 4, spec.window_length)
+    return {**inputs, "lengths": lengths}
+
+
+def _waves(rng: np.random.Generator, batch: int, tensor: TensorSpec) -> NDArray[np.uint8]:
+    """Frames or flow [batch,T,H,W,C] uint8."""
+    length, height, width, channels = (int(size) for size in tensor.shape[1:])
     t, y, x = np.ogrid[:length, :height, :width]
     frames = np.empty((batch, length, height, width, channels), np.uint8)
     for window in range(batch):
@@ -92,9 +110,7 @@ def seeded_inputs(spec: ModelSpec, seed: int, batch: int) -> dict[str, NDArray[n
             speed, rows, columns = rng.uniform(0.05, 0.6), *rng.uniform(0.05, 0.5, 2)
             wave = np.sin(speed * t + rows * y + columns * x + rng.uniform(0, 6))
             frames[window, ..., channel] = 127.5 + 70 * wave + rng.uniform(-57, 57, wave.shape)
-    lengths = np.full(batch, length, np.int32)
-    lengths[-1] = rng.integers(length // 4, length)
-    return {"frames": frames, "lengths": lengths}
+    return frames
 
 
 class _quiet:  # noqa: N801 - a context manager that reads as a word

@@ -146,10 +146,10 @@ def _alternate(engines: list[Engine], batch: int, warmup: int, runs: int) -> lis
 
 
 def _random_inputs(engine: Engine, batch: int) -> dict[str, NDArray[Any]]:
-    spec = engine.spec
-    shape = (batch, *(int(size) for size in spec.inputs[0].shape[1:]))
-    frames = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    return {"frames": frames, "lengths": np.full(batch, spec.window_length, np.int32)}
+    rng = np.random.default_rng(0)
+    shapes = {t.name: (batch, *(int(size) for size in t.shape[1:])) for t in engine.spec.inputs if t.dtype == "uint8"}
+    pixels = {name: rng.integers(0, 256, shape, np.uint8) for name, shape in shapes.items()}
+    return {**pixels, "lengths": np.full(batch, engine.spec.window_length, np.int32)}
 
 
 def _measurement(

@@ -90,8 +90,10 @@ def decode_afsd(
     """
     loc, conf, prop_loc, prop_conf, center = _window_outputs(outputs, index, spec)
     with np.errstate(invalid="ignore", over="ignore"):  # NaN is reported below, an infinite distance is clamped
-        scores = (softmax(conf) + softmax(prop_conf)) / np.float32(2) * sigmoid(center)
-        segments = _refined_segments(loc, prop_loc, spec)
+        scores = (softmax(conf) + softmax(prop_conf)) / np.float32(2)
+        if spec.decoding.quality:
+            scores = scores * sigmoid(center)
+        segments = refined_segments(loc, prop_loc, spec)
     if np.isnan(scores).any() or np.isnan(segments).any():
         raise EngineError(
             f"the network gave NaN in the window at frame {offset}, expected finite numbers; "
@@ -121,16 +123,20 @@ def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(np.where(logits >= 0, np.float32(1), small) / (np.float32(1) + small))
 
 
-def _refined_segments(loc: NDArray[np.float32], prop_loc: NDArray[np.float32], spec: ModelSpec) -> NDArray[np.float32]:
-    """Segments [N,2] in frames of the window, clamped to it, from coarse distances and relative offsets [N,2].
+def location_centres(spec: ModelSpec) -> NDArray[np.float32]:
+    """Centres p·T of the locations in frames of the window, float32 [N]."""
+    return level_priors(spec.level_lengths) * np.float32(spec.window_length)
+
+
+def refined_segments(loc: NDArray[np.float32], prop_loc: NDArray[np.float32], spec: ModelSpec) -> NDArray[np.float32]:
+    """Segments [...,N,2] in frames of the window, clamped to it, from distances and relative offsets [...,N,2].
 
     Equation 15 on distances, as in the code: (l, r) ← (l, r) + 0.5·(l + r)·prop_loc; segment = [p·T − l, p·T + r].
     """
-    length = np.float32(spec.window_length)
-    distances = loc + np.float32(0.5) * (loc[:, :1] + loc[:, 1:]) * prop_loc
-    centres = level_priors(spec.level_lengths) * length
-    segments = np.stack([centres - distances[:, 0], centres + distances[:, 1]], axis=1)
-    return np.asarray(np.clip(segments, np.float32(0), length))
+    distances = loc + np.float32(0.5) * (loc[..., :1] + loc[..., 1:]) * prop_loc
+    centres = location_centres(spec)
+    segments = np.stack([centres - distances[..., 0], centres + distances[..., 1]], axis=-1)
+    return np.asarray(np.clip(segments, np.float32(0), np.float32(spec.window_length)))
 
 
 def _window_outputs(outputs: Mapping[str, NDArray[Any]], index: int, spec: ModelSpec) -> list[NDArray[np.float32]]:

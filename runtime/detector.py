@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -16,12 +16,15 @@ from runtime.decode import Candidates, decode_afsd
 from runtime.detections import Detections
 from runtime.engines import open_engine
 from runtime.engines.base import Engine
-from runtime.errors import InputError
-from runtime.resize import FramePreparation
+from runtime.errors import AfsdError, InputError
+from runtime.flow import FLOW_METHODS, FlowMethod
+from runtime.fusion import TwoStreamEngine
+from runtime.segments import valid_segments
 from runtime.spec import ModelSpec
+from runtime.streams import RGB_CHANNELS, FlowSource, open_streams
 from runtime.suppression import LocalSuppression, ReferenceSuppression, Suppression
 from runtime.timing import Timing
-from runtime.video import FrameSource, FrameStream, open_frames
+from runtime.video import FrameSource, FrameStream
 from runtime.windows import Window, WindowBuffer
 
 MIN_READ_AHEAD = 8
@@ -46,6 +49,8 @@ class DetectorOptions:
     whole video, which never gives the last candidate of a class; for reproducing published numbers."""
     allow_truncated: bool = False
     """Take what is there of a file that ends early, with a VideoWarning instead of a VideoError."""
+    flow_method: FlowMethod = "auto"
+    """Optical flow of models that see it, where none is given: "tvl1" as published, "dis", or whichever is there."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -55,12 +60,14 @@ class DetectorOptions:
                 raise InputError(f"{name}: got {value}, expected 0 … 1")
         if self.nms not in ("local", "reference"):
             raise InputError(f"nms: got {self.nms!r}, expected 'local' or 'reference'")
+        if self.flow_method not in FLOW_METHODS:
+            raise InputError(f"flow_method: got {self.flow_method!r}, expected one of {', '.join(FLOW_METHODS)}")
 
 
 class Detector:
-    """Finds actions in videos with one engine.
+    """Finds actions in videos with one engine, or with an RGB and a flow engine whose outputs are fused.
 
-    Give it a path or a loaded engine; it closes only what it opened. Not for concurrent use.
+    Give it paths or loaded engines; it closes only what it opened. Not for concurrent use.
     """
 
     def __init__(
@@ -70,59 +77,80 @@ class Detector:
         flow_engine: str | os.PathLike[str] | Engine | None = None,
         options: DetectorOptions | None = None,
     ) -> None:
-        """Load the engine if a path is given.
+        """Load the engines whose paths are given.
+
+        Args:
+            engine: of an RGB, flow, or fused two-stream model.
+            flow_engine: of the flow model beside an RGB one.
+            options: see `DetectorOptions`.
 
         Raises:
-            InputError: the model is of another family or stream, or its batch size is fixed at another number.
+            InputError: a model of another family or stream, a batch size fixed at another number, or two models that
+                do not belong together.
             EngineError, SpecError, MissingDependencyError: see `open_engine`.
         """
-        if flow_engine is not None:
-            raise InputError("two-stream detection is not part of this release yet; leave flow_engine out")
-        self._owns_engine = isinstance(engine, (str, os.PathLike))
-        self.engine: Engine = open_engine(Path(engine)) if isinstance(engine, (str, os.PathLike)) else engine
-        self.spec = self.engine.spec
         self.options = DetectorOptions() if options is None else options
+        self._opened: list[Engine] = []
+        try:
+            self.engine: Engine = self._load(engine)
+            """The engine; of two, a `TwoStreamEngine` around both."""
+            if flow_engine is not None:
+                self.engine = TwoStreamEngine(self.engine, self._load(flow_engine))
+            self.spec = self.engine.spec
+            """Of the model; of two, of both together."""
+            _check_model(self.spec)
+            self._fixed_batch = _fixed_batch(self.spec, self.options.batch_size)
+        except AfsdError:
+            self.close()
+            raise
         self.timing = Timing(self.spec.sample_fps)
         """Where the time of the latest run or stream went; grows while it goes."""
-        _check_model(self.spec)
-        self._fixed_batch = _fixed_batch(self.spec)
-        if self._fixed_batch not in (None, self.options.batch_size):
-            raise InputError(
-                f"batch_size: got {self.options.batch_size}, the engine was built for {self._fixed_batch} windows; "
-                f"use batch_size {self._fixed_batch} or export with a dynamic batch"
-            )
 
-    def run(self, frames: FrameSource, *, fps: float | None = None, on_progress: Progress | None = None) -> Detections:
+    def run(
+        self,
+        frames: FrameSource,
+        *,
+        flow: FlowSource | None = None,
+        fps: float | None = None,
+        on_progress: Progress | None = None,
+    ) -> Detections:
         """Detect in the whole input: the concatenation of what `stream` gives.
 
         Args:
             frames: file, folder of images, URL, camera index, array [T,H,W,C] uint8 0–255, or an iterable of
-                frames or chunks. RGB; a flow model takes arrays of flow (x, y).
+                frames or chunks. RGB; a flow model also takes arrays and iterables of flow (x, y).
+            flow: precomputed flow for two streams, one for each frame the network sees; computed when None.
             fps: frames per second of the input. Default: the file's own; the model's for arrays and folders.
             on_progress: called after each batch.
 
         Raises:
-            VideoError, InputError: see `open_frames`.
+            VideoError, InputError, MissingDependencyError: see `open_streams`.
             EngineError: the network failed or gave NaN.
         """
-        source = self._open(frames, fps)
+        source = self._open(frames, flow, fps)
         nothing = Detections.empty(self.spec.classes, source.name)
         return Detections.concatenate([nothing, *self._stream(source, self.timing, on_progress)])
 
     def stream(
-        self, frames: FrameSource, *, fps: float | None = None, on_progress: Progress | None = None
+        self,
+        frames: FrameSource,
+        *,
+        flow: FlowSource | None = None,
+        fps: float | None = None,
+        on_progress: Progress | None = None,
     ) -> Iterator[Detections]:
         """Yield detections, each exactly once, as soon as nothing later can change them.
 
         Memory does not grow with the length of the input (with nms="local"). Closing the iterator ends the reading.
+        A model that sees whole videos gives everything at the end.
         Arguments and errors as in `run`; a source that cannot be opened fails here, not at the first step.
         """
-        return self._stream(self._open(frames, fps), self.timing, on_progress)
+        return self._stream(self._open(frames, flow, fps), self.timing, on_progress)
 
     def close(self) -> None:
-        """Close the engine if this detector opened it."""
-        if self._owns_engine:
-            self.engine.close()
+        """Close what this detector opened."""
+        for engine in self._opened:
+            engine.close()
 
     def __enter__(self) -> Detector:
         return self
@@ -132,36 +160,46 @@ class Detector:
     ) -> None:
         self.close()
 
-    def _open(self, frames: FrameSource, fps: float | None) -> FrameStream:
+    def _load(self, engine: str | os.PathLike[str] | Engine) -> Engine:
+        if not isinstance(engine, (str, os.PathLike)):
+            return engine
+        self._opened.append(open_engine(Path(engine)))
+        return self._opened[-1]
+
+    def _open(self, frames: FrameSource, flow: FlowSource | None, fps: float | None) -> FrameStream:
         """Open the source, as the model needs it, and start the clock."""
-        source = open_frames(
+        timing = Timing(self.spec.sample_fps)
+        source = open_streams(
             frames,
-            self.spec.sample_fps,
+            self.spec,
+            timing,
+            flow=flow,
+            flow_method=self.options.flow_method,
             fps=fps,
-            channels=self.spec.channels,
-            prepare=FramePreparation(self.spec.frame_size, self.spec.crop_size),
             read_ahead=max(MIN_READ_AHEAD, self.options.batch_size * self.spec.window_stride),
             allow_truncated=self.options.allow_truncated,
         )
-        self.timing = Timing(self.spec.sample_fps, expected_frames=source.expected)
+        timing.sample_fps, timing.expected_frames = source.sample_fps, source.expected
+        self.timing = timing
         return source
 
     def _stream(self, source: FrameStream, timing: Timing, on_progress: Progress | None) -> Iterator[Detections]:
-        suppression = self._suppression()
+        spec = replace(self.spec, sample_fps=source.sample_fps)  # a whole video has a rate of its own
+        suppression = self._suppression(spec)
         with source:
             for batch in self._batches(source, timing):
                 with timing.engine():
-                    outputs = self.engine.infer(_inputs(batch, self._fixed_batch or len(batch)))
+                    outputs = self.engine.infer(_inputs(batch, self._fixed_batch or len(batch), spec))
                 timing.windows += len(batch)
                 for index, window in enumerate(batch):
                     with timing.post():
-                        final = suppression.push(self._decode(outputs, index, window.offset), window.offset)
-                    yield from self._present(final, source.name)
+                        final = suppression.push(self._decode(outputs, index, window.offset, spec), window.offset)
+                    yield from self._present(final, source)
                 if on_progress is not None:
                     on_progress(timing)
             with timing.post():
                 final = suppression.finish()
-            yield from self._present(final, source.name)
+            yield from self._present(final, source)
 
     def _batches(self, source: FrameStream, timing: Timing) -> Iterator[list[Window]]:
         """Windows in groups of `batch_size`, by window index alone; the last group may be smaller."""
@@ -177,37 +215,53 @@ class Detector:
         for first in range(0, len(waiting), size):
             yield waiting[first : first + size]
 
-    def _decode(self, outputs: Mapping[str, NDArray[Any]], index: int, offset: int) -> Candidates:
+    def _decode(self, outputs: Mapping[str, NDArray[Any]], index: int, offset: int, spec: ModelSpec) -> Candidates:
         published = self.options.nms == "reference"
-        return decode_afsd(outputs, index, offset, self.spec, self.options.score_threshold, keep_empty=published)
+        return decode_afsd(outputs, index, offset, spec, self.options.score_threshold, keep_empty=published)
 
-    def _suppression(self) -> Suppression:
-        return ReferenceSuppression(self.spec) if self.options.nms == "reference" else LocalSuppression(self.spec)
+    def _suppression(self, spec: ModelSpec) -> Suppression:
+        return ReferenceSuppression(spec) if self.options.nms == "reference" else LocalSuppression(spec)
 
-    def _present(self, final: Candidates, name: str) -> Iterator[Detections]:
+    def _present(self, final: Candidates, source: FrameStream) -> Iterator[Detections]:
+        """What is shown of final candidates. Those of a whole video are cut at its end, as published; the padding of a
+        short one lies behind it."""
         shown = final.take(final.scores >= self.options.min_score)
+        if self.spec.sampling == "whole_video" and source.duration is not None:
+            shown = replace(shown, segments=np.clip(shown.segments, 0, source.duration))
+            shown = shown.take(valid_segments(shown.segments))
         if len(shown):
-            yield Detections(shown.segments, shown.labels, shown.scores, self.spec.classes, name)
+            yield Detections(shown.segments, shown.labels, shown.scores, self.spec.classes, source.name)
 
 
-def _inputs(batch: list[Window], size: int) -> dict[str, NDArray[Any]]:
-    """Engine inputs: frames uint8 [size,T,H,W,C] and lengths int32 [size]; the last window fills up a short batch."""
+def _inputs(batch: list[Window], size: int, spec: ModelSpec) -> dict[str, NDArray[Any]]:
+    """Engine inputs: frames uint8 [size,T,H,W,C], lengths int32 [size], and for two streams flow uint8 [size,T,H,W,2];
+    the last window fills up a short batch."""
     filled = batch + [batch[-1]] * (size - len(batch))
+    lengths = np.array([window.length for window in filled], np.int32)
+    if spec.stream != "rgb+flow":
+        return {"frames": np.stack([window.frames for window in filled]), "lengths": lengths}
     return {
-        "frames": np.stack([window.frames for window in filled]),
-        "lengths": np.array([window.length for window in filled], np.int32),
+        "frames": np.stack([window.frames[..., :RGB_CHANNELS] for window in filled]),
+        "flow": np.stack([window.frames[..., RGB_CHANNELS:] for window in filled]),
+        "lengths": lengths,
     }
 
 
 def _check_model(spec: ModelSpec) -> None:
-    if spec.family != "afsd" or spec.stream not in ("rgb", "flow"):
+    if spec.family != "afsd" or spec.stream == "features":
         raise InputError(
             f"the model is {spec.family} on {spec.stream}, expected afsd on rgb or flow frames; "
             "detection on video takes no other in this release"
         )
 
 
-def _fixed_batch(spec: ModelSpec) -> int | None:
-    """The batch size the engine was built for; None if any will do."""
-    sizes = [tensor.shape[0] for tensor in spec.inputs]
-    return next((size for size in sizes if isinstance(size, int)), None)
+def _fixed_batch(spec: ModelSpec, batch_size: int) -> int | None:
+    """The batch size the engine was built for, which must be the one asked for; None if any will do."""
+    fixed = {size for tensor in spec.inputs if isinstance(size := tensor.shape[0], int)}
+    if fixed - {batch_size}:
+        built = " and ".join(map(str, sorted(fixed)))
+        raise InputError(
+            f"batch_size: got {batch_size}, the engine was built for {built} windows; "
+            f"use batch_size {built} or export with a dynamic batch"
+        )
+    return batch_size if fixed else None

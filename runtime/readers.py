@@ -151,8 +151,8 @@ class ArrayReader:
             close()
 
 
-def as_chunk(array: Any, channels: int) -> NDArray[np.uint8]:
-    """A frame [H,W,C] or chunk [t,H,W,C] of uint8 as a chunk [t,H,W,C].
+def as_chunk(array: Any, channels: int, name: str = "frames") -> NDArray[np.uint8]:
+    """A frame [H,W,C] or chunk [t,H,W,C] of uint8 as a chunk [t,H,W,C]; `name` is the argument's, for messages.
 
     Raises:
         InputError: other dtype, dimensions or channels, or a frame without pixels.
@@ -161,9 +161,9 @@ def as_chunk(array: Any, channels: int) -> NDArray[np.uint8]:
     kind = "RGB" if channels == 3 else "flow (x, y)"
     expected = f"expected uint8 0–255 [H,W,{channels}] or [T,H,W,{channels}] ({kind})"
     if value.dtype != np.uint8:
-        raise InputError(f"frames: got {value.dtype} {list(value.shape)}, {expected}; convert them first")
+        raise InputError(f"{name}: got {value.dtype} {list(value.shape)}, {expected}; convert them first")
     if value.ndim not in (3, 4) or value.shape[-1] != channels or 0 in value.shape[-3:]:
-        raise InputError(f"frames: got shape {list(value.shape)}, {expected}")
+        raise InputError(f"{name}: got shape {list(value.shape)}, {expected}")
     return value[None] if value.ndim == 3 else value
 
 

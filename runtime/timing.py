@@ -36,6 +36,11 @@ class Timing:
     """Forward passes, copies included."""
     post_ms: float = 0.0
     """Decoding of outputs and suppression."""
+    flow_ms: float = 0.0
+    """Computing optical flow. Beside the three stages: it is done where frames are decoded, so it is part of `wait`
+    as far as the network had to wait for it."""
+    flow_method: str = ""
+    """How the flow was computed; empty when it was not."""
     _started: float = field(default_factory=time.perf_counter, repr=False)
     _latest: float = field(default_factory=time.perf_counter, repr=False)
 
@@ -85,12 +90,20 @@ class Timing:
         self._latest = time.perf_counter()
         self.post_ms += (self._latest - start) * MS
 
+    @contextmanager
+    def flow(self) -> Iterator[None]:
+        """Count the block as computing flow; it may run in the reading thread."""
+        start = time.perf_counter()
+        yield
+        self.flow_ms += (time.perf_counter() - start) * MS
+
     def summary(self) -> str:
-        """One line: video and wall seconds, × real time, and milliseconds per window of each stage."""
+        """One line: video and wall seconds, × real time, and milliseconds per window of each stage (and of flow)."""
         per_window = max(self.windows, 1)
+        flow = f", flow {self.flow_ms / per_window:.1f} ms by {self.flow_method}" if self.flow_method else ""
         return (
             f"{self.video_seconds:.1f} s of video in {self.wall_seconds:.2f} s "
             f"({self.real_time_factor:.1f}× real time, {self.video_fps:.0f} frames/s); {self.windows} windows, each: "
             f"wait {self.wait_ms / per_window:.1f} ms, engine {self.engine_ms / per_window:.1f} ms, "
-            f"post {self.post_ms / per_window:.1f} ms"
+            f"post {self.post_ms / per_window:.1f} ms{flow}"
         )

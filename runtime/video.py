@@ -6,6 +6,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,11 +24,15 @@ FrameSource = str | os.PathLike[str] | int | NDArray[np.uint8] | Iterable[NDArra
 MAX_FPS = 1000.0
 """A declared rate from here on is a time base (1000, 90000), not a frame rate."""
 COUNTER_ROUNDING = 1e-9
-"""Source frames by which the counter of a slow source may miss the step."""
+"""Source frames by which the counter of a slow source, or of a whole video, may miss the step."""
 COUNT_TOLERANCE = 0.02
 """Share of the declared frames that may be missing before a file counts as cut off ..."""
 COUNT_TOLERANCE_SECONDS = 0.5
 """... or this many seconds, whichever is more: containers round their durations."""
+
+
+Transform = Callable[[Generator[Frame, None, None]], Generator[Frame, None, None]]
+"""Sampled frames → frames, as many; closes what it was given when it is closed."""
 
 
 class VideoWarning(UserWarning):
@@ -42,10 +47,11 @@ class FrameSampler:
     published script, so that the number of samples is the same; it stays small, so its error does not grow.
     """
 
-    def __init__(self, fps: float, sample_fps: float) -> None:
+    def __init__(self, fps: float, sample_fps: float, whole: bool = False) -> None:
+        """Start counting; `whole`: the step was made to fit a number of samples, which rounding shall not change."""
         self._step = fps / sample_fps
         # The published script refuses slow sources, so there a counter that misses the step by rounding may be kept.
-        self._threshold = self._step if self._step >= 1 else self._step - COUNTER_ROUNDING
+        self._threshold = self._step - COUNTER_ROUNDING if whole or self._step < 1 else self._step
         self._counter = 0.0
 
     def copies(self) -> int:
@@ -72,20 +78,28 @@ class FrameStream(Iterator[Frame]):
         prepare: Callable[[Frame], Frame] | None,
         read_ahead: int,
         allow_truncated: bool,
+        transform: Transform | None = None,
+        max_frames: int | None = None,
     ) -> None:
         self.name = reader.name
         """Short name for results; empty for arrays and iterables."""
         self.fps = fps
         """Frames per second of the source."""
+        self.sample_fps = sample_fps
+        """Frames per second of what this gives."""
+        self.duration = None if reader.count is None else reader.count / fps
+        """Seconds, as far as the source declares its length."""
         self.expected = None if reader.count is None else int(reader.count * sample_fps / fps)
         """Number of sampled frames to come, as far as the source declares its length; for progress only."""
         self._reader = reader
-        self._sample_fps = sample_fps
+        self._max_frames = max_frames
         self._allow_truncated = allow_truncated
         self._decoded = 0
         self._kept = 0
         self._started = False
         frames = self._sample(prepare)
+        if transform is not None:
+            frames = transform(frames)
         self._frames = prefetch(frames, read_ahead) if reader.background else frames
 
     def __next__(self) -> Frame:
@@ -97,6 +111,16 @@ class FrameStream(Iterator[Frame]):
             raise
         self._kept += 1
         return frame
+
+    @property
+    def decoded(self) -> int:
+        """Source frames read so far."""
+        return self._decoded
+
+    @property
+    def declared(self) -> int | None:
+        """Source frames that the source declares; None where it does not."""
+        return self._reader.count
 
     def close(self) -> None:
         """Stop reading and release the source; safe to call more than once."""
@@ -115,9 +139,10 @@ class FrameStream(Iterator[Frame]):
 
     def _sample(self, prepare: Callable[[Frame], Frame] | None) -> Generator[Frame, None, None]:
         """Decode, keep, prepare; runs in the reading thread where there is one."""
-        sampler = FrameSampler(self.fps, self._sample_fps)
+        sampler = FrameSampler(self.fps, self.sample_fps, whole=self._max_frames is not None)
+        left = math.inf if self._max_frames is None else self._max_frames
         try:
-            while self._reader.grab():
+            while left > 0 and self._reader.grab():
                 self._decoded += 1
                 copies = sampler.copies()
                 if copies:
@@ -125,6 +150,7 @@ class FrameStream(Iterator[Frame]):
                     kept = frame if prepare is None else prepare(frame)
                     for _ in range(copies):
                         yield kept
+                    left -= copies
         finally:
             self._reader.close()
 
@@ -137,7 +163,7 @@ class FrameStream(Iterator[Frame]):
         if self._kept == 0:
             raise VideoError(
                 f"{label}: {decoded} frames at {self.fps:g} fps are less than one frame at the model's "
-                f"{self._sample_fps:g} fps; expected a longer video"
+                f"{self.sample_fps:g} fps; expected a longer video"
             )
         if declared is None or declared - decoded <= max(
             COUNT_TOLERANCE * declared, COUNT_TOLERANCE_SECONDS * self.fps
@@ -160,6 +186,8 @@ def open_frames(
     prepare: Callable[[Frame], Frame] | None = None,
     read_ahead: int = 8,
     allow_truncated: bool = False,
+    transform: Transform | None = None,
+    max_frames: int | None = None,
 ) -> FrameStream:
     """Open a source and yield its frames, uint8 [H,W,channels], sampled at `sample_fps`.
 
@@ -175,11 +203,15 @@ def open_frames(
         prepare: applied to each kept frame, in the reading thread (resizing).
         read_ahead: frames decoded ahead of the consumer.
         allow_truncated: a file with fewer frames than it declares gives a VideoWarning instead of a VideoError.
+        transform: applied to the sampled, prepared frames, in the reading thread (optical flow).
+        max_frames: the whole source in at most so many frames: `sample_fps` is fps·min(max_frames / count, 1)
+            (AFSD on ActivityNet). Needs a source whose number of frames is known or can be counted.
 
     Raises:
         VideoError: nothing there, not a video, or no usable frame rate. Raised while iterating: damaged, cut off
             by more than half a second and 2 % of its frames, or without frames.
-        InputError: arrays of a wrong dtype or shape, a rate that is not positive, flow wanted from a video.
+        InputError: arrays of a wrong dtype or shape, a rate that is not positive, flow wanted from a video,
+            max_frames for a source of unknown length.
     """
     for name, rate in (("sample_fps", sample_fps), ("fps", fps)):
         if rate is not None and not (math.isfinite(rate) and rate > 0):
@@ -187,18 +219,19 @@ def open_frames(
     reader = _reader(source, channels)
     try:
         rate = _source_fps(reader, fps, sample_fps)
-    except VideoError:
+        if max_frames is not None:
+            reader.count = _count(reader, source)
+            sample_fps = rate * min(max_frames / max(reader.count, 1), 1.0)
+    except (VideoError, InputError):
         reader.close()
         raise
-    return FrameStream(reader, rate, sample_fps, prepare, read_ahead, allow_truncated)
+    return FrameStream(reader, rate, sample_fps, prepare, read_ahead, allow_truncated, transform, max_frames)
 
 
 def _reader(source: Any, channels: int) -> Reader:
     """The reader for any kind of source, its arguments checked."""
     if isinstance(source, (str, os.PathLike, int)) and channels != 3:
-        raise InputError(
-            f"{source}: a flow model cannot read a video; give it precomputed flow, uint8 [T,H,W,2] (x, y)"
-        )
+        raise InputError(f"{source}: a video holds no flow; expected precomputed flow, uint8 [T,H,W,2] (x, y)")
     if isinstance(source, int) and not isinstance(source, bool):
         return CaptureReader(source)
     if isinstance(source, str) and is_url(source):
@@ -230,3 +263,19 @@ def _source_fps(reader: Reader, fps: float | None, sample_fps: float) -> float:
         declared = "no frame rate" if reader.fps is None else f"{reader.fps:g} frames per second"
         raise VideoError(f"{reader.label}: declares {declared}; give the true rate with fps / --fps")
     return reader.fps
+
+
+def _count(reader: Reader, source: Any) -> int:
+    """Frames of the source, as declared or counted by decoding a file once more."""
+    if reader.count is not None:
+        return reader.count
+    if not isinstance(source, (str, os.PathLike)) or is_url(source):
+        raise InputError(
+            f"{reader.label}: the model sees a whole video at once and must know its number of frames; "
+            "expected a file, a folder, or an array"
+        )
+    with closing(CaptureReader(str(source))) as counter:
+        count = 0
+        while counter.grab():
+            count += 1
+    return count

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.spec import METADATA_KEY, ModelSpec, TensorSpec
+from runtime.spec import METADATA_KEY, Decoding, ModelSpec, TensorSpec
 
 LEVELS = (4, 2, 1)
 LENGTH = 16
@@ -78,6 +78,36 @@ class TinyEngine:
 
     def close(self) -> None:
         self.closed = True
+
+
+ACTIVITYNET = Decoding(
+    score_threshold=1e-9, nms_sigma=0.85, nms_floor=1e-9, fusion="geometric", fused_threshold=0.0, fused_floor=1e-18
+)
+"""The published test code's."""
+
+
+class ProposalEngine(TinyEngine):
+    """The tiny network with one class beside the background, "action"."""
+
+    def __init__(self, stream: str = "rgb") -> None:
+        outputs = tiny_spec().outputs
+        narrow = tuple(t if t.name not in ("conf", "prop_conf") else _narrowed(t) for t in outputs)
+        super().__init__(
+            tiny_spec(stream, classes=("action",), sampling="whole_video", decoding=ACTIVITYNET, outputs=narrow)
+        )
+
+    def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+        self.seen: tuple[NDArray[Any], NDArray[Any]] = inputs["frames"], inputs["lengths"]
+        return one_class(super().infer(inputs))
+
+
+def _narrowed(tensor: TensorSpec) -> TensorSpec:
+    return replace(tensor, shape=(*tensor.shape[:-1], 2))
+
+
+def one_class(outputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    """The tiny network's outputs with the second class left out."""
+    return {name: value[..., :2] if OUTPUT_WIDTHS[name] == 3 else value for name, value in outputs.items()}
 
 
 def open_tiny_engine(path: Path, device: str) -> TinyEngine:

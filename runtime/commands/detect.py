@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,11 @@ from runtime.errors import AfsdError, InputError
 
 if TYPE_CHECKING:
     from runtime.commands._output import Output
-    from runtime.detector import Detector
+    from runtime.detections import Detections
+    from runtime.detector import Detector, DetectorOptions
+    from runtime.engines import Engine
     from runtime.timing import Timing
+    from runtime.video_scores import VideoScores
 
 
 def add_detect(subparsers: Any) -> None:
@@ -24,8 +27,18 @@ def add_detect(subparsers: Any) -> None:
         description="Find actions in videos and print a table of them, the best ones in order of time.",
     )
     parser.add_argument("engine", metavar="ENGINE", help="model.onnx, or an OpenVINO model.xml")
+    parser.add_argument("--flow-engine", metavar="ENGINE", help="flow model beside an RGB one; their outputs are fused")
     parser.add_argument(
         "videos", metavar="VIDEO", nargs="+", help="file, folder of videos or of images, URL, or camera number"
+    )
+    parser.add_argument(
+        "--video-scores",
+        metavar="FILE",
+        type=Path,
+        help="labels for a class-agnostic model: a classifier's scores of the videos, by name (JSON)",
+    )
+    parser.add_argument(
+        "--labels-per-video", metavar="K", type=int, default=1, help="best classes of each video (%(default)s)"
     )
     _add_output_flags(parser.add_argument_group("output"))
     _add_running_flags(parser.add_argument_group("running"))
@@ -51,37 +64,29 @@ def _add_running_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--precision", choices=("fp32", "bf16"), help="OpenVINO on the CPU: bf16 is faster, less exact")
     group.add_argument("--fps", type=float, help="frames per second of the videos, where the file tells none or lies")
     group.add_argument("--nms", choices=("local", "reference"), default="local", help="reference: as published")
+    group.add_argument("--flow-method", choices=("auto", "tvl1", "dis"), default="auto", help="optical flow (auto)")
     group.add_argument("--allow-truncated", action="store_true", help="take what is there of a file that ends early")
 
 
 def detect(arguments: argparse.Namespace) -> int:
     """Run the verb; 2 if any video failed, after the others are done."""
     from runtime.commands._output import Output
-    from runtime.detector import Detector, DetectorOptions
-    from runtime.engines import open_engine
+    from runtime.detector import Detector
     from runtime.sources import expand_sources
+    from runtime.video_scores import load_video_scores
 
     _check(arguments)
-    options = DetectorOptions(
-        batch_size=arguments.batch,
-        min_score=arguments.score,
-        nms=arguments.nms,
-        allow_truncated=arguments.allow_truncated,
-    )
-    engine = open_engine(
-        arguments.engine,
-        library=arguments.library,
-        device=arguments.device,
-        threads=arguments.threads,
-        precision=arguments.precision,
-    )
+    options = _options(arguments)
+    labels = load_video_scores(arguments.video_scores) if arguments.video_scores else None
     failed = False
-    with closing(engine):
-        detector = Detector(engine, options=options)
+    with ExitStack() as stack:
+        engine = stack.enter_context(closing(_open(arguments.engine, arguments)))
+        flow = arguments.flow_engine and stack.enter_context(closing(_open(arguments.flow_engine, arguments)))
+        detector = Detector(engine, flow_engine=flow, options=options)
         output = Output(arguments)
         for source in expand_sources(arguments.videos):
             try:
-                _detect_one(detector, source, arguments, output)
+                _detect_one(detector, source, arguments, output, labels)
             except AfsdError as error:
                 print_error(error)
                 failed = True
@@ -89,16 +94,48 @@ def detect(arguments: argparse.Namespace) -> int:
     return EXIT_ERROR if failed else 0
 
 
-def _detect_one(detector: Detector, source: str | int, arguments: argparse.Namespace, output: Output) -> None:
+def _options(arguments: argparse.Namespace) -> DetectorOptions:
+    from runtime.detector import DetectorOptions
+
+    return DetectorOptions(
+        batch_size=arguments.batch,
+        min_score=0.0 if arguments.video_scores else arguments.score,  # the final scores are judged, after labelling
+        nms=arguments.nms,
+        allow_truncated=arguments.allow_truncated,
+        flow_method=arguments.flow_method,
+    )
+
+
+def _open(path: str, arguments: argparse.Namespace) -> Engine:
+    from runtime.engines import open_engine
+
+    return open_engine(
+        path,
+        library=arguments.library,
+        device=arguments.device,
+        threads=arguments.threads,
+        precision=arguments.precision,
+    )
+
+
+def _detect_one(
+    detector: Detector, source: str | int, arguments: argparse.Namespace, output: Output, labels: VideoScores | None
+) -> None:
+    def labelled(found: Detections) -> Detections:
+        if labels is None:
+            return found
+        found = labels.label(found, arguments.labels_per_video)
+        return found.take(found.scores >= arguments.score)
+
     if arguments.stream:
         for part in detector.stream(source, fps=arguments.fps):
-            output.stream(part)
+            output.stream(labelled(part))
         return
     with ProgressLine() as line:
         found = detector.run(
             source, fps=arguments.fps, on_progress=lambda timing: line.show(f"{source}: {_progress(timing)}")
         )
-    output.video(found, str(source), detector.timing)
+    output.video(labelled(found), str(source), detector.timing)
 
 
 def _progress(timing: Timing) -> str:
@@ -111,6 +148,8 @@ def _progress(timing: Timing) -> str:
 def _check(arguments: argparse.Namespace) -> None:
     from runtime.sources import expand_sources, is_live
 
+    if not 0 <= arguments.score <= 1:
+        raise InputError(f"--score: got {arguments.score}, expected 0 … 1")
     if arguments.top < 0:
         raise InputError(f"--top: got {arguments.top}, expected 0 or more rows")
     if arguments.stream and (arguments.csv or arguments.srt or arguments.plot or arguments.out):

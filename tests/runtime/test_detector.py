@@ -20,6 +20,7 @@ from runtime.spec import Decoding
 from runtime.video import open_frames
 from runtime.windows import window_offsets
 from tests.shared import shared
+from tests.slow import plain_soft_nms
 from tests.tiny import CROP, LENGTH, STRIDE, TinyEngine, forward, tiny_spec, write_tiny_onnx
 
 LENGTHS = [1, 5, 16, 17, 24, 31, 100]
@@ -46,26 +47,6 @@ def all_candidates(frames: np.ndarray, keep_empty: bool = False) -> Candidates:
     return Candidates.concatenate(parts)
 
 
-def plain_soft_nms(rows: np.ndarray, keep_last: bool, dtype: type) -> list[tuple[float, float, float]]:
-    """Soft-NMS of one class, [N,3] start, end, score, as the specification words it; result in the input's order."""
-    decoding = Decoding()
-    rows = rows.astype(dtype)
-    undone = [i for i in range(len(rows)) if rows[i, 2] >= decoding.nms_floor]
-    done: list[int] = []
-    while len(undone) > (0 if keep_last else 1):
-        best = max(undone, key=lambda i: (rows[i, 2], -i))
-        undone.remove(best)
-        done.append(best)
-        for i in list(undone):
-            shared_length = max(min(rows[best, 1], rows[i, 1]) - max(rows[best, 0], rows[i, 0]), dtype(0))
-            union = max(rows[best, 1] - rows[best, 0], dtype(1e-5)) + (rows[i, 1] - rows[i, 0]) - shared_length
-            tiou = shared_length / union if shared_length > 0 else dtype(0)
-            rows[i, 2] *= np.exp(-(tiou**2) / dtype(decoding.nms_sigma))
-            if rows[i, 2] < decoding.nms_floor:
-                undone.remove(i)
-    return [tuple(map(float, rows[i])) for i in sorted(done)]  # type: ignore[misc]
-
-
 def expected(frames: np.ndarray, keep_last: bool = True, dtype: type = np.float64) -> list[tuple[float, ...]]:
     """(label, start, end, score) of all detections, sorted."""
     found = all_candidates(frames, keep_empty=not keep_last)
@@ -73,7 +54,9 @@ def expected(frames: np.ndarray, keep_last: bool = True, dtype: type = np.float6
     for label in range(2):
         mine = found.take(found.labels == label)
         rows = np.column_stack([mine.segments, mine.scores])
-        result += [(float(label), *row) for row in plain_soft_nms(rows, keep_last, dtype)]
+        decoding = Decoding()
+        kept = plain_soft_nms(rows, decoding.nms_sigma, decoding.nms_floor, keep_last, dtype)
+        result += [(float(label), *row) for row in kept]
     return sorted(result)
 
 
@@ -233,18 +216,18 @@ def test_timing_counts_each_frame_once() -> None:
     assert "10.0 s of video" in timing.summary()
 
 
-def test_flow_model_takes_flow_arrays_and_no_video(tmp_path: Path) -> None:
+def test_flow_model_takes_flow_arrays() -> None:
     detector = Detector(TinyEngine(tiny_spec("flow")))
-    assert len(detector.run(video(40, channels=2))) > 0
-    with pytest.raises(InputError, match=r"expected uint8 0–255 \[H,W,2\]"):
-        detector.run(video(40))
-    with pytest.raises(InputError, match="a flow model cannot read a video"):
-        detector.stream(tmp_path / "clip.mp4")
+    frames = video(40, channels=2)
+    want = rows_of(detector.run(frames))
+    assert want
+    assert rows_of(detector.run(cut(frames, 0))) == want
+    for wrong in (video(40).astype(np.float32), video(40, channels=4)):
+        with pytest.raises(InputError, match=r"expected uint8 0–255 \[H,W,3\]"):
+            detector.run(wrong)
 
 
 def test_models_that_do_not_fit() -> None:
-    with pytest.raises(InputError, match="two-stream detection is not part of this release yet"):
-        Detector(TinyEngine(), flow_engine=TinyEngine(tiny_spec("flow")))
     for spec in (tiny_spec(family="a2net"), tiny_spec(stream="rgb", family="afsd")):
         other = replace(spec, stream="features") if spec.family == "afsd" else spec
         with pytest.raises(InputError, match="expected afsd on rgb or flow frames"):
@@ -258,6 +241,7 @@ def test_models_that_do_not_fit() -> None:
         ({"score_threshold": 1.5}, "score_threshold: got 1.5"),
         ({"min_score": float("nan")}, "min_score: got nan"),
         ({"nms": "hard"}, "nms: got 'hard'"),
+        ({"flow_method": "farneback"}, "flow_method: got 'farneback', expected one of auto, tvl1, dis"),
     ],
 )
 def test_bad_options(options: dict[str, object], message: str) -> None:

@@ -7,6 +7,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -185,8 +186,22 @@ def test_bad_rates(rate: float) -> None:
         open_frames(grey(3), rate)
 
 
+@pytest.mark.parametrize("fps", [23.976, 25.0, 30.0])
+def test_a_whole_source_gives_exactly_the_frames_wanted(fps: float) -> None:
+    for count in [*range(1, 40), 769, 777, 1000, 1536, 3601]:
+        most = 12 if count < 40 else 768
+        array = np.zeros((count, 1, 1, 3), np.uint8)
+        array[:, 0, 0, 0], array[:, 0, 0, 1] = np.arange(count) % 256, np.arange(count) // 256
+        frames = open_frames(array, fps, max_frames=most)
+        taken = [int(frame[0, 0, 0]) + 256 * int(frame[0, 0, 1]) for frame in frames]
+        share = min(Fraction(most, count), Fraction(1))
+        assert taken == [i for i in range(count) if (i + 1) * share // 1 > i * share // 1]
+        assert frames.sample_fps == fps * min(most / count, 1)
+        assert frames.duration == count / fps
+
+
 def test_flow_from_a_video_file(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"a flow model cannot read a video; give it precomputed flow"):
+    with pytest.raises(InputError, match=r"a video holds no flow; expected precomputed flow"):
         open_frames(tmp_path / "clip.mp4", 10.0, channels=2)
 
 
