@@ -1,4 +1,4 @@
-"""THUMOS'14's rule, durations, proposals and kinds of errors: published numbers, plain loops, cases by hand."""
+"""THUMOS'14's rule, durations, proposals: published numbers, plain loops, cases by hand."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.annotations import Instance, VideoAnnotation, load_annotations
+from runtime.annotations import VideoAnnotation, load_annotations
 from runtime.cli import main
-from runtime.detections import Detection, Detections, load_detections, write_json
+from runtime.detections import Detections, load_detections, write_json
 from runtime.errors import AnnotationError, InputError
 from runtime.evaluation import (
     ACTIVITYNET_TIOUS,
@@ -27,56 +27,10 @@ from runtime.evaluation import (
 )
 from runtime.evaluation.false_positives import KINDS
 from runtime.thumos14 import CLASS_IDS, read_kit_annotations, read_table_annotations, read_text_detections
+from tests.evaluation_cases import CLASSES, drawn, found, overlap, truth
 from tests.shared import shared
 
 ALL_TIOUS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
-CLASSES = ("jump", "throw")
-
-
-def truth(name: str, *instances: tuple[str, float, float]) -> VideoAnnotation:
-    return VideoAnnotation(name, "test", None, None, tuple(Instance(s, e, label) for label, s, e in instances))
-
-
-def found(name: str, *rows: tuple[str, float, float, float]) -> Detections:
-    return Detections(
-        np.array([row[1:3] for row in rows], np.float64).reshape(-1, 2),
-        np.array([CLASSES.index(row[0]) for row in rows], np.int32),
-        np.array([row[3] for row in rows], np.float64),
-        CLASSES,
-        name,
-    )
-
-
-def overlap(a: tuple[float, float], b: tuple[float, float]) -> float:
-    """tIoU by the definition."""
-    inner = max(0.0, min(a[1], b[1]) - max(a[0], b[0]))
-    return inner / (a[1] - a[0] + b[1] - b[0] - inner)
-
-
-def drawn(seed: int) -> tuple[list[Detections], list[VideoAnnotation]]:
-    """Random detections, many of them near instances, over five videos with two classes and Ambiguous regions."""
-    rng = np.random.default_rng(seed)
-    videos, detections = [], []
-    for v in range(5):
-        spans = [
-            (start, start + length) for start, length in zip(rng.uniform(0, 80, 8), rng.uniform(1, 12, 8), strict=True)
-        ]
-        labels = [CLASSES[k % 2] if k < 6 else "Ambiguous" for k in range(8)]
-        videos.append(truth(f"v{v}", *((label, *span) for label, span in zip(labels, spans, strict=True))))
-        rows = []
-        for k in range(30):
-            start, end = spans[k % 8]
-            start += rng.normal(0, 2)
-            rows.append(
-                (
-                    CLASSES[int(rng.integers(2))],
-                    start,
-                    start + max(0.5, end - start + rng.normal(0, 2)),
-                    round(float(rng.random()), 2),
-                )
-            )
-        detections.append(found(f"v{v}", *rows))
-    return detections, videos
 
 
 def kit_average_precision(
@@ -213,75 +167,6 @@ def test_area_and_reading_of_the_recall_curve() -> None:
     assert full.auc == pytest.approx(0.99)  # the curve starts at one proposal per video
 
 
-def test_kinds_of_errors_by_hand() -> None:
-    videos = [truth("v", ("jump", 0, 10), ("throw", 20, 30))]
-    rows = [
-        ("jump", 0, 10, 0.9), ("jump", 1, 10, 0.8), ("jump", 20, 30, 0.7), ("jump", 0, 3, 0.6), ("jump", 27, 30, 0.5),
-        ("jump", 50, 60, 0.4), ("throw", 20, 30, 0.9),
-    ]  # fmt: skip
-    result = analyse_false_positives([found("v", *rows)], videos, 0.5)
-    assert dict(zip(KINDS, result.counts.tolist(), strict=True)) == {
-        "true positive": 2, "double detection": 1, "wrong label": 1, "localization": 1, "confusion": 1, "background": 1,
-    }  # fmt: skip
-    assert result.map == 1.0
-    assert result.gains.tolist() == [0.0] * 6  # every error stands behind the hits
-    assert result.shares[0].tolist() == [1, 0, 0, 0, 0, 0]
-    assert result.shares[1, 1] == 1
-
-
-def test_removing_a_kind_of_error_gains_what_evaluation_says() -> None:
-    videos = [truth("v", ("jump", 0, 10), ("jump", 40, 50))]
-    rows = [("jump", 80, 90, 0.9), ("jump", 0, 10, 0.8), ("jump", 0, 3, 0.7), ("jump", 40, 50, 0.6)]
-    result = analyse_false_positives([found("v", *rows)], videos, 0.5)
-    without = [found("v", *rows[1:])]
-    gain = evaluate(without, videos, [0.5]).map[0] - result.map
-    assert result.gains[KINDS.index("background")] == pytest.approx(gain)
-    assert gain > 0
-
-
-def plain_hits(
-    predictions: list[Detections], videos: dict[str, VideoAnnotation], rule: str
-) -> set[tuple[str, Detection]]:
-    """True positives at tIoU 0.5, by one loop for either rule."""
-    hits = set()
-    for p in predictions:
-        for name in CLASSES:
-            rows = sorted((d for d in p if d.label == name), key=lambda d: -d.score)
-            spans = [(i.start_s, i.end_s) for i in videos[p.video].instances if i.label == name]
-            taken: set[int] = set()
-            if rule == "activitynet":
-                for d in rows:
-                    free = [(overlap((d.start_s, d.end_s), span), j) for j, span in enumerate(spans) if j not in taken]
-                    if free and max(free)[0] >= 0.5:
-                        taken.add(max(free)[1])
-                        hits.add((p.video, d))
-            else:
-                for span in spans:
-                    free = [(overlap((d.start_s, d.end_s), span), j) for j, d in enumerate(rows) if j not in taken]
-                    if free and max(free)[0] > 0.5:
-                        taken.add(max(free)[1])
-                        hits.add((p.video, rows[max(free)[1]]))
-    return hits
-
-
-def error_kind(own: float, other: float) -> str:
-    """DETAD's kinds of what is no hit, from the highest tIoU with its own class and with another."""
-    if max(own, other) < 0.1:
-        return "background"
-    near = max(own, other) >= 0.5
-    if own >= other:
-        return "double detection" if near else "localization"
-    return "wrong label" if near else "confusion"
-
-
-def test_the_instance_overlapped_most_tells_the_kind_of_error() -> None:
-    videos = [truth("v", ("jump", 0, 10), ("throw", 8, 20), ("jump", 30, 40), ("throw", 30, 40))]
-    rows = [("jump", 6, 14, 0.9), ("jump", 30, 33, 0.8)]  # 4/14 with jump, 6/14 with throw; alike with both
-    result = analyse_false_positives([found("v", *rows)], videos, 0.5)
-    counts = dict(zip(KINDS, result.counts.tolist(), strict=True))
-    assert (counts["confusion"], counts["localization"]) == (1, 1)
-
-
 @pytest.mark.parametrize("rule", ["activitynet", "thumos14"])
 def test_videos_without_annotations_count_by_the_kits_rule_alone(rule: Rule) -> None:
     videos = [truth("v", ("jump", 0, 10))]
@@ -319,28 +204,6 @@ def test_recall_by_the_thumos_convention(tmp_path: Path, capsys: pytest.CaptureF
 def test_the_kit_takes_the_ending_off_names_of_videos(tmp_path: Path) -> None:
     (tmp_path / "found.txt").write_text("video_1.mp4 0 1 26 0.5\nvideo_1 2 3 26 0.4\n")
     assert [(d.video, len(d)) for d in read_text_detections(tmp_path / "found.txt")] == [("video_1", 2)]
-
-
-@pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize("rule", ["activitynet", "thumos14"])
-def test_kinds_against_plain_loops(seed: int, rule: str) -> None:
-    predictions, videos = drawn(seed)
-    result = analyse_false_positives(predictions, videos, 0.5, rule)  # type: ignore[arg-type]
-    assert result.map == pytest.approx(evaluate(predictions, videos, [0.5], rule=rule).map[0])  # type: ignore[arg-type]
-    by_name, counts = {video.name: video for video in videos}, dict.fromkeys(KINDS, 0)
-    hits = plain_hits(predictions, by_name, rule)
-    for p in predictions:
-        for d in p:
-            instances = by_name[p.video].instances
-            mine = (d.start_s, d.end_s)
-            touches = any(overlap(mine, (i.start_s, i.end_s)) > 0 for i in instances if i.label == "Ambiguous")
-            if rule == "thumos14" and touches and (p.video, d) not in hits:
-                continue
-            own = max(overlap(mine, (i.start_s, i.end_s)) for i in instances if i.label == d.label)
-            other = max(overlap(mine, (i.start_s, i.end_s)) for i in instances if i.label not in (d.label, "Ambiguous"))
-            counts[error_kind(own, other) if (p.video, d) not in hits else "true positive"] += 1
-    assert dict(zip(KINDS, result.counts.tolist(), strict=True)) == counts
-    assert all(counts[kind] for kind in KINDS[2:])
 
 
 def test_the_whole_test_set_under_the_activitynet_rule_with_all_questions(
