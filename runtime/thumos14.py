@@ -91,6 +91,8 @@ def read_table_annotations(path: Path) -> tuple[VideoAnnotation, ...]:
 def read_text_detections(path: Path) -> list[Detections]:
     """Lines `video start end class-id score` (seconds; UCF101 ids), separated by white space: the challenge's form.
 
+    The ending .mp4 of a video's name is taken off, as the kit does.
+
     Returns:
         One Detections per video in the order of the file, classes in the order of CLASS_IDS.
 
@@ -103,7 +105,7 @@ def read_text_detections(path: Path) -> list[Detections]:
         start, end, score = (_number(text, where) for text in (fields[1], fields[2], fields[4]))
         if not fields[3].isdigit() or int(fields[3]) not in index_of:
             raise AnnotationError(f"{where}: class id {fields[3]!r}; expected one of {', '.join(map(str, index_of))}")
-        found.setdefault(fields[0], []).append((start, end, index_of[int(fields[3])], score))
+        found.setdefault(fields[0].removesuffix(".mp4"), []).append((start, end, index_of[int(fields[3])], score))
     return [
         Detections(
             np.array([row[:2] for row in rows], np.float64),

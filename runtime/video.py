@@ -112,6 +112,16 @@ class FrameStream(Iterator[Frame]):
         self._kept += 1
         return frame
 
+    @property
+    def decoded(self) -> int:
+        """Source frames read so far."""
+        return self._decoded
+
+    @property
+    def declared(self) -> int | None:
+        """Source frames that the source declares; None where it does not."""
+        return self._reader.count
+
     def close(self) -> None:
         """Stop reading and release the source; safe to call more than once."""
         if self._started:

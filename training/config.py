@@ -35,7 +35,7 @@ class ModelConfig:
 
     stream: Literal["rgb", "flow"] = "rgb"
     num_classes: int = 21
-    """K, the background included."""
+    """K, the background included; 0: as many as the annotations name, and one."""
     clip_length: int = 256
     """T, frames of one clip; a multiple of 2^(levels + 1)."""
     crop_size: int = 96
@@ -73,8 +73,8 @@ class ModelConfig:
     """Train pyramid and heads alone, on the backbone that `run.init` gives: a fraction of the time and memory."""
 
     def __post_init__(self) -> None:
-        if self.num_classes < 2:
-            raise ValueError(f"num_classes is {self.num_classes}, expected at least 2 (background and one action)")
+        if self.num_classes < 2 and self.num_classes != 0:
+            raise ValueError(f"num_classes is {self.num_classes}, expected at least 2, or 0: as the data says")
         coarsest = self.finest_stride * 2 ** (self.num_levels - 1)
         if self.num_levels < 2 or self.clip_length % coarsest or self.clip_length <= 0:
             raise ValueError(
@@ -128,15 +128,29 @@ class DataConfig:
     validation_subset: str = "validation"
     classes: tuple[str, ...] = ()
     """Action names in index order; empty: sorted names of the annotations."""
+    class_agnostic: bool = False
+    """Every label counts as the one action that `classes` names (ActivityNet: proposals, labelled afterwards)."""
+    sampling: Literal["fixed", "whole_video"] = "fixed"
+    """`sample_fps` for all videos, cut into clips; or each video at a rate of its own, so that it is one clip."""
     sample_fps: float = 10.0
     frame_size: int = 112
     """Pixels of the square stored frame."""
     clip_stride: int = 30
     """Frames between training clips of a video."""
+    clip_window: Literal["correct", "reference"] = "correct"
+    """An action lies in a clip from its first frame on; the released code counts from its second frame."""
+    rearrangement: Literal["thumos14", "activitynet"] = "thumos14"
+    """Length th of the background piece that is moved into an action: the video's shortest action as its clips show
+    it, or a quarter of it (released ActivityNet code)."""
+    background: Literal["correct", "reference"] = "correct"
+    """Where that piece may come from: frames without any action; or any gap between two boundaries, which can lie in a
+    longer action or in padding (released code)."""
     test_stride: int = 128
     """Frames between test windows."""
     flip: bool = True
     """Horizontal flip with probability ½; off where left and right mean different classes."""
+    flow_flip: Literal["correct", "reference"] = "correct"
+    """Flow that is flipped changes the sign of its x component; it does not in the released code."""
     padding: Literal["before", "after"] = "before"
     """Pad short clips before normalisation (−1, as published) or after it (0, as at test)."""
     contrastive_share: float = 1.0
@@ -230,10 +244,15 @@ class Config:
     decoding: Decoding = field(default_factory=Decoding)
 
     def __post_init__(self) -> None:
-        if self.data.classes and len(self.data.classes) + 1 != self.model.num_classes:
+        if self.data.classes and self.model.num_classes not in (0, len(self.data.classes) + 1):
             raise ValueError(
                 f"model.num_classes is {self.model.num_classes}, but data.classes names {len(self.data.classes)} "
                 f"actions: expected {len(self.data.classes) + 1}"
+            )
+        if self.data.class_agnostic and (self.model.num_classes != 2 or len(self.data.classes) != 1):
+            raise ValueError(
+                f"data.class_agnostic needs model.num_classes 2 and one name in data.classes, got "
+                f"{self.model.num_classes} and {len(self.data.classes)} names"
             )
         if self.data.frame_size < self.model.crop_size:
             raise ValueError(f"data.frame_size {self.data.frame_size} is below model.crop_size {self.model.crop_size}")

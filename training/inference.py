@@ -80,6 +80,7 @@ def model_spec(
             TensorSpec("lengths", ("batch",), "int32"),
         ),
         outputs=tuple(TensorSpec(name, ("batch", locations, widths[name]), "float32") for name in AFSD_OUTPUTS),
+        sampling=data.sampling,
         decoding=replace(config.decoding, quality=config.decoding.quality and model.quality != "none"),
         multiply_adds=multiply_adds(config),
         checkpoint_sha256=checkpoint_sha256,

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from runtime.annotations import class_names, load_annotations
-from runtime.errors import ConfigError
-from training.config import Config
-from training.data.clips import cut_clips
+from runtime.errors import AnnotationError, ConfigError
+from training.config import Config, DataConfig
+from training.data.annotations import FrameAnnotation
+from training.data.clips import Clip, cut_clips, whole_video_clips
 from training.data.dataset import ClipDataset, frame_annotations
-from training.data.frame_store import FrameStore, build_frame_store
+from training.data.flow_store import build_flow_store, flow_method_of
+from training.data.frame_store import FrameStore, Sampling
+from training.data.store_building import RGB_STORE, build_frame_store
 from training.loop import Trainer
 
 
@@ -23,44 +28,80 @@ def train(config: Config, out_dir: Path, resume: Path | None = None) -> Path:
         ConfigError, CheckpointError: see `Trainer`.
     """
     dataset, classes = open_clips(config)
-    return Trainer(config, dataset, classes, out_dir, resume).run()
+    model = replace(config.model, num_classes=len(classes) + 1)  # where it says 0; the checkpoint holds the number
+    return Trainer(replace(config, model=model), dataset, classes, out_dir, resume).run()
 
 
 def open_clips(config: Config) -> tuple[ClipDataset, tuple[str, ...]]:
     """The training clips a configuration names, and the class names in index order."""
     data, model = config.data, config.model
-    root = Path(data.root)
-    videos = load_annotations(root / data.annotations, data.train_subset)
+    videos = load_annotations(Path(data.root) / data.annotations, data.train_subset)
     classes = data.classes or class_names(videos)
-    if len(classes) + 1 != model.num_classes:
+    if model.num_classes not in (0, len(classes) + 1):
         raise ConfigError(
             f"model.num_classes is {model.num_classes}, the annotations have {len(classes)} classes: "
-            f"expected {len(classes) + 1}, the background included"
+            f"expected {len(classes) + 1}, the background included, or 0 for as many as they have"
         )
+    if not classes:
+        raise AnnotationError(f"{Path(data.root) / data.annotations}: no action in subset {data.train_subset!r}")
     store = _open_store(config, [video.name for video in videos])
-    if (store.sampling.fps, store.sampling.frame_size) != (data.sample_fps, data.frame_size):
-        raise ConfigError(
-            f"{store.folder}: frames of {store.sampling.frame_size} pixels at {store.sampling.fps:g} fps, the "
-            f"configuration asks for {data.frame_size} at {data.sample_fps:g}: build another store"
-        )
-    clips = cut_clips(frame_annotations(videos, store, classes), clip_length=model.clip_length, stride=data.clip_stride)
+    _check_store(store, config)
+    annotated = frame_annotations(videos, store, classes, class_agnostic=data.class_agnostic)
     dataset = ClipDataset(
-        clips,
+        cut(annotated, data, model.clip_length),
         store,
         clip_length=model.clip_length,
         crop_size=model.crop_size,
         flip=data.flip,
         contrastive=data.contrastive_share if config.loss.consistency in ("triplet", "both") else 0.0,
         padding=data.padding,
+        background=data.background,
+        flow_flip=data.flow_flip,
         seed=config.run.seed,
     )
     return dataset, classes
 
 
+def cut(videos: Sequence[FrameAnnotation], data: DataConfig, clip_length: int) -> list[Clip]:
+    """The training clips of annotated videos, as `data` wants them cut."""
+    if data.sampling == "whole_video":
+        return whole_video_clips(videos, clip_length=clip_length, rearrangement=data.rearrangement)
+    return cut_clips(
+        videos,
+        clip_length=clip_length,
+        stride=data.clip_stride,
+        window=data.clip_window,
+        rearrangement=data.rearrangement,
+    )
+
+
 def _open_store(config: Config, names: list[str]) -> FrameStore:
     """The frame store, built or completed from the videos beside it when there are any."""
     data = config.data
-    videos, frames = Path(data.root) / "videos", Path(data.root) / data.frames
-    if not videos.is_dir() or config.model.stream != "rgb":
-        return FrameStore(frames)
-    return build_frame_store(videos, names, frames, sample_fps=data.sample_fps, frame_size=data.frame_size)
+    root = Path(data.root)
+    if not (root / "videos").is_dir():
+        return FrameStore(root / data.frames)
+    rgb = build_frame_store(
+        root / "videos",
+        names,
+        root / (RGB_STORE if config.model.stream == "flow" else data.frames),
+        frame_size=data.frame_size,
+        sample_fps=None if data.sampling == "whole_video" else data.sample_fps,
+        whole_frames=config.model.clip_length if data.sampling == "whole_video" else None,
+    )
+    if config.model.stream == "rgb":
+        return rgb
+    method, jpeg = flow_method_of(root / data.frames)
+    return build_flow_store(rgb, names, root / data.frames, method=method, jpeg=jpeg)
+
+
+def _check_store(store: FrameStore, config: Config) -> None:
+    data = config.data
+    whole = config.model.clip_length if data.sampling == "whole_video" else None
+    fps = None if whole else data.sample_fps
+    expected = Sampling(fps, data.frame_size, config.model.in_channels, whole)
+    if store.sampling != expected:
+        raise ConfigError(
+            f"{store.folder}: holds frames of {store.sampling}, the configuration asks for {expected}: "
+            "build another store"
+        )

@@ -17,6 +17,7 @@ from runtime.detections import Detections, load_detections, write_json
 from runtime.errors import InputError
 from runtime.evaluation import (
     A2NET_EDGES,
+    THUMOS_RECALL_TIOUS,
     DurationResult,
     FalsePositiveResult,
     ProposalResult,
@@ -94,7 +95,12 @@ def _add_further(parser: argparse.ArgumentParser) -> None:
         help=f"mAP by duration of the instances, bins parted at these seconds (without a value: {edges})",
     )
     parser.add_argument(
-        "--proposals", action="store_true", help="average recall of proposals and its area (AR@AN, AUC)"
+        "--proposals",
+        choices=("activitynet", "thumos14"),
+        nargs="?",
+        const="activitynet",
+        help="average recall of proposals and its area (AR@AN, AUC): over tIoU 0.5:0.05:0.95 up to 100 proposals per "
+        "video (activitynet, without a value), or 0.5:0.05:1.0 up to 1000 (thumos14)",
     )
     parser.add_argument(
         "--false-positives",
@@ -104,11 +110,14 @@ def _add_further(parser: argparse.ArgumentParser) -> None:
         type=float,
         help="kinds of errors among the best detections, and what each costs (at tIoU 0.5, or the one given)",
     )
+    parser.add_argument("--plot", metavar="FILE.png", type=Path, help="draw the kinds of errors")
 
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
     """Run the verb; returns the exit status."""
     tious = parse_tious(arguments.tiou)
+    if arguments.plot and arguments.false_positives is None:
+        raise InputError("--plot draws the kinds of errors: give --false-positives with it")
     truth = load_ground_truth(arguments.ground_truth, None if arguments.subset == "all" else arguments.subset)
     found = _detections(arguments, truth)
     result = evaluate(found, truth, tious, arguments.tie_order, arguments.rule)
@@ -116,10 +125,18 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     if arguments.durations:
         edges = _numbers(arguments.durations, "--durations", "rising seconds such as 1.5,2.5")
         further["durations"] = evaluate_durations(found, truth, tious, edges, arguments.rule)
-    if arguments.proposals:
+    if arguments.proposals == "activitynet":
         further["proposals"] = evaluate_proposals(found, truth)
+    elif arguments.proposals == "thumos14":
+        further["proposals"] = evaluate_proposals(found, truth, THUMOS_RECALL_TIOUS, largest=1000)
     if arguments.false_positives is not None:
-        further["false_positives"] = analyse_false_positives(found, truth, arguments.false_positives, arguments.rule)
+        errors = analyse_false_positives(found, truth, arguments.false_positives, arguments.rule)
+        further["false_positives"] = errors
+        if arguments.plot:
+            from runtime.evaluation.profile import draw_profile
+            from runtime.report import save_image
+
+            save_image(draw_profile(errors), arguments.plot)
     if arguments.json:
         print(json.dumps(result.to_mapping() | {name: part.to_mapping() for name, part in further.items()}))
     else:

@@ -16,11 +16,17 @@ from runtime.evaluation.matching import (
     plain_average_precision,
 )
 from runtime.evaluation.precision import THUMOS_TIOUS, EvaluationResult, evaluate, format_table
-from runtime.evaluation.proposals import ACTIVITYNET_TIOUS, ProposalResult, evaluate_proposals
+from runtime.evaluation.proposals import (
+    ACTIVITYNET_TIOUS,
+    THUMOS_RECALL_TIOUS,
+    ProposalResult,
+    evaluate_proposals,
+)
 
 __all__ = [
     "A2NET_EDGES",
     "ACTIVITYNET_TIOUS",
+    "THUMOS_RECALL_TIOUS",
     "THUMOS_TIOUS",
     "DurationResult",
     "EvaluationResult",

@@ -86,7 +86,7 @@ def evaluate_durations(
     thresholds, bounds = checked_thresholds(tious), np.asarray(edges, np.float64)
     if not len(bounds) or not np.isfinite(bounds).all() or bounds[0] <= 0 or (np.diff(bounds) <= 0).any():
         raise InputError(f"edges of durations: got {tuple(edges)}, expected rising seconds above 0, such as 1.5, 2.5")
-    judged, classes = judged_detections(predictions, ground_truth), judged_classes(ground_truth)
+    judged, classes = judged_detections(predictions, ground_truth, rule), judged_classes(ground_truth)
     sums = np.zeros((len(bounds) + 1, len(thresholds)))
     present, truths = np.zeros(len(bounds) + 1, np.int64), np.zeros(len(bounds) + 1, np.int64)
     for name in classes:

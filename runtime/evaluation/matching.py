@@ -5,6 +5,7 @@ who chooses         each detection, best first,           each instance, in the 
                     the free instance it overlaps most    the free detection that overlaps it most
 threshold           tIoU not below it                     tIoU above it
 Ambiguous           –                                     a detection that touches one is no false positive
+other videos        not judged                            judged: each detection there is a false positive
 average precision   interpolated                          plain: Σ precision at each hit / instances
 """
 
@@ -80,7 +81,7 @@ class ClassPool:
         regions = {video.name: segments_of(video, AMBIGUOUS) for video in truth} if rule == "thumos14" else {}
         for index, ranks in enumerate(_rows_of(self.videos, len(parts))):
             video = self.video_names[index]
-            overlaps = tiou(by_video[video], self.segments[ranks, None])
+            overlaps = tiou(by_video.get(video, np.empty((0, 2))), self.segments[ranks, None])
             if overlaps.size:
                 self._blocks.append((ranks, first_of[video], overlaps))
             if len(ranks) and len(regions.get(video, ())):
@@ -121,14 +122,20 @@ def judged_classes(ground_truth: Sequence[VideoAnnotation]) -> tuple[str, ...]:
     return classes
 
 
-def judged_detections(predictions: Sequence[Detections], ground_truth: Sequence[VideoAnnotation]) -> list[Detections]:
-    """The detections in videos of the ground truth, those of one video together (InputError on NaN)."""
+def judged_detections(
+    predictions: Sequence[Detections], ground_truth: Sequence[VideoAnnotation], rule: Rule = "activitynet"
+) -> list[Detections]:
+    """The detections that a rule judges, those of one video together (InputError on NaN).
+
+    ActivityNet's rule judges the videos of the ground truth alone. The THUMOS'14 kit takes every video it is given: one
+    without annotations holds no action.
+    """
     known = {video.name for video in ground_truth}
     judged: dict[str, list[Detections]] = {}
     for detections in predictions:
         if np.isnan(detections.scores).any() or np.isnan(detections.segments).any():
             raise InputError(f"{detections.video}: a detection holds NaN, expected numbers; was it written by hand?")
-        if detections.video in known:
+        if rule == "thumos14" or detections.video in known:
             judged.setdefault(detections.video, []).append(detections)
     return [Detections.concatenate(parts) for parts in judged.values()]
 

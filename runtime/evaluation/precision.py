@@ -40,11 +40,13 @@ class EvaluationResult:
     detections: NDArray[np.int64]
     """[C] number of detections that were judged."""
     ignored: int
-    """Detections left out: their video or label is not in the ground truth."""
+    """Detections left out: their label or, by ActivityNet's rule, their video is not in the ground truth."""
     inverted: int
     """Judged detections that end before they start; each is a false positive."""
     rule: Rule = "activitynet"
     """How it was judged."""
+    unannotated: int = 0
+    """Judged detections in videos that the ground truth does not name (THUMOS'14 rule); each is a false positive."""
 
     @property
     def map(self) -> NDArray[np.float64]:
@@ -70,6 +72,7 @@ class EvaluationResult:
             "classes": classes,
             "ignored": self.ignored,
             "inverted": self.inverted,
+            "unannotated": self.unannotated,
         }
 
     def to_json(self) -> str:
@@ -86,7 +89,8 @@ def evaluate(
 ) -> EvaluationResult:
     """Average precision per class and tIoU threshold.
 
-    Detections of videos or labels that the ground truth lacks are ignored. Instances labelled Ambiguous are no class.
+    Detections of labels that the ground truth lacks are ignored; those of videos that it lacks too, but by the
+    THUMOS'14 rule they are false positives. Instances labelled Ambiguous are no class.
 
     Args:
         predictions: per video; the classes may be in any order, labels are matched by name.
@@ -100,7 +104,8 @@ def evaluate(
         AnnotationError: the ground truth holds no instance.
     """
     thresholds, classes = checked_thresholds(tious), judged_classes(ground_truth)
-    judged = judged_detections(predictions, ground_truth)
+    judged = judged_detections(predictions, ground_truth, rule)
+    known = {video.name for video in ground_truth}
     pools = [ClassPool(name, judged, ground_truth, rule, tie_order) for name in classes]
     counts = np.array([len(pool.scores) for pool in pools])
     return EvaluationResult(
@@ -112,6 +117,7 @@ def evaluate(
         ignored=sum(map(len, predictions)) - int(counts.sum()),
         inverted=sum(pool.inverted for pool in pools),
         rule=rule,
+        unannotated=sum(len(d.of_class(name)) for d in judged if d.video not in known for name in classes),
     )
 
 
@@ -131,6 +137,7 @@ def format_table(result: EvaluationResult, per_class: bool = False) -> str:
         for count, why in (
             (result.ignored, "are left out: their video or label is not in the ground truth"),
             (result.inverted, "end before they start: each counts as a false positive"),
+            (result.unannotated, "are in videos without annotations: false positives by the THUMOS'14 rule"),
         )
         if count
     ]

@@ -18,7 +18,9 @@ from runtime.segments import tiou
 from runtime.thumos14 import AMBIGUOUS
 
 ACTIVITYNET_TIOUS = tuple(round(0.5 + 0.05 * k, 2) for k in range(10))
-"""0.5, 0.55 … 0.95; recall on THUMOS14 is averaged up to 1.0, as a rule."""
+"""0.5, 0.55 … 0.95, for recall at up to 100 proposals per video."""
+THUMOS_RECALL_TIOUS = (*ACTIVITYNET_TIOUS, 1.0)
+"""Thresholds of the recalls in THUMOS14 tables, which go up to 1,000 proposals per video."""
 
 POINTS = 100
 """Points of the curve."""
@@ -32,7 +34,9 @@ class ProposalResult:
     numbers: NDArray[np.float64]
     """[100] average number of proposals per video (AN)."""
     recall: NDArray[np.float64]
-    """[100] recall averaged over the thresholds (AR), 0..1."""
+    """[100] recall averaged over the thresholds (AR), 0..1; level from where every proposal is taken."""
+    available: float = 0.0
+    """Proposals per video that there are; the curve is level beyond."""
 
     @property
     def auc(self) -> float:
@@ -49,20 +53,24 @@ class ProposalResult:
         return float(np.interp(number, np.append(0.0, self.numbers), np.append(0.0, self.recall)))
 
     def to_mapping(self) -> dict[str, Any]:
-        """{"tiou", "average_number", "average_recall", "auc"}."""
+        """{"tiou", "average_number", "average_recall", "auc", "available"}."""
         return {
             "tiou": list(self.tious),
             "average_number": self.numbers.tolist(),
             "average_recall": self.recall.tolist(),
             "auc": self.auc,
+            "available": self.available,
         }
 
-    def table(self, numbers: Sequence[float] = (1, 5, 10, 50, 100)) -> str:
-        """For people, percent: AR at the numbers the curve reaches, and the area under it."""
-        reached = [n for n in numbers if not np.isnan(self.at(n))]
-        header = ["recall % of proposals", *(f"AR@{n:g}" for n in reached), "AUC", "largest AN"]
-        last = f"{self.numbers[-1]:.1f}" if len(self.numbers) else "0"
-        return aligned([header, ["", *(percent(self.at(n)) for n in reached), percent(self.auc), last]])
+    def table(self, numbers: Sequence[float] = (1, 5, 10, 50, 100, 200, 500, 1000)) -> str:
+        """For people, percent: AR at the numbers on the curve, and the area under it."""
+        first = self.numbers[0] - 1e-9 if len(self.numbers) else 0.0
+        reached = [n for n in numbers if n >= first and not np.isnan(self.at(n))]
+        header = ["recall % of proposals", *(f"AR@{n:g}" for n in reached), "AUC", "up to AN", "there are"]
+        last = f"{self.numbers[-1]:g}" if len(self.numbers) else "0"
+        return aligned(
+            [header, ["", *(percent(self.at(n)) for n in reached), percent(self.auc), last, f"{self.available:.1f}"]]
+        )
 
 
 def evaluate_proposals(
@@ -81,7 +89,8 @@ def evaluate_proposals(
         predictions: per video.
         ground_truth: the videos of one subset; instances labelled Ambiguous are left out.
         tious: thresholds that recall is averaged over.
-        largest: AN at the end of the curve, where there are as many proposals.
+        largest: AN at the end of the curve. As in ActivityNet's evaluator it goes on to there when there are fewer
+            proposals, level from `available` on.
 
     Raises:
         InputError: thresholds or `largest` out of range.
@@ -107,7 +116,9 @@ def evaluate_proposals(
         instances += len(truth)
         if video.name in kept and len(kept[video.name]) and len(truth):
             recalled += _recalled(truth, kept[video.name].segments, np.array(thresholds), shares)
-    return ProposalResult(thresholds, shares * total_kept / len(ground_truth), recalled / instances)
+    return ProposalResult(
+        thresholds, shares * total_kept / len(ground_truth), recalled / instances, total / len(ground_truth)
+    )
 
 
 def _share(count: int, share: float) -> int:

@@ -10,7 +10,8 @@ from runtime.annotations import Instance, VideoAnnotation
 from runtime.errors import AnnotationError
 from runtime.thumos14 import CLASS_IDS
 from tests.shared import shared
-from training.data.annotations import FrameInstance, read_thumos_tables, to_sampled_frames
+from training.data.annotations import FrameInstance, to_sampled_frames
+from training.data.thumos14 import read_thumos_tables
 
 INFO = "video,fps,sample_fps,count,sample_count\nb,30.0,10.0,300.0,100\na,24.0,10.0,240.0,60\n"
 ROWS = "video,type,type_idx,start,end,startFrame,endFrame\n"
@@ -52,11 +53,14 @@ def test_tables_use_the_ratio_of_counts_and_leave_ambiguous_rows_out(tmp_path: P
 @pytest.mark.parametrize(
     ("info", "rows", "message"),
     [
-        ("video,count\n", ROWS, "column 'sample_count' is missing"),
-        (INFO, "video,type_idx,startFrame\n", "column 'endFrame' is missing"),
+        ("video,count\n", ROWS, "column 'fps' is missing"),
+        (INFO, "video,type_idx,start,end,startFrame\n", "column 'endFrame' is missing"),
         (INFO, ROWS + "a,x,8,0,0,1,2\n", "line 2: class 8 of video 'a' is unknown"),
         (INFO, ROWS + "c,x,7,0,0,1,2\n", "line 2: class 7 of video 'c' is unknown"),
-        (INFO, ROWS + "a,x,7,0,0,5,5\n", "line 2: got frames 1.25 to 1.25"),
+        (INFO, ROWS + "a,x,7,0,0,5,5\n", "line 2: got frames 5 to 5"),
+        ("video,fps,sample_fps,count,sample_count\n", ROWS, "names no video; the table is empty or cut off"),
+        ("video,fps,sample_fps,count,sample_count\na,30.0,10.0,0,4\n", ROWS, "a: count: got 0, expected more than 0"),
+        (INFO, ROWS + "a,x,7,0,0,1", "line 2: endFrame: got None, expected a number"),
         (INFO, ROWS + "a,x,7,0,0,one,5\n", "line 2: startFrame: got 'one', expected a number"),
     ],
 )

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtime.flow import quantise
 from tests.shared import shared
-from training.data.annotations import FrameInstance, read_thumos_tables
+from training.data.annotations import FrameInstance
 from training.data.augmentation import Rearrangement, draw_rearrangement, random_crop, random_flip
 from training.data.clips import cut_clips
+from training.data.thumos14 import read_thumos_tables
 
 
 class Scripted(Random):
@@ -49,6 +51,15 @@ def test_flip_mirrors_the_width_and_no_sign(channels: int) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (2, 4, 5, channels), dtype=np.uint8)
     np.testing.assert_array_equal(random_flip(frames, Scripted(0.4999)), np.flip(frames, 2))
     np.testing.assert_array_equal(random_flip(frames, Scripted(0.5)), frames)
+    np.testing.assert_array_equal(random_flip(frames, Scripted(0.5), negate_x=True), frames)
+
+
+def test_flipped_flow_changes_the_sign_of_x() -> None:
+    motion = np.random.default_rng(0).integers(-19, 20, (2, 3, 4, 2)).astype(np.float32)
+    mirrored = np.flip(motion, 2) * np.array([-1, 1], np.float32)
+    got = random_flip(quantise(motion), Scripted(0.1), negate_x=True)
+    np.testing.assert_array_less(np.abs(got.astype(int) - quantise(mirrored).astype(int)), 2)  # ties round to even
+    assert got.dtype == np.uint8
 
 
 @pytest.mark.parametrize(
@@ -118,9 +129,55 @@ def test_the_piece_is_moved_and_the_spans_tell_where(case: tuple[list[FrameInsta
 
 def test_a_piece_from_the_very_end_of_the_action_counts_as_before_it() -> None:
     """Kept as published: the piece is copied, and the spans tell of a shift that did not happen."""
-    got = draw_rearrangement([FrameInstance(10, 30, 1)], 4, 64, Scripted(0, 6, 1, 0))
+    got = draw_rearrangement([FrameInstance(10, 30, 1)], 4, 64, Scripted(0, 6, 1, 0), background="reference")
     assert got == Rearrangement(30, 16, 4, False, (6, 12), (16, 30), (13, 15))
     assert got.apply(np.arange(64)).tolist() == [*range(12), *range(30, 34), *range(16, 64)]
+
+
+def test_by_default_a_piece_from_the_end_of_the_action_is_moved() -> None:
+    got = draw_rearrangement([FrameInstance(10, 30, 1)], 4, 64, Scripted(0, 6, 1, 0))
+    assert got == Rearrangement(30, 16, 4, True, (10, 16), (20, 34), (17, 19))
+    assert got.apply(np.arange(64)).tolist() == [*range(16), *range(30, 34), *range(16, 30), *range(34, 64)]
+
+
+@given(st.integers(0, 10**6))
+def test_by_default_background_is_free_of_actions_and_padding(seed: int) -> None:
+    """Actions that overlap and contain each other, in a clip of which 80 frames are no padding."""
+    rng = Random(seed)
+    spans = [sorted(rng.sample(range(80), 2)) for _ in range(rng.randint(1, 3))]
+    instances = [FrameInstance(s + rng.random(), e + 1.0, 1) for s, e in spans]
+    th = rng.randint(1, 6)
+    got = draw_rearrangement(instances, th, 100, rng, frames=80)
+    covered = [any(i.start < frame + 1 and i.end > frame for i in instances) for frame in range(79)]
+    if got is not None:
+        assert got.piece + th <= 79
+        assert not any(covered[got.piece : got.piece + th])
+    elif any(i.length > 2 * th for i in instances):
+        assert not any(not any(covered[p : p + th + 1]) for p in range(79 - th))
+
+
+def test_a_piece_of_no_frames() -> None:
+    """Actions under 4 frames give th = 0 with the ActivityNet rule; the released code then moves nothing."""
+    actions = [FrameInstance(10, 13, 1)]
+    assert draw_rearrangement(actions, 0, 64, Random(0)) is None
+    got = draw_rearrangement(actions, 0, 64, Random(0), background="reference")
+    assert got is not None
+    np.testing.assert_array_equal(got.apply(np.arange(64)), np.arange(64))
+
+
+def test_actions_beyond_the_clip_never_move_what_is_not_there() -> None:
+    """ActivityNet's actions may end behind the clip; a piece or split there leaves the clip as it is."""
+    made = 0
+    for seed in range(400):
+        rng = Random(seed)
+        actions = [FrameInstance(rng.uniform(0, 60), rng.uniform(90, 160), 1), FrameInstance(2, 20, 1)]
+        got = draw_rearrangement(actions, 4, 100, Random(seed), background="reference")
+        if got is not None:
+            made += 1
+            new = got.apply(np.arange(100)).tolist()
+            at = got.split if got.after else got.split - 4
+            assert new[at : at + 4] == list(range(got.piece, got.piece + 4))
+    assert 100 < made < 400
 
 
 @pytest.mark.parametrize("channels", [2, 3])
@@ -138,7 +195,7 @@ def test_a_background_region_within_a_longer_action_keeps_the_clip_whole() -> No
     instances = [FrameInstance(1, 99, 1), FrameInstance(40, 44, 1)]
     seen = set()
     for seed in range(300):
-        got = draw_rearrangement(instances, 3, 100, Random(seed))
+        got = draw_rearrangement(instances, 3, 100, Random(seed), background="reference")
         assert got is not None
         assert got.apply(np.arange(100)).shape == (100,)
         seen.add((got.piece < 40, got.after))
@@ -149,8 +206,11 @@ def test_the_published_training_set() -> None:
     """Measured with the released code: 6632 of 7842 clips have a candidate; about 83 % of all are rearranged."""
     folder = shared("data/thumos14")
     videos = read_thumos_tables(folder / "val_video_info.csv", folder / "val_Annotation_ours.csv")
-    clips = cut_clips(videos, clip_length=256, stride=30)
+    clips = cut_clips(videos, clip_length=256, stride=30, window="reference")
     candidates = [c for c in clips if any(i.length > 2 * c.background_length for i in c.instances)]
     assert len(candidates) == 6632
-    found = [draw_rearrangement(c.instances, c.background_length, 256, Random(i)) for i, c in enumerate(clips)]
+    found = [
+        draw_rearrangement(c.instances, c.background_length, 256, Random(i), background="reference")
+        for i, c in enumerate(clips)
+    ]
     assert 0.82 < sum(f is not None for f in found) / len(clips) < 0.84

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
 from tests.shared import shared
-from training.data.annotations import FrameAnnotation, FrameInstance, read_thumos_tables
-from training.data.clips import Clip, background_length, boundary_maps, cut_clips
+from training.data.annotations import FrameAnnotation, FrameInstance
+from training.data.clips import Clip, boundary_maps, cut_clips, shortest_instance, whole_video_clips
+from training.data.thumos14 import read_thumos_tables
 
 
 def video(frames: int, *instances: tuple[float, float]) -> FrameAnnotation:
@@ -15,13 +18,34 @@ def video(frames: int, *instances: tuple[float, float]) -> FrameAnnotation:
 
 
 def cut(annotation: FrameAnnotation) -> list[Clip]:
-    return cut_clips([annotation], clip_length=100, stride=30)
+    """As published."""
+    return cut_clips([annotation], clip_length=100, stride=30, window="reference")
 
 
 def test_nothing_gives_no_clips() -> None:
     assert cut_clips([], clip_length=100, stride=30) == []
     assert cut(video(500)) == []
-    assert background_length(video(500), 100, 30) == 100
+    assert shortest_instance(video(500), 100, 30) == 100
+
+
+@pytest.mark.parametrize(("start", "kept"), [(0.0, 0.0), (0.9, 0.9)])
+def test_an_action_from_the_first_frame_is_complete_by_default(start: float, kept: float) -> None:
+    (clip,) = cut_clips([video(40, (start, 20))], clip_length=100, stride=30)
+    assert clip.instances == (FrameInstance(kept, 20, 3),)
+    (clip,) = cut_clips([video(130, (30, 33), (10, 50))], clip_length=100, stride=30)[1:]
+    assert (clip.offset, clip.instances) == (30, (FrameInstance(0, 3, 3), FrameInstance(0, 20, 3)))
+
+
+def test_a_whole_video_is_one_clip_with_its_instances_as_they_are() -> None:
+    long, bare = video(900, (5, 30.9), (700, 850.5)), video(50)
+    clips = whole_video_clips([bare, long], clip_length=768)
+    assert clips == [Clip("v", 0, 768, long.instances, 6)]  # floor(25.9) = 25, 25 / 4 = 6.25
+    assert whole_video_clips([video(40, (1, 4.9))], clip_length=768)[0].background_length == 0
+    assert whole_video_clips([long], clip_length=768, rearrangement="thumos14")[0].background_length == 26
+    assert boundary_maps(clips[0].instances, 768)[:, -1].tolist() == [
+        0,
+        1,
+    ]  # at its last frame
 
 
 def test_a_short_video_gives_one_clip() -> None:
@@ -48,15 +72,15 @@ def test_a_clip_needs_a_complete_action_and_keeps_half_ones_clipped() -> None:
     assert {c.background_length for c in clips} == {6}
 
 
-def test_windows_that_are_not_stored_count_for_the_background_length() -> None:
+def test_windows_that_are_not_stored_count_for_the_shortest_instance() -> None:
     annotation = video(130, (28.5, 34.5))  # the second window, at 30, keeps [1, 4.5], 3.5 of 6 frames
     assert [c.offset for c in cut(annotation)] == [0]
-    assert background_length(annotation, 100, 30) == 4
+    assert shortest_instance(annotation, 100, 30, "reference") == 3.5
 
 
 def test_unclipped_lengths_count_in_a_short_video() -> None:
     annotation = video(40, (-10, -2), (1, 21))
-    assert background_length(annotation, 100, 30) == 8
+    assert shortest_instance(annotation, 100, 30) == 8
 
 
 def slow_maps(instances: list[tuple[float, float]], length: int) -> np.ndarray:
@@ -90,11 +114,11 @@ def test_the_published_training_set() -> None:
     """Check values measured with the released code."""
     folder = shared("data/thumos14")
     videos = read_thumos_tables(folder / "val_video_info.csv", folder / "val_Annotation_ours.csv")
-    clips = cut_clips(videos, clip_length=256, stride=30)
+    clips = cut_clips(videos, clip_length=256, stride=30, window="reference")
     counts = [len(clip.instances) for clip in clips]
     assert (len(clips), len({clip.video for clip in clips}), max(counts)) == (7842, 196, 26)
     assert round(float(np.mean(counts)), 2) == 2.86
-    lengths = [background_length(v, 256, 30) for v in videos]
+    lengths = [math.ceil(shortest_instance(v, 256, 30, "reference")) for v in videos]
     np.testing.assert_array_equal(np.percentile(lengths, [0, 25, 50, 75, 100]), [2, 10, 19, 26.25, 256])
 
     assert clips[0] == Clip("video_validation_0000051", 510, 256, (FrameInstance(165, 249, 3),), 27)

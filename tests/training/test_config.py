@@ -38,7 +38,20 @@ def test_the_activitynet_recipe_is_the_released_one() -> None:
         assert (loss.location, loss.classification, loss.triplet, loss.refined_iou) == (1, 1, 0.1, 0.6)
         assert loss.location_ranges == ((0, 30), (15, 60), (30, 120), (60, 240), (96, 768), (256, 768))
         assert (decoding.score_threshold, decoding.nms_sigma, decoding.nms_floor) == (1e-9, 0.85, 1e-9)
+        data = config.data
+        assert (data.sampling, data.rearrangement, data.padding) == ("whole_video", "activitynet", "after")
+        assert data.class_agnostic
         assert (decoding.fusion, decoding.fused_threshold, decoding.fused_floor) == ("geometric", 0, 1e-18)
+
+
+@pytest.mark.parametrize("name", ["thumos14", "thumos14_flow", "activitynet", "activitynet_flow"])
+def test_the_published_recipes_keep_the_released_data_path(name: str) -> None:
+    data = load_config(name).data
+    assert data.background == "reference"
+    assert data.padding == ("after" if name.startswith("activitynet") else "before")
+    assert (data.clip_window == "reference") == name.startswith("thumos14")  # there are no windows on ActivityNet
+    assert (data.flow_flip == "reference") == name.endswith("flow")
+    assert data.flip
 
 
 def test_overrides_change_one_setting() -> None:
@@ -57,6 +70,8 @@ def test_overrides_change_one_setting() -> None:
         ("loss.consistency=maybe", "expected one of 'none', 'activation', 'triplet', 'both'"),
         ("optimiser.batch_size=true", "expected int"),
         ("model.num_classes=7", "expected 21"),
+        ("model.num_classes=1", "at least 2, or 0: as the data says"),
+        ("data.class_agnostic=true", "class_agnostic needs model.num_classes 2 and one name in data.classes"),
         ("model.refinement=none", "loss.consistency"),
         ("data.frame_size=64", "below model.crop_size"),
         ("model.refinement=naive", "no boundary features"),

@@ -38,11 +38,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> FrameStore:
 
 @pytest.fixture(scope="module")
 def clips() -> list[Clip]:
-    return cut_clips([LONG, SHORT, BARE], clip_length=T, stride=16)
+    return cut_clips([LONG, SHORT, BARE], clip_length=T, stride=16, window="reference")
 
 
 def dataset(clips: list[Clip], store: FrameStore, **options: object) -> ClipDataset:
-    return ClipDataset(clips, store, clip_length=T, crop_size=CROP, **{"seed": 5, **options})  # type: ignore[arg-type]
+    return ClipDataset(clips, store, clip_length=T, crop_size=CROP, **{"seed": 5, "background": "reference", **options})  # type: ignore[arg-type]
 
 
 def test_no_clips_or_too_large_a_crop_is_an_error(clips: list[Clip], store: FrameStore) -> None:
@@ -78,7 +78,7 @@ def test_augmentation_follows_the_published_order_of_draws(clips: list[Clip], st
         frames[: clip.length] = np.flip(window, 2) if flip else window
         sample = data[index]
         np.testing.assert_array_equal(sample.frames, np.moveaxis(frames, 3, 0))
-        want = draw_rearrangement(clip.instances, clip.background_length, T, rng)
+        want = draw_rearrangement(clip.instances, clip.background_length, T, rng, background="reference")
         assert (want is None) == (sample.rearranged is None) == (not HAS_REARRANGED[index])
         if want and sample.rearranged:
             np.testing.assert_array_equal(sample.rearranged.frames, np.moveaxis(want.apply(frames), 3, 0))

@@ -12,8 +12,9 @@ from runtime.errors import InputError, VideoError
 from runtime.resize import resize_bicubic
 from runtime.video import open_frames
 from tests.shared import shared
-from training.data import frame_store
-from training.data.frame_store import FrameStore, build_frame_store, index_arrays
+from training.data import store_building
+from training.data.frame_store import FrameStore, index_arrays
+from training.data.store_building import build_frame_store
 from training.data.synthetic import VideoFormat, make_synthetic
 
 TINY = VideoFormat(size=32, shortest_s=2.0, longest_s=3.0)
@@ -72,7 +73,7 @@ def test_only_what_is_missing_or_changed_is_built(
         opened.append(Path(source).stem)
         return open_frames(source, *args, **kwargs)
 
-    monkeypatch.setattr(frame_store, "open_frames", spy)
+    monkeypatch.setattr(store_building, "open_frames", spy)
     out = tmp_path / "store"
     build(videos, out, NAMES[:2])
     assert opened == NAMES[:2]

@@ -10,14 +10,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 from numpy.typing import NDArray
 
 from training.data.annotations import FrameInstance
 
 Span = tuple[float, float]
 """(start, end) in frames of the clip."""
+
+BackgroundRule = Literal["correct", "reference"]
+"""Where background is looked for: frames of the video without any action; or any gap between neighbouring boundaries
+that is not itself an instance, which can lie in a longer action or in the padding of a short clip (released code)."""
+
+FLOW_LEVELS = 255
+"""Flow is stored as 255·(v + 20)/40, so −v is 255 minus that."""
 
 
 @dataclass(frozen=True)
@@ -59,55 +67,78 @@ def random_crop(frames: NDArray[Any], size: int, rng: Random) -> NDArray[Any]:
     return frames[:, top : top + size, left : left + size]
 
 
-def random_flip(frames: NDArray[Any], rng: Random) -> NDArray[Any]:
+def random_flip(frames: NDArray[Any], rng: Random, *, negate_x: bool = False) -> NDArray[Any]:
     """Frames [T,H,W,C] mirrored left to right with probability ½, as a view.
 
-    Flow is mirrored in place only, its x component keeps its sign (as published).
+    With `negate_x` they are flow, uint8 (x, y), and x changes its sign too: motion to the left is then to the right.
     """
-    return frames[:, :, ::-1] if rng.random() < 0.5 else frames
+    if rng.random() >= 0.5:
+        return frames
+    mirrored = frames[:, :, ::-1]
+    return np.stack([FLOW_LEVELS - mirrored[..., 0], mirrored[..., 1]], axis=-1) if negate_x else mirrored
 
 
 def draw_rearrangement(
-    instances: Sequence[FrameInstance], th: int, clip_length: int, rng: Random
+    instances: Sequence[FrameInstance],
+    th: int,
+    clip_length: int,
+    rng: Random,
+    *,
+    background: BackgroundRule = "correct",
+    frames: int | None = None,
 ) -> Rearrangement | None:
     """Choose an action, where to split it, and a background piece; None if the clip offers no such action or piece.
 
     Drawn in this order: the action among those longer than 2·th, the split point, the background region among those
-    longer than th, the piece within it. "Background" is any gap between neighbouring boundaries (of all instances,
-    the first and the last frame) that is not itself an instance; so it can lie in a longer action around it, or in
-    the padding of a short clip. A piece that begins exactly at the action's end counts as lying before it, and is
-    then copied, not moved. (All kept as published.)
+    longer than th, the piece within it.
 
     Args:
-        instances: of the clip, in frames.
-        th: frames of the piece, at least 1.
+        instances: of the clip, in frames; they may end beyond it (ActivityNet).
+        th: frames of the piece. With 0 there is no piece to move: None, or an empty one as in the released code.
         clip_length: T.
+        background: see `BackgroundRule`. In the released code a piece that begins exactly at the action's end counts
+            as lying before it, and is then copied, not moved.
+        frames: frames of the clip that are not padding; default all.
     """
+    reference = background == "reference"
+    if th < 1 and not reference:
+        return None
     candidates = [i for i in instances if i.length > 2 * th]
     if not candidates:
         return None
     action = rng.choice(candidates)
     split = rng.randint(th, math.ceil(action.length - th) - 1) + math.ceil(action.start)
-    regions = _background_regions(instances, th, clip_length)
+    gaps = _reference_gaps(instances, clip_length) if reference else _gaps(instances, frames or clip_length)
+    whole = [(math.ceil(low), math.floor(high)) for low, high in gaps]
+    regions = [(low, high) for low, high in whole if high - low > th]
     if not regions:
         return None
     low, high = rng.choice(regions)
     piece = low + rng.randint(0, high - low - th - 1)
-    return _place(action, split, piece, th)
+    after = action.end < piece if reference else action.end <= piece
+    if max(piece + th, split) > clip_length:  # of an action or a gap that reaches beyond the clip
+        return None
+    return _place(action, split, piece, th, after)
 
 
-def _background_regions(instances: Sequence[FrameInstance], th: int, clip_length: int) -> list[tuple[int, int]]:
-    """Whole frames [first, last) of the gaps between neighbouring boundaries that are longer than th."""
+def _gaps(instances: Sequence[FrameInstance], frames: int) -> list[Span]:
+    """What no instance covers between the first and the last frame, in order."""
+    last = frames - 1.0
+    inside = [b for i in instances for b in (i.start, i.end) if 0 < b < last]
+    gaps = pairwise(sorted({0.0, last, *inside}))
+    return [(low, high) for low, high in gaps if not any(i.start < high and i.end > low for i in instances)]
+
+
+def _reference_gaps(instances: Sequence[FrameInstance], clip_length: int) -> list[Span]:
+    """Between neighbouring boundaries of all instances, the first and the last frame; all but the instances."""
     actions = [(i.start, i.end) for i in instances]
     boundaries = sorted([0.0, clip_length - 1.0, *(boundary for action in actions for boundary in action)])
-    gaps = [gap for gap in pairwise(boundaries) if gap not in actions]
-    whole = [(math.ceil(low), math.floor(high)) for low, high in gaps]
-    return [(low, high) for low, high in whole if high - low > th]
+    return [gap for gap in pairwise(boundaries) if gap not in actions]
 
 
-def _place(action: FrameInstance, split: int, piece: int, th: int) -> Rearrangement:
+def _place(action: FrameInstance, split: int, piece: int, th: int, after: bool) -> Rearrangement:
     """Where the two parts of the action and the piece lie in the new clip."""
-    if action.end < piece:
+    if after:
         return Rearrangement(
             piece,
             split,

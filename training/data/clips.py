@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,16 @@ MIN_BOUNDARY = 2.0
 """… but at least this many frames."""
 
 
+ClipWindow = Literal["correct", "reference"]
+"""A window holds the frames from `offset` to `offset + T`, or from `offset + 1` on as in the released code, for which
+an action in a window's first frame is never entirely inside."""
+PieceRule = Literal["thumos14", "activitynet"]
+"""th, the length of the background piece that is moved into an action: the shortest action, rounded up; or a quarter of
+its whole frames, rounded down, which may be 0 (released ActivityNet code)."""
+ACTIVITYNET_PIECES = 4
+"""That quarter."""
+
+
 @dataclass(frozen=True)
 class Clip:
     """One window of a video with its targets, in frames from the window's start."""
@@ -37,17 +48,54 @@ class Clip:
     """th: frames of the background piece in contrastive training (section 3.4); one value for a whole video."""
 
 
-def cut_clips(videos: Iterable[FrameAnnotation], *, clip_length: int, stride: int) -> list[Clip]:
+def cut_clips(
+    videos: Iterable[FrameAnnotation],
+    *,
+    clip_length: int,
+    stride: int,
+    window: ClipWindow = "correct",
+    rearrangement: PieceRule = "thumos14",
+) -> list[Clip]:
     """The clips of all videos, in their order; videos without a complete instance in any window give none.
 
     Args:
         clip_length: T, frames of a clip; shorter videos give one clip that is padded when loaded.
         stride: frames between neighbouring windows.
+        window: see `ClipWindow`.
+        rearrangement: see `PieceRule`.
     """
     clips: list[Clip] = []
     for video in videos:
-        clips += _cut_video(video, clip_length, stride)
+        shortest = shortest_instance(video, clip_length, stride, window)
+        length, th = min(video.frames, clip_length), _piece_length(shortest, rearrangement)
+        clips += [
+            Clip(video.name, offset, length, kept, th)
+            for offset, complete, kept in _windows(video, clip_length, stride, window)
+            if complete
+        ]
     return clips
+
+
+def whole_video_clips(
+    videos: Iterable[FrameAnnotation], *, clip_length: int, rearrangement: PieceRule = "activitynet"
+) -> list[Clip]:
+    """One clip per video with instances, from its first frame; no instance is clipped or left out (ActivityNet).
+
+    Args:
+        clip_length: T; a longer video is cut off there.
+        rearrangement: see `PieceRule`.
+    """
+    return [
+        Clip(
+            video.name,
+            0,
+            min(video.frames, clip_length),
+            video.instances,
+            _piece_length(min([clip_length, *(i.length for i in video.instances)]), rearrangement),
+        )
+        for video in videos
+        if video.instances
+    ]
 
 
 def boundary_maps(instances: Sequence[FrameInstance], clip_length: int) -> NDArray[np.float32]:
@@ -65,46 +113,36 @@ def boundary_maps(instances: Sequence[FrameInstance], clip_length: int) -> NDArr
     return maps
 
 
-def background_length(video: FrameAnnotation, clip_length: int, stride: int) -> int:
-    """th: the length of the shortest instance in any window as clipped there, rounded up; at most clip_length.
+def shortest_instance(video: FrameAnnotation, clip_length: int, stride: int, window: ClipWindow = "correct") -> float:
+    """Frames of the shortest instance in any window as clipped there; at most clip_length.
 
     Windows that are not stored count too. In a video that fits into one clip the unclipped lengths count as well.
     """
-    lengths = [i.length for _, _, kept in _windows(video, clip_length, stride) for i in kept]
+    lengths = [i.length for _, _, kept in _windows(video, clip_length, stride, window) for i in kept]
     if video.frames <= clip_length:
         lengths += [i.length for i in video.instances]
-    return math.ceil(min([clip_length, *lengths]))
+    return min([clip_length, *lengths])
 
 
-def _cut_video(video: FrameAnnotation, clip_length: int, stride: int) -> list[Clip]:
-    th = background_length(video, clip_length, stride)
-    length = min(video.frames, clip_length)
-    return [
-        Clip(video.name, offset, length, kept, th)
-        for offset, complete, kept in _windows(video, clip_length, stride)
-        if complete
-    ]
+def _piece_length(shortest: float, rule: PieceRule) -> int:
+    return math.ceil(shortest) if rule == "thumos14" else math.floor(shortest) // ACTIVITYNET_PIECES
 
 
 def _windows(
-    video: FrameAnnotation, clip_length: int, stride: int
+    video: FrameAnnotation, clip_length: int, stride: int, window: ClipWindow
 ) -> Iterator[tuple[int, bool, tuple[FrameInstance, ...]]]:
     """(offset, whether an instance lies entirely inside, the kept instances as clipped to it) of every window."""
+    first = 0 if window == "correct" else 1
     for offset in window_offsets(video.frames, clip_length, stride):
-        shares = [_share_inside(instance, offset, clip_length) for instance in video.instances]
+        shares = [_share_inside(instance, offset + first, offset + clip_length) for instance in video.instances]
         kept = tuple(
-            FrameInstance(max(i.start - offset, 1), min(i.end - offset, clip_length), i.label)
+            FrameInstance(max(i.start - offset, first), min(i.end - offset, clip_length), i.label)
             for i, share in zip(video.instances, shares, strict=True)
             if share >= KEEP_IOA
         )
         yield offset, max(shares, default=0.0) >= STORE_IOA, kept
 
 
-def _share_inside(instance: FrameInstance, offset: int, clip_length: int) -> float:
-    """Intersection over the instance's length; negative when it lies outside.
-
-    The window counts as [offset + 1, offset + clip_length], so an instance that starts in the first frame of a
-    window is never entirely inside (kept as published).
-    """
-    inside = min(offset + clip_length, instance.end) - max(offset + 1, instance.start)
-    return inside / instance.length
+def _share_inside(instance: FrameInstance, left: int, right: int) -> float:
+    """Intersection with [left, right] over the instance's length; negative when it lies outside."""
+    return (min(right, instance.end) - max(left, instance.start)) / instance.length

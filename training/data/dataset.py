@@ -17,7 +17,14 @@ from runtime.annotations import VideoAnnotation
 from runtime.errors import InputError
 from runtime.resize import centre_crop
 from training.data.annotations import FrameAnnotation, to_sampled_frames
-from training.data.augmentation import Rearrangement, Span, draw_rearrangement, random_crop, random_flip
+from training.data.augmentation import (
+    BackgroundRule,
+    Rearrangement,
+    Span,
+    draw_rearrangement,
+    random_crop,
+    random_flip,
+)
 from training.data.clips import Clip, boundary_maps
 from training.data.frame_store import FrameStore
 
@@ -97,7 +104,7 @@ def _stack(tensors: list[Tensor], like: Tensor) -> Tensor:
 
 
 def frame_annotations(
-    videos: Iterable[VideoAnnotation], store: FrameStore, classes: Sequence[str]
+    videos: Iterable[VideoAnnotation], store: FrameStore, classes: Sequence[str], *, class_agnostic: bool = False
 ) -> list[FrameAnnotation]:
     """Annotations in the sampled frames of the store; input of `cut_clips`.
 
@@ -112,8 +119,16 @@ def frame_annotations(
             f"{store.folder}: {len(missing)} of {len(videos)} annotated videos are not in the frame store, "
             f"the first is {missing[0]!r}; build the frame store with them"
         )
-    fps = store.sampling.fps
-    return [to_sampled_frames(v, frames=store.videos[v.name].frames, sample_fps=fps, classes=classes) for v in videos]
+    return [
+        to_sampled_frames(
+            video,
+            frames=store.videos[video.name].frames,
+            sample_fps=store.sample_fps(video.name),
+            classes=classes,
+            class_agnostic=class_agnostic,
+        )
+        for video in videos
+    ]
 
 
 class ClipDataset(Dataset[Sample]):
@@ -135,6 +150,8 @@ class ClipDataset(Dataset[Sample]):
         flip: bool = True,
         contrastive: float = 1.0,
         padding: Padding = "before",
+        background: BackgroundRule = "correct",
+        flow_flip: Literal["correct", "reference"] = "correct",
         seed: int = 0,
     ) -> None:
         """
@@ -147,6 +164,8 @@ class ClipDataset(Dataset[Sample]):
             flip: mirror half of the clips (with `augment`); off where left and right mean different classes.
             contrastive: share of the clips for which a rearranged one is tried, 0 (never) to 1 (always, as published).
             padding: of clips shorter than T.
+            background: which frames the rearranged clip may take as background.
+            flow_flip: whether the x component of mirrored flow changes its sign ("correct") or not.
             seed: of the run.
 
         Raises:
@@ -164,6 +183,8 @@ class ClipDataset(Dataset[Sample]):
         self._flip = flip
         self._contrastive = contrastive
         self._padding = padding
+        self._background = background
+        self._negate_x = flow_flip == "correct" and store.sampling.channels == 2
         self._seed = seed
         self._epoch = torch.zeros((), dtype=torch.int64)
         self._epoch.share_memory_()  # type: ignore[no-untyped-call]  # seen by persistent workers too
@@ -181,9 +202,7 @@ class ClipDataset(Dataset[Sample]):
         frames = self._load(clip, rng)
         valid = np.arange(self._clip_length) < (clip.length if self._padding == "after" else self._clip_length)
         tried = self._contrastive >= 1 or (self._contrastive > 0 and rng.random() < self._contrastive)
-        rearrangement = (
-            draw_rearrangement(clip.instances, clip.background_length, self._clip_length, rng) if tried else None
-        )
+        rearrangement = self._draw(clip, rng) if tried else None
         T = self._clip_length
         return Sample(
             frames=_channels_first(frames),
@@ -193,13 +212,23 @@ class ClipDataset(Dataset[Sample]):
             rearranged=_rearrange(frames, valid, rearrangement) if rearrangement else None,
         )
 
+    def _draw(self, clip: Clip, rng: Random) -> Rearrangement | None:
+        return draw_rearrangement(
+            clip.instances,
+            clip.background_length,
+            self._clip_length,
+            rng,
+            background=self._background,
+            frames=clip.length,
+        )
+
     def _load(self, clip: Clip, rng: Random) -> NDArray[np.uint8]:
         """Slice, crop and flip as views of the memory map, then copy the pixels once: uint8 [T,H,W,C]."""
         stored = self._store[clip.video][clip.offset : clip.offset + self._clip_length]
         size = self._crop_size
         if self._augment:
             view = random_crop(stored, size, rng)
-            view = random_flip(view, rng) if self._flip else view
+            view = random_flip(view, rng, negate_x=self._negate_x) if self._flip else view
         else:
             view = centre_crop(stored, (size, size))
         frames = np.zeros((self._clip_length, *view.shape[1:]), np.uint8)

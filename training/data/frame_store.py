@@ -7,46 +7,41 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
-import time
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from runtime.atomic import atomic_path
 from runtime.errors import InputError
-from runtime.resize import FramePreparation
-from runtime.sources import find_video
 from runtime.structured import from_mapping, to_mapping
-from runtime.video import open_frames
 
 INDEX = "index.json"
-SAVE_INDEX_EVERY_S = 5.0
-"""While building, the index is written at most this often; what an interruption loses is only built again."""
 
 
 @dataclass(frozen=True)
 class Sampling:
     """How frames were taken from the videos."""
 
-    fps: float
-    """Frames per second of video time."""
+    fps: float | None
+    """Frames per second of video time; None: each video at a rate of its own, so that it gives `whole_frames`."""
     frame_size: int
     """Pixels of the square frame; the aspect ratio is not kept."""
     channels: int = 3
     """3 = RGB, 2 = flow (x, y)."""
+    whole_frames: int | None = None
+    """T: a whole video is sampled down to this many frames, a shorter one keeps all of its own (ActivityNet)."""
 
     def __post_init__(self) -> None:
-        if not self.fps > 0 or self.frame_size < 1 or self.channels not in (2, 3):
+        if (self.fps is None) == (self.whole_frames is None):
+            raise ValueError(f"got fps {self.fps} and whole_frames {self.whole_frames}, expected one of the two")
+        rate = self.whole_frames if self.fps is None else self.fps
+        if not (rate and rate > 0) or self.frame_size < 1 or self.channels not in (2, 3):
             raise ValueError(
-                f"got fps {self.fps}, frame_size {self.frame_size}, channels {self.channels}; "
+                f"got {rate} fps or frames, frame_size {self.frame_size}, channels {self.channels}; "
                 "expected positive numbers and 3 (RGB) or 2 (flow) channels"
             )
 
@@ -62,6 +57,12 @@ class StoredVideo:
     """Size of the video file it was made from; None when it was made elsewhere."""
     source_fps: float | None = None
     """Frame rate of that file."""
+    source_frames: int | None = None
+    """Frames that were decoded from it …"""
+    declared_frames: int | None = None
+    """… and those its container declares."""
+    sample_fps: float | None = None
+    """Sampled frames per second of this video, where the store has no common rate."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ class StoreIndex:
 
     sampling: Sampling
     videos: dict[str, StoredVideo] = field(default_factory=dict)
+    flow_method: str = ""
+    """What made the flow of a flow store, by name; empty for RGB and for arrays made elsewhere."""
     schema: int = 1
 
 
@@ -83,7 +86,7 @@ class FrameStore:
             InputError: no index there, or not one of a frame store.
         """
         self.folder = Path(folder)
-        self._index = _read_index(self.folder / INDEX)
+        self._index = read_index(self.folder / INDEX)
 
     @property
     def sampling(self) -> Sampling:
@@ -93,6 +96,18 @@ class FrameStore:
     def videos(self) -> Mapping[str, StoredVideo]:
         """The videos by name."""
         return self._index.videos
+
+    @property
+    def flow_method(self) -> str:
+        """Name of the optical flow in a flow store; empty when unknown."""
+        return self._index.flow_method
+
+    def sample_fps(self, video: str) -> float:
+        """Sampled frames per second of a video of the store."""
+        rate = self._index.videos[video].sample_fps or self.sampling.fps
+        if rate is None:
+            raise InputError(f"{self.folder}: {INDEX} has no sample_fps for {video!r}; build the frame store again")
+        return rate
 
     def __len__(self) -> int:
         return len(self._index.videos)
@@ -107,55 +122,7 @@ class FrameStore:
         """
         if video not in self._index.videos:
             raise InputError(f"{self.folder}: no frames of {video!r}; build the frame store again with this video")
-        return _open_array(self.folder / f"{video}.npy", self.sampling, self._index.videos[video].frames)
-
-
-def build_frame_store(
-    videos_dir: str | os.PathLike[str],
-    names: Iterable[str],
-    out_dir: str | os.PathLike[str],
-    *,
-    sample_fps: float,
-    frame_size: int,
-    workers: int | None = None,
-    progress: bool = True,
-) -> FrameStore:
-    """Decode, sample and resize the videos `names` into a store; what is there already and fits is not done again.
-
-    Frames are sampled by `runtime.video.open_frames` and resized by `runtime.resize`, the code that detection uses.
-    Each array appears under its name only when complete. Videos that a store holds beyond `names` stay in it.
-
-    Args:
-        videos_dir: folder with <name>.mp4 (or avi, mkv, mov, webm, m4v).
-        names: videos wanted, e.g. of an annotation file.
-        sample_fps: sampled frames per second.
-        frame_size: pixels of the square frame.
-        workers: processes; None = one per CPU this process may use.
-        progress: show a progress bar.
-
-    Raises:
-        InputError: the folder holds a store of another sampling, or sampling values out of range.
-        VideoError: a video is missing (before any is decoded) or damaged (those already built stay).
-    """
-    out_dir = Path(out_dir)
-    sampling = _sampling(sample_fps, frame_size, channels=3)
-    sources = {name: find_video(Path(videos_dir), name) for name in names}
-    out_dir.mkdir(parents=True, exist_ok=True)
-    stored = dict(_existing(out_dir, sampling))
-    todo = {name: path for name, path in sources.items() if not _is_done(out_dir, name, path, stored.get(name))}
-    workers = min(len(todo), workers or len(os.sched_getaffinity(0)))
-    saved = time.monotonic()
-    try:
-        with tqdm(total=len(sources), initial=len(sources) - len(todo), unit="video", disable=not progress) as bar:
-            for name, video in _build_all(out_dir, sampling, todo, workers):
-                stored[name] = video
-                bar.update()
-                if time.monotonic() - saved > SAVE_INDEX_EVERY_S:
-                    _write_index(out_dir / INDEX, StoreIndex(sampling, stored))
-                    saved = time.monotonic()
-    finally:
-        _write_index(out_dir / INDEX, StoreIndex(sampling, stored))
-    return FrameStore(out_dir)
+        return open_array(self.folder / f"{video}.npy", self.sampling, self._index.videos[video].frames)
 
 
 def index_arrays(
@@ -167,24 +134,27 @@ def index_arrays(
         InputError: no .npy file there, or one that is not uint8 [T, frame_size, frame_size, channels].
     """
     folder = Path(folder)
-    sampling = _sampling(sample_fps, frame_size, channels)
+    sampling = checked_sampling(fps=sample_fps, frame_size=frame_size, channels=channels)
     paths = sorted(folder.glob("*.npy"))
     if not paths:
         raise InputError(f"{folder}: holds no .npy file, expected one array [T,H,W,{channels}] per video")
-    videos = {path.stem: StoredVideo(len(_open_array(path, sampling)), path.stat().st_size) for path in paths}
-    _write_index(folder / INDEX, StoreIndex(sampling, videos))
+    videos = {path.stem: StoredVideo(len(open_array(path, sampling)), path.stat().st_size) for path in paths}
+    write_index(folder / INDEX, StoreIndex(sampling, videos))
     return FrameStore(folder)
 
 
-def _sampling(fps: float, frame_size: int, channels: int) -> Sampling:
+def checked_sampling(
+    *, frame_size: int, fps: float | None = None, channels: int = 3, whole_frames: int | None = None
+) -> Sampling:
+    """A `Sampling` of what a user gave; a value out of range is an InputError."""
     try:
-        return Sampling(float(fps), frame_size, channels)
+        return Sampling(None if fps is None else float(fps), frame_size, channels, whole_frames)
     except ValueError as error:
         raise InputError(f"frame store: {error}") from None
 
 
-def _open_array(path: Path, sampling: Sampling, frames: int | None = None) -> NDArray[np.uint8]:
-    """Memory-map one array and check it; `frames` None takes any number."""
+def open_array(path: Path, sampling: Sampling, frames: int | None = None) -> NDArray[np.uint8]:
+    """Memory-map one array and check it (InputError); `frames` None takes any number."""
     advice = "delete it and build the frame store again"
     try:
         array: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -202,7 +172,8 @@ def _open_array(path: Path, sampling: Sampling, frames: int | None = None) -> ND
     return array
 
 
-def _read_index(path: Path) -> StoreIndex:
+def read_index(path: Path) -> StoreIndex:
+    """The index of a store (InputError: missing or malformed)."""
     try:
         return from_mapping(StoreIndex, json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
@@ -211,73 +182,7 @@ def _read_index(path: Path) -> StoreIndex:
         raise InputError(f"{path}: not the index of a frame store: {' '.join(str(error).split())}") from None
 
 
-def _write_index(path: Path, index: StoreIndex) -> None:
+def write_index(path: Path, index: StoreIndex) -> None:
+    """Write the index of a store, whole or not at all."""
     with atomic_path(path) as unfinished:
         unfinished.write_text(json.dumps(to_mapping(index), indent=1), encoding="utf-8")
-
-
-def _existing(folder: Path, sampling: Sampling) -> Mapping[str, StoredVideo]:
-    """What a store in `folder` holds already; nothing if there is none."""
-    if not (folder / INDEX).exists():
-        return {}
-    index = _read_index(folder / INDEX)
-    if index.sampling != sampling:
-        raise InputError(
-            f"{folder}: holds frames of {index.sampling}, expected {sampling}; choose another folder or delete this"
-        )
-    return index.videos
-
-
-def _is_done(folder: Path, name: str, source: Path, stored: StoredVideo | None) -> bool:
-    path = folder / f"{name}.npy"
-    if stored is None or not path.is_file():
-        return False
-    return stored.array_bytes == path.stat().st_size and stored.source_bytes == source.stat().st_size
-
-
-def _build_all(
-    folder: Path, sampling: Sampling, todo: Mapping[str, Path], workers: int
-) -> Iterator[tuple[str, StoredVideo]]:
-    """Build the arrays, one video per process at a time; the first error ends it."""
-    build = partial(_build_one, folder, sampling)
-    if workers <= 1:
-        yield from map(build, todo.items())
-        return
-    context = multiprocessing.get_context("spawn")  # a forked copy of OpenCV's or torch's threads can hang
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        futures = [pool.submit(build, item) for item in todo.items()]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _build_one(folder: Path, sampling: Sampling, item: tuple[str, Path]) -> tuple[str, StoredVideo]:
-    name, source = item
-    size = (sampling.frame_size, sampling.frame_size)
-    path = folder / f"{name}.npy"
-    with open_frames(source, sampling.fps, prepare=FramePreparation(size, size)) as frames, atomic_path(path) as new:
-        count = _write_array(new, frames, (*size, sampling.channels))
-    return name, StoredVideo(count, path.stat().st_size, source.stat().st_size, frames.fps)
-
-
-def _write_array(path: Path, frames: Iterable[NDArray[np.uint8]], shape: tuple[int, int, int]) -> int:
-    """Write frames as they come to an .npy file [T, *shape]; returns T. Memory does not grow with the video.
-
-    The header leaves room for the final T (NumPy's header format reserves it for the growing axis).
-    """
-
-    def write_header(count: int) -> None:
-        layout = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
-        np.lib.format.write_array_header_1_0(file, layout)
-
-    count = 0
-    with path.open("wb") as file:
-        write_header(0)
-        for frame in frames:
-            file.write(np.ascontiguousarray(frame).data)
-            count += 1
-        file.seek(0)
-        write_header(count)
-    return count

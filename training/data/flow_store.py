@@ -1,0 +1,90 @@
+"""Flow stores: optical flow of the arrays of an RGB store, named by the method that made it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.atomic import atomic_path
+from runtime.flow import FlowEstimator, FlowMethod
+from training.data.frame_store import INDEX, FrameStore, Sampling, StoredVideo, StoreIndex, open_array, read_index
+from training.data.store_building import OnFailure, complete_store, existing_index, write_array
+
+FLOW_STORE = "flow"
+"""Folder of a data set's flow arrays."""
+FLOW_CHANNELS = 2
+THROUGH_JPEG = ", through JPEG"
+"""Added to the name of a flow method whose frames and flow went through JPEG."""
+
+
+def build_flow_store(
+    rgb: FrameStore,
+    names: Iterable[str],
+    out_dir: str | os.PathLike[str],
+    *,
+    method: FlowMethod = "auto",
+    jpeg: bool = False,
+    workers: int | None = None,
+    progress: bool = True,
+    on_failure: OnFailure | None = None,
+) -> FrameStore:
+    """Optical flow of the arrays of an RGB store, as many frames as those (AFSD, flow → npy; see `runtime.flow`).
+
+    Args:
+        rgb: the store with the videos `names`.
+        names: videos wanted.
+        out_dir: the flow store; its index holds the method's name.
+        method: see `runtime.flow.FlowMethod`.
+        jpeg: send frames and flow through JPEG, as the published arrays went.
+        workers, progress, on_failure: as for `build_frame_store`.
+
+    Raises:
+        InputError: `out_dir` holds a store of another sampling or of another method's flow.
+        MissingDependencyError: a method this OpenCV does not have.
+    """
+    s = rgb.sampling
+    sampling = Sampling(s.fps, s.frame_size, FLOW_CHANNELS, s.whole_frames)
+    names = list(names)
+    sources = {name: rgb.folder / f"{name}.npy" for name in names}
+    out = Path(out_dir)
+    flow_name = FlowEstimator(method, jpeg=jpeg).name + (THROUGH_JPEG if jpeg else "")
+    index = existing_index(out, StoreIndex(sampling, flow_method=flow_name))
+    stored = {name: rgb.videos[name] for name in names}
+    build = partial(_build_flow, out, s, stored, method, jpeg)
+    return complete_store(out, index, sources, build, workers, progress, on_failure)
+
+
+def flow_method_of(folder: Path) -> tuple[FlowMethod, bool]:
+    """How a flow store in `folder` was made (method, through JPEG), to complete it alike; ("auto", False) if none."""
+    if not (folder / INDEX).exists():
+        return "auto", False
+    name = read_index(folder / INDEX).flow_method
+    method: FlowMethod = "dis" if name.startswith("DIS") else "tvl1" if name.startswith("TV-L1") else "auto"
+    return method, name.endswith(THROUGH_JPEG)
+
+
+def _build_flow(
+    folder: Path,
+    sampling: Sampling,
+    rgb: Mapping[str, StoredVideo],
+    method: FlowMethod,
+    jpeg: bool,
+    name: str,
+    source: Path,
+) -> StoredVideo:
+    path, size = folder / f"{name}.npy", sampling.frame_size
+    frames = open_array(source, sampling, rgb[name].frames)
+    with atomic_path(path) as new:
+        count = write_array(new, _flow_of(frames, FlowEstimator(method, jpeg=jpeg)), (size, size, FLOW_CHANNELS))
+    return StoredVideo(count, path.stat().st_size, source.stat().st_size, sample_fps=rgb[name].sample_fps)
+
+
+def _flow_of(frames: NDArray[np.uint8], estimator: FlowEstimator) -> Iterator[NDArray[np.uint8]]:
+    for frame in frames:
+        yield from estimator.push(frame)
+    yield from estimator.finish()
