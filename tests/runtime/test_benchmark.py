@@ -10,6 +10,7 @@ import pytest
 
 from runtime.benchmark import TABLE_3, format_report, matrix_ceiling, run_benchmark
 from runtime.errors import InputError
+from runtime.fusion import TwoStreamEngine
 from tests.tiny import LENGTH, TinyEngine, tiny_spec
 
 
@@ -38,6 +39,15 @@ def test_figures_follow_from_the_median() -> None:
         assert m.ceiling_share == pytest.approx(m.gflops / report.ceilings["fp32"])
     assert [m.ratio for m in report.measurements][::2] == [1, 1]
     assert report.measurements[1].ratio > 1.2
+
+
+def test_two_streams_are_measured_together() -> None:
+    rgb, flow = TinyEngine(tiny_spec(multiply_adds=1)), TinyEngine(tiny_spec("flow", multiply_adds=2))
+    report = run_benchmark([("pair", TwoStreamEngine(rgb, flow)), ("rgb", rgb)], batches=(3,), warmup=0, runs=2)
+    assert rgb.batches == [3] * 4
+    assert flow.batches == [3] * 2
+    pair, alone = report.measurements
+    assert pair.gflops / pair.clip_fps == pytest.approx(3 * alone.gflops / alone.clip_fps)
 
 
 def test_the_table_has_the_papers_beside_it() -> None:

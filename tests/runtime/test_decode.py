@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +10,8 @@ from numpy.typing import NDArray
 
 from runtime.decode import AFSD_OUTPUTS, Candidates, decode_afsd, level_priors, sigmoid
 from runtime.errors import EngineError, InputError
-from runtime.spec import ModelSpec
+from runtime.spec import Decoding, ModelSpec
+from tests.slow import plain_scores, plain_segments
 from tests.tiny import tiny_spec
 
 LEVELS = (64, 32, 16, 8, 4, 2)
@@ -41,33 +41,18 @@ def random_outputs(spec: ModelSpec, batch: int = 2, seed: int = 0) -> dict[str, 
     return {name: array.astype(np.float32) for name, array in outputs.items()}
 
 
-def plain_softmax(logits: list[float]) -> list[float]:
-    exponentials = [math.exp(x) for x in logits]
-    return [e / sum(exponentials) for e in exponentials]
-
-
 def plain_decode(
     outputs: dict[str, NDArray[np.float32]], index: int, offset: int, spec: ModelSpec, threshold: float, keep: bool
 ) -> list[tuple[int, float, float, float]]:
     """The published test script's arithmetic, one number at a time: (class, start, end, score)."""
-    loc, conf, prop_loc, prop_conf, center = (outputs[name][index].astype(float).tolist() for name in AFSD_OUTPUTS)
-    length = spec.window_length
-    found = []
-    for k in range(len(spec.classes)):
-        location = 0
-        for t in spec.level_lengths:
-            for cell in range(t):
-                left, right = loc[location]
-                width = left + right
-                left, right = (d + 0.5 * width * p for d, p in zip((left, right), prop_loc[location], strict=True))
-                middle = (cell + 0.5) / t * length
-                start, end = (min(max(x, 0.0), length) for x in (middle - left, middle + right))
-                mean = (plain_softmax(conf[location])[k + 1] + plain_softmax(prop_conf[location])[k + 1]) / 2
-                score = mean / (1 + math.exp(-center[location][0]))
-                if score > threshold and (keep or end > start):
-                    found.append((k, (start + offset) / spec.sample_fps, (end + offset) / spec.sample_fps, score))
-                location += 1
-    return found
+    one = {name: outputs[name][index : index + 1] for name in AFSD_OUTPUTS}
+    segments = plain_segments(one, spec.level_lengths, spec.window_length)
+    return [
+        (k, (start + offset) / spec.sample_fps, (end + offset) / spec.sample_fps, score)
+        for k in range(len(spec.classes))
+        for (start, end, _), score in zip(segments, plain_scores(one, k + 1), strict=True)
+        if score > threshold and (keep or end > start)
+    ]
 
 
 @pytest.mark.parametrize("keep_empty", [False, True])
@@ -98,6 +83,16 @@ def test_threshold_is_strict() -> None:
         outputs[name][:] = 0  # each score is (1/2 + 1/2)/2 · 1/2
     assert len(decode_afsd(outputs, 0, 0, spec, score_threshold=0.25)) == 0
     assert len(decode_afsd(outputs, 0, 0, spec, score_threshold=0.2499)) == spec.num_locations
+
+
+def test_without_a_quality_head_scores_are_class_probabilities() -> None:
+    spec = replace(thumos_spec(), decoding=Decoding(quality=False))
+    outputs = random_outputs(spec)
+    certain = {**outputs, "center": np.full_like(outputs["center"], 100)}  # a sigmoid of 1
+    found, want = decode_afsd(outputs, 0, 0, spec), decode_afsd(certain, 0, 0, thumos_spec())
+    assert len(want) > len(decode_afsd(outputs, 0, 0, thumos_spec()))
+    np.testing.assert_array_equal(found.scores, want.scores)
+    np.testing.assert_array_equal(found.segments, want.segments)
 
 
 def test_level_priors() -> None:

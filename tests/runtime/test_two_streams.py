@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
@@ -299,3 +300,15 @@ def test_engine_files_and_who_closes_them(tmp_path: Path) -> None:
     lent = TinyEngine()
     Detector(lent, flow_engine=flow).close()
     assert not lent.closed
+
+
+def test_leaving_a_stream_early_ends_its_thread() -> None:
+    stream = both(options=DetectorOptions(flow_method="dis")).stream(shared("data/videos") / "test.mp4")
+    next(stream)
+    stream.close()  # type: ignore[attr-defined]
+    assert not [thread for thread in threading.enumerate() if thread.name == "afsd-frames"]
+
+
+def test_an_error_of_the_given_flow_reaches_the_caller() -> None:
+    with pytest.raises(InputError, match="flow: got 3 entries, the network sees more frames"):
+        both().run(shared("data/videos") / "test.mp4", flow=video(3, channels=2))
