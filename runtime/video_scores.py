@@ -31,6 +31,14 @@ class VideoScores:
     def __contains__(self, video: str) -> bool:
         return video.removeprefix(ID_PREFIX) in self.scores
 
+    def require(self, video: str) -> None:
+        """InputError for a video without scores; worth asking before hours of detection."""
+        if video not in self:
+            raise InputError(
+                f"video scores: none for the video {video!r}; expected one of {len(self.scores)} ids such as "
+                f"{next(iter(self.scores), 'none')!r}; name the file by its id, or add its scores"
+            )
+
     def label(self, proposals: Detections, top_k: int = 1) -> Detections:
         """Proposals of one video as actions of its `top_k` best classes, best class first.
 
@@ -47,11 +55,7 @@ class VideoScores:
             )
         if not 1 <= top_k <= len(self.classes):
             raise InputError(f"top_k: got {top_k}, expected 1 … {len(self.classes)} classes")
-        if proposals.video not in self:
-            raise InputError(
-                f"video scores: none for the video {proposals.video!r}; expected one of {len(self.scores)} ids such as "
-                f"{next(iter(self.scores), 'none')!r}; name the file by its id, or add its scores"
-            )
+        self.require(proposals.video)
         scores = self.scores[proposals.video.removeprefix(ID_PREFIX)]
         best = np.argsort(-scores, kind="stable")[:top_k]
         count = len(proposals)

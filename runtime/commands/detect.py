@@ -27,22 +27,34 @@ def add_detect(subparsers: Any) -> None:
         description="Find actions in videos and print a table of them, the best ones in order of time.",
     )
     parser.add_argument("engine", metavar="ENGINE", help="model.onnx, or an OpenVINO model.xml")
-    parser.add_argument("--flow-engine", metavar="ENGINE", help="flow model beside an RGB one; their outputs are fused")
     parser.add_argument(
         "videos", metavar="VIDEO", nargs="+", help="file, folder of videos or of images, URL, or camera number"
     )
-    parser.add_argument(
+    models = parser.add_argument_group("further models")
+    add_flow_flags(models)
+    add_label_flags(models)
+    _add_output_flags(parser.add_argument_group("output"))
+    _add_running_flags(parser.add_argument_group("running"))
+    parser.set_defaults(func=detect)
+
+
+def add_flow_flags(group: argparse._ArgumentGroup) -> None:
+    """Options of a second stream."""
+    group.add_argument("--flow-engine", metavar="ENGINE", help="flow model beside an RGB one; their outputs are fused")
+    group.add_argument("--flow-method", choices=("auto", "tvl1", "dis"), default="auto", help="optical flow (auto)")
+
+
+def add_label_flags(group: argparse._ArgumentGroup) -> None:
+    """Options that name the proposals of a class-agnostic model."""
+    group.add_argument(
         "--video-scores",
         metavar="FILE",
         type=Path,
         help="labels for a class-agnostic model: a classifier's scores of the videos, by name (JSON)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--labels-per-video", metavar="K", type=int, default=1, help="best classes of each video (%(default)s)"
     )
-    _add_output_flags(parser.add_argument_group("output"))
-    _add_running_flags(parser.add_argument_group("running"))
-    parser.set_defaults(func=detect)
 
 
 def _add_output_flags(group: argparse._ArgumentGroup) -> None:
@@ -64,7 +76,6 @@ def _add_running_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--precision", choices=("fp32", "bf16"), help="OpenVINO on the CPU: bf16 is faster, less exact")
     group.add_argument("--fps", type=float, help="frames per second of the videos, where the file tells none or lies")
     group.add_argument("--nms", choices=("local", "reference"), default="local", help="reference: as published")
-    group.add_argument("--flow-method", choices=("auto", "tvl1", "dis"), default="auto", help="optical flow (auto)")
     group.add_argument("--allow-truncated", action="store_true", help="take what is there of a file that ends early")
 
 
@@ -127,6 +138,8 @@ def _detect_one(
         found = labels.label(found, arguments.labels_per_video)
         return found.take(found.scores >= arguments.score)
 
+    if labels is not None and isinstance(source, str):
+        labels.require(Path(source).stem)
     if arguments.stream:
         for part in detector.stream(source, fps=arguments.fps):
             output.stream(labelled(part))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from runtime.annotations import VideoAnnotation, load_annotations
+from runtime.commands.detect import add_flow_flags, add_label_flags
 from runtime.console import ProgressLine
 from runtime.detections import Detections, load_detections, write_json
 from runtime.errors import InputError
@@ -29,6 +30,7 @@ from runtime.evaluation import (
 )
 from runtime.sources import find_video
 from runtime.thumos14 import read_kit_annotations, read_table_annotations, read_text_detections
+from runtime.video_scores import VideoScores, load_video_scores
 
 if TYPE_CHECKING:
     from runtime.detector import Detector
@@ -54,10 +56,6 @@ def add_evaluate(subparsers: Any) -> None:
         "of the THUMOS'14 kit",
     )
     parser.add_argument(
-        "--videos", metavar="DIR", type=Path, help="videos for an engine (default: videos/ beside the ground truth)"
-    )
-    parser.add_argument("--save", metavar="FILE", type=Path, help="write an engine's detections as JSON")
-    parser.add_argument(
         "--subset", metavar="NAME", default="test", help="subset of a JSON to judge on, or 'all' (default: test)"
     )
     parser.add_argument(
@@ -80,12 +78,21 @@ def add_evaluate(subparsers: Any) -> None:
         "depends on the processor",
     )
     parser.add_argument("--per-class", action="store_true", help="a line for every class")
-    _add_further(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
+    _add_further(parser.add_argument_group("further questions"))
+    _add_engine_flags(parser.add_argument_group("with an engine"))
     parser.set_defaults(func=run_evaluate)
 
 
-def _add_further(parser: argparse.ArgumentParser) -> None:
+def _add_engine_flags(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--videos", metavar="DIR", type=Path, help="videos (default: videos/ beside the ground truth)")
+    group.add_argument("--save", metavar="FILE", type=Path, help="write the detections as JSON")
+    group.add_argument("--nms", choices=("local", "reference"), default="local", help="reference: as published")
+    add_flow_flags(group)
+    add_label_flags(group)
+
+
+def _add_further(parser: argparse._ArgumentGroup) -> None:
     edges = ",".join(f"{edge:g}" for edge in A2NET_EDGES)
     parser.add_argument(
         "--durations",
@@ -163,28 +170,50 @@ def _detections(arguments: argparse.Namespace, truth: Sequence[VideoAnnotation])
         return read_text_detections(Path(arguments.detections))
     if suffix == ".json":
         return load_detections(arguments.detections, keep_inverted=True)
-    from runtime.detector import Detector
+    from runtime.detector import Detector, DetectorOptions
 
     folder = arguments.videos or Path(arguments.ground_truth).parent / "videos"
-    with Detector(arguments.detections) as detector:
-        found = detect_annotated(detector, truth, folder)
+    labels = load_video_scores(arguments.video_scores) if arguments.video_scores else None
+    options = DetectorOptions(nms=arguments.nms, flow_method=arguments.flow_method)
+    with Detector(arguments.detections, flow_engine=arguments.flow_engine, options=options) as detector:
+        found = detect_annotated(detector, truth, folder, labels, arguments.labels_per_video)
     if arguments.save:
         write_json(arguments.save, found)
     return found
 
 
-def detect_annotated(detector: Detector, truth: Sequence[VideoAnnotation], folder: Path) -> list[Detections]:
+def detect_annotated(
+    detector: Detector,
+    truth: Sequence[VideoAnnotation],
+    folder: Path,
+    labels: VideoScores | None = None,
+    labels_per_video: int = 1,
+) -> list[Detections]:
     """Detections in every annotated video, each named as in the annotations.
+
+    Args:
+        detector: finds them.
+        truth: the videos; their instances are not looked at.
+        folder: holds <name>.mp4 or of another format.
+        labels: video-level scores that name the proposals of a class-agnostic model.
+        labels_per_video: best classes that each video's proposals get.
 
     Raises:
         VideoError: a video is not in `folder` (before any is run) or cannot be decoded.
+        InputError: a video without scores (before any is run).
     """
     files = [find_video(folder, video.name) for video in truth]
+    if labels:
+        for video in truth:
+            labels.require(video.name)
     found = []
     with ProgressLine() as progress:
         for number, (video, file) in enumerate(zip(truth, files, strict=True), 1):
             progress.show(f"{video.name} ({number} of {len(files)})")
-            found.append(replace(detector.run(file), video=video.name))
+            proposals = detector.run(file)
+            if labels:
+                proposals = labels.label(replace(proposals, video=video.name), labels_per_video)
+            found.append(replace(proposals, video=video.name))
     return found
 
 

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -22,10 +21,9 @@ from tqdm import tqdm
 
 from runtime.atomic import atomic_path
 from runtime.errors import AfsdError, InputError, VideoError
-from runtime.readers import CaptureReader
 from runtime.resize import FramePreparation
 from runtime.sources import find_video
-from runtime.video import FrameStream, open_frames
+from runtime.video import open_frames
 from training.data.frame_store import (
     INDEX,
     FrameStore,
@@ -201,11 +199,15 @@ def _attempt(build: BuildOne, item: tuple[str, Path]) -> tuple[str, StoredVideo 
 
 
 def _build_rgb(folder: Path, sampling: Sampling, name: str, source: Path) -> StoredVideo:
-    rate = sampling.fps or _whole_video_fps(source, sampling.whole_frames or 0)
     size = (sampling.frame_size, sampling.frame_size)
     path = folder / f"{name}.npy"
-    with open_frames(source, rate, prepare=FramePreparation(size, size)) as frames, atomic_path(path) as new:
-        count = write_array(new, _first(frames, sampling.whole_frames), (*size, sampling.channels))
+    fps = sampling.fps or 1.0  # whole videos have a rate of their own
+    resized = FramePreparation(size, size)
+    with (
+        open_frames(source, fps, prepare=resized, max_frames=sampling.whole_frames) as frames,
+        atomic_path(path) as new,
+    ):
+        count = write_array(new, frames, (*size, sampling.channels))
     return StoredVideo(
         frames=count,
         array_bytes=path.stat().st_size,
@@ -213,28 +215,8 @@ def _build_rgb(folder: Path, sampling: Sampling, name: str, source: Path) -> Sto
         source_fps=frames.fps,
         source_frames=frames.decoded,
         declared_frames=frames.declared,
-        sample_fps=None if sampling.fps else rate,
+        sample_fps=None if sampling.fps else frames.sample_fps,
     )
-
-
-def _whole_video_fps(source: Path, whole_frames: int) -> float:
-    """fps·min(T/frames, 1) of a file; its frames are counted where the container does not declare them."""
-    with closing(CaptureReader(str(source))) as reader:
-        if reader.fps is None:
-            raise VideoError(f"{source}: declares no frame rate, so its whole length cannot be sampled; convert it")
-        count = reader.count
-        if count is None:
-            count = 0
-            while reader.grab():
-                count += 1
-        return reader.fps * min(whole_frames / max(count, 1), 1.0)
-
-
-def _first(frames: FrameStream, limit: int | None) -> Iterator[NDArray[np.uint8]]:
-    """At most `limit` frames of a stream that is read to its end, so that a file that is cut off is noticed."""
-    for number, frame in enumerate(frames):
-        if limit is None or number < limit:
-            yield frame
 
 
 def write_array(path: Path, frames: Iterable[NDArray[np.uint8]], shape: tuple[int, int, int]) -> int:
