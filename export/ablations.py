@@ -22,7 +22,8 @@ import numpy as np
 from export.train_demo import make_data, measure
 from runtime.atomic import atomic_path
 from runtime.errors import AfsdError
-from training.config import Config, load_config
+from training.config import Config
+from training.config_files import load_config
 from training.inference import open_torch_engine
 from training.loop import LAST
 from training.run import train

@@ -15,7 +15,7 @@ from export.to_onnx import export_onnx
 from export.to_openvino import export_openvino
 from runtime.errors import AfsdError
 from training.checkpoint import Checkpoint, save_checkpoint
-from training.config import load_config
+from training.config_files import load_config
 from training.models.afsd import AFSD
 
 

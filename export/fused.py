@@ -15,7 +15,7 @@ from runtime.errors import ExportError, InputError
 from runtime.fusion import TwoStreamEngine, fuse_specs
 from runtime.spec import ModelSpec
 from training.checkpoint import build_model, load_checkpoint
-from training.config import load_config
+from training.config_files import load_config
 from training.inference import Deployed, TorchEngine
 from training.models.afsd import AFSD
 from training.models.pyramid import AfsdOutput

@@ -19,7 +19,7 @@ from runtime.engines import Engine, open_engine
 from runtime.errors import ExportError
 from runtime.spec import ModelSpec
 from training.checkpoint import Checkpoint, build_model, load_checkpoint
-from training.config import load_config
+from training.config_files import load_config
 from training.inference import Deployed, TorchEngine, model_spec
 
 Say = Callable[[str], None]

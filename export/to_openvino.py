@@ -19,7 +19,7 @@ from runtime.engines.sidecar import write_sidecar
 from runtime.errors import ExportError, MissingDependencyError
 from runtime.spec import ModelSpec
 from training.checkpoint import build_model, load_checkpoint
-from training.config import load_config
+from training.config_files import load_config
 from training.inference import Deployed, TorchEngine
 
 

@@ -22,7 +22,7 @@ from runtime.detector import Detector
 from runtime.engines import Engine, open_engine
 from runtime.errors import AfsdError
 from runtime.evaluation import evaluate, format_table
-from training.config import load_config
+from training.config_files import load_config
 from training.data.synthetic import make_synthetic
 from training.run import train
 from training.slim import slim_checkpoint

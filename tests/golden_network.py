@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.config import load_config
+from training.config_files import load_config
 from training.models.afsd import AFSD
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from runtime.detector import Detector, DetectorOptions
 from tests.golden_network import GOLDEN, NETWORKS, golden_frames
 from tests.slow import plain_scores, plain_segments, plain_soft_nms
-from training.config import load_config
+from training.config_files import load_config
 from training.inference import model_spec
 
 FRAMES, FPS = 768, 12.5

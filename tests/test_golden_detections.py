@@ -16,7 +16,7 @@ from runtime.detections import Detections
 from runtime.detector import Detector, DetectorOptions
 from tests.golden_network import NETWORKS, golden_frames, golden_model
 from tests.shared import shared
-from training.config import load_config
+from training.config_files import load_config
 from training.inference import TorchEngine, model_spec
 
 VIDEOS = {"video_a": (200, 706874844), "video_b": (337, None), "video_c": (640, None)}

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from runtime.atomic import atomic_path
 from runtime.errors import CheckpointError
-from training.config import Config, config_from_mapping, config_to_mapping, load_config
+from training.config import Config
+from training.config_files import config_from_mapping, config_to_mapping, load_config
 from training.models.afsd import AFSD
 
 SCHEMA = 1

@@ -25,7 +25,7 @@ def add_train(subparsers: Any) -> None:
 
 def _train(args: argparse.Namespace) -> int:
     try:
-        from training.config import load_config
+        from training.config_files import load_config
         from training.run import train
     except ImportError as error:
         raise MissingDependencyError(str(error.name), "train", "training") from None

@@ -20,7 +20,8 @@ from runtime.decode import AFSD_OUTPUTS
 from runtime.errors import EngineError
 from runtime.spec import ModelSpec, TensorSpec
 from training.checkpoint import Checkpoint, build_model, load_checkpoint
-from training.config import Config, load_config
+from training.config import Config
+from training.config_files import load_config
 from training.models.afsd import AFSD
 from training.models.normalisation import normalise
 from training.models.pyramid import AfsdOutput

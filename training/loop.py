@@ -19,7 +19,8 @@ from tqdm import tqdm
 
 from runtime.errors import CheckpointError, ConfigError, InputError
 from training.checkpoint import Checkpoint, load_checkpoint, load_kinetics, load_weights, save_checkpoint
-from training.config import Config, OptimiserConfig, config_to_mapping
+from training.config import Config, OptimiserConfig
+from training.config_files import config_to_mapping
 from training.data.dataset import ClipDataset, collate
 from training.metric_log import MetricLog
 from training.models.afsd import AFSD

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from runtime.annotations import Instance, VideoAnnotation
-from training.config import Config, load_config
+from training.config import Config
+from training.config_files import load_config
 from training.data.clips import cut_clips
 from training.data.dataset import ClipDataset, frame_annotations
 from training.data.frame_store import index_arrays

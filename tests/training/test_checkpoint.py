@@ -12,7 +12,7 @@ from runtime.errors import CheckpointError
 from tests.golden_network import NETWORKS, state_dict_entries
 from tests.training.small import CLASSES, small_config
 from training.checkpoint import Checkpoint, build_model, load_checkpoint, load_kinetics, recognise, save_checkpoint
-from training.config import load_config
+from training.config_files import load_config
 from training.models.afsd import AFSD
 from training.slim import slim_checkpoint
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import ConfigError
-from training.config import config_from_mapping, config_to_mapping, load_config, named_configs
+from training.config_files import config_from_mapping, config_to_mapping, load_config, named_configs
 
 
 @pytest.mark.parametrize("name", named_configs())

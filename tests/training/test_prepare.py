@@ -22,7 +22,7 @@ from runtime.resize import resize_bicubic
 from runtime.video import open_frames
 from tests.shared import ROOT, shared
 from training.commands import add_prepare
-from training.config import load_config
+from training.config_files import load_config
 from training.data.flow_store import build_flow_store, flow_method_of
 from training.data.frame_store import FrameStore
 from training.data.prepare import StoreOptions, prepare_activitynet, prepare_own, prepare_thumos14
