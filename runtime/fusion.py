@@ -83,7 +83,7 @@ class TwoStreamEngine:
         """Pair two engines; they are not closed when this one is made by a caller who opened them.
 
         Raises:
-            InputError: see `fuse_specs`; or the engines are built for different batch sizes.
+            InputError: see `fuse_specs`.
         """
         self.spec = fuse_specs(rgb.spec, flow.spec)
         self._rgb, self._flow = rgb, flow

@@ -8,6 +8,9 @@ from pathlib import Path
 from runtime.errors import VideoError
 from runtime.readers import is_url, natural_key
 
+ID_PREFIX = "v_"
+"""Before the ids of ActivityNet's videos in their file names."""
+
 VIDEO_SUFFIXES = frozenset(
     {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts"}
     | {".webm", ".wmv"}
@@ -32,16 +35,22 @@ def expand_sources(arguments: Sequence[str]) -> list[str | int]:
     return sources
 
 
+def other_name(name: str) -> str:
+    """ActivityNet calls video X's files v_X, and X only X in its annotations: each of the two for the other."""
+    return name.removeprefix(ID_PREFIX) if name.startswith(ID_PREFIX) else f"{ID_PREFIX}{name}"
+
+
 def find_video(folder: Path, name: str) -> Path:
-    """The video file `name` in `folder`, whatever its format.
+    """The video file `name` in `folder`, whatever its format; else that of its `other_name`.
 
     Raises:
         VideoError: there is none.
     """
-    for suffix in sorted(VIDEO_SUFFIXES):
-        path = folder / f"{name}{suffix}"
-        if path.is_file():
-            return path
+    for candidate in (name, other_name(name)):
+        for suffix in sorted(VIDEO_SUFFIXES):
+            for path in (folder / f"{candidate}{suffix}", folder / f"{candidate}{suffix.upper()}"):
+                if path.is_file():
+                    return path
     raise VideoError(f"{folder / name}: no such video; expected {name}.mp4 or another video file of that name")
 
 

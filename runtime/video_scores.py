@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 
 from runtime.detections import Detections
 from runtime.errors import AnnotationError, InputError
-
-ID_PREFIX = "v_"
-"""Before the ids of ActivityNet's video files; ids are compared without it."""
+from runtime.sources import ID_PREFIX, other_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,10 +24,20 @@ class VideoScores:
     classes: tuple[str, ...]
     """Names of the classes, in the order of the scores."""
     scores: Mapping[str, NDArray[np.float64]]
-    """Video id without a leading "v_" → [classes] scores, finite and not negative."""
+    """Video id as in the file → [classes] scores, finite and not negative."""
 
     def __contains__(self, video: str) -> bool:
-        return video.removeprefix(ID_PREFIX) in self.scores
+        return video in self.scores or other_name(video) in self.scores
+
+    def check(self, classes: Sequence[str], top_k: int = 1) -> None:
+        """InputError unless a model of these classes can be labelled with `top_k` classes a video."""
+        if len(classes) != 1:
+            raise InputError(
+                f"video scores: the model tells {len(classes)} classes apart itself, expected a "
+                "class-agnostic one (classes: action); leave the scores out"
+            )
+        if not 1 <= top_k <= len(self.classes):
+            raise InputError(f"top_k: got {top_k}, expected 1 … {len(self.classes)} classes")
 
     def require(self, video: str) -> None:
         """InputError for a video without scores; worth asking before hours of detection."""
@@ -48,15 +56,10 @@ class VideoScores:
         Raises:
             InputError: a video without scores, proposals that have classes of their own, top_k out of range.
         """
-        if len(proposals.classes) != 1:
-            raise InputError(
-                f"video scores: the model tells {len(proposals.classes)} classes apart itself, expected a "
-                "class-agnostic one (classes: action); leave the scores out"
-            )
-        if not 1 <= top_k <= len(self.classes):
-            raise InputError(f"top_k: got {top_k}, expected 1 … {len(self.classes)} classes")
+        self.check(proposals.classes, top_k)
         self.require(proposals.video)
-        scores = self.scores[proposals.video.removeprefix(ID_PREFIX)]
+        video = proposals.video
+        scores = self.scores[video] if video in self.scores else self.scores[other_name(video)]
         best = np.argsort(-scores, kind="stable")[:top_k]
         count = len(proposals)
         return replace(
@@ -65,7 +68,7 @@ class VideoScores:
             labels=np.repeat(best, count).astype(np.int32),
             scores=(scores[best, None] * proposals.scores).ravel(),
             classes=self.classes,
-            video=proposals.video.removeprefix(ID_PREFIX),
+            video=video.removeprefix(ID_PREFIX),
         )
 
 
@@ -86,14 +89,7 @@ def load_video_scores(path: str | os.PathLike[str]) -> VideoScores:
         raise AnnotationError(f'{path}: expected the keys "results" (id → scores) and "class" (names)')
     if not classes or not all(isinstance(name, str) for name in classes) or len(set(classes)) < len(classes):
         raise AnnotationError(f'{path}: "class" must be a list of different names')
-    scores = {
-        str(video).removeprefix(ID_PREFIX): _checked(row, str(video), len(classes), path)
-        for video, row in results.items()
-    }
-    if len(scores) < len(results):
-        raise AnnotationError(
-            f'{path}: a video stands there twice, with and without a leading "{ID_PREFIX}"; remove one'
-        )
+    scores = {str(video): _checked(row, str(video), len(classes), path) for video, row in results.items()}
     return VideoScores(tuple(classes), scores)
 
 

@@ -25,11 +25,17 @@ SCHEMA = 1
 SCHEMA_KEY = "afsd_checkpoint"
 """Marks a file of this project; a file without it is taken as a bare state dict."""
 
+RETIRED = ("validation_subset",)
+"""Settings of `data` in checkpoints of older releases."""
+
 FIRST_LAYER, FLOW_CHANNELS = "Conv3d_1a_7x7.conv3d.weight", 2
 HEAD = "coarse_pyramid_detection."
 """Prefix of the entries of pyramid and heads."""
 
-LISTED = 5
+BATCH_COUNTER = "num_batches_tracked"
+"""Entry of batch norms that files of PyTorch 0.3, as the Kinetics weights are, do not have; only training reads it."""
+
+LISTED = 20
 """How many names of a mismatch an error message shows."""
 
 
@@ -86,7 +92,7 @@ def load_checkpoint(path: str | Path, config: Config | None = None) -> Checkpoin
     try:
         return Checkpoint(
             weights=_tensors(path, data["weights"]),
-            config=config_from_mapping(data["config"], str(path)),
+            config=config_from_mapping(_without_retired(data["config"]), str(path)),
             classes=tuple(data["classes"]),
             metrics=data["metrics"],
             training=data["training"],
@@ -137,7 +143,9 @@ def load_kinetics(model: AFSD, path: str | Path) -> tuple[str, ...]:
     """
     weights = _tensors(Path(path), _load(Path(path)))
     skipped = tuple(name for name in weights if name.startswith("logits."))
-    load_weights(model.backbone._model, {k: v for k, v in weights.items() if k not in skipped}, str(path))
+    network = model.backbone._model
+    counters = {k: v for k, v in network.state_dict().items() if k.endswith(BATCH_COUNTER)}  # unknown before 0.4.1
+    load_weights(network, {**counters, **{k: v for k, v in weights.items() if k not in skipped}}, str(path))
     return skipped
 
 
@@ -157,6 +165,13 @@ def _load(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict) or not data:
         raise CheckpointError(f"{path}: got {type(data).__name__}, expected a checkpoint's dictionary")
     return data
+
+
+def _without_retired(config: Any) -> Any:
+    """A stored configuration without the settings that older releases had and nothing read."""
+    if isinstance(config, dict) and isinstance(config.get("data"), dict):
+        return {**config, "data": {k: v for k, v in config["data"].items() if k not in RETIRED}}
+    return config
 
 
 def recognise(weights: Mapping[str, Tensor], source: str) -> Config:

@@ -1,6 +1,7 @@
 """The typed, strict training configuration; `config_files` reads it from YAML.
 
-The defaults are the published THUMOS14 RGB recipe (AFSD section 4.1 and the released code's command line).
+The defaults are the published THUMOS14 RGB recipe (AFSD section 4.1 and the released code's command line), with the
+released code's faults mended; `docs/differences.md` lists them and the options that bring each back.
 """
 
 from __future__ import annotations
@@ -107,7 +108,6 @@ class DataConfig:
     frames: str = "frames"
     """Frame store, relative to `root`."""
     train_subset: str = "training"
-    validation_subset: str = "validation"
     classes: tuple[str, ...] = ()
     """Action names in index order; empty: sorted names of the annotations."""
     class_agnostic: bool = False
@@ -204,6 +204,9 @@ class RunConfig:
     accelerator: str = "auto"
     max_minutes: float = 0.0
     """Stop (and save) after this long; 0 is off. The cosine schedule ends at the last epoch either way."""
+    keep_epochs: bool = True
+    """Write the weights after every epoch (`epoch_NN.ckpt`), to choose among them: the released models are those of
+    epochs 15 and 16 (THUMOS14 RGB, flow), 10 and 6 (ActivityNet)."""
     log_every: int = 10
     max_steps: int = 0
     """Stop (and save) after this many optimiser steps, where the cosine schedule then ends; 0 is off."""

@@ -1,4 +1,4 @@
-"""Configurations from YAML, command-line overrides and checkpoints. A file names only what differs from the defaults."""
+"""Configurations from YAML, command-line overrides and checkpoints. A file names only what differs from defaults."""
 
 from __future__ import annotations
 

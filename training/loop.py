@@ -74,7 +74,8 @@ class Trainer:
         config: the run's configuration.
         dataset: training clips.
         classes: action names in index order.
-        out_dir: receives `last.ckpt`, `epoch_NN.ckpt`, `metrics.csv` and TensorBoard events.
+        out_dir: receives `last.ckpt`, the weights of each epoch as `epoch_NN.ckpt` (`run.keep_epochs`), `metrics.csv`
+            and TensorBoard events.
         resume: checkpoint of an interrupted run of the same configuration.
 
     Raises:
@@ -159,6 +160,11 @@ class Trainer:
             save_checkpoint(self.checkpoint(), path)
         self.fabric.barrier()
 
+    def _save_weights(self, path: Path) -> None:
+        """Write the weights alone: what detection and export need, a third of the size."""
+        if self.fabric.is_global_zero:
+            save_checkpoint(replace(self.checkpoint(), training={}), path)
+
     def _epoch(self, log: MetricLog | None, bar: Any) -> None:
         progress = self.progress
         self.order.epoch, self.order.first_batch = progress.epoch, progress.batch
@@ -181,6 +187,8 @@ class Trainer:
                 return
         progress.epoch, progress.batch = progress.epoch + 1, 0
         self.save(self.out_dir / LAST)
+        if self.config.run.keep_epochs:
+            self._save_weights(self.out_dir / f"epoch_{progress.epoch:02d}.ckpt")
 
     def _optimise(self, batch: Any) -> tuple[StepLosses, float]:
         losses: StepLosses = self.step(batch)
@@ -287,17 +295,26 @@ def _initialise(model: AFSD, config: Config) -> str:
 
 
 def _check_same_run(old: Config, new: Config, source: str) -> None:
-    """What shapes the losses must be the same; where data lies, log intervals and time limits may change."""
+    """What shapes the losses must be the same; where data lies, log intervals and limits may change.
+
+    More epochs may be asked for where the schedule does not depend on their number.
+    """
 
     def essence(config: Config) -> dict[str, Any]:
         data = replace(config.data, root="", annotations="", frames="", workers=0)
-        run = replace(config.run, max_minutes=0.0, log_every=1, devices=1, accelerator="auto", init="")
-        return dict(config_to_mapping(replace(config, data=data, run=run)))
+        run, optimiser = config.run, config.optimiser
+        run = replace(run, max_minutes=0.0, log_every=1, devices=1, accelerator="auto", init="", keep_epochs=True)
+        if optimiser.schedule == "constant":
+            run, optimiser = replace(run, max_steps=0), replace(optimiser, epochs=1)
+        return dict(config_to_mapping(replace(config, data=data, run=run, optimiser=optimiser)))
 
     before, now = essence(old), essence(new)
     changed = [section for section in now if before[section] != now[section]]
     if changed:
-        raise ConfigError(f"{source}: made with other settings in {', '.join(changed)}; resume with its own --config")
+        raise ConfigError(
+            f"{source}: made with other settings in {', '.join(changed)}; resume with the configuration and the --set "
+            "options it was made with"
+        )
 
 
 def _channels_last(model: AFSD) -> AFSD:

@@ -94,6 +94,8 @@ def detect(arguments: argparse.Namespace) -> int:
         engine = stack.enter_context(closing(_open(arguments.engine, arguments)))
         flow = arguments.flow_engine and stack.enter_context(closing(_open(arguments.flow_engine, arguments)))
         detector = Detector(engine, flow_engine=flow, options=options)
+        if labels is not None:
+            labels.check(detector.spec.classes, arguments.labels_per_video)
         output = Output(arguments)
         for source in expand_sources(arguments.videos):
             try:
@@ -138,7 +140,7 @@ def _detect_one(
         found = labels.label(found, arguments.labels_per_video)
         return found.take(found.scores >= arguments.score)
 
-    if labels is not None and isinstance(source, str):
+    if labels is not None and isinstance(source, str) and Path(source).is_file():
         labels.require(Path(source).stem)
     if arguments.stream:
         for part in detector.stream(source, fps=arguments.fps):

@@ -204,6 +204,7 @@ def detect_annotated(
     """
     files = [find_video(folder, video.name) for video in truth]
     if labels:
+        labels.check(detector.spec.classes, labels_per_video)
         for video in truth:
             labels.require(video.name)
     found = []

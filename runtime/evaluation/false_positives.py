@@ -65,9 +65,13 @@ class FalsePositiveResult:
     """[6] what mAP would gain if no detection of that kind had been made; 0 for true positives."""
 
     def to_mapping(self) -> dict[str, Any]:
-        """{"tiou", "mAP", "kinds": {name: {"count", "gain", "shares"}}}."""
+        """{"tiou", "mAP", "kinds": {name: {"count", "gain", "shares"}}}; null in place of NaN."""
         kinds = {
-            name: {"count": int(self.counts[k]), "gain": float(self.gains[k]), "shares": self.shares[:, k].tolist()}
+            name: {
+                "count": int(self.counts[k]),
+                "gain": float(self.gains[k]),
+                "shares": [None if np.isnan(share) else float(share) for share in self.shares[:, k]],
+            }
             for k, name in enumerate(KINDS)
         }
         return {"tiou": self.tiou, "mAP": self.map, "kinds": kinds}

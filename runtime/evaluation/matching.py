@@ -12,7 +12,7 @@ average precision   interpolated                          plain: Σ precision at
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -22,6 +22,7 @@ from runtime.annotations import VideoAnnotation, class_names
 from runtime.detections import Detections
 from runtime.errors import AnnotationError, InputError
 from runtime.segments import tiou
+from runtime.sources import other_name
 from runtime.thumos14 import AMBIGUOUS
 
 Rule = Literal["activitynet", "thumos14"]
@@ -128,15 +129,18 @@ def judged_detections(
     """The detections that a rule judges, those of one video together (InputError on NaN).
 
     ActivityNet's rule judges the videos of the ground truth alone. The THUMOS'14 kit takes every video it is given: one
-    without annotations holds no action.
+    without annotations holds no action. Videos go by their name, or else by ActivityNet's `other_name`.
     """
     known = {video.name for video in ground_truth}
     judged: dict[str, list[Detections]] = {}
     for detections in predictions:
         if np.isnan(detections.scores).any() or np.isnan(detections.segments).any():
             raise InputError(f"{detections.video}: a detection holds NaN, expected numbers; was it written by hand?")
-        if rule == "thumos14" or detections.video in known:
-            judged.setdefault(detections.video, []).append(detections)
+        video = detections.video
+        if video not in known and other_name(video) in known:
+            video = other_name(video)
+        if rule == "thumos14" or video in known:
+            judged.setdefault(video, []).append(replace(detections, video=video))
     return [Detections.concatenate(parts) for parts in judged.values()]
 
 

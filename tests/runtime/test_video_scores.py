@@ -71,7 +71,6 @@ def test_what_cannot_be_labelled(tmp_path: Path) -> None:
         ({"abc": [0.1, math.nan, 0.2]}, CLASSES, "video 'abc' has the score nan for class 1, expected finite"),
         ({"abc": [0.1, 0.2, math.inf]}, CLASSES, "the score inf for class 2"),
         ({"abc": [-0.1, 0.2, 0.3]}, CLASSES, "the score -0.1 for class 0"),
-        ({"abc": [0.1, 0.2, 0.3], "v_abc": [0.1, 0.2, 0.3]}, CLASSES, "a video stands there twice"),
     ],
 )
 def test_files_it_refuses(tmp_path: Path, results: Any, classes: Any, message: str) -> None:

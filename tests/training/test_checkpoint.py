@@ -150,6 +150,9 @@ def test_kinetics_weights_start_the_backbone(tmp_path: Path) -> None:
     torch.save({**weights, "logits.conv3d.weight": torch.zeros(4)}, tmp_path / "rgb_imagenet.pt")
     assert load_kinetics(model, tmp_path / "rgb_imagenet.pt") == ("logits.conv3d.weight",)
     assert all(torch.equal(v, weights[k]) for k, v in model.backbone._model.state_dict().items())
+    old = {name: value for name, value in weights.items() if not name.endswith("num_batches_tracked")}
+    torch.save(old, tmp_path / "of_pytorch_0.3.pt")  # which had no such counter, as the released files have none
+    assert load_kinetics(model, tmp_path / "of_pytorch_0.3.pt") == ()
     weights.pop("Conv3d_1a_7x7.conv3d.weight")
     torch.save(weights, tmp_path / "cut.pt")
     with pytest.raises(CheckpointError, match=r"Conv3d_1a_7x7\.conv3d\.weight is missing"):

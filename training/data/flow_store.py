@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from runtime.atomic import atomic_path
 from runtime.flow import FlowEstimator, FlowMethod
 from training.data.frame_store import INDEX, FrameStore, Sampling, StoredVideo, StoreIndex, open_array, read_index
-from training.data.store_building import OnFailure, complete_store, existing_index, write_array
+from training.data.store_building import OnFailure, complete_store, existing_index, is_complete, write_array
 
 FLOW_STORE = "flow"
 """Folder of a data set's flow arrays."""
@@ -52,11 +52,30 @@ def build_flow_store(
     names = list(names)
     sources = {name: rgb.folder / f"{name}.npy" for name in names}
     out = Path(out_dir)
+    if _made_elsewhere(out, names):
+        return FrameStore(out)
     flow_name = FlowEstimator(method, jpeg=jpeg).name + (THROUGH_JPEG if jpeg else "")
     index = existing_index(out, StoreIndex(sampling, flow_method=flow_name))
     stored = {name: rgb.videos[name] for name in names}
     build = partial(_build_flow, out, s, stored, method, jpeg)
-    return complete_store(out, index, sources, build, workers, progress, on_failure)
+
+    def made_from(name: str, _: Path) -> int | None:
+        return _source_of(stored[name])
+
+    return complete_store(out, index, sources, build, workers, progress, on_failure, made_from)
+
+
+def _made_elsewhere(folder: Path, names: Iterable[str]) -> bool:
+    """Whether a store of flow by an unknown method, as `index_arrays` makes it, has all of these videos."""
+    if not (folder / INDEX).exists():
+        return False
+    index = read_index(folder / INDEX)
+    return not index.flow_method and all(is_complete(folder, name, index.videos.get(name)) for name in names)
+
+
+def _source_of(rgb: StoredVideo) -> int:
+    """What tells one RGB array from another made later in its place: the size of its video, or its own."""
+    return rgb.array_bytes if rgb.source_bytes is None else rgb.source_bytes
 
 
 def flow_method_of(folder: Path) -> tuple[FlowMethod, bool]:
@@ -81,7 +100,7 @@ def _build_flow(
     frames = open_array(source, sampling, rgb[name].frames)
     with atomic_path(path) as new:
         count = write_array(new, _flow_of(frames, FlowEstimator(method, jpeg=jpeg)), (size, size, FLOW_CHANNELS))
-    return StoredVideo(count, path.stat().st_size, source.stat().st_size, sample_fps=rgb[name].sample_fps)
+    return StoredVideo(count, path.stat().st_size, _source_of(rgb[name]), sample_fps=rgb[name].sample_fps)
 
 
 def _flow_of(frames: NDArray[np.uint8], estimator: FlowEstimator) -> Iterator[NDArray[np.uint8]]:

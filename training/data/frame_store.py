@@ -54,7 +54,7 @@ class StoredVideo:
     array_bytes: int
     """Size of the .npy file."""
     source_bytes: int | None = None
-    """Size of the video file it was made from; None when it was made elsewhere."""
+    """Size of the video file it was made from, of flow too; None when it was made elsewhere."""
     source_fps: float | None = None
     """Frame rate of that file."""
     source_frames: int | None = None
@@ -126,19 +126,44 @@ class FrameStore:
 
 
 def index_arrays(
-    folder: str | os.PathLike[str], *, sample_fps: float, frame_size: int, channels: int = 3
+    folder: str | os.PathLike[str],
+    *,
+    frame_size: int,
+    sample_fps: float | None = None,
+    rates: Mapping[str, float] | None = None,
+    whole_frames: int | None = None,
+    channels: int = 3,
 ) -> FrameStore:
     """Make a store of a folder of .npy files made elsewhere (the published RGB or flow arrays): write its index only.
 
+    Args:
+        folder: holds <video>.npy.
+        frame_size: pixels of their square frames.
+        sample_fps: their common rate (THUMOS14: 10); or
+        rates: each video's own (ActivityNet: `fps` of the released video_info_train_val.json), with
+        whole_frames: T, the most frames of one (768).
+        channels: 3, or 2 for flow.
+
     Raises:
-        InputError: no .npy file there, or one that is not uint8 [T, frame_size, frame_size, channels].
+        InputError: no .npy file there, one that is not uint8 [T, frame_size, frame_size, channels], or a video
+            without a rate.
     """
     folder = Path(folder)
-    sampling = checked_sampling(fps=sample_fps, frame_size=frame_size, channels=channels)
+    sampling = checked_sampling(fps=sample_fps, frame_size=frame_size, channels=channels, whole_frames=whole_frames)
     paths = sorted(folder.glob("*.npy"))
     if not paths:
         raise InputError(f"{folder}: holds no .npy file, expected one array [T,H,W,{channels}] per video")
-    videos = {path.stem: StoredVideo(len(open_array(path, sampling)), path.stat().st_size) for path in paths}
+    lacking = [path.stem for path in paths if sample_fps is None and path.stem not in (rates or {})]
+    if lacking:
+        raise InputError(f"{folder}: {len(lacking)} videos have no rate, the first is {lacking[0]!r}; add it to rates")
+    videos = {
+        path.stem: StoredVideo(
+            len(open_array(path, sampling)),
+            path.stat().st_size,
+            sample_fps=None if rates is None else float(rates[path.stem]),
+        )
+        for path in paths
+    }
     write_index(folder / INDEX, StoreIndex(sampling, videos))
     return FrameStore(folder)
 

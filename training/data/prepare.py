@@ -16,22 +16,20 @@ from typing import Any, Literal
 
 from runtime.annotations import VideoAnnotation, class_names, load_annotations, parse_annotations
 from runtime.atomic import atomic_path
-from runtime.errors import AnnotationError, InputError, VideoError
+from runtime.errors import AnnotationError, InputError
 from runtime.flow import FlowEstimator, FlowMethod
-from runtime.sources import VIDEO_SUFFIXES, find_video
+from runtime.sources import ID_PREFIX, VIDEO_SUFFIXES, other_name
 from training.data.annotation_faults import note_annotations
 from training.data.flow_store import FLOW_STORE, build_flow_store
 from training.data.frame_store import FrameStore
 from training.data.preparation_report import Findings, PreparationReport
 from training.data.store_building import RGB_STORE, build_frame_store
-from training.data.thumos14 import Faults, Subset, ThumosTables, database_of, find_faults, read_tables
+from training.data.thumos14 import SUBSET_NAMES, Faults, Subset, ThumosTables, database_of, find_faults, read_tables
 
 ANNOTATIONS = "annotations.json"
 CLASSES = "classes.txt"
 THUMOS_FPS = 10.0
 ACTIVITYNET_FRAMES = 768
-ACTIVITYNET_PREFIX = "v_"
-"""Its video files are called v_<id>, its annotations <id>."""
 Stream = Literal["rgb", "flow"]
 
 
@@ -93,14 +91,24 @@ def prepare_thumos14(
     found = Findings()
     for each in tables.values():
         find_faults(each, faults, found)
+    others = _other_subsets(out / ANNOTATIONS, subsets)
     names = [video.name for each in tables.values() for video in each.videos]
-    stores = _build_stores(videos_dir, {name: (name,) for name in names}, out, options, found)
+    stores = _build_stores(videos_dir, names, out, options, found)
     for each in tables.values():
         _compare_counts(each, stores.rgb, found)
     database = {
         name: entry for subset, each in tables.items() for name, entry in database_of(each, subset, faults).items()
     }
-    return _finish(out, database, stores, found, {"times": f"faults of the tables: {faults}"})
+    return _finish(out, others | database, stores, found, {"times": f"faults of the tables: {faults}"})
+
+
+def _other_subsets(path: Path, subsets: Sequence[Subset]) -> dict[str, Any]:
+    """What an annotation file written before says of the subsets that are not prepared now, to be kept."""
+    if not path.is_file():
+        return {}
+    written = {SUBSET_NAMES[subset] for subset in subsets}
+    entries = _read_database(path, Findings())
+    return {name: entry for name, entry in entries.items() if entry.get("subset") not in written}
 
 
 def prepare_activitynet(
@@ -120,6 +128,8 @@ def prepare_activitynet(
         AnnotationError: the annotations or the class list cannot be read, or a label is not in the list.
         InputError: no such folder of videos, or `out` holds stores of another kind.
     """
+    if (out / ANNOTATIONS).exists() and annotations.exists() and annotations.samefile(out / ANNOTATIONS):
+        raise InputError(f"{annotations}: would be written over; give the original annotations, or another --out")
     found = Findings()
     database = {
         name: entry for name, entry in _read_database(annotations, found).items() if entry.get("subset") != "testing"
@@ -128,9 +138,8 @@ def prepare_activitynet(
     if not videos:
         raise AnnotationError(f"{annotations}: no video outside the subset 'testing'; is it the ActivityNet file?")
     classes = _class_list(videos, classes_file)
-    names = {_prefixed(name): (_prefixed(name), _bare(name)) for name in database}
-    stores = _build_stores(videos_dir, names, out, options, found)
-    renamed = {_prefixed(name): entry for name, entry in database.items()}
+    renamed = _as_file_names(database)
+    stores = _build_stores(videos_dir, list(renamed), out, options, found)
     note_annotations(parse_annotations({"database": renamed}, str(annotations)), stores.rgb, found)
     _write_text(out / CLASSES, "".join(f"{name}\n" for name in classes))
     return _finish(out, renamed, stores, found, {"classes": f"{len(classes)}, in {out / CLASSES}"})
@@ -145,7 +154,7 @@ def prepare_own(root: Path, *, annotations: str = ANNOTATIONS, options: StoreOpt
     """
     found = Findings()
     videos = load_annotations(root / annotations)
-    stores = _build_stores(root / "videos", {video.name: (video.name,) for video in videos}, root, options, found)
+    stores = _build_stores(root / "videos", [video.name for video in videos], root, options, found)
     note_annotations(videos, stores.rgb, found)
     counts = {subset: [v for v in videos if v.subset == subset] for subset in sorted({v.subset for v in videos})}
     facts = {
@@ -157,23 +166,13 @@ def prepare_own(root: Path, *, annotations: str = ANNOTATIONS, options: StoreOpt
     return report
 
 
-def _build_stores(
-    videos_dir: Path, names: Mapping[str, tuple[str, ...]], out: Path, options: StoreOptions, found: Findings
-) -> _Stores:
+def _build_stores(videos_dir: Path, names: Sequence[str], out: Path, options: StoreOptions, found: Findings) -> _Stores:
     """The stores of the videos `names` (→ names a file may have); what cannot be had is noted and the others go on."""
     if not videos_dir.is_dir():
         raise InputError(f"{videos_dir}: no such folder of videos")
     if "flow" in options.streams:
         FlowEstimator(options.flow_method)  # a method that OpenCV lacks is told before hours of decoding
     _note_strangers(videos_dir, names, found)
-
-    def find(folder: Path, name: str) -> Path:
-        for candidate in names[name][1:]:
-            try:
-                return find_video(folder, candidate)
-            except VideoError:
-                continue
-        return find_video(folder, names[name][0])
 
     rgb = build_frame_store(
         videos_dir,
@@ -185,7 +184,6 @@ def _build_stores(
         workers=options.workers,
         progress=options.progress,
         on_failure=found.fail,
-        find=find,
     )
     there = [name for name in names if name in rgb.videos and name not in found.failures]
     for name in there:
@@ -238,9 +236,9 @@ def _compare_counts(tables: ThumosTables, store: FrameStore, found: Findings) ->
             found.note("videos with another number of frames than the table's count", video.name)
 
 
-def _note_strangers(videos_dir: Path, names: Mapping[str, tuple[str, ...]], found: Findings) -> None:
+def _note_strangers(videos_dir: Path, names: Sequence[str], found: Findings) -> None:
     """Files that no annotation names, and those whose name another file has too."""
-    known = {candidate for candidates in names.values() for candidate in candidates}
+    known = {*names, *map(other_name, names)}
     seen: set[str] = set()
     for path in sorted(videos_dir.iterdir()):
         if path.suffix.lower() not in VIDEO_SUFFIXES or not path.is_file():
@@ -295,12 +293,11 @@ def _class_list(videos: Sequence[VideoAnnotation], path: Path | None) -> tuple[s
     return classes
 
 
-def _bare(name: str) -> str:
-    return name.removeprefix(ACTIVITYNET_PREFIX)
-
-
-def _prefixed(name: str) -> str:
-    return name if name.startswith(ACTIVITYNET_PREFIX) else ACTIVITYNET_PREFIX + name
+def _as_file_names(database: Mapping[str, Any]) -> dict[str, Any]:
+    """Entries under the names of ActivityNet's files, v_<id>. An id may itself begin so; if all do, they are names."""
+    if all(name.startswith(ID_PREFIX) for name in database):
+        return dict(database)
+    return {f"{ID_PREFIX}{name}": entry for name, entry in database.items()}
 
 
 def _write_text(path: Path, text: str) -> None:

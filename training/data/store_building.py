@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -59,9 +60,11 @@ def build_frame_store(
     workers: int | None = None,
     progress: bool = True,
     on_failure: OnFailure | None = None,
-    find: Callable[[Path, str], Path] = find_video,
 ) -> FrameStore:
     """Decode, sample and resize the videos `names` into a store; what is there already and fits is not done again.
+
+    An array is done again when its video file has another size than the one it was made from. Arrays whose video is not
+    there any more, and arrays made elsewhere (`index_arrays`), stay as they are.
 
     Frames are sampled by `runtime.video.open_frames` and resized by `runtime.resize`, the code that detection uses.
     Each array appears under its name only when complete. Videos that a store holds beyond `names` stay in it.
@@ -75,23 +78,23 @@ def build_frame_store(
         workers: processes; None = one per CPU this process may use.
         progress: show a progress bar.
         on_failure: told of each video that is missing or damaged, and the others go on; None: the first is raised.
-        find: (folder, name) → file; VideoError where there is none.
 
     Raises:
         InputError: the folder holds a store of another sampling, or sampling values out of range.
         VideoError: a video is missing (before any is decoded) or damaged (those already built stay).
     """
     sampling = checked_sampling(fps=sample_fps, frame_size=frame_size, whole_frames=whole_frames)
-    sources = {}
+    out, sources = Path(out_dir), {}
+    index = existing_index(out, StoreIndex(sampling))
     for name in names:
         try:
-            sources[name] = find(Path(videos_dir), name)
+            sources[name] = find_video(Path(videos_dir), name)
         except VideoError as error:
+            if is_complete(out, name, index.videos.get(name)):
+                continue
             if on_failure is None:
                 raise
             on_failure(name, error)
-    out = Path(out_dir)
-    index = existing_index(out, StoreIndex(sampling))
     return complete_store(out, index, sources, partial(_build_rgb, out, sampling), workers, progress, on_failure)
 
 
@@ -105,12 +108,23 @@ def existing_index(folder: Path, wanted: StoreIndex) -> StoreIndex:
             f"{folder}: holds frames of {index.sampling}, expected {wanted.sampling}; "
             "choose another folder or delete this"
         )
-    if index.flow_method != wanted.flow_method:
+    if not _same_method(index.flow_method, wanted.flow_method):
         raise InputError(
             f"{folder}: holds flow by {index.flow_method or 'a method unknown'}, expected {wanted.flow_method}; "
             "ask for that method, choose another folder, or delete this"
         )
     return index
+
+
+def _same_method(one: str, other: str) -> bool:
+    """Whether two names of flow methods differ in the version of the library at most, which stands in brackets."""
+    return re.sub(r" \(.*?\)", "", one) == re.sub(r" \(.*?\)", "", other)
+
+
+def is_complete(folder: Path, name: str, stored: StoredVideo | None) -> bool:
+    """Whether a store has the whole array of a video."""
+    path = folder / f"{name}.npy"
+    return stored is not None and path.is_file() and stored.array_bytes == path.stat().st_size
 
 
 def complete_store(
@@ -121,12 +135,24 @@ def complete_store(
     workers: int | None,
     progress: bool,
     on_failure: OnFailure | None,
+    made_from: Callable[[str, Path], int | None] = lambda _, path: path.stat().st_size,
 ) -> FrameStore:
-    """Build what the store lacks, and write its index now and then and at the end, however it ends."""
+    """Build what the store lacks, and write its index now and then and at the end, however it ends.
+
+    `made_from` (name, source) is what an array's `source_bytes` must be; other arrays are built again.
+    """
+    stored = dict(index.videos)
+
+    def is_done(name: str, source: Path) -> bool:
+        if not is_complete(out, name, stored.get(name)):
+            return False
+        return stored[name].source_bytes in (None, made_from(name, source))
+
+    todo = {name: path for name, path in sources.items() if not (path.is_file() and is_done(name, path))}
+    if not todo and (out / INDEX).exists():
+        return FrameStore(out)  # nothing is written, so a folder that is read-only will do
     out.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(out)
-    stored = dict(index.videos)
-    todo = {name: path for name, path in sources.items() if not _is_done(out, name, path, stored.get(name))}
     workers = min(len(todo), workers or len(os.sched_getaffinity(0)))
 
     def save() -> None:
@@ -158,13 +184,6 @@ def _remove_leftovers(folder: Path) -> None:
     for unfinished in folder.glob(".*.tmp.npy"):
         if time.time() - unfinished.stat().st_mtime > LEFTOVER_S:
             unfinished.unlink(missing_ok=True)
-
-
-def _is_done(folder: Path, name: str, source: Path, stored: StoredVideo | None) -> bool:
-    path = folder / f"{name}.npy"
-    if stored is None or not path.is_file() or not source.is_file():
-        return False
-    return stored.array_bytes == path.stat().st_size and stored.source_bytes == source.stat().st_size
 
 
 def _build_all(

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -265,6 +266,9 @@ def _positive(row: Mapping[str, str], key: str, where: object) -> float:
 
 def _number(row: Mapping[str, str], key: str, where: object) -> float:
     try:
-        return float(row[key])
+        value = float(row[key])
     except (TypeError, ValueError):
-        raise AnnotationError(f"{where}: {key}: got {row[key]!r}, expected a number") from None
+        value = math.nan
+    if not math.isfinite(value):
+        raise AnnotationError(f"{where}: {key}: got {row[key]!r}, expected a number")
+    return value

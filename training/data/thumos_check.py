@@ -60,11 +60,12 @@ def _clip_values(videos: Sequence[FrameAnnotation], clips: Sequence[Clip]) -> It
     th = [math.ceil(shortest_instance(video, CLIP_LENGTH, TRAIN_STRIDE, "reference")) for video in videos]
     candidates = sum(any(i.length > 2 * clip.background_length for i in clip.instances) for clip in clips)
     windows = sum(len(window_offsets(video.frames, CLIP_LENGTH, TRAIN_STRIDE)) for video in videos if video.instances)
-    quartiles = " ".join(f"{value:g}" for value in np.percentile(th, [0, 25, 50, 75, 100]))
+    quartiles = " ".join(f"{value:g}" for value in np.percentile(th, [0, 25, 50, 75, 100])) if th else "none"
+    mean_and_most = f"{np.mean(counts):.2f} {max(counts)}" if counts else "none"
     yield CheckValue("training videos with clips", str(len({clip.video for clip in clips})), "196")
     yield CheckValue("training windows", str(windows), "12530")
     yield CheckValue("training clips", str(len(clips)), "7842")
-    yield CheckValue("instances per clip, mean and most", f"{np.mean(counts):.2f} {max(counts)}", "2.86 26")
+    yield CheckValue("instances per clip, mean and most", mean_and_most, "2.86 26")
     yield CheckValue("th at 0 25 50 75 100 % of the videos", quartiles, "2 10 19 26.25 256")
     yield CheckValue("clips with a candidate for rearrangement", str(candidates), "6632")
 
