@@ -285,6 +285,15 @@ def test_bad_questions() -> None:
         evaluate_proposals(predictions, [truth("v", ("Ambiguous", 0, 1))])
 
 
+def test_activitynets_two_names_of_a_video_are_one(tmp_path: Path) -> None:
+    predictions = [found("v_one", ("jump", 0, 10, 0.9)), found("two", ("jump", 0, 10, 0.9))]
+    videos = [truth("one", ("jump", 0, 10)), truth("v_two", ("jump", 0, 10))]
+    result = evaluate(predictions, videos, [0.5])
+    assert (result.map[0], result.ignored) == (1.0, 0)
+    exact = [truth("one", ("jump", 20, 30)), truth("v_one", ("jump", 0, 10)), truth("two", ("jump", 0, 10))]
+    assert evaluate(predictions, exact, [0.5]).ap[0, 0] == pytest.approx(2 / 3)  # a name of its own goes first
+
+
 def test_bad_durations_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_json(tmp_path / "d.json", [found("v", ("jump", 0, 10, 0.9))])
     database = {"v": {"subset": "test", "annotations": [{"label": "jump", "segment": [0, 10]}]}}

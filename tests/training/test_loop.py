@@ -101,6 +101,27 @@ def test_a_run_ends_after_its_steps_in_the_middle_of_an_epoch(tmp_path: Path) ->
     assert len(again) == 3  # a finished run has nothing left to do
 
 
+def test_the_weights_of_every_epoch_are_kept_to_choose_from(tmp_path: Path) -> None:
+    run(small_config(), tmp_path / "data", tmp_path / "out")
+    kept = [load_checkpoint(tmp_path / "out" / f"epoch_{epoch:02d}.ckpt") for epoch in (1, 2)]
+    last = load_checkpoint(tmp_path / "out" / "last.ckpt")
+    assert all(torch.equal(kept[1].weights[k], last.weights[k]) for k in last.weights)
+    assert any(not torch.equal(kept[0].weights[k], last.weights[k]) for k in last.weights)
+    assert not kept[0].training
+    run(small_config("run.keep_epochs=false"), tmp_path / "data", tmp_path / "none")
+    assert not list((tmp_path / "none").glob("epoch_*"))
+
+
+def test_a_run_at_a_constant_rate_may_go_on_for_more_epochs(tmp_path: Path) -> None:
+    constant = ["optimiser.schedule=constant"]
+    longer = run(small_config(*constant, "optimiser.epochs=3"), tmp_path / "data", tmp_path / "whole")
+    run(small_config(*constant, "optimiser.epochs=1"), tmp_path / "data", tmp_path / "parts")
+    last = tmp_path / "parts" / "last.ckpt"
+    assert run(small_config(*constant, "optimiser.epochs=3"), tmp_path / "data", tmp_path / "parts", last) == longer
+    with pytest.raises(ConfigError, match="other settings in optimiser"):
+        run(small_config("optimiser.epochs=3"), tmp_path / "data", tmp_path / "parts", last)
+
+
 def test_each_clip_is_seen_once_by_one_process() -> None:
     for epoch in range(2):
         seen: list[int] = []
