@@ -1,6 +1,7 @@
 # make demo        everything from nothing: videos, export, detection, timeline, mAP, speed  (minutes)
 # make test        the tests            make lint        ruff and mypy
 # make train-demo  train the shipped checkpoint anew     (about a quarter of an hour on two cores)
+# make ablations   Table 2 on synthetic videos, three seeds     (an hour or more)
 # make benchmark   the published-size network beside the paper's Table 3
 # make test-slow   the checks that take minutes each
 
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 RUN := runs/synthetic
 
-.PHONY: demo test test-slow lint train-demo benchmark clean
+.PHONY: demo test test-slow lint train-demo ablations benchmark clean
 
 demo: $(READY)
 	@$(BIN)/afsd demo --out runs/demo
@@ -28,6 +29,9 @@ lint: $(READY)
 
 train-demo: $(READY)
 	@$(BIN)/python -m export.train_demo --out $(RUN)
+
+ablations: $(READY)
+	@$(BIN)/python -m export.ablations --out runs/ablations
 
 benchmark: $(READY)
 	@$(BIN)/python -m export.full_size --out runs/thumos14

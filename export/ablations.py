@@ -54,7 +54,10 @@ TABLES: Mapping[str, Mapping[str, Sequence[str]]] = {
 BACKBONE = ["optimiser.epochs=2", "model.refinement=none", NO_CONSISTENCY, "model.quality=none"]
 """Settings of the run whose backbone all others start from."""
 
-HEAD = ["model.stem=random", "model.freeze_backbone=true", "run.init_part=backbone"]
+HEAD = [
+    "model.stem=random", "model.freeze_backbone=true", "run.init_part=backbone", "run.keep_epochs=false",
+    "optimiser.warmup_steps=20",
+]  # fmt: skip
 """Settings of the runs themselves."""
 
 
