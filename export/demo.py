@@ -31,7 +31,7 @@ SHOWN_SCORE = 0.5
 
 NEXT_STEPS = """where to go next
   your own video       .venv/bin/afsd detect {engine} VIDEO --plot --out DIR   (these six motions only)
-  your own actions     docs/training.md: a folder of videos and one annotation file
+  your own actions     docs/own_data.md: a folder of videos and one annotation file
   published weights    .venv/bin/afsd export checkpoint-15.ckpt --to openvino
   full-size speed      make benchmark
   more engines         docs/engines.md"""
