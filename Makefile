@@ -17,7 +17,7 @@ demo: $(READY)
 	@$(BIN)/afsd demo --out runs/demo
 
 test: $(READY)
-	@$(BIN)/pytest -m "not slow and not gpu"
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow and not gpu" -n auto --dist worksteal
 
 test-slow: $(READY)
 	@$(BIN)/pytest -m "slow and not gpu"
