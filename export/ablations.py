@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -97,6 +98,7 @@ def _run(folder: Path, settings: list[str], steps: int, data: Path) -> dict[str,
 
 def _train(folder: Path, settings: list[str]) -> Path:
     if not (folder / "done").is_file():
+        shutil.rmtree(folder, ignore_errors=True)  # a run that was interrupted begins anew
         train(_config(settings), folder)
         (folder / "done").touch()
     return folder / LAST

@@ -41,6 +41,8 @@ class VideoAnnotation:
 def load_annotations(path: str | os.PathLike[str], subset: str | None = None) -> tuple[VideoAnnotation, ...]:
     """The videos of an ActivityNet JSON file in the order of the file; with `subset`, only those of that subset.
 
+    `subset` "" takes the only subset there is, or else "test".
+
     Raises:
         AnnotationError: no such file, not JSON, not this format (with the video, the number of the annotation, and
             what is wrong), or no video of the subset.
@@ -55,6 +57,9 @@ def load_annotations(path: str | os.PathLike[str], subset: str | None = None) ->
     videos = parse_annotations(document, str(path))
     if subset is None:
         return videos
+    if not subset:
+        subsets = {video.subset for video in videos}
+        subset = subsets.pop() if len(subsets) == 1 else "test"
     chosen = tuple(video for video in videos if video.subset == subset)
     if not chosen:
         there = ", ".join(sorted({repr(video.subset) for video in videos})) or "no video at all"

@@ -68,6 +68,7 @@ def decode_afsd(
     spec: ModelSpec,
     score_threshold: float | None = None,
     keep_empty: bool = False,
+    length: int | None = None,
 ) -> Candidates:
     """Decode one window of AFSD's raw outputs (equations 1 and 15; scores as in section 4.1).
 
@@ -80,6 +81,8 @@ def decode_afsd(
         spec: level lengths, window length, fps, classes.
         score_threshold: a candidate needs a score strictly above this; default: the model's own.
         keep_empty: keep segments that are empty or inverted after clamping, as the published code does.
+        length: frames of the window that are video; segments are cut where the padding begins. None: not cut there,
+            as the published code does.
 
     Returns:
         Candidates by class, then by location (fine level first, time inside a level).
@@ -99,6 +102,8 @@ def decode_afsd(
             f"the network gave NaN in the window at frame {offset}, expected finite numbers; "
             "run a model of higher precision or check its weights"
         )
+    if length is not None:
+        segments = np.minimum(segments, np.float32(length))
     threshold = np.float32(spec.decoding.score_threshold if score_threshold is None else score_threshold)
     above = threshold < scores[:, 1:].T
     if not keep_empty:

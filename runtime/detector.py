@@ -193,7 +193,7 @@ class Detector:
                 timing.windows += len(batch)
                 for index, window in enumerate(batch):
                     with timing.post():
-                        final = suppression.push(self._decode(outputs, index, window.offset, spec), window.offset)
+                        final = suppression.push(self._decode(outputs, index, window, spec), window.offset)
                     yield from self._present(final, source)
                 if on_progress is not None:
                     on_progress(timing)
@@ -215,9 +215,17 @@ class Detector:
         for first in range(0, len(waiting), size):
             yield waiting[first : first + size]
 
-    def _decode(self, outputs: Mapping[str, NDArray[Any]], index: int, offset: int, spec: ModelSpec) -> Candidates:
+    def _decode(self, outputs: Mapping[str, NDArray[Any]], index: int, window: Window, spec: ModelSpec) -> Candidates:
         published = self.options.nms == "reference"
-        return decode_afsd(outputs, index, offset, spec, self.options.score_threshold, keep_empty=published)
+        return decode_afsd(
+            outputs,
+            index,
+            window.offset,
+            spec,
+            self.options.score_threshold,
+            keep_empty=published,
+            length=None if published or spec.sampling == "whole_video" else window.length,
+        )
 
     def _suppression(self, spec: ModelSpec) -> Suppression:
         return ReferenceSuppression(spec) if self.options.nms == "reference" else LocalSuppression(spec)

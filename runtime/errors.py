@@ -26,9 +26,12 @@ class EngineError(AfsdError):
 class MissingDependencyError(AfsdError, ImportError):
     """A library is not installed; the message names the extra that brings it (empty: the library by itself)."""
 
-    def __init__(self, library: str, extra: str, purpose: str) -> None:
-        install = f"'afsd[{extra}]'" if extra else library
-        super().__init__(f"{purpose} needs {library}, which is not installed: pip install {install}")
+    def __init__(self, library: str, extra: str, purpose: str, instead_of: str = "") -> None:
+        package = f"'afsd[{extra}]'" if extra else library
+        install = f"pip install {package}"
+        if instead_of:  # two packages of one module exclude each other
+            install = f"pip uninstall {instead_of}, then {install}"
+        super().__init__(f"{purpose} needs {library}, which is not installed: {install}")
 
 
 class AnnotationError(AfsdError):

@@ -63,7 +63,7 @@ class FlowEstimator:
         version = ".".join(cv2.__version__.split(".")[:2])
         create_tvl1 = getattr(getattr(library, "optflow", None), "createOptFlow_DualTVL1", None)
         if method == "tvl1" and create_tvl1 is None:
-            raise MissingDependencyError(CONTRIB, "", "TV-L1 optical flow")
+            raise MissingDependencyError(CONTRIB, "", "TV-L1 optical flow", instead_of="opencv-python-headless")
         if method != "dis" and create_tvl1 is not None:
             self._algorithm = create_tvl1()
             self.name = f"TV-L1 (OpenCV {version} contrib)"

@@ -95,7 +95,8 @@ class FolderReader:
         self._images = images_of(folder)
         if not self._images:
             raise VideoError(
-                f"{folder}: the folder holds neither videos nor images ({', '.join(sorted(IMAGE_SUFFIXES))})"
+                f"{folder}: the folder holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}), so it is no video; "
+                "of a folder of videos give one file"
             )
         self.count: int | None = len(self._images)
         self._next = 0

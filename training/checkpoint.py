@@ -25,6 +25,9 @@ SCHEMA = 1
 SCHEMA_KEY = "afsd_checkpoint"
 """Marks a file of this project; a file without it is taken as a bare state dict."""
 
+CHECKPOINT_STARTS = (b"P", b"\x80", b"")
+"""First bytes of PyTorch's files: a ZIP archive, a pickle (before 1.6); an empty file is told apart later."""
+
 RETIRED = ("validation_subset",)
 """Settings of `data` in checkpoints of older releases."""
 
@@ -152,6 +155,9 @@ def load_kinetics(model: AFSD, path: str | Path) -> tuple[str, ...]:
 def _load(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; expected a checkpoint (.ckpt, .pt, .pth)")
+    with path.open("rb") as file:
+        if file.read(1) not in CHECKPOINT_STARTS:
+            raise CheckpointError(f"{path}: not a checkpoint; expected a file that PyTorch wrote (.ckpt, .pt, .pth)")
     try:
         data = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:

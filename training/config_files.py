@@ -45,10 +45,18 @@ def load_config(name_or_path: str, overrides: list[str] | None = None) -> Config
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), _Yaml) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{path}: not a YAML file: {_reason(error)}") from None
     for override in overrides or []:
         _apply_override(data, override)
     return config_from_mapping(data, str(path))
+
+
+def _reason(error: Exception) -> str:
+    """Where and why YAML stumbles, in one line."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return " ".join(str(error).split())
+    return f"line {mark.line + 1}, column {mark.column + 1}: {getattr(error, 'problem', 'a mistake')}"
 
 
 def config_from_mapping(data: object, source: str) -> Config:

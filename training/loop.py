@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from runtime.errors import CheckpointError, ConfigError, InputError
 from training.checkpoint import Checkpoint, load_checkpoint, load_kinetics, load_weights, save_checkpoint
-from training.config import Config, OptimiserConfig
+from training.config import Config, OptimiserConfig, RunConfig
 from training.config_files import config_to_mapping
 from training.data.dataset import ClipDataset, collate
 from training.metric_log import MetricLog
@@ -88,7 +88,7 @@ class Trainer:
     ) -> None:
         self.config, self.dataset, self.classes, self.out_dir = config, dataset, classes, out_dir
         run, optimiser = config.run, config.optimiser
-        self.fabric = Fabric(accelerator=run.accelerator, devices=run.devices, precision=run.precision)
+        self.fabric = _fabric(run)
         self.fabric.launch()
         seed_everything(run.seed)
         model = AFSD(config.model)
@@ -181,7 +181,7 @@ class Trainer:
             progress.step += 1
             progress.seconds += time.perf_counter() - began
             bar.update()
-            if progress.step % self.config.run.log_every == 0 or progress.step == 1:
+            if progress.step % self.config.run.log_every == 0 or progress.step in (1, self.total_steps):
                 self._report(losses, norm, log, bar)
             if self._out_of_time() or (progress.step == self.total_steps and progress.batch < self.order.batches):
                 return
@@ -266,6 +266,17 @@ def _parameter_groups(model: AFSD, optimiser: OptimiserConfig) -> list[dict[str,
     backbone = [p for name, p in trained.items() if name.startswith("backbone.")]
     head = [p for name, p in trained.items() if not name.startswith("backbone.")]
     return [{"params": backbone, "lr": optimiser.learning_rate * optimiser.backbone_rate}, {"params": head}]
+
+
+def _fabric(run: RunConfig) -> Fabric:
+    """Lightning Fabric for a run; what this machine does not have is a ConfigError."""
+    try:
+        return Fabric(accelerator=run.accelerator, devices=run.devices, precision=run.precision)
+    except (RuntimeError, ValueError, ImportError) as error:
+        raise ConfigError(
+            f"run.accelerator {run.accelerator!r}, run.devices {run.devices}, run.precision {run.precision!r}: "
+            f"{' '.join(str(error).split())[:200]}; set what this machine has, for example accelerator cpu"
+        ) from None
 
 
 def _ema(decay: float) -> Any:

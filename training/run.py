@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from runtime.annotations import class_names, load_annotations
+from runtime.console import print_warning
 from runtime.errors import AnnotationError, ConfigError
 from training.config import Config, DataConfig
 from training.data.annotations import FrameAnnotation
@@ -15,7 +16,7 @@ from training.data.dataset import ClipDataset, frame_annotations
 from training.data.flow_store import build_flow_store, flow_method_of
 from training.data.frame_store import FrameStore, Sampling
 from training.data.store_building import RGB_STORE, build_frame_store
-from training.loop import Trainer
+from training.loop import LAST, Trainer
 
 
 def train(config: Config, out_dir: Path, resume: Path | None = None) -> Path:
@@ -25,8 +26,13 @@ def train(config: Config, out_dir: Path, resume: Path | None = None) -> Path:
 
     Raises:
         AnnotationError, InputError, VideoError: the data is missing or does not fit.
-        ConfigError, CheckpointError: see `Trainer`.
+        ConfigError: `out_dir` holds a run and `resume` is None; or see `Trainer`.
+        CheckpointError: see `Trainer`.
     """
+    if resume is None and (out_dir / LAST).exists():
+        raise ConfigError(
+            f"{out_dir}: holds a run already; go on with it (--resume {out_dir / LAST}), or choose another --out"
+        )
     dataset, classes = open_clips(config)
     model = replace(config.model, num_classes=len(classes) + 1)  # where it says 0; the checkpoint holds the number
     return Trainer(replace(config, model=model), dataset, classes, out_dir, resume).run()
@@ -47,8 +53,15 @@ def open_clips(config: Config) -> tuple[ClipDataset, tuple[str, ...]]:
     store = _open_store(config, [video.name for video in videos])
     _check_store(store, config)
     annotated = frame_annotations(videos, store, classes, class_agnostic=data.class_agnostic)
+    clips = cut(annotated, data, model.clip_length)
+    without = sorted({video.name for video in annotated if video.instances} - {clip.video for clip in clips})
+    if without:
+        print_warning(
+            f"{len(without)} of {len(annotated)} videos give no clip to train on, the first is {without[0]!r}: no "
+            f"action of theirs lies completely within {model.clip_length} frames of the video"
+        )
     dataset = ClipDataset(
-        cut(annotated, data, model.clip_length),
+        clips,
         store,
         clip_length=model.clip_length,
         crop_size=model.crop_size,
@@ -102,6 +115,6 @@ def _check_store(store: FrameStore, config: Config) -> None:
     expected = Sampling(fps, data.frame_size, config.model.in_channels, whole)
     if store.sampling != expected:
         raise ConfigError(
-            f"{store.folder}: holds frames of {store.sampling}, the configuration asks for {expected}: "
-            "build another store"
+            f"{store.folder}: holds arrays of {store.sampling}; the configuration asks for {expected}. "
+            "Set data.frames to the folder that has them, change the setting, or prepare again"
         )

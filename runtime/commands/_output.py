@@ -26,13 +26,16 @@ class Output:
     def video(self, found: Detections, source: str, timing: Timing) -> None:
         """A finished video: its files, and its table unless JSON is printed at the end."""
         found = replace(found, video=self._unique(found.video)).sorted("score")
-        self._write_files(found, timing.video_seconds)
+        written = self._write_files(found, timing.video_seconds)
         if self._flags.json:
             self._finished.append(found)
             return
-        print(f"{source}: {len(found)} detections of score {self._flags.score:g} or more; {timing.summary()}")
+        count = f"{len(found)} detection{'' if len(found) == 1 else 's'}"
+        print(f"{source}: {count} of score {self._flags.score:g} or more; {timing.summary()}")
         for line in table(found, self._flags.top):
             print(line)
+        if written:
+            print(f"written: {', '.join(written)}")
 
     def stream(self, found: Detections) -> None:
         """Detections that have just become final, one a line."""
@@ -55,17 +58,24 @@ class Output:
         self._names.add(unique)
         return unique
 
-    def _write_files(self, found: Detections, video_seconds: float) -> None:
+    def _write_files(self, found: Detections, video_seconds: float) -> list[str]:
+        """Write what was asked for; returns the paths."""
         flags = self._flags
         stem = (flags.out if flags.out is not None else Path()) / found.video
+        written = []
+        if flags.out is not None:
+            found.to_json(f"{stem}.json")
+            written.append(f"{stem}.json")
         if flags.csv:
             found.to_csv(f"{stem}.csv")
+            written.append(f"{stem}.csv")
         if flags.srt:
             found.to_srt(f"{stem}.srt")
+            written.append(f"{stem}.srt")
         if flags.plot:
             found.plot(f"{stem}.png", duration_s=video_seconds)
-        if flags.out is not None and not (flags.csv or flags.srt or flags.plot):
-            found.to_json(f"{stem}.json")
+            written.append(f"{stem}.png")
+        return written
 
 
 def table(found: Detections, top: int) -> Iterator[str]:

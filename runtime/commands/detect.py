@@ -62,7 +62,7 @@ def _add_output_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--csv", action="store_true", help="write DIR/<video>.csv")
     group.add_argument("--srt", action="store_true", help="write DIR/<video>.srt, subtitles for a video player")
     group.add_argument("--plot", action="store_true", help="write DIR/<video>.png, the timeline")
-    group.add_argument("--out", metavar="DIR", type=Path, help="folder of the files; alone it writes DIR/<video>.json")
+    group.add_argument("--out", metavar="DIR", type=Path, help="folder of the files; always writes DIR/<video>.json")
     group.add_argument("--score", type=float, default=0.1, help="leave out detections below this score (%(default)s)")
     group.add_argument("--top", metavar="N", type=int, default=20, help="rows of the table per video (%(default)s)")
     group.add_argument("--stream", action="store_true", help="print each detection as soon as it is final")

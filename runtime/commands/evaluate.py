@@ -56,7 +56,10 @@ def add_evaluate(subparsers: Any) -> None:
         "of the THUMOS'14 kit",
     )
     parser.add_argument(
-        "--subset", metavar="NAME", default="test", help="subset of a JSON to judge on, or 'all' (default: test)"
+        "--subset",
+        metavar="NAME",
+        default="",
+        help="subset of a JSON to judge on, or 'all' (default: the only one there is, else test)",
     )
     parser.add_argument(
         "--rule",
@@ -94,28 +97,26 @@ def _add_engine_flags(group: argparse._ArgumentGroup) -> None:
 
 def _add_further(parser: argparse._ArgumentGroup) -> None:
     edges = ",".join(f"{edge:g}" for edge in A2NET_EDGES)
+    parser.add_argument("--durations", action="store_true", help="mAP by duration of the instances")
     parser.add_argument(
-        "--durations",
-        metavar="EDGES",
-        nargs="?",
-        const=edges,
-        help=f"mAP by duration of the instances, bins parted at these seconds (without a value: {edges})",
+        "--duration-edges", metavar="LIST", default=edges, help="seconds that part the bins (%(default)s)"
     )
     parser.add_argument(
-        "--proposals",
+        "--proposals", action="store_true", help="average recall of proposals and its area (AR@AN, AUC)"
+    )
+    parser.add_argument(
+        "--proposal-rule",
         choices=("activitynet", "thumos14"),
-        nargs="?",
-        const="activitynet",
-        help="average recall of proposals and its area (AR@AN, AUC): over tIoU 0.5:0.05:0.95 up to 100 proposals per "
-        "video (activitynet, without a value), or 0.5:0.05:1.0 up to 1000 (thumos14)",
+        default="activitynet",
+        help="tIoU 0.5:0.05:0.95 up to 100 proposals per video (activitynet, default), or 0.5:0.05:1.0 up to 1000",
     )
     parser.add_argument(
         "--false-positives",
-        metavar="TIOU",
-        nargs="?",
-        const=0.5,
-        type=float,
-        help="kinds of errors among the best detections, and what each costs (at tIoU 0.5, or the one given)",
+        action="store_true",
+        help="kinds of errors among the best detections, and what each costs",
+    )
+    parser.add_argument(
+        "--false-positive-tiou", metavar="TIOU", type=float, default=0.5, help="where a hit begins (%(default)s)"
     )
     parser.add_argument("--plot", metavar="FILE.png", type=Path, help="draw the kinds of errors")
 
@@ -123,21 +124,24 @@ def _add_further(parser: argparse._ArgumentGroup) -> None:
 def run_evaluate(arguments: argparse.Namespace) -> int:
     """Run the verb; returns the exit status."""
     tious = parse_tious(arguments.tiou)
-    if arguments.plot and arguments.false_positives is None:
+    edges = _numbers(arguments.duration_edges, "--duration-edges", "rising seconds such as 1.5,2.5")
+    if arguments.plot and not arguments.false_positives:
         raise InputError("--plot draws the kinds of errors: give --false-positives with it")
     truth = load_ground_truth(arguments.ground_truth, None if arguments.subset == "all" else arguments.subset)
     found = _detections(arguments, truth)
     result = evaluate(found, truth, tious, arguments.tie_order, arguments.rule)
     further: dict[str, DurationResult | ProposalResult | FalsePositiveResult] = {}
     if arguments.durations:
-        edges = _numbers(arguments.durations, "--durations", "rising seconds such as 1.5,2.5")
         further["durations"] = evaluate_durations(found, truth, tious, edges, arguments.rule)
-    if arguments.proposals == "activitynet":
-        further["proposals"] = evaluate_proposals(found, truth)
-    elif arguments.proposals == "thumos14":
-        further["proposals"] = evaluate_proposals(found, truth, THUMOS_RECALL_TIOUS, largest=1000)
-    if arguments.false_positives is not None:
-        errors = analyse_false_positives(found, truth, arguments.false_positives, arguments.rule)
+    if arguments.proposals:
+        up_to_1000 = arguments.proposal_rule == "thumos14"
+        further["proposals"] = (
+            evaluate_proposals(found, truth, THUMOS_RECALL_TIOUS, largest=1000)
+            if up_to_1000
+            else evaluate_proposals(found, truth)
+        )
+    if arguments.false_positives:
+        errors = analyse_false_positives(found, truth, arguments.false_positive_tiou, arguments.rule)
         further["false_positives"] = errors
         if arguments.plot:
             from runtime.evaluation.profile import draw_profile
@@ -148,6 +152,9 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
         print(json.dumps(result.to_mapping() | {name: part.to_mapping() for name, part in further.items()}))
     else:
         print("\n\n".join([format_table(result, arguments.per_class), *(part.table() for part in further.values())]))
+        written = [str(path) for path in (arguments.save, arguments.plot) if path]
+        if written:
+            print(f"\nwritten: {', '.join(written)}")
     return 0
 
 

@@ -109,7 +109,7 @@ def test_files_are_written_only_when_asked(
     cli.main(["detect", model, path, "--out", "alone"])
     assert [file.name for file in Path("alone").iterdir()] == ["clip2.json"]
     cli.main(["detect", model, path, path, "--csv", "--srt", "--plot", "--out", "all"])
-    names = {f"clip2{number}.{suffix}" for number in ("", "-2") for suffix in ("csv", "srt", "png")}
+    names = {f"clip2{number}.{suffix}" for number in ("", "-2") for suffix in ("csv", "json", "png", "srt")}
     assert {file.name for file in Path("all").iterdir()} == names
     with Path("all/clip2.csv").open(newline="") as table:
         assert len(list(csv.DictReader(table))) == len(

@@ -42,6 +42,18 @@ def test_an_engine_is_judged_like_the_file_of_its_detections(folder: Path, capsy
     assert set(json.loads(saved.read_text())["results"]) == {"first", "second"}
 
 
+def test_the_only_subset_is_taken(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    entry = {"subset": "testing", "annotations": [{"label": "jump", "segment": [0.5, 2.0]}]}
+    (tmp_path / "one.json").write_text(json.dumps({"database": {"first": entry}}))
+    (tmp_path / "two.json").write_text(json.dumps({"database": {"first": entry, "b": {**entry, "subset": "x"}}}))
+    found = tmp_path / "found.json"
+    found.write_text(json.dumps({"results": {"first": [{"label": "jump", "score": 0.9, "segment": [0.5, 2.0]}]}}))
+    assert main(["evaluate", str(found), str(tmp_path / "one.json"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["average_mAP"] == 1.0
+    assert main(["evaluate", str(found), str(tmp_path / "two.json")]) == 2
+    assert "no video of subset 'test'; the file has 'testing', 'x'" in capsys.readouterr().err
+
+
 def test_a_missing_video_is_named_before_any_is_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     empty = folder / "empty"
     empty.mkdir()

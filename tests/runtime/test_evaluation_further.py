@@ -30,6 +30,7 @@ from runtime.thumos14 import CLASS_IDS, read_kit_annotations, read_table_annotat
 from tests.evaluation_cases import CLASSES, drawn, found, overlap, truth
 from tests.shared import shared
 
+FURTHER = ("--proposals", "--false-positives", "--false-positive-tiou", "0.7")
 ALL_TIOUS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 
 
@@ -193,7 +194,7 @@ def test_recall_by_the_thumos_convention(tmp_path: Path, capsys: pytest.CaptureF
     database = {"v": {"subset": "test", "annotations": [{"label": "jump", "segment": s} for s in ([0, 10], [20, 30])]}}
     (tmp_path / "g.json").write_text(json.dumps({"database": database}))
     files = [str(tmp_path / "d.json"), str(tmp_path / "g.json")]
-    assert main(["evaluate", *files, "--proposals", "thumos14"]) == 0
+    assert main(["evaluate", *files, "--proposals", "--proposal-rule", "thumos14"]) == 0
     table = capsys.readouterr().out.splitlines()[-2:]
     assert table[0].split()[4:10] == [f"AR@{n}" for n in (10, 50, 100, 200, 500, 1000)]
     assert "90.91" in table[1]
@@ -228,7 +229,7 @@ def test_command_reads_the_challenges_forms(tmp_path: Path, capsys: pytest.Captu
         (kit / f"{label}_test.txt").write_text("video_1  0.0 10.0\n" if label == "Diving" else "")
     (tmp_path / "found.txt").write_text("video_1\t0.5\t10\t26\t0.9\nvideo_1\t50\t60\t22\t0.8\n")
     arguments = ["evaluate", str(tmp_path / "found.txt"), str(kit), "--rule", "thumos14"]
-    assert main([*arguments, "--durations", "5,20", "--proposals", "--false-positives", "0.7", "--per-class"]) == 0
+    assert main([*arguments, "--durations", "--duration-edges", "5,20", *FURTHER, "--per-class"]) == 0
     text = capsys.readouterr().out
     assert "Diving         100.00" in text
     for words in ("mAP % by duration", "5 – 20 s", "AUC", "% at tIoU 0.7", "background"):
@@ -298,5 +299,5 @@ def test_bad_durations_on_the_command_line(tmp_path: Path, capsys: pytest.Captur
     write_json(tmp_path / "d.json", [found("v", ("jump", 0, 10, 0.9))])
     database = {"v": {"subset": "test", "annotations": [{"label": "jump", "segment": [0, 10]}]}}
     (tmp_path / "g.json").write_text(json.dumps({"database": database}))
-    assert main(["evaluate", str(tmp_path / "d.json"), str(tmp_path / "g.json"), "--durations", "short"]) == 2
-    assert "--durations: got 'short', expected rising seconds" in capsys.readouterr().err
+    assert main(["evaluate", str(tmp_path / "d.json"), str(tmp_path / "g.json"), "--duration-edges", "short"]) == 2
+    assert "--duration-edges: got 'short', expected rising seconds" in capsys.readouterr().err

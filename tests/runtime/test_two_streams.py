@@ -61,7 +61,8 @@ def expected(frames: NDArray[np.uint8], flow: NDArray[np.uint8]) -> Rows:
         mean = {name: (rgb[name].astype(float) + motion[name]) / 2 for name in rgb}
         segments = plain_segments(mean, LEVELS, LENGTH)
         for label in (0, 1):
-            for (start, end, _), score in zip(segments, plain_scores(mean, label + 1), strict=True):
+            for (start, uncut, _), score in zip(segments, plain_scores(mean, label + 1), strict=True):
+                end = min(uncut, float(len(frames) - offset))  # at the end of the video
                 if score > decoding.score_threshold and end > start:
                     candidates[label].append(((start + offset) / 10, (end + offset) / 10, score))
     return sorted(
@@ -99,9 +100,9 @@ def cut(frames: NDArray[np.uint8], seed: int) -> Iterator[NDArray[np.uint8]]:
 def test_given_flow_is_fused_by_the_mean(count: int) -> None:
     frames, flow = video(count, count), video(count, count + 1, channels=2)
     want = expected(frames, flow)
-    assert want
+    assert want or count == 1  # every segment of a single frame lies behind it
     np.testing.assert_allclose(rows_of(both().run(frames, flow=flow)), want, rtol=1e-4, atol=1e-5)
-    assert want != expected(frames, 255 - flow)
+    assert want != expected(frames, 255 - flow) or count == 1
 
 
 @pytest.mark.parametrize("count", [1, 2, 40])

@@ -216,7 +216,7 @@ def test_files_that_are_no_videos(tmp_path: Path, capfd: pytest.CaptureFixture[s
     for source, message in [
         (text, "not a video that OpenCV can open"),
         (empty, "the file is empty"),
-        (folder, "holds neither videos nor images"),
+        (folder, "holds no images .* of a folder of videos give one file"),
         (broken.parent, "a.png: not a readable image"),
     ]:
         with pytest.raises(VideoError, match=message):

@@ -135,6 +135,12 @@ def test_other_files_are_refused(content: bytes, tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "y.ckpt")
 
 
+def test_a_file_of_another_kind_is_not_taken_for_code(tmp_path: Path) -> None:
+    (tmp_path / "mydata.yaml").write_text("name: mydata")
+    with pytest.raises(CheckpointError, match="not a checkpoint; expected a file that PyTorch wrote"):
+        load_checkpoint(tmp_path / "mydata.yaml")
+
+
 def test_a_truncated_checkpoint_is_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
     path = tmp_path / "a.ckpt"
     save_checkpoint(checkpoint, path)

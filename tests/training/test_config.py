@@ -91,5 +91,5 @@ def test_missing_and_broken_files(tmp_path: Path) -> None:
         load_config("thumos15")
     broken = tmp_path / "broken.yaml"
     broken.write_text("model: [")
-    with pytest.raises(ConfigError, match="not a YAML file"):
+    with pytest.raises(ConfigError, match=r"not a YAML file: line 1, column 9: [^\n]*$"):
         load_config(str(broken))

@@ -161,6 +161,14 @@ def test_a_network_without_second_stage_starts_from_the_backbone_of_one_with_it(
         Trainer(whole, small_dataset(tmp_path / "data", whole), CLASSES, tmp_path / "out")
 
 
+def test_a_machine_without_the_accelerator_says_so(tmp_path: Path) -> None:
+    config = small_config("run.accelerator=tpu")
+    (tmp_path / "data").mkdir()
+    with pytest.raises(ConfigError, match=r"run\.accelerator 'tpu'.*set what this machine has") as caught:
+        Trainer(config, small_dataset(tmp_path / "data", config), CLASSES, tmp_path / "out")
+    assert "\n" not in str(caught.value)
+
+
 def test_misuse_is_named(tmp_path: Path) -> None:
     config = small_config()
     (tmp_path / "data").mkdir()

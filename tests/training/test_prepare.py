@@ -356,7 +356,7 @@ def test_a_killed_run_goes_on_where_it_was(source: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["own", "nowhere"], "annotations.json: no such annotation file"),
+        (["own", "nowhere"], "nowhere: no such folder; expected one with videos"),
         (["thumos14", "--tables", "nowhere", "--check"], "val_video_info.csv: cannot be read as a table"),
         (["thumos14", "--tables", "nowhere"], "needs --videos DIR, or --check"),
         (["activitynet", "--videos", "nowhere", "--annotations", "nowhere.json"], "nowhere.json: cannot be read"),

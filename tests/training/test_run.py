@@ -107,8 +107,27 @@ def test_a_store_of_another_kind_is_refused(root: Path) -> None:
     (root / "videos").rename(root / "elsewhere")
     open_clips(config(root))
     for settings in (["data.sample_fps=5"], ["data.sampling=whole_video"], ["model.stream=flow"]):
-        with pytest.raises(ConfigError, match=r"frames: holds frames of .*the configuration asks for"):
+        with pytest.raises(ConfigError, match=r"frames: holds arrays of RGB, 36 pixels.*the configuration asks for"):
             open_clips(config(root, *settings))
+
+
+def test_a_folder_that_holds_a_run_is_not_written_over(root: Path, tmp_path: Path) -> None:
+    short = config(root, "run.max_steps=1")
+    last = train(short, tmp_path / "out")
+    before = last.read_bytes()
+    with pytest.raises(ConfigError, match=r"holds a run already; go on with it \(--resume .*last\.ckpt\)"):
+        train(short, tmp_path / "out")
+    assert last.read_bytes() == before
+    assert train(short, tmp_path / "out", resume=last) == last
+
+
+def test_videos_that_give_no_clip_are_told(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = json.loads((root / "annotations.json").read_text())
+    name = next(name for name, entry in document["database"].items() if entry["subset"] == "training")
+    document["database"][name]["annotations"] = [{"label": "x", "segment": [900.0, 901.0]}]
+    (root / "annotations.json").write_text(json.dumps(document))
+    open_clips(config(root, "model.num_classes=0"))
+    assert f"videos give no clip to train on, the first is {name!r}" in capsys.readouterr().err
 
 
 def test_a_subset_without_actions(root: Path) -> None:

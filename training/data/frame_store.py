@@ -35,6 +35,10 @@ class Sampling:
     whole_frames: int | None = None
     """T: a whole video is sampled down to this many frames, a shorter one keeps all of its own (ActivityNet)."""
 
+    def __str__(self) -> str:
+        rate = f"{self.fps:g} fps" if self.fps else f"whole videos in up to {self.whole_frames} frames"
+        return f"{'flow' if self.channels == 2 else 'RGB'}, {self.frame_size} pixels, {rate}"
+
     def __post_init__(self) -> None:
         if (self.fps is None) == (self.whole_frames is None):
             raise ValueError(f"got fps {self.fps} and whole_frames {self.whole_frames}, expected one of the two")

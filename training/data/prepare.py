@@ -153,7 +153,11 @@ def prepare_own(root: Path, *, annotations: str = ANNOTATIONS, options: StoreOpt
         InputError: no folder `root`/videos, or `root` holds stores of another kind.
     """
     found = Findings()
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; expected one with videos/ and {annotations}")
     videos = load_annotations(root / annotations)
+    if not videos:
+        raise AnnotationError(f"{root / annotations}: names no video; annotate at least one")
     stores = _build_stores(root / "videos", [video.name for video in videos], root, options, found)
     note_annotations(videos, stores.rgb, found)
     counts = {subset: [v for v in videos if v.subset == subset] for subset in sorted({v.subset for v in videos})}

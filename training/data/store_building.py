@@ -105,8 +105,8 @@ def existing_index(folder: Path, wanted: StoreIndex) -> StoreIndex:
     index = read_index(folder / INDEX)
     if index.sampling != wanted.sampling:
         raise InputError(
-            f"{folder}: holds frames of {index.sampling}, expected {wanted.sampling}; "
-            "choose another folder or delete this"
+            f"{folder}: holds arrays of {index.sampling}; asked for are {wanted.sampling}. "
+            "Ask for the former, choose another folder, or delete this"
         )
     if not _same_method(index.flow_method, wanted.flow_method):
         raise InputError(

@@ -172,7 +172,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", type=Path, help="folder for videos/ and annotations.json")
     parser.add_argument("--videos", type=int, default=60, help="number of videos (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="default: %(default)s")
-    parser.add_argument("--subset", default="train", help="name of the subset (default: %(default)s)")
+    parser.add_argument("--subset", default="training", help="name of the subset (default: %(default)s)")
     parser.add_argument("--size", type=int, default=defaults.size, help="frame edge, pixels (default: %(default)s)")
     parser.add_argument("--shortest", type=float, default=defaults.shortest_s, help="seconds (default: %(default)s)")
     parser.add_argument("--longest", type=float, default=defaults.longest_s, help="seconds (default: %(default)s)")
