@@ -22,7 +22,7 @@ import numpy as np
 
 from export.train_demo import make_data, measure
 from runtime.atomic import atomic_path
-from runtime.errors import AfsdError
+from runtime.console import told
 from training.config import Config
 from training.config_files import load_config
 from training.inference import open_torch_engine
@@ -130,12 +130,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=150, help="optimiser steps of each run (default: %(default)s)")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
     args = parser.parse_args()
-    try:
-        print(ablate(args.out, args.tables, args.seeds, args.set, args.steps))
-    except AfsdError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return told(lambda: ablate(args.out, args.tables, args.seeds, args.set, args.steps))
 
 
 if __name__ == "__main__":

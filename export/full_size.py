@@ -13,7 +13,7 @@ import torch
 
 from export.to_onnx import export_onnx
 from export.to_openvino import export_openvino
-from runtime.errors import AfsdError
+from runtime.console import told
 from training.checkpoint import Checkpoint, save_checkpoint
 from training.config_files import load_config
 from training.models.afsd import AFSD
@@ -41,7 +41,4 @@ if __name__ == "__main__":
     parser.add_argument("--config", default="thumos14")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    try:
-        print(full_size(arguments.config, arguments.out))
-    except AfsdError as error:
-        sys.exit(f"error: {error}")
+    sys.exit(told(lambda: full_size(arguments.config, arguments.out)))

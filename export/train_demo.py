@@ -18,9 +18,9 @@ from export.to_openvino import export_openvino
 from runtime.annotations import load_annotations
 from runtime.atomic import atomic_path
 from runtime.commands.evaluate import detect_annotated
+from runtime.console import told
 from runtime.detector import Detector
 from runtime.engines import Engine, open_engine
-from runtime.errors import AfsdError
 from runtime.evaluation import evaluate, format_table
 from training.config_files import load_config
 from training.data.synthetic import make_synthetic
@@ -77,12 +77,7 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
     parser.add_argument("--ship", action="store_true", help="replace the checkpoint in training/pretrained")
     args = parser.parse_args()
-    try:
-        print(json.dumps(train_demo(args.out, args.set, args.ship), indent=1))
-    except AfsdError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return told(lambda: json.dumps(train_demo(args.out, args.set, args.ship), indent=1))
 
 
 if __name__ == "__main__":

@@ -102,7 +102,7 @@ def _instance(item: object, where: str) -> Instance:
         raise AnnotationError(f"{where}: label: got {label!r}, expected the name of a class")
     if not isinstance(segment, (list, tuple)) or len(segment) != 2:
         raise AnnotationError(f"{where}: segment: got {segment!r}, expected [start, end] in seconds")
-    start, end = _number(segment[0], f"{where}: start"), _number(segment[1], f"{where}: end")
+    start, end = finite_number(segment[0], f"{where}: start"), finite_number(segment[1], f"{where}: end")
     if start < 0 or end < start:
         raise AnnotationError(f"{where}: segment: got [{start:g}, {end:g}], expected 0 <= start <= end in seconds")
     return Instance(start, end, label)
@@ -111,13 +111,14 @@ def _instance(item: object, where: str) -> Instance:
 def _positive(entry: Mapping[Any, Any], key: str, where: str) -> float | None:
     if entry.get(key) is None:
         return None
-    value = _number(entry[key], f"{where}: {key}")
+    value = finite_number(entry[key], f"{where}: {key}")
     if value <= 0:
         raise AnnotationError(f"{where}: {key}: got {value:g}, expected more than 0")
     return value
 
 
-def _number(value: object, where: str) -> float:
+def finite_number(value: object, where: str) -> float:
+    """A number of a file, written as text or not; AnnotationError, with `where`, for anything else and for NaN."""
     try:
         number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from types import TracebackType
+
+from runtime.errors import AfsdError
 
 EXIT_ERROR = 2
 """Exit status of a command that failed in a way that is told in one line."""
@@ -12,6 +15,16 @@ EXIT_ERROR = 2
 def print_error(error: Exception) -> None:
     """The one line a user sees of an error."""
     print(f"afsd: error: {_one_line(error)}", file=sys.stderr)
+
+
+def told(run: Callable[[], object]) -> int:
+    """Run a script and print what it returns; an error it raises on purpose is one line and exit status 2."""
+    try:
+        print(run())
+    except AfsdError as error:
+        print_error(error)
+        return EXIT_ERROR
+    return 0
 
 
 def print_warning(message: Warning | str) -> None:

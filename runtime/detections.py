@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.annotations import finite_number
 from runtime.atomic import atomic_path
 from runtime.errors import AnnotationError, InputError
 
@@ -223,17 +223,7 @@ def _entry(entry: object, where: str, keep_inverted: bool) -> Detection:
         raise AnnotationError(f"{where}: label: got {label!r}, expected the name of a class")
     if not isinstance(segment, list) or len(segment) != 2:
         raise AnnotationError(f"{where}: segment: got {segment!r}, expected [start, end] in seconds")
-    start, end = _number(segment[0], f"{where}: start"), _number(segment[1], f"{where}: end")
+    start, end = finite_number(segment[0], f"{where}: start"), finite_number(segment[1], f"{where}: end")
     if end < start and not keep_inverted:
         raise AnnotationError(f"{where}: segment: got [{start:g}, {end:g}], expected the end not before the start")
-    return Detection(label, _number(entry.get("score"), f"{where}: score"), start, end)
-
-
-def _number(value: object, where: str) -> float:
-    try:
-        number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise AnnotationError(f"{where}: got {value!r}, expected a number")
-    return number
+    return Detection(label, finite_number(entry.get("score"), f"{where}: score"), start, end)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 from runtime.errors import VideoError
@@ -38,6 +38,11 @@ def expand_sources(arguments: Sequence[str]) -> list[str | int]:
 def other_name(name: str) -> str:
     """ActivityNet calls video X's files v_X, and X only X in its annotations: each of the two for the other."""
     return name.removeprefix(ID_PREFIX) if name.startswith(ID_PREFIX) else f"{ID_PREFIX}{name}"
+
+
+def known_as(name: str, known: Container[str]) -> str | None:
+    """Under which of its two names a video is known; its own goes first. None: under neither."""
+    return next((candidate for candidate in (name, other_name(name)) if candidate in known), None)
 
 
 def find_video(folder: Path, name: str) -> Path:

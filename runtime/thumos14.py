@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from runtime.annotations import Instance, VideoAnnotation
+from runtime.annotations import Instance, VideoAnnotation, finite_number
 from runtime.detections import Detections
 from runtime.errors import AnnotationError
 
@@ -102,7 +101,7 @@ def read_text_detections(path: Path) -> list[Detections]:
     index_of = {identifier: index for index, identifier in enumerate(CLASS_IDS.values())}
     found: dict[str, list[tuple[float, float, int, float]]] = {}
     for fields, where in _lines(path, 5, "video start end class-id score"):
-        start, end, score = (_number(text, where) for text in (fields[1], fields[2], fields[4]))
+        start, end, score = (finite_number(text, where) for text in (fields[1], fields[2], fields[4]))
         if not fields[3].isdigit() or int(fields[3]) not in index_of:
             raise AnnotationError(f"{where}: class id {fields[3]!r}; expected one of {', '.join(map(str, index_of))}")
         found.setdefault(fields[0].removesuffix(".mp4"), []).append((start, end, index_of[int(fields[3])], score))
@@ -138,18 +137,8 @@ def _videos(rows: Iterable[tuple[str, str, str, str, str]]) -> tuple[VideoAnnota
     """Rows (video, label, start, end, place) → videos by name, instances in the order of the rows."""
     instances: dict[str, list[Instance]] = {}
     for video, label, start_text, end_text, where in rows:
-        start, end = _number(start_text, where), _number(end_text, where)
+        start, end = finite_number(start_text, where), finite_number(end_text, where)
         if not 0 <= start <= end:
             raise AnnotationError(f"{where}: segment: got [{start:g}, {end:g}], expected 0 <= start <= end in seconds")
         instances.setdefault(video, []).append(Instance(start, end, label))
     return tuple(VideoAnnotation(name, "test", None, None, tuple(instances[name])) for name in sorted(instances))
-
-
-def _number(text: str | None, where: str) -> float:
-    try:
-        value = float(text or "")
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise AnnotationError(f"{where}: got {text!r}, expected a number")
-    return value

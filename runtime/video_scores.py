@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from runtime.detections import Detections
 from runtime.errors import AnnotationError, InputError
-from runtime.sources import ID_PREFIX, other_name
+from runtime.sources import ID_PREFIX, known_as
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,7 @@ class VideoScores:
     """Video id as in the file → [classes] scores, finite and not negative."""
 
     def __contains__(self, video: str) -> bool:
-        return video in self.scores or other_name(video) in self.scores
+        return known_as(video, self.scores) is not None
 
     def check(self, classes: Sequence[str], top_k: int = 1) -> None:
         """InputError unless a model of these classes can be labelled with `top_k` classes a video."""
@@ -39,13 +39,15 @@ class VideoScores:
         if not 1 <= top_k <= len(self.classes):
             raise InputError(f"top_k: got {top_k}, expected 1 … {len(self.classes)} classes")
 
-    def require(self, video: str) -> None:
-        """InputError for a video without scores; worth asking before hours of detection."""
-        if video not in self:
+    def require(self, video: str) -> NDArray[np.float64]:
+        """The scores [classes] of a video; InputError where there are none, worth asking before hours of detection."""
+        name = known_as(video, self.scores)
+        if name is None:
             raise InputError(
                 f"video scores: none for the video {video!r}; expected one of {len(self.scores)} ids such as "
                 f"{next(iter(self.scores), 'none')!r}; name the file by its id, or add its scores"
             )
+        return self.scores[name]
 
     def label(self, proposals: Detections, top_k: int = 1) -> Detections:
         """Proposals of one video as actions of its `top_k` best classes, best class first.
@@ -57,9 +59,7 @@ class VideoScores:
             InputError: a video without scores, proposals that have classes of their own, top_k out of range.
         """
         self.check(proposals.classes, top_k)
-        self.require(proposals.video)
-        video = proposals.video
-        scores = self.scores[video] if video in self.scores else self.scores[other_name(video)]
+        scores = self.require(proposals.video)
         best = np.argsort(-scores, kind="stable")[:top_k]
         count = len(proposals)
         return replace(
@@ -68,7 +68,7 @@ class VideoScores:
             labels=np.repeat(best, count).astype(np.int32),
             scores=(scores[best, None] * proposals.scores).ravel(),
             classes=self.classes,
-            video=video.removeprefix(ID_PREFIX),
+            video=proposals.video.removeprefix(ID_PREFIX),
         )
 
 

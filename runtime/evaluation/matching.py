@@ -22,7 +22,7 @@ from runtime.annotations import VideoAnnotation, class_names
 from runtime.detections import Detections
 from runtime.errors import AnnotationError, InputError
 from runtime.segments import tiou
-from runtime.sources import other_name
+from runtime.sources import known_as
 from runtime.thumos14 import AMBIGUOUS
 
 Rule = Literal["activitynet", "thumos14"]
@@ -136,10 +136,10 @@ def judged_detections(
     for detections in predictions:
         if np.isnan(detections.scores).any() or np.isnan(detections.segments).any():
             raise InputError(f"{detections.video}: a detection holds NaN, expected numbers; was it written by hand?")
-        video = detections.video
-        if video not in known and other_name(video) in known:
-            video = other_name(video)
-        if rule == "thumos14" or video in known:
+        video = known_as(detections.video, known)
+        if video is None and rule == "thumos14":
+            video = detections.video
+        if video is not None:
             judged.setdefault(video, []).append(replace(detections, video=video))
     return [Detections.concatenate(parts) for parts in judged.values()]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from runtime.video import open_frames
 from runtime.windows import window_offsets
 from tests.shared import shared
 from tests.slow import plain_soft_nms
+from tests.streaming import cut, peak_memory
 from tests.tiny import CROP, LENGTH, STRIDE, TinyEngine, forward, tiny_spec, write_tiny_onnx
 
 LENGTHS = [1, 5, 16, 17, 24, 31, 100]
@@ -108,16 +108,6 @@ def test_reference_nms_is_the_published_one(count: int) -> None:
     np.testing.assert_allclose(rows_of(parts[0]), expected(frames, False, np.float32), rtol=1e-4, atol=1e-5)
 
 
-def cut(frames: np.ndarray, seed: int) -> Iterator[np.ndarray]:
-    """The same frames in chunks of random length, empty ones and single frames among them."""
-    rng = np.random.default_rng(seed)
-    start = 0
-    while start < len(frames):
-        size = int(rng.integers(0, 12))
-        yield frames[start] if size == 1 else frames[start : start + size]
-        start += size
-
-
 @pytest.mark.parametrize("batch_size", [1, 3])
 @pytest.mark.parametrize("nms", ["local", "reference"])
 def test_run_is_the_concatenation_of_stream_however_chunked(batch_size: int, nms: str) -> None:
@@ -168,13 +158,7 @@ def test_memory_does_not_grow_with_the_stream() -> None:
     base = video(64, seed=1)
 
     def peak(repeats: int) -> int:
-        detector = Detector(TinyEngine())
-        tracemalloc.start()
-        for _ in detector.stream(base[t % 64] for t in range(64 * repeats)):
-            pass
-        used = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        return used
+        return peak_memory(Detector(TinyEngine()).stream(base[t % 64] for t in range(64 * repeats)))
 
     peak(2)
     assert peak(30) < 1.5 * peak(5)

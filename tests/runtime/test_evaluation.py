@@ -10,30 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.annotations import Instance, VideoAnnotation, load_annotations
+from runtime.annotations import VideoAnnotation, load_annotations
 from runtime.cli import main
 from runtime.commands.evaluate import parse_tious
 from runtime.detections import Detections, load_detections, write_json
 from runtime.errors import AnnotationError, InputError
 from runtime.evaluation import evaluate, format_table, interpolated_average_precision, match_by_score
+from tests.evaluation_cases import CLASSES, found, truth
 from tests.shared import shared
 
 TIE_ORDER = Path(__file__).parent.parent / "golden" / "evaluation_tie_order.npz"
-CLASSES = ("jump", "throw")
-
-
-def truth(name: str, *instances: tuple[str, float, float]) -> VideoAnnotation:
-    return VideoAnnotation(name, "test", None, None, tuple(Instance(s, e, label) for label, s, e in instances))
-
-
-def found(name: str, *rows: tuple[str, float, float, float]) -> Detections:
-    return Detections(
-        np.array([row[1:3] for row in rows], np.float64).reshape(-1, 2),
-        np.array([CLASSES.index(row[0]) for row in rows], np.int32),
-        np.array([row[3] for row in rows], np.float64),
-        CLASSES,
-        name,
-    )
 
 
 def test_golden_of_the_published_evaluator(tmp_path: Path) -> None:

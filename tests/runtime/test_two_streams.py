@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-import tracemalloc
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from runtime.video import open_frames
 from runtime.windows import window_offsets
 from tests.shared import shared
 from tests.slow import plain_scores, plain_segments, plain_soft_nms
+from tests.streaming import cut, peak_memory
 from tests.tiny import CROP, LENGTH, LEVELS, STRIDE, TinyEngine, forward, tiny_spec, write_tiny_onnx
 
 SIZE = (12, 14)
@@ -86,16 +85,6 @@ def computed(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.stack([flow for frame in frames for flow in estimator.push(frame)] + estimator.finish())
 
 
-def cut(frames: NDArray[np.uint8], seed: int) -> Iterator[NDArray[np.uint8]]:
-    """The same frames in chunks of random length."""
-    rng = np.random.default_rng(seed)
-    start = 0
-    while start < len(frames):
-        size = int(rng.integers(0, 12))
-        yield frames[start] if size == 1 else frames[start : start + size]
-        start += size
-
-
 @pytest.mark.parametrize("count", [1, 5, 16, 17, 31, 100])
 def test_given_flow_is_fused_by_the_mean(count: int) -> None:
     frames, flow = video(count, count), video(count, count + 1, channels=2)
@@ -142,12 +131,7 @@ def test_memory_does_not_grow_with_the_stream() -> None:
 
     def peak(repeats: int) -> int:
         detector = both(options=DetectorOptions(flow_method="dis"))
-        tracemalloc.start()
-        for _ in detector.stream(frames[t % 64] for t in range(64 * repeats)):
-            pass
-        used = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        return used
+        return peak_memory(detector.stream(frames[t % 64] for t in range(64 * repeats)))
 
     peak(2)
     assert peak(20) < 1.5 * peak(4)

@@ -26,21 +26,11 @@ from training.config_files import load_config
 from training.data.flow_store import build_flow_store, flow_method_of
 from training.data.frame_store import FrameStore
 from training.data.prepare import StoreOptions, prepare_activitynet, prepare_own, prepare_thumos14
-from training.data.synthetic import VideoFormat, make_synthetic
 from training.run import open_clips
 
 OPTIONS = StoreOptions(frame_size=20, workers=1, progress=False)
 INFO = "video,fps,sample_fps,count,sample_count\n"
 ROWS = "video,type,type_idx,start,end,startFrame,endFrame\n"
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three videos of 2 – 3 s at 30 fps: train_0000.mp4 …"""
-    folder = tmp_path_factory.mktemp("source")
-    make_synthetic(folder, videos=3, seed=1, subset="train", workers=1,
-                   video_format=VideoFormat(size=32, shortest_s=2.0, longest_s=3.0))  # fmt: skip
-    return folder / "videos"
 
 
 def afsd(*arguments: str) -> int:

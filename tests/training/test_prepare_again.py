@@ -16,20 +16,10 @@ from training.data.flow_store import build_flow_store
 from training.data.frame_store import FrameStore, StoreIndex, index_arrays, read_index, write_index
 from training.data.prepare import StoreOptions, prepare_activitynet, prepare_own, prepare_thumos14
 from training.data.store_building import build_frame_store
-from training.data.synthetic import VideoFormat, make_synthetic
 from training.data.thumos_check import check_thumos14
 
 OPTIONS = StoreOptions(frame_size=20, workers=1, progress=False)
 FLOW = StoreOptions(streams=("rgb", "flow"), flow_method="dis", frame_size=20, workers=1, progress=False)
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three videos of 2 – 3 s: train_0000.mp4 …"""
-    folder = tmp_path_factory.mktemp("source")
-    make_synthetic(folder, videos=3, seed=1, subset="train", workers=1,
-                   video_format=VideoFormat(size=32, shortest_s=2.0, longest_s=3.0))  # fmt: skip
-    return folder / "videos"
 
 
 def tables(folder: Path, subset: str, video: str) -> None:

@@ -171,13 +171,12 @@ def prepare_own(root: Path, *, annotations: str = ANNOTATIONS, options: StoreOpt
 
 
 def _build_stores(videos_dir: Path, names: Sequence[str], out: Path, options: StoreOptions, found: Findings) -> _Stores:
-    """The stores of the videos `names` (→ names a file may have); what cannot be had is noted and the others go on."""
+    """The stores of the videos `names`; what cannot be had is noted and the others go on."""
     if not videos_dir.is_dir():
         raise InputError(f"{videos_dir}: no such folder of videos")
     if "flow" in options.streams:
         FlowEstimator(options.flow_method)  # a method that OpenCV lacks is told before hours of decoding
     _note_strangers(videos_dir, names, found)
-
     rgb = build_frame_store(
         videos_dir,
         names,

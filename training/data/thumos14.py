@@ -7,13 +7,13 @@
 from __future__ import annotations
 
 import csv
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from runtime.annotations import finite_number
 from runtime.errors import AnnotationError
 from runtime.thumos14 import CLASS_IDS
 from training.data.annotations import FrameAnnotation, FrameInstance
@@ -265,10 +265,4 @@ def _positive(row: Mapping[str, str], key: str, where: object) -> float:
 
 
 def _number(row: Mapping[str, str], key: str, where: object) -> float:
-    try:
-        value = float(row[key])
-    except (TypeError, ValueError):
-        value = math.nan
-    if not math.isfinite(value):
-        raise AnnotationError(f"{where}: {key}: got {row[key]!r}, expected a number")
-    return value
+    return finite_number(row[key], f"{where}: {key}")
