@@ -1,4 +1,7 @@
-"""The sidecar of engine files that cannot carry a ModelSpec: `<stem>.json` with the spec and the files' SHA-256."""
+"""The sidecar of engine files that cannot carry a ModelSpec: `<stem>.json` with the spec and the files' SHA-256.
+
+A TensorRT engine's sidecar also holds its `EngineBuild`.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,13 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from runtime.atomic import atomic_path
+from runtime.engines.build import EngineBuild
 from runtime.errors import SpecError
 from runtime.spec import ModelSpec, spec_from_json
-from runtime.structured import to_mapping
+from runtime.structured import StructureError, from_mapping, to_mapping
 
 
 def sidecar_path(engine: Path) -> Path:
@@ -18,9 +23,11 @@ def sidecar_path(engine: Path) -> Path:
     return engine.with_suffix(".json")
 
 
-def write_sidecar(engine: Path, spec: ModelSpec, files: Sequence[Path]) -> Path:
+def write_sidecar(engine: Path, spec: ModelSpec, files: Sequence[Path], build: EngineBuild | None = None) -> Path:
     """Write the sidecar of `engine`, with the SHA-256 of each of `files` (all in the engine's folder)."""
     content = {"spec": to_mapping(spec), "sha256": {path.name: file_sha256(path) for path in files}}
+    if build is not None:
+        content["build"] = to_mapping(build)
     target = sidecar_path(engine)
     with atomic_path(target) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -34,6 +41,28 @@ def read_sidecar(engine: Path, files: Sequence[Path]) -> ModelSpec:
         SpecError: the sidecar is missing or malformed, or a file is missing, not listed, or has changed since.
     """
     path = sidecar_path(engine)
+    content = _content(engine, path)
+    spec = spec_from_json(json.dumps(content["spec"]), str(path))
+    hashes = content["sha256"] if isinstance(content["sha256"], dict) else {}
+    for file in files:
+        _verify(file, hashes.get(file.name), path)
+    return spec
+
+
+def read_build(engine: Path) -> EngineBuild:
+    """Read what a TensorRT engine was built with and for.
+
+    Raises:
+        SpecError: the sidecar is missing or malformed, or holds no build.
+    """
+    path = sidecar_path(engine)
+    try:
+        return from_mapping(EngineBuild, _content(engine, path).get("build"))
+    except StructureError as error:
+        raise SpecError(f"{path}: 'build' does not fit a TensorRT engine: {error}; build the engine again") from None
+
+
+def _content(engine: Path, path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise SpecError(f"{engine}: its sidecar {path.name} is missing; copy it beside the engine or export again")
     try:
@@ -42,11 +71,7 @@ def read_sidecar(engine: Path, files: Sequence[Path]) -> ModelSpec:
         raise SpecError(f"{path}: not JSON ({error}); export the engine again") from None
     if not isinstance(content, dict) or not {"spec", "sha256"} <= set(content):
         raise SpecError(f"{path}: expected the keys 'spec' and 'sha256'; export the engine again")
-    spec = spec_from_json(json.dumps(content["spec"]), str(path))
-    hashes = content["sha256"] if isinstance(content["sha256"], dict) else {}
-    for file in files:
-        _verify(file, hashes.get(file.name), path)
-    return spec
+    return content
 
 
 def file_sha256(path: Path) -> str:
