@@ -10,31 +10,92 @@ from runtime.errors import InputError, MissingDependencyError
 
 
 def add_export(subparsers: Any) -> None:
-    """`afsd export CHECKPOINT [--flow CHECKPOINT] --to onnx|openvino`."""
-    parser = subparsers.add_parser("export", help="write a checkpoint as ONNX or OpenVINO, its numbers compared")
-    parser.add_argument("source", type=Path, help="checkpoint or bare state dict; for OpenVINO also an ONNX file")
+    """`afsd export SOURCE [--flow CHECKPOINT] --to onnx|openvino|tensorrt`."""
+    parser = subparsers.add_parser(
+        "export", help="write a checkpoint as ONNX, OpenVINO or TensorRT engine, its numbers compared"
+    )
+    parser.add_argument("source", type=Path, help="checkpoint, bare state dict or ONNX file of this project")
     parser.add_argument("-o", "--out", type=Path, help="file to write (default: beside the source)")
-    parser.add_argument("--to", choices=("onnx", "openvino"), default="onnx", help="default: %(default)s")
+    parser.add_argument("--to", choices=("onnx", "openvino", "tensorrt"), default="onnx", help="default: %(default)s")
     parser.add_argument("--config", default="", help="network of a bare state dict; the published ones are recognised")
     parser.add_argument("--flow", type=Path, metavar="CHECKPOINT", help="flow checkpoint: both as one fused file")
     parser.add_argument("--flow-config", default="", help="as --config, of the flow checkpoint")
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "fp16", "bf16", "int8"),
+        help="of the heavy layers, written into the graph (default: fp32; for TensorRT fp16, or the ONNX file's own)",
+    )
+    parser.add_argument(
+        "--videos", type=Path, nargs="+", default=[], metavar="VIDEO",
+        help="say what half precision does to detections on these",
+    )  # fmt: skip
+    _add_tensorrt(parser.add_argument_group("TensorRT"))
     parser.set_defaults(func=_export)
+
+
+def _add_tensorrt(group: Any) -> None:
+    group.add_argument(
+        "--library", choices=("auto", "tensorrt", "tensorrt-rtx"), default="auto",
+        help="TensorRT for the GPU in this machine, TensorRT-RTX for any, without one (default: what is installed)",
+    )  # fmt: skip
+    group.add_argument("--sm", metavar="86,89", help="target architectures of TensorRT-RTX (default: all from Ampere)")
+    group.add_argument(
+        "--batch", type=int, nargs=3, default=(1, 1, 8), metavar=("MIN", "OPT", "MAX"), help="default: 1 1 8"
+    )
+    group.add_argument(
+        "--pooling", choices=("auto", "plugin", "function"), default="auto",
+        help="boundary pooling by the plugin's kernel or by standard operators (default: the plugin where it can be)",
+    )  # fmt: skip
+    group.add_argument("--workspace", type=float, default=4.0, metavar="GIB", help="default: %(default)s GiB")
+    group.add_argument("--timing-cache", type=Path, metavar="FILE", help="of kernel times, read and written (TensorRT)")
 
 
 def _export(args: argparse.Namespace) -> int:
     try:
         from export.fused import export_fused
-        from export.to_onnx import export_onnx
         from export.to_openvino import export_openvino
+        from export.typed import typed_onnx
     except ImportError as error:
         raise MissingDependencyError(str(error.name), "export", "export") from None
-    if args.flow:
-        export_fused(args.source, args.flow, args.out, to=args.to, config=args.config, flow_config=args.flow_config)
-        return 0
-    if args.flow_config:
+    if args.flow_config and not args.flow:
         raise InputError("--flow-config names the network of --flow; give --flow as well, or leave it out")
-    (export_onnx if args.to == "onnx" else export_openvino)(args.source, args.out, args.config)
+    if args.to == "tensorrt":
+        return _export_tensorrt(args)
+    if args.flow:
+        _without(args, "--flow writes float32", "precision", "videos")
+        export_fused(args.source, args.flow, args.out, to=args.to, config=args.config, flow_config=args.flow_config)
+    elif args.to == "openvino":
+        _without(
+            args, "an OpenVINO file is float32, and `--precision bf16` is chosen when it runs", "precision", "videos"
+        )
+        export_openvino(args.source, args.out, args.config)
+    else:
+        typed_onnx(args.source, args.precision or "fp32", args.config, out=args.out, videos=args.videos)
     return 0
+
+
+def _export_tensorrt(args: argparse.Namespace) -> int:
+    from export.to_trt import TrtOptions, export_trt
+    from export.trt.build import BuildOptions
+    from export.trt.library import parse_architectures
+
+    if args.flow:
+        raise InputError("--flow: write the fused ONNX file first (--to onnx --flow …), then build its engine")
+    build = BuildOptions(
+        batch=tuple(args.batch),
+        architectures=parse_architectures(args.sm) if args.sm else (),
+        workspace_gib=args.workspace,
+        timing_cache=args.timing_cache,
+    )
+    options = TrtOptions(args.precision, args.library, args.pooling, build, args.videos)
+    export_trt(args.source, args.out, args.config, options)
+    return 0
+
+
+def _without(args: argparse.Namespace, reason: str, *names: str) -> None:
+    for name in names:
+        if getattr(args, name):
+            raise InputError(f"--{name}: {reason}; leave it out, or use --to onnx or tensorrt")
 
 
 def add_demo(subparsers: Any) -> None:

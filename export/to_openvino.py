@@ -12,15 +12,12 @@ if __package__ in (None, ""):  # run as a script: make the four packages importa
 import onnx
 import onnx.inliner
 
-from export.to_onnx import Say, check, exported_spec
-from export.trace import to_graph
-from runtime.engines import Engine, open_engine
+from export.source import read_source
+from export.to_onnx import Say, check
+from runtime.engines import Engine
 from runtime.engines.sidecar import write_sidecar
 from runtime.errors import ExportError, MissingDependencyError
 from runtime.spec import ModelSpec
-from training.checkpoint import build_model, load_checkpoint
-from training.config_files import load_config
-from training.inference import Deployed, TorchEngine
 
 
 def export_openvino(source: str | Path, out: str | Path | None = None, config: str = "", say: Say = print) -> Path:
@@ -42,8 +39,8 @@ def export_openvino(source: str | Path, out: str | Path | None = None, config: s
     source, target = Path(source), Path(out) if out else Path(source).with_suffix(".xml")
     if target.suffix != ".xml":
         raise ExportError(f"{target}: expected a file name ending in .xml")
-    reference, graph = _graph(source, config, say)
-    return save_openvino(graph, reference, target, say)
+    network = read_source(source, config, say)
+    return save_openvino(network.graph, network.reference, target, say)
 
 
 def save_openvino(graph: onnx.ModelProto, reference: Engine, target: Path, say: Say) -> Path:
@@ -63,16 +60,6 @@ def save_openvino(graph: onnx.ModelProto, reference: Engine, target: Path, say: 
     report.write(target.with_suffix(".xml.parity.json"))
     say(f"wrote {target} ({target.with_suffix('.bin').stat().st_size / 1e6:.1f} MB of weights)")
     return target
-
-
-def _graph(source: Path, config: str, say: Say) -> tuple[Engine, onnx.ModelProto]:
-    """The ONNX graph of a checkpoint or ONNX file, and the engine its numbers are judged by."""
-    if source.suffix == ".onnx":
-        return open_engine(source), onnx.load(source)
-    checkpoint = load_checkpoint(source, load_config(config) if config else None)
-    spec, network = exported_spec(checkpoint), build_model(checkpoint, str(source))
-    say(f"tracing {source}")
-    return TorchEngine(network, spec), to_graph(Deployed(network).eval(), spec)
 
 
 def _convert(graph: onnx.ModelProto, spec: ModelSpec, target: Path) -> list[Path]:

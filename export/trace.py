@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 import onnx
@@ -49,6 +50,7 @@ def to_graph(module: nn.Module, spec: ModelSpec) -> onnx.ModelProto:
     model: onnx.ModelProto = program.model_proto
     model.ir_version = IR_VERSION
     strip_tracing_notes(model)
+    name_domains_once(model)
     write_out_pool_pads(model)
     attach(model, spec.window_length)
     helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
@@ -65,6 +67,13 @@ def strip_tracing_notes(model: onnx.ModelProto) -> None:
         del value.metadata_props[:]
     del model.graph.metadata_props[:]
     del model.metadata_props[:]
+
+
+def name_domains_once(model: onnx.ModelProto) -> None:
+    """Keep the last import of every operator domain; the tracer imports the pooling's twice, once without a number."""
+    last = {entry.domain: entry.version for entry in model.opset_import}
+    del model.opset_import[:]
+    model.opset_import.extend(helper.make_opsetid(domain, number) for domain, number in last.items())
 
 
 def write_out_pool_pads(model: onnx.ModelProto) -> None:
@@ -87,6 +96,15 @@ def write_out_pool_pads(model: onnx.ModelProto) -> None:
         kept = [a for a in node.attribute if a.name not in ("ceil_mode", "pads", "storage_order")]
         del node.attribute[:]
         node.attribute.extend([*kept, helper.make_attribute("pads", [*front, *(max(0, pad) for pad in back)])])
+
+
+SEEDS, BATCHES = (1, 2, 3), (1, 2, 1)
+"""Inputs on which engines are compared: a seed and a batch size each."""
+
+
+def seeded_batches(spec: ModelSpec) -> Iterator[dict[str, NDArray[np.uint8] | NDArray[np.int32]]]:
+    """The batches of windows on which engines are compared."""
+    return (seeded_inputs(spec, seed, batch) for seed, batch in zip(SEEDS, BATCHES, strict=True))
 
 
 def seeded_inputs(spec: ModelSpec, seed: int, batch: int) -> dict[str, NDArray[np.uint8] | NDArray[np.int32]]:

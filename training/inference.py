@@ -43,7 +43,8 @@ class Deployed(nn.Module):
                 published test code.
         """
         valid = torch.arange(frames.shape[1], device=frames.device, dtype=torch.int32) < lengths[:, None]
-        output: AfsdOutput = self.model(normalise(frames.permute(0, 4, 1, 2, 3), valid))
+        pixels = frames.float()  # before anything else: TensorRT takes uint8 only where it is cast at once
+        output: AfsdOutput = self.model(normalise(pixels.permute(0, 4, 1, 2, 3), valid))
         return output
 
 

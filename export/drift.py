@@ -1,0 +1,231 @@
+"""What lower precision does: how far outputs drift, and which detections are lost, gained or moved.
+
+Parity (`export.parity`) asks whether an engine computes the same network. Here the arithmetic differs on purpose, and
+what counts is what a user sees: detections on real windows, each compared with its partner of the reference.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.trace import seeded_batches
+from runtime.atomic import atomic_path
+from runtime.decode import AFSD_OUTPUTS
+from runtime.detections import Detections
+from runtime.detector import Detector, DetectorOptions
+from runtime.engines.base import Engine
+from runtime.errors import InputError
+from runtime.evaluation.matching import match_by_score
+from runtime.evaluation.tables import aligned
+from runtime.segments import tiou
+from runtime.spec import ModelSpec
+from runtime.video import FrameSource
+
+PARTNER_TIOU = 0.5
+"""Two detections of one class are partners from this overlap on."""
+
+MOVED_SECONDS = 0.1
+"""A detection counts as moved when its start or end is farther than this from its partner's."""
+
+BEST = 200
+"""Detections of each video that are followed, best first; behind them networks of any precision differ in noise."""
+
+
+@dataclass(frozen=True)
+class OutputDrift:
+    """One raw output over all windows."""
+
+    name: str
+    rms: float
+    """Root mean square of the reference."""
+    relative: float
+    """Root mean square of the difference / rms."""
+    worst: float
+    """Largest absolute difference; infinite where a number became NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class DetectionDrift:
+    """The best detections of one video, or of several together."""
+
+    video: str
+    followed: int
+    """Best detections of the reference."""
+    lost: int
+    """Of these, without a partner among all detections of the engine."""
+    gained: int
+    """Best detections of the engine without a partner among all of the reference."""
+    moved: int
+    """With a partner whose start or end is more than MOVED_SECONDS away."""
+    median_shift_s: float
+    """Of the larger of start's and end's shift, over the partners, in seconds."""
+    largest_shift_s: float
+    median_score_change: float
+    """Absolute, over the partners."""
+
+
+@dataclass(frozen=True)
+class DriftReport:
+    """One engine against the reference, on the windows of some videos."""
+
+    engine: str
+    reference: str
+    windows: int
+    outputs: tuple[OutputDrift, ...]
+    detections: tuple[DetectionDrift, ...]
+    """One per video, and all together in the end."""
+
+    def table(self) -> str:
+        """For people."""
+        rows = [["output", "rms", "drift", "worst"]]
+        rows += [[o.name, f"{o.rms:.4g}", f"{o.relative:.2%}", f"{o.worst:.3g}"] for o in self.outputs]
+        text = f"drift of {self.engine} from {self.reference}, {self.windows} windows\n{_indented(aligned(rows))}"
+        if not self.detections:
+            return text
+        rows = [
+            [
+                "video",
+                "detections",
+                "lost",
+                "gained",
+                f"moved > {MOVED_SECONDS:g} s",
+                "median shift",
+                "largest",
+                "score",
+            ]
+        ]
+        rows += [
+            [
+                d.video, str(d.followed), str(d.lost), str(d.gained), str(d.moved), f"{d.median_shift_s:.3f} s",
+                f"{d.largest_shift_s:.2f} s", f"±{d.median_score_change:.4f}",
+            ]
+            for d in self.detections
+        ]  # fmt: skip
+        return f"{text}\n{_indented(aligned(rows))}"
+
+    def write(self, path: Path) -> None:
+        """Store the report as JSON."""
+        with atomic_path(path) as unfinished:
+            unfinished.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+
+
+def drift_on_videos(
+    reference: Engine, engine: Engine, videos: Sequence[FrameSource], *, best: int = BEST
+) -> DriftReport:
+    """Detect in each video with both engines and compare raw outputs and detections.
+
+    Args:
+        reference, engine: of one model; both see the same windows.
+        videos: see `runtime.detector.Detector.run`.
+        best: detections of each video that are followed.
+
+    Raises:
+        InputError: no video, or engines of different models.
+        VideoError, EngineError: see `Detector.run`.
+    """
+    if not len(videos):
+        raise InputError("drift: got no videos, expected at least one")
+    if reference.spec.outputs != engine.spec.outputs or reference.spec.inputs != engine.spec.inputs:
+        raise InputError("drift: the two engines have other inputs or outputs; expected one model in two precisions")
+    pairs, found = [], []
+    for video in videos:
+        recorded = [_Recorded(reference), _Recorded(engine)]
+        detections = [Detector(one, options=DetectorOptions()).run(video) for one in recorded]
+        pairs += list(zip(recorded[0].outputs, recorded[1].outputs, strict=True))
+        found.append((detections[0], detections[1]))
+    return DriftReport(
+        _name(engine),
+        _name(reference),
+        len(pairs),
+        output_drift(pairs),
+        (*(detection_drift([pair], best, pair[0].video) for pair in found), detection_drift(found, best, "all")),
+    )
+
+
+def drift_on_windows(reference: Engine, engine: Engine) -> DriftReport:
+    """Compare raw outputs on the seeded windows of the parity report (no video, so no detections)."""
+    pairs = [(reference.infer(inputs), engine.infer(inputs)) for inputs in seeded_batches(reference.spec)]
+    windows = sum(len(outputs["loc"]) for outputs, _ in pairs)
+    return DriftReport(_name(engine), _name(reference), windows, output_drift(pairs), ())
+
+
+def output_drift(pairs: Sequence[tuple[Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]]]]) -> tuple[OutputDrift, ...]:  # fmt: skip  # noqa: E501
+    """Drift of every raw output over pairs of (reference, engine) outputs, arrays [B,N,width] by name."""
+    drifts = []
+    for name in AFSD_OUTPUTS:
+        expected = np.concatenate([np.float64(a[name]).ravel() for a, _ in pairs])
+        error = np.abs(np.concatenate([np.float64(b[name]).ravel() for _, b in pairs]) - expected)
+        error[~np.isfinite(error)] = np.inf
+        rms = float(np.sqrt(np.mean(expected**2)))
+        drifts.append(OutputDrift(name, rms, float(np.sqrt(np.mean(error**2))) / max(rms, 1e-12), float(error.max())))
+    return tuple(drifts)
+
+
+def detection_drift(pairs: Sequence[tuple[Detections, Detections]], best: int, name: str) -> DetectionDrift:
+    """Compare pairs of (reference, engine) detections, each pair of one video."""
+    followed = lost = gained = 0
+    shifts, changes = [np.empty(0)], [np.empty(0)]
+    for reference, engine in pairs:
+        expected, found = reference.sorted(), engine.sorted()
+        first, last = np.arange(min(best, len(expected))), np.arange(min(best, len(found)))
+        partners = _partners(expected.take(first), found)
+        followed += len(first)
+        lost += len(first) - len(partners)
+        gained += len(last) - len(_partners(found.take(last), expected))
+        rows, columns = np.array(partners, np.int64).reshape(-1, 2).T
+        shifts.append(np.abs(expected.segments[rows] - found.segments[columns]).max(axis=1, initial=0))
+        changes.append(np.abs(expected.scores[rows] - found.scores[columns]))
+    shift, change = np.concatenate(shifts), np.concatenate(changes)
+    return DetectionDrift(
+        name,
+        followed,
+        lost,
+        gained,
+        int((shift > MOVED_SECONDS).sum()),
+        float(np.median(shift)) if shift.size else 0.0,
+        float(shift.max(initial=0)),
+        float(np.median(change)) if change.size else 0.0,
+    )
+
+
+class _Recorded:
+    """An engine that keeps what it gave; raw outputs are small."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.spec: ModelSpec = engine.spec
+        self.library, self.device, self.precision = engine.library, engine.device, engine.precision
+        self.outputs: list[dict[str, NDArray[np.float32]]] = []
+
+    def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+        outputs = self._engine.infer(inputs)
+        self.outputs.append({name: np.array(value) for name, value in outputs.items()})
+        return outputs
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+def _partners(rows: Detections, columns: Detections) -> list[tuple[int, int]]:
+    """(row, column) of detections of one class that overlap; each row in turn takes the free column of most overlap."""
+    pairs: list[tuple[int, int]] = []
+    for label in np.unique(rows.labels):
+        at, of = np.flatnonzero(rows.labels == label), np.flatnonzero(columns.labels == label)
+        overlaps = tiou(rows.segments[at][:, None], columns.segments[of][None])
+        pairs += [(int(at[r]), int(of[c])) for r, c in match_by_score(overlaps, PARTNER_TIOU)]
+    return sorted(pairs)
+
+
+def _name(engine: Engine) -> str:
+    return f"{engine.precision} ({engine.library} on {engine.device})"
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines())

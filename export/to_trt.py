@@ -1,0 +1,215 @@
+"""Checkpoint or ONNX → TensorRT engine: `python export/to_trt.py SOURCE [--precision fp16] [--sm 86,89]`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+if __package__ in (None, ""):  # run as a script: make the four packages importable from the source tree
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import onnx
+
+from export.boundary_pooling.function import DOMAIN
+from export.drift import DriftReport
+from export.precision import PRECISIONS, Precision, output_convolutions, require_symmetric
+from export.to_onnx import Say
+from export.trt.build import BuildOptions, Plan, build_plan, without_plugin
+from export.trt.device import Device, local_device
+from export.trt.layers import ConvolutionReport, convolution_report
+from export.trt.library import RTX_DEFAULT, Library, find_library
+from export.typed import Typed, typed_onnx
+from runtime.atomic import atomic_path
+from runtime.engines import open_engine
+from runtime.engines.build import EngineBuild
+from runtime.engines.sidecar import write_sidecar
+from runtime.errors import ExportError, MissingDependencyError
+
+SUFFIXES = (".engine", ".plan")
+
+Pooling = Literal["auto", "plugin", "function"]
+
+
+@dataclass(frozen=True)
+class TrtOptions:
+    """What `export_trt` makes."""
+
+    precision: Precision | None = None
+    """Of the heavy layers; None: float16 from a checkpoint or a float32 ONNX file, else the ONNX file's own."""
+    library: Literal["auto", "tensorrt", "tensorrt-rtx"] = "auto"
+    """See `export.trt.library.find_library`."""
+    pooling: Pooling = "auto"
+    """"plugin": the kernel of export/boundary_pooling (TensorRT only). "function": standard operators. "auto": the
+    plugin where it can be had."""
+    build: BuildOptions = field(default_factory=BuildOptions)
+    videos: Sequence[Path] = ()
+    """Real videos, on whose windows the precision is compared with float32; without any, seeded windows alone are."""
+
+    def __post_init__(self) -> None:
+        if self.precision not in (None, *PRECISIONS):
+            raise ExportError(f"precision: got {self.precision!r}, expected one of {', '.join(PRECISIONS)}")
+
+
+def export_trt(
+    source: str | Path,
+    out: str | Path | None = None,
+    config: str = "",
+    options: TrtOptions | None = None,
+    say: Say = print,
+) -> Path:
+    """Build an engine from a checkpoint or an ONNX file.
+
+    The typed ONNX file is written first, its numbers compared; then the engine with a sidecar (<stem>.json), the
+    builder's log (<engine>.log) and a report (<engine>.report.json). Where this machine can run the engine, its numbers
+    are compared as well before it gets its name.
+
+    Args:
+        source: checkpoint, bare state dict, or ONNX file of this project (float, half or calibrated int8).
+        out: the .engine file; <stem>.<precision>.engine beside the source when None.
+        config: configuration of a bare state dict's network.
+        options: see `TrtOptions`.
+        say: receives progress and reports.
+
+    Raises:
+        MissingDependencyError: no TensorRT is installed; the ONNX file is written, the message has the command.
+        CheckpointError, ConfigError, SpecError: the source cannot be read or does not fit.
+        ExportError: the precision does not fit the source, or the library refuses; no engine is written.
+    """
+    options = TrtOptions() if options is None else options
+    source = Path(source)
+    if out is not None and Path(out).suffix not in SUFFIXES:
+        raise ExportError(f"{out}: expected a file name ending in .engine")
+    typed = typed_onnx(source, options.precision, config, videos=options.videos, say=say)
+    if typed.precision == "int8":
+        require_symmetric(typed.graph, str(typed.path))
+    try:
+        library = find_library(options.library, options.build.architectures)
+    except MissingDependencyError as error:
+        raise ExportError(f"{error}; {typed.path} is ready: on the machine with the GPU run "
+                          f"python export/to_trt.py {typed.path}") from None  # fmt: skip
+    target = Path(out) if out else _engine_name(typed)
+    return _build(typed, library, target, options, say)
+
+
+def _build(typed: Typed, library: Library, target: Path, options: TrtOptions, say: Say) -> Path:
+    """Build, verify where that is possible here, and give the files their names."""
+    device = _device(library)
+    if library.name == "tensorrt-rtx" and not options.build.architectures:
+        options = replace(options, build=replace(options.build, architectures=RTX_DEFAULT))
+    pooling = _pooling(typed.graph, library, device, options.pooling)
+    graph = typed.graph if pooling == "plugin" else without_plugin(typed.graph)
+    build = EngineBuild(
+        library=library.name,
+        version=library.version,
+        architectures=options.build.architectures or (device.capability if device else "",),
+        precision=typed.precision,
+        batch=options.build.batch,
+        pooling=pooling,
+        gpu=device.name if device and library.name == "tensorrt" else "",
+    )
+    say(f"building with {library.title} for {_targets(build)}")
+    log = target.with_name(f"{target.name}.log")
+    plan = build_plan(graph, typed.spec, library, options.build, log, say)
+    convolutions = convolution_report(plan.layers, graph, typed.precision, output_convolutions(graph))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
+        unfinished = Path(folder) / target.name
+        unfinished.write_bytes(plan.data)
+        sidecar = write_sidecar(unfinished, typed.spec, [unfinished], build)
+        drift = _compared(typed, unfinished, device, options.videos, say)
+        unfinished.replace(target)
+        sidecar.replace(target.with_suffix(".json"))
+    _write_report(target, build, plan, convolutions, drift)
+    _say_built(target, plan, convolutions, say)
+    return target
+
+
+def _device(library: Library) -> Device | None:
+    """The GPU in this machine; full TensorRT cannot build without one."""
+    device = local_device()
+    if device is None and library.name == "tensorrt":
+        raise ExportError(
+            f"{library.title} builds on the GPU it is for, and there is none here; run this where there is one, or "
+            "use --library tensorrt-rtx"
+        )
+    return device
+
+
+def _pooling(
+    graph: onnx.ModelProto, library: Library, device: Device | None, asked: Pooling
+) -> Literal["plugin", "function", "none"]:
+    """How the engine pools; registers the plugin where it is to be used."""
+    if not any(node.domain == DOMAIN for node in graph.graph.node):
+        return "none"
+    if library.name == "tensorrt-rtx" or asked == "function":
+        if asked == "plugin":
+            raise ExportError(f"{library.title} takes no plugins; use --pooling function, or --library tensorrt")
+        return "function"
+    from export.boundary_pooling.plugin import register
+
+    assert device is not None  # full TensorRT has one (see _device)
+    major, _, minor = device.capability.partition(".")
+    register((int(major), int(minor)))
+    return "plugin"
+
+
+def _compared(
+    typed: Typed, engine: Path, device: Device | None, videos: Sequence[Path], say: Say
+) -> DriftReport | None:
+    """The engine's own numbers beside the reference's, where a GPU of its kind is here."""
+    if device is None:
+        say("no GPU here: the ONNX graph was compared, the engine itself is not; `make gpu-check` does it on a GPU")
+        return None
+    loaded = open_engine(engine)
+    try:
+        return typed.check(loaded, videos, say)
+    finally:
+        loaded.close()
+
+
+def _engine_name(typed: Typed) -> Path:
+    """<stem>.<precision>.engine beside the ONNX file, the precision named once."""
+    named = typed.path.stem.endswith(f".{typed.precision}")
+    return typed.path.with_name(f"{typed.path.stem}{'' if named else f'.{typed.precision}'}.engine")
+
+
+def _targets(build: EngineBuild) -> str:
+    return build.gpu or ", ".join(f"SM{name.replace('.', '')}" for name in build.architectures)
+
+
+def _write_report(
+    target: Path, build: EngineBuild, plan: Plan, convolutions: ConvolutionReport, drift: DriftReport | None
+) -> None:
+    content = {
+        "build": asdict(build),
+        "seconds": round(plan.seconds, 2),
+        "bytes": len(plan.data),
+        "peak_memory_mib": round(plan.peak_mib),
+        "convolutions": {**asdict(convolutions), "share": convolutions.share},
+        "drift": asdict(drift) if drift else None,
+        "layers": [asdict(layer) for layer in plan.layers],
+    }
+    with atomic_path(target.with_name(f"{target.name}.report.json")) as unfinished:
+        unfinished.write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
+def _say_built(target: Path, plan: Plan, convolutions: ConvolutionReport, say: Say) -> None:
+    say(convolutions.summary())
+    unexpected = [text for text in convolutions.others if "not on purpose" in text]
+    for text in unexpected:
+        say(f"  not as asked: {text}")
+    if len(convolutions.others) > len(unexpected):
+        say(f"  {len(convolutions.others) - len(unexpected)} output heads stay fp32 on purpose (docs/tensorrt.md)")
+    size = f"{len(plan.data) / 1e6:.1f} MB"
+    say(f"wrote {target} ({size}, built in {plan.seconds:.1f} s with {plan.peak_mib:,.0f} MiB at most)")
+
+
+if __name__ == "__main__":
+    from runtime.cli import main
+
+    sys.exit(main(["export", "--to", "tensorrt", *sys.argv[1:]]))

@@ -1,0 +1,1 @@
+"""TensorRT engines: which library, how a plan is built, what its layers compute in."""

@@ -1,0 +1,125 @@
+"""A network in the precision asked for, as a typed ONNX graph whose numbers were compared with float32."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from export.drift import DriftReport, drift_on_videos, drift_on_windows
+from export.parity import compare, require
+from export.precision import HALF, Precision, precision_of, rounded_on_cpu, to_half
+from export.source import Source, read_source
+from export.to_onnx import Say, save_onnx
+from runtime.atomic import atomic_path
+from runtime.engines import Engine, open_engine
+from runtime.errors import ExportError
+from runtime.spec import METADATA_KEY, ModelSpec, spec_from_json
+
+LIMITS = {"fp16": 0.05, "bf16": 0.3}
+"""Largest drift of the coarse class logits in half precision. A graph that is wired wrongly differs by about 1; sound
+weights stay a tenth of the limit (untrained full-size network: 0.1 % and 0.9 %)."""
+
+
+@dataclass(frozen=True)
+class Typed:
+    """A typed graph and what it is judged by."""
+
+    path: Path
+    """ONNX file that holds it."""
+    graph: onnx.ModelProto
+    precision: Precision
+    reference: Engine
+    """The network before its precision was changed."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """As the graph carries it."""
+        text = next(entry.value for entry in self.graph.metadata_props if entry.key == METADATA_KEY)
+        return spec_from_json(text, str(self.path))
+
+    def on_cpu(self, folder: Path) -> Engine:
+        """An engine that computes on the CPU what the types say; `folder` takes its file."""
+        if self.precision not in HALF:
+            return open_engine(self.path)
+        rounded = folder / self.path.name
+        onnx.save(rounded_on_cpu(self.graph), rounded)
+        return open_engine(rounded)
+
+    def check(self, engine: Engine, videos: Sequence[Path], say: Say) -> DriftReport:
+        """Compare an engine of this graph with the reference; on real videos too where there are any.
+
+        Raises:
+            ExportError: the numbers differ by more than the precision explains.
+        """
+        report = drift_on_windows(self.reference, engine)
+        if self.precision == "fp32":
+            require(compare(self.reference, engine))
+        drift = next(output.relative for output in report.outputs if output.name == "conf")
+        if not drift <= LIMITS.get(self.precision, float("inf")):
+            raise ExportError(
+                f"{report.engine} drifts from {report.reference} by {drift:.1%} in its coarse class logits, more than "
+                f"{self.precision} explains ({LIMITS[self.precision]:.0%}); use another precision"
+            )
+        say(report.table())
+        if videos:
+            report = drift_on_videos(self.reference, engine, [str(video) for video in videos])
+            say(report.table())
+        return report
+
+
+def typed_onnx(
+    path: Path,
+    precision: Precision | None,
+    config: str = "",
+    *,
+    out: Path | None = None,
+    videos: Sequence[Path] = (),
+    say: Say = print,
+) -> Typed:
+    """A checkpoint or ONNX file in a precision; what is not a file of that precision already is written and compared.
+
+    Args:
+        path: checkpoint, bare state dict, or ONNX file of this project.
+        precision: None: float16 from float32, else what the file is in.
+        config: configuration of a bare state dict's network.
+        out: ONNX file to write; <stem>.<precision>.onnx beside the source (float32: <stem>.onnx) when None.
+        videos: half precision is also compared on their windows, by what happens to detections.
+        say: receives progress and reports.
+
+    Raises:
+        CheckpointError, ConfigError, EngineError, SpecError: the source cannot be read or does not fit.
+        ExportError: the source is of another precision, or its numbers drift too far.
+    """
+    source = read_source(path, config, say)
+    own = precision_of(source.graph)
+    wanted = precision or ("fp16" if own == "fp32" else own)
+    _check_possible(source, own, wanted)
+    if wanted == own:
+        if not source.is_onnx or out is not None:
+            path = save_onnx(source.graph, source.reference, out or path.with_suffix(".onnx"), say)
+        return Typed(path, source.graph, wanted, source.reference)
+    target = out or path.with_name(f"{path.stem}.{wanted}.onnx")
+    typed = Typed(target, to_half(source.graph, "fp16" if wanted == "fp16" else "bf16"), wanted, source.reference)
+    say(f"comparing {wanted} with {source.reference.library}, rounded as {wanted} rounds")
+    with tempfile.TemporaryDirectory(prefix="afsd-") as folder:
+        report = typed.check(typed.on_cpu(Path(folder)), videos, say)
+    with atomic_path(target) as unfinished:
+        onnx.save(typed.graph, unfinished)
+    report.write(target.with_name(f"{target.name}.drift.json"))
+    say(f"wrote {target} ({target.stat().st_size / 1e6:.1f} MB)")
+    return typed
+
+
+def _check_possible(source: Source, own: Precision, wanted: Precision) -> None:
+    if wanted == own or (own == "fp32" and wanted in HALF):
+        return
+    if wanted == "int8":
+        raise ExportError(
+            f"--precision int8: {source.path} is {own}; int8 needs measured ranges: calibrate its float32 ONNX file "
+            "first, and give the calibrated one"
+        )
+    raise ExportError(f"--precision {wanted}: {source.path} is {own} already; give the float32 model, or leave it out")

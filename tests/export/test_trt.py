@@ -1,0 +1,225 @@
+"""TensorRT engines without a GPU: real builds in TensorRT-RTX, the layer report, which library, what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+
+import export.trt.library
+from export.to_trt import TrtOptions, export_trt
+from export.trt.build import BuildOptions, without_plugin
+from export.trt.layers import convolution_report, parse_layers
+from export.trt.library import RTX_DEFAULT, find_library, parse_architectures
+from runtime.cli import main
+from runtime.engines.sidecar import read_build, read_sidecar
+from runtime.errors import ExportError, MissingDependencyError
+from tests.export.conftest import Exported
+
+RTX_REPORT = """Layers:
+Name: kgen_0, LayerType: kgen, Inputs: [ { Name: x, Dimensions: [-1,3,8], Datatype: Float, Format: (Linear) }], Constants: [], Outputs: [ { Name: y, Datatype: Half, Format: (NHWC) }], TacticName: a, StreamId: 0, Metadata: [ONNX Layer: conv_a][ONNX Layer: cast]
+Name: conv_a_1, LayerType: correlation, Inputs: [ { Name: y, Datatype: Half, Format: (NHWC) }], Constants: [ { Name: w, Datatype: Half, Format: (NHWC) }], Outputs: [ { Name: z, Datatype: Half, Format: (NHWC) }], TacticName: b, StreamId: 0, Metadata: [ONNX Layer: conv_a][ONNX Layer: relu_a]
+Name: gemm_2, LayerType: gemm, Inputs: [ { Name: z, Datatype: Float, Format: (NHWC) }], Constants: [], Outputs: [ { Name: v, Datatype: Float, Format: (Linear) }], TacticName: c, StreamId: 0, Metadata: [ONNX Layer: head]
+
+I/O Tensors:
+ Name: x, IOMode: Input, DataType: Float
+"""  # noqa: E501
+"""As TensorRT-RTX logs it, shortened."""
+
+INSPECTED = """Layers:
+Name: conv_a + relu_a, LayerType: CaskConvolution, Inputs: [ { Name: x, Location: Device, Dimensions: [1,3,8,8], Format/Datatype: Channel major FP16 format where channel % 8 == 0 }], Outputs: [ { Name: y, Location: Device, Dimensions: [1,4,8,8], Format/Datatype: Channel major FP16 format where channel % 8 == 0 }], TacticName: t, StreamId: 0, Metadata: [ONNX Layer: conv_a][ONNX Layer: relu_a]
+Name: Reformat 3, LayerType: Reformat, Inputs: [ { Name: y, Location: Device, Dimensions: [1,4], Format/Datatype: Row major linear FP16 }], Outputs: [], Metadata: [ONNX Layer: head]
+Name: head, LayerType: CaskConvolution, Inputs: [ { Name: z, Location: Device, Dimensions: [1,4], Format/Datatype: Row major linear FP32 }], Outputs: [ { Name: v, Location: Device, Format/Datatype: Row major linear FP32 }], Metadata: [ONNX Layer: head]
+"""  # noqa: E501
+"""As the engine inspector of full TensorRT gives it, after its documentation."""
+
+
+def two_convolutions() -> onnx.ModelProto:
+    nodes = [onnx.helper.make_node("Conv", ["x", "w"], [f"{name}_out"], name=name) for name in ("conv_a", "head")]
+    return onnx.helper.make_model(onnx.helper.make_graph(nodes, "two", [], []))
+
+
+@pytest.mark.parametrize("report", [RTX_REPORT, INSPECTED], ids=["rtx log", "inspector"])
+def test_the_layer_that_computes_a_convolution_is_found(report: str) -> None:
+    layers = parse_layers(report)
+    assert len(layers) == 3
+    found = convolution_report(layers, two_convolutions(), "fp16", {"head"})
+    assert (found.total, found.by_precision, found.share) == (2, {"fp16": 1, "fp32": 1}, 0.5)
+    assert found.others == ("head (fp32, output head)",)
+    assert found.unseen == ()
+    assert found.summary() == "convolutions: 1 of 2 in fp16 (1 fp16, 1 fp32)"
+
+
+def test_a_convolution_left_behind_is_named() -> None:
+    found = convolution_report(parse_layers(RTX_REPORT)[1:2], two_convolutions(), "int8", set())
+    assert found.others == ("conv_a (fp16, not on purpose)",)
+    assert found.unseen == ("head",)
+    assert "1 not named in the report" in found.summary()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("86", ("8.6",)), ("8.6, 8.9", ("8.6", "8.9")), ("sm86,SM120,86", ("8.6", "12.0")), ("12_1", ("12.1",))],
+)
+def test_architectures(text: str, expected: tuple[str, ...]) -> None:
+    assert parse_architectures(text) == expected
+
+
+@pytest.mark.parametrize("text", ["90", "", "ampere", "8"])
+def test_unknown_architectures(text: str) -> None:
+    with pytest.raises(ExportError, match="TensorRT-RTX builds for 75, 80, 86, 89, 120, 121; for other GPUs"):
+        parse_architectures(text)
+
+
+class _Module:
+    __version__ = "1.2.3"
+
+
+@pytest.mark.parametrize(
+    ("installed", "asked", "architectures", "expected"),
+    [
+        ({"tensorrt", "tensorrt_rtx"}, "auto", (), "tensorrt"),
+        ({"tensorrt", "tensorrt_rtx"}, "auto", ("8.6",), "tensorrt-rtx"),
+        ({"tensorrt_rtx"}, "auto", (), "tensorrt-rtx"),
+        ({"tensorrt", "tensorrt_rtx"}, "tensorrt-rtx", (), "tensorrt-rtx"),
+    ],
+)
+def test_which_library_builds(
+    monkeypatch: pytest.MonkeyPatch, installed: set[str], asked: Any, architectures: tuple[str, ...], expected: str
+) -> None:
+    monkeypatch.setattr(export.trt.library, "_imported", lambda name: _Module if name in installed else None)
+    assert find_library(asked, architectures).name == expected
+
+
+def test_libraries_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export.trt.library, "_imported", lambda name: None)
+    for asked, extra in (("auto", "tensorrt"), ("tensorrt", "tensorrt"), ("tensorrt-rtx", "tensorrt-rtx")):
+        with pytest.raises(MissingDependencyError, match=rf"not installed: pip install 'afsd\[{extra}\]'"):
+            find_library(asked, ())  # type: ignore[arg-type]
+    with pytest.raises(ExportError, match=r"--sm 8\.6: TensorRT builds for the GPU in this machine; leave --sm out"):
+        find_library("tensorrt", ("8.6",))
+
+
+def test_without_any_tensorrt_the_onnx_file_is_left_ready(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export.trt.library, "_imported", lambda name: None)
+    source = tmp_path / "small.onnx"
+    source.write_bytes(exported.onnx.read_bytes())
+    ready = tmp_path / "small.fp16.onnx"
+    with pytest.raises(ExportError, match=f"{ready} is ready: on the machine with the GPU run python export/to_trt.py"):
+        export_trt(source, say=lambda _: None)
+    assert {path.name for path in tmp_path.iterdir()} == {"small.onnx", ready.name, f"{ready.name}.drift.json"}
+
+
+def test_full_tensorrt_needs_a_gpu(exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export.trt.library, "_imported", lambda name: _Module)
+    monkeypatch.setattr("export.to_trt.local_device", lambda: None)
+    with pytest.raises(ExportError, match=r"TensorRT 1\.2\.3 builds on the GPU it is for, and there is none here"):
+        export_trt(exported.onnx, tmp_path / "small.engine", options=TrtOptions("fp32"), say=lambda _: None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_poolings_that_name_no_plugin(exported: Exported) -> None:
+    graph = onnx.load(exported.onnx)
+    poolings = [node for node in without_plugin(graph).graph.node if node.op_type == "boundary_max_pooling"]
+    assert poolings
+    assert not any(attribute.name == "plugin_namespace" for node in poolings for attribute in node.attribute)
+    assert len(without_plugin(graph).functions) == len(graph.functions)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch": (0, 1, 2)}, "--batch 0 1 2: expected 1 ≤ min ≤ opt ≤ max"),
+        ({"batch": (1, 4, 2)}, "--batch 1 4 2: expected 1 ≤ min ≤ opt ≤ max"),
+        ({"workspace_gib": 0.0}, "--workspace 0: expected a positive number of GiB"),
+    ],
+)
+def test_build_options(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ExportError, match=message):
+        BuildOptions(**options)
+
+
+@pytest.fixture(scope="module")
+def rtx() -> None:
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed here (it comes for x86-64 Linux)")
+
+
+@pytest.mark.usefixtures("rtx")
+@pytest.mark.parametrize(
+    ("precision", "architectures", "recorded"),
+    [("fp32", ("8.6",), ("8.6",)), ("fp16", (), RTX_DEFAULT), ("bf16", ("8.9", "12.0"), ("8.9", "12.0"))],
+)
+def test_rtx_builds_every_precision(
+    exported: Exported, tmp_path: Path, precision: Any, architectures: tuple[str, ...], recorded: tuple[str, ...]
+) -> None:
+    source = tmp_path / "small.onnx"
+    source.write_bytes(exported.onnx.read_bytes())
+    build = BuildOptions(batch=(1, 2, 4), architectures=architectures)
+    said: list[str] = []
+    engine = export_trt(source, options=TrtOptions(precision, "tensorrt-rtx", build=build), say=said.append)
+    assert engine == tmp_path / f"small.{precision}.engine"
+    made = read_build(engine)
+    assert (made.library, made.precision, made.architectures) == ("tensorrt-rtx", precision, recorded)
+    assert (made.batch, made.pooling, made.gpu) == ((1, 2, 4), "function", "")
+    assert read_sidecar(engine, [engine]).precision == precision
+    report = json.loads((tmp_path / f"{engine.name}.report.json").read_text())
+    convolutions = report["convolutions"]
+    heads = 0 if precision == "fp32" else 15
+    total = sum(node.op_type == "Conv" for node in onnx.load(source).graph.node)
+    assert convolutions["total"] == total
+    assert convolutions["by_precision"].get(precision) == total - heads
+    assert all("output head" in text for text in convolutions["others"])
+    assert report["bytes"] == engine.stat().st_size
+    assert "Layers:" in (tmp_path / f"{engine.name}.log").read_text()
+    assert any("building with TensorRT-RTX" in line for line in said)
+    assert not list(tmp_path.glob(".export-*"))
+
+
+@pytest.mark.usefixtures("rtx")
+def test_a_precision_that_the_target_has_not(
+    exported: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Turing has no float32 3-D convolutions in TensorRT-RTX, and no bfloat16."""
+    engine = tmp_path / "small.engine"
+    command = ["export", str(exported.onnx), "--to", "tensorrt", "--precision", "fp32", "--sm", "75", "-o", str(engine)]
+    assert main(command) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "building failed" in line
+    assert "FP32 3D convolution is not supported" in line
+    assert f"the log is {engine}.log" in line
+    assert {path.name for path in tmp_path.iterdir()} == {"small.engine.log"}
+
+
+@pytest.mark.usefixtures("rtx")
+def test_rtx_takes_no_plugin(exported: Exported, tmp_path: Path) -> None:
+    options = TrtOptions("fp32", "tensorrt-rtx", "plugin")
+    with pytest.raises(ExportError, match="takes no plugins; use --pooling function"):
+        export_trt(exported.onnx, tmp_path / "s.engine", options=options, say=lambda _: None)
+
+
+def test_int8_needs_a_calibrated_file(exported: Exported) -> None:
+    with pytest.raises(ExportError, match="int8 needs measured ranges: calibrate its float32 ONNX file first"):
+        export_trt(exported.onnx, options=TrtOptions("int8"), say=lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--to", "openvino", "--precision", "bf16"], "--precision: an OpenVINO file is float32"),
+        (["--to", "tensorrt", "--flow", "x.ckpt"], "--flow: write the fused ONNX file first"),
+        (["--to", "tensorrt", "-o", "x.onnx"], "x.onnx: expected a file name ending in .engine"),
+        (["--to", "tensorrt", "--sm", "90"], "--sm '90': TensorRT-RTX builds for"),
+        (["--flow", "x.ckpt", "--precision", "fp16"], "--precision: --flow writes float32"),
+    ],
+)
+def test_flags_that_do_not_go_together(
+    exported: Exported, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", str(exported.onnx), *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
