@@ -13,8 +13,8 @@ SHARED_BYTES = 48 * 1024
 """Shared memory a block may have without asking the driver, which nobody can do for a kernel inside an engine."""
 
 ROWS = 4
-"""Channels of one block. The full-size network then has 128 blocks at the frame level (C = 512) and 256 at each level of
-the pyramid (C = 1024) at batch 1, about what large GPUs have multiprocessors. More rows would read the regions less
+"""Channels of one block. The full-size network then has 128 blocks at the frame level (C = 512) and 256 at each level
+of the pyramid (C = 1024) at batch 1, about what large GPUs have multiprocessors. More rows would read the regions less
 often, which costs little since they stay in the L2 cache, but leave multiprocessors idle."""
 
 THREADS = 256
