@@ -5,7 +5,9 @@ What engines need to be built and timed. It chooses nothing by accuracy.
 
 from __future__ import annotations
 
+import argparse
 import logging
+import sys
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -17,7 +19,10 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from export.precision import output_convolutions, precision_of, require_symmetric
+from export.trace import seeded_inputs
 from runtime.atomic import atomic_path
+from runtime.console import told
+from runtime.engines import open_engine
 from runtime.errors import ExportError
 from runtime.spec import METADATA_KEY, spec_from_json
 
@@ -87,3 +92,22 @@ class _Reader:
 
     def get_next(self) -> dict[str, NDArray[Any]] | None:
         return self.waiting.pop(0) if self.waiting else None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """`python -m calibration.quick MODEL.onnx -o MODEL.int8.onnx`: ranges of seeded windows, to build and time."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("source", type=Path, help="float32 ONNX file of this project")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="ONNX file to write")
+    parser.add_argument("--windows", type=int, default=2, help="seeded windows to measure (default: %(default)s)")
+    given = parser.parse_args(arguments)
+
+    def quantise() -> Path:
+        spec = open_engine(given.source).spec
+        return quantize_min_max(given.source, [seeded_inputs(spec, k, 1) for k in range(given.windows)], given.out)
+
+    return told(quantise)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -19,7 +19,7 @@ from training.config_files import load_config
 from training.models.afsd import AFSD
 
 
-def full_size(config: str, out: Path) -> Path:
+def full_size(config: str, out: Path, *, openvino: bool = True) -> Path:
     """Write <out>/<config>.ckpt, .onnx and OpenVINO files; what is there already is kept. Returns the checkpoint."""
     checkpoint = out / f"{config}.ckpt"
     if not checkpoint.is_file():
@@ -31,7 +31,7 @@ def full_size(config: str, out: Path) -> Path:
     onnx_file = checkpoint.with_suffix(".onnx")
     if not onnx_file.is_file():
         export_onnx(checkpoint, onnx_file)
-    if not checkpoint.with_suffix(".xml").is_file():
+    if openvino and not checkpoint.with_suffix(".xml").is_file():
         export_openvino(onnx_file)
     return checkpoint
 

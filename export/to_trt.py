@@ -163,7 +163,7 @@ def _compared(
 ) -> DriftReport | None:
     """The engine's own numbers beside the reference's, where a GPU of its kind is here."""
     if device is None:
-        say("no GPU here: the ONNX graph was compared, the engine itself is not; `make gpu-check` does it on a GPU")
+        say("no GPU here, so the engine itself was not run; `make gpu-check` on a GPU compares it")
         return None
     loaded = open_engine(engine)
     try:
