@@ -49,11 +49,11 @@ __device__ __forceinline__ void read_region(const float4* regions, int count, in
     spans[threadIdx.x] = low << 16 | (high > low ? high : low);
 }
 
-// The tile from global to shared memory: 16 bytes a thread where its size allows.
+// The tile from global to shared memory: 16 bytes a thread where its size and place allow.
 template <typename Word>
 __device__ __forceinline__ void stage(const Word* features, Word* table, int tile) {
     const int per_load = sizeof(uint4) / sizeof(Word);
-    if (tile % per_load == 0) {
+    if (tile % per_load == 0 && reinterpret_cast<unsigned long long>(features) % sizeof(uint4) == 0) {
         const uint4* from = reinterpret_cast<const uint4*>(features);
         uint4* to = reinterpret_cast<uint4*>(table);
         for (int i = threadIdx.x; i < tile / per_load; i += blockDim.x) to[i] = from[i];
