@@ -54,7 +54,7 @@ def _text(nvrtc: Any, program: Any, get_size: Any, get: Any) -> bytes:
     """What `get` writes, without the NUL at its end."""
     status, size = get_size(program)
     _check(nvrtc, status, "asking for its output")
-    buffer = b" " * size
+    buffer: bytes = b" " * size
     (status,) = get(program, buffer)
     _check(nvrtc, status, "reading its output")
     return buffer.rstrip(b"\0")

@@ -33,7 +33,9 @@ def register(compute_capability: tuple[int, int]) -> None:
     except ImportError:
         raise MissingDependencyError("tensorrt", "tensorrt", "the boundary pooling plugin") from None
     if not hasattr(trtp, "aot_impl"):
-        raise ExportError(f"TensorRT {trt.__version__}: the pooling plugin needs 10.9 or newer; build without the plugin")
+        raise ExportError(
+            f"TensorRT {trt.__version__}: the pooling plugin needs 10.9 or newer; build without the plugin"
+        )
     _target[:] = [compute_capability]
     if not is_registered():
         _define(trt, trtp)
@@ -53,19 +55,16 @@ def _define(trt: Any, trtp: Any) -> None:
     """Shape, formats and kernel of the plugin."""
     names: dict[Any, Dtype] = {trt.float32: "fp32", trt.float16: "fp16", trt.bfloat16: "bf16"}
 
-    @trtp.register(ONNX_OPERATOR)
     def describe(features: trtp.TensorDesc, regions: trtp.TensorDesc) -> trtp.TensorDesc:
         pooled = features.like()
         pooled.shape_expr[2] = regions.shape_expr[1]
         return pooled
 
-    @trtp.autotune(ONNX_OPERATOR)
     def formats(
         features: trtp.TensorDesc, regions: trtp.TensorDesc, outputs: tuple[trtp.TensorDesc]
     ) -> list[trtp.AutoTuneCombination]:
         return [trtp.AutoTuneCombination("FP32|FP16|BF16, FP32, FP32|FP16|BF16", "LINEAR")]
 
-    @trtp.aot_impl(ONNX_OPERATOR)
     def kernel(
         features: trtp.TensorDesc, regions: trtp.TensorDesc, outputs: tuple[trtp.TensorDesc], tactic: int
     ) -> tuple[str | bytes, str | bytes, trtp.KernelLaunchParams, trtp.SymIntExprs]:
@@ -83,3 +82,7 @@ def _define(trt: Any, trtp: Any) -> None:
         scalars = (channels, cells, regions.shape_expr[1], launch.rows, launch.tables)
         arguments = trtp.SymIntExprs.from_tuple([trtp.SymInt32(value) for value in scalars])
         return kernel_name(dtype), compile_ptx(dtype, _target[0]), params, arguments
+
+    trtp.register(ONNX_OPERATOR)(describe)
+    trtp.autotune(ONNX_OPERATOR)(formats)
+    trtp.aot_impl(ONNX_OPERATOR)(kernel)

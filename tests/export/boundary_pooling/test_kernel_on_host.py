@@ -21,6 +21,7 @@ HERE = Path(__file__).parent
 KERNELS = HERE.parents[2] / "export" / "boundary_pooling"
 TYPES: dict[Dtype, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 INTEGERS = {4: torch.int32, 2: torch.int16}
+ASAN = "address,undefined"
 SHAPES = [(1, 2, 1, 1), (2, 4, 2, 3), (2, 6, 5, 7), (1, 10, 37, 9), (1, 32, 64, 64), (1, 8, 256, 126), (1, 4, 300, 70)]
 
 
@@ -40,7 +41,9 @@ def build(dtype: Dtype, sanitizers: str) -> Path:
     return program
 
 
-def run(features: Tensor, regions: Tensor, launch: Launch, threads: int, sanitizers: str = "address,undefined") -> Tensor:
+def run(
+    features: Tensor, regions: Tensor, launch: Launch, threads: int, sanitizers: str = "address,undefined"
+) -> Tensor:
     """Pool with the kernel on the host."""
     dtype = next(name for name, kind in TYPES.items() if kind == features.dtype)
     program = build(dtype, sanitizers)
