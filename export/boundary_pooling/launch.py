@@ -1,0 +1,80 @@
+"""How the boundary pooling kernel is launched for given shapes, and what global-memory traffic that means.
+
+`kernel.cu` says why its layout is what it is; here are its numbers, in one place for plugin, tests and documentation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from runtime.errors import ExportError
+
+Dtype = Literal["fp32", "fp16", "bf16"]
+"""Type of features and output; the suffix of the kernel's entry."""
+
+WORD_BYTES: dict[Dtype, int] = {"fp32": 4, "fp16": 2, "bf16": 2}
+
+THREADS = 256
+"""Threads of a block; at least as many as regions in both published networks, so each block reads them in one go."""
+
+TILE_BYTES = 16 * THREADS
+"""Features a block stages: one 16-byte load a thread."""
+
+SHARED_BYTES = 48 * 1024
+"""Shared memory a kernel may have without an opt-in by its caller, which TensorRT does not make."""
+
+REGION_BYTES = 16
+"""Four float32."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Geometry of one launch; the grid is [channels / rows, batch]."""
+
+    rows: int
+    """Channels of one half that a block takes."""
+    tables: int
+    """Doubling tables in shared memory; the last holds maxima of 2^(tables−1) cells."""
+    shared_bytes: int
+    """Dynamic shared memory of a block."""
+
+
+def launch_for(channels: int, cells: int, dtype: Dtype) -> Launch:
+    """Geometry for features [B,channels,cells].
+
+    Raises:
+        ExportError: channels odd or not positive, no cell, or a row that does not fit shared memory.
+    """
+    if channels <= 0 or channels % 2 or cells <= 0:
+        raise ExportError(f"features [B,{channels},{cells}]: expected an even number of channels and at least one cell")
+    word, available = WORD_BYTES[dtype], SHARED_BYTES - 4 * THREADS
+    if cells * word > available:
+        raise ExportError(
+            f"features of {cells} cells in {dtype}: the pooling plugin takes up to {available // word}; "
+            "build without the plugin"
+        )
+    wanted = max(1, TILE_BYTES // (cells * word))
+    half = channels // 2
+    rows = max(divisor for divisor in range(1, min(wanted, half) + 1) if half % divisor == 0)
+    tile = rows * cells * word
+    tables = min(cells.bit_length(), available // tile)
+    return Launch(rows, tables, 4 * THREADS + tables * tile)
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Bytes of one pooling between global memory and the blocks."""
+
+    moved: int
+    """Features once, output once, and the regions once for every block of a batch element."""
+    minimum: int
+    """Features, regions and output once each. Repeated reads of regions come from the L2 cache, so this is also what
+    reaches device memory."""
+
+
+def traffic_of(batch: int, channels: int, cells: int, regions: int, dtype: Dtype) -> Traffic:
+    """Traffic of pooling features [batch,channels,cells] in [batch,regions,4]."""
+    blocks = channels // launch_for(channels, cells, dtype).rows
+    dense = channels * (cells + regions) * WORD_BYTES[dtype]
+    return Traffic(batch * (dense + blocks * regions * REGION_BYTES), batch * (dense + regions * REGION_BYTES))
