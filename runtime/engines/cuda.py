@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import AfsdError, EngineError, MissingDependencyError
+from runtime.errors import EngineError, MissingDependencyError
 
 BINDINGS = "cuda.bindings.runtime"
 
@@ -111,7 +112,10 @@ class CudaDevice:
         """
         self.api = api
         self.facts = device_facts(api, index)
-        self._release: list[Callable[[], tuple[Any, ...]]] = []
+        self._release: list[tuple[Callable[[Any], object], Any]] = []
+        """What frees each thing, and its handle; no reference to this object, so that it is freed when forgotten."""
+        self._close = weakref.finalize(self, _free_all, api, index, self._release)
+        self._close.atexit = False  # the driver frees all with the process, and may be gone already
         self.use()
 
     def use(self) -> None:
@@ -121,27 +125,36 @@ class CudaDevice:
     def stream(self) -> Any:
         """A new stream that does not wait for the default one."""
         made = self._done(self.api.cudaStreamCreateWithFlags(self.api.cudaStreamNonBlocking), "making a stream")
-        self._release.append(lambda: self.api.cudaStreamDestroy(made))
+        self._release.append((self.api.cudaStreamDestroy, made))
         return made
 
     def event(self) -> Any:
         """A new event without a time."""
         made = self._done(self.api.cudaEventCreateWithFlags(self.api.cudaEventDisableTiming), "making an event")
-        self._release.append(lambda: self.api.cudaEventDestroy(made))
+        self._release.append((self.api.cudaEventDestroy, made))
         return made
 
     def device_memory(self, size: int) -> int:
         """Address of `size` new bytes on the device."""
         address = int(self._done(self.api.cudaMalloc(size), f"allocating {size / 2**20:,.0f} MiB on the GPU"))
-        self._release.append(lambda: self.api.cudaFree(address))
+        self._release.append((self.api.cudaFree, address))
         return address
 
     def pinned(self, size: int) -> NDArray[np.uint8]:
         """`size` new bytes of page-locked host memory, the kind that copies run beside other work from. They are gone
         after `close`: no view of them may be handed out."""
         address = int(self._done(self.api.cudaMallocHost(size), f"pinning {size / 2**20:,.0f} MiB of host memory"))
-        self._release.append(lambda: self.api.cudaFreeHost(address))
+        self._release.append((self.api.cudaFreeHost, address))
         return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
+
+    def place(self, array: NDArray[Any]) -> int:
+        """Address of a copy of a C-contiguous array in new device memory; it is there when this returns."""
+        address = self.device_memory(array.nbytes)
+        kind = self.api.cudaMemcpyKind.cudaMemcpyHostToDevice
+        self._done(self.api.cudaMemcpy(address, array.ctypes.data, array.nbytes, kind), "copying to the GPU")
+        # The call returns when the host may reuse its memory; other streams do not wait for the rest of the copy.
+        self._done(self.api.cudaDeviceSynchronize(), "copying to the GPU")
+        return address
 
     def upload(self, address: int, array: NDArray[Any], stream: Any) -> None:
         """Copy a pinned C-contiguous array to the device."""
@@ -170,14 +183,6 @@ class CudaDevice:
         """Let what the stream is given from now on wait for the event; the host does not wait."""
         self._done(self.api.cudaStreamWaitEvent(stream, event, 0), "ordering two streams")
 
-    def passed(self, event: Any) -> bool:
-        """Whether the work that the event marks is done."""
-        result = self.api.cudaEventQuery(event)
-        if result[0] == self.api.cudaError_t.cudaErrorNotReady:
-            return False
-        self._done(result, "the GPU's work")
-        return True
-
     def wait_for(self, event: Any) -> None:
         """Wait on the host until the work that the event marks is done. Errors of that work are raised here."""
         self._done(self.api.cudaEventSynchronize(event), "the GPU's work")
@@ -186,8 +191,8 @@ class CudaDevice:
         """Wait on the host until the stream has done all it was given."""
         self._done(self.api.cudaStreamSynchronize(stream), "the GPU's work")
 
-    def wait_for_all(self) -> None:
-        """Wait on the host for everything on the device; errors are passed over, since what follows is freeing."""
+    def settle(self) -> None:
+        """Wait on the host for everything on the device, whether it fails or not."""
         self.api.cudaDeviceSynchronize()
 
     @contextmanager
@@ -201,7 +206,7 @@ class CudaDevice:
         self._done(self.api.cudaStreamBeginCapture(stream, mode), "beginning a CUDA graph")
         try:
             yield graphs
-        except AfsdError:
+        except BaseException:
             with suppress(EngineError):  # the block's own error says more
                 graph = self._done(self.api.cudaStreamEndCapture(stream), "ending a CUDA graph")
                 self.api.cudaGraphDestroy(graph)
@@ -217,8 +222,8 @@ class CudaDevice:
         self._done(self.api.cudaGraphLaunch(graph, stream), "running a CUDA graph")
 
     def free_graph(self, graph: Any) -> None:
-        """Free a captured graph that is not running."""
-        self._done(self.api.cudaGraphExecDestroy(graph), "freeing a CUDA graph")
+        """Free a captured graph that is not running; on a lost device there is nothing left to free."""
+        self.api.cudaGraphExecDestroy(graph)
 
     def home_of(self, address: int) -> int | None:
         """Index of the device whose memory the address lies in; None for memory that no kernel can use as its own."""
@@ -229,12 +234,20 @@ class CudaDevice:
     def close(self) -> None:
         """Wait for all work and free everything; safe to call more than once. Goes on after errors: a lost device
         answers every call with one, and the host's part must be freed all the same."""
-        if not self._release:
-            return
-        self.api.cudaSetDevice(self.facts.index)
-        self.wait_for_all()
-        while self._release:
-            self._release.pop()()
+        self._close()
+
+    def handle(self, stream: int) -> Any:
+        """The bindings' handle of a stream that is known by its address (1: the default one, 2: the thread's)."""
+        return self.api.cudaStream_t(stream)
 
     def _done(self, result: tuple[Any, ...], what: str) -> Any:
         return check(self.api, result, f"{self.facts}, {what}")
+
+
+def _free_all(api: Any, index: int, release: list[tuple[Callable[[Any], object], Any]]) -> None:
+    """Free in reverse order, after all work; statuses are passed over."""
+    api.cudaSetDevice(index)
+    api.cudaDeviceSynchronize()
+    while release:
+        free, handle = release.pop()
+        free(handle)

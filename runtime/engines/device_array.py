@@ -42,7 +42,7 @@ class DeviceArray:
 
 
 def is_device_array(value: object) -> bool:
-    """Whether the object offers `__cuda_array_interface__`. A CPU tensor of torch has the attribute but raises."""
+    """Whether the object offers `__cuda_array_interface__`; a torch tensor on the CPU does not."""
     return hasattr(value, "__cuda_array_interface__")
 
 
@@ -81,6 +81,8 @@ def split_inputs(inputs: Mapping[str, Any]) -> dict[str, Any]:
 
 def _contiguous(shape: tuple[int, ...], strides: tuple[int, ...], item: int) -> bool:
     """Whether strides (bytes) are those of C order; axes of size 1 may have any."""
+    if len(shape) != len(strides):
+        return False
     expected = item
     for size, stride in zip(reversed(shape), reversed(strides), strict=True):
         if size != 1 and stride != expected:

@@ -89,5 +89,5 @@ def _verify(file: Path, expected: object, sidecar: Path) -> None:
     if found != expected:
         raise SpecError(
             f"{file}: SHA-256 is {found[:12]}…, {sidecar.name} says {expected[:12]}…; "
-            "the file changed after its export: copy both again or export again"
+            "the file changed after its export or was cut short: copy both again or export again"
         )
