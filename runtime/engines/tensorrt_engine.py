@@ -105,6 +105,8 @@ class TensorRtEngine:
         self._check_homes(given)
         slot = self._free_slot()
         try:
+            if batch != self._batch:
+                self._set_batch(batch)
             self._send(slot, given)
             self._run(slot, batch, given)
             self._fetch(slot, batch)
@@ -201,8 +203,6 @@ class TensorRtEngine:
 
     def _run(self, slot: Slot, batch: int, given: Mapping[str, Any]) -> None:
         """Give the compute stream one run of the network."""
-        if batch != self._batch:
-            self._set_batch(batch)
         if slot.graph is not None:
             self._device.launch(slot.graph, self._compute)
             return
