@@ -117,7 +117,7 @@ def test_no_silent_fall_back(
 def test_older_releases_forbid_the_cpu_altogether(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeOnnxRuntime()
     del fake.InferenceSession.get_provider_graph_assignment_info
-    monkeypatch.delattr(onnxruntime.InferenceSession, "get_provider_graph_assignment_info")
+    monkeypatch.delattr(onnxruntime.InferenceSession.__mro__[1], "get_provider_graph_assignment_info")
     with pytest.raises(EngineError, match="ONNX Runtime cannot load it") as caught:
         open_with(fake, tmp_path, monkeypatch, provider="cuda")
     assert fake.config == {"session.disable_cpu_ep_fallback": "1"}

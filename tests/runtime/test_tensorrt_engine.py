@@ -21,7 +21,9 @@ from runtime.engines.tensorrt_engine import TensorRtEngine
 from runtime.errors import AfsdError, EngineError, InputError, MissingDependencyError, SpecError
 from runtime.fusion import TwoStreamEngine
 from tests.fake_cuda import FakeCuda, Memory, Operation, Status, write
-from tests.fake_tensorrt import FakeTensorRt, tensors_of, write_tiny_plan
+from tests.fake_tensorrt import DataType, FakeTensorRt, TensorIOMode, tensors_of, write_tiny_plan
+from tests.fake_tensorrt import Engine as FakeEngine
+from tests.real_tensorrt import build_tiny
 from tests.tiny import CROP, LENGTH, TinyEngine, forward, tiny_spec
 
 UPLOADS, COMPUTE, DOWNLOADS = 2, 3, 4
@@ -506,3 +508,37 @@ def test_without_a_driver_the_real_bindings_say_so(tmp_path: Path) -> None:
     path = write_tiny_plan(tmp_path / "tiny.engine", library="tensorrt-rtx", version=library.__version__)
     with pytest.raises(EngineError, match="NVIDIA driver"):
         open_engine(path)
+
+
+def test_a_real_plan_without_a_driver(install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan that TensorRT for RTX built here: all checks pass up to the GPU, which only the double claims to have."""
+    runtime = pytest.importorskip(BINDINGS)
+    if runtime.cudaGetDeviceCount()[0] == runtime.cudaError_t.cudaSuccess:
+        pytest.skip("this machine has an NVIDIA GPU")
+    path = build_tiny(tmp_path, "tensorrt-rtx", "8.6")
+    with pytest.raises(EngineError, match="no NVIDIA driver that this CUDA can use was found"):
+        open_engine(path)
+    install()
+    with pytest.raises(EngineError, match=r"tensorrt-rtx .* cannot load it: .*; build the engine again") as caught:
+        open_engine(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_doubles_use_the_library_s_names() -> None:
+    """What the double offers, TensorRT for RTX has under the same names."""
+    real = pytest.importorskip("tensorrt_rtx")
+    pairs = [
+        (real.IExecutionContext, ("set_input_shape", "set_tensor_address", "execute_async_v3")),
+        (real.ICudaEngine, [name for name in vars(FakeEngine) if name.startswith(("get_", "num_", "create_"))]),
+        (real.Runtime, ("deserialize_cuda_engine",)),
+        (real.ILogger, ("INTERNAL_ERROR", "ERROR", "log")),
+        (real.DataType, list(DataType.__members__)),
+        (real.TensorIOMode, list(TensorIOMode.__members__)),
+        (real.IRuntimeConfig, ("dynamic_shapes_kernel_specialization_strategy",)),
+        (real.DynamicShapesKernelSpecializationStrategy, ("EAGER",)),
+    ]
+    assert [(kind.__name__, n) for kind, names in pairs for n in names if not hasattr(kind, n)] == []
+    for kind, double in ((real.DataType, DataType), (real.TensorIOMode, TensorIOMode)):
+        assert {n: int(getattr(kind, n)) for n in double.__members__} == {
+            n: int(m) for n, m in double.__members__.items()
+        }
