@@ -66,7 +66,8 @@ class Measurement:
     ceiling_share: float
     """gflops over the processor's ceiling at that precision; 0 when that could not be measured, and on a GPU."""
     resident_ms: float = 0.0
-    """Median with the input on the GPU already, as in Table 3; 0 for engines that cannot."""
+    """Median with the input on the GPU already, as in Table 3 (the few outputs are copied back); 0 for engines that
+    cannot."""
     resident_clip_fps: float = 0.0
     """Frames of all windows of the batch / resident_ms; 0 for engines that cannot."""
     video_fps: float = 0.0

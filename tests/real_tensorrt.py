@@ -16,7 +16,7 @@ BATCH = (1, 2, 3)
 
 
 def build_tiny(folder: Path, library: TensorRtLibrary, architecture: str) -> Path:
-    """An engine for GPUs of one architecture (full TensorRT: for the one of this machine); skips without the library."""
+    """An engine for GPUs of one architecture (full TensorRT: this machine's); skips without the library."""
     module = pytest.importorskip(library.replace("-", "_"), exc_type=ImportError)
     builder = module.Builder(module.Logger(module.Logger.ERROR))
     strongly = 1 << int(module.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
