@@ -16,6 +16,7 @@ from runtime.decode import Candidates, decode_afsd
 from runtime.detections import Detections
 from runtime.engines import open_engine
 from runtime.engines.base import Engine
+from runtime.engines.pipeline import infer_in_turn
 from runtime.errors import AfsdError, InputError
 from runtime.flow import FLOW_METHODS, FlowMethod
 from runtime.fusion import TwoStreamEngine
@@ -187,9 +188,7 @@ class Detector:
         spec = replace(self.spec, sample_fps=source.sample_fps)  # a whole video has a rate of its own
         suppression = self._suppression(spec)
         with source:
-            for batch in self._batches(source, timing):
-                with timing.engine():
-                    outputs = self.engine.infer(_inputs(batch, self._fixed_batch or len(batch), spec))
+            for batch, outputs in infer_in_turn(self.engine, self._prepared(source, timing, spec), timing.engine):
                 timing.windows += len(batch)
                 for index, window in enumerate(batch):
                     with timing.post():
@@ -201,12 +200,29 @@ class Detector:
                 final = suppression.finish()
             yield from self._present(final, source)
 
-    def _batches(self, source: FrameStream, timing: Timing) -> Iterator[list[Window]]:
-        """Windows in groups of `batch_size`, by window index alone; the last group may be smaller."""
+    def _prepared(
+        self, source: FrameStream, timing: Timing, spec: ModelSpec
+    ) -> Iterator[tuple[list[Window], dict[str, NDArray[Any]]] | None]:
+        """Batches with the inputs made of them; None before a frame that must be waited for."""
+        for batch in self._batches(source, timing):
+            if batch is None:
+                yield None
+                continue
+            with timing.engine():
+                inputs = _inputs(batch, self._fixed_batch or len(batch), spec)
+            yield batch, inputs
+
+    def _batches(self, source: FrameStream, timing: Timing) -> Iterator[list[Window] | None]:
+        """Windows in groups of `batch_size`, by window index alone; the last group may be smaller. None between them:
+        the next frame must be waited for."""
         size = self.options.batch_size
         buffer = WindowBuffer(self.spec.window_length, self.spec.window_stride)
         waiting: list[Window] = []
-        while (frame := timing.next_frame(source)) is not None:
+        while True:
+            if not source.ready:
+                yield None
+            if (frame := timing.next_frame(source)) is None:
+                break
             waiting += buffer.push(frame)
             if len(waiting) >= size:
                 yield waiting[:size]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 
 from runtime.decode import AFSD_OUTPUTS, location_centres, refined_segments
 from runtime.engines.base import Engine
-from runtime.errors import InputError
+from runtime.engines.pipeline import overlapping
+from runtime.errors import EngineError, InputError
 from runtime.spec import ModelSpec
 
 AGREEING = (
@@ -87,15 +89,40 @@ class TwoStreamEngine:
         """
         self.spec = fuse_specs(rgb.spec, flow.spec)
         self._rgb, self._flow = rgb, flow
+        self._rgb_pipe, self._flow_pipe = overlapping(rgb), overlapping(flow)
         self.library = _both(rgb.library, flow.library)
         self.device = _both(rgb.device, flow.device)
         self.precision = _both(rgb.precision, flow.precision)
 
     def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
         """Run one batch in both: `frames` uint8 [B,T,H,W,3], `flow` uint8 [B,T,H,W,2], `lengths` int32 [B]."""
+        return self.collect(self.submit(inputs))
+
+    @property
+    def depth(self) -> int:
+        """Batches that may be in flight at once in both."""
+        return min(self._rgb_pipe.depth, self._flow_pipe.depth)
+
+    def submit(self, inputs: Mapping[str, NDArray[Any]]) -> tuple[Any, Any]:
+        """Begin one batch in both; see `OverlappingEngine`."""
         lengths = inputs["lengths"]
-        rgb = self._rgb.infer({"frames": inputs["frames"], "lengths": lengths})
-        flow = self._flow.infer({"frames": inputs["flow"], "lengths": lengths})
+        rgb = self._rgb_pipe.submit({"frames": inputs["frames"], "lengths": lengths})
+        try:
+            return rgb, self._flow_pipe.submit({"frames": inputs["flow"], "lengths": lengths})
+        except BaseException:
+            with suppress(EngineError):
+                self._rgb_pipe.collect(rgb)
+            raise
+
+    def collect(self, ticket: tuple[Any, Any]) -> dict[str, NDArray[np.float32]]:
+        """Wait for both and fuse their outputs."""
+        try:
+            rgb = self._rgb_pipe.collect(ticket[0])
+        except BaseException:
+            with suppress(EngineError):
+                self._flow_pipe.collect(ticket[1])
+            raise
+        flow = self._flow_pipe.collect(ticket[1])
         with np.errstate(invalid="ignore", over="ignore"):  # the decoder reports NaN
             return fuse_outputs(rgb, flow, self.spec)
 

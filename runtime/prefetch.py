@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import suppress
 from queue import Empty, Queue
 from typing import TypeVar
@@ -15,28 +15,51 @@ CLOSE_SECONDS = 2.0
 """How long closing waits for a producer that hangs in a read (a dead network stream) before leaving it behind."""
 
 
-def prefetch(items: Generator[T, None, None], depth: int) -> Generator[T, None, None]:
-    """Yield what `items` yields, produced by a thread that runs at most `depth` items ahead.
+class Prefetch(Iterator[T]):
+    """What `items` yields, produced by a thread that runs at most `depth` items ahead.
 
-    An exception of the producer is raised here, after the items before it. Closing this generator ends the thread
-    and closes `items` in it.
+    An exception of the producer is raised here, after the items before it. The thread starts with the first item
+    asked for; closing ends it and closes `items` in it.
     """
-    queue: Queue[tuple[T] | BaseException | None] = Queue(maxsize=max(depth, 1))
-    stop = threading.Event()
-    worker = threading.Thread(target=_produce, args=(items, queue, stop), name="afsd-frames", daemon=True)
-    worker.start()
-    try:
-        while (entry := queue.get()) is not None:
-            if isinstance(entry, BaseException):
-                raise entry
-            yield entry[0]
-    finally:
-        stop.set()
+
+    def __init__(self, items: Generator[T, None, None], depth: int) -> None:
+        self._queue: Queue[tuple[T] | BaseException | None] = Queue(maxsize=max(depth, 1))
+        self._stop = threading.Event()
+        arguments = (items, self._queue, self._stop)
+        self._worker = threading.Thread(target=_produce, args=arguments, name="afsd-frames", daemon=True)
+        self._started = self._ended = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next item, or the end, is there already."""
+        return self._ended or not self._queue.empty()
+
+    def __next__(self) -> T:
+        if self._ended:
+            raise StopIteration
+        if not self._started:
+            self._started = True
+            self._worker.start()
+        entry = self._queue.get()
+        if isinstance(entry, tuple):
+            return entry[0]
+        self.close()
+        if entry is None:
+            raise StopIteration
+        raise entry
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the thread; safe to call more than once."""
+        self._ended = True
+        self._stop.set()
         deadline = time.monotonic() + CLOSE_SECONDS
-        while worker.is_alive() and time.monotonic() < deadline:
+        while self._worker.is_alive() and time.monotonic() < deadline:
             with suppress(Empty):
-                queue.get_nowait()
-            worker.join(timeout=0.01)
+                self._queue.get_nowait()
+            self._worker.join(timeout=0.01)
 
 
 def _produce(

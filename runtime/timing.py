@@ -33,7 +33,7 @@ class Timing:
     wait_ms: float = 0.0
     """Waiting for decoded and resized frames."""
     engine_ms: float = 0.0
-    """Forward passes, copies included."""
+    """Forward passes, copies included; of an engine that works beside the host, what the host spent and waited."""
     post_ms: float = 0.0
     """Decoding of outputs and suppression."""
     flow_ms: float = 0.0

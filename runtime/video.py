@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import InputError, VideoError
-from runtime.prefetch import prefetch
+from runtime.prefetch import Prefetch
 from runtime.readers import ArrayReader, CaptureReader, FolderReader, Frame, Reader, is_url
 
 FrameSource = str | os.PathLike[str] | int | NDArray[np.uint8] | Iterable[NDArray[np.uint8]]
@@ -100,7 +100,9 @@ class FrameStream(Iterator[Frame]):
         frames = self._sample(prepare)
         if transform is not None:
             frames = transform(frames)
-        self._frames = prefetch(frames, read_ahead) if reader.background else frames
+        self._frames: Prefetch[Frame] | Generator[Frame, None, None] = (
+            Prefetch(frames, read_ahead) if reader.background else frames
+        )
 
     def __next__(self) -> Frame:
         self._started = True
@@ -111,6 +113,11 @@ class FrameStream(Iterator[Frame]):
             raise
         self._kept += 1
         return frame
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next frame is there already, as far as can be told: an iterable may take its time with any."""
+        return self._frames.ready if isinstance(self._frames, Prefetch) else self._reader.count is not None
 
     @property
     def decoded(self) -> int:

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from runtime.errors import InputError
+
 
 def add_benchmark(subparsers: Any) -> None:
     """Add the verb `benchmark`."""
@@ -15,9 +17,14 @@ def add_benchmark(subparsers: Any) -> None:
         "benchmark",
         help="speed of engines beside the paper's Table 3",
         description="Engines take turns on random windows; the first is the base of the ratios. A checkpoint (.ckpt) "
-        "runs in PyTorch eager, so put it first. ENGINE@bf16 runs an OpenVINO model in bfloat16.",
+        "runs in PyTorch eager, so put it first. Behind @ stands how an engine is run, several joined by +: bf16 or "
+        "fp32 (model.xml), cpu, cuda or cuda:1 (the GPU; model.onnx by ONNX Runtime's CUDA provider), tensorrt or "
+        "tensorrt:1 (model.onnx by its TensorRT provider), graph (model.engine as a CUDA graph). Examples: "
+        "model.xml@bf16, model.onnx@cuda, model.onnx@tensorrt, model.engine@cuda:1+graph.",
     )
-    parser.add_argument("engines", metavar="ENGINE[@PRECISION]", nargs="+", help="model.ckpt, model.onnx, model.xml")
+    parser.add_argument(
+        "engines", metavar="ENGINE[@HOW]", nargs="+", help="model.ckpt, model.onnx, model.xml, model.engine"
+    )
     parser.add_argument("--batch", metavar="N", type=int, nargs="+", default=[1], help="batch sizes (default: 1)")
     parser.add_argument("--warmup", metavar="N", type=int, default=2, help="uncounted passes (default: %(default)s)")
     parser.add_argument("--runs", metavar="N", type=int, default=7, help="counted passes (default: %(default)s)")
@@ -34,9 +41,9 @@ def benchmark(arguments: argparse.Namespace) -> int:
 
     engines = []
     for text in arguments.engines:
-        path, _, precision = text.partition("@")
-        threads = None if path.endswith(".ckpt") else arguments.threads
-        engines.append((Path(text).name, open_engine(path, threads=threads, precision=precision or None)))
+        path, options = parse_engine(text)
+        threads = None if path.endswith((".ckpt", ".engine", ".plan")) else arguments.threads
+        engines.append((Path(text).name, open_engine(path, threads=threads, **options)))
     report = run_benchmark(
         engines,
         batches=arguments.batch,
@@ -47,3 +54,29 @@ def benchmark(arguments: argparse.Namespace) -> int:
     )
     print(json.dumps(report.to_mapping(), indent=1) if arguments.json else format_report(report))
     return 0
+
+
+def parse_engine(text: str) -> tuple[str, dict[str, Any]]:
+    """The file of ENGINE[@HOW] and what HOW means to `open_engine`, as in "model.engine@cuda:1+graph".
+
+    Raises:
+        InputError: a word of HOW is unknown.
+    """
+    path, at, how = text.rpartition("@")
+    if not at or Path(how).suffix:  # an @ in the file's own name
+        path, how = text, ""
+    options: dict[str, Any] = {}
+    for word in filter(None, how.split("+")):
+        name, _, index = word.partition(":")
+        if word in ("fp32", "bf16"):
+            options["precision"] = word
+        elif word == "graph":
+            options["cuda_graph"] = True
+        elif word == "cpu":
+            options["device"] = "cpu"
+        elif name in ("cuda", "tensorrt") and (index.isdigit() or word == name):
+            options["device"] = f"gpu:{index or 0}"
+            options |= {"provider": "tensorrt"} if name == "tensorrt" else {}
+        else:
+            raise InputError(f"{text}: got {word!r} after @, expected bf16, fp32, cpu, cuda[:N], tensorrt[:N] or graph")
+    return path, options

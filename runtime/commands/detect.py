@@ -26,7 +26,9 @@ def add_detect(subparsers: Any) -> None:
         help="find actions in videos",
         description="Find actions in videos and print a table of them, the best ones in order of time.",
     )
-    parser.add_argument("engine", metavar="ENGINE", help="model.onnx, or an OpenVINO model.xml")
+    parser.add_argument(
+        "engine", metavar="ENGINE", help="model.onnx, an OpenVINO model.xml, or a TensorRT model.engine"
+    )
     parser.add_argument(
         "videos", metavar="VIDEO", nargs="+", help="file, folder of videos or of images, URL, or camera number"
     )
@@ -70,8 +72,14 @@ def _add_output_flags(group: argparse._ArgumentGroup) -> None:
 
 def _add_running_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--batch", metavar="N", type=int, default=1, help="windows per call of the engine (%(default)s)")
-    group.add_argument("--library", choices=("auto", "onnxruntime", "openvino"), default="auto")
-    group.add_argument("--device", default="cpu", help="cpu, or gpu with an optional index as in gpu:0 (%(default)s)")
+    group.add_argument("--library", choices=("auto", "onnxruntime", "openvino", "tensorrt"), default="auto")
+    group.add_argument(
+        "--device", default="auto", help="cpu, or gpu with an optional index as in gpu:0 (gpu for .engine, else cpu)"
+    )
+    group.add_argument(
+        "--provider", choices=("cuda", "tensorrt"), help="what of ONNX Runtime runs an .onnx file on the GPU (cuda)"
+    )
+    group.add_argument("--cuda-graph", action="store_true", help="TensorRT engines: one launch for all kernels")
     group.add_argument("--threads", metavar="N", type=int, help="CPU threads of the engine (all cores)")
     group.add_argument("--precision", choices=("fp32", "bf16"), help="OpenVINO on the CPU: bf16 is faster, less exact")
     group.add_argument("--fps", type=float, help="frames per second of the videos, where the file tells none or lies")
@@ -128,6 +136,8 @@ def _open(path: str, arguments: argparse.Namespace) -> Engine:
         device=arguments.device,
         threads=arguments.threads,
         precision=arguments.precision,
+        provider=arguments.provider,
+        cuda_graph=arguments.cuda_graph,
     )
 
 

@@ -24,17 +24,19 @@ function `open(path, *, device) -> Engine` with device "cpu" or "cuda:INDEX"."""
 def open_engine(
     path: str | os.PathLike[str],
     *,
-    library: Literal["auto", "onnxruntime", "openvino"] = "auto",
-    device: str = "cpu",
+    library: Literal["auto", "onnxruntime", "openvino", "tensorrt"] = "auto",
+    device: str = "auto",
     threads: int | None = None,
     precision: Literal["fp32", "bf16"] | None = None,
+    provider: Literal["cuda", "tensorrt"] | None = None,
+    cuda_graph: bool = False,
 ) -> Engine:
-    """Load an engine file with the library its suffix calls for (.onnx, .xml, or what other packages bring).
+    """Load an engine file with the library its suffix calls for (.onnx, .xml, .engine, or what other packages bring).
 
     Args:
-        path: the file; an .xml has its .bin and .json beside it.
+        path: the file; an .xml has its .bin and .json beside it, an .engine or .plan its .json.
         library: "auto", or the library expected, which must be the suffix's.
-        device, threads, precision: see `EngineOptions`.
+        device, threads, precision, provider, cuda_graph: see `EngineOptions`.
 
     Raises:
         EngineError: no such file, not an engine, or it cannot be run here.
@@ -42,17 +44,22 @@ def open_engine(
         InputError: an option is out of range.
         MissingDependencyError: the library is not installed.
     """
-    options = EngineOptions(device, threads, precision)
+    options = EngineOptions(device, threads, precision, provider, cuda_graph)
     file = Path(path)
     needed = _library_for(file, library)
     if not file.is_file():
-        raise EngineError(f"{file}: no such file; expected an engine file (.onnx or .xml)")
+        raise EngineError(f"{file}: no such file; expected an engine file (.onnx, .xml or .engine)")
+    options = options.settled(needed)
     if needed == "":
         return _open_foreign(file, options)
     if needed == "onnxruntime":
         from runtime.engines.onnx_runtime import OnnxRuntimeEngine
 
         return OnnxRuntimeEngine(file, options)
+    if needed == "tensorrt":
+        from runtime.engines.tensorrt_engine import TensorRtEngine
+
+        return TensorRtEngine(file, options)
     from runtime.engines.openvino_runtime import OpenVinoEngine
 
     return OpenVinoEngine(file, options)
@@ -77,15 +84,15 @@ def _open_foreign(file: Path, options: EngineOptions) -> Engine:
 
 def _library_for(file: Path, library: str) -> str:
     """Name of the library that runs the file; empty for an engine that another package brings."""
-    if library not in ("auto", "onnxruntime", "openvino"):
-        raise InputError(f"library: got {library!r}, expected auto, onnxruntime or openvino")
+    if library not in ("auto", *LIBRARY_OF_SUFFIX.values()):
+        raise InputError(f"library: got {library!r}, expected auto, onnxruntime, openvino or tensorrt")
     needed = LIBRARY_OF_SUFFIX.get(file.suffix.lower())
     if needed is None and entry_points(group=ENGINES_GROUP, name=file.suffix[1:]):
         needed = ""
-    if needed == "tensorrt":
-        raise EngineError(f"{file}: TensorRT engines come with a later release; use the .onnx or OpenVINO .xml file")
     if needed is None:
-        raise EngineError(f"{file}: not an engine file; expected .onnx (ONNX Runtime) or .xml (OpenVINO)")
+        raise EngineError(
+            f"{file}: not an engine file; expected .onnx (ONNX Runtime), .xml (OpenVINO) or .engine (TensorRT)"
+        )
     if library not in ("auto", needed):
         raise EngineError(
             f"{file}: {library} cannot run a {file.suffix} file, {needed or 'another library'} can; use library 'auto'"

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from runtime.errors import InputError, SpecError
 from runtime.spec import ModelSpec, TensorSpec
@@ -35,8 +34,13 @@ def check_fit(spec: ModelSpec, inputs: Mapping[str, Shape], outputs: Mapping[str
                 )
 
 
-def check_inputs(spec: ModelSpec, inputs: Mapping[str, NDArray[Any]]) -> None:
+def check_inputs(spec: ModelSpec, inputs: Mapping[str, Any], kinds: tuple[type[Any], ...] = (np.ndarray,)) -> None:
     """Compare the arrays of one call with the inputs of the ModelSpec.
+
+    Args:
+        spec: of the model.
+        inputs: the arrays by name.
+        kinds: types of arrays that the engine takes; each has a shape and a dtype.
 
     Raises:
         InputError: an input is missing or unknown, has another dtype or shape, or batch sizes differ.
@@ -47,8 +51,8 @@ def check_inputs(spec: ModelSpec, inputs: Mapping[str, NDArray[Any]]) -> None:
     batches: set[int] = set()
     for tensor in spec.inputs:
         array = inputs[tensor.name]
-        if not isinstance(array, np.ndarray) or array.dtype != np.dtype(tensor.dtype):
-            got = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+        if not isinstance(array, kinds) or array.dtype != np.dtype(tensor.dtype):
+            got = array.dtype if isinstance(array, kinds) else type(array).__name__
             raise InputError(f"engine input {tensor.name!r}: got {got}, expected an array of {tensor.dtype}")
         if not _fits(array.shape, tensor) or 0 in array.shape:
             raise InputError(

@@ -18,8 +18,28 @@ LOG_ERRORS_ONLY = 3
 """Severity from which ONNX Runtime prints to the terminal."""
 
 
+PROVIDERS = {
+    None: ("CPUExecutionProvider",),
+    "cuda": ("CUDAExecutionProvider",),
+    "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider"),
+}
+"""ONNX Runtime's names, the preferred one first: what TensorRT does not take runs in CUDA, on the same GPU."""
+
+RECORD_ASSIGNMENT = "session.record_ep_graph_assignment_info"
+"""Session setting that keeps which provider got which node."""
+
+FORBID_CPU = "session.disable_cpu_ep_fallback"
+"""Session setting that makes any node on the CPU an error."""
+
+SHAPE_OPERATORS = frozenset(
+    ("Shape", "Size", "Gather", "Slice", "Concat", "Unsqueeze", "Squeeze", "Cast", "Range", "Constant", "Identity",
+     "ConstantOfShape", "Add", "Sub", "Mul", "Div", "Reshape", "Expand", "Equal", "Where", "ReduceProd")
+)  # fmt: skip
+"""What ONNX Runtime computes on the CPU on purpose, beside any GPU: arithmetic on a few sizes."""
+
+
 class OnnxRuntimeEngine:
-    """An .onnx file on the CPU or one CUDA device."""
+    """An .onnx file on the CPU, or on one NVIDIA GPU by ONNX Runtime's CUDA or TensorRT provider."""
 
     def __init__(self, path: Path, options: EngineOptions) -> None:
         """Load the file.
@@ -38,13 +58,15 @@ class OnnxRuntimeEngine:
                 f"precision {options.precision}: an .onnx file runs in the precision it was exported in; "
                 "choose it at export, or use an OpenVINO file"
             )
-        provider = _provider(onnxruntime, options)
+        on_gpu = options.device_kind == "gpu"
+        names = PROVIDERS[(options.provider or "cuda") if on_gpu else None]
+        _check_available(onnxruntime, names, options)
         self._path = path
-        self._session: Any = _session(onnxruntime, path, provider, options)
+        self._session: Any = _session(onnxruntime, path, names, options)
         self._spec = self._read_spec()
         self._output_names = [tensor.name for tensor in self._spec.outputs]
         self._library = f"onnxruntime {onnxruntime.__version__}"
-        self._device = "cpu" if options.device_kind == "cpu" else f"cuda:{options.device_index}"
+        self._device = f"cuda:{options.device_index} ({options.provider or 'cuda'})" if on_gpu else "cpu"
 
     @property
     def spec(self) -> ModelSpec:
@@ -58,7 +80,7 @@ class OnnxRuntimeEngine:
 
     @property
     def device(self) -> str:
-        """The device it runs on: "cpu" or "cuda:INDEX"."""
+        """The device it runs on: "cpu", "cuda:INDEX (cuda)" or "cuda:INDEX (tensorrt)", by the provider."""
         return self._device
 
     @property
@@ -95,33 +117,57 @@ class OnnxRuntimeEngine:
         return spec
 
 
-def _provider(onnxruntime: Any, options: EngineOptions) -> str:
-    name = "CPUExecutionProvider" if options.device_kind == "cpu" else "CUDAExecutionProvider"
-    if name not in onnxruntime.get_available_providers():
+def _check_available(onnxruntime: Any, names: tuple[str, ...], options: EngineOptions) -> None:
+    missing = [name for name in names if name not in onnxruntime.get_available_providers()]
+    if missing:
         raise EngineError(
-            f"device {options.device!r}: this onnxruntime {onnxruntime.__version__} has no {name}; "
+            f"device {options.device!r}: this onnxruntime {onnxruntime.__version__} has no {missing[0]}; "
             "uninstall onnxruntime and pip install 'afsd[gpu]', or use device 'cpu'"
         )
-    return name
 
 
-def _session(onnxruntime: Any, path: Path, provider: str, options: EngineOptions) -> Any:
-    """A session on exactly the provider asked for; ONNX Runtime by itself would fall back to the CPU."""
+def _session(onnxruntime: Any, path: Path, names: tuple[str, ...], options: EngineOptions) -> Any:
+    """A session on exactly the providers asked for. ONNX Runtime by itself falls back to the CPU three times: for a
+    provider that does not start, for nodes that it does not take, and for a run that fails."""
+    on_gpu = options.device_kind == "gpu"
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = LOG_ERRORS_ONLY
     if options.threads is not None:
         settings.intra_op_num_threads = options.threads
-    arguments = {} if options.device_kind == "cpu" else {"device_id": options.device_index}
+    recorded = hasattr(onnxruntime.InferenceSession, "get_provider_graph_assignment_info")
+    if on_gpu:
+        settings.add_session_config_entry(RECORD_ASSIGNMENT if recorded else FORBID_CPU, "1")
+    arguments = {"device_id": str(options.device_index)} if on_gpu else {}
     try:
-        session = onnxruntime.InferenceSession(str(path), settings, providers=[(provider, arguments)])
+        session = onnxruntime.InferenceSession(
+            str(path), settings, providers=[(name, arguments) for name in names], enable_fallback=0
+        )
     except Exception as error:  # ONNX Runtime's own exceptions derive from Exception directly
         raise EngineError(f"{path}: ONNX Runtime cannot load it: {_first_line(error)}") from error
-    if provider not in session.get_providers():
+    missing = [name for name in names if name not in session.get_providers()]
+    if missing:
         raise EngineError(
-            f"device {options.device!r}: ONNX Runtime could not start {provider} and would run on the CPU; "
-            "check the driver and CUDA libraries, or use device 'cpu'"
+            f"device {options.device!r}: ONNX Runtime could not start {missing[0]} and would run elsewhere; "
+            "check the driver and the CUDA and TensorRT libraries, or use device 'cpu'"
         )
+    if on_gpu and recorded:
+        _check_assignment(session, path, names)
     return session
+
+
+def _check_assignment(session: Any, path: Path, names: tuple[str, ...]) -> None:
+    """No node may be on the CPU but arithmetic on shapes, and the provider asked for must have got one."""
+    parts = session.get_provider_graph_assignment_info()
+    strays = {
+        node.op_type for part in parts if part.ep_name not in names for node in part.get_nodes()
+    } - SHAPE_OPERATORS  # fmt: skip
+    if strays:
+        raise EngineError(
+            f"{path}: ONNX Runtime would run {', '.join(sorted(strays))} on the CPU, {names[0]} does not take them; "
+            "use device 'cpu', or a TensorRT engine"
+        )
+    if not any(part.ep_name == names[0] for part in parts):
+        raise EngineError(f"{path}: {names[0]} takes no node of it; use the other provider or device 'cpu'")
 
 
 def _shapes(tensors: Any) -> dict[str, Shape]:

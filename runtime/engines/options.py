@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from runtime.errors import InputError
@@ -12,25 +12,49 @@ from runtime.errors import InputError
 class EngineOptions:
     """Options of `open_engine`, checked here for all engines."""
 
-    device: str = "cpu"
-    """Where it runs: "cpu", or "gpu" / "cuda" with an optional index as in "cuda:1". Never silently another."""
+    device: str = "auto"
+    """Where it runs: "cpu", or "gpu" / "cuda" with an optional index as in "cuda:1". Never silently another. "auto" is
+    the first GPU for a TensorRT engine or where `provider` is given, else the CPU."""
     threads: int | None = None
     """CPU threads; None leaves the choice to the library (all cores)."""
     precision: Literal["fp32", "bf16"] | None = None
     """OpenVINO only: arithmetic of a floating-point model on the CPU. None: bf16 if the file was exported as bf16,
     else fp32, also where the library by itself would choose bf16."""
 
+    provider: Literal["cuda", "tensorrt"] | None = None
+    """ONNX Runtime only: what runs an .onnx file on the GPU. None: cuda."""
+    cuda_graph: bool = False
+    """TensorRT engines only: replay a captured graph, one launch for all kernels."""
+
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
             raise InputError(f"threads: got {self.threads}, expected at least 1, or none for all cores")
         if self.precision not in (None, "fp32", "bf16"):
             raise InputError(f"precision: got {self.precision!r}, expected 'fp32' or 'bf16'")
-        if self.device_kind not in ("cpu", "gpu") or not self._index.isdigit():
+        if self.provider not in (None, "cuda", "tensorrt"):
+            raise InputError(f"provider: got {self.provider!r}, expected 'cuda' or 'tensorrt'")
+        if self.device_kind not in ("auto", "cpu", "gpu") or not self._index.isdigit():
             raise InputError(f"device: got {self.device!r}, expected 'cpu', 'gpu' or 'gpu:INDEX'")
+        if self.provider is not None and self.device_kind == "cpu":
+            raise InputError(f"provider {self.provider}: runs on a GPU, got device 'cpu'; leave one of them out")
+
+    def settled(self, library: str) -> EngineOptions:
+        """The options with "auto" replaced by the device that suits the library.
+
+        Raises:
+            InputError: an option that belongs to another library.
+        """
+        if self.provider is not None and library != "onnxruntime":
+            raise InputError(f"provider {self.provider}: ONNX Runtime's, for .onnx files; leave it out")
+        if self.cuda_graph and library != "tensorrt":
+            raise InputError("cuda_graph: for TensorRT engines (.engine, .plan); leave it out")
+        if self.device_kind != "auto":
+            return self
+        return replace(self, device="gpu:0" if library == "tensorrt" or self.provider is not None else "cpu")
 
     @property
     def device_kind(self) -> str:
-        """The kind alone, "cpu" or "gpu"; "cuda" is another name of "gpu"."""
+        """The kind alone, "auto", "cpu" or "gpu"; "cuda" is another name of "gpu"."""
         kind = self.device.lower().partition(":")[0]
         return "gpu" if kind == "cuda" else kind
 

@@ -1,6 +1,7 @@
 """The sidecar of engine files that cannot carry a ModelSpec: `<stem>.json` with the spec and the files' SHA-256.
 
-A TensorRT engine's sidecar also holds its `EngineBuild`.
+A TensorRT engine's sidecar also holds its `EngineBuild`, and a seal over all: what it says cannot be read off the plan,
+so an edited line must not pass.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ def sidecar_path(engine: Path) -> Path:
 
 def write_sidecar(engine: Path, spec: ModelSpec, files: Sequence[Path], build: EngineBuild | None = None) -> Path:
     """Write the sidecar of `engine`, with the SHA-256 of each of `files` (all in the engine's folder)."""
-    content = {"spec": to_mapping(spec), "sha256": {path.name: file_sha256(path) for path in files}}
+    content: dict[str, Any] = {"spec": to_mapping(spec), "sha256": {path.name: file_sha256(path) for path in files}}
     if build is not None:
         content["build"] = to_mapping(build)
+        content["seal"] = _seal(content)
     target = sidecar_path(engine)
     with atomic_path(target) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -53,13 +55,25 @@ def read_build(engine: Path) -> EngineBuild:
     """Read what a TensorRT engine was built with and for.
 
     Raises:
-        SpecError: the sidecar is missing or malformed, or holds no build.
+        SpecError: the sidecar is missing or malformed, holds no build, or was edited.
     """
     path = sidecar_path(engine)
+    content = _content(engine, path)
     try:
-        return from_mapping(EngineBuild, _content(engine, path).get("build"))
+        build = from_mapping(EngineBuild, content.get("build"))
     except StructureError as error:
         raise SpecError(f"{path}: 'build' does not fit a TensorRT engine: {error}; build the engine again") from None
+    if content.get("seal") != _seal(content):
+        raise SpecError(
+            f"{path}: edited after the build, its seal does not fit; copy it again or build the engine again"
+        )
+    return build
+
+
+def _seal(content: dict[str, Any]) -> str:
+    """SHA-256 of everything but the seal itself, as JSON with sorted keys."""
+    rest = {key: value for key, value in content.items() if key != "seal"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _content(engine: Path, path: Path) -> dict[str, Any]:
@@ -89,5 +103,5 @@ def _verify(file: Path, expected: object, sidecar: Path) -> None:
     if found != expected:
         raise SpecError(
             f"{file}: SHA-256 is {found[:12]}…, {sidecar.name} says {expected[:12]}…; "
-            "the file changed after its export: copy both again or export again"
+            "the file changed after its export or was cut short: copy both again or export again"
         )

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from runtime.benchmark import TABLE_3, format_report, matrix_ceiling, run_benchmark
+from runtime.commands.benchmark import parse_engine
 from runtime.errors import InputError
 from runtime.fusion import TwoStreamEngine
 from tests.tiny import LENGTH, TinyEngine, tiny_spec
@@ -39,6 +40,50 @@ def test_figures_follow_from_the_median() -> None:
         assert m.ceiling_share == pytest.approx(m.gflops / report.ceilings["fp32"])
     assert [m.ratio for m in report.measurements][::2] == [1, 1]
     assert report.measurements[1].ratio > 1.2
+
+
+class OnGpu(Slow):
+    """An engine that says it runs on a GPU and takes inputs that are there already, copies saved."""
+
+    device = "cuda:0 (Fake RTX)"
+
+    def resident(self, inputs: Any) -> Any:
+        return {**inputs, "held": True}
+
+    def infer(self, inputs: Any) -> Any:
+        time.sleep(0 if "held" in inputs else 0.03)
+        return super().infer({name: value for name, value in inputs.items() if name != "held"})
+
+
+def test_a_gpu_is_measured_with_and_without_copies_and_has_no_ceiling() -> None:
+    report = run_benchmark([("gpu", OnGpu(0.02)), ("cpu", Slow(0.01))], batches=(1,), warmup=1, runs=3)
+    gpu, cpu = report.measurements
+    assert gpu.median_ms >= 50
+    assert 20 <= gpu.resident_ms < gpu.median_ms - 15
+    assert gpu.resident_clip_fps == pytest.approx(LENGTH / (gpu.resident_ms / 1e3))
+    assert (cpu.resident_ms, cpu.resident_clip_fps, gpu.ceiling_share) == (0, 0, 0)
+    assert cpu.ceiling_share > 0
+    assert report.processor.endswith("; cuda:0 (Fake RTX)")
+    assert f"{gpu.resident_clip_fps:,.0f}" in format_report(report)
+    assert not run_benchmark([("gpu", OnGpu(0.0))], warmup=0, runs=1).ceilings
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "options"),
+    [
+        ("a/m.onnx", "a/m.onnx", {}),
+        ("m.xml@bf16", "m.xml", {"precision": "bf16"}),
+        ("m.onnx@cpu", "m.onnx", {"device": "cpu"}),
+        ("m.onnx@cuda", "m.onnx", {"device": "gpu:0"}),
+        ("m.onnx@tensorrt:1", "m.onnx", {"device": "gpu:1", "provider": "tensorrt"}),
+        ("m.engine@graph", "m.engine", {"cuda_graph": True}),
+        ("m.engine@cuda:2+graph", "m.engine", {"device": "gpu:2", "cuda_graph": True}),
+        ("me@home/m.onnx", "me@home/m.onnx", {}),
+        ("me@home/m.onnx@cuda", "me@home/m.onnx", {"device": "gpu:0"}),
+    ],
+)
+def test_how_an_engine_is_run(text: str, path: str, options: dict[str, Any]) -> None:
+    assert parse_engine(text) == (path, options)
 
 
 def test_two_streams_are_measured_together() -> None:

@@ -143,7 +143,10 @@ def test_a_truncated_video_is_allowed_with_a_warning(
     ("arguments", "message"),
     [
         (["detect", "none.onnx", "clip.mp4"], "none.onnx: no such file"),
-        (["detect", "none.engine", "clip.mp4"], "TensorRT engines come with a later release"),
+        (["detect", "none.engine", "clip.mp4"], "none.engine: no such file"),
+        (["detect", "MODEL", "clip.mp4", "--cuda-graph"], "cuda_graph: for TensorRT engines"),
+        (["detect", "MODEL", "clip.mp4", "--provider", "cuda", "--device", "cpu"], "runs on a GPU, got device 'cpu'"),
+        (["benchmark", "MODEL@int4"], "got 'int4' after @, expected bf16, fp32, cpu, cuda[:N], tensorrt[:N] or graph"),
         (["detect", "MODEL", "clip.mp4", "--batch", "0"], "batch_size: got 0"),
         (["detect", "MODEL", "clip.mp4", "--top", "-1"], "--top: got -1"),
         (["detect", "MODEL", "clip.mp4", "--threads", "0"], "threads: got 0"),
@@ -156,7 +159,7 @@ def test_a_truncated_video_is_allowed_with_a_warning(
 def test_errors_are_one_line(
     model: str, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main([model if argument == "MODEL" else argument for argument in arguments]) == 2
+    assert cli.main([argument.replace("MODEL", model) for argument in arguments]) == 2
     line = error_of(capsys)
     assert line.startswith("afsd: error: ")
     assert message in line

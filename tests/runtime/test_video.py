@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from runtime.errors import InputError, VideoError
-from runtime.prefetch import prefetch
+from runtime.prefetch import Prefetch
 from runtime.readers import natural_key
 from runtime.video import FrameSampler, VideoWarning, open_frames
 from tests.shared import shared
@@ -290,7 +290,7 @@ def test_prefetch_keeps_order_bound_and_errors() -> None:
             yield value
         raise ValueError("the end")
 
-    ahead = prefetch(items(), depth=3)  # type: ignore[arg-type]
+    ahead = Prefetch(items(), depth=3)  # type: ignore[arg-type]
     assert next(ahead) == 0
     time.sleep(0.05)
     assert len(produced) <= 1 + 3 + 1
