@@ -20,15 +20,15 @@ from export.drift import DriftReport
 from export.precision import PRECISIONS, Precision, output_convolutions, require_symmetric
 from export.to_onnx import Say
 from export.trt.build import BuildOptions, Plan, build_plan, without_plugin
-from export.trt.device import Device, local_device
 from export.trt.layers import ConvolutionReport, convolution_report
-from export.trt.library import RTX_DEFAULT, Library, find_library
+from export.trt.library import RTX_DEFAULT, Library, find_library, local_gpu
 from export.typed import Typed, typed_onnx
 from runtime.atomic import atomic_path
 from runtime.engines import open_engine
 from runtime.engines.build import EngineBuild
+from runtime.engines.cuda import DeviceFacts
 from runtime.engines.sidecar import write_sidecar
-from runtime.errors import ExportError, MissingDependencyError
+from runtime.errors import EngineError, ExportError, MissingDependencyError
 
 SUFFIXES = (".engine", ".plan")
 
@@ -88,7 +88,7 @@ def export_trt(
     if typed.precision == "int8":
         require_symmetric(typed.graph, str(typed.path))
     try:
-        library = find_library(options.library, options.build.architectures)
+        library = find_library(options.library, options.build.architectures, gpu=_gpu(None) is not None)
     except MissingDependencyError as error:
         raise ExportError(f"{error}; {typed.path} is ready: on the machine with the GPU run "
                           f"python export/to_trt.py {typed.path}") from None  # fmt: skip
@@ -98,15 +98,16 @@ def export_trt(
 
 def _build(typed: Typed, library: Library, target: Path, options: TrtOptions, say: Say) -> Path:
     """Build, verify where that is possible here, and give the files their names."""
-    device = _device(library)
+    device = _gpu(library)
     if library.name == "tensorrt-rtx" and not options.build.architectures:
         options = replace(options, build=replace(options.build, architectures=RTX_DEFAULT))
-    pooling = _pooling(typed.graph, library, device, options.pooling)
+    targets = options.build.architectures or ((device.architecture,) if device else ())
+    pooling = _pooling(typed.graph, library, targets[0], options.pooling)
     graph = typed.graph if pooling == "plugin" else without_plugin(typed.graph)
     build = EngineBuild(
         library=library.name,
         version=library.version,
-        architectures=options.build.architectures or (device.capability if device else "",),
+        architectures=targets,
         precision=typed.precision,
         batch=options.build.batch,
         pooling=pooling,
@@ -121,7 +122,7 @@ def _build(typed: Typed, library: Library, target: Path, options: TrtOptions, sa
         unfinished = Path(folder) / target.name
         unfinished.write_bytes(plan.data)
         sidecar = write_sidecar(unfinished, typed.spec, [unfinished], build)
-        drift = _compared(typed, unfinished, device, options.videos, say)
+        drift = _compared(typed, unfinished, build, device, options.videos, say)
         unfinished.replace(target)
         sidecar.replace(target.with_suffix(".json"))
     _write_report(target, build, plan, convolutions, drift)
@@ -129,19 +130,20 @@ def _build(typed: Typed, library: Library, target: Path, options: TrtOptions, sa
     return target
 
 
-def _device(library: Library) -> Device | None:
-    """The GPU in this machine; full TensorRT cannot build without one."""
-    device = local_device()
-    if device is None and library.name == "tensorrt":
-        raise ExportError(
-            f"{library.title} builds on the GPU it is for, and there is none here; run this where there is one, or "
-            "use --library tensorrt-rtx"
-        )
-    return device
+def _gpu(library: Library | None) -> DeviceFacts | None:
+    """The GPU in this machine, if there is one; full TensorRT cannot build without."""
+    try:
+        return local_gpu()
+    except (EngineError, MissingDependencyError) as error:
+        if library is not None and library.name == "tensorrt":
+            raise ExportError(
+                f"{library.title} builds on the GPU it is for: {error}; or use --library tensorrt-rtx"
+            ) from None
+        return None
 
 
 def _pooling(
-    graph: onnx.ModelProto, library: Library, device: Device | None, asked: Pooling
+    graph: onnx.ModelProto, library: Library, architecture: str, asked: Pooling
 ) -> Literal["plugin", "function", "none"]:
     """How the engine pools; registers the plugin where it is to be used."""
     if not any(node.domain == DOMAIN for node in graph.graph.node):
@@ -152,18 +154,17 @@ def _pooling(
         return "function"
     from export.boundary_pooling.plugin import register
 
-    assert device is not None  # full TensorRT has one (see _device)
-    major, _, minor = device.capability.partition(".")
+    major, _, minor = architecture.partition(".")
     register((int(major), int(minor)))
     return "plugin"
 
 
 def _compared(
-    typed: Typed, engine: Path, device: Device | None, videos: Sequence[Path], say: Say
+    typed: Typed, engine: Path, build: EngineBuild, device: DeviceFacts | None, videos: Sequence[Path], say: Say
 ) -> DriftReport | None:
     """The engine's own numbers beside the reference's, where a GPU of its kind is here."""
-    if device is None:
-        say("no GPU here, so the engine itself was not run; `make gpu-check` on a GPU compares it")
+    if device is None or device.architecture not in build.architectures:
+        say("no GPU of its kind here, so the engine itself was not run; `make gpu-check` on a GPU compares it")
         return None
     loaded = open_engine(engine)
     try:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from runtime.engines.build import TensorRtLibrary
+from runtime.engines.cuda import DeviceFacts, device_count, device_facts, load_bindings
 from runtime.errors import ExportError, MissingDependencyError
 
 MODULES: dict[TensorRtLibrary, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
@@ -38,13 +39,28 @@ class Library:
         return f"{'TensorRT' if self.name == 'tensorrt' else 'TensorRT-RTX'} {self.version}"
 
 
-def find_library(asked: Literal["auto", "tensorrt", "tensorrt-rtx"], architectures: tuple[str, ...]) -> Library:
+def local_gpu() -> DeviceFacts:
+    """The first GPU of this machine.
+
+    Raises:
+        MissingDependencyError: cuda-bindings is not installed.
+        EngineError: there is no driver, or no GPU.
+    """
+    api = load_bindings("tensorrt", "finding the GPU")
+    device_count(api)
+    return device_facts(api, 0)
+
+
+def find_library(
+    asked: Literal["auto", "tensorrt", "tensorrt-rtx"], architectures: tuple[str, ...], *, gpu: bool
+) -> Library:
     """Load the library asked for, or the one that fits what is installed.
 
     Args:
-        asked: "auto" takes TensorRT-RTX where target architectures are named, else TensorRT if it is installed, else
-            TensorRT-RTX.
+        asked: "auto" takes TensorRT-RTX where target architectures are named or there is no GPU, else TensorRT if it is
+            installed; and the other one where the first is not installed.
         architectures: targets that were named, as in "8.6".
+        gpu: whether this machine has a GPU.
 
     Raises:
         MissingDependencyError: it is not installed, or neither is.
@@ -55,7 +71,8 @@ def find_library(asked: Literal["auto", "tensorrt", "tensorrt-rtx"], architectur
             f"--sm {','.join(architectures)}: TensorRT builds for the GPU in this machine; leave --sm out, or use "
             "--library tensorrt-rtx"
         )
-    order: tuple[TensorRtLibrary, ...] = ("tensorrt", "tensorrt-rtx") if asked == "auto" else (asked,)
+    both: tuple[TensorRtLibrary, ...] = ("tensorrt", "tensorrt-rtx") if gpu else ("tensorrt-rtx", "tensorrt")
+    order = both if asked == "auto" else (asked,)
     if architectures:
         order = ("tensorrt-rtx",)
     for name in order:
@@ -63,7 +80,7 @@ def find_library(asked: Literal["auto", "tensorrt", "tensorrt-rtx"], architectur
             return Library(name, module, str(module.__version__))
     raise MissingDependencyError(
         " or ".join("TensorRT" if name == "tensorrt" else "TensorRT-RTX" for name in order),
-        order[0],
+        "tensorrt" if "tensorrt" in order else "tensorrt-rtx",
         "building an engine",
     )
 

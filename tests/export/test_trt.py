@@ -16,7 +16,7 @@ from export.trt.layers import convolution_report, parse_layers
 from export.trt.library import RTX_DEFAULT, find_library, parse_architectures
 from runtime.cli import main
 from runtime.engines.sidecar import read_build, read_sidecar
-from runtime.errors import ExportError, MissingDependencyError
+from runtime.errors import EngineError, ExportError, MissingDependencyError
 from tests.export.conftest import Exported
 
 RTX_REPORT = """Layers:
@@ -79,28 +79,34 @@ class _Module:
 
 
 @pytest.mark.parametrize(
-    ("installed", "asked", "architectures", "expected"),
+    ("installed", "asked", "architectures", "gpu", "expected"),
     [
-        ({"tensorrt", "tensorrt_rtx"}, "auto", (), "tensorrt"),
-        ({"tensorrt", "tensorrt_rtx"}, "auto", ("8.6",), "tensorrt-rtx"),
-        ({"tensorrt_rtx"}, "auto", (), "tensorrt-rtx"),
-        ({"tensorrt", "tensorrt_rtx"}, "tensorrt-rtx", (), "tensorrt-rtx"),
+        ({"tensorrt", "tensorrt_rtx"}, "auto", (), True, "tensorrt"),
+        ({"tensorrt", "tensorrt_rtx"}, "auto", (), False, "tensorrt-rtx"),
+        ({"tensorrt", "tensorrt_rtx"}, "auto", ("8.6",), True, "tensorrt-rtx"),
+        ({"tensorrt_rtx"}, "auto", (), True, "tensorrt-rtx"),
+        ({"tensorrt", "tensorrt_rtx"}, "tensorrt-rtx", (), True, "tensorrt-rtx"),
     ],
 )
 def test_which_library_builds(
-    monkeypatch: pytest.MonkeyPatch, installed: set[str], asked: Any, architectures: tuple[str, ...], expected: str
+    monkeypatch: pytest.MonkeyPatch,
+    installed: set[str],
+    asked: Any,
+    architectures: tuple[str, ...],
+    gpu: bool,
+    expected: str,
 ) -> None:
     monkeypatch.setattr(export.trt.library, "_imported", lambda name: _Module if name in installed else None)
-    assert find_library(asked, architectures).name == expected
+    assert find_library(asked, architectures, gpu=gpu).name == expected
 
 
 def test_libraries_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export.trt.library, "_imported", lambda name: None)
     for asked, extra in (("auto", "tensorrt"), ("tensorrt", "tensorrt"), ("tensorrt-rtx", "tensorrt-rtx")):
         with pytest.raises(MissingDependencyError, match=rf"not installed: pip install 'afsd\[{extra}\]'"):
-            find_library(asked, ())  # type: ignore[arg-type]
+            find_library(asked, (), gpu=True)  # type: ignore[arg-type]
     with pytest.raises(ExportError, match=r"--sm 8\.6: TensorRT builds for the GPU in this machine; leave --sm out"):
-        find_library("tensorrt", ("8.6",))
+        find_library("tensorrt", ("8.6",), gpu=True)
 
 
 def test_without_any_tensorrt_the_onnx_file_is_left_ready(
@@ -117,9 +123,16 @@ def test_without_any_tensorrt_the_onnx_file_is_left_ready(
 
 def test_full_tensorrt_needs_a_gpu(exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export.trt.library, "_imported", lambda name: _Module)
-    monkeypatch.setattr("export.to_trt.local_device", lambda: None)
-    with pytest.raises(ExportError, match=r"TensorRT 1\.2\.3 builds on the GPU it is for, and there is none here"):
-        export_trt(exported.onnx, tmp_path / "small.engine", options=TrtOptions("fp32"), say=lambda _: None)
+    reason = EngineError("the NVIDIA driver finds no GPU")
+
+    def no_gpu() -> None:
+        raise reason
+
+    monkeypatch.setattr("export.to_trt.local_gpu", no_gpu)
+    with pytest.raises(
+        ExportError, match=r"TensorRT 1\.2\.3 builds on the GPU it is for: the NVIDIA driver finds no GPU"
+    ):
+        export_trt(exported.onnx, tmp_path / "small.engine", options=TrtOptions("fp32", "tensorrt"), say=lambda _: None)
     assert not list(tmp_path.iterdir())
 
 
