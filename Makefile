@@ -4,6 +4,8 @@
 # make ablations   Table 2 on synthetic videos, three seeds     (an hour or more)
 # make benchmark   the published-size network beside the paper's Table 3
 # make test-slow   the checks that take minutes each
+# make engines     TensorRT-RTX engines of the published-size network for three GPUs, without a GPU    (ten minutes)
+# make gpu-check   on a machine with an NVIDIA GPU: every engine, its parity and its speed, as a report in docs/
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +13,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 RUN := runs/synthetic
 
-.PHONY: demo test test-slow lint train-demo ablations benchmark clean
+.PHONY: demo test test-slow lint train-demo ablations benchmark engines gpu-check clean
 
 demo: $(READY)
 	@$(BIN)/afsd demo --out runs/demo
@@ -37,6 +39,14 @@ benchmark: $(READY)
 	@$(BIN)/python -m export.full_size --out runs/thumos14
 	@$(BIN)/afsd benchmark runs/thumos14/thumos14.ckpt runs/thumos14/thumos14.onnx runs/thumos14/thumos14.xml \
 		runs/thumos14/thumos14.xml@bf16
+
+engines: $(READY)
+	@$(BIN)/python -m export.engine_table --out runs/engines
+
+gpu-check: $(READY)
+	@$(BIN)/python -m export.gpu_check --gpu
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --requirement requirements-gpu.txt
+	@$(BIN)/python -m export.gpu_check
 
 # The environment is made anew when what it is made from is newer.
 $(READY): requirements-dev.txt pyproject.toml

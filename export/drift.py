@@ -149,9 +149,15 @@ def drift_on_videos(
     )
 
 
-def drift_on_windows(reference: Engine, engine: Engine) -> DriftReport:
-    """Compare raw outputs on the seeded windows of the parity report (no video, so no detections)."""
-    pairs = [(reference.infer(inputs), engine.infer(inputs)) for inputs in seeded_batches(reference.spec)]
+def drift_on_windows(reference: Engine, engine: Engine, smallest: int = 1, largest: int = 2) -> DriftReport:
+    """Compare raw outputs on the seeded windows of the parity report (no video, so no detections).
+
+    Args:
+        reference, engine: of one model.
+        smallest, largest: batch that the engine takes.
+    """
+    batches = seeded_batches(reference.spec, smallest, largest)
+    pairs = [(reference.infer(inputs), engine.infer(inputs)) for inputs in batches]
     windows = sum(len(outputs["loc"]) for outputs, _ in pairs)
     return DriftReport(_name(engine), _name(reference), windows, output_drift(pairs), ())
 

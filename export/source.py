@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 
+from export.precision import HALF, precision_of, rounded_on_cpu
 from export.to_onnx import Say, exported_spec
 from export.trace import to_graph
 from runtime.engines import Engine, open_engine
+from runtime.errors import EngineError
 from runtime.spec import ModelSpec
 from training.checkpoint import build_model, load_checkpoint
 from training.config_files import load_config
@@ -23,7 +26,7 @@ class Source:
     path: Path
     graph: onnx.ModelProto
     reference: Engine
-    """PyTorch for a checkpoint; ONNX Runtime with the file itself for an ONNX file."""
+    """PyTorch for a checkpoint; ONNX Runtime with the file itself for an ONNX file (see `cpu_engine`)."""
 
     @property
     def spec(self) -> ModelSpec:
@@ -48,8 +51,34 @@ def read_source(path: Path, config: str, say: Say) -> Source:
         CheckpointError, ConfigError, EngineError, SpecError: it cannot be read or does not fit.
     """
     if path.suffix == ".onnx":
-        return Source(path, onnx.load(path), open_engine(path))
+        if not path.is_file():
+            open_engine(path)  # says so
+        graph = loaded(path)
+        return Source(path, graph, cpu_engine(graph, path))
     checkpoint = load_checkpoint(path, load_config(config) if config else None)
     spec, network = exported_spec(checkpoint), build_model(checkpoint, str(path))
     say(f"tracing {path}")
     return Source(path, to_graph(Deployed(network).eval(), spec), TorchEngine(network, spec))
+
+
+def loaded(path: Path) -> onnx.ModelProto:
+    """An ONNX file as a graph; EngineError where it is none."""
+    try:
+        return onnx.load(path)
+    except Exception as error:  # protobuf's own exception
+        raise EngineError(f"{path}: not an ONNX file ({' '.join(str(error).split())}); export it again") from None
+
+
+def cpu_engine(graph: onnx.ModelProto, path: Path) -> Engine:
+    """An engine that computes on the CPU what the types of a graph say; ONNX Runtime there has no bfloat16.
+
+    Args:
+        graph: of any precision.
+        path: file that holds it, which is opened where nothing has to be imitated.
+    """
+    if precision_of(graph) not in HALF:
+        return open_engine(path)
+    with tempfile.TemporaryDirectory(prefix="afsd-") as folder:
+        rounded = Path(folder) / path.name
+        onnx.save(rounded_on_cpu(graph), rounded)
+        return open_engine(rounded)

@@ -168,7 +168,7 @@ def _compared(
         return None
     loaded = open_engine(engine)
     try:
-        return typed.check(loaded, videos, say)
+        return typed.check(loaded, videos, say, build.batch[0], build.batch[2])
     finally:
         loaded.close()
 

@@ -102,9 +102,12 @@ SEEDS, BATCHES = (1, 2, 3), (1, 2, 1)
 """Inputs on which engines are compared: a seed and a batch size each."""
 
 
-def seeded_batches(spec: ModelSpec) -> Iterator[dict[str, NDArray[np.uint8] | NDArray[np.int32]]]:
-    """The batches of windows on which engines are compared."""
-    return (seeded_inputs(spec, seed, batch) for seed, batch in zip(SEEDS, BATCHES, strict=True))
+def seeded_batches(
+    spec: ModelSpec, smallest: int = 1, largest: int = 2
+) -> Iterator[dict[str, NDArray[np.uint8] | NDArray[np.int32]]]:
+    """The batches of windows on which engines are compared, in sizes that an engine takes."""
+    for seed, batch in zip(SEEDS, BATCHES, strict=True):
+        yield seeded_inputs(spec, seed, min(max(batch, smallest), largest))
 
 
 def seeded_inputs(spec: ModelSpec, seed: int, batch: int) -> dict[str, NDArray[np.uint8] | NDArray[np.int32]]:

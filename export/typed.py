@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,11 @@ import onnx
 
 from export.drift import DriftReport, drift_on_videos, drift_on_windows
 from export.parity import compare, require
-from export.precision import HALF, Precision, precision_of, rounded_on_cpu, to_half
-from export.source import Source, read_source
+from export.precision import HALF, Precision, precision_of, to_half
+from export.source import Source, cpu_engine, read_source
 from export.to_onnx import Say, save_onnx
 from runtime.atomic import atomic_path
-from runtime.engines import Engine, open_engine
+from runtime.engines import Engine
 from runtime.errors import ExportError
 from runtime.spec import METADATA_KEY, ModelSpec, spec_from_json
 
@@ -41,23 +40,18 @@ class Typed:
         text = next(entry.value for entry in self.graph.metadata_props if entry.key == METADATA_KEY)
         return spec_from_json(text, str(self.path))
 
-    def on_cpu(self, folder: Path) -> Engine:
-        """An engine that computes on the CPU what the types say; `folder` takes its file."""
-        if self.precision not in HALF:
-            return open_engine(self.path)
-        rounded = folder / self.path.name
-        onnx.save(rounded_on_cpu(self.graph), rounded)
-        return open_engine(rounded)
-
-    def check(self, engine: Engine, videos: Sequence[Path], say: Say) -> DriftReport:
-        """Compare an engine of this graph with the reference; on real videos too where there are any.
+    def check(
+        self, engine: Engine, videos: Sequence[Path], say: Say, smallest: int = 1, largest: int = 2
+    ) -> DriftReport:
+        """Compare an engine of this graph, which takes batches between `smallest` and `largest`, with the reference;
+        on real videos too where there are any.
 
         Raises:
             ExportError: the numbers differ by more than the precision explains.
         """
-        report = drift_on_windows(self.reference, engine)
+        report = drift_on_windows(self.reference, engine, smallest, largest)
         if self.precision == "fp32":
-            require(compare(self.reference, engine))
+            require(compare(self.reference, engine, smallest, largest))
         drift = next(output.relative for output in report.outputs if output.name == "conf")
         if not drift <= LIMITS.get(self.precision, float("inf")):
             raise ExportError(
@@ -65,7 +59,7 @@ class Typed:
                 f"{self.precision} explains ({LIMITS[self.precision]:.0%}); use another precision"
             )
         say(report.table())
-        if videos:
+        if videos and smallest == 1:  # a detector gives one window at a time
             report = drift_on_videos(self.reference, engine, [str(video) for video in videos])
             say(report.table())
         return report
@@ -105,8 +99,7 @@ def typed_onnx(
     target = out or path.with_name(f"{path.stem}.{wanted}.onnx")
     typed = Typed(target, to_half(source.graph, "fp16" if wanted == "fp16" else "bf16"), wanted, source.reference)
     say(f"comparing {wanted} with {source.reference.library}, rounded as {wanted} rounds")
-    with tempfile.TemporaryDirectory(prefix="afsd-") as folder:
-        report = typed.check(typed.on_cpu(Path(folder)), videos, say)
+    report = typed.check(cpu_engine(typed.graph, target), videos, say)
     with atomic_path(target) as unfinished:
         onnx.save(typed.graph, unfinished)
     report.write(target.with_name(f"{target.name}.drift.json"))

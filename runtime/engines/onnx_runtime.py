@@ -143,7 +143,12 @@ def _session(onnxruntime: Any, path: Path, names: tuple[str, ...], options: Engi
             str(path), settings, providers=[(name, arguments) for name in names], enable_fallback=0
         )
     except Exception as error:  # ONNX Runtime's own exceptions derive from Exception directly
-        raise EngineError(f"{path}: ONNX Runtime cannot load it: {_first_line(error)}") from error
+        reason = _first_line(error)
+        if "NOT_IMPLEMENTED" in reason:  # bfloat16 on the CPU, as a rule
+            reason += (
+                f"; device {options.device!r} has no kernels of the file's precision: use the float32 file, or a GPU"
+            )
+        raise EngineError(f"{path}: ONNX Runtime cannot load it: {reason}") from error
     missing = [name for name in names if name not in session.get_providers()]
     if missing:
         raise EngineError(
