@@ -32,6 +32,9 @@ from runtime.errors import EngineError, ExportError, MissingDependencyError
 
 SUFFIXES = (".engine", ".plan")
 
+NAMED = 5
+"""Convolutions that are not as asked and are named on the terminal; the report names all."""
+
 Pooling = Literal["auto", "plugin", "function"]
 
 
@@ -202,8 +205,10 @@ def _write_report(
 def _say_built(target: Path, plan: Plan, convolutions: ConvolutionReport, say: Say) -> None:
     say(convolutions.summary())
     unexpected = [text for text in convolutions.others if "not on purpose" in text]
-    for text in unexpected:
+    for text in unexpected[:NAMED]:
         say(f"  not as asked: {text}")
+    if len(unexpected) > NAMED:
+        say(f"  not as asked: {len(unexpected) - NAMED} more, see {target.name}.report.json")
     if len(convolutions.others) > len(unexpected):
         say(f"  {len(convolutions.others) - len(unexpected)} output heads stay fp32 on purpose (docs/tensorrt.md)")
     size = f"{len(plan.data) / 1e6:.1f} MB"

@@ -6,18 +6,27 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
 import export.trt.library
+from calibration.quick import quantize_min_max
+from export.drift import drift_on_windows
+from export.precision import output_convolutions, precision_of, require_symmetric
 from export.to_trt import TrtOptions, export_trt
-from export.trt.build import BuildOptions, without_plugin
+from export.trace import seeded_inputs
+from export.trt.build import BuildOptions, build_plan, without_plugin
 from export.trt.layers import convolution_report, parse_layers
 from export.trt.library import RTX_DEFAULT, find_library, parse_architectures
 from runtime.cli import main
+from runtime.engines import open_engine
 from runtime.engines.sidecar import read_build, read_sidecar
 from runtime.errors import EngineError, ExportError, MissingDependencyError
+from runtime.spec import TensorSpec
 from tests.export.conftest import Exported
+from tests.tiny import tiny_spec
 
 RTX_REPORT = """Layers:
 Name: kgen_0, LayerType: kgen, Inputs: [ { Name: x, Dimensions: [-1,3,8], Datatype: Float, Format: (Linear) }], Constants: [], Outputs: [ { Name: y, Datatype: Half, Format: (NHWC) }], TacticName: a, StreamId: 0, Metadata: [ONNX Layer: conv_a][ONNX Layer: cast]
@@ -236,3 +245,76 @@ def test_flags_that_do_not_go_together(
     assert main(["export", str(exported.onnx), *arguments]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
+
+
+@pytest.fixture(scope="module")
+def int8_file(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small network quantised in one step."""
+    spec = open_engine(exported.onnx).spec
+    out = tmp_path_factory.mktemp("int8") / "small.int8.onnx"
+    return quantize_min_max(exported.onnx, [seeded_inputs(spec, seed, 1) for seed in range(3)], out)
+
+
+def test_int8_in_one_step_keeps_the_network(exported: Exported, int8_file: Path) -> None:
+    graph = onnx.load(int8_file)
+    require_symmetric(graph, str(int8_file))
+    assert precision_of(graph) == open_engine(int8_file).precision == "int8"
+    heads = output_convolutions(onnx.load(exported.onnx))
+    dequantised = {node.output[0] for node in graph.graph.node if node.op_type == "DequantizeLinear"}
+    for node in graph.graph.node:
+        if node.op_type == "Conv":
+            assert (node.input[1] in dequantised) == (node.name not in heads)
+            assert node.input[0] in dequantised or node.name in heads
+    drift = drift_on_windows(open_engine(exported.onnx), open_engine(int8_file))
+    conf = next(output for output in drift.outputs if output.name == "conf")
+    assert 0.001 < conf.relative < 0.3
+
+
+@pytest.mark.usefixtures("rtx")
+def test_convolutions_that_rtx_does_not_run_as_asked_are_named(int8_file: Path) -> None:
+    """Those of the small network have too few channels for its INT8 kernels, and it says so nowhere else."""
+    said: list[str] = []
+    engine = export_trt(int8_file, options=TrtOptions(build=BuildOptions(architectures=("8.6",))), say=said.append)
+    assert engine == int8_file.with_suffix(".engine")
+    found = json.loads(engine.with_name(f"{engine.name}.report.json").read_text())["convolutions"]
+    assert found["by_precision"] == {"fp32": found["total"]}
+    assert sum("not on purpose" in text for text in found["others"]) == found["total"] - 15
+    assert sum(line.startswith("  not as asked: node_") for line in said) == 5
+    assert f"  not as asked: {found['total'] - 15 - 5} more, see {engine.name}.report.json" in said
+    assert "  15 output heads stay fp32 on purpose (docs/tensorrt.md)" in said
+
+
+@pytest.mark.usefixtures("rtx")
+def test_rtx_runs_a_quantised_convolution_in_int8(tmp_path: Path) -> None:
+    tensor = numpy_helper.from_array
+    weights = np.random.default_rng(0).integers(-127, 128, (64, 64, 3, 3, 3)).astype(np.int8)
+    constants = [
+        tensor(np.float32(0.02), "scale"), tensor(np.int8(0), "zero"), tensor(weights, "stored"),
+        tensor(np.full(64, 0.01, np.float32), "scales"), tensor(np.zeros(64, np.int8), "zeros"),
+    ]  # fmt: skip
+    node = onnx.helper.make_node
+    nodes = [
+        node("QuantizeLinear", ["frames", "scale", "zero"], ["q"], name="quantise"),
+        node("DequantizeLinear", ["q", "scale", "zero"], ["d"], name="dequantise"),
+        node("DequantizeLinear", ["stored", "scales", "zeros"], ["w"], name="weights", axis=0),
+        node("Conv", ["d", "w"], ["y"], name="conv", pads=[1] * 6),
+    ]
+    values = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", 64, 8, 16, 16])
+        for name in ("frames", "y")
+    ]
+    graph = onnx.helper.make_graph(nodes, "quantised", values[:1], values[1:], constants)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
+    spec = tiny_spec(inputs=(TensorSpec("frames", ("batch", 64, 8, 16, 16), "float32"),))
+    library = find_library("tensorrt-rtx", ("8.6",), gpu=False)
+    plan = build_plan(model, spec, library, BuildOptions(architectures=("8.6",)), tmp_path / "log", lambda _: None)
+    found = convolution_report(plan.layers, model, "int8", set())
+    assert (found.by_precision, found.others) == ({"int8": 1}, ())
+
+
+def test_what_the_quick_int8_refuses(exported: Exported, int8_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="is int8, expected a float32 ONNX file"):
+        quantize_min_max(int8_file, [{}], tmp_path / "x.onnx")
+    with pytest.raises(ExportError, match="got no windows to measure ranges on"):
+        quantize_min_max(exported.onnx, [], tmp_path / "x.onnx")
+    assert not list(tmp_path.iterdir())
