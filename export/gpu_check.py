@@ -130,20 +130,20 @@ class TensorRtBench:
 
     def pooling(self, graph: onnx.ModelProto, spec: ModelSpec, case: Case, target: Path) -> None:
         """See `Workbench`."""
-        if case.pooling == "plugin":
-            from export.boundary_pooling.plugin import register
-
-            major, _, minor = self.gpu.architecture.partition(".")
-            register((int(major), int(minor)))
-        else:
-            graph = without_plugin(graph)
-        options = BuildOptions(batch=case.batch)
-        plan = build_plan(graph, spec, self.library, options, target.with_name(f"{target.name}.log"), _progress)
-        target.write_bytes(plan.data)
-        pooling: Literal["plugin", "function"] = "plugin" if case.pooling == "plugin" else "function"
-        made = EngineBuild(
-            "tensorrt", self.library.version, (self.gpu.architecture,), case.precision, case.batch, pooling
+        plugin = case.pooling == "plugin"
+        plan = build_plan(
+            graph if plugin else without_plugin(graph),
+            spec,
+            self.library,
+            BuildOptions(batch=case.batch),
+            target.with_name(f"{target.name}.log"),
+            _progress,
+            self.gpu.architecture if plugin else "",
         )
+        target.write_bytes(plan.data)
+        pooling: Literal["plugin", "function"] = "plugin" if plugin else "function"
+        targets = (self.gpu.architecture,)
+        made = EngineBuild("tensorrt", self.library.version, targets, case.precision, case.batch, pooling)
         write_sidecar(target, spec, [target], made)
 
     def open(self, target: Path, *, cuda_graph: bool) -> Engine:

@@ -105,7 +105,7 @@ def _build(typed: Typed, library: Library, target: Path, options: TrtOptions, sa
     if library.name == "tensorrt-rtx" and not options.build.architectures:
         options = replace(options, build=replace(options.build, architectures=RTX_DEFAULT))
     targets = options.build.architectures or ((device.architecture,) if device else ())
-    pooling = _pooling(typed.graph, library, targets[0], options.pooling)
+    pooling = _pooling(typed.graph, library, options.pooling)
     graph = typed.graph if pooling == "plugin" else without_plugin(typed.graph)
     build = EngineBuild(
         library=library.name,
@@ -118,7 +118,8 @@ def _build(typed: Typed, library: Library, target: Path, options: TrtOptions, sa
     )
     say(f"building with {library.title} for {_targets(build)}")
     log = target.with_name(f"{target.name}.log")
-    plan = build_plan(graph, typed.spec, library, options.build, log, say)
+    plugin_for = targets[0] if pooling == "plugin" else ""
+    plan = build_plan(graph, typed.spec, library, options.build, log, say, plugin_for)
     convolutions = convolution_report(plan.layers, graph, typed.precision, output_convolutions(graph))
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
@@ -145,20 +146,14 @@ def _gpu(library: Library | None) -> DeviceFacts | None:
         return None
 
 
-def _pooling(
-    graph: onnx.ModelProto, library: Library, architecture: str, asked: Pooling
-) -> Literal["plugin", "function", "none"]:
-    """How the engine pools; registers the plugin where it is to be used."""
+def _pooling(graph: onnx.ModelProto, library: Library, asked: Pooling) -> Literal["plugin", "function", "none"]:
+    """How the engine pools."""
     if not any(node.domain == DOMAIN for node in graph.graph.node):
         return "none"
     if library.name == "tensorrt-rtx" or asked == "function":
         if asked == "plugin":
             raise ExportError(f"{library.title} takes no plugins; use --pooling function, or --library tensorrt")
         return "function"
-    from export.boundary_pooling.plugin import register
-
-    major, _, minor = architecture.partition(".")
-    register((int(major), int(minor)))
     return "plugin"
 
 
@@ -210,7 +205,7 @@ def _say_built(target: Path, plan: Plan, convolutions: ConvolutionReport, say: S
     if len(unexpected) > NAMED:
         say(f"  not as asked: {len(unexpected) - NAMED} more, see {target.name}.report.json")
     if len(convolutions.others) > len(unexpected):
-        say(f"  {len(convolutions.others) - len(unexpected)} output heads stay fp32 on purpose (docs/tensorrt.md)")
+        say(f"  fp32 on purpose: {len(convolutions.others) - len(unexpected)} output heads (docs/tensorrt.md)")
     size = f"{len(plan.data) / 1e6:.1f} MB"
     say(f"wrote {target} ({size}, built in {plan.seconds:.1f} s with {plan.peak_mib:,.0f} MiB at most)")
 

@@ -1,26 +1,30 @@
-"""ONNX graph → serialised plan, with the builder's log kept, its progress shown and its layers reported."""
+"""ONNX graph → serialised plan, by a process of its own (`export.trt.worker` says why)."""
 
 from __future__ import annotations
 
-import contextlib
-import time
+import json
+import os
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import onnx
 
 from export.boundary_pooling.function import DOMAIN
-from export.trt.layers import Layer, parse_layers
-from export.trt.library import Library
-from runtime.atomic import atomic_path
+from export.trt.layers import Layer
+from export.trt.library import MODULES, Library
+from export.trt.worker import GRAPH, PLAN, REQUEST, RESULT, Request
 from runtime.errors import ExportError
 from runtime.spec import ModelSpec
+from runtime.structured import from_mapping, to_mapping
 
 Say = Callable[[str], None]
 
-GIB = 2**30
+ROOT = Path(__file__).resolve().parents[2]
+"""Folder of the four packages, where the worker finds them."""
 
 
 @dataclass(frozen=True)
@@ -52,47 +56,47 @@ class Plan:
     seconds: float
     """Wall time of parsing and building."""
     peak_mib: float
-    """Largest resident memory of the process while it was built, MiB; 0 where the system does not tell."""
+    """Largest resident memory of the building process, MiB."""
     layers: tuple[Layer, ...]
 
 
-def build_plan(graph: onnx.ModelProto, spec: ModelSpec, library: Library, options: BuildOptions, log: Path, say: Say) -> Plan:  # fmt: skip  # noqa: E501
+def build_plan(
+    graph: onnx.ModelProto,
+    spec: ModelSpec,
+    library: Library,
+    options: BuildOptions,
+    log: Path,
+    say: Say,
+    plugin_for: str = "",
+) -> Plan:
     """Parse a strongly typed graph and build it.
 
     Args:
         graph: with its precision written in its tensors.
         spec: of the model; its inputs give the profile.
-        library: that builds; boundary pooling's plugin must be registered with it already if it is to be used.
+        library: that builds.
         options: see `BuildOptions`.
-        log: file of the builder's messages; written also when the build fails.
+        log: file of the builder's messages; it stays when the build fails.
         say: receives progress.
+        plugin_for: compute capability for which boundary pooling's plugin is compiled; empty: no plugin.
 
     Raises:
         ExportError: the library refuses the graph, the target or the options; its reason is in the message.
     """
-    trt = library.module
-    messages = _logger(trt)
-    _reset_peak()
-    start = time.perf_counter()
-    try:
-        builder = _built(lambda: trt.Builder(messages), library, messages, "starting its builder")
-        network = _network(trt, builder)
-        parser = trt.OnnxParser(network, messages)
-        if not parser.parse(graph.SerializeToString()):
-            raise ExportError(f"{library.title} cannot read the graph: {_parser_errors(parser)}; the log is {log}")
-        config = _config(trt, builder, network, spec, options, library)
-        config.progress_monitor = _progress(trt, say)
-        data = _built(lambda: builder.build_serialized_network(network, config), library, messages, "building")
-        _store_timing_cache(config, options)
-        seconds = time.perf_counter() - start
-        plan = bytes(memoryview(data))
-        layers = parse_layers(messages.layers) or parse_layers(_inspected(trt, plan, messages))
-        return Plan(plan, seconds, _peak_mib(), layers)
-    except ExportError as error:
-        raise ExportError(f"{str(error).removesuffix(f'; the log is {log}')}; the log is {log}") from None
-    finally:
-        with atomic_path(log) as unfinished:
-            unfinished.write_text("\n".join(messages.lines) + "\n", encoding="utf-8")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="afsd-") as name:
+        folder = Path(name)
+        onnx.save(graph, folder / GRAPH)
+        request = _request(spec, library, options, log, plugin_for)
+        (folder / REQUEST).write_text(json.dumps(to_mapping(request)), encoding="utf-8")
+        status, complaint = _run(folder, say)
+        if status not in (0, 2) or not (folder / RESULT).is_file():
+            raise ExportError(f"{library.title}: its builder ended with status {status}: {complaint}; the log is {log}")
+        result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+        if status:
+            raise ExportError(f"{result['error']}; the log is {log}")
+        layers = tuple(from_mapping(Layer, layer) for layer in result["layers"])
+        return Plan((folder / PLAN).read_bytes(), result["seconds"], result["peak_mib"], layers)
 
 
 def without_plugin(graph: onnx.ModelProto) -> onnx.ModelProto:
@@ -107,123 +111,34 @@ def without_plugin(graph: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _network(trt: Any, builder: Any) -> Any:
-    """Strongly typed: TensorRT 10 needs to be told, later ones know no other."""
-    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
-    return builder.create_network(0 if flag is None else 1 << int(flag))
+def _request(spec: ModelSpec, library: Library, options: BuildOptions, log: Path, plugin_for: str) -> Request:
+    shapes = {
+        tensor.name: [tuple(size if isinstance(axis, str) else axis for axis in tensor.shape) for size in options.batch]
+        for tensor in spec.inputs
+    }
+    cached = options.timing_cache is not None and library.name == "tensorrt"
+    return Request(
+        module=MODULES[library.name],
+        title=library.title,
+        profile={name: (low, best, high) for name, (low, best, high) in shapes.items()},
+        architectures=options.architectures,
+        workspace_gib=options.workspace_gib,
+        timing_cache=str(Path(options.timing_cache).absolute()) if cached and options.timing_cache else "",
+        plugin_for=plugin_for,
+        log=str(log.absolute()),
+    )
 
 
-def _config(trt: Any, builder: Any, network: Any, spec: ModelSpec, options: BuildOptions, library: Library) -> Any:
-    config = builder.create_builder_config()
-    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, int(options.workspace_gib * GIB))
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    config.clear_flag(trt.BuilderFlag.TF32)  # float32 in the graph means float32: half is asked for by its type
-    for index, name in enumerate(options.architectures):
-        config.num_compute_capabilities = len(options.architectures)
-        config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{name.replace('.', '')}"), index)
-    profile = builder.create_optimization_profile()
-    for tensor in spec.inputs:
-        shapes = [tuple(size if axis == "batch" else axis for axis in tensor.shape) for size in options.batch]
-        profile.set_shape(tensor.name, *shapes)
-    config.add_optimization_profile(profile)
-    if options.timing_cache is not None and library.name == "tensorrt":
-        stored = options.timing_cache.read_bytes() if options.timing_cache.is_file() else b""
-        if not config.set_timing_cache(config.create_timing_cache(stored), False):
-            raise ExportError(
-                f"--timing-cache {options.timing_cache}: of another TensorRT or GPU; name another file or delete it"
-            )
-    return config
-
-
-def _store_timing_cache(config: Any, options: BuildOptions) -> None:
-    if options.timing_cache is None or (cache := config.get_timing_cache()) is None:
-        return
-    with atomic_path(options.timing_cache) as unfinished:
-        unfinished.write_bytes(bytes(memoryview(cache.serialize())))
-
-
-def _built(make: Callable[[], Any], library: Library, messages: Any, doing: str) -> Any:
-    """What a call gives, or an error with the library's own reason; it returns None or raises its own types."""
-    try:
-        made = make()
-    except Exception as error:  # pybind11 turns C++ exceptions into several types
-        raise ExportError(f"{library.title}: {doing} failed: {messages.reason() or error}") from None
-    if made is None:
-        raise ExportError(f"{library.title}: {doing} failed: {messages.reason() or 'it gave no reason'}")
-    return made
-
-
-def _parser_errors(parser: Any) -> str:
-    errors = [parser.get_error(index) for index in range(parser.num_errors)]
-    return _one_line(errors[0].desc()) if errors else "it gave no reason"
-
-
-def _inspected(trt: Any, plan: bytes, messages: Any) -> str:
-    """The layer report of an engine that can be loaded here; empty where it cannot (no GPU)."""
-    engine = trt.Runtime(messages).deserialize_cuda_engine(plan)
-    if engine is None:
-        return ""
-    return str(engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.ONELINE))
-
-
-def _logger(trt: Any) -> Any:
-    """A logger that keeps every message; its class needs the loaded library as base."""
-
-    class Messages(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.lines: list[str] = []
-            self.errors: list[str] = []
-            self.layers = ""
-
-        def log(self, severity: Any, message: str) -> None:
-            self.lines.append(f"{str(severity).rpartition('.')[2]}: {message}")
-            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
-                self.errors.append(message)
-            if message.startswith("Layers:"):
-                self.layers = message
-
-        def reason(self) -> str:
-            """The first error that tells more than that CUDA is missing, in one line."""
-            telling = [text for text in self.errors if "catchCudaError" not in text] or self.errors
-            return _one_line(telling[0]) if telling else ""
-
-    return Messages()
-
-
-def _progress(trt: Any, say: Say) -> Any:
-    """Tells each outermost phase of the builder as it starts."""
-
-    class Progress(trt.IProgressMonitor):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.IProgressMonitor.__init__(self)
-
-        def phase_start(self, name: str, parent: str | None, steps: int) -> None:
-            if parent is None or parent == "Building engine":
-                say(f"  {name[0].lower()}{name[1:]}")
-
-        def phase_finish(self, name: str) -> None:
-            pass
-
-        def step_complete(self, name: str, step: int) -> bool:
-            return True  # go on
-
-    return Progress()
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _reset_peak() -> None:
-    """Let Linux count the process's peak memory anew."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def _peak_mib() -> float:
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        return 0.0
-    return next((int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM")), 0.0)
+def _run(folder: Path, say: Say) -> tuple[int, str]:
+    """Run the worker; its exit status and the last line it complained with."""
+    paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", ""))))
+    with (folder / "stderr").open("w+", encoding="utf-8") as errors:
+        command = [sys.executable, "-m", "export.trt.worker", str(folder)]
+        environment = {**os.environ, "PYTHONPATH": paths}
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment) as worker:
+            assert worker.stdout is not None
+            for line in worker.stdout:
+                say(f"  {line.rstrip()}")
+        errors.seek(0)
+        lines = [line.strip() for line in errors if line.strip()]
+    return worker.returncode, lines[-1] if lines else "it said nothing"

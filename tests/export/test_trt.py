@@ -15,11 +15,11 @@ import export.trt.library
 from calibration.quick import quantize_min_max
 from export.drift import drift_on_windows
 from export.precision import output_convolutions, precision_of, require_symmetric
-from export.to_trt import TrtOptions, export_trt
+from export.to_trt import TrtOptions, _say_built, export_trt
 from export.trace import seeded_inputs
-from export.trt.build import BuildOptions, build_plan, without_plugin
-from export.trt.layers import convolution_report, parse_layers
-from export.trt.library import RTX_DEFAULT, find_library, parse_architectures
+from export.trt.build import BuildOptions, Plan, build_plan, without_plugin
+from export.trt.layers import ConvolutionReport, convolution_report, parse_layers
+from export.trt.library import MODULES, RTX_DEFAULT, Library, find_library, parse_architectures
 from runtime.cli import main
 from runtime.engines import open_engine
 from runtime.engines.sidecar import read_build, read_sidecar
@@ -271,17 +271,47 @@ def test_int8_in_one_step_keeps_the_network(exported: Exported, int8_file: Path)
 
 
 @pytest.mark.usefixtures("rtx")
-def test_convolutions_that_rtx_does_not_run_as_asked_are_named(int8_file: Path) -> None:
-    """Those of the small network have too few channels for its INT8 kernels, and it says so nowhere else."""
+def test_int8_is_int8_also_after_a_refused_build(int8_file: Path) -> None:
+    """In one process, TensorRT-RTX 1.7 compiled all convolutions in float32 after it had refused a build for Turing."""
+    with pytest.raises(ExportError, match="building failed"):
+        export_trt(int8_file, options=TrtOptions(build=BuildOptions(architectures=("7.5",))), say=lambda _: None)
     said: list[str] = []
     engine = export_trt(int8_file, options=TrtOptions(build=BuildOptions(architectures=("8.6",))), say=said.append)
     assert engine == int8_file.with_suffix(".engine")
     found = json.loads(engine.with_name(f"{engine.name}.report.json").read_text())["convolutions"]
-    assert found["by_precision"] == {"fp32": found["total"]}
-    assert sum("not on purpose" in text for text in found["others"]) == found["total"] - 15
-    assert sum(line.startswith("  not as asked: node_") for line in said) == 5
-    assert f"  not as asked: {found['total'] - 15 - 5} more, see {engine.name}.report.json" in said
-    assert "  15 output heads stay fp32 on purpose (docs/tensorrt.md)" in said
+    assert found["by_precision"] == {"int8": found["total"] - 15, "fp32": 15}
+    assert "  fp32 on purpose: 15 output heads (docs/tensorrt.md)" in said
+
+
+def test_convolutions_that_do_not_run_as_asked_are_named(tmp_path: Path) -> None:
+    left = tuple(f"conv_{k} (fp32, not on purpose)" for k in range(7))
+    found = ConvolutionReport("int8", 20, {"int8": 12, "fp32": 8}, ("head (fp32, output head)", *left), ())
+    said: list[str] = []
+    _say_built(tmp_path / "x.engine", Plan(b"", 1.0, 2.0, ()), found, said.append)
+    assert said[:8] == [
+        "convolutions: 12 of 20 in int8 (8 fp32, 12 int8)",
+        *(f"  not as asked: {text}" for text in left[:5]),
+        "  not as asked: 2 more, see x.engine.report.json",
+        "  fp32 on purpose: 1 output heads (docs/tensorrt.md)",
+    ]
+
+
+def test_a_builder_that_ends_its_process_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = (
+        "import os, sys",
+        "class ILogger: pass",
+        "print('assertion failed', file=sys.stderr, flush=True)",
+        "os.abort()",
+    )
+    (tmp_path / "crashing_trt.py").write_text("\n".join(lines))
+    monkeypatch.setitem(MODULES, "tensorrt-rtx", "crashing_trt")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    library, log = Library("tensorrt-rtx", None, "0"), tmp_path / "log"
+    with pytest.raises(
+        ExportError, match=r"TensorRT-RTX 0: its builder ended with status -6: assertion failed; the log"
+    ):
+        build_plan(two_convolutions(), tiny_spec(), library, BuildOptions(), log, lambda _: None)
+    assert log.is_file()
 
 
 @pytest.mark.usefixtures("rtx")

@@ -1,0 +1,204 @@
+"""The process that builds one plan: `python -m export.trt.worker FOLDER`, started by `export.trt.build`.
+
+A process of its own, since a failed build leaves TensorRT-RTX in a state that changes later ones (after a refused build
+for Turing, it compiles int8 convolutions for other GPUs in float32 without a word), and since TensorRT ends the process
+on some graphs. It reads FOLDER/request.json and graph.onnx, tells its progress on the standard output, and leaves plan
+and result.json.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from export.trt.layers import parse_layers
+from runtime.atomic import atomic_path
+from runtime.errors import AfsdError, ExportError
+from runtime.structured import from_mapping
+
+GRAPH, REQUEST, PLAN, RESULT = "graph.onnx", "request.json", "plan", "result.json"
+"""Files of the folder."""
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is built, and how."""
+
+    module: str
+    """Python module of the library."""
+    title: str
+    """Of the library, for messages."""
+    profile: dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
+    """Input → its smallest, optimal and largest shape."""
+    architectures: tuple[str, ...]
+    """Targets of TensorRT-RTX, as in "8.6"; empty: the GPU in this machine."""
+    workspace_gib: float
+    timing_cache: str
+    """File; empty for none."""
+    plugin_for: str
+    """Compute capability that the pooling plugin is compiled for; empty: no plugin."""
+    log: str
+    """File of the builder's messages."""
+
+
+def main(folder: Path) -> int:
+    """Build; 0 when there is a plan, else 2 with the reason in result.json."""
+    request = from_mapping(Request, json.loads((folder / REQUEST).read_text(encoding="utf-8")))
+    start = time.perf_counter()
+    try:
+        with Path(request.log).open("w", encoding="utf-8") as log:
+            plan, report = _build(request, str(folder / GRAPH), log)
+    except AfsdError as error:
+        _answer(folder, {"error": str(error)})
+        return 2
+    (folder / PLAN).write_bytes(plan)
+    kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    layers = [asdict(layer) for layer in parse_layers(report)]
+    _answer(folder, {"seconds": time.perf_counter() - start, "peak_mib": kib / 1024, "layers": layers})
+    return 0
+
+
+def _answer(folder: Path, content: dict[str, Any]) -> None:
+    (folder / RESULT).write_text(json.dumps(content), encoding="utf-8")
+
+
+def _build(request: Request, graph: str, log: TextIO) -> tuple[bytes, str]:
+    """The plan, and its layers as the builder or the engine inspector writes them."""
+    trt = importlib.import_module(request.module)
+    messages = _logger(trt, log)
+    if request.plugin_for:
+        from export.boundary_pooling.plugin import register
+
+        major, _, minor = request.plugin_for.partition(".")
+        register((int(major), int(minor)))
+    builder = _made(lambda: trt.Builder(messages), request, messages, "starting its builder")
+    network = _network(trt, builder)
+    parser = trt.OnnxParser(network, messages)
+    if not parser.parse_from_file(graph):
+        raise ExportError(f"{request.title} cannot read the graph: {_parser_error(parser)}")
+    config = _config(trt, builder, request)
+    config.progress_monitor = _progress(trt)
+    data = _made(lambda: builder.build_serialized_network(network, config), request, messages, "building")
+    _store_timing_cache(config, request)
+    plan = bytes(memoryview(data))
+    return plan, messages.layers or _inspected(trt, plan, messages)
+
+
+def _network(trt: Any, builder: Any) -> Any:
+    """Strongly typed: TensorRT 10 needs to be told, later ones know no other."""
+    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    return builder.create_network(0 if flag is None else 1 << int(flag))
+
+
+def _config(trt: Any, builder: Any, request: Request) -> Any:
+    config = builder.create_builder_config()
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, int(request.workspace_gib * GIB))
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    config.clear_flag(trt.BuilderFlag.TF32)  # float32 in the graph means float32: half is asked for by its type
+    for index, name in enumerate(request.architectures):
+        config.num_compute_capabilities = len(request.architectures)
+        config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{name.replace('.', '')}"), index)
+    profile = builder.create_optimization_profile()
+    for name, shapes in request.profile.items():
+        profile.set_shape(name, *shapes)
+    config.add_optimization_profile(profile)
+    if request.timing_cache:
+        stored = Path(request.timing_cache)
+        data = stored.read_bytes() if stored.is_file() else b""
+        if not config.set_timing_cache(config.create_timing_cache(data), False):
+            raise ExportError(f"--timing-cache {stored}: of another TensorRT or GPU; name another file or delete it")
+    return config
+
+
+def _store_timing_cache(config: Any, request: Request) -> None:
+    if not request.timing_cache or (cache := config.get_timing_cache()) is None:
+        return
+    with atomic_path(request.timing_cache) as unfinished:
+        unfinished.write_bytes(bytes(memoryview(cache.serialize())))
+
+
+def _made(make: Callable[[], Any], request: Request, messages: Any, doing: str) -> Any:
+    """What a call gives, or an error with the library's own reason; it returns None or raises its own types."""
+    try:
+        made = make()
+    except AfsdError:
+        raise
+    except Exception as error:  # pybind11 turns C++ exceptions into several types
+        raise ExportError(f"{request.title}: {doing} failed: {messages.reason() or one_line(error)}") from None
+    if made is None:
+        raise ExportError(f"{request.title}: {doing} failed: {messages.reason() or 'it gave no reason'}")
+    return made
+
+
+def _parser_error(parser: Any) -> str:
+    return one_line(parser.get_error(0).desc()) if parser.num_errors else "it gave no reason"
+
+
+def _inspected(trt: Any, plan: bytes, messages: Any) -> str:
+    """The layer report of an engine that can be loaded here; empty where it cannot (no GPU)."""
+    engine = trt.Runtime(messages).deserialize_cuda_engine(plan)
+    if engine is None:
+        return ""
+    return str(engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.ONELINE))
+
+
+def _logger(trt: Any, log: TextIO) -> Any:
+    """A logger that writes every message to the file; its class needs the loaded library as base."""
+
+    class Messages(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.errors: list[str] = []
+            self.layers = ""
+
+        def log(self, severity: Any, message: str) -> None:
+            print(f"{str(severity).rpartition('.')[2]}: {message}", file=log, flush=severity == trt.ILogger.ERROR)
+            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
+                self.errors.append(message)
+            if message.startswith("Layers:"):
+                self.layers = message
+
+        def reason(self) -> str:
+            """The first error that tells more than that CUDA is missing, in one line."""
+            telling = [text for text in self.errors if "catchCudaError" not in text] or self.errors
+            return one_line(telling[0]) if telling else ""
+
+    return Messages()
+
+
+def _progress(trt: Any) -> Any:
+    """Tells each outermost phase of the builder as it starts."""
+
+    class Progress(trt.IProgressMonitor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+
+        def phase_start(self, name: str, parent: str | None, steps: int) -> None:
+            if parent is None or parent == "Building engine":
+                print(f"{name[0].lower()}{name[1:]}", flush=True)
+
+        def phase_finish(self, name: str) -> None:
+            pass
+
+        def step_complete(self, name: str, step: int) -> bool:
+            return True  # go on
+
+    return Progress()
+
+
+def one_line(text: object) -> str:
+    """Text without its line ends."""
+    return " ".join(str(text).split())
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
