@@ -38,7 +38,7 @@ def _add_tensorrt(group: Any) -> None:
         "--library", choices=("auto", "tensorrt", "tensorrt-rtx"), default="auto",
         help="TensorRT for the GPU in this machine, TensorRT-RTX for any, without one (default: what is installed)",
     )  # fmt: skip
-    group.add_argument("--sm", metavar="86,89", help="target architectures of TensorRT-RTX (default: all from Ampere)")
+    group.add_argument("--sm", metavar="86,89", help="target architectures of TensorRT-RTX (default: 86,89,120)")
     group.add_argument(
         "--batch", type=int, nargs=3, default=(1, 1, 8), metavar=("MIN", "OPT", "MAX"), help="default: 1 1 8"
     )

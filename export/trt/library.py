@@ -20,7 +20,7 @@ RTX_ARCHITECTURES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 """Compute capabilities that TensorRT-RTX 1.x builds for (Turing to Blackwell; not the data-centre 9.0 and 10.0)."""
 
 
-RTX_DEFAULT = RTX_ARCHITECTURES[1:]
+RTX_DEFAULT = ("8.6", "8.9", "12.0")
 """What an RTX engine is built for unless told otherwise. Turing is left out: it has no bfloat16, and no float32 3-D
 convolutions there."""
 
