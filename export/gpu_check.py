@@ -8,53 +8,30 @@ go on.
 from __future__ import annotations
 
 import argparse
-import json
+import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Literal, Protocol
 
 import onnx
 import torch
-from onnx import TensorProto, helper
 
-from export.boundary_pooling.function import DOMAIN, NAME, OPSET, attach
 from export.drift import drift_on_windows
 from export.engine_table import typed_file
 from export.full_size import full_size
-from export.precision import BFLOAT16_OPSET, HALF, Precision
-from export.to_trt import Pooling, TrtOptions, export_trt
-from export.trt.build import BuildOptions, build_plan, without_plugin
-from export.trt.library import Library, find_library, local_gpu
+from export.gpu_bench import Case, TensorRtBench, Workbench, needed_gpu, pooling_network, progress
+from export.to_trt import Pooling
 from runtime.atomic import atomic_path
 from runtime.benchmark import format_report, run_benchmark
 from runtime.console import told
 from runtime.engines import Engine, open_engine
-from runtime.engines.build import EngineBuild
-from runtime.engines.cuda import DeviceFacts
-from runtime.engines.sidecar import write_sidecar
-from runtime.errors import AfsdError, ExportError, MissingDependencyError
-from runtime.spec import ModelSpec, TensorSpec
+from runtime.errors import AfsdError, ExportError
+from runtime.spec import ModelSpec
+from training.data.synthetic import make_synthetic
 from training.inference import open_torch_engine
-from training.models.boundary_pooling import ONNX_ATTRIBUTES, boundary_max_pooling
-
-
-@dataclass(frozen=True)
-class Case:
-    """One engine that is built, compared and timed."""
-
-    precision: Precision
-    pooling: Pooling
-    batch: tuple[int, int, int] = (1, 1, 1)
-
-    @property
-    def name(self) -> str:
-        """As in "fp16 plugin" or "fp16 plugin ×8"."""
-        best = self.batch[1]
-        return f"{self.precision} {self.pooling}" + (f" ×{best}" if best > 1 else "")
-
+from training.models.boundary_pooling import boundary_max_pooling
 
 TABLE_3_CASES = (
     Case("fp32", "plugin"), Case("fp16", "plugin"), Case("bf16", "plugin"), Case("int8", "plugin"),
@@ -75,110 +52,57 @@ POOLINGS = ((512, 256, 126), (1024, 64, 64), (1024, 32, 32), (1024, 2, 2))
 """(C, T, N) of the frame level and of three pyramid levels of the full-size network."""
 
 
-class Workbench(Protocol):
-    """What builds engines and opens them; the check itself knows no library."""
-
-    title: str
-    """GPU and library."""
-
-    def network(self, typed: Path, case: Case, target: Path) -> str:
-        """Build an engine of a typed ONNX file; one line about it."""
-        ...
-
-    def pooling(self, graph: onnx.ModelProto, spec: ModelSpec, case: Case, target: Path) -> None:
-        """Build an engine of one pooling alone."""
-        ...
-
-    def open(self, target: Path, *, cuda_graph: bool) -> Engine:
-        """Load what was built."""
-        ...
-
-
-def needed_gpu() -> DeviceFacts:
-    """The first GPU of this machine, or an ExportError that says why there is none."""
-    try:
-        return local_gpu()
-    except AfsdError as error:
-        reason = str(error).partition(";")[0]
-        raise ExportError(f"gpu-check needs a machine with an NVIDIA GPU and its driver: {reason}") from None
-
-
-class TensorRtBench:
-    """Full TensorRT on the first GPU of this machine."""
-
-    def __init__(self) -> None:
-        """Find both.
-
-        Raises:
-            ExportError: one of them is missing; says which.
-        """
-        self.gpu = needed_gpu()
-        try:
-            self.library: Library = find_library("tensorrt", (), gpu=True)
-        except MissingDependencyError as error:
-            raise ExportError(f"gpu-check needs TensorRT: {error}") from None
-        self.title = f"{self.gpu.name} (compute capability {self.gpu.architecture}), {self.library.title}"
-
-    def network(self, typed: Path, case: Case, target: Path) -> str:
-        """See `Workbench`; `export_trt` compares the engine before it gives it its name."""
-        build = BuildOptions(batch=case.batch, timing_cache=target.with_name("timing.cache"))
-        export_trt(typed, target, options=TrtOptions(case.precision, "tensorrt", case.pooling, build), say=_progress)
-        report = json.loads(target.with_name(f"{target.name}.report.json").read_text(encoding="utf-8"))
-        found = report["convolutions"]
-        asked = found["by_precision"].get(case.precision, 0)
-        return f"{report['seconds']:.0f} s, {report['bytes'] / 1e6:.0f} MB, {asked} of {found['total']} convolutions"
-
-    def pooling(self, graph: onnx.ModelProto, spec: ModelSpec, case: Case, target: Path) -> None:
-        """See `Workbench`."""
-        plugin = case.pooling == "plugin"
-        plan = build_plan(
-            graph if plugin else without_plugin(graph),
-            spec,
-            self.library,
-            BuildOptions(batch=case.batch),
-            target.with_name(f"{target.name}.log"),
-            _progress,
-            self.gpu.architecture if plugin else "",
-        )
-        target.write_bytes(plan.data)
-        pooling: Literal["plugin", "function"] = "plugin" if plugin else "function"
-        targets = (self.gpu.architecture,)
-        made = EngineBuild("tensorrt", self.library.version, targets, case.precision, case.batch, pooling)
-        write_sidecar(target, spec, [target], made)
-
-    def open(self, target: Path, *, cuda_graph: bool) -> Engine:
-        """See `Workbench`."""
-        return open_engine(target, cuda_graph=cuda_graph)
-
-
 @dataclass
 class _Check:
-    """One run: what it has built so far, and the report."""
+    """One run: its tools, and the report as it grows."""
 
     bench: Workbench
     out: Path
     checkpoint: Path
+    runs: int
     lines: list[str]
-    failures: int = 0
+    step_title: str = ""
+    failed: list[str] = field(default_factory=list)
+    """Titles of the steps in which something failed."""
 
-    def step(self, title: str, work: Callable[[], list[str]]) -> None:
-        """Do a step and write what it found, or why it failed."""
-        _progress(title)
+    def step(self, title: str, work: Callable[[_Check], Iterator[str]]) -> None:
+        """Do a step and write what it finds; what it found before a failure stays."""
+        progress(title)
+        self.step_title = title
         self.lines += ["", f"## {title}", ""]
         try:
-            self.lines += work()
+            for line in work(self):
+                self.lines.append(line)
         except Exception as error:  # whatever a GPU's libraries raise: the other steps still count
-            self.failures += 1
-            self.lines.append(f"**FAILED**: {' '.join(str(error).split()) or type(error).__name__}")
+            self.lines.append(self.failure("the step", error))
+
+    def failure(self, what: str, error: Exception | str) -> str:
+        """Note that the present step failed; its line for the report."""
+        if self.step_title not in self.failed:
+            self.failed.append(self.step_title)
+        return f"- {what}: **FAILED**: {' '.join(str(error).split()) or type(error).__name__}"
 
     def target(self, case: Case) -> Path:
         return self.out / f"{case.name.replace(' ', '.').replace('×', 'x')}.engine"
 
-    def built(self) -> list[Case]:
-        return [case for case in (*TABLE_3_CASES, *LARGE_CASES) if self.target(case).is_file()]
+    def opened(self, cases: Sequence[Case], graphs: Sequence[bool]) -> tuple[list[tuple[str, Engine]], list[str]]:
+        """Engines of the cases that were built, each without and with CUDA graph as asked; and what would not open."""
+        engines, lines = [], []
+        for case in cases:
+            for graph in graphs:
+                name = f"{case.name} graph" if graph else case.name
+                if not self.target(case).is_file():
+                    continue
+                try:
+                    engines.append((name, self.bench.open(self.target(case), cuda_graph=graph)))
+                except AfsdError as error:
+                    lines.append(self.failure(name, error))
+        return engines, lines
 
 
-def gpu_check(bench: Workbench, checkpoint: Path, out: Path, report: Path, *, runs: int = RUNS) -> Path:
+def gpu_check(
+    bench: Workbench, checkpoint: Path, out: Path, report: Path, *, runs: int = RUNS, tests: Path | None = None
+) -> Path:
     """Run every step and write the report.
 
     Args:
@@ -187,59 +111,60 @@ def gpu_check(bench: Workbench, checkpoint: Path, out: Path, report: Path, *, ru
         out: folder of everything that is made.
         report: Markdown file.
         runs: counted passes of each timing.
+        tests: folder of the tests that need a GPU; None leaves them out.
 
     Raises:
         ExportError: at least one step failed; the report is written all the same.
     """
     out.mkdir(parents=True, exist_ok=True)
-    check = _Check(bench, out, checkpoint, [f"# GPU check: {bench.title}", "", f"`make gpu-check`, {date.today()}."])
-    check.step("Engines", lambda: _engines(check))
-    check.step("Pooling: plugin and function against PyTorch", lambda: _poolings(check))
-    check.step("Engines against PyTorch", lambda: _parity(check))
-    check.step("Table 3: batch 1, network alone", lambda: _table_3(check, runs))
-    check.step("Larger batches", lambda: _batches(check, runs))
+    first = [f"# GPU check: {bench.title}", "", f"`make gpu-check`, {date.today()}."]
+    check = _Check(bench, out, checkpoint, runs, first)
+    check.step("Engines", _engines)
+    check.step("Pooling: plugin and function against PyTorch", _poolings)
+    check.step("Engines against PyTorch", _parity)
+    check.step("Table 3: batch 1, network alone", _table_3)
+    check.step("Larger batches, and from a video file to detections", _batches)
+    if tests is not None:
+        check.step("Tests that need a GPU", lambda _: _tests(check, tests))
     with atomic_path(report) as unfinished:
         unfinished.write_text("\n".join(check.lines) + "\n", encoding="utf-8")
-    if check.failures:
-        raise ExportError(f"{check.failures} of 5 steps failed; {report} says which and why")
+    if check.failed:
+        raise ExportError(f"failed: {'; '.join(check.failed)}; {report} says why")
     return report
 
 
-def _engines(check: _Check) -> list[str]:
+def _engines(check: _Check) -> Iterator[str]:
     """Every engine of the network; one that fails does not keep the others from being built."""
-    source, lines, failed = check.checkpoint.with_suffix(".onnx"), [], []
+    source = check.checkpoint.with_suffix(".onnx")
     for case in (*TABLE_3_CASES, *LARGE_CASES):
-        _progress(f"building {case.name}")
+        progress(f"building {case.name}")
+        check.target(case).unlink(missing_ok=True)  # of an earlier run
         try:
             typed = typed_file(source, case.precision, check.out)
-            lines.append(f"- {case.name}: {check.bench.network(typed, case, check.target(case))}")
+            yield f"- {case.name}: {check.bench.network(typed, case, check.target(case))}"
         except AfsdError as error:
-            failed.append(case.name)
-            lines.append(f"- {case.name}: **FAILED**: {error}")
-    if failed:
-        check.failures += 1
-    return lines
+            yield check.failure(case.name, error)
 
 
-def _poolings(check: _Check) -> list[str]:
+def _poolings(check: _Check) -> Iterator[str]:
     """Each pooling of the network alone, by plugin and by function, to the last bit."""
-    lines = []
+    like = open_engine(check.checkpoint.with_suffix(".onnx")).spec
     for precision in ("fp32", "fp16", "bf16"):
         for channels, length, count in POOLINGS:
-            graph, spec = pooling_network(precision, channels, length, count, open_engine(_onnx(check)).spec)
-            found = [_pooled_wrong(check, graph, spec, Case(precision, way)) for way in BOTH]
-            if any(found):
-                check.failures += 1
-            lines.append(
-                f"- {precision}, C = {channels}, T = {length}, N = {count}: plugin {found[0]} and function {found[1]} "
-                f"of {2 * channels * count} outputs wrong"
-            )
-    return lines
+            graph, spec = pooling_network(precision, channels, length, count, like)
+            for way in BOTH:
+                what = f"{precision}, C = {channels}, T = {length}, N = {count}, {way}"
+                try:
+                    wrong = _pooled_wrong(check, graph, spec, Case(precision, way, (2, 2, 2)))
+                except AfsdError as error:
+                    yield check.failure(what, error)
+                    continue
+                found = f"{wrong} of {2 * channels * count} outputs wrong"
+                yield check.failure(what, found) if wrong else f"- {what}: {found}"
 
 
 def _pooled_wrong(check: _Check, graph: onnx.ModelProto, spec: ModelSpec, case: Case) -> int:
     """Outputs that differ from PyTorch's, which the tests hold to the definition."""
-    case = replace(case, batch=(2, 2, 2))
     target = check.out / "pooling.engine"
     check.bench.pooling(graph, spec, case, target)
     engine = check.bench.open(target, cuda_graph=False)
@@ -254,88 +179,62 @@ def _pooled_wrong(check: _Check, graph: onnx.ModelProto, spec: ModelSpec, case: 
         engine.close()
 
 
-def _parity(check: _Check) -> list[str]:
+def _parity(check: _Check) -> Iterator[str]:
     reference = open_torch_engine(check.checkpoint)
-    lines = []
-    for case in check.built():
-        if case.batch != (1, 1, 1):
-            continue
-        engine = check.bench.open(check.target(case), cuda_graph=False)
+    engines, failures = check.opened(TABLE_3_CASES, (False,))
+    yield from failures
+    for name, engine in engines:
         try:
             report = drift_on_windows(reference, engine, largest=1)
         finally:
             engine.close()
-        lines += ["```", f"{case.name}: {report.table()}", "```"]
-    return lines
+        yield from ("```", f"{name}: {report.table()}", "```")
 
 
-def _table_3(check: _Check, runs: int) -> list[str]:
-    cases = [case for case in check.built() if case.batch == (1, 1, 1)]
-    engines = [
-        (f"{case.name}{' graph' if graph else ''}", check.bench.open(check.target(case), cuda_graph=graph))
-        for case in cases
-        for graph in (False, True)
-    ]
-    return _timed(engines, (1,), runs)
+def _table_3(check: _Check) -> Iterator[str]:
+    engines, failures = check.opened(TABLE_3_CASES, (False, True))
+    yield from failures
+    yield from _timed(check, engines, (1,))
 
 
-def _batches(check: _Check, runs: int) -> list[str]:
+def _batches(check: _Check) -> Iterator[str]:
     """The engines of larger batches at every power of two of their range."""
-    engines = [
-        (case.name, check.bench.open(check.target(case), cuda_graph=True))
-        for case in check.built()
-        if case.batch != (1, 1, 1)
-    ]
+    engines, failures = check.opened(LARGE_CASES, (True,))
+    yield from failures
     sizes = tuple(2**k for k in range(LARGE[2].bit_length()) if LARGE[0] <= 2**k <= LARGE[2])
-    return _timed(engines, sizes, runs)
+    annotations = make_synthetic(check.out / "video", videos=1, seed=1, subset="test")
+    video = next(iter(sorted((annotations.parent / "videos").iterdir())))
+    yield from _timed(check, engines, sizes, str(video))
 
 
-def _timed(engines: list[tuple[str, Engine]], batches: tuple[int, ...], runs: int) -> list[str]:
+def _timed(
+    check: _Check, engines: list[tuple[str, Engine]], batches: tuple[int, ...], video: str | None = None
+) -> Iterator[str]:
     try:
-        report = run_benchmark(engines, batches=batches, warmup=min(WARMUP, runs), runs=runs, say=_progress)
+        warmup = min(WARMUP, check.runs)
+        report = run_benchmark(engines, batches=batches, warmup=warmup, runs=check.runs, video=video, say=progress)
     finally:
         for _, engine in engines:
             engine.close()
-    return ["```", format_report(report), "```"]
+    yield from ("```", format_report(report), "```")
 
 
-def pooling_network(
-    precision: Precision, channels: int, length: int, count: int, like: ModelSpec
-) -> tuple[onnx.ModelProto, ModelSpec]:
-    """One pooling between casts, as a network with float32 inputs `features` and `regions` and the output `pooled`."""
-    kind = HALF.get(precision, TensorProto.FLOAT)
-    nodes = [
-        helper.make_node("Cast", ["features"], ["narrow"], to=kind),
-        helper.make_node(NAME, ["narrow", "regions"], ["found"], domain=DOMAIN, **ONNX_ATTRIBUTES),
-        helper.make_node("Cast", ["found"], ["pooled"], to=TensorProto.FLOAT),
-    ]
-    shapes = {"features": (channels, length), "regions": (count, 4), "pooled": (channels, count)}
-    values = {k: helper.make_tensor_value_info(k, TensorProto.FLOAT, ["batch", *v]) for k, v in shapes.items()}
-    graph = helper.make_graph(nodes, "pooling", [values["features"], values["regions"]], [values["pooled"]])
-    opset = BFLOAT16_OPSET if precision == "bf16" else OPSET
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
-    attach(model, length)
-    for entry in (e for function in model.functions for e in function.opset_import if not e.domain):
-        entry.version = opset
-    tensors = {name: TensorSpec(name, ("batch", *shape), "float32") for name, shape in shapes.items()}
-    return model, replace(like, inputs=(tensors["features"], tensors["regions"]), outputs=(tensors["pooled"],))
-
-
-def _onnx(check: _Check) -> Path:
-    return check.checkpoint.with_suffix(".onnx")
-
-
-def _progress(text: str) -> None:
-    print(text, file=sys.stderr)
+def _tests(check: _Check, folder: Path) -> Iterator[str]:
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = (done.stdout + done.stderr).strip().splitlines()
+    if done.returncode:
+        yield check.failure("pytest -m gpu", lines[-1] if lines else f"exit status {done.returncode}")
+    yield from ("```", *lines[-20:], "```")
 
 
 def _run(out: Path, docs: Path) -> Path:
+    """The check of the full-size network, untrained: speed and parity do not depend on what it has learnt."""
     bench = TensorRtBench()
     name = "".join(c if c.isalnum() else "_" for c in bench.gpu.name.lower())
-    checkpoint = full_size(
-        "thumos14", out, openvino=False
-    )  # untrained: speed and parity do not depend on what it learnt
-    return gpu_check(bench, checkpoint, out, docs / f"gpu_{name}.md")
+    checkpoint = full_size("thumos14", out, openvino=False)
+    tests = Path(__file__).resolve().parents[1] / "tests"
+    return gpu_check(bench, checkpoint, out, docs / f"gpu_{name}.md", tests=tests if tests.is_dir() else None)
 
 
 if __name__ == "__main__":

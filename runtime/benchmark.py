@@ -10,7 +10,6 @@ run, and ratios are of medians of one session.
 from __future__ import annotations
 
 import platform
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.ceiling import matrix_ceiling, seconds_of
 from runtime.detector import Detector, DetectorOptions
 from runtime.engines.base import Engine
 from runtime.engines.cuda import device_facts, load_bindings
@@ -35,9 +35,6 @@ TABLE_3 = (
     ("AFSD", "V100", 4057),
 )
 """Method, GPU and clip fps as printed in AFSD's Table 3 (batch 1, 256 frames of 96×96, network alone)."""
-
-CEILING_SIZE = 2048
-"""Edge of the square matrices of the ceiling."""
 
 
 @dataclass(frozen=True)
@@ -130,19 +127,6 @@ def run_benchmark(
     return Report(_machine([engine for _, engine in engines]), ceilings, tuple(measurements))
 
 
-def matrix_ceiling(precision: str, repeats: int = 5) -> float:
-    """GFLOP/s of a large square matrix product on the CPU: the most any network could reach at that precision.
-
-    Runs in OpenVINO, which has kernels for fp32 and bf16; without it in numpy, for fp32 alone (0 for others).
-    """
-    multiply = _openvino_product(precision) or (_numpy_product() if precision == "fp32" else None)
-    if multiply is None:
-        return 0.0
-    multiply()
-    best = min(_seconds(multiply) for _ in range(repeats))
-    return 2 * CEILING_SIZE**3 / best / 1e9
-
-
 @dataclass(frozen=True)
 class _Series:
     """Seconds of each counted pass of one engine."""
@@ -160,7 +144,7 @@ def _alternate(engines: list[Engine], batch: int, warmup: int, runs: int) -> lis
     series = [_Series([], []) for _ in engines]
     for turn in range(warmup + runs):
         for engine, given, on_gpu, mine in zip(engines, inputs, held, series, strict=True):
-            seconds = [_seconds(partial(engine.infer, arrays)) for arrays in (given, on_gpu) if arrays is not None]
+            seconds = [seconds_of(partial(engine.infer, arrays)) for arrays in (given, on_gpu) if arrays is not None]
             if turn >= warmup:
                 mine.passes.append(seconds[0])
                 mine.resident.extend(seconds[1:])
@@ -229,33 +213,6 @@ def _video_fps(engine: Engine, video: str, say: Callable[[str], None]) -> float:
         detector.run(video)
         fps.append(detector.timing.video_fps)
     return float(np.median(fps))
-
-
-def _seconds(function: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
-
-
-def _numpy_product() -> Callable[[], object]:
-    a = np.random.default_rng(0).random((CEILING_SIZE, CEILING_SIZE), np.float32)
-    return lambda: a @ a
-
-
-def _openvino_product(precision: str) -> Callable[[], object] | None:
-    if precision not in ("fp32", "bf16"):
-        return None
-    try:
-        import openvino
-        from openvino import opset13 as opset
-    except ImportError:
-        return None
-    weights = np.random.default_rng(0).random((CEILING_SIZE, CEILING_SIZE), np.float32)
-    left = opset.parameter([CEILING_SIZE, CEILING_SIZE], np.float32)
-    model = openvino.Model([opset.matmul(left, opset.constant(weights), False, False)], [left], "ceiling")
-    hint = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
-    request = openvino.Core().compile_model(model, "CPU", hint).create_infer_request()
-    return lambda: request.infer([weights])
 
 
 def _machine(engines: Sequence[Engine]) -> str:

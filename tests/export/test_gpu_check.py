@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 import export.gpu_check
 from export.boundary_pooling.launch import launch_for
-from export.gpu_check import POOLINGS, Case, gpu_check, pooling_network
+from export.gpu_bench import Case, TensorRtBench, pooling_network
+from export.gpu_check import POOLINGS, gpu_check
 from export.source import cpu_engine, loaded
 from runtime.engines import Engine
 from runtime.engines.cuda import DeviceFacts
@@ -103,7 +104,8 @@ def test_the_whole_check(exported: Exported, made: Path, monkeypatch: pytest.Mon
     for name in ("fp32 plugin", "fp16 plugin", "bf16 plugin", "int8 plugin", "fp16 function", "int8 plugin ×8"):
         assert f"- {name}: built" in text
     for channels, length, count in POOLINGS:
-        assert f"- bf16, C = {channels}, T = {length}, N = {count}: plugin 0 and function 0 of" in text
+        for way in ("plugin", "function"):
+            assert f"- bf16, C = {channels}, T = {length}, N = {count}, {way}: 0 of" in text
     assert text.count("drift of ") == 5
     assert "fp16 plugin graph" in text
     assert "AFSD    V100" in text
@@ -116,11 +118,12 @@ def test_a_failure_is_in_the_report_and_stops_nothing(
     monkeypatch.setattr(export.gpu_check, "LARGE_CASES", ())
     for engine in made.glob("*.engine"):
         engine.unlink()
-    with pytest.raises(ExportError, match=r"of 5 steps failed; .*report.md says which and why"):
+    with pytest.raises(ExportError, match=r"failed: Engines; Pooling: plugin and function against PyTorch; .*says why"):
         gpu_check(CpuBench(without="int8", wrong=3), exported.checkpoint, made, made / "report.md", runs=1)
     text = (made / "report.md").read_text()
     assert "- int8 plugin: **FAILED**: the builder refused" in text
-    assert "plugin 3 and function 0 of" in text
+    assert "N = 2, plugin: **FAILED**: 3 of" in text
+    assert "N = 2, function: 0 of" in text
     assert text.count("drift of ") == 4
     assert "AFSD    V100" in text
 
@@ -142,16 +145,16 @@ def test_without_a_gpu_it_stops_with_one_line(monkeypatch: pytest.MonkeyPatch) -
     def no_gpu() -> None:
         raise EngineError("the driver finds no GPU; check nvidia-smi")
 
-    monkeypatch.setattr(export.gpu_check, "local_gpu", no_gpu)
+    monkeypatch.setattr("export.gpu_bench.local_gpu", no_gpu)
     with pytest.raises(ExportError) as told:
-        export.gpu_check.TensorRtBench()
+        TensorRtBench()
     assert str(told.value) == (
         "gpu-check needs a machine with an NVIDIA GPU and its driver: the driver finds no GPU"
     )  # fmt: skip
 
 
 def test_without_tensorrt_it_stops_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export.gpu_check, "local_gpu", lambda: DeviceFacts(0, "NVIDIA Some", "8.9"))
+    monkeypatch.setattr("export.gpu_bench.local_gpu", lambda: DeviceFacts(0, "NVIDIA Some", "8.9"))
     monkeypatch.setattr("export.trt.library._imported", lambda name: None)
     with pytest.raises(ExportError, match=r"gpu-check needs TensorRT: .*pip install 'afsd\[tensorrt\]'"):
-        export.gpu_check.TensorRtBench()
+        TensorRtBench()

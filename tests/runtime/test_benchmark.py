@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.benchmark import TABLE_3, format_report, matrix_ceiling, run_benchmark
+from runtime.benchmark import TABLE_3, format_report, run_benchmark
+from runtime.ceiling import matrix_ceiling
 from runtime.commands.benchmark import parse_engine
 from runtime.errors import InputError
 from runtime.fusion import TwoStreamEngine
