@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,8 +94,15 @@ def typed_onnx(
     wanted = precision or ("fp16" if own == "fp32" else own)
     _check_possible(source, own, wanted)
     if wanted == own:
-        if not source.is_onnx or out is not None:
+        if not source.is_onnx:
             path = save_onnx(source.graph, source.reference, out or path.with_suffix(".onnx"), say)
+        elif out is None:
+            say(f"{path} is {own} already")
+        else:
+            with atomic_path(out) as unfinished:
+                shutil.copyfile(path, unfinished)
+            path = out
+            say(f"wrote {out}, a copy: it was {own} already")
         return Typed(path, source.graph, wanted, source.reference)
     target = out or path.with_name(f"{path.stem}.{wanted}.onnx")
     typed = Typed(target, to_half(source.graph, "fp16" if wanted == "fp16" else "bf16"), wanted, source.reference)

@@ -16,7 +16,7 @@ import onnx
 from export.boundary_pooling.function import DOMAIN
 from export.trt.layers import Layer
 from export.trt.library import MODULES, Library
-from export.trt.worker import GRAPH, PLAN, REQUEST, RESULT, Request
+from export.trt.worker import GRAPH, PLAN, PROGRESS, REQUEST, RESULT, Request
 from runtime.errors import ExportError
 from runtime.spec import ModelSpec
 from runtime.structured import from_mapping, to_mapping
@@ -138,7 +138,8 @@ def _run(folder: Path, say: Say) -> tuple[int, str]:
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment) as worker:
             assert worker.stdout is not None
             for line in worker.stdout:
-                say(f"  {line.rstrip()}")
+                if line.startswith(PROGRESS):
+                    say(f"  {line.removeprefix(PROGRESS).rstrip()}")
         errors.seek(0)
         lines = [line.strip() for line in errors if line.strip()]
     return worker.returncode, lines[-1] if lines else "it said nothing"

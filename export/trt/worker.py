@@ -26,6 +26,9 @@ from runtime.structured import from_mapping
 GRAPH, REQUEST, PLAN, RESULT = "graph.onnx", "request.json", "plan", "result.json"
 """Files of the folder."""
 
+PROGRESS = "progress: "
+"""How a line of the standard output begins that is for people; the libraries write there as well."""
+
 GIB = 2**30
 
 
@@ -184,7 +187,7 @@ def _progress(trt: Any) -> Any:
 
         def phase_start(self, name: str, parent: str | None, steps: int) -> None:
             if parent is None or parent == "Building engine":
-                print(f"{name[0].lower()}{name[1:]}", flush=True)
+                print(f"{PROGRESS}{name[0].lower()}{name[1:]}", flush=True)
 
         def phase_finish(self, name: str) -> None:
             pass
