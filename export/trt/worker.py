@@ -106,7 +106,8 @@ def _config(trt: Any, builder: Any, request: Request) -> Any:
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, int(request.workspace_gib * GIB))
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    config.clear_flag(trt.BuilderFlag.TF32)  # float32 in the graph means float32: half is asked for by its type
+    if hasattr(trt.BuilderFlag, "TF32"):  # float32 in the graph means float32: half is asked for by its type
+        config.clear_flag(trt.BuilderFlag.TF32)
     for index, name in enumerate(request.architectures):
         config.num_compute_capabilities = len(request.architectures)
         config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{name.replace('.', '')}"), index)
