@@ -23,6 +23,7 @@ from export.engine_table import typed_file
 from export.full_size import full_size
 from export.gpu_bench import Case, TensorRtBench, Workbench, needed_gpu, pooling_network, progress
 from export.to_trt import Pooling
+from export.trace import seeded_inputs
 from runtime.atomic import atomic_path
 from runtime.benchmark import format_report, run_benchmark
 from runtime.console import told
@@ -60,6 +61,7 @@ class _Check:
     out: Path
     checkpoint: Path
     runs: int
+    report: Path
     lines: list[str]
     step_title: str = ""
     failed: list[str] = field(default_factory=list)
@@ -75,6 +77,8 @@ class _Check:
                 self.lines.append(line)
         except Exception as error:  # whatever a GPU's libraries raise: the other steps still count
             self.lines.append(self.failure("the step", error))
+        with atomic_path(self.report) as unfinished:  # after each step: a GPU's fault may end the process in the next
+            unfinished.write_text("\n".join(self.lines) + "\n", encoding="utf-8")
 
     def failure(self, what: str, error: Exception | str) -> str:
         """Note that the present step failed; its line for the report."""
@@ -86,7 +90,7 @@ class _Check:
         return self.out / f"{case.name.replace(' ', '.').replace('×', 'x')}.engine"
 
     def opened(self, cases: Sequence[Case], graphs: Sequence[bool]) -> tuple[list[tuple[str, Engine]], list[str]]:
-        """Engines of the cases that were built, each without and with CUDA graph as asked; and what would not open."""
+        """Engines of the cases that were built, each without and with CUDA graph as asked; and what would not run."""
         engines, lines = [], []
         for case in cases:
             for graph in graphs:
@@ -94,8 +98,16 @@ class _Check:
                 if not self.target(case).is_file():
                     continue
                 try:
-                    engines.append((name, self.bench.open(self.target(case), cuda_graph=graph)))
+                    engine = self.bench.open(self.target(case), cuda_graph=graph)
                 except AfsdError as error:
+                    lines.append(self.failure(name, error))
+                    continue
+                try:
+                    for _ in range(2):  # a graph is captured in the second run
+                        engine.infer(seeded_inputs(engine.spec, 0, case.batch[0]))
+                    engines.append((name, engine))
+                except AfsdError as error:
+                    engine.close()
                     lines.append(self.failure(name, error))
         return engines, lines
 
@@ -118,16 +130,14 @@ def gpu_check(
     """
     out.mkdir(parents=True, exist_ok=True)
     first = [f"# GPU check: {bench.title}", "", f"`make gpu-check`, {date.today()}."]
-    check = _Check(bench, out, checkpoint, runs, first)
+    check = _Check(bench, out, checkpoint, runs, report, first)
     check.step("Engines", _engines)
-    check.step("Pooling: plugin and function against PyTorch", _poolings)
     check.step("Engines against PyTorch", _parity)
     check.step("Table 3: batch 1, network alone", _table_3)
     check.step("Larger batches, and from a video file to detections", _batches)
+    check.step("Pooling: plugin and function against PyTorch", _poolings)
     if tests is not None:
         check.step("Tests that need a GPU", lambda _: _tests(check, tests))
-    with atomic_path(report) as unfinished:
-        unfinished.write_text("\n".join(check.lines) + "\n", encoding="utf-8")
     if check.failed:
         raise ExportError(f"failed: {'; '.join(check.failed)}; {report} says why")
     return report
@@ -180,15 +190,18 @@ def _pooled_wrong(check: _Check, graph: onnx.ModelProto, spec: ModelSpec, case: 
 
 
 def _parity(check: _Check) -> Iterator[str]:
+    """One engine at a time; one that fails does not keep the others from being compared."""
     reference = open_torch_engine(check.checkpoint)
-    engines, failures = check.opened(TABLE_3_CASES, (False,))
-    yield from failures
-    for name, engine in engines:
-        try:
-            report = drift_on_windows(reference, engine, largest=1)
-        finally:
-            engine.close()
-        yield from ("```", f"{name}: {report.table()}", "```")
+    for case in TABLE_3_CASES:
+        engines, failures = check.opened((case,), (False,))
+        yield from failures
+        for name, engine in engines:
+            try:
+                yield from ("```", f"{name}: {drift_on_windows(reference, engine, largest=1).table()}", "```")
+            except AfsdError as error:
+                yield check.failure(name, error)
+            finally:
+                engine.close()
 
 
 def _table_3(check: _Check) -> Iterator[str]:
@@ -199,17 +212,20 @@ def _table_3(check: _Check) -> Iterator[str]:
 
 def _batches(check: _Check) -> Iterator[str]:
     """The engines of larger batches at every power of two of their range."""
-    engines, failures = check.opened(LARGE_CASES, (True,))
-    yield from failures
     sizes = tuple(2**k for k in range(LARGE[2].bit_length()) if LARGE[0] <= 2**k <= LARGE[2])
     annotations = make_synthetic(check.out / "video", videos=1, seed=1, subset="test")
     video = next(iter(sorted((annotations.parent / "videos").iterdir())))
+    engines, failures = check.opened(LARGE_CASES, (True,))
+    yield from failures
     yield from _timed(check, engines, sizes, str(video))
 
 
 def _timed(
     check: _Check, engines: list[tuple[str, Engine]], batches: tuple[int, ...], video: str | None = None
 ) -> Iterator[str]:
+    if not engines:
+        yield check.failure("timing", "no engine runs")
+        return
     try:
         warmup = min(WARMUP, check.runs)
         report = run_benchmark(engines, batches=batches, warmup=warmup, runs=check.runs, video=video, say=progress)

@@ -12,7 +12,7 @@ from export.precision import HALF, precision_of, rounded_on_cpu
 from export.to_onnx import Say, exported_spec
 from export.trace import to_graph
 from runtime.engines import Engine, open_engine
-from runtime.errors import EngineError
+from runtime.errors import EngineError, ExportError
 from runtime.spec import ModelSpec
 from training.checkpoint import build_model, load_checkpoint
 from training.config_files import load_config
@@ -48,11 +48,12 @@ def read_source(path: Path, config: str, say: Say) -> Source:
         say: receives progress.
 
     Raises:
+        ExportError: there is no such file.
         CheckpointError, ConfigError, EngineError, SpecError: it cannot be read or does not fit.
     """
     if path.suffix == ".onnx":
         if not path.is_file():
-            open_engine(path)  # says so
+            raise ExportError(f"{path}: no such file; expected a checkpoint, or an ONNX file of this project")
         graph = loaded(path)
         return Source(path, graph, cpu_engine(graph, path))
     checkpoint = load_checkpoint(path, load_config(config) if config else None)

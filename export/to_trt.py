@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -79,29 +80,86 @@ def export_trt(
         say: receives progress and reports.
 
     Raises:
-        MissingDependencyError: no TensorRT is installed; the ONNX file is written, the message has the command.
         CheckpointError, ConfigError, SpecError: the source cannot be read or does not fit.
-        ExportError: the precision does not fit the source, or the library refuses; no engine is written.
+        ExportError: options or precision do not fit, or the library refuses; no engine is written. Where there is
+            nothing to build with, the ONNX file is written, and the message has the command for another machine.
     """
     options = TrtOptions() if options is None else options
     source = Path(source)
-    if out is not None and Path(out).suffix not in SUFFIXES:
-        raise ExportError(f"{out}: expected a file name ending in .engine")
+    _check_out(out)
+    library = _library(options)
     typed = typed_onnx(source, options.precision, config, videos=options.videos, say=say)
     if typed.precision == "int8":
         require_symmetric(typed.graph, str(typed.path))
-    try:
-        library = find_library(options.library, options.build.architectures, gpu=_gpu(None) is not None)
-    except MissingDependencyError as error:
-        raise ExportError(f"{error}; {typed.path} is ready: on the machine with the GPU run "
-                          f"python export/to_trt.py {typed.path}") from None  # fmt: skip
+    if isinstance(library, str):
+        raise ExportError(
+            f"{library}; {typed.path} is ready: on the machine with the GPU run {_command(typed, out, options)}"
+        )
     target = Path(out) if out else _engine_name(typed)
     return _build(typed, library, target, options, say)
 
 
+def _check_out(out: str | Path | None) -> None:
+    """Before minutes of work: can the engine be written there?"""
+    if out is None:
+        return
+    if Path(out).suffix not in SUFFIXES:
+        raise ExportError(f"{out}: expected a file name ending in .engine")
+    try:
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=Path(out).parent):
+            pass
+    except OSError as error:
+        raise ExportError(f"{out}: its folder cannot be written to ({error.strerror}); name another with -o") from None
+
+
+def _library(options: TrtOptions) -> Library | str:
+    """The library that builds, or why there is none here, in which case the ONNX file is still worth writing.
+
+    Raises:
+        ExportError: options that do not go together.
+    """
+    try:
+        library = find_library(options.library, options.build.architectures, gpu=_gpu() is not None)
+    except MissingDependencyError as error:
+        return str(error)
+    if library.name == "tensorrt-rtx":
+        if options.pooling == "plugin":
+            raise ExportError(f"{library.title} takes no plugins; use --pooling function, or --library tensorrt")
+        return library
+    try:
+        local_gpu()
+    except (EngineError, MissingDependencyError) as error:
+        return f"{library.title} builds on the GPU it is for: {error}; or use --library tensorrt-rtx"
+    return library
+
+
+def _command(typed: Typed, out: str | Path | None, options: TrtOptions) -> str:
+    """The command line that does the rest elsewhere; what has its default is left out."""
+    plain, build, given = TrtOptions(), BuildOptions(), options.build
+    words = ["python", "export/to_trt.py", str(typed.path)]
+    if out is not None:
+        words += ["-o", str(out)]
+    if options.library != plain.library:
+        words += ["--library", options.library]
+    if given.architectures:
+        words += ["--sm", ",".join(name.replace(".", "") for name in given.architectures)]
+    if given.batch != build.batch:
+        words += ["--batch", *map(str, given.batch)]
+    if options.pooling != plain.pooling:
+        words += ["--pooling", options.pooling]
+    if given.workspace_gib != build.workspace_gib:
+        words += ["--workspace", f"{given.workspace_gib:g}"]
+    if given.timing_cache is not None:
+        words += ["--timing-cache", str(given.timing_cache)]
+    if options.videos:
+        words += ["--videos", *map(str, options.videos)]
+    return shlex.join(words)
+
+
 def _build(typed: Typed, library: Library, target: Path, options: TrtOptions, say: Say) -> Path:
     """Build, verify where that is possible here, and give the files their names."""
-    device = _gpu(library)
+    device = _gpu()
     if library.name == "tensorrt-rtx" and not options.build.architectures:
         options = replace(options, build=replace(options.build, architectures=RTX_DEFAULT))
     targets = options.build.architectures or ((device.architecture,) if device else ())
@@ -134,15 +192,11 @@ def _build(typed: Typed, library: Library, target: Path, options: TrtOptions, sa
     return target
 
 
-def _gpu(library: Library | None) -> DeviceFacts | None:
-    """The GPU in this machine, if there is one; full TensorRT cannot build without."""
+def _gpu() -> DeviceFacts | None:
+    """The GPU in this machine, if there is one."""
     try:
         return local_gpu()
-    except (EngineError, MissingDependencyError) as error:
-        if library is not None and library.name == "tensorrt":
-            raise ExportError(
-                f"{library.title} builds on the GPU it is for: {error}; or use --library tensorrt-rtx"
-            ) from None
+    except (EngineError, MissingDependencyError):
         return None
 
 
@@ -150,11 +204,7 @@ def _pooling(graph: onnx.ModelProto, library: Library, asked: Pooling) -> Litera
     """How the engine pools."""
     if not any(node.domain == DOMAIN for node in graph.graph.node):
         return "none"
-    if library.name == "tensorrt-rtx" or asked == "function":
-        if asked == "plugin":
-            raise ExportError(f"{library.title} takes no plugins; use --pooling function, or --library tensorrt")
-        return "function"
-    return "plugin"
+    return "function" if library.name == "tensorrt-rtx" or asked == "function" else "plugin"
 
 
 def _compared(

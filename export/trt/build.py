@@ -15,8 +15,9 @@ import onnx
 
 from export.boundary_pooling.function import DOMAIN
 from export.trt.layers import Layer
-from export.trt.library import MODULES, Library
+from export.trt.library import Library
 from export.trt.worker import GRAPH, PLAN, PROGRESS, REQUEST, RESULT, Request
+from runtime.engines.build import MODULES
 from runtime.errors import ExportError
 from runtime.spec import ModelSpec
 from runtime.structured import from_mapping, to_mapping
@@ -56,7 +57,7 @@ class Plan:
     seconds: float
     """Wall time of parsing and building."""
     peak_mib: float
-    """Largest resident memory of the building process, MiB."""
+    """Largest resident memory of the building process, MiB; 0 where the system does not tell."""
     layers: tuple[Layer, ...]
 
 

@@ -51,6 +51,8 @@ class ConvolutionReport:
 
     def summary(self) -> str:
         """One line."""
+        if len(self.unseen) == self.total > 0:
+            return f"convolutions: {self.total}, none named: the library gave no report of its layers"
         counts = ", ".join(f"{count} {name}" for name, count in sorted(self.by_precision.items()))
         text = f"convolutions: {self.by_precision.get(self.asked, 0)} of {self.total} in {self.asked} ({counts})"
         return f"{text}; {len(self.unseen)} not named in the report" if self.unseen else text
@@ -78,7 +80,9 @@ def parse_layers(report: str) -> tuple[Layer, ...]:
     return tuple(layers)
 
 
-def convolution_report(layers: tuple[Layer, ...], graph: onnx.ModelProto, asked: str, islands: set[str]) -> ConvolutionReport:  # fmt: skip  # noqa: E501
+def convolution_report(
+    layers: tuple[Layer, ...], graph: onnx.ModelProto, asked: str, islands: set[str]
+) -> ConvolutionReport:
     """Compare every Conv node of the graph with the layer that holds it.
 
     Args:

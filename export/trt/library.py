@@ -9,12 +9,9 @@ import importlib
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from runtime.engines.build import TensorRtLibrary
+from runtime.engines.build import MODULES, TensorRtLibrary
 from runtime.engines.cuda import DeviceFacts, device_count, device_facts, load_bindings
 from runtime.errors import ExportError, MissingDependencyError
-
-MODULES: dict[TensorRtLibrary, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
-"""Library → its Python module; both are also the names of our extras."""
 
 RTX_ARCHITECTURES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 """Compute capabilities that TensorRT-RTX 1.x builds for (Turing to Blackwell; not the data-centre 9.0 and 10.0)."""
@@ -67,9 +64,9 @@ def find_library(
         ExportError: target architectures for full TensorRT, which builds for the GPU in the machine.
     """
     if asked == "tensorrt" and architectures:
+        targets = ",".join(name.replace(".", "") for name in architectures)
         raise ExportError(
-            f"--sm {','.join(architectures)}: TensorRT builds for the GPU in this machine; leave --sm out, or use "
-            "--library tensorrt-rtx"
+            f"--sm {targets}: TensorRT builds for the GPU in this machine; leave it out, or use --library tensorrt-rtx"
         )
     both: tuple[TensorRtLibrary, ...] = ("tensorrt", "tensorrt-rtx") if gpu else ("tensorrt-rtx", "tensorrt")
     order = both if asked == "auto" else (asked,)

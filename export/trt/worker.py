@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -59,14 +58,16 @@ def main(folder: Path) -> int:
     start = time.perf_counter()
     try:
         with Path(request.log).open("w", encoding="utf-8") as log:
-            plan, report = _build(request, str(folder / GRAPH), log)
-    except AfsdError as error:
+            trt = importlib.import_module(request.module)
+            messages = _logger(trt, log)
+            plan = _build(request, trt, messages, str(folder / GRAPH))
+            (folder / PLAN).write_bytes(plan)
+            seconds, peak = time.perf_counter() - start, _peak_mib()
+            layers = [asdict(layer) for layer in parse_layers(messages.layers or _inspected(trt, plan, messages))]
+    except (AfsdError, OSError) as error:
         _answer(folder, {"error": str(error)})
         return 2
-    (folder / PLAN).write_bytes(plan)
-    kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    layers = [asdict(layer) for layer in parse_layers(report)]
-    _answer(folder, {"seconds": time.perf_counter() - start, "peak_mib": kib / 1024, "layers": layers})
+    _answer(folder, {"seconds": seconds, "peak_mib": peak, "layers": layers})
     return 0
 
 
@@ -74,10 +75,20 @@ def _answer(folder: Path, content: dict[str, Any]) -> None:
     (folder / RESULT).write_text(json.dumps(content), encoding="utf-8")
 
 
-def _build(request: Request, graph: str, log: TextIO) -> tuple[bytes, str]:
-    """The plan, and its layers as the builder or the engine inspector writes them."""
-    trt = importlib.import_module(request.module)
-    messages = _logger(trt, log)
+def _peak_mib() -> float:
+    """Largest resident memory of this process so far, MiB; 0 where the system does not tell.
+
+    Not `getrusage`: on Linux a process inherits the mark of the one that started it.
+    """
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM:")), 0.0)
+
+
+def _build(request: Request, trt: Any, messages: Any, graph: str) -> bytes:
+    """The plan."""
     if request.plugin_for:
         from export.boundary_pooling.plugin import register
 
@@ -92,8 +103,7 @@ def _build(request: Request, graph: str, log: TextIO) -> tuple[bytes, str]:
     config.progress_monitor = _progress(trt)
     data = _made(lambda: builder.build_serialized_network(network, config), request, messages, "building")
     _store_timing_cache(config, request)
-    plan = bytes(memoryview(data))
-    return plan, messages.layers or _inspected(trt, plan, messages)
+    return bytes(memoryview(data))
 
 
 def _network(trt: Any, builder: Any) -> Any:
@@ -148,11 +158,12 @@ def _parser_error(parser: Any) -> str:
 
 
 def _inspected(trt: Any, plan: bytes, messages: Any) -> str:
-    """The layer report of an engine that can be loaded here; empty where it cannot (no GPU)."""
-    engine = trt.Runtime(messages).deserialize_cuda_engine(plan)
-    if engine is None:
+    """The layer report of an engine that can be loaded here; empty where it cannot (no GPU, no memory left)."""
+    try:
+        engine = trt.Runtime(messages).deserialize_cuda_engine(plan)
+        return str(engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.ONELINE))
+    except Exception:  # the plan is built and counts for more than its report
         return ""
-    return str(engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.ONELINE))
 
 
 def _logger(trt: Any, log: TextIO) -> Any:

@@ -8,6 +8,9 @@ from typing import Literal
 TensorRtLibrary = Literal["tensorrt", "tensorrt-rtx"]
 """Full TensorRT (one GPU architecture, plugins), or TensorRT for RTX (compiled anywhere, finished on the GPU)."""
 
+MODULES: dict[TensorRtLibrary, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+"""Library → its Python module; both have the same interface. The extras are named as the libraries are."""
+
 
 @dataclass(frozen=True)
 class EngineBuild:

@@ -7,16 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runtime.engines.build import EngineBuild
+from runtime.engines.build import MODULES, EngineBuild
 from runtime.engines.checks import Shape, check_fit
 from runtime.engines.cuda import CudaDevice, DeviceFacts, load_bindings
 from runtime.engines.options import EngineOptions
 from runtime.engines.sidecar import read_build, read_sidecar
 from runtime.errors import EngineError, MissingDependencyError, SpecError
 from runtime.spec import ModelSpec
-
-MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
-"""Python module of each library; both have the same runtime interface. The extras are named as the libraries are."""
 
 TYPES = {"uint8": "UINT8", "int32": "INT32", "float32": "FLOAT"}
 """TensorRT's names of a ModelSpec's types."""

@@ -118,7 +118,7 @@ def test_a_failure_is_in_the_report_and_stops_nothing(
     monkeypatch.setattr(export.gpu_check, "LARGE_CASES", ())
     for engine in made.glob("*.engine"):
         engine.unlink()
-    with pytest.raises(ExportError, match=r"failed: Engines; Pooling: plugin and function against PyTorch; .*says why"):
+    with pytest.raises(ExportError, match=r"failed: Engines; Larger batches.*; Pooling: .*; .*report.md says why"):
         gpu_check(CpuBench(without="int8", wrong=3), exported.checkpoint, made, made / "report.md", runs=1)
     text = (made / "report.md").read_text()
     assert "- int8 plugin: **FAILED**: the builder refused" in text

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import json
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
 
 import export.trt.library
-from calibration.quick import quantize_min_max
-from export.drift import drift_on_windows
-from export.precision import output_convolutions, precision_of, require_symmetric
 from export.to_trt import TrtOptions, _say_built, export_trt
-from export.trace import seeded_inputs
-from export.trt.build import BuildOptions, Plan, build_plan, without_plugin
+from export.trt.build import ROOT, BuildOptions, Plan, build_plan, without_plugin
 from export.trt.layers import ConvolutionReport, convolution_report, parse_layers
-from export.trt.library import MODULES, RTX_DEFAULT, Library, find_library, parse_architectures
+from export.trt.library import MODULES, Library, find_library, parse_architectures
 from runtime.cli import main
-from runtime.engines import open_engine
-from runtime.engines.sidecar import read_build, read_sidecar
 from runtime.errors import EngineError, ExportError, MissingDependencyError
-from runtime.spec import TensorSpec
 from tests.export.conftest import Exported
 from tests.tiny import tiny_spec
 
@@ -114,7 +108,7 @@ def test_libraries_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     for asked, extra in (("auto", "tensorrt"), ("tensorrt", "tensorrt"), ("tensorrt-rtx", "tensorrt-rtx")):
         with pytest.raises(MissingDependencyError, match=rf"not installed: pip install 'afsd\[{extra}\]'"):
             find_library(asked, (), gpu=True)  # type: ignore[arg-type]
-    with pytest.raises(ExportError, match=r"--sm 8\.6: TensorRT builds for the GPU in this machine; leave --sm out"):
+    with pytest.raises(ExportError, match=r"--sm 86: TensorRT builds for the GPU in this machine; leave it out"):
         find_library("tensorrt", ("8.6",), gpu=True)
 
 
@@ -166,64 +160,6 @@ def test_build_options(options: dict[str, Any], message: str) -> None:
         BuildOptions(**options)
 
 
-@pytest.fixture(scope="module")
-def rtx() -> None:
-    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed here (it comes for x86-64 Linux)")
-
-
-@pytest.mark.usefixtures("rtx")
-@pytest.mark.parametrize(
-    ("precision", "architectures", "recorded"),
-    [("fp32", ("8.6",), ("8.6",)), ("fp16", (), RTX_DEFAULT), ("bf16", ("8.9", "12.0"), ("8.9", "12.0"))],
-)
-def test_rtx_builds_every_precision(
-    exported: Exported, tmp_path: Path, precision: Any, architectures: tuple[str, ...], recorded: tuple[str, ...]
-) -> None:
-    source = tmp_path / "small.onnx"
-    source.write_bytes(exported.onnx.read_bytes())
-    build = BuildOptions(batch=(1, 2, 4), architectures=architectures)
-    said: list[str] = []
-    engine = export_trt(source, options=TrtOptions(precision, "tensorrt-rtx", build=build), say=said.append)
-    assert engine == tmp_path / f"small.{precision}.engine"
-    made = read_build(engine)
-    assert (made.library, made.precision, made.architectures) == ("tensorrt-rtx", precision, recorded)
-    assert (made.batch, made.pooling, made.gpu) == ((1, 2, 4), "function", "")
-    assert read_sidecar(engine, [engine]).precision == precision
-    report = json.loads((tmp_path / f"{engine.name}.report.json").read_text())
-    convolutions = report["convolutions"]
-    heads = 0 if precision == "fp32" else 15
-    total = sum(node.op_type == "Conv" for node in onnx.load(source).graph.node)
-    assert convolutions["total"] == total
-    assert convolutions["by_precision"].get(precision) == total - heads
-    assert all("output head" in text for text in convolutions["others"])
-    assert report["bytes"] == engine.stat().st_size
-    assert "Layers:" in (tmp_path / f"{engine.name}.log").read_text()
-    assert any("building with TensorRT-RTX" in line for line in said)
-    assert not list(tmp_path.glob(".export-*"))
-
-
-@pytest.mark.usefixtures("rtx")
-def test_a_precision_that_the_target_has_not(
-    exported: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Turing has no float32 3-D convolutions in TensorRT-RTX, and no bfloat16."""
-    engine = tmp_path / "small.engine"
-    command = ["export", str(exported.onnx), "--to", "tensorrt", "--precision", "fp32", "--sm", "75", "-o", str(engine)]
-    assert main(command) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "building failed" in line
-    assert "FP32 3D convolution is not supported" in line
-    assert f"the log is {engine}.log" in line
-    assert {path.name for path in tmp_path.iterdir()} == {"small.engine.log"}
-
-
-@pytest.mark.usefixtures("rtx")
-def test_rtx_takes_no_plugin(exported: Exported, tmp_path: Path) -> None:
-    options = TrtOptions("fp32", "tensorrt-rtx", "plugin")
-    with pytest.raises(ExportError, match="takes no plugins; use --pooling function"):
-        export_trt(exported.onnx, tmp_path / "s.engine", options=options, say=lambda _: None)
-
-
 def test_int8_needs_a_calibrated_file(exported: Exported) -> None:
     with pytest.raises(ExportError, match="int8 needs measured ranges: calibrate its float32 ONNX file first"):
         export_trt(exported.onnx, options=TrtOptions("int8"), say=lambda _: None)
@@ -245,42 +181,6 @@ def test_flags_that_do_not_go_together(
     assert main(["export", str(exported.onnx), *arguments]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
-
-
-@pytest.fixture(scope="module")
-def int8_file(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small network quantised in one step."""
-    spec = open_engine(exported.onnx).spec
-    out = tmp_path_factory.mktemp("int8") / "small.int8.onnx"
-    return quantize_min_max(exported.onnx, [seeded_inputs(spec, seed, 1) for seed in range(3)], out)
-
-
-def test_int8_in_one_step_keeps_the_network(exported: Exported, int8_file: Path) -> None:
-    graph = onnx.load(int8_file)
-    require_symmetric(graph, str(int8_file))
-    assert precision_of(graph) == open_engine(int8_file).precision == "int8"
-    heads = output_convolutions(onnx.load(exported.onnx))
-    dequantised = {node.output[0] for node in graph.graph.node if node.op_type == "DequantizeLinear"}
-    for node in graph.graph.node:
-        if node.op_type == "Conv":
-            assert (node.input[1] in dequantised) == (node.name not in heads)
-            assert node.input[0] in dequantised or node.name in heads
-    drift = drift_on_windows(open_engine(exported.onnx), open_engine(int8_file))
-    conf = next(output for output in drift.outputs if output.name == "conf")
-    assert 0.001 < conf.relative < 0.3
-
-
-@pytest.mark.usefixtures("rtx")
-def test_int8_is_int8_also_after_a_refused_build(int8_file: Path) -> None:
-    """In one process, TensorRT-RTX 1.7 compiled all convolutions in float32 after it had refused a build for Turing."""
-    with pytest.raises(ExportError, match="building failed"):
-        export_trt(int8_file, options=TrtOptions(build=BuildOptions(architectures=("7.5",))), say=lambda _: None)
-    said: list[str] = []
-    engine = export_trt(int8_file, options=TrtOptions(build=BuildOptions(architectures=("8.6",))), say=said.append)
-    assert engine == int8_file.with_suffix(".engine")
-    found = json.loads(engine.with_name(f"{engine.name}.report.json").read_text())["convolutions"]
-    assert found["by_precision"] == {"int8": found["total"] - 15, "fp32": 15}
-    assert "  fp32 on purpose: 15 output heads (docs/tensorrt.md)" in said
 
 
 def test_convolutions_that_do_not_run_as_asked_are_named(tmp_path: Path) -> None:
@@ -314,37 +214,49 @@ def test_a_builder_that_ends_its_process_is_one_line(tmp_path: Path, monkeypatch
     assert log.is_file()
 
 
-@pytest.mark.usefixtures("rtx")
-def test_rtx_runs_a_quantised_convolution_in_int8(tmp_path: Path) -> None:
-    tensor = numpy_helper.from_array
-    weights = np.random.default_rng(0).integers(-127, 128, (64, 64, 3, 3, 3)).astype(np.int8)
-    constants = [
-        tensor(np.float32(0.02), "scale"), tensor(np.int8(0), "zero"), tensor(weights, "stored"),
-        tensor(np.full(64, 0.01, np.float32), "scales"), tensor(np.zeros(64, np.int8), "zeros"),
-    ]  # fmt: skip
-    node = onnx.helper.make_node
-    nodes = [
-        node("QuantizeLinear", ["frames", "scale", "zero"], ["q"], name="quantise"),
-        node("DequantizeLinear", ["q", "scale", "zero"], ["d"], name="dequantise"),
-        node("DequantizeLinear", ["stored", "scales", "zeros"], ["w"], name="weights", axis=0),
-        node("Conv", ["d", "w"], ["y"], name="conv", pads=[1] * 6),
-    ]
-    values = [
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", 64, 8, 16, 16])
-        for name in ("frames", "y")
-    ]
-    graph = onnx.helper.make_graph(nodes, "quantised", values[:1], values[1:], constants)
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
-    spec = tiny_spec(inputs=(TensorSpec("frames", ("batch", 64, 8, 16, 16), "float32"),))
-    library = find_library("tensorrt-rtx", ("8.6",), gpu=False)
-    plan = build_plan(model, spec, library, BuildOptions(architectures=("8.6",)), tmp_path / "log", lambda _: None)
-    found = convolution_report(plan.layers, model, "int8", set())
-    assert (found.by_precision, found.others) == ({"int8": 1}, ())
+def test_the_command_for_another_machine_is_the_one_that_was_given(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export.trt.library, "_imported", lambda name: None)
+    source = tmp_path / "a folder" / "small.onnx"
+    source.parent.mkdir()
+    source.write_bytes(exported.onnx.read_bytes())
+    build = BuildOptions((2, 4, 16), ("8.6", "12.0"), 2.5, Path("kernel times"))
+    options = TrtOptions("fp32", "tensorrt-rtx", "function", build, ())
+    with pytest.raises(ExportError) as told:
+        export_trt(source, tmp_path / "x.engine", options=options, say=lambda _: None)
+    command = str(told.value).partition("run python export/to_trt.py ")[2]
+    words = shlex.split(command)
+    assert words[0] == str(source)
+    parsed: list[object] = []
+    monkeypatch.setattr("export.to_trt.export_trt", lambda *given: parsed.extend(given))
+    assert main(["export", "--to", "tensorrt", *words]) == 0
+    assert parsed[:2] == [source, tmp_path / "x.engine"]
+    assert parsed[3] == TrtOptions(None, "tensorrt-rtx", "function", build, [])
 
 
-def test_what_the_quick_int8_refuses(exported: Exported, int8_file: Path, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="is int8, expected a float32 ONNX file"):
-        quantize_min_max(int8_file, [{}], tmp_path / "x.onnx")
-    with pytest.raises(ExportError, match="got no windows to measure ranges on"):
-        quantize_min_max(exported.onnx, [], tmp_path / "x.onnx")
-    assert not list(tmp_path.iterdir())
+def test_a_folder_that_cannot_be_written_to_is_told_before_the_work(exported: Exported, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    said: list[str] = []
+    with pytest.raises(ExportError, match=r"x\.engine: its folder cannot be written to \(.*\); name another with -o"):
+        export_trt(exported.onnx, tmp_path / "file" / "x.engine", say=said.append)
+    assert not said
+
+
+def test_a_source_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"none\.onnx: no such file; expected a checkpoint, or an ONNX file"):
+        export_trt(tmp_path / "none.onnx", say=lambda _: None)
+
+
+def test_a_library_without_a_report_of_its_layers_says_so() -> None:
+    found = convolution_report((), two_convolutions(), "fp16", set())
+    assert found.summary() == "convolutions: 2, none named: the library gave no report of its layers"
+
+
+def test_memory_is_the_builders_own() -> None:
+    """A process that is started by a large one counts its own memory alone."""
+    ballast = np.ones(60_000_000)
+    code = "from export.trt.worker import _peak_mib; print(_peak_mib())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ballast.nbytes / 2**20 > 400
+    assert float(done.stdout) < 200
