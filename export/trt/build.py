@@ -138,9 +138,13 @@ def _run(folder: Path, say: Say) -> tuple[int, str]:
         environment = {**os.environ, "PYTHONPATH": paths}
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment) as worker:
             assert worker.stdout is not None
-            for line in worker.stdout:
-                if line.startswith(PROGRESS):
-                    say(f"  {line.removeprefix(PROGRESS).rstrip()}")
+            try:
+                for line in worker.stdout:
+                    if line.startswith(PROGRESS):
+                        say(f"  {line.removeprefix(PROGRESS).rstrip()}")
+            except BaseException:  # an interrupt, as a rule: nothing goes on behind the user's back
+                worker.kill()
+                raise
         errors.seek(0)
         lines = [line.strip() for line in errors if line.strip()]
     return worker.returncode, lines[-1] if lines else "it said nothing"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
@@ -260,3 +261,25 @@ def test_memory_is_the_builders_own() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert ballast.nbytes / 2**20 > 400
     assert float(done.stdout) < 200
+
+
+def test_an_interrupt_ends_the_builder_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker writes its process number, tells its progress and would go on for a minute."""
+    lines = (
+        "import os, time",
+        f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))",
+        "print('progress: working', flush=True)",
+        "time.sleep(60)",
+    )
+    (tmp_path / "endless_trt.py").write_text("\n".join(lines))
+    monkeypatch.setitem(MODULES, "tensorrt-rtx", "endless_trt")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    def interrupted(text: str) -> None:
+        raise KeyboardInterrupt
+
+    library = Library("tensorrt-rtx", None, "0")
+    with pytest.raises(KeyboardInterrupt):
+        build_plan(two_convolutions(), tiny_spec(), library, BuildOptions(), tmp_path / "log", interrupted)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
