@@ -35,18 +35,18 @@ def add_export(subparsers: Any) -> None:
 
 def _add_tensorrt(group: Any) -> None:
     group.add_argument(
-        "--library", choices=("auto", "tensorrt", "tensorrt-rtx"), default="auto",
+        "--library", choices=("auto", "tensorrt", "tensorrt-rtx"),
         help="TensorRT for the GPU in this machine, TensorRT-RTX for any, without one (default: what is installed)",
     )  # fmt: skip
     group.add_argument("--sm", metavar="86,89", help="target architectures of TensorRT-RTX (default: 86,89,120)")
     group.add_argument(
-        "--batch", type=int, nargs=3, default=(1, 1, 8), metavar=("MIN", "OPT", "MAX"), help="default: 1 1 8"
+        "--batch", type=int, nargs="+", metavar="N", help="windows: smallest, best and largest, or one number (1 1 8)"
     )
     group.add_argument(
-        "--pooling", choices=("auto", "plugin", "function"), default="auto",
+        "--pooling", choices=("auto", "plugin", "function"),
         help="boundary pooling by the plugin's kernel or by standard operators (default: the plugin where it can be)",
     )  # fmt: skip
-    group.add_argument("--workspace", type=float, default=4.0, metavar="GIB", help="default: %(default)s GiB")
+    group.add_argument("--workspace", type=float, metavar="GIB", help="default: 4 GiB")
     group.add_argument("--timing-cache", type=Path, metavar="FILE", help="of kernel times, read and written (TensorRT)")
 
 
@@ -61,6 +61,9 @@ def _export(args: argparse.Namespace) -> int:
         raise InputError("--flow-config names the network of --flow; give --flow as well, or leave it out")
     if args.to == "tensorrt":
         return _export_tensorrt(args)
+    for name in ("library", "sm", "batch", "pooling", "workspace", "timing_cache"):
+        if getattr(args, name) is not None:
+            raise InputError(f"--{name.replace('_', '-')}: of a TensorRT engine; add --to tensorrt, or leave it out")
     if args.flow:
         _without(args, "--flow writes float32", "precision", "videos")
         export_fused(args.source, args.flow, args.out, to=args.to, config=args.config, flow_config=args.flow_config)
@@ -82,14 +85,25 @@ def _export_tensorrt(args: argparse.Namespace) -> int:
     if args.flow:
         raise InputError("--flow: write the fused ONNX file first (--to onnx --flow …), then build its engine")
     build = BuildOptions(
-        batch=tuple(args.batch),
+        batch=_profile(args.batch),
         architectures=parse_architectures(args.sm) if args.sm else (),
-        workspace_gib=args.workspace,
+        workspace_gib=BuildOptions.workspace_gib if args.workspace is None else args.workspace,
         timing_cache=args.timing_cache,
     )
-    options = TrtOptions(args.precision, args.library, args.pooling, build, args.videos)
+    options = TrtOptions(args.precision, args.library or "auto", args.pooling or "auto", build, args.videos)
     export_trt(args.source, args.out, args.config, options)
     return 0
+
+
+def _profile(batch: list[int] | None) -> tuple[int, int, int]:
+    """Smallest, best and largest batch of --batch."""
+    if batch is None:
+        return 1, 1, 8
+    if len(batch) not in (1, 3):
+        raise InputError(f"--batch: got {len(batch)} numbers, expected one, or smallest, best and largest")
+    low, *rest = batch
+    best, high = rest or (low, low)
+    return low, best, high
 
 
 def _without(args: argparse.Namespace, reason: str, *names: str) -> None:

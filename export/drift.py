@@ -69,6 +69,8 @@ class DetectionDrift:
     largest_shift_s: float
     median_score_change: float
     """Absolute, over the partners."""
+    best_unpaired: float
+    """Highest score of those lost or gained: those near the threshold come and go with the last digit."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ class DriftReport:
         """For people."""
         rows = [["output", "rms", "drift", "worst"]]
         rows += [[o.name, f"{o.rms:.4g}", f"{o.relative:.2%}", f"{o.worst:.3g}"] for o in self.outputs]
-        text = f"drift of {self.engine} from {self.reference}, {self.windows} windows\n{_indented(aligned(rows))}"
+        kind = "windows of the videos" if self.detections else "seeded windows"
+        text = f"drift of {self.engine} from {self.reference}, {self.windows} {kind}\n{_indented(aligned(rows))}"
         if not self.detections:
             return text
         rows = [
@@ -99,12 +102,13 @@ class DriftReport:
                 "median shift",
                 "largest",
                 "score",
+                "best unpaired",
             ]
         ]
         rows += [
             [
                 d.video, str(d.followed), str(d.lost), str(d.gained), str(d.moved), f"{d.median_shift_s:.3f} s",
-                f"{d.largest_shift_s:.2f} s", f"±{d.median_score_change:.4f}",
+                f"{d.largest_shift_s:.2f} s", f"±{d.median_score_change:.4f}", f"{d.best_unpaired:.3f}",
             ]
             for d in self.detections
         ]  # fmt: skip
@@ -177,14 +181,16 @@ def output_drift(pairs: Sequence[tuple[Mapping[str, NDArray[Any]], Mapping[str, 
 def detection_drift(pairs: Sequence[tuple[Detections, Detections]], best: int, name: str) -> DetectionDrift:
     """Compare pairs of (reference, engine) detections, each pair of one video."""
     followed = lost = gained = 0
-    shifts, changes = [np.empty(0)], [np.empty(0)]
+    shifts, changes, alone = [np.empty(0)], [np.empty(0)], [0.0]
     for reference, engine in pairs:
         expected, found = reference.sorted(), engine.sorted()
         first, last = np.arange(min(best, len(expected))), np.arange(min(best, len(found)))
         partners = _partners(expected.take(first), found)
         followed += len(first)
+        back = _partners(found.take(last), expected)
         lost += len(first) - len(partners)
-        gained += len(last) - len(_partners(found.take(last), expected))
+        gained += len(last) - len(back)
+        alone += [_unpaired(expected.scores[: len(first)], partners), _unpaired(found.scores[: len(last)], back)]
         rows, columns = np.array(partners, np.int64).reshape(-1, 2).T
         shifts.append(np.abs(expected.segments[rows] - found.segments[columns]).max(axis=1, initial=0))
         changes.append(np.abs(expected.scores[rows] - found.scores[columns]))
@@ -198,6 +204,7 @@ def detection_drift(pairs: Sequence[tuple[Detections, Detections]], best: int, n
         float(np.median(shift)) if shift.size else 0.0,
         float(shift.max(initial=0)),
         float(np.median(change)) if change.size else 0.0,
+        max(alone),
     )
 
 
@@ -227,6 +234,12 @@ def _partners(rows: Detections, columns: Detections) -> list[tuple[int, int]]:
         overlaps = tiou(rows.segments[at][:, None], columns.segments[of][None])
         pairs += [(int(at[r]), int(of[c])) for r, c in match_by_score(overlaps, PARTNER_TIOU)]
     return sorted(pairs)
+
+
+def _unpaired(scores: NDArray[np.float64], pairs: list[tuple[int, int]]) -> float:
+    """Highest of the scores whose rows are in no pair; 0 when all are."""
+    left = np.delete(scores, [row for row, _ in pairs])
+    return float(left.max(initial=0))
 
 
 def _name(engine: Engine) -> str:

@@ -48,9 +48,11 @@ def read_source(path: Path, config: str, say: Say) -> Source:
         say: receives progress.
 
     Raises:
-        ExportError: there is no such file.
+        ExportError: there is no such file, or it is an engine.
         CheckpointError, ConfigError, EngineError, SpecError: it cannot be read or does not fit.
     """
+    if path.suffix in (".engine", ".plan", ".xml"):
+        raise ExportError(f"{path}: an engine already; give the checkpoint or the ONNX file that it was made from")
     if path.suffix == ".onnx":
         if not path.is_file():
             raise ExportError(f"{path}: no such file; expected a checkpoint, or an ONNX file of this project")

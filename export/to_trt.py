@@ -88,7 +88,9 @@ def export_trt(
     source = Path(source)
     _check_out(out)
     library = _library(options)
-    typed = typed_onnx(source, options.precision, config, videos=options.videos, say=say)
+    typed = typed_onnx(
+        source, options.precision, config, folder=Path(out).parent if out else None, videos=options.videos, say=say
+    )
     if typed.precision == "int8":
         require_symmetric(typed.graph, str(typed.path))
     if isinstance(library, str):
@@ -212,7 +214,7 @@ def _compared(
 ) -> DriftReport | None:
     """The engine's own numbers beside the reference's, where a GPU of its kind is here."""
     if device is None or device.architecture not in build.architectures:
-        say("no GPU of its kind here, so the engine itself was not run; `make gpu-check` on a GPU compares it")
+        say("no GPU that it is for here, so the engine itself was not run; `make gpu-check` on a GPU compares it")
         return None
     loaded = open_engine(engine)
     try:
@@ -254,8 +256,8 @@ def _say_built(target: Path, plan: Plan, convolutions: ConvolutionReport, say: S
         say(f"  not as asked: {text}")
     if len(unexpected) > NAMED:
         say(f"  not as asked: {len(unexpected) - NAMED} more, see {target.name}.report.json")
-    if len(convolutions.others) > len(unexpected):
-        say(f"  fp32 on purpose: {len(convolutions.others) - len(unexpected)} output heads (docs/tensorrt.md)")
+    if kept := len(convolutions.others) - len(unexpected):
+        say(f"  fp32 on purpose: {kept} convolutions of the output heads (docs/tensorrt.md)")
     size = f"{len(plan.data) / 1e6:.1f} MB"
     say(f"wrote {target} ({size}, built in {plan.seconds:.1f} s with {plan.peak_mib:,.0f} MiB at most)")
 

@@ -24,6 +24,12 @@ LIMITS = {"fp16": 0.05, "bf16": 0.3}
 weights stay a tenth of the limit (untrained full-size network: 0.1 % and 0.9 %)."""
 
 
+CALIBRATE = (
+    "int8 needs measured ranges: give a calibrated ONNX file (`python -m calibration.quick MODEL.onnx -o "
+    "MODEL.int8.onnx` makes one to build and time with)"
+)
+
+
 @dataclass(frozen=True)
 class Typed:
     """A typed graph and what it is judged by."""
@@ -60,6 +66,8 @@ class Typed:
                 f"{self.precision} explains ({LIMITS[self.precision]:.0%}); use another precision"
             )
         say(report.table())
+        if self.precision in LIMITS:
+            say(f"  class logits drift by {drift:.2%}, accepted up to {LIMITS[self.precision]:.0%}")
         if videos and smallest == 1:  # a detector gives one window at a time
             report = drift_on_videos(self.reference, engine, [str(video) for video in videos])
             say(report.table())
@@ -72,6 +80,7 @@ def typed_onnx(
     config: str = "",
     *,
     out: Path | None = None,
+    folder: Path | None = None,
     videos: Sequence[Path] = (),
     say: Say = print,
 ) -> Typed:
@@ -82,6 +91,7 @@ def typed_onnx(
         precision: None: float16 from float32, else what the file is in.
         config: configuration of a bare state dict's network.
         out: ONNX file to write; <stem>.<precision>.onnx beside the source (float32: <stem>.onnx) when None.
+        folder: where it is written when `out` is None, in place of the source's own.
         videos: half precision is also compared on their windows, by what happens to detections.
         say: receives progress and reports.
 
@@ -89,13 +99,16 @@ def typed_onnx(
         CheckpointError, ConfigError, EngineError, SpecError: the source cannot be read or does not fit.
         ExportError: the source is of another precision, or its numbers drift too far.
     """
+    if precision == "int8" and path.suffix != ".onnx":
+        raise ExportError(f"--precision int8: {path} is not an ONNX file; {CALIBRATE}")
     source = read_source(path, config, say)
     own = precision_of(source.graph)
     wanted = precision or ("fp16" if own == "fp32" else own)
     _check_possible(source, own, wanted)
     if wanted == own:
         if not source.is_onnx:
-            path = save_onnx(source.graph, source.reference, out or path.with_suffix(".onnx"), say)
+            target = (folder or path.parent) / f"{path.stem}.onnx"
+            path = save_onnx(source.graph, source.reference, out or target, say)
         elif out is None:
             say(f"{path} is {own} already")
         else:
@@ -104,7 +117,7 @@ def typed_onnx(
             path = out
             say(f"wrote {out}, a copy: it was {own} already")
         return Typed(path, source.graph, wanted, source.reference)
-    target = out or path.with_name(f"{path.stem}.{wanted}.onnx")
+    target = out or (folder or path.parent) / f"{path.stem}.{wanted}.onnx"
     typed = Typed(target, to_half(source.graph, "fp16" if wanted == "fp16" else "bf16"), wanted, source.reference)
     say(f"comparing {wanted} with {source.reference.library}, rounded as {wanted} rounds")
     report = typed.check(cpu_engine(typed.graph, target), videos, say)
@@ -119,8 +132,5 @@ def _check_possible(source: Source, own: Precision, wanted: Precision) -> None:
     if wanted == own or (own == "fp32" and wanted in HALF):
         return
     if wanted == "int8":
-        raise ExportError(
-            f"--precision int8: {source.path} is {own}; int8 needs measured ranges: calibrate its float32 ONNX file "
-            "first, and give the calibrated one"
-        )
+        raise ExportError(f"--precision int8: {source.path} is {own}; {CALIBRATE}")
     raise ExportError(f"--precision {wanted}: {source.path} is {own} already; give the float32 model, or leave it out")

@@ -16,7 +16,8 @@ import onnx
 from export.boundary_pooling.function import DOMAIN
 from export.trt.layers import Layer
 from export.trt.library import Library
-from export.trt.worker import GRAPH, PLAN, PROGRESS, REQUEST, RESULT, Request
+from export.trt.worker import GRAPH, LOG, PLAN, PROGRESS, REQUEST, RESULT, Request
+from runtime.atomic import atomic_path
 from runtime.engines.build import MODULES
 from runtime.errors import ExportError
 from runtime.spec import ModelSpec
@@ -84,18 +85,19 @@ def build_plan(
     Raises:
         ExportError: the library refuses the graph, the target or the options; its reason is in the message.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="afsd-") as name:
         folder = Path(name)
         onnx.save(graph, folder / GRAPH)
-        request = _request(spec, library, options, log, plugin_for)
+        request = _request(spec, library, options, plugin_for)
         (folder / REQUEST).write_text(json.dumps(to_mapping(request)), encoding="utf-8")
         status, complaint = _run(folder, say)
+        with atomic_path(log) as unfinished:
+            unfinished.write_bytes((folder / LOG).read_bytes() if (folder / LOG).is_file() else b"")
         if status not in (0, 2) or not (folder / RESULT).is_file():
             raise ExportError(f"{library.title}: its builder ended with status {status}: {complaint}; the log is {log}")
         result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
         if status:
-            raise ExportError(f"{result['error']}; the log is {log}")
+            raise ExportError(f"{result['error']}; try another --precision or --sm; the log is {log}")
         layers = tuple(from_mapping(Layer, layer) for layer in result["layers"])
         return Plan((folder / PLAN).read_bytes(), result["seconds"], result["peak_mib"], layers)
 
@@ -112,7 +114,7 @@ def without_plugin(graph: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _request(spec: ModelSpec, library: Library, options: BuildOptions, log: Path, plugin_for: str) -> Request:
+def _request(spec: ModelSpec, library: Library, options: BuildOptions, plugin_for: str) -> Request:
     shapes = {
         tensor.name: [tuple(size if isinstance(axis, str) else axis for axis in tensor.shape) for size in options.batch]
         for tensor in spec.inputs
@@ -126,7 +128,6 @@ def _request(spec: ModelSpec, library: Library, options: BuildOptions, log: Path
         workspace_gib=options.workspace_gib,
         timing_cache=str(Path(options.timing_cache).absolute()) if cached and options.timing_cache else "",
         plugin_for=plugin_for,
-        log=str(log.absolute()),
     )
 
 

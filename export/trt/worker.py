@@ -2,14 +2,16 @@
 
 A process of its own, since a failed build leaves TensorRT-RTX in a state that changes later ones (after a refused build
 for Turing, it compiles int8 convolutions for other GPUs in float32 without a word), and since TensorRT ends the process
-on some graphs. It reads FOLDER/request.json and graph.onnx, tells its progress on the standard output, and leaves plan
-and result.json.
+on some graphs. It reads FOLDER/request.json and graph.onnx, tells its progress on the standard output, and leaves log,
+plan and result.json.
 """
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -22,13 +24,16 @@ from runtime.atomic import atomic_path
 from runtime.errors import AfsdError, ExportError
 from runtime.structured import from_mapping
 
-GRAPH, REQUEST, PLAN, RESULT = "graph.onnx", "request.json", "plan", "result.json"
+GRAPH, REQUEST, LOG, PLAN, RESULT = "graph.onnx", "request.json", "log", "plan", "result.json"
 """Files of the folder."""
 
 PROGRESS = "progress: "
 """How a line of the standard output begins that is for people; the libraries write there as well."""
 
 GIB = 2**30
+
+PR_SET_PDEATHSIG = 1
+"""Of Linux's prctl: a signal for when the parent ends."""
 
 
 @dataclass(frozen=True)
@@ -48,16 +53,15 @@ class Request:
     """File; empty for none."""
     plugin_for: str
     """Compute capability that the pooling plugin is compiled for; empty: no plugin."""
-    log: str
-    """File of the builder's messages."""
 
 
 def main(folder: Path) -> int:
     """Build; 0 when there is a plan, else 2 with the reason in result.json."""
     request = from_mapping(Request, json.loads((folder / REQUEST).read_text(encoding="utf-8")))
     start = time.perf_counter()
+    _end_with_parent()
     try:
-        with Path(request.log).open("w", encoding="utf-8") as log:
+        with (folder / LOG).open("w", encoding="utf-8") as log:
             trt = importlib.import_module(request.module)
             messages = _logger(trt, log)
             plan = _build(request, trt, messages, str(folder / GRAPH))
@@ -69,6 +73,12 @@ def main(folder: Path) -> int:
         return 2
     _answer(folder, {"seconds": seconds, "peak_mib": peak, "layers": layers})
     return 0
+
+
+def _end_with_parent() -> None:
+    """Have Linux end this process when the one that started it is killed; nobody would take its plan."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _answer(folder: Path, content: dict[str, Any]) -> None:

@@ -45,6 +45,7 @@ def test_detections_lost_gained_and_moved(
     drift = detection_drift([(REFERENCE, other)], best=3, name="video")
     assert (drift.followed, drift.lost, drift.gained, drift.moved) == (3, lost, gained, moved)
     assert drift.largest_shift_s == pytest.approx(largest)
+    assert drift.best_unpaired == (0.9 if lost else 0.0)
 
 
 def test_score_change_and_median_over_several_videos() -> None:

@@ -162,7 +162,7 @@ def test_build_options(options: dict[str, Any], message: str) -> None:
 
 
 def test_int8_needs_a_calibrated_file(exported: Exported) -> None:
-    with pytest.raises(ExportError, match="int8 needs measured ranges: calibrate its float32 ONNX file first"):
+    with pytest.raises(ExportError, match="int8 needs measured ranges: give a calibrated ONNX file"):
         export_trt(exported.onnx, options=TrtOptions("int8"), say=lambda _: None)
 
 
@@ -173,6 +173,9 @@ def test_int8_needs_a_calibrated_file(exported: Exported) -> None:
         (["--to", "tensorrt", "--flow", "x.ckpt"], "--flow: write the fused ONNX file first"),
         (["--to", "tensorrt", "-o", "x.onnx"], "x.onnx: expected a file name ending in .engine"),
         (["--to", "tensorrt", "--sm", "90"], "--sm '90': TensorRT-RTX builds for"),
+        (["--sm", "86"], "--sm: of a TensorRT engine; add --to tensorrt, or leave it out"),
+        (["--to", "openvino", "--timing-cache", "x"], "--timing-cache: of a TensorRT engine; add --to tensorrt"),
+        (["--to", "tensorrt", "--batch", "1", "2"], "--batch: got 2 numbers, expected one, or smallest, best and"),
         (["--flow", "x.ckpt", "--precision", "fp16"], "--precision: --flow writes float32"),
     ],
 )
@@ -193,7 +196,7 @@ def test_convolutions_that_do_not_run_as_asked_are_named(tmp_path: Path) -> None
         "convolutions: 12 of 20 in int8 (8 fp32, 12 int8)",
         *(f"  not as asked: {text}" for text in left[:5]),
         "  not as asked: 2 more, see x.engine.report.json",
-        "  fp32 on purpose: 1 output heads (docs/tensorrt.md)",
+        "  fp32 on purpose: 1 convolutions of the output heads (docs/tensorrt.md)",
     ]
 
 
@@ -244,7 +247,11 @@ def test_a_folder_that_cannot_be_written_to_is_told_before_the_work(exported: Ex
     assert not said
 
 
-def test_a_source_that_is_not_there(tmp_path: Path) -> None:
+def test_a_source_that_is_none(exported: Exported, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"small\.xml: an engine already; give the checkpoint or the ONNX file"):
+        export_trt(exported.openvino, say=lambda _: None)
+    with pytest.raises(ExportError, match=r"--precision int8: .*small\.ckpt is not an ONNX file; int8 needs measured"):
+        export_trt(exported.checkpoint, options=TrtOptions("int8"), say=lambda _: None)
     with pytest.raises(ExportError, match=r"none\.onnx: no such file; expected a checkpoint, or an ONNX file"):
         export_trt(tmp_path / "none.onnx", say=lambda _: None)
 

@@ -45,13 +45,15 @@ def test_rtx_builds_every_precision(
     source.write_bytes(exported.onnx.read_bytes())
     build = BuildOptions(batch=(1, 2, 4), architectures=architectures)
     said: list[str] = []
-    engine = export_trt(source, options=TrtOptions(precision, "tensorrt-rtx", build=build), say=said.append)
-    assert engine == tmp_path / f"small.{precision}.engine"
+    out = tmp_path / "engines" / f"small.{precision}.engine"
+    engine = export_trt(source, out, options=TrtOptions(precision, "tensorrt-rtx", build=build), say=said.append)
+    assert engine == out
+    assert (precision == "fp32") != (out.parent / f"small.{precision}.onnx").is_file()  # typed files go there too
     made = read_build(engine)
     assert (made.library, made.precision, made.architectures) == ("tensorrt-rtx", precision, recorded)
     assert (made.batch, made.pooling, made.gpu) == ((1, 2, 4), "function", "")
     assert read_sidecar(engine, [engine]).precision == precision
-    report = json.loads((tmp_path / f"{engine.name}.report.json").read_text())
+    report = json.loads(engine.with_name(f"{engine.name}.report.json").read_text())
     convolutions = report["convolutions"]
     heads = 0 if precision == "fp32" else 15
     total = sum(node.op_type == "Conv" for node in onnx.load(source).graph.node)
@@ -59,9 +61,9 @@ def test_rtx_builds_every_precision(
     assert convolutions["by_precision"].get(precision) == total - heads
     assert all("output head" in text for text in convolutions["others"])
     assert report["bytes"] == engine.stat().st_size
-    assert "Layers:" in (tmp_path / f"{engine.name}.log").read_text()
+    assert "Layers:" in engine.with_name(f"{engine.name}.log").read_text()
     assert any("building with TensorRT-RTX" in line for line in said)
-    assert not list(tmp_path.glob(".export-*"))
+    assert not list(out.parent.glob(".export-*"))
 
 
 @pytest.mark.usefixtures("rtx")
@@ -119,7 +121,7 @@ def test_int8_is_int8_also_after_a_refused_build(int8_file: Path) -> None:
     assert engine == int8_file.with_suffix(".engine")
     found = json.loads(engine.with_name(f"{engine.name}.report.json").read_text())["convolutions"]
     assert found["by_precision"] == {"int8": found["total"] - 15, "fp32": 15}
-    assert "  fp32 on purpose: 15 output heads (docs/tensorrt.md)" in said
+    assert "  fp32 on purpose: 15 convolutions of the output heads (docs/tensorrt.md)" in said
 
 
 @pytest.mark.usefixtures("rtx")
