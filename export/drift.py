@@ -38,6 +38,10 @@ BEST = 200
 """Detections of each video that are followed, best first; behind them networks of any precision differ in noise."""
 
 
+OutputPair = tuple[Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]]]
+"""Raw outputs of reference and engine for one batch, arrays [B,N,width] by name."""
+
+
 @dataclass(frozen=True)
 class OutputDrift:
     """One raw output over all windows."""
@@ -166,8 +170,8 @@ def drift_on_windows(reference: Engine, engine: Engine, smallest: int = 1, large
     return DriftReport(_name(engine), _name(reference), windows, output_drift(pairs), ())
 
 
-def output_drift(pairs: Sequence[tuple[Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]]]]) -> tuple[OutputDrift, ...]:  # fmt: skip  # noqa: E501
-    """Drift of every raw output over pairs of (reference, engine) outputs, arrays [B,N,width] by name."""
+def output_drift(pairs: Sequence[OutputPair]) -> tuple[OutputDrift, ...]:
+    """Drift of every raw output over all batches."""
     drifts = []
     for name in AFSD_OUTPUTS:
         expected = np.concatenate([np.float64(a[name]).ravel() for a, _ in pairs])

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from export.to_onnx import Say, exported_spec, save_onnx
+from export.source import Say, exported_spec
+from export.to_onnx import save_onnx
 from export.to_openvino import save_openvino
 from export.trace import to_graph
 from runtime.decode import location_centres

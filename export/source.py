@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import onnx
 
 from export.precision import HALF, precision_of, rounded_on_cpu
-from export.to_onnx import Say, exported_spec
 from export.trace import to_graph
 from runtime.engines import Engine, open_engine
 from runtime.errors import EngineError, ExportError
 from runtime.spec import ModelSpec
-from training.checkpoint import build_model, load_checkpoint
+from training.checkpoint import Checkpoint, build_model, load_checkpoint
 from training.config_files import load_config
-from training.inference import Deployed, TorchEngine
+from training.inference import Deployed, TorchEngine, model_spec
+
+Say = Callable[[str], None]
+"""Receives progress and reports."""
 
 
 @dataclass(frozen=True)
@@ -85,3 +89,16 @@ def cpu_engine(graph: onnx.ModelProto, path: Path) -> Engine:
         rounded = Path(folder) / path.name
         onnx.save(rounded_on_cpu(graph), rounded)
         return open_engine(rounded)
+
+
+def exported_spec(checkpoint: Checkpoint) -> ModelSpec:
+    """The ModelSpec an artifact of this checkpoint carries."""
+    made_with = {name: _version(name) for name in ("afsd", "torch", "onnx")}
+    return model_spec(checkpoint.config, checkpoint.classes, checkpoint_sha256=checkpoint.sha256, made_with=made_with)
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:  # a source tree that is not installed
+        return "unknown"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 if __package__ in (None, ""):  # run as a script: make the four packages importable from the source tree
@@ -14,15 +12,9 @@ if __package__ in (None, ""):  # run as a script: make the four packages importa
 import onnx
 
 from export.parity import ParityReport, compare, require
-from export.trace import to_graph
+from export.source import Say, read_source
 from runtime.engines import Engine, open_engine
 from runtime.errors import ExportError
-from runtime.spec import ModelSpec
-from training.checkpoint import Checkpoint, build_model, load_checkpoint
-from training.config_files import load_config
-from training.inference import Deployed, TorchEngine, model_spec
-
-Say = Callable[[str], None]
 
 
 def export_onnx(checkpoint: str | Path, out: str | Path | None = None, config: str = "", say: Say = print) -> Path:
@@ -41,20 +33,16 @@ def export_onnx(checkpoint: str | Path, out: str | Path | None = None, config: s
         CheckpointError, ConfigError: the checkpoint cannot be read or does not fit.
         ExportError: the file's numbers differ from PyTorch's; nothing is written.
     """
-    loaded = load_checkpoint(checkpoint, load_config(config) if config else None)
     target = Path(out) if out else Path(checkpoint).with_suffix(".onnx")
+    check_name(target)
+    source = read_source(Path(checkpoint), config, say)
+    return save_onnx(source.graph, source.reference, target, say)
+
+
+def check_name(target: Path) -> None:
+    """ExportError unless it is the name of an ONNX file."""
     if target.suffix != ".onnx":
         raise ExportError(f"{target}: expected a file name ending in .onnx")
-    return write_onnx(loaded, str(checkpoint), target, say)
-
-
-def write_onnx(checkpoint: Checkpoint, source: str, target: Path, say: Say) -> Path:
-    """`export_onnx` of a checkpoint that is loaded already."""
-    spec = exported_spec(checkpoint)
-    network = build_model(checkpoint, source)
-    say(f"tracing {source}")
-    graph = to_graph(Deployed(network).eval(), spec)
-    return save_onnx(graph, TorchEngine(network, spec), target, say)
 
 
 def save_onnx(graph: onnx.ModelProto, reference: Engine, target: Path, say: Say) -> Path:
@@ -81,19 +69,6 @@ def check(reference: Engine, artifact: Path, say: Say) -> ParityReport:
     say(report.table())
     require(report)
     return report
-
-
-def exported_spec(checkpoint: Checkpoint) -> ModelSpec:
-    """The ModelSpec an artifact of this checkpoint carries."""
-    made_with = {name: _version(name) for name in ("afsd", "torch", "onnx")}
-    return model_spec(checkpoint.config, checkpoint.classes, checkpoint_sha256=checkpoint.sha256, made_with=made_with)
-
-
-def _version(distribution: str) -> str:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:  # a source tree that is not installed
-        return "unknown"
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ if __package__ in (None, ""):  # run as a script: make the four packages importa
 import onnx
 import onnx.inliner
 
-from export.source import read_source
-from export.to_onnx import Say, check
+from export.source import Say, read_source
+from export.to_onnx import check
 from runtime.engines import Engine
 from runtime.engines.sidecar import write_sidecar
 from runtime.errors import ExportError, MissingDependencyError

@@ -19,7 +19,7 @@ import onnx
 from export.boundary_pooling.function import DOMAIN
 from export.drift import DriftReport
 from export.precision import PRECISIONS, Precision, output_convolutions, require_symmetric
-from export.to_onnx import Say
+from export.source import Say
 from export.trt.build import BuildOptions, Plan, build_plan, without_plugin
 from export.trt.layers import ConvolutionReport, convolution_report
 from export.trt.library import RTX_DEFAULT, Library, find_library, local_gpu

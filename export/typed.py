@@ -12,8 +12,8 @@ import onnx
 from export.drift import DriftReport, drift_on_videos, drift_on_windows
 from export.parity import compare, require
 from export.precision import HALF, Precision, precision_of, to_half
-from export.source import Source, cpu_engine, read_source
-from export.to_onnx import Say, save_onnx
+from export.source import Say, Source, cpu_engine, read_source
+from export.to_onnx import check_name, save_onnx
 from runtime.atomic import atomic_path
 from runtime.engines import Engine
 from runtime.errors import ExportError
@@ -99,6 +99,8 @@ def typed_onnx(
         CheckpointError, ConfigError, EngineError, SpecError: the source cannot be read or does not fit.
         ExportError: the source is of another precision, or its numbers drift too far.
     """
+    if out is not None:
+        check_name(out)
     if precision == "int8" and path.suffix != ".onnx":
         raise ExportError(f"--precision int8: {path} is not an ONNX file; {CALIBRATE}")
     source = read_source(path, config, say)

@@ -7,13 +7,13 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 
 from export.boundary_pooling.function import DOMAIN
+from export.source import Say
 from export.trt.layers import Layer
 from export.trt.library import Library
 from export.trt.worker import GRAPH, LOG, PLAN, PROGRESS, REQUEST, RESULT, Request
@@ -22,8 +22,6 @@ from runtime.engines.build import MODULES
 from runtime.errors import ExportError
 from runtime.spec import ModelSpec
 from runtime.structured import from_mapping, to_mapping
-
-Say = Callable[[str], None]
 
 ROOT = Path(__file__).resolve().parents[2]
 """Folder of the four packages, where the worker finds them."""
@@ -36,7 +34,7 @@ class BuildOptions:
     batch: tuple[int, int, int] = (1, 1, 8)
     """Smallest, optimal and largest batch of the optimisation profile."""
     architectures: tuple[str, ...] = ()
-    """Compute capabilities, TensorRT-RTX only; empty: the GPU in this machine, or without one all there are."""
+    """Compute capabilities, TensorRT-RTX only; must be given with it."""
     workspace_gib: float = 4.0
     """Device memory that a layer may use at most, GiB."""
     timing_cache: Path | None = None
@@ -97,7 +95,7 @@ def build_plan(
             raise ExportError(f"{library.title}: its builder ended with status {status}: {complaint}; the log is {log}")
         result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
         if status:
-            raise ExportError(f"{result['error']}; try another --precision or --sm; the log is {log}")
+            raise ExportError(f"{result['error']}; the log is {log}")
         layers = tuple(from_mapping(Layer, layer) for layer in result["layers"])
         return Plan((folder / PLAN).read_bytes(), result["seconds"], result["peak_mib"], layers)
 

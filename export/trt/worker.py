@@ -30,6 +30,9 @@ GRAPH, REQUEST, LOG, PLAN, RESULT = "graph.onnx", "request.json", "log", "plan",
 PROGRESS = "progress: "
 """How a line of the standard output begins that is for people; the libraries write there as well."""
 
+ADVICE = "try another --precision or --sm"
+"""What may help where the library refuses."""
+
 GIB = 2**30
 
 PR_SET_PDEATHSIG = 1
@@ -157,9 +160,11 @@ def _made(make: Callable[[], Any], request: Request, messages: Any, doing: str) 
     except AfsdError:
         raise
     except Exception as error:  # pybind11 turns C++ exceptions into several types
-        raise ExportError(f"{request.title}: {doing} failed: {messages.reason() or one_line(error)}") from None
+        raise ExportError(
+            f"{request.title}: {doing} failed: {messages.reason() or one_line(error)}; {ADVICE}"
+        ) from None
     if made is None:
-        raise ExportError(f"{request.title}: {doing} failed: {messages.reason() or 'it gave no reason'}")
+        raise ExportError(f"{request.title}: {doing} failed: {messages.reason() or 'it gave no reason'}; {ADVICE}")
     return made
 
 

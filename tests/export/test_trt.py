@@ -177,6 +177,7 @@ def test_int8_needs_a_calibrated_file(exported: Exported) -> None:
         (["--to", "openvino", "--timing-cache", "x"], "--timing-cache: of a TensorRT engine; add --to tensorrt"),
         (["--to", "tensorrt", "--batch", "1", "2"], "--batch: got 2 numbers, expected one, or smallest, best and"),
         (["--flow", "x.ckpt", "--precision", "fp16"], "--precision: --flow writes float32"),
+        (["--precision", "fp16", "-o", "x.bin"], "x.bin: expected a file name ending in .onnx"),
     ],
 )
 def test_flags_that_do_not_go_together(

@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -120,41 +119,39 @@ def test_host_and_gpu_work_at_once(install: Install, tmp_path: Path) -> None:
 @pytest.mark.parametrize("mutation", ["ignore_waits", "ignore_synchronize"])
 def test_a_missing_wait_is_seen(install: Install, tmp_path: Path, mutation: str) -> None:
     """The double itself: without the waits the same series gives wrong numbers, so the tests above can fail."""
+    wrong = orders_gone_wrong(install, tmp_path, lambda cuda: setattr(cuda, mutation, True))
+    assert wrong >= len(ORDERS) // 2
+
+
+def orders_gone_wrong(install: Install, tmp_path: Path, spoil: Callable[[Any], None]) -> int:
+    """In how many orders of the deferred work a series gives wrong numbers on a spoilt double."""
     wrong = 0
     for order, favour in ORDERS:
         cuda = install(order, favour)
         engine = opened(write_tiny_plan(tmp_path / "tiny.engine"))
-        setattr(cuda, mutation, True)
+        spoil(cuda)
         try:
             run_series(engine)
         except AssertionError:
             wrong += 1
         engine.close()
         cuda.violations.clear()
-    assert wrong >= len(ORDERS) // 2
+    return wrong
 
 
 def test_each_wait_between_streams_is_needed(install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Take away one of the two waits of `submit` at a time."""
     for dropped in (0, 1):
-        wrong = 0
-        for order, favour in ORDERS:
-            cuda = install(order, favour)
-            engine = opened(write_tiny_plan(tmp_path / "tiny.engine"))
-            real, count = cuda.cudaStreamWaitEvent, iter(range(10**6))
-            skip = SimpleNamespace(which=dropped)
 
-            def wait(*arguments: Any, real: Any = real, count: Any = count, skip: Any = skip) -> Any:
-                return (Status.cudaSuccess,) if next(count) % 2 == skip.which else real(*arguments)
+        def spoil(cuda: Any, dropped: int = dropped) -> None:
+            real, count = cuda.cudaStreamWaitEvent, iter(range(10**6))
+
+            def wait(*arguments: Any) -> Any:
+                return (Status.cudaSuccess,) if next(count) % 2 == dropped else real(*arguments)
 
             monkeypatch.setattr(cuda, "cudaStreamWaitEvent", wait)
-            try:
-                run_series(engine)
-            except AssertionError:
-                wrong += 1
-            engine.close()
-            cuda.violations.clear()
-        assert wrong > 3
+
+        assert orders_gone_wrong(install, tmp_path, spoil) > 3
 
 
 def test_graphs_are_captured_once_per_slot_and_shape(install: Install, tmp_path: Path) -> None:
