@@ -22,7 +22,7 @@ def add_export(subparsers: Any) -> None:
     parser.add_argument("--flow-config", default="", help="as --config, of the flow checkpoint")
     parser.add_argument(
         "--precision",
-        choices=("fp32", "fp16", "bf16", "int8"),
+        choices=("fp32", "fp16", "bf16", "int8", "fp8"),
         help="of the heavy layers, written into the graph (default: fp32; for TensorRT fp16, or the ONNX file's own)",
     )
     parser.add_argument(

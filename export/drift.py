@@ -124,6 +124,43 @@ class DriftReport:
             unfinished.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
 
 
+@dataclass(frozen=True)
+class Recording:
+    """What an engine gave on some videos."""
+
+    engine: str
+    """For people."""
+    outputs: tuple[Mapping[str, NDArray[Any]], ...]
+    """Raw outputs of every window."""
+    detections: tuple[Detections, ...]
+    """Of every video."""
+
+
+def record(engine: Engine, videos: Sequence[FrameSource]) -> Recording:
+    """Detect in videos and keep what the engine gave.
+
+    Args:
+        engine: of any model.
+        videos: see `runtime.detector.Detector.run`.
+
+    Raises:
+        VideoError, EngineError: see `Detector.run`.
+    """
+    recorded = _Recorded(engine)
+    detector = Detector(recorded, options=DetectorOptions())
+    detections = tuple(detector.run(video) for video in videos)
+    return Recording(_name(engine), tuple(recorded.outputs), detections)
+
+
+def drift_of(reference: Recording, recording: Recording, *, best: int = BEST) -> DriftReport:
+    """Compare raw outputs and detections on the same videos; `best` detections of each video are followed."""
+    pairs = list(zip(reference.outputs, recording.outputs, strict=True))
+    found = list(zip(reference.detections, recording.detections, strict=True))
+    each = tuple(detection_drift([pair], best, pair[0].video) for pair in found)
+    together = detection_drift(found, best, "all")
+    return DriftReport(recording.engine, reference.engine, len(pairs), output_drift(pairs), (*each, together))
+
+
 def drift_on_videos(
     reference: Engine, engine: Engine, videos: Sequence[FrameSource], *, best: int = BEST
 ) -> DriftReport:
@@ -142,19 +179,7 @@ def drift_on_videos(
         raise InputError("drift: got no videos, expected at least one")
     if reference.spec.outputs != engine.spec.outputs or reference.spec.inputs != engine.spec.inputs:
         raise InputError("drift: the two engines have other inputs or outputs; expected one model in two precisions")
-    pairs, found = [], []
-    for video in videos:
-        recorded = [_Recorded(reference), _Recorded(engine)]
-        detections = [Detector(one, options=DetectorOptions()).run(video) for one in recorded]
-        pairs += list(zip(recorded[0].outputs, recorded[1].outputs, strict=True))
-        found.append((detections[0], detections[1]))
-    return DriftReport(
-        _name(engine),
-        _name(reference),
-        len(pairs),
-        output_drift(pairs),
-        (*(detection_drift([pair], best, pair[0].video) for pair in found), detection_drift(found, best, "all")),
-    )
+    return drift_of(record(reference, videos), record(engine, videos), best=best)
 
 
 def drift_on_windows(reference: Engine, engine: Engine, smallest: int = 1, largest: int = 2) -> DriftReport:

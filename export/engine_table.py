@@ -18,6 +18,10 @@ from export.trt.library import parse_architectures
 from runtime.console import told
 from runtime.errors import ExportError
 from runtime.evaluation.tables import aligned
+from training.data.synthetic import make_synthetic
+
+CALIBRATED = 2
+"""Synthetic videos, and clips, that int8 is calibrated on: enough to build and time with."""
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
@@ -54,7 +58,11 @@ def typed_file(source: Path, precision: str, out: Path) -> Path:
         return source
     typed = out / f"{source.stem}.{precision}.onnx"
     if precision == "int8":
-        _module("calibration.quick", str(source), "-o", str(typed))
+        videos = out / "videos"
+        if not videos.is_dir():
+            make_synthetic(out, videos=CALIBRATED, seed=1, subset="training")
+        clips = ("--videos", str(videos), "--clips", str(CALIBRATED))
+        _run("calibrate", str(source), "--target", "tensorrt", *clips, "-o", str(typed))
     else:
         _run("export", str(source), "--precision", precision, "-o", str(typed))
     return typed
@@ -76,11 +84,8 @@ def _cells(report: dict[str, Any]) -> list[str]:
 
 
 def _run(*arguments: str) -> None:
-    _module("runtime", *arguments)
-
-
-def _module(*arguments: str) -> None:
-    done = subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "runtime", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ExportError(f"{' '.join(arguments)}: {done.stderr.strip().splitlines()[-1] if done.stderr else 'failed'}")
 

@@ -19,8 +19,11 @@ from onnx import TensorProto, helper, numpy_helper
 from runtime.errors import ExportError
 from runtime.spec import METADATA_KEY, spec_from_json
 
-Precision = Literal["fp32", "fp16", "bf16", "int8"]
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
+Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8", "fp8")
+
+QUANTISED = ("int8", "fp8")
+"""Precisions of Q/DQ nodes, whose ranges are measured (the package `calibration`)."""
 
 HALF: dict[Precision, int] = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 """Half precisions and their ONNX type."""
@@ -64,9 +67,10 @@ def to_half(graph: onnx.ModelProto, precision: Literal["fp16", "bf16"]) -> onnx.
 def precision_of(graph: onnx.ModelProto) -> Precision:
     """What the heavy layers of a graph compute in, read from its convolutions and quantisers."""
     nodes = graph.graph.node
-    if any(node.op_type == "QuantizeLinear" for node in nodes):
-        return "int8"
     weights = {w.name: w.data_type for w in graph.graph.initializer}
+    for node in nodes:
+        if node.op_type == "QuantizeLinear":
+            return "fp8" if weights.get(node.input[2]) == TensorProto.FLOAT8E4M3FN else "int8"
     types = {weights.get(node.input[1]) for node in nodes if node.op_type == "Conv"}
     return next((name for name, kind in HALF.items() if kind in types), "fp32")
 

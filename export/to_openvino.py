@@ -12,9 +12,13 @@ if __package__ in (None, ""):  # run as a script: make the four packages importa
 import onnx
 import onnx.inliner
 
+from export.convolutions import Layer, convolution_report
+from export.drift import DriftReport, drift_on_windows
+from export.parity import COARSE
+from export.precision import QUANTISED, precision_of
 from export.source import Say, read_source
 from export.to_onnx import check
-from runtime.engines import Engine
+from runtime.engines import Engine, open_engine
 from runtime.engines.sidecar import write_sidecar
 from runtime.errors import ExportError, MissingDependencyError
 from runtime.spec import ModelSpec
@@ -46,28 +50,40 @@ def export_openvino(source: str | Path, out: str | Path | None = None, config: s
 def save_openvino(graph: onnx.ModelProto, reference: Engine, target: Path, say: Say) -> Path:
     """Convert a graph and give the files their names once the numbers are those of the reference.
 
+    Of a quantised graph it is also said which convolutions run in 8 bit.
+
     Raises:
         MissingDependencyError: OpenVINO is not installed.
         ExportError: the numbers differ; nothing is written.
     """
+    quantised = precision_of(graph) in QUANTISED
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
         unfinished = Path(folder) / target.name
-        files = _convert(graph, reference.spec, unfinished)
-        report = check(reference, unfinished, say)
+        files = convert(graph, reference.spec, unfinished)
+        report = check_quantised(reference, unfinished, say) if quantised else check(reference, unfinished, say)
+        if quantised:
+            say(convolution_report(openvino_layers(unfinished), graph, "int8").summary())
         for file in files:
             file.replace(target.parent / file.name)
-    report.write(target.with_suffix(".xml.parity.json"))
+    report.write(target.with_suffix(".xml.drift.json" if quantised else ".xml.parity.json"))
     say(f"wrote {target} ({target.with_suffix('.bin').stat().st_size / 1e6:.1f} MB of weights)")
     return target
 
 
-def _convert(graph: onnx.ModelProto, spec: ModelSpec, target: Path) -> list[Path]:
-    """Inline the pooling function (OpenVINO expands none), convert, and write .xml, .bin and the sidecar."""
+def convert(graph: onnx.ModelProto, spec: ModelSpec, target: Path) -> list[Path]:
+    """Inline the pooling function (OpenVINO expands none), convert, and write .xml, .bin and the sidecar.
+
+    Raises:
+        MissingDependencyError: OpenVINO is not installed.
+        ExportError: FP8, which OpenVINO's processors do not compute in.
+    """
     try:
         import openvino
     except ImportError:
         raise MissingDependencyError("OpenVINO", "openvino", "exporting to OpenVINO") from None
+    if precision_of(graph) == "fp8":
+        raise ExportError("OpenVINO: the graph is fp8, which is for GPUs; calibrate with --numbers uint8")
     inlined = target.with_suffix(".inlined.onnx")
     onnx.save(onnx.inliner.inline_local_functions(graph), inlined)
     model = openvino.convert_model(inlined)
@@ -76,6 +92,52 @@ def _convert(graph: onnx.ModelProto, spec: ModelSpec, target: Path) -> list[Path
     inlined.unlink()
     weights = target.with_suffix(".bin")
     return [weights, target, write_sidecar(target, spec, [target, weights])]
+
+
+def check_quantised(reference: Engine, artifact: Path, say: Say) -> DriftReport:
+    """Compare a quantised network with the same in ONNX Runtime: a rounding may go the other way, no more.
+
+    Raises:
+        ExportError: more than that.
+    """
+    say(f"comparing with {reference.library}")
+    engine = open_engine(artifact)
+    try:
+        report = drift_on_windows(reference, engine)
+    finally:
+        engine.close()
+    say(report.table())
+    worst = max(output.relative for output in report.outputs if output.name in COARSE)
+    if not worst <= SAME_ROUNDING:
+        raise ExportError(
+            f"{report.engine} differs from {report.reference} by {worst:.1%} in its coarse outputs, more than rounding "
+            f"explains ({SAME_ROUNDING:.0%}); nothing was written"
+        )
+    return report
+
+
+SAME_ROUNDING = 0.1
+"""Largest drift of a coarse output between two engines of one quantised graph. A number that lies between two steps is
+rounded up by one and down by the other, and what follows is as different as one step makes it."""
+
+
+def openvino_layers(path: Path) -> tuple[Layer, ...]:
+    """What the operations of an .xml file really run in on this processor, from OpenVINO's execution graph."""
+    import openvino
+
+    compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    layers = []
+    for operation in compiled.get_runtime_model().get_ordered_ops():
+        facts = operation.get_rt_info()
+        told = {key: facts[key].astype(str) for key in ("layerType", "originalLayersNames", "runtimePrecision")}
+        precision = TYPES.get(told["runtimePrecision"])
+        names = tuple(told["originalLayersNames"].split(","))
+        layers.append(Layer(operation.get_friendly_name(), told["layerType"], (precision,) if precision else (), names))
+    return tuple(layers)
+
+
+TYPES = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "u8": "int8", "i8": "int8"}
+"""OpenVINO's types that a convolution may read → ours."""
 
 
 if __name__ == "__main__":

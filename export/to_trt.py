@@ -17,11 +17,11 @@ if __package__ in (None, ""):  # run as a script: make the four packages importa
 import onnx
 
 from export.boundary_pooling.function import DOMAIN
+from export.convolutions import NOT_ON_PURPOSE, ConvolutionReport, convolution_report
 from export.drift import DriftReport
-from export.precision import PRECISIONS, Precision, output_convolutions, require_symmetric
+from export.precision import PRECISIONS, QUANTISED, Precision, require_symmetric
 from export.source import Say
 from export.trt.build import BuildOptions, Plan, build_plan, without_plugin
-from export.trt.layers import ConvolutionReport, convolution_report
 from export.trt.library import RTX_DEFAULT, Library, find_library, local_gpu
 from export.typed import Typed, typed_onnx
 from runtime.atomic import atomic_path
@@ -91,7 +91,7 @@ def export_trt(
     typed = typed_onnx(
         source, options.precision, config, folder=Path(out).parent if out else None, videos=options.videos, say=say
     )
-    if typed.precision == "int8":
+    if typed.precision in QUANTISED:
         require_symmetric(typed.graph, str(typed.path))
     if isinstance(library, str):
         raise ExportError(
@@ -180,7 +180,7 @@ def _build(typed: Typed, library: Library, target: Path, options: TrtOptions, sa
     log = target.with_name(f"{target.name}.log")
     plugin_for = targets[0] if pooling == "plugin" else ""
     plan = build_plan(graph, typed.spec, library, options.build, log, say, plugin_for)
-    convolutions = convolution_report(plan.layers, graph, typed.precision, output_convolutions(graph))
+    convolutions = convolution_report(plan.layers, graph, typed.precision)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
         unfinished = Path(folder) / target.name
@@ -251,7 +251,7 @@ def _write_report(
 
 def _say_built(target: Path, plan: Plan, convolutions: ConvolutionReport, say: Say) -> None:
     say(convolutions.summary())
-    unexpected = [text for text in convolutions.others if "not on purpose" in text]
+    unexpected = [text for text in convolutions.others if NOT_ON_PURPOSE in text]
     for text in unexpected[:NAMED]:
         say(f"  not as asked: {text}")
     if len(unexpected) > NAMED:

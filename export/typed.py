@@ -11,7 +11,7 @@ import onnx
 
 from export.drift import DriftReport, drift_on_videos, drift_on_windows
 from export.parity import compare, require
-from export.precision import HALF, Precision, precision_of, to_half
+from export.precision import HALF, QUANTISED, Precision, precision_of, to_half
 from export.source import Say, Source, cpu_engine, read_source
 from export.to_onnx import check_name, save_onnx
 from runtime.atomic import atomic_path
@@ -25,8 +25,8 @@ weights stay a tenth of the limit (untrained full-size network: 0.1 % and 0.9 %)
 
 
 CALIBRATE = (
-    "int8 needs measured ranges: give a calibrated ONNX file (`python -m calibration.quick MODEL.onnx -o "
-    "MODEL.int8.onnx` makes one to build and time with)"
+    "it needs measured ranges: `afsd calibrate MODEL.onnx --videos … --target tensorrt -o MODEL.int8.onnx` makes a "
+    "file to give here"
 )
 
 
@@ -101,8 +101,8 @@ def typed_onnx(
     """
     if out is not None:
         check_name(out)
-    if precision == "int8" and path.suffix != ".onnx":
-        raise ExportError(f"--precision int8: {path} is not an ONNX file; {CALIBRATE}")
+    if precision in QUANTISED and path.suffix != ".onnx":
+        raise ExportError(f"--precision {precision}: {path} is not an ONNX file; {CALIBRATE}")
     source = read_source(path, config, say)
     own = precision_of(source.graph)
     wanted = precision or ("fp16" if own == "fp32" else own)
@@ -133,6 +133,6 @@ def typed_onnx(
 def _check_possible(source: Source, own: Precision, wanted: Precision) -> None:
     if wanted == own or (own == "fp32" and wanted in HALF):
         return
-    if wanted == "int8":
-        raise ExportError(f"--precision int8: {source.path} is {own}; {CALIBRATE}")
+    if wanted in QUANTISED:
+        raise ExportError(f"--precision {wanted}: {source.path} is {own}; {CALIBRATE}")
     raise ExportError(f"--precision {wanted}: {source.path} is {own} already; give the float32 model, or leave it out")

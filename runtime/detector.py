@@ -209,7 +209,7 @@ class Detector:
                 yield None
                 continue
             with timing.engine():
-                inputs = _inputs(batch, self._fixed_batch or len(batch), spec)
+                inputs = engine_inputs(batch, self._fixed_batch or len(batch), spec)
             yield batch, inputs
 
     def _batches(self, source: FrameStream, timing: Timing) -> Iterator[list[Window] | None]:
@@ -257,7 +257,7 @@ class Detector:
             yield Detections(shown.segments, shown.labels, shown.scores, self.spec.classes, source.name)
 
 
-def _inputs(batch: list[Window], size: int, spec: ModelSpec) -> dict[str, NDArray[Any]]:
+def engine_inputs(batch: list[Window], size: int, spec: ModelSpec) -> dict[str, NDArray[Any]]:
     """Engine inputs: frames uint8 [size,T,H,W,C], lengths int32 [size], and for two streams flow uint8 [size,T,H,W,2];
     the last window fills up a short batch."""
     filled = batch + [batch[-1]] * (size - len(batch))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 from pathlib import Path
 
+from runtime.engines.sidecar import file_sha256
 from runtime.errors import VideoError
 from runtime.readers import is_url, natural_key
 
@@ -38,6 +39,15 @@ def expand_sources(arguments: Sequence[str]) -> list[str | int]:
 def other_name(name: str) -> str:
     """ActivityNet calls video X's files v_X, and X only X in its annotations: each of the two for the other."""
     return name.removeprefix(ID_PREFIX) if name.startswith(ID_PREFIX) else f"{ID_PREFIX}{name}"
+
+
+DIGITS = 16
+"""Digits of a video's SHA-256 by which it is known."""
+
+
+def video_digest(path: Path) -> str:
+    """First digits of a file's SHA-256, by which a video is known under any name."""
+    return file_sha256(path)[:DIGITS]
 
 
 def known_as(name: str, known: Container[str]) -> str | None:

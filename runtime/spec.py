@@ -9,7 +9,7 @@ from typing import Literal
 from runtime.errors import SpecError
 from runtime.structured import StructureError, from_mapping, to_mapping
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the ModelSpec layout; a file with a higher number needs a newer release of this project."""
 
 METADATA_KEY = "model_spec"
@@ -53,6 +53,28 @@ class Decoding:
 
 
 @dataclass(frozen=True)
+class Quantization:
+    """How a network of 8-bit layers got its ranges (the package `calibration`)."""
+
+    target: Literal["openvino", "tensorrt"]
+    """Engine it is made for: activations are uint8 with zero points, or int8 without."""
+    method: str
+    """How ranges were chosen: minmax, percentile, entropy, mse or output."""
+    remedies: tuple[str, ...] = ()
+    """What was done besides: "equalised", "bias corrected", "fine-tuned"."""
+    clips: int = 0
+    """Windows on which ranges were measured."""
+    videos: dict[str, str] = field(default_factory=dict)
+    """Videos they are from → the first 16 digits of the file's SHA-256."""
+    clips_sha256: str = ""
+    """Over the pixels of all clips."""
+    table_sha256: str = ""
+    """Of the table of ranges, which lies beside the ONNX file."""
+    kept: tuple[str, ...] = ()
+    """Layers that stay in floating point to keep the accuracy; the network's output layers always do."""
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """Everything the runtime must know about an engine file."""
 
@@ -80,7 +102,9 @@ class ModelSpec:
     """"fixed": windows of frames at `sample_fps`. "whole_video": one window per video, sampled at
     fps·min(T / frames, 1), as AFSD does on ActivityNet; `sample_fps` then serves sources without a rate."""
     precision: str = "fp32"
-    """Type of the heavy arithmetic: fp32, fp16, bf16 or int8."""
+    """Type of the heavy arithmetic: fp32, fp16, bf16, int8 or fp8."""
+    quantization: Quantization | None = None
+    """Of an int8 or fp8 network."""
     multiply_adds: int = 0
     """Multiply-adds of one window, counted over convolutions; 0 = not counted."""
     checkpoint_sha256: str = ""

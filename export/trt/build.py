@@ -13,8 +13,8 @@ from pathlib import Path
 import onnx
 
 from export.boundary_pooling.function import DOMAIN
+from export.convolutions import Layer
 from export.source import Say
-from export.trt.layers import Layer
 from export.trt.library import Library
 from export.trt.worker import GRAPH, LOG, PLAN, PROGRESS, REQUEST, RESULT, Request
 from runtime.atomic import atomic_path

@@ -28,7 +28,8 @@ from runtime.evaluation import (
     evaluate_proposals,
     format_table,
 )
-from runtime.sources import find_video
+from runtime.sources import find_video, video_digest
+from runtime.spec import ModelSpec
 from runtime.thumos14 import read_kit_annotations, read_table_annotations, read_text_detections
 from runtime.video_scores import VideoScores, load_video_scores
 
@@ -90,6 +91,9 @@ def add_evaluate(subparsers: Any) -> None:
 def _add_engine_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--videos", metavar="DIR", type=Path, help="videos (default: videos/ beside the ground truth)")
     group.add_argument("--save", metavar="FILE", type=Path, help="write the detections as JSON")
+    group.add_argument(
+        "--force", action="store_true", help="judge an int8 network on videos that it was calibrated on all the same"
+    )
     group.add_argument("--nms", choices=("local", "reference"), default="local", help="reference: as published")
     add_flow_flags(group)
     add_label_flags(group)
@@ -183,10 +187,34 @@ def _detections(arguments: argparse.Namespace, truth: Sequence[VideoAnnotation])
     labels = load_video_scores(arguments.video_scores) if arguments.video_scores else None
     options = DetectorOptions(nms=arguments.nms, flow_method=arguments.flow_method)
     with Detector(arguments.detections, flow_engine=arguments.flow_engine, options=options) as detector:
+        if not arguments.force:
+            require_unseen(detector.spec, truth, folder)
         found = detect_annotated(detector, truth, folder, labels, arguments.labels_per_video)
     if arguments.save:
         write_json(arguments.save, found)
     return found
+
+
+def require_unseen(spec: ModelSpec, truth: Sequence[VideoAnnotation], folder: Path) -> None:
+    """Check that a quantised network was not calibrated on the videos that judge it.
+
+    Raises:
+        InputError: it was, under whatever name.
+        VideoError: a video is not in `folder`.
+    """
+    if spec.quantization is None or not spec.quantization.videos:
+        return
+    seen = {digest: name for name, digest in spec.quantization.videos.items()}
+    both = [
+        f"{video.name} ({seen[digest]} there)"
+        for video in truth
+        if (digest := video_digest(find_video(folder, video.name))) in seen
+    ]
+    if both:
+        raise InputError(
+            f"the network was calibrated on {len(both)} of the {len(truth)} videos, {both[0]} among them, so the "
+            "result would be too good; judge on others, calibrate on others, or say --force"
+        )
 
 
 def detect_annotated(

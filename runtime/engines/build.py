@@ -21,7 +21,7 @@ class EngineBuild:
     """Of the library, as in "11.4.0.106"; another version refuses the plan."""
     architectures: tuple[str, ...]
     """Compute capabilities, as in "8.6"; the GPU must have one of them."""
-    precision: Literal["fp32", "fp16", "bf16", "int8"]
+    precision: Literal["fp32", "fp16", "bf16", "int8", "fp8"]
     """Of the heavy layers, as written in the ONNX graph."""
     batch: tuple[int, int, int]
     """Smallest, optimal and largest batch of the optimisation profile."""

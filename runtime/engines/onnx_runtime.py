@@ -28,6 +28,9 @@ PROVIDERS = {
 RECORD_ASSIGNMENT = "session.record_ep_graph_assignment_info"
 """Session setting that keeps which provider got which node."""
 
+KEEP_ROUNDING_APART = "session.disable_quant_qdq"
+"""Session setting that leaves QuantizeLinear and DequantizeLinear as they stand in the graph."""
+
 FORBID_CPU = "session.disable_cpu_ep_fallback"
 """Session setting that makes any node on the CPU an error."""
 
@@ -138,10 +141,16 @@ def _session(onnxruntime: Any, path: Path, names: tuple[str, ...], options: Engi
     if on_gpu:
         settings.add_session_config_entry(RECORD_ASSIGNMENT if recorded else FORBID_CPU, "1")
     arguments = {"device_id": str(options.device_index)} if on_gpu else {}
+    providers = [(name, arguments) for name in names]
     try:
-        session = onnxruntime.InferenceSession(
-            str(path), settings, providers=[(name, arguments) for name in names], enable_fallback=0
-        )
+        try:
+            session = onnxruntime.InferenceSession(str(path), settings, providers=providers, enable_fallback=0)
+        except Exception as error:
+            if "float8" not in str(error):
+                raise
+            # it fuses FP8 into convolutions for which it has no kernels; left apart, they are float, rounded to FP8
+            settings.add_session_config_entry(KEEP_ROUNDING_APART, "1")
+            session = onnxruntime.InferenceSession(str(path), settings, providers=providers, enable_fallback=0)
     except Exception as error:  # ONNX Runtime's own exceptions derive from Exception directly
         reason = _first_line(error)
         if "NOT_IMPLEMENTED" in reason:  # bfloat16 on the CPU, as a rule

@@ -44,8 +44,9 @@ class OpenVinoEngine:
         _check_precision(self._compiled, precision, path)
         self._request: Any = self._compiled.create_infer_request()
         self._library = f"openvino {openvino.__version__.partition('-')[0]}"
-        self._device = f"{device.lower()} ({precision})"
-        self._precision = precision
+        eight = [self._spec.precision] if self._spec.precision == "int8" else []
+        self._device = f"{device.lower()} ({'+'.join([*eight, precision])})"
+        self._precision = eight[0] if eight else precision
 
     @property
     def spec(self) -> ModelSpec:
@@ -59,12 +60,12 @@ class OpenVinoEngine:
 
     @property
     def device(self) -> str:
-        """Device and floating-point arithmetic, as in "cpu (fp32)"."""
+        """Device and arithmetic, as in "cpu (fp32)", or "cpu (int8+bf16)": 8-bit layers, and what the others run in."""
         return self._device
 
     @property
     def precision(self) -> str:
-        """Arithmetic it runs in, "fp32" or "bf16"."""
+        """Arithmetic of the heavy layers: fp32, bf16 or int8."""
         return self._precision
 
     def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:

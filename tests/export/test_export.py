@@ -20,7 +20,7 @@ from export.trace import seeded_inputs
 from runtime.cli import main
 from runtime.engines import open_engine
 from runtime.errors import CheckpointError, ExportError
-from tests.export.conftest import Exported
+from tests.conftest import Exported
 from training.inference import open_torch_engine
 
 

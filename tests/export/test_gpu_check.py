@@ -21,7 +21,7 @@ from runtime.engines import Engine
 from runtime.engines.cuda import DeviceFacts
 from runtime.errors import EngineError, ExportError
 from runtime.spec import ModelSpec
-from tests.export.conftest import Exported
+from tests.conftest import Exported
 from tests.tiny import tiny_spec
 
 

@@ -25,7 +25,7 @@ from export.trace import seeded_inputs
 from runtime.engines import open_engine
 from runtime.errors import ExportError
 from runtime.spec import METADATA_KEY
-from tests.export.conftest import Exported
+from tests.conftest import Exported
 from tests.tiny import tiny_spec
 
 NARROW = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16}

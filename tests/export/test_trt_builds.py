@@ -11,20 +11,20 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from calibration.quick import quantize_min_max
+from export.convolutions import convolution_report
 from export.drift import drift_on_windows
 from export.precision import output_convolutions, precision_of, require_symmetric
 from export.to_trt import TrtOptions, export_trt
 from export.trace import seeded_inputs
 from export.trt.build import BuildOptions, build_plan
-from export.trt.layers import convolution_report
 from export.trt.library import RTX_DEFAULT, find_library
 from runtime.cli import main
 from runtime.engines import open_engine
 from runtime.engines.sidecar import read_build, read_sidecar
 from runtime.errors import ExportError
 from runtime.spec import TensorSpec
-from tests.export.conftest import Exported
+from tests.conftest import Exported
+from tests.quantise import quantised_graph
 from tests.tiny import tiny_spec
 
 
@@ -93,19 +93,21 @@ def int8_file(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> P
     """The small network quantised in one step."""
     spec = open_engine(exported.onnx).spec
     out = tmp_path_factory.mktemp("int8") / "small.int8.onnx"
-    return quantize_min_max(exported.onnx, [seeded_inputs(spec, seed, 1) for seed in range(3)], out)
+    onnx.save(quantised_graph(exported.onnx, "int8", [seeded_inputs(spec, seed, 1) for seed in range(3)]), out)
+    return out
 
 
-def test_int8_in_one_step_keeps_the_network(exported: Exported, int8_file: Path) -> None:
+def test_int8_keeps_the_network(exported: Exported, int8_file: Path) -> None:
     graph = onnx.load(int8_file)
     require_symmetric(graph, str(int8_file))
     assert precision_of(graph) == open_engine(int8_file).precision == "int8"
     heads = output_convolutions(onnx.load(exported.onnx))
+    producers = {name: node.op_type for node in graph.graph.node for name in node.output}
     dequantised = {node.output[0] for node in graph.graph.node if node.op_type == "DequantizeLinear"}
     for node in graph.graph.node:
         if node.op_type == "Conv":
             assert (node.input[1] in dequantised) == (node.name not in heads)
-            assert node.input[0] in dequantised or node.name in heads
+            assert producers[node.input[0]] in ("DequantizeLinear", "Concat") or node.name in heads
     drift = drift_on_windows(open_engine(exported.onnx), open_engine(int8_file))
     conf = next(output for output in drift.outputs if output.name == "conf")
     assert 0.001 < conf.relative < 0.3
@@ -148,13 +150,5 @@ def test_rtx_runs_a_quantised_convolution_in_int8(tmp_path: Path) -> None:
     spec = tiny_spec(inputs=(TensorSpec("frames", ("batch", 64, 8, 16, 16), "float32"),))
     library = find_library("tensorrt-rtx", ("8.6",), gpu=False)
     plan = build_plan(model, spec, library, BuildOptions(architectures=("8.6",)), tmp_path / "log", lambda _: None)
-    found = convolution_report(plan.layers, model, "int8", set())
+    found = convolution_report(plan.layers, model, "int8")
     assert (found.by_precision, found.others) == ({"int8": 1}, ())
-
-
-def test_what_the_quick_int8_refuses(exported: Exported, int8_file: Path, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="is int8, expected a float32 ONNX file"):
-        quantize_min_max(int8_file, [{}], tmp_path / "x.onnx")
-    with pytest.raises(ExportError, match="got no windows to measure ranges on"):
-        quantize_min_max(exported.onnx, [], tmp_path / "x.onnx")
-    assert not list(tmp_path.iterdir())

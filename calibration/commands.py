@@ -1,0 +1,131 @@
+"""`afsd calibrate`; onnx and onnxruntime are imported only when it runs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from runtime.errors import InputError, MissingDependencyError
+from runtime.sources import expand_sources, find_video
+
+
+def add_calibrate(subparsers: Any) -> None:
+    """`afsd calibrate MODEL.onnx --videos … --target openvino|tensorrt -o MODEL.int8.onnx`."""
+    parser = subparsers.add_parser(
+        "calibrate",
+        help="INT8 (or FP8): measure ranges on videos, write Q/DQ, prove what it costs",
+        description="Measures what numbers a float32 ONNX file meets on your videos, writes one whose heavy layers are "
+        "8 bit, and says what that does to detections. `afsd export` then makes an engine of it.",
+    )
+    parser.add_argument("source", type=Path, help="float32 ONNX file of this project")
+    parser.add_argument("-o", "--out", type=Path, help="file to write (default: MODEL.int8.onnx beside the source)")
+    parser.add_argument("--target", choices=("openvino", "tensorrt"), default="openvino", help="default: %(default)s")
+    parser.add_argument("--numbers", choices=("uint8", "int8", "fp8"), help="of activations (default: the target's)")
+    _add_measuring(parser.add_argument_group("measuring"))
+    _add_remedies(parser.add_argument_group("remedies, free at run time"))
+    _add_judging(parser.add_argument_group("judging"))
+    parser.set_defaults(func=_calibrate)
+
+
+def _add_measuring(group: Any) -> None:
+    group.add_argument(
+        "--videos", nargs="+", default=[], metavar="VIDEO", help="files or folders that clips are drawn from"
+    )
+    group.add_argument("--clips", type=int, default=64, metavar="N", help="windows to draw (default: %(default)s)")
+    group.add_argument("--seed", type=int, default=0, help="of the draw (default: %(default)s)")
+    group.add_argument(
+        "--method", choices=("minmax", "percentile", "entropy", "mse", "output"), default="minmax",
+        help="how ranges are chosen (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument("--percentile", type=float, default=99.99, help="of that method (default: %(default)s)")
+    group.add_argument("--table", type=Path, metavar="FILE", help="ranges measured before (….ranges.json)")
+    group.add_argument("--keep", nargs="+", default=[], metavar="LAYER", help="layers that stay in floating point")
+
+
+def _add_remedies(group: Any) -> None:
+    group.add_argument("--equalise", action="store_true", help="bring channels that share a range near each other")
+    group.add_argument("--correct-bias", action="store_true", help="take the mean error of each layer out of its bias")
+
+
+def _add_judging(group: Any) -> None:
+    group.add_argument("--test", nargs="+", default=[], metavar="VIDEO", help="files or folders to judge on")
+    group.add_argument(
+        "--annotations", type=Path, metavar="FILE",
+        help="ground truth of the test videos; without it the float network's own detections are the measure",
+    )  # fmt: skip
+    group.add_argument("--subset", default="", help="of the annotations (default: the only one there is, else test)")
+    group.add_argument(
+        "--max-drop", type=float, metavar="POINTS", help="restore layers until mAP drops by no more than this"
+    )
+    group.add_argument(
+        "--by", choices=("alone", "restored"), default="alone",
+        help="cost of a layer: it alone quantised, or it alone restored (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument("--trade-off", action="store_true", help="walk the whole path of restored layers, with a plot")
+    group.add_argument("--force", action="store_true", help="calibrate on test videos all the same")
+
+
+def _calibrate(args: argparse.Namespace) -> int:
+    try:
+        from calibration.calibrate import CalibrationOptions, calibrate
+    except ImportError as error:
+        raise MissingDependencyError(str(error.name), "export", "calibration") from None
+    options = CalibrationOptions(
+        target=args.target,
+        numbers=args.numbers,
+        method=args.method,
+        percentile=args.percentile,
+        clips=args.clips,
+        seed=args.seed,
+        equalise=args.equalise,
+        correct_bias=args.correct_bias,
+        keep=tuple(args.keep),
+        max_drop=args.max_drop,
+        way=args.by,
+        trade_off=args.trade_off,
+        force=args.force,
+    )
+    precision = "fp8" if options.stored == "fp8" else "int8"
+    out = args.out or args.source.with_name(f"{args.source.stem}.{precision}.onnx")
+    calibrate(args.source, out, options, videos=_files(args.videos, "--videos"), table=args.table, test=_test_set(args))
+    return 0
+
+
+def _files(arguments: list[str], flag: str) -> list[Path]:
+    """Video files; folders stand for the videos in them."""
+    files = [Path(str(source)) for source in expand_sources(arguments)]
+    for file in files:
+        if not file.is_file():
+            raise InputError(f"{flag} {file}: no such video file, and no folder of videos")
+    return files
+
+
+def _test_set(args: argparse.Namespace) -> Any:
+    """The videos that judge; with annotations those that the subset names, found among the files given."""
+    from calibration.calibrate import TestSet
+    from runtime.commands.evaluate import load_ground_truth
+
+    if not args.test:
+        if args.annotations:
+            raise InputError("--annotations: of test videos; give --test VIDEO or FOLDER as well")
+        return None
+    files = _files(args.test, "--test")
+    if args.annotations is None:
+        return TestSet(tuple(files))
+    truth = load_ground_truth(args.annotations, None if args.subset == "all" else args.subset)
+    folders = {file.parent for file in files}
+    given = {file.resolve() for file in files}
+    chosen = []
+    for video in truth:
+        for folder in folders:
+            try:
+                found = find_video(folder, video.name)
+            except Exception:
+                continue
+            if found.resolve() in given:
+                chosen.append((found, video))
+                break
+    if not chosen:
+        raise InputError(f"{args.annotations}: names none of the {len(files)} test videos; give the right folder")
+    return TestSet(tuple(file for file, _ in chosen), tuple(video for _, video in chosen))

@@ -1,0 +1,126 @@
+"""INT8 of the shipped network by every method, for both targets, over seeds of the draw: `make int8`.
+
+python -m calibration.method_table --out runs/int8
+
+Ranges are measured on training videos, once a seed, and serve both targets and all methods; mAP is of unseen videos.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from calibration.calibrate import NUMBERS, SEARCHED
+from calibration.clips import draw_clips
+from calibration.collect import collect_histograms
+from calibration.judge import Judge, open_graph
+from calibration.layout import Layout
+from calibration.qdq import quantised
+from calibration.ranges import METHODS, quantiser
+from calibration.remedies import corrected_biases, equalised, searched_ranges
+from calibration.table import make_table
+from export.demo import SHIPPED
+from export.to_onnx import export_onnx
+from export.train_demo import make_data
+from runtime.annotations import load_annotations
+from runtime.atomic import atomic_path
+from runtime.console import told
+from runtime.evaluation.tables import aligned
+from runtime.sources import find_video
+from runtime.spec import METADATA_KEY, spec_from_json
+
+PLAIN = "minmax"
+"""Method beside which the remedies are shown."""
+
+Graphs = Iterator[tuple[str, onnx.ModelProto]]
+"""What was done, and the graph."""
+
+
+def method_table(out: Path, seeds: list[int], clips: int, say: Callable[[str], None] = print) -> str:
+    """Calibrate and judge what is missing and return the table (also written to <out>/methods.md).
+
+    Args:
+        out: folder of data and results; finished runs are not done again.
+        seeds: of the draw of clips.
+        clips: windows to draw.
+        say: receives progress.
+    """
+    data = make_data(out)
+    source = out / "shipped.onnx"
+    if not source.is_file():
+        export_onnx(SHIPPED, source, say=say)
+    layout = Layout(onnx.load(source), str(source))
+    truth = load_annotations(data / "annotations.json", "testing")
+    videos = [find_video(data / "videos", video.name) for video in truth]
+    results: dict[str, list[float]] = {}
+    plain = open_graph(layout.graph)
+    judge = Judge(plain, videos, truth)
+    plain.close()
+    for seed in seeds:
+        stored = out / f"seed-{seed}-{clips}.json"
+        if not stored.is_file():
+            done = {name: judge(open_graph(graph)).map for name, graph in _graphs(layout, data, seed, clips, say)}
+            with atomic_path(stored) as unfinished:
+                unfinished.write_text(json.dumps(done, indent=1), encoding="utf-8")
+        for name, value in json.loads(stored.read_text(encoding="utf-8")).items():
+            results.setdefault(name, []).append(value)
+    text = _format(judge.map, results)
+    with atomic_path(out / "methods.md") as unfinished:
+        unfinished.write_text(text + "\n", encoding="utf-8")
+    return text
+
+
+def _graphs(layout: Layout, data: Path, seed: int, clips: int, say: Callable[[str], None]) -> Graphs:
+    """Every method for both targets, and min–max with each remedy."""
+    carried = next(entry.value for entry in layout.graph.metadata_props if entry.key == METADATA_KEY)
+    spec = spec_from_json(carried, "the network")
+    training = sorted((data / "videos").glob("training_*"))
+    with draw_clips(training, spec, clips, seed, say) as drawn:
+        say(f"seed {seed}: {len(drawn)} clips")
+        some: list[Mapping[str, Any]] = list(drawn.first(SEARCHED))
+        table = make_table(
+            layout, collect_histograms(layout, drawn), drawn, equalised=False, seed=seed, network=layout.sha256
+        )
+        even = Layout(equalised(layout, some), "equalised")
+        flat = make_table(
+            even, collect_histograms(even, drawn), drawn, equalised=True, seed=seed, network=layout.sha256
+        )
+        for target, numbers in NUMBERS.items():
+            for method in METHODS:
+                if method == "output":
+                    ranges = searched_ranges(layout, table, numbers, some)
+                    rounding: Any = {name: quantiser(*ends, numbers) for name, ends in ranges.items()}
+                else:
+                    rounding = table.quantisers(method, numbers)
+                yield f"{target}, {method}", quantised(layout, rounding)
+                if method == PLAIN:
+                    biases = corrected_biases(layout, rounding, some)
+                    yield f"{target}, {method}, bias corrected", quantised(layout, rounding, biases=biases)
+                    yield f"{target}, {method}, equalised", quantised(even, flat.quantisers(method, numbers))
+
+
+def _format(float_map: float, results: Mapping[str, list[float]]) -> str:
+    rows = [["target, method", "mAP mean", "± seeds", "drop", "worst drop"]]
+    rows.append(["float", f"{100 * float_map:.2f}", "", "", ""])
+    for name, values in results.items():
+        points = 100 * np.array(values)
+        spread = points.std(ddof=1) if len(points) > 1 else float("nan")
+        drop = 100 * float_map - points
+        rows.append([name, f"{points.mean():.2f}", f"{spread:.2f}", f"{drop.mean():+.2f}", f"{drop.max():+.2f}"])
+    return aligned(rows)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--clips", type=int, default=64)
+    given = parser.parse_args()
+    sys.exit(told(lambda: method_table(given.out, given.seeds, given.clips)))

@@ -1,0 +1,256 @@
+"""`afsd calibrate` on small videos, from a float file to engines; and everything it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from calibration.calibrate import CalibrationOptions, TestSet, calibrate
+from calibration.table import load_table
+from export.precision import precision_of, require_symmetric
+from runtime.cli import main
+from runtime.engines import open_engine
+from runtime.errors import InputError
+from runtime.spec import Quantization
+from tests.calibration.videos import write_video
+from tests.conftest import Exported
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, exported: Exported) -> Path:
+    """model.onnx; training/ with three videos; test/ with two and annotations.json."""
+    root = tmp_path_factory.mktemp("work")
+    shutil.copy(exported.onnx, root / "model.onnx")
+    for name, levels in (("training", (50, 110, 150)), ("test", (80, 130))):
+        (root / name).mkdir()
+        for k, level in enumerate(levels):
+            write_video(root / name / f"{name}_{k}.avi", level=level, speed=1 + k)
+    database = {
+        f"test_{k}": {"subset": "test", "annotations": [{"label": "a", "segment": [1.0 + k, 3.0 + k]}]}
+        for k in range(2)
+    }
+    (root / "annotations.json").write_text(json.dumps({"database": database}))
+    return root
+
+
+def recorded(path: Path) -> Quantization:
+    record = open_engine(path).spec.quantization
+    assert record is not None
+    return record
+
+
+@pytest.mark.parametrize("target", ["openvino", "tensorrt"])
+def test_one_command_from_videos_to_a_file(
+    folder: Path, tmp_path: Path, target: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "made" / "model.int8.onnx"
+    arguments = ["calibrate", str(folder / "model.onnx"), "-o", str(out), "--target", target, "--clips", "5"]
+    assert main([*arguments, "--videos", str(folder / "training"), "--seed", "3"]) == 0
+    assert {path.name for path in out.parent.iterdir()} == {
+        out.name, f"{out.name}.ranges.json", f"{out.name}.calibration.json",
+    }  # fmt: skip
+    assert precision_of(onnx.load(out)) == open_engine(out).precision == "int8"
+    record = recorded(out)
+    table = load_table(out.with_name(f"{out.name}.ranges.json"))
+    assert (record.target, record.method, record.clips, record.kept) == (target, "minmax", 5, ())
+    assert record.table_sha256 == table.sha256
+    assert record.clips_sha256 == table.clips_sha256
+    assert record.videos.keys() == {"training_0", "training_1", "training_2"}
+    assert table.seed == 3
+    assert "measuring ranges" in capsys.readouterr().out
+    if target == "tensorrt":
+        require_symmetric(onnx.load(out), "made")
+
+
+def test_a_table_serves_both_targets(folder: Path, tmp_path: Path) -> None:
+    source, first = folder / "model.onnx", tmp_path / "a.onnx"
+    calibrate(source, first, CalibrationOptions(clips=4), videos=sorted((folder / "training").iterdir()))
+    table = tmp_path / "a.onnx.ranges.json"
+    options = CalibrationOptions(target="tensorrt", method="entropy")
+    done = calibrate(source, tmp_path / "b.onnx", options, table=table, say=lambda _: None)
+    assert recorded(done.onnx).table_sha256 == recorded(first).table_sha256
+    assert recorded(done.onnx).method == "entropy"
+    require_symmetric(onnx.load(done.onnx), "b")
+    graph = onnx.load(source)
+    weight = next(w for w in graph.graph.initializer if w.name.endswith("loc_tower.0.0.conv1d.weight"))
+    weight.CopyFrom(onnx.numpy_helper.from_array(1.1 * onnx.numpy_helper.to_array(weight), weight.name))
+    onnx.save(graph, tmp_path / "other.onnx")
+    with pytest.raises(InputError, match=r"a\.onnx\.ranges\.json: is a table of another network"):
+        calibrate(tmp_path / "other.onnx", tmp_path / "c.onnx", options, table=table)
+    with pytest.raises(InputError, match="was measured on the plain network; give or leave out --equalise"):
+        calibrate(
+            source, tmp_path / "c.onnx", CalibrationOptions(equalise=True), table=table,
+            videos=sorted((folder / "training").iterdir()),
+        )  # fmt: skip
+    with pytest.raises(InputError, match='method "output" searches ranges on clips: give --videos as well'):
+        calibrate(source, tmp_path / "c.onnx", CalibrationOptions(method="output"), table=table)
+    assert not (tmp_path / "c.onnx").exists()
+
+
+def test_the_budget_is_kept_and_the_path_shown(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole path: float to float; its end has no drop, its beginning the most work in 8 bit."""
+    monkeypatch.setattr("calibration.budget.RUNS", 1)
+    monkeypatch.setattr("calibration.budget.counts", lambda layers: iter([0, 5, layers]))
+    out = tmp_path / "m.onnx"
+    arguments = [
+        "calibrate",
+        str(folder / "model.onnx"),
+        "-o",
+        str(out),
+        "--clips",
+        "3",
+        "--correct-bias",
+        "--trade-off",
+    ]
+    arguments += ["--videos", str(folder / "training"), "--test", str(folder / "test"), "--max-drop", "100"]
+    assert main([*arguments, "--annotations", str(folder / "annotations.json")]) == 0
+    told = capsys.readouterr().out
+    assert "against labels" in told
+    assert "conv" in told  # the dearest layers by name
+    assert out.with_name("m.onnx.png").stat().st_size > 1000
+    report = json.loads(out.with_name("m.onnx.calibration.json").read_text())
+    steps = report["path"]["steps"]
+    assert [len(step["restored"]) for step in steps][:2] == [0, 5]
+    assert steps[0]["share"] > steps[1]["share"] > steps[2]["share"] == 0
+    assert steps[2]["drop"] == pytest.approx(0, abs=1e-6)
+    assert steps[2]["logits"] < 1e-4
+    assert report["path"]["chosen"] == 0
+    assert len(report["costs"]) == len(steps[2]["restored"])
+    assert recorded(out).remedies == ("bias corrected",)
+
+
+def test_without_labels_the_float_networks_detections_judge(folder: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    test = TestSet(tuple(sorted((folder / "test").iterdir())))
+    options = CalibrationOptions(target="tensorrt", clips=3, method="mse", keep=("backbone._model.Mixed_3b",))
+    done = calibrate(
+        folder / "model.onnx", tmp_path / "m.onnx", options, videos=sorted((folder / "training").iterdir()), test=test,
+        say=said.append,
+    )  # fmt: skip
+    assert done.path is not None
+    assert not done.path.labelled
+    assert done.path.float_map == pytest.approx(1.0)
+    assert any("against the float network's own detections" in text for text in said)
+    kept = recorded(done.onnx).kept
+    assert len(kept) == 6
+    assert all(name.startswith("backbone._model.Mixed_3b") for name in kept)
+    halves = {w.name for w in onnx.load(done.onnx).graph.initializer if w.data_type == onnx.TensorProto.FLOAT16}
+    assert len(halves) == 12  # TensorRT: what is restored is float16
+
+
+def test_equalised_fp8_and_searched(folder: Path, tmp_path: Path) -> None:
+    videos = sorted((folder / "training").iterdir())
+    options = CalibrationOptions(target="tensorrt", numbers="fp8", method="output", clips=2, equalise=True)
+    done = calibrate(folder / "model.onnx", tmp_path / "m.fp8.onnx", options, videos=videos, say=lambda _: None)
+    assert precision_of(onnx.load(done.onnx)) == open_engine(done.onnx).precision == "fp8"
+    assert recorded(done.onnx).remedies == ("equalised",)
+    assert done.table.chosen["fp8"].keys() == done.table.points.keys()
+    engine, plain = open_engine(done.onnx), open_engine(folder / "model.onnx")
+    from export.drift import drift_on_windows
+
+    drift = {output.name: output.relative for output in drift_on_windows(plain, engine).outputs}
+    assert 0 < drift["conf"] < 1
+
+
+def test_a_video_that_judges_is_not_calibrated_on(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = tmp_path / "training"
+    shutil.copytree(folder / "training", both)
+    shutil.copy(folder / "test" / "test_0.avi", both / "another_name.avi")
+    arguments = ["calibrate", str(folder / "model.onnx"), "-o", str(tmp_path / "m.onnx"), "--clips", "4"]
+    arguments += ["--videos", str(both), "--test", str(folder / "test")]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert "another_name.avi is a test video too (1 of 4 are)" in error
+    assert error.count("\n") == 1
+    assert main([*arguments, "--force"]) == 0
+    assert "another_name" in recorded(tmp_path / "m.onnx").videos
+    capsys.readouterr()
+    evaluate = [
+        "evaluate",
+        str(tmp_path / "m.onnx"),
+        str(folder / "annotations.json"),
+        "--videos",
+        str(folder / "test"),
+    ]
+    assert main(evaluate) == 2
+    error = capsys.readouterr().err
+    assert "calibrated on 1 of the 2 videos, test_0 (another_name there) among them" in error
+    assert main([*evaluate, "--force"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "got neither videos nor a table; give --videos FILE or FOLDER, or --table FILE"),
+        (["--videos", "none.mp4"], "--videos none.mp4: no such video file"),
+        (["--videos", "training", "--clips", "0"], "got 0 clips, expected at least 1"),
+        (["--videos", "training", "--max-drop", "1"], "judged on test videos: give --test"),
+        (["--videos", "training", "--max-drop", "-1", "--test", "test"], "max_drop: got -1"),
+        (["--videos", "training", "--annotations", "annotations.json"], "--annotations: of test videos"),
+        (["--videos", "training", "--numbers", "int8"], "numbers: got int8, OpenVINO computes in uint8"),
+        (["--videos", "training", "--target", "tensorrt", "--numbers", "uint8"], "got uint8, TensorRT takes int8"),
+        (["--videos", "training", "--percentile", "12"], "percentile: got 12, expected more than 50, up to 100"),
+        (["--videos", "training", "--keep", "backbone.nothing"], "--keep backbone.nothing: no such layer"),
+        (["--table", "annotations.json"], "annotations.json: not a table of ranges of this release"),
+        (["--table", "training/training_0.avi"], "not a table of ranges"),
+        (["--videos", "training", "-o", "model.onnx"], "model.onnx: expected the name of another file"),
+        (["--videos", "training", "-o", "m.xml"], "m.xml: expected the name of another file, ending in .onnx"),
+        (["--videos", "training", "--test", "test", "--annotations", "wrong.json"], "names none of the 2 test videos"),
+    ],
+)
+def test_what_is_refused(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(folder)
+    Path("wrong.json").write_text('{"database": {"x": {"subset": "test", "annotations": []}}}')
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert main(["calibrate", "model.onnx", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_sources_that_are_none(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["calibrate", str(tmp_path / "none.onnx"), "--videos", str(folder / "training")]) == 2
+    assert "none.onnx" in capsys.readouterr().err
+    made = tmp_path / "m.onnx"
+    arguments = ["--videos", str(folder / "training"), "--clips", "2"]
+    assert main(["calibrate", str(folder / "model.onnx"), "-o", str(made), *arguments]) == 0
+    assert main(["calibrate", str(made), *arguments]) == 2
+    assert "is int8 already; calibrate the float32 ONNX file" in capsys.readouterr().err
+    bare = onnx.load(folder / "model.onnx")
+    del bare.metadata_props[:]
+    onnx.save(bare, tmp_path / "bare.onnx")
+    assert main(["calibrate", str(tmp_path / "bare.onnx"), *arguments]) == 2
+    assert "holds no ModelSpec; export it with export/to_onnx.py" in capsys.readouterr().err
+
+
+def test_an_input_that_is_always_zero_stays_float(folder: Path, tmp_path: Path) -> None:
+    """A dead unit: nothing was seen, so any range would be made up."""
+    graph = onnx.load(folder / "model.onnx")
+    for weight in graph.graph.initializer:
+        if "Mixed_4b.b1a" in weight.name:
+            values = np.zeros_like(onnx.numpy_helper.to_array(weight))
+            weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+    onnx.save(graph, tmp_path / "dead.onnx")
+    said: list[str] = []
+    videos = sorted((folder / "training").iterdir())
+    done = calibrate(
+        tmp_path / "dead.onnx", tmp_path / "m.onnx", CalibrationOptions(clips=2), videos=videos, say=said.append
+    )
+    assert recorded(done.onnx).kept == ("backbone._model.Mixed_4b.b1b.conv3d",)
+    assert any("reads nothing but zeros on all clips" in text for text in said)
