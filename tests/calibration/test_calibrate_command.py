@@ -147,7 +147,9 @@ def test_without_labels_the_float_networks_detections_judge(folder: Path, tmp_pa
 
 def test_equalised_fp8_and_searched(folder: Path, tmp_path: Path) -> None:
     videos = sorted((folder / "training").iterdir())
-    options = CalibrationOptions(target="tensorrt", numbers="fp8", method="output", clips=2, equalise=True)
+    options = CalibrationOptions(
+        target="tensorrt", numbers="fp8", method="output", clips=2, equalise=True, keep=("backbone._model.Conv3d_1a",)
+    )  # its motion filters take differences of frames, of which three bits of mantissa leave little
     done = calibrate(folder / "model.onnx", tmp_path / "m.fp8.onnx", options, videos=videos, say=lambda _: None)
     assert precision_of(onnx.load(done.onnx)) == open_engine(done.onnx).precision == "fp8"
     assert recorded(done.onnx).remedies == ("equalised",)
