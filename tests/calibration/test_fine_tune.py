@@ -27,7 +27,7 @@ from training.step import TrainingStep
 
 
 class Trained(NamedTuple):
-    """A network trained for a moment, its clips, and quantisers of 4 levels that it is too coarse for."""
+    """A network trained for a moment, its clips, and quantisers of 3 levels, too coarse for it."""
 
     checkpoint: Path
     root: Path
@@ -45,7 +45,7 @@ class Trained(NamedTuple):
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     root = tmp_path_factory.mktemp("data")
     (root / "frames").mkdir()
-    config = small_config("optimiser.epochs=10", "optimiser.learning_rate=3e-3", "run.keep_epochs=false")
+    config = small_config("optimiser.epochs=30", "optimiser.learning_rate=4e-3", "run.keep_epochs=false")
     dataset = small_dataset(root / "frames", config)
     database = {
         f"video_{k}": {
@@ -60,7 +60,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     frames = normalise(clips.frames, clips.valid)
     settle_statistics(last, frames)
     checkpoint = slim_checkpoint(last, root / "trained.ckpt", half=True)  # as shipped: float16, no training state
-    layers = observed(build_model(load_checkpoint(checkpoint)), frames, levels=4)
+    layers = observed(build_model(load_checkpoint(checkpoint)), frames, levels=3)
     return Trained(checkpoint, root, dataset, layers)
 
 
@@ -88,15 +88,14 @@ def loss(trained: Trained, checkpoint: Path, layers: Layers) -> float:
 
 
 def test_tuning_wins_back_what_rounding_lost(trained: Trained, tmp_path: Path) -> None:
-    """Half of the loss that rounding added at least, and more than the same training without rounding does."""
+    """A good part of the loss that rounding added, which the same training without rounding does not."""
     unrounded, before = (loss(trained, trained.checkpoint, layers) for layers in ({}, trained.layers))
     after = loss(trained, trained.tune(tmp_path / "tuned", 40), trained.layers)
     config = tuning_config(trained.checkpoint, FineTuning(40, 1e-3), [f"data.root={trained.root}"])
     blind = loss(trained, train(config, tmp_path / "blind"), trained.layers)
-    print(unrounded, before, after, blind)
-    assert before > 1.1 * unrounded
-    assert after < before - 0.5 * (before - unrounded)
-    assert after < blind - 0.1 * (before - unrounded)
+    lost = before - unrounded
+    assert lost > 0.2 * unrounded
+    assert after < min(before, blind) - 0.3 * lost
 
 
 def test_the_result_is_an_ordinary_checkpoint_with_its_statistics_unchanged(trained: Trained, tmp_path: Path) -> None:
