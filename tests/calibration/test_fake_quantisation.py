@@ -93,6 +93,8 @@ def test_weights_are_rounded_as_in_onnx_bit_for_bit() -> None:
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(8, 5, 3, 3, 3, generator=generator) * torch.logspace(-4, 2, 8).reshape(-1, 1, 1, 1, 1)
     weight[3] = 0
+    weight[5] = ((torch.arange(135) - 67.5) * 0.0231).reshape(5, 3, 3, 3)  # in the middle between two steps
+    weight[5, 0, 0, 0, 0] = 127 * 0.0231
     largest = weight.abs().flatten(1).amax(dim=1).numpy()
     scales = np.where(largest > 0, largest / np.float32(127), np.float32(1)).astype(np.float32)
     constants: dict[str, NDArray[np.generic]] = {"scale": scales, "zero": np.zeros(8, np.int8)}

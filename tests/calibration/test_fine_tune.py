@@ -17,7 +17,8 @@ from calibration.fine_tune import FineTuning, fine_tune, tuning_config
 from runtime.errors import ConfigError, InputError
 from tests.calibration.observed import observed
 from tests.training.small import CLASSES, small_config, small_dataset
-from training.checkpoint import build_model, load_checkpoint, save_checkpoint
+from training.checkpoint import Checkpoint, build_model, load_checkpoint, save_checkpoint
+from training.config_files import load_config
 from training.data.dataset import ClipDataset, collate
 from training.loop import Trainer
 from training.models.normalisation import normalise
@@ -124,6 +125,18 @@ def test_a_resumed_run_equals_an_uninterrupted_one(trained: Trained, tmp_path: P
     assert [float(row["learning_rate"]) for row in rows] == [1e-3] * 6
 
 
+def test_the_rate_follows_how_the_checkpoint_was_trained(trained: Trained, tmp_path: Path) -> None:
+    def rate(checkpoint: Path, *overrides: str, given: float = 0.0) -> float:
+        return tuning_config(checkpoint, FineTuning(5, given), overrides).optimiser.learning_rate
+
+    assert rate(trained.checkpoint) == pytest.approx(0.15 * 4e-3)  # a cosine
+    assert rate(trained.checkpoint, given=1e-5) == 1e-5
+    assert rate(trained.checkpoint, "optimiser.learning_rate=3e-5") == 3e-5
+    published = Checkpoint({}, load_config("thumos14"), ())
+    save_checkpoint(published, tmp_path / "thumos14.ckpt")
+    assert rate(tmp_path / "thumos14.ckpt") == 1e-5
+
+
 def test_a_run_goes_on_with_its_own_quantisers_alone(trained: Trained, tmp_path: Path) -> None:
     last = trained.tune(tmp_path / "run", 1)
     stored = json.loads((tmp_path / "run" / "quantisers.json").read_text())
@@ -146,6 +159,6 @@ def test_misuse_is_one_line_and_leaves_nothing(trained: Trained, tmp_path: Path)
         trained._replace(layers={"conv.weight": {8: InputQuantiser(1.0, 0, 0, 255)}}).tune(tmp_path / "run")
     with pytest.raises(ConfigError, match=r"trained\.ckpt: optimiser\.rate: unknown key"):
         trained.tune(tmp_path / "run", 1, "optimiser.rate=3")
-    with pytest.raises(InputError, match=r"for 0 steps at a learning rate of .*: expected both positive"):
+    with pytest.raises(InputError, match=r"for 0 steps at a learning rate of .*: expected at least one step"):
         trained.tune(tmp_path / "run", 0)
     assert not (tmp_path / "run").exists()
