@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -71,6 +72,14 @@ def config_to_mapping(config: Config) -> dict[str, object]:
     """Plain data from which `config_from_mapping` builds the same configuration."""
     mapping: dict[str, object] = to_mapping(config)
     return mapping
+
+
+def with_overrides(config: Config, overrides: Sequence[str], source: str) -> Config:
+    """A configuration with some `section.key=value` changed; `source` names it in errors (ConfigError)."""
+    data = config_to_mapping(config)
+    for override in overrides:
+        _apply_override(data, override)
+    return config_from_mapping(data, source)
 
 
 def _apply_override(data: dict[str, object], override: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,7 @@ class Trainer:
         out_dir: receives `last.ckpt`, the weights of each epoch as `epoch_NN.ckpt` (`run.keep_epochs`), `metrics.csv`
             and TensorBoard events.
         resume: checkpoint of an interrupted run of the same configuration.
+        prepare: applied to the network once it has its first weights, before the optimiser sees its parameters.
 
     Raises:
         ConfigError: a batch larger than the data, or a `resume` made with other settings.
@@ -84,7 +85,13 @@ class Trainer:
     """
 
     def __init__(
-        self, config: Config, dataset: ClipDataset, classes: tuple[str, ...], out_dir: Path, resume: Path | None = None
+        self,
+        config: Config,
+        dataset: ClipDataset,
+        classes: tuple[str, ...],
+        out_dir: Path,
+        resume: Path | None = None,
+        prepare: Callable[[AFSD], None] | None = None,
     ) -> None:
         self.config, self.dataset, self.classes, self.out_dir = config, dataset, classes, out_dir
         run, optimiser = config.run, config.optimiser
@@ -94,6 +101,8 @@ class Trainer:
         model = AFSD(config.model)
         if run.init:
             self._say(_initialise(model, config))
+        if prepare:
+            prepare(model)
         self.order = ClipOrder(
             len(dataset), optimiser.batch_size, run.seed, self.fabric.global_rank, self.fabric.world_size
         )

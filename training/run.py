@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,12 +17,15 @@ from training.data.flow_store import build_flow_store, flow_method_of
 from training.data.frame_store import FrameStore, Sampling
 from training.data.store_building import RGB_STORE, build_frame_store
 from training.loop import LAST, Trainer
+from training.models.afsd import AFSD
 
 
-def train(config: Config, out_dir: Path, resume: Path | None = None) -> Path:
+def train(
+    config: Config, out_dir: Path, resume: Path | None = None, prepare: Callable[[AFSD], None] | None = None
+) -> Path:
     """Train as configured and return the path of the last checkpoint (`out_dir`/last.ckpt).
 
-    The frame store is built from `<root>/videos` first where it is missing or incomplete.
+    The frame store is built from `<root>/videos` first where it is missing or incomplete. See `Trainer` for `prepare`.
 
     Raises:
         AnnotationError, InputError, VideoError: the data is missing or does not fit.
@@ -35,7 +38,7 @@ def train(config: Config, out_dir: Path, resume: Path | None = None) -> Path:
         )
     dataset, classes = open_clips(config)
     model = replace(config.model, num_classes=len(classes) + 1)  # where it says 0; the checkpoint holds the number
-    return Trainer(replace(config, model=model), dataset, classes, out_dir, resume).run()
+    return Trainer(replace(config, model=model), dataset, classes, out_dir, resume, prepare).run()
 
 
 def open_clips(config: Config) -> tuple[ClipDataset, tuple[str, ...]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 GROUP_NORM_GROUPS = 32
 """Groups of every GroupNorm of the pyramid and heads."""
+
+Rounding = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(input, weight) of a unit's convolution → both as a quantised network sees them (`calibration.fake_quantisation`)."""
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
@@ -27,6 +30,11 @@ def _pad_argument(shape: Sequence[int], kernel: Sequence[int], stride: Sequence[
 def at_least_float32(x: Tensor) -> Tensor:
     """Leave half precision: distances reach hundreds of frames, where it steps by whole ones (bfloat16) or quarters."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _rounded(rounding: Rounding | None, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """A convolution's input and weight, rounded where the network is quantised; before padding, since 0 stays 0."""
+    return (x, weight) if rounding is None else rounding(x, weight)
 
 
 class Unit3D(nn.Module):
@@ -49,17 +57,18 @@ class Unit3D(nn.Module):
         self.kernel, self.stride, self.padded = kernel, stride, batch_norm
         self.conv3d = nn.Conv3d(in_channels, out_channels, kernel, stride, bias=not batch_norm)
         self.bn = nn.BatchNorm3d(out_channels, eps=1e-3, momentum=0.01) if batch_norm else None
+        self.rounding: Rounding | None = None
 
     def forward(self, x: Tensor) -> Tensor:
+        x, weight = _rounded(self.rounding, x, self.conv3d.weight)
+        symmetric = [0, 0, 0]
         if self.padded:
             pads = [same_padding(n, k, s) for n, k, s in zip(x.shape[2:], self.kernel, self.stride, strict=True)]
             if all(front == back for front, back in pads):
                 symmetric = [front for front, _ in pads]
-                x = F.conv3d(x, self.conv3d.weight, self.conv3d.bias, self.stride, symmetric)
             else:
-                x = self.conv3d(F.pad(x, _pad_argument(x.shape[2:], self.kernel, self.stride)))
-        else:
-            x = self.conv3d(x)
+                x = F.pad(x, _pad_argument(x.shape[2:], self.kernel, self.stride))
+        x = F.conv3d(x, weight, self.conv3d.bias, self.stride, symmetric)
         return x if self.bn is None else F.relu(self.bn(x))
 
 
@@ -86,12 +95,14 @@ class Unit1D(nn.Module):
         super().__init__()
         self.kernel, self.stride = kernel, stride
         self.conv1d = nn.Conv1d(in_channels, out_channels, kernel, stride)
+        self.rounding: Rounding | None = None
 
     def forward(self, x: Tensor) -> Tensor:
+        x, weight = _rounded(self.rounding, x, self.conv1d.weight)
         front, back = same_padding(x.shape[2], self.kernel, self.stride)
-        if front == back:
-            return F.conv1d(x, self.conv1d.weight, self.conv1d.bias, self.stride, front)
-        return torch.as_tensor(self.conv1d(F.pad(x, (front, back))))
+        if front != back:
+            x, front = F.pad(x, (front, back)), 0
+        return F.conv1d(x, weight, self.conv1d.bias, self.stride, front)
 
 
 def normalised(conv: nn.Module, channels: int) -> nn.Sequential:

@@ -1,0 +1,5 @@
+"""The small exported network of the export tests."""
+
+from __future__ import annotations
+
+from tests.export.conftest import exported as exported
