@@ -4,6 +4,7 @@
 # make ablations   Table 2 on synthetic videos, three seeds     (an hour or more)
 # make benchmark   the published-size network beside the paper's Table 3
 # make test-slow   the checks that take minutes each
+# make int8        INT8 of the shipped network by every method, for both targets, three seeds     (half an hour)
 # make engines     TensorRT-RTX engines of the published-size network for three GPUs, without a GPU    (ten minutes)
 # make gpu-check   on a machine with an NVIDIA GPU: every engine, its parity and its speed, as a report in docs/
 
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 RUN := runs/synthetic
 
-.PHONY: demo test test-slow lint train-demo ablations benchmark engines gpu-check clean
+.PHONY: demo test test-slow lint train-demo ablations benchmark int8 engines gpu-check clean
 
 demo: $(READY)
 	@$(BIN)/afsd demo --out runs/demo
@@ -39,6 +40,9 @@ benchmark: $(READY)
 	@$(BIN)/python -m export.full_size --out runs/thumos14
 	@$(BIN)/afsd benchmark runs/thumos14/thumos14.ckpt runs/thumos14/thumos14.onnx runs/thumos14/thumos14.xml \
 		runs/thumos14/thumos14.xml@bf16
+
+int8: $(READY)
+	@$(BIN)/python -m calibration.method_table --out runs/int8
 
 engines: $(READY)
 	@$(BIN)/python -m export.engine_table --out runs/engines

@@ -18,83 +18,22 @@ from calibration.clips import Clips, draw_clips
 from calibration.collect import collect_histograms
 from calibration.judge import Judge, open_graph
 from calibration.layout import Layout
+from calibration.options import COMPARED, SEARCHED, CalibrationOptions, TestSet
 from calibration.plot import draw_path
 from calibration.qdq import quantised
-from calibration.ranges import PERCENTILE, Method, Numbers, Quantiser
+from calibration.ranges import Quantiser
 from calibration.remedies import corrected_biases, equalised, searched_ranges
-from calibration.sensitivity import Cost, Way, format_costs, sensitivity
+from calibration.sensitivity import Cost, format_costs, sensitivity
 from calibration.table import RangeTable, load_table, make_table
+from calibration.tuning import tuned
 from export.precision import require_symmetric
 from export.source import loaded
-from runtime.annotations import VideoAnnotation
 from runtime.atomic import atomic_path
 from runtime.console import ProgressLine
 from runtime.errors import InputError
 from runtime.report import save_image
 from runtime.sources import video_digest
 from runtime.spec import METADATA_KEY, ModelSpec, Quantization, spec_from_json
-
-Target = Literal["openvino", "tensorrt"]
-
-NUMBERS: dict[Target, Numbers] = {"openvino": "uint8", "tensorrt": "int8"}
-"""What each target's activations are stored in: processors multiply uint8 by int8; TensorRT takes no zero points."""
-
-COMPARED = 4
-"""Clips on which layers are compared for their cost."""
-
-SEARCHED = 8
-"""Clips on which ranges are searched, and channels measured for equalisation."""
-
-
-@dataclass(frozen=True)
-class CalibrationOptions:
-    """How to calibrate."""
-
-    target: Target = "openvino"
-    numbers: Numbers | None = None
-    """Type of the activations; None: the target's. "fp8" is for TensorRT alone."""
-    method: Method = "minmax"
-    percentile: float = PERCENTILE
-    clips: int = 64
-    seed: int = 0
-    """Of the draw of clips."""
-    equalise: bool = False
-    correct_bias: bool = False
-    keep: tuple[str, ...] = ()
-    """Layers that stay in floating point from the beginning, by name or by the beginning of their name."""
-    max_drop: float | None = None
-    """Points of mAP that may be lost; None: no layer is restored."""
-    way: Way = "alone"
-    """How the cost of layers is measured."""
-    trade_off: bool = False
-    """Walk the whole path of restored layers, beyond the budget."""
-    force: bool = False
-    """Calibrate on test videos all the same."""
-
-    def __post_init__(self) -> None:
-        if not 50 < self.percentile <= 100:
-            raise InputError(f"percentile: got {self.percentile:g}, expected more than 50, up to 100")
-        if self.max_drop is not None and self.max_drop < 0:
-            raise InputError(f"max_drop: got {self.max_drop:g}, expected points of mAP, 0 or more")
-        if self.target == "openvino" and self.numbers not in (None, "uint8"):
-            raise InputError(f"numbers: got {self.numbers}, OpenVINO computes in uint8; leave it out")
-        if self.target == "tensorrt" and self.numbers == "uint8":
-            raise InputError("numbers: got uint8, TensorRT takes int8 or fp8 alone (it refuses zero points)")
-
-    @property
-    def stored(self) -> Numbers:
-        """Type of the activations."""
-        return self.numbers or NUMBERS[self.target]
-
-
-@dataclass(frozen=True)
-class TestSet:
-    """Videos that judge, and what is known of them."""
-
-    __test__ = False  # not a class of tests
-    videos: tuple[Path, ...]
-    truth: tuple[VideoAnnotation, ...] | None = None
-    """Annotations in the same order; None: the float network's own detections are the measure."""
 
 
 @dataclass(frozen=True)
@@ -189,6 +128,8 @@ class _Work:
             table = self._searched(table, clips)
         rounding = table.quantisers(options.method, options.stored, options.percentile)
         kept = self._kept(table)
+        if options.tune:
+            self.layout = tuned(self.layout, self.spec, rounding, kept, options.tune, out, self.say)
         biases = None
         if options.correct_bias:
             assert clips is not None
@@ -293,7 +234,13 @@ class _Work:
     ) -> onnx.ModelProto:
         options = self.options
         remedies = [
-            text for text, done in (("equalised", options.equalise), ("bias corrected", options.correct_bias)) if done
+            text
+            for text, done in (
+                ("equalised", options.equalise),
+                ("fine-tuned", options.tune),
+                ("bias corrected", options.correct_bias),
+            )
+            if done
         ]
         record = Quantization(
             target=options.target,
@@ -328,7 +275,7 @@ class _Work:
             "costs": [asdict(cost) for cost in costs],
         }
         with atomic_path(report) as unfinished:
-            unfinished.write_text(json.dumps(content, indent=1), encoding="utf-8")
+            unfinished.write_text(json.dumps(content, indent=1, default=str), encoding="utf-8")
         with atomic_path(out) as unfinished:
             onnx.save(graph, unfinished)
         files = [out, ranges, report, *([plot] if path is not None and len(path.steps) > 1 else [])]

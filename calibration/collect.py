@@ -39,7 +39,9 @@ class Inside:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.enable_mem_pattern = False  # it would hold the room of the largest clip for good
-        options.add_session_config_entry("session.disable_quant_qdq", "1")  # round in float, as the nodes say
+        if any(node.op_type == "QuantizeLinear" for node in nodes):  # round in float, where the nodes say, nowhere else
+            options.add_session_config_entry("session.disable_quant_qdq", "1")
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         self.tensors = tuple(tensors)
         self._session = onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]

@@ -46,6 +46,15 @@ def _add_measuring(group: Any) -> None:
 def _add_remedies(group: Any) -> None:
     group.add_argument("--equalise", action="store_true", help="bring channels that share a range near each other")
     group.add_argument("--correct-bias", action="store_true", help="take the mean error of each layer out of its bias")
+    group.add_argument(
+        "--fine-tune", type=Path, metavar="CHECKPOINT",
+        help="last resort: train on the checkpoint that the source was exported from, with its layers rounded",
+    )  # fmt: skip
+    group.add_argument(
+        "--data", default="", metavar="ROOT", help="of the training data (default: the checkpoint's own)"
+    )
+    group.add_argument("--steps", type=int, default=200, help="of fine-tuning (default: %(default)s)")
+    group.add_argument("--learning-rate", type=float, default=0.0, help="default: made of the checkpoint's own")
 
 
 def _add_judging(group: Any) -> None:
@@ -68,7 +77,9 @@ def _add_judging(group: Any) -> None:
 
 def _calibrate(args: argparse.Namespace) -> int:
     try:
-        from calibration.calibrate import CalibrationOptions, calibrate
+        from calibration.calibrate import calibrate
+        from calibration.fine_tune import FineTuning
+        from calibration.options import CalibrationOptions, Tuning
     except ImportError as error:
         raise MissingDependencyError(str(error.name), "export", "calibration") from None
     options = CalibrationOptions(
@@ -85,6 +96,7 @@ def _calibrate(args: argparse.Namespace) -> int:
         way=args.by,
         trade_off=args.trade_off,
         force=args.force,
+        tune=Tuning(args.fine_tune, args.data, FineTuning(args.steps, args.learning_rate)) if args.fine_tune else None,
     )
     precision = "fp8" if options.stored == "fp8" else "int8"
     out = args.out or args.source.with_name(f"{args.source.stem}.{precision}.onnx")
@@ -103,7 +115,7 @@ def _files(arguments: list[str], flag: str) -> list[Path]:
 
 def _test_set(args: argparse.Namespace) -> Any:
     """The videos that judge; with annotations those that the subset names, found among the files given."""
-    from calibration.calibrate import TestSet
+    from calibration.options import TestSet
     from runtime.commands.evaluate import load_ground_truth
 
     if not args.test:

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import onnx
 
-from calibration.calibrate import NUMBERS, SEARCHED
 from calibration.clips import draw_clips
 from calibration.collect import collect_histograms
 from calibration.judge import Judge, open_graph
 from calibration.layout import Layout
+from calibration.options import NUMBERS, SEARCHED
 from calibration.qdq import quantised
 from calibration.ranges import METHODS, quantiser
 from calibration.remedies import corrected_biases, equalised, searched_ranges

@@ -65,7 +65,16 @@ class OnnxRuntimeEngine:
         names = PROVIDERS[(options.provider or "cuda") if on_gpu else None]
         _check_available(onnxruntime, names, options)
         self._path = path
-        self._session: Any = _session(onnxruntime, path, names, options)
+        self._session: Any
+        try:
+            self._session = _session(onnxruntime, path, names, options)
+            fp8 = self._read_spec().precision == "fp8"
+        except EngineError as error:
+            fp8 = "float8" in str(error)
+            if not fp8:
+                raise
+        if fp8:  # ONNX Runtime 1.31 fuses FP8 into convolutions that it cannot run, or whose results are wrong
+            self._session = _session(onnxruntime, path, names, options, plainly=True)
         self._spec = self._read_spec()
         self._output_names = [tensor.name for tensor in self._spec.outputs]
         self._library = f"onnxruntime {onnxruntime.__version__}"
@@ -129,7 +138,9 @@ def _check_available(onnxruntime: Any, names: tuple[str, ...], options: EngineOp
         )
 
 
-def _session(onnxruntime: Any, path: Path, names: tuple[str, ...], options: EngineOptions) -> Any:
+def _session(
+    onnxruntime: Any, path: Path, names: tuple[str, ...], options: EngineOptions, *, plainly: bool = False
+) -> Any:
     """A session on exactly the providers asked for. ONNX Runtime by itself falls back to the CPU three times: for a
     provider that does not start, for nodes that it does not take, and for a run that fails."""
     on_gpu = options.device_kind == "gpu"
@@ -141,16 +152,13 @@ def _session(onnxruntime: Any, path: Path, names: tuple[str, ...], options: Engi
     if on_gpu:
         settings.add_session_config_entry(RECORD_ASSIGNMENT if recorded else FORBID_CPU, "1")
     arguments = {"device_id": str(options.device_index)} if on_gpu else {}
-    providers = [(name, arguments) for name in names]
+    if plainly:
+        settings.add_session_config_entry(KEEP_ROUNDING_APART, "1")
+        settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     try:
-        try:
-            session = onnxruntime.InferenceSession(str(path), settings, providers=providers, enable_fallback=0)
-        except Exception as error:
-            if "float8" not in str(error):
-                raise
-            # it fuses FP8 into convolutions for which it has no kernels; left apart, they are float, rounded to FP8
-            settings.add_session_config_entry(KEEP_ROUNDING_APART, "1")
-            session = onnxruntime.InferenceSession(str(path), settings, providers=providers, enable_fallback=0)
+        session = onnxruntime.InferenceSession(
+            str(path), settings, providers=[(name, arguments) for name in names], enable_fallback=0
+        )
     except Exception as error:  # ONNX Runtime's own exceptions derive from Exception directly
         reason = _first_line(error)
         if "NOT_IMPLEMENTED" in reason:  # bfloat16 on the CPU, as a rule

@@ -10,7 +10,8 @@ import numpy as np
 import onnx
 import pytest
 
-from calibration.calibrate import CalibrationOptions, TestSet, calibrate
+from calibration.calibrate import calibrate
+from calibration.options import CalibrationOptions, TestSet
 from calibration.table import load_table
 from export.precision import precision_of, require_symmetric
 from runtime.cli import main
@@ -147,9 +148,7 @@ def test_without_labels_the_float_networks_detections_judge(folder: Path, tmp_pa
 
 def test_equalised_fp8_and_searched(folder: Path, tmp_path: Path) -> None:
     videos = sorted((folder / "training").iterdir())
-    options = CalibrationOptions(
-        target="tensorrt", numbers="fp8", method="output", clips=2, equalise=True, keep=("backbone._model.Conv3d_1a",)
-    )  # its motion filters take differences of frames, of which three bits of mantissa leave little
+    options = CalibrationOptions(target="tensorrt", numbers="fp8", method="output", clips=2, equalise=True)
     done = calibrate(folder / "model.onnx", tmp_path / "m.fp8.onnx", options, videos=videos, say=lambda _: None)
     assert precision_of(onnx.load(done.onnx)) == open_engine(done.onnx).precision == "fp8"
     assert recorded(done.onnx).remedies == ("equalised",)
@@ -256,3 +255,33 @@ def test_an_input_that_is_always_zero_stays_float(folder: Path, tmp_path: Path) 
     )
     assert recorded(done.onnx).kept == ("backbone._model.Mixed_4b.b1b.conv3d",)
     assert any("reads nothing but zeros on all clips" in text for text in said)
+
+
+def test_fine_tuning_ends_in_a_quantised_file(
+    folder: Path, exported: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two steps of the project's own training, then export and the same ranges."""
+    data = tmp_path / "data"
+    (data / "videos").mkdir(parents=True)
+    database = {}
+    for k, level in enumerate((60, 120)):
+        write_video(data / "videos" / f"v{k}.avi", frames=96, level=level)
+        actions = [{"label": "ab"[k], "segment": [1.0, 3.0]}, {"label": "ab"[1 - k], "segment": [5.0, 6.5]}]
+        database[f"v{k}"] = {"subset": "training", "annotations": actions}
+    (data / "annotations.json").write_text(json.dumps({"database": database}))
+    out = tmp_path / "m.int8.onnx"
+    arguments = ["calibrate", str(folder / "model.onnx"), "-o", str(out), "--clips", "2", "--data", str(data)]
+    arguments += ["--videos", str(folder / "training"), "--steps", "2", "--learning-rate", "1e-3", "--fine-tune"]
+    assert main([*arguments, str(exported.checkpoint)]) == 0
+    tuned = tmp_path / "m.int8.onnx.tuning" / "last.ckpt"
+    record, spec = recorded(out), open_engine(out).spec
+    assert record.remedies == ("fine-tuned",)
+    assert spec.checkpoint_sha256 != open_engine(folder / "model.onnx").spec.checkpoint_sha256
+    plain, after = (onnx.load(path) for path in (folder / "model.onnx", tuned.with_name("tuned.onnx")))
+    name = next(w.name for w in plain.graph.initializer if w.name.endswith("loc_tower.0.0.conv1d.weight"))
+    weights = [next(w for w in graph.graph.initializer if w.name == name) for graph in (plain, after)]
+    moved = np.abs(onnx.numpy_helper.to_array(weights[0]) - onnx.numpy_helper.to_array(weights[1]))
+    assert 0 < moved.max() < 0.01
+    capsys.readouterr()
+    assert main([*arguments, str(tuned)]) == 2
+    assert "last.ckpt: is not the checkpoint that the ONNX file was exported from" in capsys.readouterr().err

@@ -156,17 +156,18 @@ def block() -> onnx.ModelProto:
 
 
 def by_hand(
-    x: torch.Tensor, model: onnx.ModelProto, steps: dict[str, Quantiser], floats: Sequence[str] = ()
+    x: torch.Tensor, model: onnx.ModelProto, steps: dict[str, Quantiser], floats: Sequence[str]
 ) -> torch.Tensor:
     """The block in PyTorch, rounding where it should be."""
     values = {w.name: numpy_helper.to_array(w) for w in model.graph.initializer}
+    numbers: Numbers = "fp8" if steps["x"].numbers == "fp8" else "int8"
 
     def rounded(tensor: torch.Tensor, point: str) -> torch.Tensor:
         return torch.from_numpy(steps[point](tensor.numpy())).float()
 
     def conv(tensor: torch.Tensor, name: str, padding: int = 0) -> torch.Tensor:
         weight = values[f"{name}.weight"]
-        weight = weight if name in (*floats, "d") else rounded_weight(weight, "int8")
+        weight = weight if name in (*floats, "d") else rounded_weight(weight, numbers)
         return F.conv2d(tensor, torch.tensor(weight), torch.tensor(values[f"{name}.bias"]), padding=padding)
 
     ra = F.relu(conv(rounded(x, "x") if "a" not in floats else x, "a", 1))
@@ -176,7 +177,7 @@ def by_hand(
     return conv(conv(cat, "c", 1), "d")
 
 
-@pytest.mark.parametrize("numbers", ["uint8", "int8"])
+@pytest.mark.parametrize("numbers", NUMBERS)
 @pytest.mark.parametrize("floats", [(), ("a",), ("b",)])
 def test_a_block_by_hand(numbers: Numbers, floats: tuple[str, ...]) -> None:
     """ONNX's own reference implementation of the written graph, beside PyTorch with the rounding put in by hand."""
@@ -191,6 +192,7 @@ def test_a_block_by_hand(numbers: Numbers, floats: tuple[str, ...]) -> None:
     (found,) = ReferenceEvaluator(graph).run(None, {"x": x})
     expected = by_hand(torch.from_numpy(x), model, steps, floats).numpy()
     np.testing.assert_allclose(found, expected, atol=2e-4)
+    np.testing.assert_allclose(Inside(graph, ["d"])({"x": x})["d"], expected, atol=2e-4)
     float_result = ReferenceEvaluator(model).run(None, {"x": x})[0]
     assert np.abs(found - float_result).max() > 1e-3
 
