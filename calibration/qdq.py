@@ -49,15 +49,16 @@ def quantised(
         quantisers: of every point, by its name; all of one type of numbers.
         kept: names of layers that stay in floating point. A kept layer reads unrounded numbers, unless they come
             out of a pool or concatenation that a quantised one reads as well.
-        biases: initializer → values that replace it.
+        biases: initializer → values that replace it, in layers that are quantised.
         half: type of the kept layers: float16 by casts around them, or float32 (None), as the network's outputs are.
         record: goes into the ModelSpec.
     """
     model = onnx.ModelProto()
     model.CopyFrom(layout.graph)
     _Writer(layout, quantisers, frozenset(kept), half).write(model)
+    plain = {layer.bias for layer in layout.layers if layer.name in kept}
     for weight in model.graph.initializer:
-        if biases and weight.name in biases:
+        if biases and weight.name in biases and weight.name not in plain:
             weight.CopyFrom(numpy_helper.from_array(np.asarray(biases[weight.name], np.float32), weight.name))
     numbers = next(iter(quantisers.values())).numbers
     if numbers == "fp8":

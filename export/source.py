@@ -76,6 +76,16 @@ def loaded(path: Path) -> onnx.ModelProto:
         raise EngineError(f"{path}: not an ONNX file ({' '.join(str(error).split())}); export it again") from None
 
 
+def require_writable(out: Path) -> None:
+    """Before minutes of work: ExportError unless a file can be written beside `out`, whose folder is made."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+    except OSError as error:
+        raise ExportError(f"{out}: its folder cannot be written to ({error.strerror}); name another with -o") from None
+
+
 def cpu_engine(graph: onnx.ModelProto, path: Path) -> Engine:
     """An engine that computes on the CPU what the types of a graph say; ONNX Runtime there has no bfloat16.
 

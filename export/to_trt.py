@@ -20,7 +20,7 @@ from export.boundary_pooling.function import DOMAIN
 from export.convolutions import NOT_ON_PURPOSE, ConvolutionReport, convolution_report
 from export.drift import DriftReport
 from export.precision import PRECISIONS, QUANTISED, Precision, require_symmetric
-from export.source import Say
+from export.source import Say, require_writable
 from export.trt.build import BuildOptions, Plan, build_plan, without_plugin
 from export.trt.library import RTX_DEFAULT, Library, find_library, local_gpu
 from export.typed import Typed, typed_onnx
@@ -107,12 +107,7 @@ def _check_out(out: str | Path | None) -> None:
         return
     if Path(out).suffix not in SUFFIXES:
         raise ExportError(f"{out}: expected a file name ending in .engine")
-    try:
-        Path(out).parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=Path(out).parent):
-            pass
-    except OSError as error:
-        raise ExportError(f"{out}: its folder cannot be written to ({error.strerror}); name another with -o") from None
+    require_writable(Path(out))
 
 
 def _library(options: TrtOptions) -> Library | str:

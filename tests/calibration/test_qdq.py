@@ -202,7 +202,7 @@ def test_kept_layers_in_half_and_new_biases() -> None:
     layout = Layout(model, "block")
     steps = {point.name: quantiser(-9, 9, "int8") for point in layout.points}
     bias = np.arange(5, dtype=np.float32)
-    graph = quantised(layout, steps, kept=["a"], biases={"c.bias": bias}, half="fp16")
+    graph = quantised(layout, steps, kept=["a"], biases={"c.bias": bias, "a.bias": bias[:4]}, half="fp16")
     constants = {w.name: w for w in graph.graph.initializer}
     first = next(node for node in graph.graph.node if node.name == "conv_a")
     assert {constants[name].data_type for name in first.input[1:]} == {TensorProto.FLOAT16}
