@@ -70,8 +70,9 @@ def convolution_report(layers: tuple[Layer, ...], graph: onnx.ModelProto, asked:
     counts: Counter[str] = Counter()
     others, unseen = [], []
     names = [node.name for node in graph.graph.node if node.op_type == "Conv"]
+    scaled = _scaled(graph)
     for name in names:
-        layer = held.get(name)
+        layer = held.get(name) or held.get(scaled.get(name, ""))
         if layer is None or not layer.types:
             unseen.append(name)
             continue
@@ -80,6 +81,16 @@ def convolution_report(layers: tuple[Layer, ...], graph: onnx.ModelProto, asked:
         if precision != asked:
             others.append(f"{name} ({precision}, {reasons.get(name, NOT_ON_PURPOSE)})")
     return ConvolutionReport(asked, len(names), dict(counts), tuple(others), tuple(unseen))
+
+
+def _scaled(graph: onnx.ModelProto) -> dict[str, str]:
+    """Convolutions whose result is only multiplied by something → that node, whose name a library may give to both."""
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    behind = {node.name: readers.get(node.output[0], []) for node in graph.graph.node if node.op_type == "Conv"}
+    return {name: nodes[0].name for name, nodes in behind.items() if len(nodes) == 1 and nodes[0].op_type == "Mul"}
 
 
 def _on_purpose(graph: onnx.ModelProto) -> dict[str, str]:

@@ -116,9 +116,10 @@ def check_quantised(reference: Engine, artifact: Path, say: Say) -> DriftReport:
     return report
 
 
-SAME_ROUNDING = 0.1
+SAME_ROUNDING = 0.3
 """Largest drift of a coarse output between two engines of one quantised graph. A number that lies between two steps is
-rounded up by one and down by the other, and what follows is as different as one step makes it."""
+rounded up by one and down by the other, and what follows is as different as int8 is from float (full-size network with
+random weights: 4 to 10 %); a graph that is wired wrongly differs by about 1."""
 
 
 def openvino_layers(path: Path) -> tuple[Layer, ...]:

@@ -244,7 +244,7 @@ def format_report(report: Report) -> str:
     lines = [f"machine: {report.processor}"]
     lines += [f"ceiling {name}: {value:,.0f} GFLOP/s (matrix product)" for name, value in report.ceilings.items()]
     header = (
-        f"{'engine':<20}{'library':<25}{'device':<12}{'precision':<10}{'batch':>5}{'warm-up':>9}{'runs':>6}"
+        f"{'engine':<20}{'library':<25}{'device':<17}{'precision':<10}{'batch':>5}{'warm-up':>9}{'runs':>6}"
         f"{'ms (10–90 %)':>25}{'clip fps':>10}{'resident':>10}{'ratio':>7}{'ceiling':>9}{'video fps':>11}"
     )
     lines += ["", header, "-" * len(header)]
@@ -254,7 +254,7 @@ def format_report(report: Report) -> str:
         resident = f"{m.resident_clip_fps:,.0f}" if m.resident_clip_fps else "–"
         video = f"{m.video_fps:,.0f}" if m.video_fps else "–"
         lines.append(
-            f"{m.name[:19]:<20}{m.library[:24]:<25}{m.device[:11]:<12}{m.precision:<10}{m.batch:>5}{m.warmup:>9}"
+            f"{m.name[:19]:<20}{m.library[:24]:<25}{m.device[:16]:<17}{m.precision:<10}{m.batch:>5}{m.warmup:>9}"
             f"{m.runs:>6}{spread:>25}"
             f"{m.clip_fps:>10,.0f}{resident:>10}{m.ratio:>6.2f}×{share:>9}{video:>11}"
         )
