@@ -21,7 +21,6 @@ from export.convolutions import convolution_report
 from export.drift import drift_on_windows
 from export.precision import output_convolutions, precision_of, require_symmetric
 from export.to_openvino import convert, export_openvino, openvino_layers
-from export.trace import seeded_inputs
 from runtime.engines import open_engine
 from runtime.errors import ExportError
 from runtime.spec import Quantization
@@ -29,17 +28,6 @@ from tests.conftest import Exported
 from tests.quantise import quantised_graph, quantisers_of
 
 NUMBERS: tuple[Numbers, ...] = ("uint8", "int8", "fp8")
-
-
-@pytest.fixture(scope="module")
-def layout(exported: Exported) -> Layout:
-    return Layout(onnx.load(exported.onnx), "small")
-
-
-@pytest.fixture(scope="module")
-def windows(exported: Exported) -> list[Inputs]:
-    spec = open_engine(exported.onnx).spec
-    return [seeded_inputs(spec, seed, 1) for seed in range(3)]
 
 
 def test_layers_are_all_convolutions_but_the_outputs(exported: Exported, layout: Layout) -> None:

@@ -20,21 +20,7 @@ from calibration.ranges import Quantiser, quantiser
 from calibration.remedies import corrected_biases, equalised, layer_errors, searched_ranges
 from calibration.sensitivity import Cost, format_costs, sensitivity
 from calibration.table import Measured, RangeTable
-from export.trace import seeded_inputs
-from runtime.engines import open_engine
-from tests.conftest import Exported
 from tests.quantise import quantisers_of
-
-
-@pytest.fixture(scope="module")
-def layout(exported: Exported) -> Layout:
-    return Layout(onnx.load(exported.onnx), "small")
-
-
-@pytest.fixture(scope="module")
-def windows(exported: Exported) -> list[Inputs]:
-    spec = open_engine(exported.onnx).spec
-    return [seeded_inputs(spec, seed, 1) for seed in range(3)]
 
 
 @pytest.fixture(scope="module")

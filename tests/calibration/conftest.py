@@ -1,0 +1,23 @@
+"""The small network as a layout, and windows to run it on."""
+
+from __future__ import annotations
+
+import onnx
+import pytest
+
+from calibration.collect import Inputs
+from calibration.layout import Layout
+from export.trace import seeded_inputs
+from runtime.engines import open_engine
+from tests.conftest import Exported
+
+
+@pytest.fixture(scope="session")
+def layout(exported: Exported) -> Layout:
+    return Layout(onnx.load(exported.onnx), "small")
+
+
+@pytest.fixture(scope="session")
+def windows(exported: Exported) -> list[Inputs]:
+    spec = open_engine(exported.onnx).spec
+    return [seeded_inputs(spec, seed, 1) for seed in range(3)]
