@@ -91,6 +91,7 @@ def walk(
     judge: Judge,
     costs: Callable[[], Sequence[Cost]],
     *,
+    kept: Sequence[str] = (),
     max_drop: float | None = None,
     whole: bool = False,
     timed: bool = True,
@@ -103,6 +104,7 @@ def walk(
         build: names of restored layers → graph.
         judge: with the test videos.
         costs: gives the layers, the dearest first; asked only if one has to be restored.
+        kept: layers that are in floating point from the beginning.
         max_drop: points of mAP; None takes the first step as it is.
         whole: go on to the end all the same, for the trade-off.
         timed: whether to time every step beside the float network, in OpenVINO.
@@ -111,10 +113,10 @@ def walk(
     plain = open_graph(layout.graph) if timed else None
     steps: list[Step] = []
     order: tuple[str, ...] = ()
-    for count in counts(len(layout.layers)):
+    for count in counts(len(layout.layers) - len(kept)):
         if count and not order:
             order = tuple(cost.layer for cost in costs())
-        steps.append(_step(layout, build(order[:count]), order[:count], judge, plain))
+        steps.append(_step(layout, build(order[:count]), order[:count], kept, judge, plain))
         say(f"{count} layers restored: mAP {percent(steps[-1].map)}, drop {steps[-1].drop:+.2f} points")
         inside = max_drop is None or steps[-1].drop <= max_drop
         if inside and not whole:
@@ -134,7 +136,12 @@ def counts(layers: int) -> Iterator[int]:
 
 
 def _step(
-    layout: Layout, graph: onnx.ModelProto, restored: tuple[str, ...], judge: Judge, plain: Engine | None
+    layout: Layout,
+    graph: onnx.ModelProto,
+    restored: tuple[str, ...],
+    kept: Sequence[str],
+    judge: Judge,
+    plain: Engine | None,
 ) -> Step:
     engine = open_graph(graph)
     try:
@@ -143,12 +150,12 @@ def _step(
     finally:
         engine.close()
     work = sum(layer.multiply_adds for layer in layout.layers)
-    kept = sum(layer.multiply_adds for layer in layout.layers if layer.name in restored)
+    in_float = sum(layer.multiply_adds for layer in layout.layers if layer.name in (*restored, *kept))
     total = max(engine.spec.multiply_adds, work)
     together = judgement.drift.detections[-1]
     logits = next(output.relative for output in judgement.drift.outputs if output.name == "conf")
     return Step(
-        restored, (work - kept) / total, judgement.map, 100 * (judge.map - judgement.map), logits, together.lost,
+        restored, (work - in_float) / total, judgement.map, 100 * (judge.map - judgement.map), logits, together.lost,
         together.gained, together.moved, speed,
     )  # fmt: skip
 

@@ -141,6 +141,11 @@ class _Work:
         """Measure, mend, judge and write."""
         options = self.options
         if options.equalise:
+            if self.given and self.given.clips_sha256 != self._drawn().sha256:
+                raise InputError(
+                    "--equalise: channels are equalised by the clips, and the table was measured on others; give the "
+                    "same --videos, --clips and --seed, or measure anew without --table"
+                )
             self.layout = Layout(equalised(self.layout, self._drawn().first(SEARCHED)), str(self.source))
         self.table = self._searched(self.given or self._measured())
         self.rounding = self.table.quantisers(options.method, options.stored, options.percentile)
@@ -152,10 +157,10 @@ class _Work:
             self.biases = corrected_biases(self.layout, self.rounding, self._drawn().first(SEARCHED), self.kept)
         self.costs: tuple[Cost, ...] = ()
         path = self._judged(test) if test is not None else None
-        if path is not None and not path.met:
+        if path is not None and (not path.met or not path.chosen.share):
             raise InputError(
-                f"{self.source}: with every layer restored the drop is {path.chosen.drop:.2f} points, over the budget "
-                f"of {path.max_drop:g}; give more test videos, or a larger --max-drop"
+                f"{self.source}: no layer can stay in 8 bit within {path.max_drop:g} points of mAP; give a larger "
+                "--max-drop, another --method, --fine-tune, or take half precision (afsd export --precision)"
             )
         return self._write(out, self._graph(path.chosen.restored if path else ()), path)
 
@@ -203,11 +208,15 @@ class _Work:
             if not found:
                 raise InputError(f"--keep {wanted}: no such layer; see the table of ranges for their names")
             kept += found
-        points = self.table.points.values()
-        silent = [layer for point in points if point.low == point.high == 0 for layer in point.layers]
+        measured = self.table.points
+        zero = [p for p in self.layout.points if measured[p.name].low == measured[p.name].high == 0]
+        silent = dict.fromkeys(self.layout.layer_of[node].name for point in zero for node in point.nodes)
         for layer in silent:
             self.say(f"{layer}: reads nothing but zeros on all clips, so it has no range; it stays in floating point")
-        return tuple(dict.fromkeys((*kept, *silent)))
+        kept = list(dict.fromkeys((*kept, *silent)))
+        if len(kept) == len(self.layout.layers):
+            raise InputError(f"{self.source}: all {len(kept)} layers are kept in floating point; quantise one at least")
+        return tuple(kept)
 
     def _judged(self, test: TestSet) -> BudgetPath:
         self.say(f"judging on {len(test.videos)} test videos")
@@ -218,7 +227,7 @@ class _Work:
             plain.close()
         options = self.options
         path = walk(
-            self.layout, self._graph, judge, self._weighed,
+            self.layout, self._graph, judge, self._weighed, kept=self.kept,
             max_drop=options.max_drop, whole=options.trade_off, timed=options.target == "openvino", say=self.say,
         )  # fmt: skip
         self.say(path.table())

@@ -121,13 +121,14 @@ def draw_clips(
     if count < 1:
         raise InputError(f"calibration: got {count} clips, expected at least 1")
     rng = np.random.default_rng(seed)
+    named = _names(videos)
     drawn = [videos[k] for k in np.sort(rng.permutation(len(videos))[:count])]
     if len(drawn) < len(videos):
         say(f"{len(drawn)} of {len(videos)} videos drawn")
     found: list[list[Clip]] = []
     blank = 0
     for path in drawn:
-        surveyed = [_survey(path.stem, k, window) for k, window in enumerate(_windows(path, spec))]
+        surveyed = [_survey(named[path], k, window) for k, window in enumerate(_windows(path, spec))]
         found.append([clip for clip in surveyed if clip is not None])
         blank += len(surveyed) - len(found[-1])
     if not any(found):
@@ -141,9 +142,15 @@ def draw_clips(
     if sum(map(len, chosen)) < count:
         say(f"the videos have {sum(map(len, chosen))} windows, all are taken")
     kept = [(path, clips) for path, clips in zip(drawn, chosen, strict=True) if clips]
-    clips = Clips(spec, [c for _, clips in kept for c in clips], {p.stem: video_digest(p) for p, _ in kept})
+    clips = Clips(spec, [c for _, clips in kept for c in clips], {named[p]: video_digest(p) for p, _ in kept})
     clips.store(window for path, some in kept for window in _picked(path, spec, some))
     return clips
+
+
+def _names(videos: Sequence[Path]) -> dict[Path, str]:
+    """A name of each video: its file's, without suffix; with the folder where two would be alike."""
+    stems = [path.stem for path in videos]
+    return {path: path.stem if stems.count(path.stem) == 1 else str(path.with_suffix("")) for path in videos}
 
 
 def _windows(path: Path, spec: ModelSpec) -> Iterator[Window]:

@@ -63,7 +63,7 @@ class Layout:
         found = precision_of(graph)
         if found != "fp32":
             raise ExportError(f"{source}: is {found} already; calibrate the float32 ONNX file")
-        self.graph = graph
+        self.graph = graph = _complete(graph, source)
         self.weights: Mapping[str, onnx.TensorProto] = {w.name: w for w in graph.graph.initializer}
         self.producers = {name: node for node in graph.graph.node for name in node.output}
         self._islands = output_convolutions(graph)
@@ -158,3 +158,23 @@ class Layout:
             groups.setdefault(find(tensor), []).append(tensor)
         for tensors in groups.values():
             yield Point(tensors[0], tuple(tensors), tuple(n for t in tensors for n in readers.get(t, ())))
+
+
+def _complete(graph: onnx.ModelProto, source: str) -> onnx.ModelProto:
+    """The graph with a name for every node and the sizes of what convolutions give, as our exporters write it.
+
+    Raises:
+        ExportError: the sizes cannot be told.
+    """
+    named = {node.name for node in graph.graph.node}
+    known = {value.name for value in (*graph.graph.value_info, *graph.graph.output)}
+    results = {node.output[0] for node in graph.graph.node if node.op_type == "Conv"}
+    if "" not in named and len(named) == len(graph.graph.node) and results <= known:
+        return graph
+    model = onnx.shape_inference.infer_shapes(graph)
+    for number, node in enumerate(model.graph.node):
+        node.name = f"{node.op_type}_{number}"
+    known = {value.name for value in (*model.graph.value_info, *model.graph.output)}
+    if missing := sorted(results - known):
+        raise ExportError(f"{source}: the size of {missing[0]} is not told; export it with export/to_onnx.py")
+    return model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -63,9 +64,11 @@ class CalibrationOptions:
     """Fine-tune the checkpoint with its layers rounded before they are written; None: not."""
 
     def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise InputError(f"seed: got {self.seed}, expected 0 or more")
         if not 50 < self.percentile <= 100:
             raise InputError(f"percentile: got {self.percentile:g}, expected more than 50, up to 100")
-        if self.max_drop is not None and self.max_drop < 0:
+        if self.max_drop is not None and not 0 <= self.max_drop < math.inf:
             raise InputError(f"max_drop: got {self.max_drop:g}, expected points of mAP, 0 or more")
         if self.target == "openvino" and self.numbers not in (None, "uint8"):
             raise InputError(f"numbers: got {self.numbers}, OpenVINO computes in uint8; leave it out")

@@ -30,6 +30,9 @@ PERCENTILE = 99.99
 CLIPPED = np.linspace(0.1, 1.0, 91)
 """Shares of the full range that "mse" and "entropy" try."""
 
+SMALLEST = 1e-30
+"""A range that does not reach this is taken for zero: its steps would leave float32."""
+
 FP8_LARGEST = 448.0
 """Largest number of FP8 E4M3."""
 
@@ -69,7 +72,7 @@ def quantiser(low: float, high: float, numbers: Numbers) -> Quantiser:
     """
     low, high = min(low, 0.0), max(high, 0.0)
     largest = max(-low, high)
-    if largest == 0:
+    if largest < SMALLEST:
         return Quantiser(numbers, 1.0, 0)
     if numbers == "int8":
         return Quantiser(numbers, float(np.float32(largest / 127)), 0)
@@ -137,7 +140,9 @@ def _divergence(histogram: Histogram, rounding: Quantiser) -> float:
     counts, steps = histogram.counts[kept].astype(np.float64), rounding(histogram.centres[kept])
     if not counts.size:
         return 0.0
-    inside = np.abs(histogram.centres[kept] - steps) <= max(rounding.scale, histogram.width)
+    half = max(rounding.scale, histogram.width) / 2
+    ends = [(end - rounding.zero_point) * rounding.scale for end in (rounding.lowest, rounding.highest)]
+    inside = (histogram.centres[kept] >= ends[0] - half) & (histogram.centres[kept] <= ends[1] + half)
     if not inside.any():
         return np.inf
     clipped = counts * inside

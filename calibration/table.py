@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -39,6 +40,19 @@ class Measured:
     """Number of the first bin, counted from zero: it starts at first_bin · bin_width."""
     counts: tuple[int, ...]
     """Values in each bin."""
+
+    @property
+    def sound(self) -> bool:
+        """Whether the numbers can be what was counted: finite, bins that hold the range, no negative counts."""
+        last = self.first_bin + len(self.counts)
+        return (
+            -math.inf < self.low <= 0 <= self.high < math.inf
+            and 0 <= self.bin_width < math.inf
+            and -BINS <= self.first_bin <= last <= BINS
+            and min(self.counts, default=-1) >= 0
+            and self.first_bin * self.bin_width <= self.low
+            and self.high <= last * self.bin_width
+        )
 
     @property
     def histogram(self) -> Histogram:
@@ -95,7 +109,9 @@ class RangeTable:
         Raises:
             InputError: it is of another one.
         """
-        if self.network_sha256 != layout.sha256 or self.points.keys() != {point.name for point in layout.points}:
+        if self.network_sha256 == layout.sha256 and self.points.keys() != {point.name for point in layout.points}:
+            raise InputError(f"{source}: its points are not those of the network; it was edited, measure anew")
+        if self.network_sha256 != layout.sha256:
             raise InputError(
                 f"{source}: is a table of another network (weights {self.network_sha256[:12]}, this one has "
                 f"{layout.sha256[:12]}); measure anew with --videos"
@@ -146,8 +162,10 @@ def load_table(path: Path) -> RangeTable:
     try:
         table = from_mapping(RangeTable, content)
         for name, point in table.points.items():
-            if not -BINS <= point.first_bin <= BINS - len(point.counts) or not point.low <= 0 <= point.high:
+            if not point.sound:
                 raise StructureError(f"points.{name}: bins or range do not fit")
+        if table.schema != SCHEMA:
+            raise StructureError(f"schema {table.schema}, expected {SCHEMA}")
     except StructureError as error:
         raise InputError(f"{path}: not a table of ranges of this release ({error}); measure anew") from None
     return table

@@ -70,7 +70,8 @@ def precision_of(graph: onnx.ModelProto) -> Precision:
     weights = {w.name: w.data_type for w in graph.graph.initializer}
     for node in nodes:
         if node.op_type == "QuantizeLinear":
-            return "fp8" if weights.get(node.input[2]) == TensorProto.FLOAT8E4M3FN else "int8"
+            zero = weights.get(node.input[2]) if len(node.input) > 2 else None
+            return "fp8" if zero == TensorProto.FLOAT8E4M3FN else "int8"
     types = {weights.get(node.input[1]) for node in nodes if node.op_type == "Conv"}
     return next((name for name, kind in HALF.items() if kind in types), "fp32")
 

@@ -88,6 +88,16 @@ def test_a_table_serves_both_targets(folder: Path, tmp_path: Path) -> None:
             source, tmp_path / "c.onnx", CalibrationOptions(equalise=True), table=table,
             videos=sorted((folder / "training").iterdir()),
         )  # fmt: skip
+    options = CalibrationOptions(equalise=True, clips=3)
+    calibrate(source, tmp_path / "e.onnx", options, videos=sorted((folder / "training").iterdir()))
+    with pytest.raises(InputError, match="the table was measured on others"):
+        calibrate(
+            source, tmp_path / "c.onnx", options, table=tmp_path / "e.onnx.ranges.json",
+            videos=sorted((folder / "training").iterdir())[1:],
+        )  # fmt: skip
+    test = TestSet((folder / "training" / "training_0.avi",))  # a table knows its own videos
+    with pytest.raises(InputError, match=r"training_0 is a test video too \(1 of 3 are\)"):
+        calibrate(source, tmp_path / "c.onnx", CalibrationOptions(), table=tmp_path / "a.onnx.ranges.json", test=test)
     with pytest.raises(InputError, match='method "output" searches ranges on clips: give --videos as well'):
         calibrate(source, tmp_path / "c.onnx", CalibrationOptions(method="output"), table=table)
     assert not (tmp_path / "c.onnx").exists()
@@ -199,6 +209,10 @@ def test_a_video_that_judges_is_not_calibrated_on(
         (["--videos", "training", "--annotations", "annotations.json"], "--annotations: of test videos"),
         (["--videos", "training", "--numbers", "int8"], "numbers: got int8, OpenVINO computes in uint8"),
         (["--videos", "training", "--target", "tensorrt", "--numbers", "uint8"], "got uint8, TensorRT takes int8"),
+        (["--videos", "training", "--test", "test", "--max-drop", "nan"], "max_drop: got nan"),
+        (["--videos", "training", "--seed", "-1"], "seed: got -1, expected 0 or more"),
+        (["--videos", "training", "--keep", "backbone", "coarse"], "layers are kept in floating point; quantise one"),
+        (["--videos", "training", "-o", "model.onnx/m.onnx"], "its folder cannot be written to"),
         (["--videos", "training", "--percentile", "12"], "percentile: got 12, expected more than 50, up to 100"),
         (["--videos", "training", "--keep", "backbone.nothing"], "--keep backbone.nothing: no such layer"),
         (["--table", "annotations.json"], "annotations.json: not a table of ranges of this release"),
@@ -285,3 +299,32 @@ def test_fine_tuning_ends_in_a_quantised_file(
     capsys.readouterr()
     assert main([*arguments, str(tuned)]) == 2
     assert "last.ckpt: is not the checkpoint that the ONNX file was exported from" in capsys.readouterr().err
+
+
+def test_a_budget_that_no_layer_fits_in(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every network but the float one is told to be 50 points worse."""
+    from calibration import calibrate as module
+    from calibration.judge import Judge
+
+    class Strict(Judge):
+        @property
+        def map(self) -> float:
+            return 0.5 + self._found
+
+        @map.setter
+        def map(self, value: float) -> None:
+            self._found = value
+
+    monkeypatch.setattr(module, "Judge", Strict)
+    monkeypatch.setattr("calibration.budget.counts", lambda layers: iter([0, layers]))
+    options = CalibrationOptions(target="tensorrt", clips=2, max_drop=0.5)
+    test = TestSet(tuple(sorted((folder / "test").iterdir())))
+    with pytest.raises(InputError, match=r"no layer can stay in 8 bit within 0\.5 points of mAP; give a larger"):
+        calibrate(
+            folder / "model.onnx",
+            tmp_path / "m.onnx",
+            options,
+            videos=sorted((folder / "training").iterdir()),
+            test=test,
+        )
+    assert not list(tmp_path.iterdir())

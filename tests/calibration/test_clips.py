@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,10 @@ def test_a_table_is_read_as_it_was_written(measured: tuple[Layout, RangeTable], 
         (lambda t: t.pop("clips"), "not a table of ranges of this release"),
         (lambda t: next(iter(t["points"].values())).update(low="x"), "not a table of ranges"),
         (lambda t: next(iter(t["points"].values())).update(first_bin=5000), "bins or range do not fit"),
+        (lambda t: next(iter(t["points"].values())).update(high=float("inf")), "bins or range do not fit"),
+        (lambda t: next(iter(t["points"].values()))["counts"].__setitem__(0, -1), "bins or range do not fit"),
+        (lambda t: next(iter(t["points"].values())).update(bin_width=1e-9), "bins or range do not fit"),
+        (lambda t: t.update(schema=9), "schema 9, expected 1"),
         (lambda t: t.update(extra=1), "not a table of ranges of this release"),
     ],
 )
@@ -152,6 +157,24 @@ def test_files_that_are_no_table(
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match=message):
         load_table(path)
+
+
+def test_a_table_without_all_points(measured: tuple[Layout, RangeTable]) -> None:
+    layout, table = measured
+    fewer = replace(table, points=dict(list(table.points.items())[1:]))
+    with pytest.raises(InputError, match="its points are not those of the network; it was edited, measure anew"):
+        fewer.require_fit(layout, "t")
+
+
+def test_videos_of_one_name_are_told_apart(videos: list[Path], spec: ModelSpec, tmp_path: Path) -> None:
+    twins = []
+    for k in range(2):
+        (tmp_path / str(k)).mkdir()
+        twins.append(write_video(tmp_path / str(k) / "video.avi", level=60 + 60 * k))
+    with draw_clips([*twins, videos[0]], spec, 6) as clips:
+        assert len(clips.videos) == 3
+        assert {clip.video for clip in clips.clips} == clips.videos.keys()
+        assert set(clips.videos.values()) == {video_digest(path) for path in (*twins, videos[0])}
 
 
 def test_a_table_that_is_missing_or_cut(tmp_path: Path, measured: tuple[Layout, RangeTable]) -> None:

@@ -12,11 +12,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from tests.export.conftest import Exported
 
 from calibration.fake_quantisation import InputQuantiser, LayerRounding, Layers, quantise_layers, rounded_weight
 from runtime.errors import InputError
 from tests.calibration.observed import observed, spanning, units
+from tests.conftest import Exported
 from tests.training.small import small_config
 from training.checkpoint import build_model, load_checkpoint
 from training.inference import Deployed

@@ -235,3 +235,16 @@ def test_openvino_takes_no_fp8(exported: Exported, windows: list[Inputs], tmp_pa
     graph = quantised_graph(exported.onnx, "fp8", windows)
     with pytest.raises(ExportError, match="the graph is fp8, which is for GPUs"):
         convert(graph, open_engine(exported.onnx).spec, tmp_path / "x.xml")
+
+
+def test_a_graph_of_another_exporter() -> None:
+    """Nodes without names, sizes that have to be inferred."""
+    model = block()
+    expected = [point.tensors for point in Layout(model, "block").points]
+    for node in model.graph.node:
+        node.name = ""
+    del model.graph.value_info[:]
+    layout = Layout(model, "bare")
+    assert [point.tensors for point in layout.points] == expected
+    assert [layer.multiply_adds for layer in layout.layers] == [64 * 72, 64 * 12, 64 * 315]
+    assert all(node.name for node in layout.graph.graph.node)

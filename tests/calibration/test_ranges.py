@@ -153,6 +153,13 @@ def test_entropy_keeps_values_that_are_evenly_spread() -> None:
     for numbers in NUMBERS:
         low, high = choose_range(counted(np.linspace(-1, 1, 4001, dtype=np.float32)), "entropy", numbers)
         assert (low, high) == pytest.approx((-1, 1), abs=0.08)
+    for values in (long_tailed(), np.float32(np.random.default_rng(0).normal(size=9999))):  # FP8 has fine steps near 0
+        assert choose_range(counted(values), "entropy", "fp8")[1] > 0.5 * values.max()
+
+
+@pytest.mark.parametrize("numbers", NUMBERS)
+def test_a_range_too_small_for_float32_is_zero(numbers: Numbers) -> None:
+    assert quantiser(0, 1e-44, numbers).scale == 1
 
 
 @pytest.mark.parametrize("method", [method for method in METHODS if method != "output"])
