@@ -46,7 +46,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Path:
+class BudgetPath:
     """The way from all layers quantised to the budget."""
 
     float_map: float
@@ -82,7 +82,7 @@ class Path:
             ]
             for step in self.steps
         ]  # fmt: skip
-        return f"mAP 0.3:0.1:0.7 against {against}\n{aligned(rows)}"
+        return f"average mAP against {against}\n{aligned(rows)}"
 
 
 def walk(
@@ -96,7 +96,7 @@ def walk(
     whole: bool = False,
     timed: bool = True,
     say: Callable[[str], None] = lambda _: None,
-) -> Path:
+) -> BudgetPath:
     """Judge the quantised network, then with more and more layers restored until the drop is inside the budget.
 
     Args:
@@ -114,7 +114,7 @@ def walk(
     steps: list[Step] = []
     order: tuple[str, ...] = ()
     for count in counts(len(layout.layers) - len(kept)):
-        if count and not order:
+        if len(steps) == 1:
             order = tuple(cost.layer for cost in costs())
         steps.append(_step(layout, build(order[:count]), order[:count], kept, judge, plain))
         say(f"{count} layers restored: mAP {percent(steps[-1].map)}, drop {steps[-1].drop:+.2f} points")
@@ -123,7 +123,7 @@ def walk(
             break
     if plain is not None:
         plain.close()
-    return Path(judge.map, judge.labelled, max_drop, tuple(steps))
+    return BudgetPath(judge.map, judge.labelled, max_drop, tuple(steps))
 
 
 def counts(layers: int) -> Iterator[int]:

@@ -12,11 +12,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from calibration.budget import Path as BudgetPath
-from calibration.budget import walk
+from calibration.budget import BudgetPath, walk
 from calibration.clips import Clips, draw_clips
 from calibration.collect import collect_histograms
-from calibration.judge import Judge, open_graph
+from calibration.judge import Judge, has_openvino, open_graph
 from calibration.layout import Layout
 from calibration.options import COMPARED, SEARCHED, CalibrationOptions, TestSet
 from calibration.plot import draw_path
@@ -93,6 +92,14 @@ def calibrate(
         return work.run(out, test)
 
 
+RANGES = ".ranges.json"
+"""End of the name of a table, behind that of the ONNX file."""
+
+
+def _beside(out: Path, end: str) -> Path:
+    return out.with_name(f"{out.name}{end}")
+
+
 class _Work:
     """One calibration."""
 
@@ -119,6 +126,7 @@ class _Work:
             if table.equalised != options.equalise:
                 state = "equalised" if table.equalised else "plain"
                 raise InputError(f"{named}: was measured on the {state} network; give or leave out --equalise likewise")
+        self.asked = self._asked()
 
     def require_apart(self, videos: Sequence[Path], test: TestSet | None) -> None:
         """Clips of test videos would make the judgement too good.
@@ -148,6 +156,7 @@ class _Work:
                 )
             self.layout = Layout(equalised(self.layout, self._drawn().first(SEARCHED)), str(self.source))
         self.table = self._searched(self.given or self._measured())
+        self.table.write(_beside(out, RANGES))  # before what may take long, or find that nothing fits
         self.rounding = self.table.quantisers(options.method, options.stored, options.percentile)
         self.kept = self._kept()
         if options.tune:
@@ -200,23 +209,31 @@ class _Work:
         found = searched_ranges(self.layout, table, numbers, list(self.clips.first(SEARCHED)))
         return replace(table, chosen=table.chosen | {numbers: found})
 
-    def _kept(self) -> tuple[str, ...]:
-        """Layers that stay float from the beginning: those asked for, and those that read nothing but zeros."""
-        kept = []
+    def _asked(self) -> list[str]:
+        """Layers that shall stay float."""
+        kept: list[str] = []
         for wanted in self.options.keep:
-            found = [layer.name for layer in self.layout.layers if layer.name.startswith(wanted)]
+            found = [layer.name for layer in self.layout.layers if f"{layer.name}.".startswith(f"{wanted}.")]
             if not found:
                 raise InputError(f"--keep {wanted}: no such layer; see the table of ranges for their names")
             kept += found
+        self._require_some(kept)
+        return kept
+
+    def _require_some(self, kept: Sequence[str]) -> None:
+        if len(set(kept)) == len(self.layout.layers):
+            raise InputError(f"{self.source}: all layers are kept in floating point; quantise one at least")
+
+    def _kept(self) -> tuple[str, ...]:
+        """Layers that stay float from the beginning: those asked for, and those that read nothing but zeros."""
         measured = self.table.points
         zero = [p for p in self.layout.points if measured[p.name].low == measured[p.name].high == 0]
         silent = dict.fromkeys(self.layout.layer_of[node].name for point in zero for node in point.nodes)
         for layer in silent:
             self.say(f"{layer}: reads nothing but zeros on all clips, so it has no range; it stays in floating point")
-        kept = list(dict.fromkeys((*kept, *silent)))
-        if len(kept) == len(self.layout.layers):
-            raise InputError(f"{self.source}: all {len(kept)} layers are kept in floating point; quantise one at least")
-        return tuple(kept)
+        kept = tuple(dict.fromkeys((*self.asked, *silent)))
+        self._require_some(kept)
+        return kept
 
     def _judged(self, test: TestSet) -> BudgetPath:
         self.say(f"judging on {len(test.videos)} test videos")
@@ -226,9 +243,12 @@ class _Work:
         finally:
             plain.close()
         options = self.options
+        if options.max_drop is not None and not judge.map:
+            raise InputError("the float network finds nothing of what the annotations name, so no drop can be judged")
+        timed = options.target == "openvino" and has_openvino()
         path = walk(
             self.layout, self._graph, judge, self._weighed, kept=self.kept,
-            max_drop=options.max_drop, whole=options.trade_off, timed=options.target == "openvino", say=self.say,
+            max_drop=options.max_drop, whole=options.trade_off, timed=timed, say=self.say,
         )  # fmt: skip
         self.say(path.table())
         return path
@@ -237,7 +257,13 @@ class _Work:
         """Every layer that is not kept already, the dearest first."""
         clips = list(self._drawn().first(COMPARED))
         self.costs = sensitivity(
-            self.layout, self.rounding, clips, way=self.options.way, biases=self.biases, say=self.line.show
+            self.layout,
+            self.rounding,
+            clips,
+            way=self.options.way,
+            kept=self.kept,
+            biases=self.biases,
+            say=self.line.show,
         )
         self.say(format_costs(self.costs))
         return [cost for cost in self.costs if cost.layer not in self.kept]
@@ -245,7 +271,7 @@ class _Work:
     def _graph(self, restored: tuple[str, ...]) -> onnx.ModelProto:
         """The quantised network with some layers restored."""
         options, table = self.options, self.table
-        done = {"equalised": options.equalise, "fine-tuned": options.tune, "bias corrected": options.correct_bias}
+        done = {"equalised": options.equalise, "fine-tuned": options.tune, "bias corrected": self.biases}
         kept = (*self.kept, *restored)
         record = Quantization(
             target=options.target,
@@ -264,9 +290,7 @@ class _Work:
         return graph
 
     def _write(self, out: Path, graph: onnx.ModelProto, path: BudgetPath | None) -> Calibrated:
-        ends = (".ranges.json", ".calibration.json", ".png")
-        ranges, report, plot = (out.with_name(f"{out.name}{end}") for end in ends)
-        self.table.write(ranges)
+        ranges, report, plot = (_beside(out, end) for end in (RANGES, ".calibration.json", ".png"))
         drawn = path is not None and len(path.steps) > 1
         if path is not None and drawn:
             save_image(draw_path(path, f"{self.source.name} for {self.options.target}"), plot)

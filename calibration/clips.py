@@ -121,6 +121,7 @@ def draw_clips(
     if count < 1:
         raise InputError(f"calibration: got {count} clips, expected at least 1")
     rng = np.random.default_rng(seed)
+    videos = list(dict.fromkeys(path.resolve() for path in videos))
     named = _names(videos)
     drawn = [videos[k] for k in np.sort(rng.permutation(len(videos))[:count])]
     if len(drawn) < len(videos):

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from runtime.errors import InputError, MissingDependencyError
+from runtime.errors import InputError, MissingDependencyError, VideoError
 from runtime.sources import expand_sources, find_video
 
 
@@ -133,11 +133,13 @@ def _test_set(args: argparse.Namespace) -> Any:
         for folder in folders:
             try:
                 found = find_video(folder, video.name)
-            except Exception:
+            except VideoError:  # it may lie in another of the folders
                 continue
             if found.resolve() in given:
                 chosen.append((found, video))
                 break
     if not chosen:
         raise InputError(f"{args.annotations}: names none of the {len(files)} test videos; give the right folder")
+    if len(chosen) < len(files):
+        print(f"{len(files) - len(chosen)} of {len(files)} test videos are not in the annotations and are left out")
     return TestSet(tuple(file for file, _ in chosen), tuple(video for _, video in chosen))

@@ -62,14 +62,6 @@ class Histogram:
             self.counts += np.bincount(index, minlength=2 * BINS)
         return True
 
-    def merge(self, other: Histogram) -> None:
-        """Count what another has counted."""
-        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
-        wider = Histogram(other.width, other.counts.copy())
-        self._widen_to(other.width)
-        wider._widen_to(self.width)
-        self.counts += wider.counts
-
     def _widen(self, largest: float) -> None:
         """Make room for values up to `largest` in size, by the smallest power of two that gives it."""
         if largest == 0 or (self.width and largest < BINS * self.width):

@@ -16,7 +16,7 @@ from runtime.annotations import Instance, VideoAnnotation
 from runtime.detections import Detections
 from runtime.engines import Engine, open_engine
 from runtime.errors import InputError
-from runtime.evaluation import evaluate
+from runtime.evaluation import ACTIVITYNET_TIOUS, THUMOS_TIOUS, evaluate
 from runtime.spec import METADATA_KEY, spec_from_json
 
 OWN_LABELS = 0.5
@@ -28,7 +28,7 @@ class Judgement:
     """One network on the test videos."""
 
     map: float
-    """Average mAP over tIoU 0.3:0.1:0.7, 0 … 1."""
+    """Average mAP over the thresholds of the judge, 0 … 1."""
     drift: DriftReport
     """From the float network."""
 
@@ -55,6 +55,9 @@ class Judge:
         self.videos = tuple(videos)
         self.labelled = truth is not None
         """Whether mAP is against labels; else it tells how far the float network's detections are found again."""
+        whole = reference.spec.sampling == "whole_video"
+        self.tious = ACTIVITYNET_TIOUS if whole else THUMOS_TIOUS
+        """Thresholds that mAP is averaged over: those of ActivityNet for models of whole videos, else THUMOS14's."""
         self._reference = record(reference, [str(video) for video in videos])
         found = self._reference.detections
         self._truth = tuple(truth) if truth is not None else _own_labels(found)
@@ -71,28 +74,24 @@ class Judge:
             replace(detections, video=video.name)
             for detections, video in zip(recording.detections, self._truth, strict=True)
         ]
-        return float(evaluate(named, self._truth).average)
+        return float(evaluate(named, self._truth, self.tious).average)
 
 
-def open_graph(graph: onnx.ModelProto, *, threads: int | None = None) -> Engine:
-    """An engine of a graph that is no file: in OpenVINO where it is installed and can, else in ONNX Runtime.
-
-    Args:
-        graph: with its ModelSpec.
-        threads: of OpenVINO.
-    """
+def open_graph(graph: onnx.ModelProto) -> Engine:
+    """An engine of a graph that is no file: in OpenVINO where it is installed and can, else in ONNX Runtime."""
     spec = spec_from_json(next(e.value for e in graph.metadata_props if e.key == METADATA_KEY), "the graph")
     with tempfile.TemporaryDirectory(prefix="afsd-") as folder:
-        if spec.precision != "fp8" and _has_openvino():
+        if spec.precision != "fp8" and has_openvino():
             path = Path(folder) / "graph.xml"
             convert(graph, spec, path)
-            return open_engine(path, threads=threads)
+            return open_engine(path)
         path = Path(folder) / "graph.onnx"
         onnx.save(graph, path)
         return open_engine(path)
 
 
-def _has_openvino() -> bool:
+def has_openvino() -> bool:
+    """Whether OpenVINO is installed."""
     try:
         import openvino  # noqa: F401
     except ImportError:

@@ -66,7 +66,7 @@ def method_table(out: Path, seeds: list[int], clips: int, say: Callable[[str], N
     for seed in seeds:
         stored = out / f"seed-{seed}-{clips}.json"
         if not stored.is_file():
-            done = {name: judge(open_graph(graph)).map for name, graph in _graphs(layout, data, seed, clips, say)}
+            done = {name: _judged(judge, graph) for name, graph in _graphs(layout, data, seed, clips, say)}
             with atomic_path(stored) as unfinished:
                 unfinished.write_text(json.dumps(done, indent=1), encoding="utf-8")
         for name, value in json.loads(stored.read_text(encoding="utf-8")).items():
@@ -104,6 +104,14 @@ def _graphs(layout: Layout, data: Path, seed: int, clips: int, say: Callable[[st
                     biases = corrected_biases(layout, rounding, some)
                     yield f"{target}, {method}, bias corrected", quantised(layout, rounding, biases=biases)
                     yield f"{target}, {method}, equalised", quantised(even, flat.quantisers(method, numbers))
+
+
+def _judged(judge: Judge, graph: onnx.ModelProto) -> float:
+    engine = open_graph(graph)
+    try:
+        return judge(engine).map
+    finally:
+        engine.close()
 
 
 def _format(float_map: float, results: Mapping[str, list[float]]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.budget import Path
+from calibration.budget import BudgetPath
 from runtime.canvas import INK, MUTED, Canvas, Colour
 
 WIDTH, HEIGHT = 860, 500
@@ -20,7 +20,7 @@ NEAR = 16.0
 """Dots closer than this share one label, the first's."""
 
 
-def draw_path(path: Path, title: str) -> NDArray[np.uint8]:
+def draw_path(path: BudgetPath, title: str) -> NDArray[np.uint8]:
     """Draw the path of a budget; uint8 [500,860,3] RGB."""
     canvas = Canvas(WIDTH, HEIGHT)
     canvas.text(title, LEFT, 28, TITLE_SIZE, INK)

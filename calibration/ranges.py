@@ -47,8 +47,8 @@ class Quantiser:
 
     @property
     def lowest(self) -> int:
-        """Smallest q that is used; int8 leaves −128 out, so that zero is in the middle."""
-        return {"uint8": 0, "int8": -127, "fp8": -int(FP8_LARGEST)}[self.numbers]
+        """Smallest q. int8 spans a range by ±127; what lies below it may reach −128, as QuantizeLinear has it."""
+        return {"uint8": 0, "int8": -128, "fp8": -int(FP8_LARGEST)}[self.numbers]
 
     @property
     def highest(self) -> int:
@@ -124,7 +124,7 @@ def _percentile(histogram: Histogram, percentile: float) -> tuple[float, float]:
 
 
 def _squared_error(histogram: Histogram, rounding: Quantiser) -> float:
-    """Mean squared rounding error; within a bin, values are taken as spread evenly."""
+    """Mean squared rounding error of the bins' centres."""
     centres = histogram.centres
     return float((histogram.counts * (rounding(centres) - centres) ** 2).sum() / max(histogram.total, 1))
 

@@ -40,6 +40,7 @@ def sensitivity(
     clips: Sequence[Inputs],
     *,
     way: Way = "alone",
+    kept: Collection[str] = (),
     biases: Mapping[str, NDArray[np.float32]] | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> tuple[Cost, ...]:
@@ -50,6 +51,7 @@ def sensitivity(
         quantisers: of every point.
         clips: engine inputs on which outputs are compared.
         way: see `Way`.
+        kept: layers that are float from the beginning; when one alone is restored, these are as well.
         biases: as in `quantised`.
         say: receives progress.
     """
@@ -62,14 +64,14 @@ def sensitivity(
         pairs = list(zip(expected, _run(graph, names, clips), strict=True))
         return {output.name: output.relative for output in output_drift(pairs)}
 
-    whole = drift(()) if way == "restored" else {}
+    whole = drift(kept) if way == "restored" else {}
     costs = []
     for number, layer in enumerate(layout.layers, 1):
         say(f"sensitivity: {layer.name} ({number} of {len(every)})")
         if way == "alone":
             outputs = drift(every - {layer.name})
         else:
-            outputs = {name: whole[name] - value for name, value in drift({layer.name}).items()}
+            outputs = {name: whole[name] - value for name, value in drift({layer.name, *kept}).items()}
         costs.append(_cost(layer, outputs))
     return tuple(sorted(costs, key=lambda cost: -cost.total))
 

@@ -12,6 +12,9 @@ from export.precision import output_convolutions
 NOT_ON_PURPOSE = "not on purpose"
 """Said of a convolution in another precision without a reason."""
 
+NAMED = 5
+"""At most so many of them are named on the terminal."""
+
 HELPERS = ("kgen", "reformat", "shape_call", "runtime_function")
 """Kinds of layers that only prepare data: a convolution that one of them names is computed in another layer."""
 
@@ -54,6 +57,21 @@ class ConvolutionReport:
         counts = ", ".join(f"{count} {name}" for name, count in sorted(self.by_precision.items()))
         text = f"convolutions: {self.by_precision.get(self.asked, 0)} of {self.total} in {self.asked} ({counts})"
         return f"{text}; {len(self.unseen)} not named in the report" if self.unseen else text
+
+    def lines(self, report: str = "") -> list[str]:
+        """The summary, and which convolutions are not in the precision asked: all, or the first few where a file named
+        `report` has the others."""
+        unexpected = [text for text in self.others if NOT_ON_PURPOSE in text]
+        named = unexpected[:NAMED] if report else unexpected
+        told = [self.summary(), *(f"  not as asked: {text}" for text in named)]
+        if len(unexpected) > len(named):
+            told.append(f"  not as asked: {len(unexpected) - len(named)} more, see {report}")
+        heads = sum("output head" in text for text in self.others)
+        if heads:
+            told.append(f"  fp32 on purpose: {heads} convolutions of the output heads (docs/tensorrt.md)")
+        if kept := len(self.others) - len(unexpected) - heads:
+            told.append(f"  in floating point to keep the accuracy: {kept} convolutions (docs/quantisation.md)")
+        return told
 
 
 def convolution_report(layers: tuple[Layer, ...], graph: onnx.ModelProto, asked: str) -> ConvolutionReport:

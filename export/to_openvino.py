@@ -63,7 +63,8 @@ def save_openvino(graph: onnx.ModelProto, reference: Engine, target: Path, say: 
         files = convert(graph, reference.spec, unfinished)
         report = check_quantised(reference, unfinished, say) if quantised else check(reference, unfinished, say)
         if quantised:
-            say(convolution_report(openvino_layers(unfinished), graph, "int8").summary())
+            for line in convolution_report(openvino_layers(unfinished), graph, "int8").lines():
+                say(line)
         for file in files:
             file.replace(target.parent / file.name)
     report.write(target.with_suffix(".xml.drift.json" if quantised else ".xml.parity.json"))

@@ -17,7 +17,7 @@ if __package__ in (None, ""):  # run as a script: make the four packages importa
 import onnx
 
 from export.boundary_pooling.function import DOMAIN
-from export.convolutions import NOT_ON_PURPOSE, ConvolutionReport, convolution_report
+from export.convolutions import ConvolutionReport, convolution_report
 from export.drift import DriftReport
 from export.precision import PRECISIONS, QUANTISED, Precision, require_symmetric
 from export.source import Say, require_writable
@@ -32,9 +32,6 @@ from runtime.engines.sidecar import write_sidecar
 from runtime.errors import EngineError, ExportError, MissingDependencyError
 
 SUFFIXES = (".engine", ".plan")
-
-NAMED = 5
-"""Convolutions that are not as asked and are named on the terminal; the report names all."""
 
 Pooling = Literal["auto", "plugin", "function"]
 
@@ -245,14 +242,8 @@ def _write_report(
 
 
 def _say_built(target: Path, plan: Plan, convolutions: ConvolutionReport, say: Say) -> None:
-    say(convolutions.summary())
-    unexpected = [text for text in convolutions.others if NOT_ON_PURPOSE in text]
-    for text in unexpected[:NAMED]:
-        say(f"  not as asked: {text}")
-    if len(unexpected) > NAMED:
-        say(f"  not as asked: {len(unexpected) - NAMED} more, see {target.name}.report.json")
-    if kept := len(convolutions.others) - len(unexpected):
-        say(f"  fp32 on purpose: {kept} convolutions of the output heads (docs/tensorrt.md)")
+    for line in convolutions.lines(f"{target.name}.report.json"):
+        say(line)
     size = f"{len(plan.data) / 1e6:.1f} MB"
     say(f"wrote {target} ({size}, built in {plan.seconds:.1f} s with {plan.peak_mib:,.0f} MiB at most)")
 

@@ -23,7 +23,7 @@ from export.precision import output_convolutions, precision_of, require_symmetri
 from export.to_openvino import convert, export_openvino, openvino_layers
 from runtime.engines import open_engine
 from runtime.errors import ExportError
-from runtime.spec import Quantization
+from runtime.spec import METADATA_KEY, Quantization, spec_from_json
 from tests.conftest import Exported
 from tests.quantise import quantised_graph, quantisers_of
 
@@ -208,7 +208,8 @@ def test_kept_layers_in_half_and_new_biases() -> None:
 def test_the_record_travels_with_the_file(layout: Layout, windows: list[Inputs]) -> None:
     record = Quantization("openvino", "mse", ("bias corrected",), 3, {"a": "0123"}, "c", "t", ("backbone.x",))
     graph = quantised(layout, quantisers_of(layout, "uint8", windows), record=record)
-    assert f'"table_sha256":"{record.table_sha256}"' in graph.metadata_props[0].value
+    carried = next(entry.value for entry in graph.metadata_props if entry.key == METADATA_KEY)
+    assert spec_from_json(carried, "x").quantization == record
 
 
 def test_openvino_runs_it_in_eight_bit(exported: Exported, windows: list[Inputs], tmp_path: Path) -> None:

@@ -32,7 +32,11 @@ def long_tailed(seed: int = 0, count: int = 200_000) -> NDArray[np.float32]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=60), st.integers(1, 5), st.randoms())
+@given(
+    st.lists(st.floats(-1e4, 1e4, width=32, allow_subnormal=False), min_size=1, max_size=60),
+    st.integers(1, 5),
+    st.randoms(),
+)
 def test_counts_depend_on_neither_order_nor_pieces(values: list[float], pieces: int, random: object) -> None:
     array = np.array(values, np.float32)
     whole, shuffled = counted(array), counted(np.random.default_rng(len(values)).permutation(array), pieces)
@@ -44,16 +48,6 @@ def test_counts_depend_on_neither_order_nor_pieces(values: list[float], pieces: 
         np.testing.assert_array_equal(whole.counts, np.histogram(array.astype(np.float64), edges)[0])
         largest = max(-array.min(), array.max())
         assert largest >= whole.width * BINS / 2 or largest < 1e-20  # half of the bins are used at least
-
-
-def test_merging_is_counting_together() -> None:
-    small, large = long_tailed(1)[100:5000] * 0.01, long_tailed(2) * 3
-    merged, other = counted(small), counted(large)
-    merged.merge(other)
-    together = counted(np.concatenate([small, large]))
-    np.testing.assert_array_equal(merged.counts, together.counts)
-    assert (merged.low, merged.high, merged.width) == (together.low, together.high, together.width)
-    assert other.total == len(large)  # which is left as it was
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -90,8 +84,6 @@ def test_rounding_is_that_of_onnx(numbers: Numbers, zero_point: int) -> None:
     rounding = Quantiser(numbers, 2**-4, zero_point if numbers == "uint8" else 0)
     values = np.concatenate([np.arange(-600, 600) / 32, np.random.default_rng(0).uniform(-20, 20, 5000)])
     values = values.astype(np.float32)
-    if numbers == "int8":
-        values = values[values >= -127 * 2**-4]  # ONNX goes to −128
     np.testing.assert_array_equal(rounding(values), through_onnx(rounding, values))
 
 

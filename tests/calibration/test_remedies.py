@@ -178,8 +178,8 @@ def test_layers_are_restored_until_the_drop_is_inside(
 
 def test_the_picture_shows_every_step(tmp_path: Path) -> None:
     steps = tuple(Step(("x",) * k, 1 - k / 10, 0.9, 3.0 - k, 0.0, 0, 0, 0, 3 - k / 4) for k in range(4))
-    image = draw_path(budget.Path(0.93, True, 0.5, steps), "title")
+    image = draw_path(budget.BudgetPath(0.93, True, 0.5, steps), "title")
     assert image.shape == (HEIGHT, WIDTH, 3)
     assert (image == np.array(CHOSEN, np.uint8)).all(axis=2).sum() > 100
     same = tuple(Step((), 1.0, 0.9, 0.0, 0.0, 0, 0, 0, 0.0) for _ in range(1))  # nothing to scale by
-    assert draw_path(budget.Path(0.9, False, None, same), "title").shape == (HEIGHT, WIDTH, 3)
+    assert draw_path(budget.BudgetPath(0.9, False, None, same), "title").shape == (HEIGHT, WIDTH, 3)
