@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from runtime.decode import AFSD_OUTPUTS
 from runtime.errors import EngineError
@@ -25,6 +24,7 @@ from training.config_files import load_config
 from training.models.afsd import AFSD
 from training.models.normalisation import normalise
 from training.models.pyramid import AfsdOutput
+from training.multiply_adds import count_multiply_adds
 
 
 class Deployed(nn.Module):
@@ -49,14 +49,11 @@ class Deployed(nn.Module):
 
 
 def multiply_adds(config: Config) -> int:
-    """Multiply-adds of one window, counted over the convolutions by PyTorch on shapes alone."""
+    """Multiply-adds of one window; see `count_multiply_adds`."""
     model = replace(config.model, stem="random")  # initial values are none on shapes alone
-    with torch.device("meta"):
-        network = AFSD(model).eval()
-        clip = torch.empty(1, model.in_channels, model.clip_length, model.crop_size, model.crop_size)
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            network(clip)
-    return int(counter.get_total_flops()) // 2
+    return count_multiply_adds(
+        lambda: AFSD(model), (1, model.in_channels, model.clip_length, model.crop_size, model.crop_size)
+    )
 
 
 def model_spec(
