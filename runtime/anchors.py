@@ -50,7 +50,7 @@ class A2NetLayout:
             raise ValueError(f"num_classes is {self.num_classes}, expected at least 2 (the background is one)")
         if self.anchor_outputs == "overlap" and self.num_classes != 2:
             raise ValueError(
-                f"num_classes is {self.num_classes}; anchors that predict their overlap alone know no classes: expected 2"
+                f"num_classes is {self.num_classes}, expected 2: anchors that predict the overlap alone know no class"
             )
         if not self.anchor_ratios and not self.point_levels:
             raise ValueError("neither anchor_ratios nor point_levels is given: nothing would be predicted")
