@@ -123,6 +123,21 @@ def decode_a2net(
     )
 
 
+def copied(candidates: Candidates, classes: tuple[str, ...], copies: tuple[tuple[str, str], ...]) -> Candidates:
+    """The candidates, and those of the first class of each pair once more as the second (`copied_classes`).
+
+    Raises:
+        InputError: a pair names a class that is not in `classes`.
+    """
+    parts = [candidates]
+    for pair in copies:
+        if not set(pair) <= set(classes):
+            raise InputError(f"copied_classes has {pair[0]} → {pair[1]}, expected names of the model's classes")
+        chosen = candidates.take(candidates.labels == classes.index(pair[0]))
+        parts.append(Candidates(chosen.segments, np.full_like(chosen.labels, classes.index(pair[1])), chosen.scores))
+    return Candidates.concatenate(parts)
+
+
 Scored = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Segments [n,2] as fractions of the window, and scores [n,K−1] of the action classes."""
 
