@@ -135,6 +135,16 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -
     model.load_state_dict(dict(weights))
 
 
+def published_weights(path: str | Path) -> dict[str, Tensor]:
+    """The state dict in a published file: bare, or the entry `model` beside `epoch` and `optimizer` (A2Net).
+
+    Raises:
+        CheckpointError: no such file, not a checkpoint, pickled code, or something else than tensors in it.
+    """
+    data = _load(Path(path))
+    return _tensors(Path(path), data["model"] if isinstance(data.get("model"), dict) else data)
+
+
 def load_kinetics(model: AFSD, path: str | Path) -> tuple[str, ...]:
     """Start the backbone from Kinetics I3D weights (`rgb_imagenet.pt`, `flow_imagenet.pt`: same names, no prefix).
 
