@@ -282,8 +282,7 @@ def test_bad_threshold() -> None:
 
 
 SPEC = replace(tiny_spec(), classes=("Billiards", "CliffDiving", "Diving"))
-CAPPED = A2NetDecoding(nms_top_k=6, video_top_k=10, copied_classes=THUMOS14_COPIES)
-UNCAPPED = replace(CAPPED, nms_top_k=10**6, video_top_k=10**6)
+UNCAPPED = A2NetDecoding(nms_top_k=10**6, video_top_k=10**6, copied_classes=THUMOS14_COPIES)
 
 
 def windows_of(seed: int, count: int) -> list[tuple[Candidates, int]]:
@@ -306,8 +305,9 @@ def detections(found: Candidates) -> list[Detection]:
     return list(zip(found.labels.tolist(), *found.segments.T.tolist(), found.scores.tolist(), strict=True))
 
 
+@pytest.mark.parametrize(("per_class", "per_video"), [(2, 10), (6, 10), (200, 200)])
 @pytest.mark.parametrize("seed", range(3))
-def test_video_as_released(seed: int) -> None:
+def test_video_as_released(seed: int, per_class: int, per_video: int) -> None:
     """CliffDiving copied as Diving, NMS per class, the best of each class, the best of the video."""
     windows = windows_of(seed, 4)
     rows = detections(Candidates.concatenate([candidates for candidates, _ in windows]))
@@ -315,9 +315,10 @@ def test_video_as_released(seed: int) -> None:
     kept = []
     for label in range(3):
         mine = [row[1:] for row in rows if row[0] == label]
-        kept += [(label, *mine[i]) for i in plain_hard_nms(mine, 0.2)[:6]]
-    expected = sorted(kept, key=lambda row: -row[3])[:10]
-    assert survivors(HardSuppression(SPEC, CAPPED), windows) == expected
+        kept += [(label, *mine[i]) for i in plain_hard_nms(mine, 0.2)[:per_class]]
+    expected = sorted(kept, key=lambda row: -row[3])[:per_video]
+    decoding = A2NetDecoding(nms_top_k=per_class, video_top_k=per_video, copied_classes=THUMOS14_COPIES)
+    assert survivors(HardSuppression(SPEC, decoding), windows) == expected
 
 
 @settings(max_examples=20, deadline=None)

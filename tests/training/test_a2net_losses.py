@@ -223,6 +223,16 @@ def test_an_instance_that_no_anchor_reaches_takes_its_best_one() -> None:
     assert not match_anchors(boxes, [instances], replace(config, force_match=False)).positive[0, 4]
 
 
+def test_a_forced_anchor_stands_for_the_instance_that_forced_it() -> None:
+    """The first anchor overlaps the second instance more, but that one has a better anchor of its own."""
+    boxes = torch.tensor([[[0.0, 0.1], [-0.02, 0.06]]], dtype=torch.float64)
+    instances = torch.tensor([[0.08, 0.1, 1], [0.0, 0.04, 2]], dtype=torch.float64)
+    matches = match_anchors(boxes, [instances], A2NetLossConfig(matching="default", force_match=True, match_iou=0.6))
+    assert matches.labels[0].tolist() == [1, 2]
+    assert matches.boxes[0].tolist() == instances[:, :2].tolist()
+    assert matches.scores[0].tolist() == pytest.approx([0.4, 0.5])
+
+
 def test_a_forced_positive_with_high_overlap_is_dropped_by_the_reference() -> None:
     matches = AnchorMatches(
         torch.tensor([[0.9, 0.2, 0.3, 0.1]]),
@@ -314,7 +324,11 @@ def plain_losses(
         for k, ((low, high), match) in enumerate(
             zip(
                 plain_boxes(output.ab[b], layout),
-                plain_match(plain_boxes(output.ab[b], layout), clip.tolist(), config.match_iou),
+                plain_match(
+                    plain_boxes(output.ab[b] * (config.matching == "predicted"), layout),
+                    clip.tolist(),
+                    config.match_iou,
+                ),
                 strict=True,
             )
         )
@@ -350,14 +364,16 @@ def plain_boxes(ab: Tensor, layout: A2NetLayout) -> list[tuple[float, float]]:
     return boxes
 
 
+@pytest.mark.parametrize("matching", ["predicted", "default"])
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_losses_against_the_loops(seed: int) -> None:
+def test_losses_against_the_loops(seed: int, matching: Any) -> None:
+    config = A2NetLossConfig(matching=matching)
     rng = np.random.default_rng(seed)
     output = A2NetOutput(*(v.detach().double() for v in random_output(SMALL, seed) if v is not None))
     instances = [random_instances(rng, 5), random_instances(rng, 4)]
     draws = torch.from_numpy(rng.uniform(size=(2, SMALL.num_anchors)))
-    losses = a2net_losses(output, instances, SMALL, A2NetLossConfig(), draws)
-    expected = plain_losses(output, instances, SMALL, A2NetLossConfig(), draws)
+    losses = a2net_losses(output, instances, SMALL, config, draws)
+    expected = plain_losses(output, instances, SMALL, config, draws)
     assert [value.item() for value in losses] == pytest.approx(expected, rel=1e-9)
 
 
