@@ -49,14 +49,7 @@ def load_annotations(path: str | os.PathLike[str], subset: str | None = None) ->
         AnnotationError: no such file, not JSON, not this format (with the video, the number of the annotation, and
             what is wrong), a key that is there twice, or no video of the subset.
     """
-    path = Path(path)
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_duplicates)
-    except FileNotFoundError:
-        raise AnnotationError(f"{path}: no such annotation file") from None
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise AnnotationError(f"{path}: cannot be read as JSON: {' '.join(str(error).split())}") from None
-    videos = parse_annotations(document, str(path))
+    videos = parse_annotations(read_document(path), str(path))
     if subset is None:
         return videos
     if not subset:
@@ -67,6 +60,17 @@ def load_annotations(path: str | os.PathLike[str], subset: str | None = None) ->
         there = ", ".join(sorted({repr(video.subset) for video in videos})) or "no video at all"
         raise AnnotationError(f"{path}: no video of subset {subset!r}; the file has {there}")
     return chosen
+
+
+def read_document(path: str | os.PathLike[str]) -> object:
+    """What a JSON file holds (AnnotationError: no such file, not JSON, or a key that is there twice)."""
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_duplicates)
+    except FileNotFoundError:
+        raise AnnotationError(f"{path}: no such annotation file") from None
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise AnnotationError(f"{path}: cannot be read as JSON: {' '.join(str(error).split())}") from None
 
 
 def parse_annotations(document: object, source: str) -> tuple[VideoAnnotation, ...]:

@@ -48,6 +48,8 @@ class FeatureScan:
     """Videos without a file."""
     faults: dict[str, InputError] = field(default_factory=dict)
     """Videos with another fault."""
+    files: set[Path] = field(default_factory=set)
+    """All files that belong to a video, sound or not."""
 
 
 def scan_features(
@@ -63,7 +65,9 @@ def scan_features(
     headers: dict[str, Files] = {}
     for video in videos:
         try:
-            paths = [_find(folder, stream, video.name) for folder, stream in zip(folders, source.streams, strict=True)]
+            found = [_find(folder, stream, video.name) for folder, stream in zip(folders, source.streams, strict=True)]
+            scan.files.update(path for candidates in found for path in candidates)
+            paths = [_only(candidates, video.name) for candidates in found]
             headers[video.name] = [(path, read_header(path)) for path in paths]
         except _MissingFeaturesError as error:
             scan.missing[video.name] = error
@@ -87,20 +91,22 @@ def _folder(root: Path, stream: FeatureStream, source: FeatureSource, fold: str)
     return folder
 
 
-def _find(folder: Path, stream: FeatureStream, video: str) -> Path:
-    """The file of a video under its name, or else its `other_name`."""
+def _find(folder: Path, stream: FeatureStream, video: str) -> list[Path]:
+    """The files of a video under its name, or else its `other_name`; at least one."""
     for name in (video, other_name(video)):
         stem = f"{stream.prefix}{name}{stream.suffix}"
         found = [path for path in (folder / f"{stem}{kind}" for kind in FEATURE_SUFFIXES) if path.is_file()]
-        if len(found) > 1:
-            raise InputError(
-                f"{folder}: features of {video!r} are there twice, as {found[0].name} and {found[1].name}; "
-                "keep one of them"
-            )
         if found:
-            return found[0]
+            return found
     expected = folder / f"{stream.prefix}{video}{stream.suffix}{FEATURE_SUFFIXES[0]}"
     raise _MissingFeaturesError(f"{expected}: no features of {video!r}; extract them, or leave out the video")
+
+
+def _only(files: list[Path], video: str) -> Path:
+    if len(files) > 1:
+        names = " and ".join(path.name for path in files)
+        raise InputError(f"{files[0].parent}: features of {video!r} are there twice, as {names}; keep one of them")
+    return files[0]
 
 
 def _expected_steps(sampling: FeatureSampling, videos: Iterable[VideoAnnotation]) -> dict[str, float]:

@@ -61,7 +61,7 @@ class FeatureSet:
         if not scan.videos:
             raise InputError(f"{root}: no video with features, expected at least one of {len(self._annotations)}")
         self.videos: Mapping[str, VideoFeatures] = scan.videos
-        self.widths, self._layouts = scan.widths, scan.layouts
+        self.widths, self.layouts = scan.widths, scan.layouts
         self._timings = {name: self._timing(name) for name in self.videos}
 
     @property
@@ -95,7 +95,7 @@ class FeatureSet:
 
     def _read(self, path: Path, stream: int, files: VideoFeatures, chosen: slice) -> NDArray[np.float32]:
         """A slice of one stream: cut or stretched to the common length, every so many-th step, then resized."""
-        features, every = read_features(path, self._layouts[stream]), self.source.sampling.every
+        features, every = read_features(path, self.layouts[stream]), self.source.sampling.every
         resize = self.source.resize
         stretched = self.source.uneven == "stretch" and len(features) != files.common
         if resize is None and not stretched:  # the usual way: only what is asked for is read
