@@ -122,3 +122,11 @@ def test_short_features_are_padded_with_zeros_or_left_out_as_published() -> None
     assert features.max() == 1
     with pytest.raises(InputError, match="windows of 4 steps every 5: expected 0 < stride ≤ length"):
         cut_windows(features, 4, 5)
+
+
+@pytest.mark.parametrize("frames", [512, 516, 636, 640, 1000, 4096])
+@pytest.mark.parametrize("stride", [128, 256])
+def test_windows_of_steps_are_a2nets_windows_of_frames(frames: int, stride: int) -> None:
+    """A2Net cuts windows of 512 frames, 128 steps of 4; it may give the last one twice, here there is one."""
+    published = {k * stride for k in range(int((frames + stride - 512) / stride))} | {frames - 512}
+    assert [4 * offset for offset in window_offsets(frames // 4, 128, stride // 4)] == sorted(published)

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.annotations import load_annotations
 from runtime.console import EXIT_ERROR
-from runtime.errors import AfsdError
+from runtime.errors import AfsdError, InputError
 from tests.shared import shared
 from training.commands import add_prepare
-from training.data.feature_set import FeatureSet
+from training.data.feature_set import open_features
 from training.data.feature_source import read_source
 
 
@@ -71,15 +70,23 @@ def prepare(root: Path, *arguments: str) -> int:
     return afsd(*streams, "--annotations", root / "a.json", "--out", root / "made/set", *SNIPPETS, *arguments)
 
 
-def test_the_description_opens_from_where_it_lies(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_description_opens_from_where_it_lies(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert prepare(root) == 0
     made = root / "made/set"
     source = read_source(made / "features.json")
+    monkeypatch.chdir("/")
     assert [stream.folder for stream in source.streams] == ["../../rgb", "../../flow"]
     assert (source.layout, source.width) == ("channels_first", 8)
-    videos = load_annotations(made / source.annotations)
-    features = FeatureSet(source, made, videos)
+    features, videos = open_features(made / "features.json", names=["b"])
+    assert [video.name for video in videos] == ["b"]
     np.testing.assert_allclose(features.read("b")[:, 5:], np.load(root / "flow/b.npy").T, rtol=1e-6)
+    with pytest.raises(InputError, match="'z' is not in the annotations"):
+        open_features(made / "features.json", names=["a", "z"])
+    (root / "rgb/a.npy").rename(root / "rgb/gone.npy")
+    _, videos = open_features(made / "features.json", missing="skip")
+    assert [video.name for video in videos] == ["b"]
     said = capsys.readouterr().out
     for fact in (
         "2 videos, 77 steps of 5 + 3 channels",
@@ -99,6 +106,7 @@ def test_the_description_opens_from_where_it_lies(root: Path, capsys: pytest.Cap
 
 def test_what_is_odd(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     late = [annotation("y", 3, 13.5, 1), annotation("y", 13, 14, 2), annotation("x", 5, 5, 1), annotation("x", 0, 9, 4)]
+    late += late[:1]
     change(root, "a", duration=20.0, annotations=late)
     change(root, "b", annotations=[])
     np.save(root / "rgb/c.npy", np.ones((5, 9)))
@@ -108,6 +116,7 @@ def test_what_is_odd(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "actions without length, left out in training": {"a": 1},
         "annotated durations that disagree with the file": {"a": 1},
         "actions that end after the last frame": {"a": 1},
+        "actions annotated twice": {"a": 1},
         "videos without any action": {"b": 1},
         "classes that only subset 'training' has": {"x": 1, "y": 1},
         "labels with several label_id; classes go by label": {"x": 1, "y": 1},

@@ -10,12 +10,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.annotations import VideoAnnotation
+from runtime.annotations import VideoAnnotation, load_annotations
 from runtime.errors import InputError
 from runtime.feature_timing import FeatureTiming
 from runtime.features import checked_features, read_features, resized_features
 from training.data.feature_scan import VideoFeatures, scan_features
-from training.data.feature_source import FeatureSource
+from training.data.feature_source import FeatureSource, read_source
 
 Missing = Literal["refuse", "skip"]
 """Videos without features: an error, or left out without a word (ActionFormer)."""
@@ -108,3 +108,33 @@ class FeatureSet:
     def _timing(self, name: str) -> FeatureTiming:
         video = self._annotations[name]
         return self.source.sampling.timing(name, self.steps(name), fps=video.fps, duration_s=video.duration_s)
+
+
+def open_features(
+    description: str | os.PathLike[str],
+    *,
+    names: Iterable[str] | None = None,
+    fold: str = "",
+    missing: Missing = "refuse",
+) -> tuple[FeatureSet, tuple[VideoAnnotation, ...]]:
+    """A feature set and the annotations of its videos, from features.json.
+
+    Args:
+        description: path of features.json.
+        names: the videos wanted, such as one side of a fold; None: all of the annotations.
+        fold: see `FeatureSet`.
+        missing: see `Missing`; videos that are skipped are not among the annotations returned.
+
+    Raises:
+        InputError: see `read_source` and `FeatureSet`; a name that is not annotated.
+        AnnotationError: the annotations cannot be read.
+    """
+    path = Path(description)
+    source = read_source(path)
+    videos = {video.name: video for video in load_annotations(path.parent / source.annotations)}
+    wanted = list(videos if names is None else names)
+    unknown = [name for name in wanted if name not in videos]
+    if unknown:
+        raise InputError(f"{path}: {unknown[0]!r} is not in the annotations {source.annotations}; correct the name")
+    features = FeatureSet(source, path.parent, [videos[name] for name in wanted], fold=fold, missing=missing)
+    return features, tuple(videos[name] for name in wanted if name in features.videos)

@@ -124,6 +124,7 @@ def _note_times(videos: Sequence[VideoAnnotation], features: FeatureSet, found: 
     for video in videos:
         short = sum(0 < i.end_s - i.start_s < timings[video.name].step_s for i in video.instances)
         found.note("actions shorter than one step", video.name, count=short)
+        found.note("actions annotated twice", video.name, len(video.instances) - len(set(video.instances)))
 
 
 def _note_label_ids(annotations: str, found: Findings) -> None:
