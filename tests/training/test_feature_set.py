@@ -54,6 +54,12 @@ def test_two_streams_follow_one_another_and_are_cut_to_the_shorter(tmp_path: Pat
     assert (features.widths, features.steps("b")) == ((6, 4), 54)
     np.testing.assert_array_equal(features.read("b"), np.hstack([rgb["b"][:54], flow["b"]]))
     np.testing.assert_array_equal(features.read("b", 50, 99), np.hstack([rgb["b"][50:54], flow["b"][50:]]))
+    both = source("rgb", "flow", width=10)
+    np.testing.assert_array_equal(FeatureSet(both.of_streams(1), tmp_path, VIDEOS).read("b"), flow["b"])
+    swapped = FeatureSet(both.of_streams(1, 0), tmp_path, VIDEOS).read("a")
+    np.testing.assert_array_equal(swapped, np.hstack([flow["a"], rgb["a"]]))
+    with pytest.raises(InputError, match=r"streams \(2,\): expected numbers from 0 to 1"):
+        both.of_streams(2)
     with pytest.raises(InputError, match=r"features of 6 \+ 4 channels, the model takes 6"):
         features.require_width(6)
 

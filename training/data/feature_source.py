@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -69,6 +69,12 @@ class FeatureSource:
     def per_fold(self) -> bool:
         """Whether the features are other ones in every fold."""
         return any(FOLD in stream.folder for stream in self.streams)
+
+    def of_streams(self, *numbers: int) -> FeatureSource:
+        """The set of some of its streams alone, counted from 0, in the order given (A2Net, Table VII)."""
+        if not all(0 <= number < len(self.streams) for number in numbers):
+            raise InputError(f"streams {numbers}: expected numbers from 0 to {len(self.streams) - 1}")
+        return replace(self, streams=tuple(self.streams[number] for number in numbers), width=None)
 
 
 def read_source(path: str | os.PathLike[str]) -> FeatureSource:
