@@ -6,8 +6,9 @@ from typing import Protocol
 
 import numpy as np
 
+from runtime.a2net_decoding import A2NetDecoding
 from runtime.decode import Candidates
-from runtime.decode_a2net import A2NetDecoding, copied
+from runtime.decode_a2net import copied
 from runtime.nms import LEAST_SCORE, Decay, Gaussian, Hard, hard_nms, soft_nms_reference
 from runtime.nms_stream import NmsStream
 from runtime.spec import ModelSpec

@@ -15,9 +15,9 @@ class A2NetConfig:
     """Shape of the network; the defaults are the released THUMOS14 network (A2Net, Table II)."""
 
     in_channels: int = 2048
-    """Width of the features: I3D's 1024 of RGB, then 1024 of flow."""
+    """Width of the features: I3D's 1024 of RGB, then 1024 of flow; 0: as wide as the data."""
     num_classes: int = 21
-    """K, the background included."""
+    """K, the background included; 0: as many as the annotations name, and one."""
     window_steps: int = 128
     """Feature steps of a window; a multiple of 2^levels."""
     base_channels: int = 512
@@ -52,13 +52,15 @@ class A2NetConfig:
                 f"window_steps is {self.window_steps}, expected a positive multiple of {2**self.num_levels} "
                 f"for {self.num_levels} levels"
             )
-        if min(self.in_channels, self.base_channels, self.tower_depth) <= 0 or self.reduced_channels < 0:
+        if min(self.base_channels, self.tower_depth) <= 0 or min(self.in_channels, self.reduced_channels) < 0:
             raise ValueError(
-                "in_channels, base_channels and tower_depth must be positive, reduced_channels not negative"
+                "base_channels and tower_depth must be positive, in_channels and reduced_channels not negative"
             )
         if not self.anchor_ratios or len(self.anchor_ratios) not in (1, self.num_levels):
             raise ValueError(f"anchor_ratios has {len(self.anchor_ratios)} entries, expected 1 or {self.num_levels}")
-        widths = set(self.level_channels[: self.layout.point_levels])
+        if self.num_classes:
+            _ = self.layout  # raises what it finds wrong
+        widths = set(self.level_channels[: self._point_levels])
         if not self.reduced_channels and len(widths) > 1:
             raise ValueError(f"level_channels {self.level_channels} differ: expected reduced_channels above 0")
 
@@ -74,12 +76,16 @@ class A2NetConfig:
         return A2NetLayout(
             level_lengths=tuple(self.window_steps // 2 ** (level + 1) for level in range(self.num_levels)),
             anchor_ratios=() if self.modules == "anchor-free" else ratios,
-            point_levels=0 if self.modules == "anchor-based" else self.point_levels or self.num_levels,
+            point_levels=self._point_levels,
             anchor_outputs=self.anchor_outputs,
             num_classes=self.num_classes,
             offset_scale=self.offset_scale,
             width_scale=self.width_scale,
         )
+
+    @property
+    def _point_levels(self) -> int:
+        return 0 if self.modules == "anchor-based" else self.point_levels or self.num_levels
 
     @property
     def head_channels(self) -> int:

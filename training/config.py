@@ -6,21 +6,32 @@ released code's faults mended; `docs/differences.md` lists them and the options 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from runtime.a2net_decoding import A2NetDecoding
+from runtime.feature_timing import FeatureSampling
 from runtime.spec import Decoding
+from training.a2net_config import A2NetConfig, A2NetLossConfig
+from training.data.folds import FoldRule
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """Shape of the network; the defaults are the published THUMOS14 network."""
 
-    stream: Literal["rgb", "flow"] = "rgb"
+    stream: Literal["rgb", "flow", "features"] = "rgb"
+    """What the network sees; with features a projection takes the place of the I3D, and frames below are steps."""
+    in_features: int = 0
+    """Width of the features; 0: as wide as the data."""
+    projection_kernels: tuple[int, ...] = (3, 3)
+    """Kernels of the projection's units at the rate of the features."""
+    feature_stride: int = 2
+    """Feature steps between the locations of level 0; a power of 2."""
     num_classes: int = 21
     """K, the background included; 0: as many as the annotations name, and one."""
     clip_length: int = 256
-    """T, frames of one clip; a multiple of 2^(levels + 1)."""
+    """T, frames of one clip; a multiple of the coarsest level's stride, 2^(levels + 1) on Mixed_4f and Mixed_5c."""
     crop_size: int = 96
     """Pixels of the square crop the network sees."""
     backbone_multiplier: float = 1.0
@@ -58,6 +69,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.num_classes < 2 and self.num_classes != 0:
             raise ValueError(f"num_classes is {self.num_classes}, expected at least 2, or 0: as the data says")
+        if self.stream == "features":
+            self._check_features()
         coarsest = self.finest_stride * 2 ** (self.num_levels - 1)
         if self.num_levels < 2 or self.clip_length % coarsest or self.clip_length <= 0:
             raise ValueError(
@@ -71,19 +84,35 @@ class ModelConfig:
         if self.crop_size <= 0 or self.backbone_multiplier <= 0 or min(self.region_divisors) <= 0:
             raise ValueError("crop_size, backbone_multiplier and region_divisors must be positive")
 
+    def _check_features(self) -> None:
+        if self.in_features < 0 or self.feature_stride < 1 or self.feature_stride.bit_count() != 1:
+            raise ValueError(
+                f"in_features {self.in_features}, feature_stride {self.feature_stride}: expected a width, or 0 for the "
+                "data's, and a power of 2"
+            )
+        if not self.projection_kernels or min(self.projection_kernels) < 1:
+            raise ValueError(
+                f"projection_kernels is {self.projection_kernels}, expected at least one kernel of 1 or more"
+            )
+        if self.stem != "random" or self.freeze_backbone:
+            raise ValueError("stem 'motion' and freeze_backbone are the I3D's: leave them out where stream is features")
+
     @property
     def in_channels(self) -> int:
-        """3 for RGB, 2 for flow (x, y)."""
-        return 2 if self.stream == "flow" else 3
+        """3 for RGB, 2 for flow (x, y), or the width of the features."""
+        return {"rgb": 3, "flow": 2, "features": self.in_features}[self.stream]
 
     @property
     def finest_stride(self) -> int:
         """Frames between the locations of level 0, the temporal stride of the endpoint it stands on."""
+        if self.stream == "features":
+            return self.feature_stride
         return 4 if self.endpoints == "4f+5c" else 8
 
     @property
     def level_lengths(self) -> tuple[int, ...]:
-        """Locations of each level: T/4, T/8, … on Mixed_4f and Mixed_5c; T/8, T/16, … on Mixed_5c alone."""
+        """Locations of each level: T/4, T/8, … on Mixed_4f and Mixed_5c; T/8, T/16, … on Mixed_5c alone; T/stride, …
+        on features."""
         return tuple(self.clip_length // (self.finest_stride * 2**level) for level in range(self.num_levels))
 
     @property
@@ -108,6 +137,17 @@ class DataConfig:
     frames: str = "frames"
     """Frame store, relative to `root`."""
     train_subset: str = "training"
+    features: str = "features.json"
+    """Description of the feature set, relative to `root`; of models on features, in place of the three above."""
+    split: FoldRule = field(default_factory=lambda: FoldRule(by="splits"))
+    """How the videos of a feature set are divided into those that are trained on and those that are not."""
+    fold: str | int = ""
+    """Name of the fold of `split`; empty: the only one."""
+    inner_group: str = ""
+    """Regular expression of groups among a fold's training videos, to choose settings by them alone: `fold` 1/S2 trains
+    on what fold 1 trains on, without the group S2 (see `FoldRule.group`)."""
+    feature_sampling: FeatureSampling | None = None
+    """How the features were made; taken from their description, and kept in the checkpoint."""
     classes: tuple[str, ...] = ()
     """Action names in index order; empty: sorted names of the annotations."""
     class_agnostic: bool = False
@@ -115,10 +155,15 @@ class DataConfig:
     sampling: Literal["fixed", "whole_video"] = "fixed"
     """`sample_fps` for all videos, cut into clips; or each video at a rate of its own, so that it is one clip."""
     sample_fps: float = 10.0
+    """Of frames. Of features, steps per second of the training videos: taken from the data."""
     frame_size: int = 112
     """Pixels of the square stored frame."""
     clip_stride: int = 30
     """Frames between training clips of a video."""
+    keep_share: float = 0.5
+    """Share of an action that must lie within a clip for it to be a target there; clipped to the clip."""
+    store_share: float = 1.0
+    """Share of one action at least that must lie within a clip for it to be trained on."""
     clip_window: Literal["correct", "reference"] = "correct"
     """An action lies in a clip from its first frame on; the released code counts from its second frame."""
     rearrangement: Literal["thumos14", "activitynet"] = "thumos14"
@@ -227,19 +272,29 @@ class Config:
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     run: RunConfig = field(default_factory=RunConfig)
     decoding: Decoding = field(default_factory=Decoding)
+    a2net: A2NetConfig | None = None
+    """A2Net in place of AFSD; `model`, `loss` and `decoding` are AFSD's, the two below A2Net's."""
+    a2net_loss: A2NetLossConfig = field(default_factory=A2NetLossConfig)
+    a2net_decoding: A2NetDecoding = field(default_factory=A2NetDecoding)
 
     def __post_init__(self) -> None:
-        if self.data.classes and self.model.num_classes not in (0, len(self.data.classes) + 1):
+        if self.a2net is not None and self.model != ModelConfig():
+            raise ValueError("model is AFSD's section, a2net A2Net's: expected one of them alone")
+        if self.data.classes and self.num_classes not in (0, len(self.data.classes) + 1):
             raise ValueError(
-                f"model.num_classes is {self.model.num_classes}, but data.classes names {len(self.data.classes)} "
-                f"actions: expected {len(self.data.classes) + 1}"
+                f"{self.network_section}.num_classes is {self.num_classes}, but data.classes names "
+                f"{len(self.data.classes)} actions: expected {len(self.data.classes) + 1}"
             )
-        if self.data.class_agnostic and (self.model.num_classes != 2 or len(self.data.classes) != 1):
+        if self.data.class_agnostic and (self.num_classes != 2 or len(self.data.classes) != 1):
             raise ValueError(
-                f"data.class_agnostic needs model.num_classes 2 and one name in data.classes, got "
-                f"{self.model.num_classes} and {len(self.data.classes)} names"
+                f"data.class_agnostic needs {self.network_section}.num_classes 2 and one name in data.classes, got "
+                f"{self.num_classes} and {len(self.data.classes)} names"
             )
-        if self.data.frame_size < self.model.crop_size:
+        if self.stream == "features" and not 0 < self.data.test_stride <= self.window_length:
+            raise ValueError(
+                f"data.test_stride is {self.data.test_stride}, expected 1 to the window's length, {self.window_length}"
+            )
+        if self.stream != "features" and self.data.frame_size < self.model.crop_size:
             raise ValueError(f"data.frame_size {self.data.frame_size} is below model.crop_size {self.model.crop_size}")
         if self.model.refinement in ("naive", "none") and self.loss.consistency != "none":
             raise ValueError(
@@ -251,3 +306,39 @@ class Config:
                 f"loss.location_ranges has {len(self.loss.location_ranges)} ranges, expected one per level "
                 f"({self.model.num_levels}) or none"
             )
+
+    @property
+    def family(self) -> Literal["afsd", "a2net"]:
+        """Which network it is."""
+        return "afsd" if self.a2net is None else "a2net"
+
+    @property
+    def network_section(self) -> str:
+        """Name of the section that shapes the network."""
+        return "model" if self.a2net is None else "a2net"
+
+    @property
+    def stream(self) -> Literal["rgb", "flow", "features"]:
+        """What the network sees."""
+        return self.model.stream if self.a2net is None else "features"
+
+    @property
+    def window_length(self) -> int:
+        """T, frames or feature steps of a window."""
+        return self.model.clip_length if self.a2net is None else self.a2net.window_steps
+
+    @property
+    def num_classes(self) -> int:
+        """K, the background included; 0: not known before the data is opened."""
+        return self.model.num_classes if self.a2net is None else self.a2net.num_classes
+
+    @property
+    def in_features(self) -> int:
+        """Width of the features; 0: not known before the data is opened, or frames."""
+        return self.model.in_features if self.a2net is None else self.a2net.in_channels
+
+    def of_data(self, num_classes: int, in_features: int = 0) -> Config:
+        """The same with the number of classes and the width of the features that the data has."""
+        if self.a2net is not None:
+            return replace(self, a2net=replace(self.a2net, num_classes=num_classes, in_channels=in_features))
+        return replace(self, model=replace(self.model, num_classes=num_classes, in_features=in_features))

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from runtime.a2net_decoding import ACTIVITYNET, THUMOS14_COPIES, A2NetDecoding
 from runtime.anchors import RATIOS, A2NetLayout, default_anchors, level_points
 from runtime.decode import Candidates
-from runtime.decode_a2net import A2NET_OUTPUTS, ACTIVITYNET, THUMOS14_COPIES, A2NetDecoding, copied, decode_a2net
+from runtime.decode_a2net import A2NET_OUTPUTS, copied, decode_a2net
 from runtime.errors import EngineError, InputError
 from runtime.nms import hard_nms
 from runtime.suppression import HardSuppression, LocalHardSuppression, Suppression

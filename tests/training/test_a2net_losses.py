@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from runtime.a2net_decoding import A2NetDecoding
 from runtime.anchors import RATIOS, A2NetLayout
-from runtime.decode_a2net import A2NetDecoding, decode_a2net
+from runtime.decode_a2net import decode_a2net
 from runtime.nms import hard_nms
 from tests.golden_network import GOLDEN
 from training.a2net_config import ACTIVITYNET, ACTIVITYNET_LOSSES, A2NetConfig, A2NetLossConfig
