@@ -25,6 +25,9 @@ Layout = Literal["steps_first", "channels_first"]
 """Arrays [T,C], or [C,T]."""
 
 FEATURE_SUFFIXES = (".npy", ".npz")
+UNEVEN_STEPS = 2
+"""Steps by which the streams of a video may differ in length without being taken for different videos: flow has a
+frame less than RGB."""
 NPZ_KEY = "feats"
 """Name of the array in an .npz, by both conventions."""
 ADVICE = "copy it again or extract the features of this video again"
@@ -85,6 +88,15 @@ def read_features(path: str | os.PathLike[str], layout: Layout = "steps_first") 
         except _UNREADABLE as error:
             raise InputError(f"{path}: cannot be read ({_one_line(error)}); {ADVICE}") from None
     return array if layout == "steps_first" else array.T
+
+
+def find_features(folder: Path, video: str) -> Path:
+    """The feature file of a video in a folder (InputError: none, or both an .npy and an .npz)."""
+    found = [path for suffix in FEATURE_SUFFIXES if (path := folder / f"{video}{suffix}").is_file()]
+    if len(found) != 1:
+        there = "neither" if not found else "both"
+        raise InputError(f"{folder / video}: {there} of .npy and .npz is there, expected one feature file per video")
+    return found[0]
 
 
 def checked_features(features: NDArray[Any], source: str, first_step: int = 0, every: int = 1) -> NDArray[np.float32]:

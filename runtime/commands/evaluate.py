@@ -89,6 +89,13 @@ def add_evaluate(subparsers: Any) -> None:
 
 def _add_engine_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--videos", metavar="DIR", type=Path, help="videos (default: videos/ beside the ground truth)")
+    group.add_argument(
+        "--features",
+        metavar="DIR",
+        nargs="+",
+        type=Path,
+        help="of a model on features: folder of <video>.npy or .npz in place of --videos, one per stream",
+    )
     group.add_argument("--save", metavar="FILE", type=Path, help="write the detections as JSON")
     group.add_argument("--nms", choices=("local", "reference"), default="local", help="reference: as published")
     add_flow_flags(group)
@@ -177,16 +184,35 @@ def _detections(arguments: argparse.Namespace, truth: Sequence[VideoAnnotation])
         return read_text_detections(Path(arguments.detections))
     if suffix == ".json":
         return load_detections(arguments.detections, keep_inverted=True)
+    if arguments.features:
+        found = _from_features(arguments, truth)
+    else:
+        found = _from_videos(arguments, truth)
+    if arguments.save:
+        write_json(arguments.save, found)
+    return found
+
+
+def _from_features(arguments: argparse.Namespace, truth: Sequence[VideoAnnotation]) -> list[Detections]:
+    from runtime.detector import DetectorOptions
+    from runtime.feature_detector import FeatureDetector, detect_annotated_features
+
+    if arguments.flow_engine or arguments.videos or arguments.video_scores:
+        raise InputError(
+            "--features: --videos, --flow-engine and --video-scores are of models on frames; leave them out"
+        )
+    with FeatureDetector(arguments.detections, options=DetectorOptions(nms=arguments.nms)) as detector:
+        return detect_annotated_features(detector, truth, arguments.features)
+
+
+def _from_videos(arguments: argparse.Namespace, truth: Sequence[VideoAnnotation]) -> list[Detections]:
     from runtime.detector import Detector, DetectorOptions
 
     folder = arguments.videos or Path(arguments.ground_truth).parent / "videos"
     labels = load_video_scores(arguments.video_scores) if arguments.video_scores else None
     options = DetectorOptions(nms=arguments.nms, flow_method=arguments.flow_method)
     with Detector(arguments.detections, flow_engine=arguments.flow_engine, options=options) as detector:
-        found = detect_annotated(detector, truth, folder, labels, arguments.labels_per_video)
-    if arguments.save:
-        write_json(arguments.save, found)
-    return found
+        return detect_annotated(detector, truth, folder, labels, arguments.labels_per_video)
 
 
 def detect_annotated(

@@ -10,13 +10,11 @@ from pathlib import Path
 from runtime.annotations import VideoAnnotation
 from runtime.errors import InputError
 from runtime.feature_timing import FeatureSampling
-from runtime.features import FEATURE_SUFFIXES, FeatureHeader, Layout, read_header
+from runtime.features import FEATURE_SUFFIXES, UNEVEN_STEPS, FeatureHeader, Layout, read_header
 from runtime.sources import other_name
 from training.data.feature_layout import find_layout
 from training.data.feature_source import FOLD, FeatureSource, FeatureStream
 
-UNEVEN_STEPS = 2
-"""Steps by which the streams of a video may differ in length without being taken for different videos."""
 AGAIN = "extract the features of this video again"
 Files = list[tuple[Path, FeatureHeader]]
 """Of one video, one per stream."""
