@@ -185,6 +185,7 @@ class Trainer:
         loader = DataLoader(
             self.dataset, self.config.optimiser.batch_size, sampler=self.order, collate_fn=collate,
             num_workers=self.config.data.workers, drop_last=True,
+            generator=torch.Generator(),  # the loader draws a seed; from the global one, a resumed run would differ
         )  # fmt: skip
         self.step.train()
         for batch in self.fabric.setup_dataloaders(loader, use_distributed_sampler=False):

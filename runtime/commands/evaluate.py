@@ -184,10 +184,7 @@ def _detections(arguments: argparse.Namespace, truth: Sequence[VideoAnnotation])
         return read_text_detections(Path(arguments.detections))
     if suffix == ".json":
         return load_detections(arguments.detections, keep_inverted=True)
-    if arguments.features:
-        found = _from_features(arguments, truth)
-    else:
-        found = _from_videos(arguments, truth)
+    found = _from_features(arguments, truth) if arguments.features else _from_videos(arguments, truth)
     if arguments.save:
         write_json(arguments.save, found)
     return found

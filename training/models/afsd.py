@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from training.config import ModelConfig
+from training.model_config import ModelConfig
 from training.models.i3d import Backbone
 from training.models.projection import FeatureProjection
 from training.models.pyramid import AfsdOutput, BoundaryFeatures, CoarsePyramid

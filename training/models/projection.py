@@ -34,7 +34,7 @@ class FeatureProjection(nn.Module):
         inputs = (in_features, *(channels for _ in kernels))
         units = [Unit1D(c, channels, kernel) for c, kernel in zip(inputs, kernels, strict=False)]
         units += [Unit1D(channels, channels, HALVING_KERNEL, 2) for _ in range(stride.bit_length() - 1)]
-        self.units = nn.Sequential(*(normalised(unit, channels) for unit in units))
+        self.units = nn.Sequential(*(layer for unit in units for layer in normalised(unit, channels)))
 
     def forward(self, features: Tensor) -> Projected:
         return Projected(self.units(features))

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.config import ModelConfig
+from training.model_config import ModelConfig
 from training.models.heads import ProposalBranch, ScaleExp, tower
 from training.models.i3d import STRIDE_4F, STRIDE_5C, Endpoints, mixed_output
 from training.models.layers import Unit1D, Unit3D, at_least_float32, normalised
