@@ -195,9 +195,7 @@ def _from_features(arguments: argparse.Namespace, truth: Sequence[VideoAnnotatio
     from runtime.feature_detector import FeatureDetector, detect_annotated_features
 
     if arguments.flow_engine or arguments.videos or arguments.video_scores:
-        raise InputError(
-            "--features: --videos, --flow-engine and --video-scores are of models on frames; leave them out"
-        )
+        raise InputError("--features: leave out --videos, --flow-engine and --video-scores, which are of other models")
     with FeatureDetector(arguments.detections, options=DetectorOptions(nms=arguments.nms)) as detector:
         return detect_annotated_features(detector, truth, arguments.features)
 
