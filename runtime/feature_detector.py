@@ -99,9 +99,24 @@ class FeatureDetector:
         steps = self._steps(features, name, layout)
         assert self.spec.features is not None
         timing = self.spec.features.timing(name or "features", len(steps), fps=fps, duration_s=duration_s)
+        return self.detect(steps, timing, video=name, duration_s=duration_s)
+
+    def detect(
+        self, steps: NDArray[np.float32], timing: FeatureTiming, *, video: str = "", duration_s: float | None = None
+    ) -> Detections:
+        """Detect in features that are as the network sees them: joined, skipped and resized.
+
+        Args:
+            steps: [T,C], T ≥ 1, finite.
+            timing: when in the video they lie.
+            video, duration_s: as in `run`.
+
+        Raises:
+            EngineError: the network failed or gave NaN.
+        """
         end = timing.extent_s(len(steps)) if duration_s is None else duration_s
         found = self._found(steps, replace(self.spec, sample_fps=1 / timing.step_s))
-        return self._present(found, timing, end, name)
+        return self._present(found, timing, end, video)
 
     def close(self) -> None:
         """Close the engine if this detector opened it."""

@@ -1,4 +1,4 @@
-"""`afsd train` and `afsd prepare`; torch is imported only when a verb runs."""
+"""`afsd train`, `afsd cross-validate` and `afsd prepare`; torch is imported only when a verb runs."""
 
 from __future__ import annotations
 
@@ -32,6 +32,39 @@ def _train(args: argparse.Namespace) -> int:
     except ImportError as error:
         raise MissingDependencyError(str(error.name), "train", "training") from None
     print(train(load_config(args.config, args.set), args.out, args.resume))
+    return 0
+
+
+def add_cross_validate(subparsers: Any) -> None:
+    """`afsd cross-validate CONFIG`: train and judge every fold of a feature set."""
+    parser = subparsers.add_parser(
+        "cross-validate",
+        help="train on every fold of a feature set, with mean and spread",
+        description="Train a network on features on every fold with every seed, find actions in the fold's test "
+        "videos, and print mean average precision with its spread. After an interruption only the rest is run.",
+    )
+    parser.add_argument("config", help="name (gtea, a2net_gtea, …) or path of a YAML configuration on features")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the runs and of the results")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="default: 1 2 3")
+    parser.add_argument("--tiou", metavar="LIST", default="0.1:0.1:0.7", help="thresholds (default: %(default)s)")
+    parser.add_argument("--nms", choices=("local", "reference"), default="local", help="reference: as published")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change one setting; may be repeated"
+    )
+    parser.set_defaults(func=_cross_validate)
+
+
+def _cross_validate(args: argparse.Namespace) -> int:
+    from runtime.commands.evaluate import parse_tious
+    from runtime.detector import DetectorOptions
+
+    try:
+        from training.config_files import load_config
+        from training.cross_run import cross_run
+    except ImportError as error:
+        raise MissingDependencyError(str(error.name), "train", "training") from None
+    config, options = load_config(args.config, args.set), DetectorOptions(nms=args.nms)
+    print(cross_run(config, args.out, args.seeds, parse_tious(args.tiou), options=options).table())
     return 0
 
 

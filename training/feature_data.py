@@ -44,7 +44,7 @@ def open_feature_windows(config: Config) -> FeatureWindows:
     source = read_source(description)
     annotations = description.parent / source.annotations
     classes = data.classes or class_names(load_annotations(annotations))
-    fold = choose_fold(make_folds(annotations, data.split), data, str(description))
+    fold = choose_fold(config_folds(config), data, str(description))
     features, videos = open_features(description, names=fold.train, fold=fold.feature_fold)
     if config.in_features:
         features.require_width(config.in_features)
@@ -67,10 +67,23 @@ def open_feature_windows(config: Config) -> FeatureWindows:
     return FeatureWindows(replace(config, data=made), dataset, classes)
 
 
+def config_folds(config: Config) -> tuple[Fold, ...]:
+    """The folds of `data.split`; with `data.inner_group` those among the training videos, of all folds or of one.
+
+    Raises:
+        AnnotationError, InputError: see `make_folds` and `inner_folds`.
+    """
+    data = config.data
+    description = Path(data.root) / data.features
+    folds = make_folds(description.parent / read_source(description).annotations, data.split)
+    if not data.inner_group:
+        return folds
+    outer = [fold for fold in folds if fold.name == str(data.fold)] or folds
+    return tuple(inner for fold in outer for inner in inner_folds(fold, data.inner_group))
+
+
 def choose_fold(folds: Sequence[Fold], data: DataConfig, source: str) -> Fold:
     """The fold that `data.fold` names, or the only one (ConfigError: neither)."""
-    if data.inner_group:
-        folds = [inner for fold in folds for inner in inner_folds(fold, data.inner_group)]
     chosen = [fold for fold in folds if fold.name == str(data.fold)]
     if data.fold == "" and len(folds) == 1:
         chosen = list(folds)
