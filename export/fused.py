@@ -15,7 +15,7 @@ from runtime.decode import location_centres
 from runtime.errors import ExportError, InputError
 from runtime.fusion import TwoStreamEngine, fuse_specs
 from runtime.spec import ModelSpec
-from training.checkpoint import build_model, load_checkpoint
+from training.checkpoint import build_afsd, load_checkpoint
 from training.config_files import load_config
 from training.inference import Deployed, TorchEngine
 from training.models.afsd import AFSD
@@ -98,7 +98,7 @@ def export_fused(
         spec = fuse_specs(*specs)
     except InputError as error:
         raise ExportError(f"{rgb} and {flow}: {error}") from None
-    networks = [build_model(checkpoint, str(path)) for checkpoint, path in zip(loaded, (rgb, flow), strict=True)]
+    networks = [build_afsd(checkpoint, str(path)) for checkpoint, path in zip(loaded, (rgb, flow), strict=True)]
     reference = TwoStreamEngine(*(TorchEngine(network, own) for network, own in zip(networks, specs, strict=True)))
     say(f"tracing {rgb} and {flow}")
     graph = to_graph(Fused(networks[0], networks[1], spec).eval(), spec)

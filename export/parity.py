@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from export.trace import seeded_batches
 from runtime.atomic import atomic_path
-from runtime.decode import AFSD_OUTPUTS
+from runtime.decode_a2net import A2NET_OUTPUTS
 from runtime.engines.base import Engine
 from runtime.errors import ExportError
 from runtime.spec import ModelSpec
 
-COARSE = ("loc", "conf")
-"""Outputs of the first stage. In a file of two streams fused by the geometric mean, `loc` holds refined segments."""
+COARSE = ("loc", "conf", *A2NET_OUTPUTS)
+"""Outputs of the first stage, and A2Net's, which has no other. In a file of two streams fused by the geometric mean,
+`loc` holds refined segments."""
 COARSE_TOLERANCE = 1e-4
 """Largest difference of a coarse output, relative to the output's largest value."""
 
@@ -95,7 +96,7 @@ def compare(reference: Engine, engine: Engine, smallest: int = 1, largest: int =
             np.concatenate([expected[name] for expected, _ in pairs]),
             np.concatenate([found[name] for _, found in pairs]),
         )
-        for name in AFSD_OUTPUTS
+        for name in (tensor.name for tensor in reference.spec.outputs)
     )
     return ParityReport(f"{engine.library} on {engine.device}", reference.library, outputs)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import onnx
@@ -102,20 +103,23 @@ SEEDS, BATCHES = (1, 2, 3), (1, 2, 1)
 """Inputs on which engines are compared: a seed and a batch size each."""
 
 
-def seeded_batches(
-    spec: ModelSpec, smallest: int = 1, largest: int = 2
-) -> Iterator[dict[str, NDArray[np.uint8] | NDArray[np.int32]]]:
+def seeded_batches(spec: ModelSpec, smallest: int = 1, largest: int = 2) -> Iterator[dict[str, NDArray[Any]]]:
     """The batches of windows on which engines are compared, in sizes that an engine takes."""
     for seed, batch in zip(SEEDS, BATCHES, strict=True):
         yield seeded_inputs(spec, seed, min(max(batch, smallest), largest))
 
 
-def seeded_inputs(spec: ModelSpec, seed: int, batch: int) -> dict[str, NDArray[np.uint8] | NDArray[np.int32]]:
-    """A batch of windows to compare engines on: moving waves with noise, the last window only partly filled."""
+def seeded_inputs(spec: ModelSpec, seed: int, batch: int) -> dict[str, NDArray[Any]]:
+    """A batch of windows to compare engines on: moving waves with noise, or noise in place of features; the last window
+    only partly filled."""
     rng = np.random.default_rng(seed)
-    inputs: dict[str, NDArray[np.uint8] | NDArray[np.int32]] = {
+    inputs: dict[str, NDArray[Any]] = {
         tensor.name: _waves(rng, batch, tensor) for tensor in spec.inputs if tensor.dtype == "uint8"
     }
+    for tensor in spec.inputs:
+        if tensor.dtype == "float32":
+            shape = (batch, *(int(size) for size in tensor.shape[1:]))
+            inputs[tensor.name] = rng.standard_normal(shape).astype(np.float32)
     lengths = np.full(batch, spec.window_length, np.int32)
     lengths[-1] = rng.integers(spec.window_length // 4, spec.window_length)
     return {**inputs, "lengths": lengths}

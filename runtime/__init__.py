@@ -15,14 +15,16 @@ if TYPE_CHECKING:
     from runtime.detections import Detections
     from runtime.detector import Detector, DetectorOptions
     from runtime.engines import open_engine
+    from runtime.feature_detector import FeatureDetector
     from runtime.spec import ModelSpec
 
-__all__ = ["Detections", "Detector", "DetectorOptions", "ModelSpec", "open_engine"]
+__all__ = ["Detections", "Detector", "DetectorOptions", "FeatureDetector", "ModelSpec", "open_engine"]
 
 _HOME = {
     "Detections": "runtime.detections",
     "Detector": "runtime.detector",
     "DetectorOptions": "runtime.detector",
+    "FeatureDetector": "runtime.feature_detector",
     "ModelSpec": "runtime.spec",
     "open_engine": "runtime.engines",
 }

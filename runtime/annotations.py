@@ -2,7 +2,9 @@
 
     {"database": {video: {"subset", "duration", "fps", "annotations": [{"label", "segment": [start_s, end_s]}]}}}
 
-Only `annotations` is required; numbers may be strings, as in the published THUMOS14 file; other keys are ignored.
+Only `annotations` is required; numbers may be strings, as in the published THUMOS14 file. `frame`, the number of frames
+(OpenTAD), gives the rate where `fps` is missing. Other keys are ignored, so are numbers of classes (`label_id` of
+ActionFormer): classes go by their names.
 """
 
 from __future__ import annotations
@@ -45,16 +47,9 @@ def load_annotations(path: str | os.PathLike[str], subset: str | None = None) ->
 
     Raises:
         AnnotationError: no such file, not JSON, not this format (with the video, the number of the annotation, and
-            what is wrong), or no video of the subset.
+            what is wrong), a key that is there twice, or no video of the subset.
     """
-    path = Path(path)
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise AnnotationError(f"{path}: no such annotation file") from None
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise AnnotationError(f"{path}: cannot be read as JSON: {' '.join(str(error).split())}") from None
-    videos = parse_annotations(document, str(path))
+    videos = parse_annotations(read_document(path), str(path))
     if subset is None:
         return videos
     if not subset:
@@ -65,6 +60,17 @@ def load_annotations(path: str | os.PathLike[str], subset: str | None = None) ->
         there = ", ".join(sorted({repr(video.subset) for video in videos})) or "no video at all"
         raise AnnotationError(f"{path}: no video of subset {subset!r}; the file has {there}")
     return chosen
+
+
+def read_document(path: str | os.PathLike[str]) -> object:
+    """What a JSON file holds (AnnotationError: no such file, not JSON, or a key that is there twice)."""
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_duplicates)
+    except FileNotFoundError:
+        raise AnnotationError(f"{path}: no such annotation file") from None
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise AnnotationError(f"{path}: cannot be read as JSON: {' '.join(str(error).split())}") from None
 
 
 def parse_annotations(document: object, source: str) -> tuple[VideoAnnotation, ...]:
@@ -80,17 +86,30 @@ def class_names(videos: Iterable[VideoAnnotation]) -> tuple[str, ...]:
     return tuple(sorted({instance.label for video in videos for instance in video.instances}))
 
 
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; a key given twice is an error, since the first one would be lost without a word."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"{next(key for key in keys if keys.count(key) > 1)!r} is there twice; keep one of the two")
+    return content
+
+
 def _video(name: str, entry: object, where: str) -> VideoAnnotation:
     if not isinstance(entry, Mapping) or not isinstance(entry.get("annotations"), list):
         raise AnnotationError(f'{where}: expected {{"annotations": [{{"label", "segment"}}, …]}}')
     subset = entry.get("subset", "")
     if not isinstance(subset, str):
         raise AnnotationError(f"{where}: subset: got {subset!r}, expected text")
+    duration_s, fps = _positive(entry, "duration", where), _positive(entry, "fps", where)
+    if fps is None and duration_s is not None:
+        frames = _positive(entry, "frame", where)
+        fps = None if frames is None else frames / duration_s
     return VideoAnnotation(
         name=name,
         subset=subset,
-        duration_s=_positive(entry, "duration", where),
-        fps=_positive(entry, "fps", where),
+        duration_s=duration_s,
+        fps=fps,
         instances=tuple(_instance(item, f"{where}: annotation {i}") for i, item in enumerate(entry["annotations"])),
     )
 

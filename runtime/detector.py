@@ -12,18 +12,19 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.decode import Candidates, decode_afsd
+from runtime.decode import Candidates
 from runtime.detections import Detections
 from runtime.engines import open_engine
 from runtime.engines.base import Engine
 from runtime.engines.pipeline import infer_in_turn
 from runtime.errors import AfsdError, InputError
+from runtime.families import decode_window, suppression_of
 from runtime.flow import FLOW_METHODS, FlowMethod
 from runtime.fusion import TwoStreamEngine
 from runtime.segments import valid_segments
 from runtime.spec import ModelSpec
 from runtime.streams import RGB_CHANNELS, FlowSource, open_streams
-from runtime.suppression import LocalSuppression, ReferenceSuppression, Suppression
+from runtime.suppression import Suppression
 from runtime.timing import Timing
 from runtime.video import FrameSource, FrameStream
 from runtime.windows import Window, WindowBuffer
@@ -100,7 +101,7 @@ class Detector:
             self.spec = self.engine.spec
             """Of the model; of two, of both together."""
             _check_model(self.spec)
-            self._fixed_batch = _fixed_batch(self.spec, self.options.batch_size)
+            self._fixed_batch = fixed_batch(self.spec, self.options.batch_size)
         except AfsdError:
             self.close()
             raise
@@ -233,18 +234,18 @@ class Detector:
 
     def _decode(self, outputs: Mapping[str, NDArray[Any]], index: int, window: Window, spec: ModelSpec) -> Candidates:
         published = self.options.nms == "reference"
-        return decode_afsd(
+        return decode_window(
             outputs,
             index,
             window.offset,
             spec,
-            self.options.score_threshold,
+            score_threshold=self.options.score_threshold,
             keep_empty=published,
             length=None if published or spec.sampling == "whole_video" else window.length,
         )
 
     def _suppression(self, spec: ModelSpec) -> Suppression:
-        return ReferenceSuppression(spec) if self.options.nms == "reference" else LocalSuppression(spec)
+        return suppression_of(spec, reference=self.options.nms == "reference")
 
     def _present(self, final: Candidates, source: FrameStream) -> Iterator[Detections]:
         """What is shown of final candidates. Those of a whole video are cut at its end, as published; the padding of a
@@ -275,11 +276,11 @@ def _check_model(spec: ModelSpec) -> None:
     if spec.family != "afsd" or spec.stream == "features":
         raise InputError(
             f"the model is {spec.family} on {spec.stream}, expected afsd on rgb or flow frames; "
-            "detection on video takes no other in this release"
+            "give the features of the video to FeatureDetector, or to afsd evaluate --features"
         )
 
 
-def _fixed_batch(spec: ModelSpec, batch_size: int) -> int | None:
+def fixed_batch(spec: ModelSpec, batch_size: int) -> int | None:
     """The batch size the engine was built for, which must be the one asked for; None if any will do."""
     fixed = {size for tensor in spec.inputs if isinstance(size := tensor.shape[0], int)}
     if fixed - {batch_size}:

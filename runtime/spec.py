@@ -6,7 +6,10 @@ import json
 from dataclasses import dataclass, field
 from typing import Literal
 
+from runtime.a2net_decoding import A2NetDecoding
+from runtime.anchors import A2NetLayout
 from runtime.errors import SpecError
+from runtime.feature_timing import FeatureSampling
 from runtime.structured import StructureError, from_mapping, to_mapping
 
 SCHEMA = 2
@@ -84,23 +87,30 @@ class ModelSpec:
     classes: tuple[str, ...]
     """Names of the action classes; class index 0 of the network is the background and has no name here."""
     sample_fps: float
-    """Frames per second the network sees."""
+    """Frames, or steps of features, per second the network sees; of features each video has a rate of its own, near
+    this one."""
     window_length: int
-    """T: frames of one window."""
+    """T: frames, or steps of features, of one window."""
     window_stride: int
-    """Frames between the starts of neighbouring windows."""
+    """Frames or steps between the starts of neighbouring windows."""
     frame_size: tuple[int, int]
     """(height, width) in pixels to which a video frame is resized, aspect ratio not kept."""
     crop_size: tuple[int, int]
-    """(height, width) in pixels of the centre crop the network sees."""
+    """(height, width) in pixels of the centre crop the network sees. On features both sizes are (0, 0)."""
     level_lengths: tuple[int, ...]
-    """Number of locations of each pyramid level, fine to coarse; their sum is N."""
+    """Number of locations (A2Net: cells) of each pyramid level, fine to coarse; their sum is N."""
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     decoding: Decoding = field(default_factory=Decoding)
     sampling: Literal["fixed", "whole_video"] = "fixed"
     """"fixed": windows of frames at `sample_fps`. "whole_video": one window per video, sampled at
     fps·min(T / frames, 1), as AFSD does on ActivityNet; `sample_fps` then serves sources without a rate."""
+    features: FeatureSampling | None = None
+    """How the features are made that the network was trained on; None on frames."""
+    a2net: A2NetLayout | None = None
+    """Where A2Net's outputs lie; None of AFSD, as the next."""
+    a2net_decoding: A2NetDecoding | None = None
+    """In place of `decoding`."""
     precision: str = "fp32"
     """Type of the heavy arithmetic: fp32, fp16, bf16, int8 or fp8."""
     quantization: Quantization | None = None
@@ -121,14 +131,21 @@ class ModelSpec:
                 f"window_length {self.window_length} and window_stride {self.window_stride}: "
                 "expected 0 < stride ≤ length"
             )
-        if any(c <= 0 or c > f for c, f in zip(self.crop_size, self.frame_size, strict=True)):
+        if (self.stream == "features") != (self.features is not None):
+            raise ValueError(f"stream is {self.stream}: expected `features` on features, and only there")
+        if any((self.family == "a2net") != (part is not None) for part in (self.a2net, self.a2net_decoding)):
+            raise ValueError(f"family is {self.family}: expected `a2net` and its decoding of A2Net, and only there")
+        sizes = zip(self.crop_size, self.frame_size, strict=True)
+        if self.stream != "features" and any(c <= 0 or c > f for c, f in sizes):
             raise ValueError(f"crop_size {self.crop_size} does not fit frame_size {self.frame_size}")
         if not self.classes or not self.level_lengths or min(self.level_lengths) <= 0:
             raise ValueError("classes and level_lengths must not be empty")
 
     @property
     def channels(self) -> int:
-        """Channels of one frame: 3 for RGB, 2 for flow (x, y)."""
+        """Channels of one frame: 3 for RGB, 2 for flow (x, y); or the width of the features."""
+        if self.stream == "features":
+            return next(int(tensor.shape[1]) for tensor in self.inputs if tensor.name == "features")
         return 2 if self.stream == "flow" else 3
 
     @property

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from training.config_files import load_config
 from training.models.afsd import AFSD
@@ -51,13 +51,17 @@ def golden_frames(frames: int, channels: int, size: int = 96) -> NDArray[np.uint
     return (values % 256).astype(np.uint8)
 
 
-def formula_weights(model: AFSD, loc_bias: float) -> dict[str, Tensor]:
-    """Weights from sines of the entry's rank and the flat index (the second golden set); distances get `loc_bias`."""
+def formula_weights(model: nn.Module, loc_bias: float = 0.0) -> dict[str, Tensor]:
+    """Weights from sines of the entry's rank and the flat index (the second golden set).
+
+    AFSD's distances get `loc_bias`; 0 leaves the weights as they are.
+    """
     names = sorted(name for name in model.state_dict() if not name.endswith("num_batches_tracked"))
     weights = {k: v for k, v in model.state_dict().items() if k.endswith("num_batches_tracked")}
     for rank, name in enumerate(names):
         weights[name] = torch.from_numpy(_formula_weight(name, rank, tuple(model.state_dict()[name].shape)))
-    weights["coarse_pyramid_detection.loc_head.conv1d.bias"] += loc_bias
+    if loc_bias:
+        weights["coarse_pyramid_detection.loc_head.conv1d.bias"] += loc_bias
     return weights
 
 

@@ -20,6 +20,8 @@ from runtime.errors import CheckpointError
 from training.config import Config
 from training.config_files import config_from_mapping, config_to_mapping, load_config
 from training.models.afsd import AFSD
+from training.models.build import Network, build_network
+from training.models.i3d import Backbone
 
 SCHEMA = 1
 SCHEMA_KEY = "afsd_checkpoint"
@@ -47,7 +49,7 @@ class Checkpoint:
     """A network's weights and all that is known of how they came about."""
 
     weights: dict[str, Tensor]
-    """State dict of `AFSD`."""
+    """State dict of the network."""
     config: Config
     classes: tuple[str, ...]
     """Action names in index order, the background left out."""
@@ -105,15 +107,23 @@ def load_checkpoint(path: str | Path, config: Config | None = None) -> Checkpoin
         raise CheckpointError(f"{path}: the entry {error} is missing; the file is damaged") from None
 
 
-def build_model(checkpoint: Checkpoint, source: str = "checkpoint") -> AFSD:
+def build_model(checkpoint: Checkpoint, source: str = "checkpoint") -> Network:
     """The network of a checkpoint in eval mode, every entry loaded.
 
     Raises:
         CheckpointError: entries missing, left over or misshapen, by name.
     """
-    model = AFSD(checkpoint.config.model)
+    model = build_network(checkpoint.config)
     load_weights(model, checkpoint.weights, source)
     return model.eval()
+
+
+def build_afsd(checkpoint: Checkpoint, source: str = "checkpoint") -> AFSD:
+    """`build_model` where only AFSD will do (CheckpointError: another family)."""
+    model = build_model(checkpoint, source)
+    if not isinstance(model, AFSD):
+        raise CheckpointError(f"{source}: got {checkpoint.config.family}, expected afsd")
+    return model
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
@@ -135,6 +145,16 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -
     model.load_state_dict(dict(weights))
 
 
+def published_weights(path: str | Path) -> dict[str, Tensor]:
+    """The state dict in a published file: bare, or the entry `model` beside `epoch` and `optimizer` (A2Net).
+
+    Raises:
+        CheckpointError: no such file, not a checkpoint, pickled code, or something else than tensors in it.
+    """
+    data = _load(Path(path))
+    return _tensors(Path(path), data["model"] if isinstance(data.get("model"), dict) else data)
+
+
 def load_kinetics(model: AFSD, path: str | Path) -> tuple[str, ...]:
     """Start the backbone from Kinetics I3D weights (`rgb_imagenet.pt`, `flow_imagenet.pt`: same names, no prefix).
 
@@ -142,8 +162,10 @@ def load_kinetics(model: AFSD, path: str | Path) -> tuple[str, ...]:
         Names in the file that were not loaded: those of the classifier, `logits.*`.
 
     Raises:
-        CheckpointError: any other entry missing, left over or misshapen.
+        CheckpointError: any other entry missing, left over or misshapen; or a network of features.
     """
+    if not isinstance(model.backbone, Backbone):
+        raise CheckpointError(f"{path}: weights of an I3D, and the network sees features; start it from a checkpoint")
     weights = _tensors(Path(path), _load(Path(path)))
     skipped = tuple(name for name in weights if name.startswith("logits."))
     network = model.backbone._model

@@ -1,4 +1,4 @@
-"""`afsd train` and `afsd prepare`; torch is imported only when a verb runs."""
+"""`afsd train`, `afsd cross-validate` and `afsd prepare`; torch is imported only when a verb runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 
 from runtime.console import EXIT_ERROR
 from runtime.errors import InputError, MissingDependencyError
+from runtime.feature_timing import FeatureSampling
 from runtime.flow import FLOW_METHODS
+from training.data.feature_source import FeatureSource, FeatureStream
 
 
 def add_train(subparsers: Any) -> None:
@@ -33,18 +35,53 @@ def _train(args: argparse.Namespace) -> int:
     return 0
 
 
+def add_cross_validate(subparsers: Any) -> None:
+    """`afsd cross-validate CONFIG`: train and judge every fold of a feature set."""
+    parser = subparsers.add_parser(
+        "cross-validate",
+        help="train on every fold of a feature set, with mean and spread",
+        description="Train a network on features on every fold with every seed, find actions in the fold's test "
+        "videos, and print mean average precision with its spread. After an interruption only the rest is run.",
+    )
+    parser.add_argument("config", help="name (gtea, a2net_gtea, …) or path of a YAML configuration on features")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the runs and of the results")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="default: 1 2 3")
+    parser.add_argument("--tiou", metavar="LIST", default="0.1:0.1:0.7", help="thresholds (default: %(default)s)")
+    parser.add_argument("--nms", choices=("local", "reference"), default="local", help="reference: as published")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change one setting; may be repeated"
+    )
+    parser.set_defaults(func=_cross_validate)
+
+
+def _cross_validate(args: argparse.Namespace) -> int:
+    from runtime.commands.evaluate import parse_tious
+    from runtime.detector import DetectorOptions
+
+    try:
+        from training.config_files import load_config
+        from training.cross_run import cross_run
+    except ImportError as error:
+        raise MissingDependencyError(str(error.name), "train", "training") from None
+    config, options = load_config(args.config, args.set), DetectorOptions(nms=args.nms)
+    print(cross_run(config, args.out, args.seeds, parse_tious(args.tiou), options=options).table())
+    return 0
+
+
 def add_prepare(subparsers: Any) -> None:
-    """`afsd prepare thumos14|activitynet|own`: videos and annotations → frame stores, checked."""
+    """`afsd prepare thumos14|activitynet|own|features`: videos or features and annotations → a data set, checked."""
     parser = subparsers.add_parser(
         "prepare",
         help="make a data set ready for training",
         description="Videos and annotations → frame stores, one annotation file, and a report of what was odd. An "
-        "interrupted run goes on where it was; a video that cannot be read is reported and the others go on.",
+        "interrupted run goes on where it was; a video that cannot be read is reported and the others go on. Features "
+        "made elsewhere → a description of them, checked value by value.",
     )
     sets = parser.add_subparsers(dest="data_set", metavar="DATA_SET", required=True)
     _add_thumos14(sets)
     _add_activitynet(sets)
     _add_own(sets)
+    _add_features(sets)
 
 
 def _add_thumos14(sets: Any) -> None:
@@ -86,6 +123,43 @@ def _add_own(sets: Any) -> None:
     )
     _add_store_flags(parser)
     parser.set_defaults(func=_prepare_own)
+
+
+def _add_features(sets: Any) -> None:
+    parser = sets.add_parser("features", help="feature files (.npy, .npz), one per video, and an annotation file")
+    parser.add_argument(
+        "--features",
+        metavar="DIR",
+        nargs="+",
+        required=True,
+        help="folder of <video>.npy; two folders are two streams (RGB, then flow); {fold} stands for a fold's name",
+    )
+    parser.add_argument("--annotations", metavar="FILE", required=True, help="ActivityNet JSON")
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, required=True, help="folder for the description, features.json"
+    )
+    parser.add_argument(
+        "--stride", metavar="FRAMES", type=float, default=1.0, help="from one step to the next (%(default)g)"
+    )
+    parser.add_argument("--window", metavar="FRAMES", type=float, help="of a snippet (default: the stride)")
+    parser.add_argument("--fps", type=float, help="of all videos, when made (default: fps of the annotations)")
+    parser.add_argument("--offset", metavar="FRAMES", type=float, help="middle of the first step (default: window / 2)")
+    parser.add_argument("--every", metavar="N", type=int, default=1, help="use every N-th step (%(default)s)")
+    parser.add_argument("--whole-video", action="store_true", help="the steps are spread evenly over each video")
+    parser.add_argument("--resize", metavar="T", type=int, help="with --whole-video: resize every video to T steps")
+    parser.add_argument(
+        "--layout", choices=("auto", "steps_first", "channels_first"), default="auto", help="[T,C], [C,T]"
+    )
+    parser.add_argument("--prefix", default="", help="of file names before the video's name")
+    parser.add_argument("--suffix", default="", help="of file names after the video's name, before .npy")
+    parser.add_argument("--width", metavar="C", type=int, help="channels of all streams together, to be checked")
+    parser.add_argument(
+        "--uneven", choices=("cut", "stretch"), default="cut", help="streams of different length (%(default)s)"
+    )
+    parser.add_argument(
+        "--classes", metavar="FILE", type=Path, help="classes the model knows, one a line, to be checked"
+    )
+    parser.set_defaults(func=_prepare_features)
 
 
 def _add_store_flags(parser: argparse.ArgumentParser) -> None:
@@ -140,6 +214,36 @@ def _prepare_own(args: argparse.Namespace) -> int:
         args, sample_fps=None if whole is not None else args.fps, whole_frames=whole, frame_size=args.size
     )
     return _tell(_load_prepare().prepare_own(args.root, annotations=args.annotations, options=options))
+
+
+def _prepare_features(args: argparse.Namespace) -> int:
+    try:
+        from training.data.prepare_features import prepare_features
+    except ImportError as error:
+        raise MissingDependencyError(str(error.name), "train", "preparing data") from None
+    return _tell(prepare_features(_feature_source(args), args.out, classes_file=args.classes))
+
+
+def _feature_source(args: argparse.Namespace) -> FeatureSource:
+    try:
+        return FeatureSource(
+            annotations=args.annotations,
+            streams=tuple(FeatureStream(folder, args.prefix, args.suffix) for folder in args.features),
+            sampling=FeatureSampling(
+                stride=args.stride,
+                window=args.stride if args.window is None else args.window,
+                fps=args.fps,
+                offset=args.offset,
+                every=args.every,
+                whole_video=args.whole_video,
+            ),
+            layout=args.layout,
+            width=args.width,
+            resize=args.resize,
+            uneven=args.uneven,
+        )
+    except ValueError as error:
+        raise InputError(f"afsd prepare features: {error}") from None
 
 
 def _store_options(args: argparse.Namespace, **sampling: Any) -> Any:

@@ -6,95 +6,15 @@ released code's faults mended; `docs/differences.md` lists them and the options 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from runtime.a2net_decoding import A2NetDecoding
+from runtime.feature_timing import FeatureSampling
 from runtime.spec import Decoding
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """Shape of the network; the defaults are the published THUMOS14 network."""
-
-    stream: Literal["rgb", "flow"] = "rgb"
-    num_classes: int = 21
-    """K, the background included; 0: as many as the annotations name, and one."""
-    clip_length: int = 256
-    """T, frames of one clip; a multiple of 2^(levels + 1)."""
-    crop_size: int = 96
-    """Pixels of the square crop the network sees."""
-    backbone_multiplier: float = 1.0
-    """Scales every channel count of the I3D (rounded to multiples of 8)."""
-    head_channels: int = 512
-    """Channels of the pyramid and all heads; a multiple of 64 (GroupNorm's 32 groups on each half)."""
-    num_levels: int = 6
-    endpoints: Literal["4f+5c", "5c"] = "4f+5c"
-    """What the pyramid stands on: Mixed_4f and Mixed_5c, the second added into the first (paper Fig. 2, THUMOS14), or
-    Mixed_5c alone, whose first level has T/8 locations (released ActivityNet code)."""
-    level_units: tuple[float, ...] = (1.0,) * 6
-    """Frames per unit of exp(s·x) at each level: 1 on THUMOS14, 4·2^level on ActivityNet."""
-    quality: Literal["quality", "centerness", "none"] = "quality"
-    """What the extra confidence is taught (Table 2 b): the tIoU of the refined proposal (Eq. 14), how central the
-    location lies in its instance (FCOS), or nothing: no head, and scores are class probabilities alone."""
-    refinement: Literal["all", "frame", "self", "naive", "none"] = "all"
-    """What the second stage sees beside the location's own feature (Table 2 d): pooled boundary features of frame level
-    and pyramid level (all), of one of them (frame, self), neither (naive); none has no second stage."""
-    pooling: Literal["max", "mean", "conv", "stack"] = "max"
-    """How a boundary region becomes one feature (Table 2 e; see models/region_features.py)."""
-    region_divisors: tuple[float, float] = (4.0, 10.0)
-    """The proposal's width divided by these is a region's reach inside and outside the boundary (Eq. 3, Table 2 c)."""
-    pooling_backward: Literal["correct", "reference"] = "correct"
-    """Gradient of the boundary pooling: correct, or the released kernel's."""
-    stem: Literal["random", "motion"] = "random"
-    """First layer before training: random as published (Kinetics weights replace it), or filters that answer to motion,
-    for training from scratch."""
-    head_initial: Literal["glorot", "normal"] = "glorot"
-    """Weights of towers, branches and heads before training: Glorot-uniform (THUMOS14) or N(0, 0.01) (ActivityNet)."""
-    freeze_batch_norm: bool = True
-    """Keep the backbone's batch norms at their Kinetics statistics; must be off when training from scratch."""
-    freeze_backbone: bool = False
-    """Train pyramid and heads alone, on the backbone that `run.init` gives: a fraction of the time and memory."""
-
-    def __post_init__(self) -> None:
-        if self.num_classes < 2 and self.num_classes != 0:
-            raise ValueError(f"num_classes is {self.num_classes}, expected at least 2, or 0: as the data says")
-        coarsest = self.finest_stride * 2 ** (self.num_levels - 1)
-        if self.num_levels < 2 or self.clip_length % coarsest or self.clip_length <= 0:
-            raise ValueError(
-                f"clip_length is {self.clip_length}, expected a positive multiple of {coarsest} "
-                f"for {self.num_levels} levels"
-            )
-        if self.head_channels % 64 or self.head_channels <= 0:
-            raise ValueError(f"head_channels is {self.head_channels}, expected a positive multiple of 64")
-        if len(self.level_units) != self.num_levels:
-            raise ValueError(f"level_units has {len(self.level_units)} values, expected one per level")
-        if self.crop_size <= 0 or self.backbone_multiplier <= 0 or min(self.region_divisors) <= 0:
-            raise ValueError("crop_size, backbone_multiplier and region_divisors must be positive")
-
-    @property
-    def in_channels(self) -> int:
-        """3 for RGB, 2 for flow (x, y)."""
-        return 2 if self.stream == "flow" else 3
-
-    @property
-    def finest_stride(self) -> int:
-        """Frames between the locations of level 0, the temporal stride of the endpoint it stands on."""
-        return 4 if self.endpoints == "4f+5c" else 8
-
-    @property
-    def level_lengths(self) -> tuple[int, ...]:
-        """Locations of each level: T/4, T/8, … on Mixed_4f and Mixed_5c; T/8, T/16, … on Mixed_5c alone."""
-        return tuple(self.clip_length // (self.finest_stride * 2**level) for level in range(self.num_levels))
-
-    @property
-    def pools_frames(self) -> bool:
-        """Whether the second stage pools the frame-level feature."""
-        return self.refinement in ("all", "frame")
-
-    @property
-    def pools_levels(self) -> bool:
-        """Whether the second stage pools the features of the pyramid levels."""
-        return self.refinement in ("all", "self")
+from training.a2net_config import A2NetConfig, A2NetLossConfig
+from training.data.folds import FoldRule
+from training.model_config import ModelConfig
 
 
 @dataclass(frozen=True)
@@ -108,6 +28,17 @@ class DataConfig:
     frames: str = "frames"
     """Frame store, relative to `root`."""
     train_subset: str = "training"
+    features: str = "features.json"
+    """Description of the feature set, relative to `root`; of models on features, in place of the three above."""
+    split: FoldRule = field(default_factory=lambda: FoldRule(by="splits"))
+    """How the videos of a feature set are divided into those that are trained on and those that are not."""
+    fold: str | int = ""
+    """Name of the fold of `split`; empty: the only one."""
+    inner_group: str = ""
+    """Regular expression of groups among a fold's training videos, to choose settings by them alone: `fold` 1/S2 trains
+    on what fold 1 trains on, without the group S2 (see `FoldRule.group`)."""
+    feature_sampling: FeatureSampling | None = None
+    """How the features were made; taken from their description, and kept in the checkpoint."""
     classes: tuple[str, ...] = ()
     """Action names in index order; empty: sorted names of the annotations."""
     class_agnostic: bool = False
@@ -115,10 +46,15 @@ class DataConfig:
     sampling: Literal["fixed", "whole_video"] = "fixed"
     """`sample_fps` for all videos, cut into clips; or each video at a rate of its own, so that it is one clip."""
     sample_fps: float = 10.0
+    """Of frames. Of features, steps per second of the training videos: taken from the data."""
     frame_size: int = 112
     """Pixels of the square stored frame."""
     clip_stride: int = 30
     """Frames between training clips of a video."""
+    keep_share: float = 0.5
+    """Share of an action that must lie within a clip for it to be a target there; clipped to the clip."""
+    store_share: float = 1.0
+    """Share of one action at least that must lie within a clip for it to be trained on."""
     clip_window: Literal["correct", "reference"] = "correct"
     """An action lies in a clip from its first frame on; the released code counts from its second frame."""
     rearrangement: Literal["thumos14", "activitynet"] = "thumos14"
@@ -227,19 +163,29 @@ class Config:
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     run: RunConfig = field(default_factory=RunConfig)
     decoding: Decoding = field(default_factory=Decoding)
+    a2net: A2NetConfig | None = None
+    """A2Net in place of AFSD; `model`, `loss` and `decoding` are AFSD's, the two below A2Net's."""
+    a2net_loss: A2NetLossConfig = field(default_factory=A2NetLossConfig)
+    a2net_decoding: A2NetDecoding = field(default_factory=A2NetDecoding)
 
     def __post_init__(self) -> None:
-        if self.data.classes and self.model.num_classes not in (0, len(self.data.classes) + 1):
+        if self.a2net is not None and self.model != ModelConfig():
+            raise ValueError("model is AFSD's section, a2net A2Net's: expected one of them alone")
+        if self.data.classes and self.num_classes not in (0, len(self.data.classes) + 1):
             raise ValueError(
-                f"model.num_classes is {self.model.num_classes}, but data.classes names {len(self.data.classes)} "
-                f"actions: expected {len(self.data.classes) + 1}"
+                f"{self.network_section}.num_classes is {self.num_classes}, but data.classes names "
+                f"{len(self.data.classes)} actions: expected {len(self.data.classes) + 1}"
             )
-        if self.data.class_agnostic and (self.model.num_classes != 2 or len(self.data.classes) != 1):
+        if self.data.class_agnostic and (self.num_classes != 2 or len(self.data.classes) != 1):
             raise ValueError(
-                f"data.class_agnostic needs model.num_classes 2 and one name in data.classes, got "
-                f"{self.model.num_classes} and {len(self.data.classes)} names"
+                f"data.class_agnostic needs {self.network_section}.num_classes 2 and one name in data.classes, got "
+                f"{self.num_classes} and {len(self.data.classes)} names"
             )
-        if self.data.frame_size < self.model.crop_size:
+        if self.stream == "features" and not 0 < self.data.test_stride <= self.window_length:
+            raise ValueError(
+                f"data.test_stride is {self.data.test_stride}, expected 1 to the window's length, {self.window_length}"
+            )
+        if self.stream != "features" and self.data.frame_size < self.model.crop_size:
             raise ValueError(f"data.frame_size {self.data.frame_size} is below model.crop_size {self.model.crop_size}")
         if self.model.refinement in ("naive", "none") and self.loss.consistency != "none":
             raise ValueError(
@@ -251,3 +197,39 @@ class Config:
                 f"loss.location_ranges has {len(self.loss.location_ranges)} ranges, expected one per level "
                 f"({self.model.num_levels}) or none"
             )
+
+    @property
+    def family(self) -> Literal["afsd", "a2net"]:
+        """Which network it is."""
+        return "afsd" if self.a2net is None else "a2net"
+
+    @property
+    def network_section(self) -> str:
+        """Name of the section that shapes the network."""
+        return "model" if self.a2net is None else "a2net"
+
+    @property
+    def stream(self) -> Literal["rgb", "flow", "features"]:
+        """What the network sees."""
+        return self.model.stream if self.a2net is None else "features"
+
+    @property
+    def window_length(self) -> int:
+        """T, frames or feature steps of a window."""
+        return self.model.clip_length if self.a2net is None else self.a2net.window_steps
+
+    @property
+    def num_classes(self) -> int:
+        """K, the background included; 0: not known before the data is opened."""
+        return self.model.num_classes if self.a2net is None else self.a2net.num_classes
+
+    @property
+    def in_features(self) -> int:
+        """Width of the features; 0: not known before the data is opened, or frames."""
+        return self.model.in_features if self.a2net is None else self.a2net.in_channels
+
+    def of_data(self, num_classes: int, in_features: int = 0) -> Config:
+        """The same with the number of classes and the width of the features that the data has."""
+        if self.a2net is not None:
+            return replace(self, a2net=replace(self.a2net, num_classes=num_classes, in_channels=in_features))
+        return replace(self, model=replace(self.model, num_classes=num_classes, in_features=in_features))

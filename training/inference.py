@@ -1,4 +1,4 @@
-"""The deployment view of a trained network: uint8 frames in, raw outputs out, and that view as an engine.
+"""The deployment view of a trained network: uint8 frames or features in, raw outputs out, and that view as an engine.
 
 Export traces the same module that validation and benchmarks run, so there is one definition of what a model does.
 """
@@ -14,17 +14,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from runtime.anchors import A2NetLayout
 from runtime.decode import AFSD_OUTPUTS
-from runtime.errors import EngineError
+from runtime.decode_a2net import A2NET_OUTPUTS
+from runtime.errors import ConfigError, EngineError
+from runtime.feature_timing import FeatureSampling
 from runtime.spec import ModelSpec, TensorSpec
 from training.checkpoint import Checkpoint, build_model, load_checkpoint
 from training.config import Config
 from training.config_files import load_config
 from training.models.afsd import AFSD
-from training.models.normalisation import normalise
+from training.models.build import Network, build_network
+from training.models.normalisation import mask_features, normalise
 from training.models.pyramid import AfsdOutput
+from training.multiply_adds import count_multiply_adds
 
 
 class Deployed(nn.Module):
@@ -48,53 +52,105 @@ class Deployed(nn.Module):
         return output
 
 
+class DeployedFeatures(nn.Module):
+    """Features of a window → the raw outputs there are, in the order of the ModelSpec; the padding mask is in the
+    graph."""
+
+    def __init__(self, model: Network) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
+        """Raw outputs of a batch of windows.
+
+        Args:
+            features: float32 [B,C,T].
+            lengths: int32 [B], valid steps of each window; the others count as 0, as in training.
+        """
+        valid = torch.arange(features.shape[2], device=features.device, dtype=torch.int32) < lengths[:, None]
+        return tuple(value for value in self.model(mask_features(features, valid)) if value is not None)
+
+
+def deployed(network: Network) -> Deployed | DeployedFeatures:
+    """The deployment view of a network, in eval mode."""
+    if isinstance(network, AFSD) and network.config.stream != "features":
+        return Deployed(network).eval()
+    return DeployedFeatures(network).eval()
+
+
 def multiply_adds(config: Config) -> int:
-    """Multiply-adds of one window, counted over the convolutions by PyTorch on shapes alone."""
+    """Multiply-adds of one window; see `count_multiply_adds`."""
+    if config.stream == "features":
+        return count_multiply_adds(lambda: build_network(config), (1, config.in_features, config.window_length))
     model = replace(config.model, stem="random")  # initial values are none on shapes alone
-    with torch.device("meta"):
-        network = AFSD(model).eval()
-        clip = torch.empty(1, model.in_channels, model.clip_length, model.crop_size, model.crop_size)
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            network(clip)
-    return int(counter.get_total_flops()) // 2
+    return count_multiply_adds(
+        lambda: AFSD(model), (1, model.in_channels, model.clip_length, model.crop_size, model.crop_size)
+    )
 
 
 def model_spec(
     config: Config, classes: tuple[str, ...], *, checkpoint_sha256: str = "", made_with: dict[str, str] | None = None
 ) -> ModelSpec:
-    """What the deployed network takes and gives."""
-    model, data = config.model, config.data
-    size, length = model.crop_size, model.clip_length
-    locations = sum(model.level_lengths)
-    widths = {"loc": 2, "conf": model.num_classes, "prop_loc": 2, "prop_conf": model.num_classes, "center": 1}
+    """What the deployed network takes and gives.
+
+    Raises:
+        ConfigError: a configuration on features that was not completed by data (`Config.of_data`).
+    """
+    model, data, features = config.model, config.data, config.stream == "features"
+    if features and not (config.num_classes and config.in_features):
+        raise ConfigError(
+            f"{config.name}: the number of classes or the width of the features is 0; give both, or a checkpoint"
+        )
+    size, frame_size = (0, 0) if features else (model.crop_size, data.frame_size)
+    a2net = None if config.a2net is None else config.a2net.layout
     return ModelSpec(
-        family="afsd",
-        stream=model.stream,
+        family=config.family,
+        stream=config.stream,
         classes=classes,
         sample_fps=data.sample_fps,
-        window_length=length,
+        window_length=config.window_length,
         window_stride=data.test_stride,
-        frame_size=(data.frame_size, data.frame_size),
+        frame_size=(frame_size, frame_size),
         crop_size=(size, size),
-        level_lengths=model.level_lengths,
-        inputs=(
-            TensorSpec("frames", ("batch", length, size, size, model.in_channels), "uint8"),
-            TensorSpec("lengths", ("batch",), "int32"),
-        ),
-        outputs=tuple(TensorSpec(name, ("batch", locations, widths[name]), "float32") for name in AFSD_OUTPUTS),
+        level_lengths=a2net.level_lengths if a2net else model.level_lengths,
+        inputs=(_input(config), TensorSpec("lengths", ("batch",), "int32")),
+        outputs=_outputs(config, a2net),
         sampling=data.sampling,
         decoding=replace(config.decoding, quality=config.decoding.quality and model.quality != "none"),
+        features=(data.feature_sampling or FeatureSampling()) if features else None,
+        a2net=a2net,
+        a2net_decoding=config.a2net_decoding if a2net else None,
         multiply_adds=multiply_adds(config),
         checkpoint_sha256=checkpoint_sha256,
         made_with=made_with or {},
     )
 
 
+def _input(config: Config) -> TensorSpec:
+    """Frames [B,T,H,W,C], or features [B,C,T]."""
+    if config.stream == "features":
+        return TensorSpec("features", ("batch", config.in_features, config.window_length), "float32")
+    size = config.model.crop_size
+    return TensorSpec("frames", ("batch", config.window_length, size, size, config.model.in_channels), "uint8")
+
+
+def _outputs(config: Config, a2net: A2NetLayout | None) -> tuple[TensorSpec, ...]:
+    """The raw outputs there are: an A2Net of one module has its own alone."""
+    if a2net is None:
+        locations, classes = sum(config.model.level_lengths), config.model.num_classes
+        named = zip(AFSD_OUTPUTS, (2, classes, 2, classes, 1), strict=True)
+        return tuple(TensorSpec(name, ("batch", locations, width), "float32") for name, width in named)
+    points, anchors = a2net.num_points, a2net.num_anchors
+    sizes = ((points, a2net.num_classes), (points, 2), (anchors, a2net.anchor_width))
+    shapes = zip(A2NET_OUTPUTS, sizes, strict=True)
+    return tuple(TensorSpec(name, ("batch", *size), "float32") for name, size in shapes if size[0])
+
+
 class TorchEngine:
     """A network run by PyTorch behind the runtime's engine protocol: the yardstick of every exported engine."""
 
-    def __init__(self, model: AFSD, spec: ModelSpec, device: str = "cpu") -> None:
-        self._module: Deployed | None = Deployed(model).eval().to(device)
+    def __init__(self, model: Network, spec: ModelSpec, device: str = "cpu") -> None:
+        self._module: nn.Module | None = deployed(model).to(device)
         self.spec = spec
         self.device = device
         self.library = f"PyTorch {torch.__version__} eager"
@@ -106,7 +162,7 @@ class TorchEngine:
             raise EngineError("this engine was closed; open it again")
         with torch.inference_mode():
             output = self._module(*(torch.from_numpy(inputs[t.name]).to(self.device) for t in self.spec.inputs))
-        return {name: value.cpu().numpy() for name, value in zip(output._fields, output, strict=True)}
+        return {t.name: value.cpu().numpy() for t, value in zip(self.spec.outputs, output, strict=True)}
 
     def close(self) -> None:
         """Let go of the network."""

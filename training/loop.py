@@ -18,13 +18,21 @@ from torch.utils.data import DataLoader, Sampler
 from tqdm import tqdm
 
 from runtime.errors import CheckpointError, ConfigError, InputError
+from training.a2net_step import A2NetStepLosses, A2NetTrainingStep
 from training.checkpoint import Checkpoint, load_checkpoint, load_kinetics, load_weights, save_checkpoint
 from training.config import Config, OptimiserConfig, RunConfig
 from training.config_files import config_to_mapping
-from training.data.dataset import ClipDataset, collate
+from training.data.dataset import WindowDataset, collate
 from training.metric_log import MetricLog
-from training.models.afsd import AFSD
+from training.models.a2net import A2Net
+from training.models.build import Network, build_network
 from training.step import StepLosses, TrainingStep
+
+Losses = StepLosses | A2NetStepLosses
+"""Of one step: the total first, then its terms."""
+
+SHOWN_LOSSES = 3
+"""So many of them stand beside the progress bar."""
 
 BACKBONE = "backbone."
 """Prefix of the backbone's entries in a state dict of AFSD; a Kinetics file has none."""
@@ -87,18 +95,18 @@ class Trainer:
     def __init__(
         self,
         config: Config,
-        dataset: ClipDataset,
+        dataset: WindowDataset,
         classes: tuple[str, ...],
         out_dir: Path,
         resume: Path | None = None,
-        prepare: Callable[[AFSD], None] | None = None,
+        prepare: Callable[[Any], None] | None = None,
     ) -> None:
         self.config, self.dataset, self.classes, self.out_dir = config, dataset, classes, out_dir
         run, optimiser = config.run, config.optimiser
         self.fabric = _fabric(run)
         self.fabric.launch()
         seed_everything(run.seed)
-        model = AFSD(config.model)
+        model = build_network(config)
         if run.init:
             self._say(_initialise(model, config))
         if prepare:
@@ -118,7 +126,7 @@ class Trainer:
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
         self.model = _channels_last(model)
         self.step: Any
-        self.step, self.optimizer = self.fabric.setup(TrainingStep(self.model, config.loss), self.optimizer)
+        self.step, self.optimizer = self.fabric.setup(_step(self.model, config), self.optimizer)
         self.average = (
             AveragedModel(self.model, multi_avg_fn=_ema(optimiser.ema), use_buffers=True) if optimiser.ema else None
         )
@@ -134,7 +142,7 @@ class Trainer:
 
     def run(self) -> Path:
         """Train to the last epoch (or `run.max_minutes`) and return the path of the last checkpoint."""
-        columns = ("epoch", "learning_rate", "grad_norm", "seconds", *StepLosses._fields)
+        columns = ("epoch", "learning_rate", "grad_norm", "seconds", *_loss_fields(self.config))
         log = MetricLog(self.out_dir, columns, self.progress.step) if self.fabric.is_global_zero else None
         bar = tqdm(
             total=self.total_steps, initial=self.progress.step, desc=self.config.name, unit="step", mininterval=1.0,
@@ -181,6 +189,7 @@ class Trainer:
         loader = DataLoader(
             self.dataset, self.config.optimiser.batch_size, sampler=self.order, collate_fn=collate,
             num_workers=self.config.data.workers, drop_last=True,
+            generator=torch.Generator(),  # the loader draws a seed; from the global one, a resumed run would differ
         )  # fmt: skip
         self.step.train()
         for batch in self.fabric.setup_dataloaders(loader, use_distributed_sampler=False):
@@ -199,8 +208,8 @@ class Trainer:
         if self.config.run.keep_epochs:
             self._save_weights(self.out_dir / f"epoch_{progress.epoch:02d}.ckpt")
 
-    def _optimise(self, batch: Any) -> tuple[StepLosses, float]:
-        losses: StepLosses = self.step(batch)
+    def _optimise(self, batch: Any) -> tuple[Losses, float]:
+        losses: Losses = self.step(batch)
         if not math.isfinite(losses.total.item()):
             raise InputError(
                 f"step {self.progress.step}: the loss is {losses.total.item()}; lower optimiser.learning_rate, or set "
@@ -219,9 +228,9 @@ class Trainer:
             self.average.update_parameters(self.model)
         return losses, norm
 
-    def _report(self, losses: StepLosses, norm: float, log: MetricLog | None, bar: Any) -> None:
+    def _report(self, losses: Losses, norm: float, log: MetricLog | None, bar: Any) -> None:
         values = {name: float(value.detach()) for name, value in losses._asdict().items()}
-        bar.set_postfix({k: f"{v:.3f}" for k, v in values.items() if k in ("total", "loss_l", "loss_c")}, refresh=False)
+        bar.set_postfix({k: f"{v:.3f}" for k, v in list(values.items())[:SHOWN_LOSSES]}, refresh=False)
         if log:
             extra = {
                 "epoch": float(self.progress.epoch),
@@ -267,7 +276,16 @@ class Trainer:
         self.fabric.print(message)
 
 
-def _parameter_groups(model: AFSD, optimiser: OptimiserConfig) -> list[dict[str, Any]]:
+def _step(model: Network, config: Config) -> nn.Module:
+    """Network and criterion of a configuration."""
+    return A2NetTrainingStep(model, config.a2net_loss) if isinstance(model, A2Net) else TrainingStep(model, config.loss)
+
+
+def _loss_fields(config: Config) -> tuple[str, ...]:
+    return StepLosses._fields if config.family == "afsd" else A2NetStepLosses._fields
+
+
+def _parameter_groups(model: nn.Module, optimiser: OptimiserConfig) -> list[dict[str, Any]]:
     """The parameters that are trained; those of the backbone apart where they have their own learning rate."""
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if optimiser.backbone_rate == 1.0:
@@ -299,10 +317,15 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def _initialise(model: AFSD, config: Config) -> str:
+def _initialise(model: Network, config: Config) -> str:
     """Start from a Kinetics file (its names have no `backbone.` prefix) or from a checkpoint, whole or its backbone."""
     path = config.run.init
     checkpoint = load_checkpoint(path, config)
+    if isinstance(model, A2Net):
+        if config.run.init_part == "backbone":
+            raise ConfigError("run.init_part is 'backbone', expected 'all': A2Net has no backbone of its own")
+        load_weights(model, checkpoint.weights, path)
+        return f"started from {path}"
     own = {k.removeprefix(BACKBONE): v for k, v in checkpoint.weights.items() if k.startswith(BACKBONE)}
     if not own:
         skipped = load_kinetics(model, path)
@@ -321,7 +344,7 @@ def _check_same_run(old: Config, new: Config, source: str) -> None:
     """
 
     def essence(config: Config) -> dict[str, Any]:
-        data = replace(config.data, root="", annotations="", frames="", workers=0)
+        data = replace(config.data, root="", annotations="", frames="", features="", workers=0)
         run, optimiser = config.run, config.optimiser
         run = replace(run, max_minutes=0.0, log_every=1, devices=1, accelerator="auto", init="", keep_epochs=True)
         if optimiser.schedule == "constant":
@@ -337,7 +360,7 @@ def _check_same_run(old: Config, new: Config, source: str) -> None:
         )
 
 
-def _channels_last(model: AFSD) -> AFSD:
+def _channels_last(model: Network) -> Network:
     """Lay the 3-D convolutions' weights out channels last, the faster order on CPUs; names and values stay."""
     for module in model.modules():
         if isinstance(module, nn.Conv3d):

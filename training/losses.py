@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.config import LossConfig, ModelConfig
+from training.config import LossConfig
+from training.model_config import ModelConfig
 from training.models.boundary_pooling import boundary_max_pooling
 from training.models.pyramid import AfsdOutput, BoundaryFeatures
 from training.models.regions import segment_regions

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from runtime.annotations import class_names, load_annotations
-from runtime.console import print_warning
 from runtime.errors import AnnotationError, ConfigError
-from training.config import Config, DataConfig
-from training.data.annotations import FrameAnnotation
-from training.data.clips import Clip, cut_clips, whole_video_clips
+from training.clip_cutting import cut, warn_without_clips
+from training.config import Config
 from training.data.dataset import ClipDataset, frame_annotations
 from training.data.flow_store import build_flow_store, flow_method_of
 from training.data.frame_store import FrameStore, Sampling
 from training.data.store_building import RGB_STORE, build_frame_store
+from training.feature_data import open_feature_windows
 from training.loop import LAST, Trainer
-from training.models.afsd import AFSD
 
 
 def train(
-    config: Config, out_dir: Path, resume: Path | None = None, prepare: Callable[[AFSD], None] | None = None
+    config: Config, out_dir: Path, resume: Path | None = None, prepare: Callable[[Any], None] | None = None
 ) -> Path:
     """Train as configured and return the path of the last checkpoint (`out_dir`/last.ckpt).
 
-    The frame store is built from `<root>/videos` first where it is missing or incomplete. See `Trainer` for `prepare`.
+    A network on features is trained on the feature set that `data.features` describes. For another the
+    frame store is built from `<root>/videos` first where it is missing or incomplete. See `Trainer` for `prepare`.
 
     Raises:
         AnnotationError, InputError, VideoError: the data is missing or does not fit.
@@ -36,9 +35,12 @@ def train(
         raise ConfigError(
             f"{out_dir}: holds a run already; go on with it (--resume {out_dir / LAST}), or choose another --out"
         )
+    if config.stream == "features":
+        windows = open_feature_windows(config)
+        return Trainer(windows.config, windows.dataset, windows.classes, out_dir, resume, prepare).run()
     dataset, classes = open_clips(config)
-    model = replace(config.model, num_classes=len(classes) + 1)  # where it says 0; the checkpoint holds the number
-    return Trainer(replace(config, model=model), dataset, classes, out_dir, resume, prepare).run()
+    config = config.of_data(len(classes) + 1)  # where it says 0; the checkpoint holds the number
+    return Trainer(config, dataset, classes, out_dir, resume, prepare).run()
 
 
 def open_clips(config: Config) -> tuple[ClipDataset, tuple[str, ...]]:
@@ -57,12 +59,7 @@ def open_clips(config: Config) -> tuple[ClipDataset, tuple[str, ...]]:
     _check_store(store, config)
     annotated = frame_annotations(videos, store, classes, class_agnostic=data.class_agnostic)
     clips = cut(annotated, data, model.clip_length)
-    without = sorted({video.name for video in annotated if video.instances} - {clip.video for clip in clips})
-    if without:
-        print_warning(
-            f"{len(without)} of {len(annotated)} videos give no clip to train on, the first is {without[0]!r}: no "
-            f"action of theirs lies completely within {model.clip_length} frames of the video"
-        )
+    warn_without_clips(annotated, clips, model.clip_length)
     dataset = ClipDataset(
         clips,
         store,
@@ -76,19 +73,6 @@ def open_clips(config: Config) -> tuple[ClipDataset, tuple[str, ...]]:
         seed=config.run.seed,
     )
     return dataset, classes
-
-
-def cut(videos: Sequence[FrameAnnotation], data: DataConfig, clip_length: int) -> list[Clip]:
-    """The training clips of annotated videos, as `data` wants them cut."""
-    if data.sampling == "whole_video":
-        return whole_video_clips(videos, clip_length=clip_length, rearrangement=data.rearrangement)
-    return cut_clips(
-        videos,
-        clip_length=clip_length,
-        stride=data.clip_stride,
-        window=data.clip_window,
-        rearrangement=data.rearrangement,
-    )
 
 
 def _open_store(config: Config, names: list[str]) -> FrameStore:

@@ -90,6 +90,13 @@ def add_evaluate(subparsers: Any) -> None:
 
 def _add_engine_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--videos", metavar="DIR", type=Path, help="videos (default: videos/ beside the ground truth)")
+    group.add_argument(
+        "--features",
+        metavar="DIR",
+        nargs="+",
+        type=Path,
+        help="of a model on features: folder of <video>.npy or .npz in place of --videos, one per stream",
+    )
     group.add_argument("--save", metavar="FILE", type=Path, help="write the detections as JSON")
     group.add_argument(
         "--force", action="store_true", help="judge an int8 network on videos that it was calibrated on all the same"
@@ -181,6 +188,23 @@ def _detections(arguments: argparse.Namespace, truth: Sequence[VideoAnnotation])
         return read_text_detections(Path(arguments.detections))
     if suffix == ".json":
         return load_detections(arguments.detections, keep_inverted=True)
+    found = _from_features(arguments, truth) if arguments.features else _from_videos(arguments, truth)
+    if arguments.save:
+        write_json(arguments.save, found)
+    return found
+
+
+def _from_features(arguments: argparse.Namespace, truth: Sequence[VideoAnnotation]) -> list[Detections]:
+    from runtime.detector import DetectorOptions
+    from runtime.feature_detector import FeatureDetector, detect_annotated_features
+
+    if arguments.flow_engine or arguments.videos or arguments.video_scores:
+        raise InputError("--features: leave out --videos, --flow-engine and --video-scores, which are of other models")
+    with FeatureDetector(arguments.detections, options=DetectorOptions(nms=arguments.nms)) as detector:
+        return detect_annotated_features(detector, truth, arguments.features)
+
+
+def _from_videos(arguments: argparse.Namespace, truth: Sequence[VideoAnnotation]) -> list[Detections]:
     from runtime.detector import Detector, DetectorOptions
 
     folder = arguments.videos or Path(arguments.ground_truth).parent / "videos"
@@ -189,10 +213,7 @@ def _detections(arguments: argparse.Namespace, truth: Sequence[VideoAnnotation])
     with Detector(arguments.detections, flow_engine=arguments.flow_engine, options=options) as detector:
         if not arguments.force:
             require_unseen(detector.spec, truth, folder)
-        found = detect_annotated(detector, truth, folder, labels, arguments.labels_per_video)
-    if arguments.save:
-        write_json(arguments.save, found)
-    return found
+        return detect_annotated(detector, truth, folder, labels, arguments.labels_per_video)
 
 
 def require_unseen(spec: ModelSpec, truth: Sequence[VideoAnnotation], folder: Path) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.annotations import VideoAnnotation
 from runtime.detections import Detections
+from runtime.errors import InputError
 from runtime.evaluation.matching import (
     ClassPool,
     Rule,
@@ -57,6 +58,28 @@ class EvaluationResult:
     def average(self) -> float:
         """Mean of `map` over the thresholds."""
         return float(self.map.mean())
+
+    def of_classes(self, names: Iterable[str]) -> EvaluationResult:
+        """The result for some classes alone, in their old order; those without instances are in no mean, as ever.
+
+        What is counted for all detections (`ignored`, `inverted`, `unannotated`) stays.
+
+        Raises:
+            InputError: none of the classes has an instance.
+        """
+        wanted = set(names)
+        rows = [row for row, name in enumerate(self.classes) if name in wanted]
+        if not rows:
+            raise InputError(
+                f"no instance of {', '.join(sorted(wanted)) or 'no class'} in the ground truth to judge by"
+            )
+        return replace(
+            self,
+            classes=tuple(self.classes[row] for row in rows),
+            ap=self.ap[rows],
+            truths=self.truths[rows],
+            detections=self.detections[rows],
+        )
 
     def to_mapping(self) -> dict[str, object]:
         """{"rule", "tiou", "mAP", "average_mAP", "classes": {name: {"ap", "truths", "detections"}}, …} for JSON."""

@@ -81,3 +81,14 @@ def test_the_published_thumos14_file() -> None:
     videos = load_annotations(shared("data/thumos14/thumos_gt.json"), "test")
     assert (len(videos), sum(len(video.instances) for video in videos)) == (210, 3311)
     assert len(class_names(videos)) == 20
+
+
+def test_frames_and_duration_give_the_rate_and_a_video_named_twice_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{"database": {"v": {"duration": 4.0, "frame": 100, "annotations": []}}}')
+    assert load_annotations(path)[0].fps == 25
+    path.write_text('{"database": {"v": {"duration": 4.0, "frame": 100, "fps": 30, "annotations": []}}}')
+    assert load_annotations(path)[0].fps == 30
+    path.write_text('{"database": {"v": {"annotations": []}, "v": {"annotations": []}}}')
+    with pytest.raises(AnnotationError, match=r"a\.json: cannot be read as JSON: 'v' is there twice; keep one"):
+        load_annotations(path)

@@ -10,10 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from runtime.a2net_decoding import A2NetDecoding
+from runtime.anchors import A2NetLayout
 from runtime.decode import Candidates, decode_afsd
 from runtime.detections import Detections
 from runtime.detector import Detector, DetectorOptions
 from runtime.errors import EngineError, InputError, VideoError
+from runtime.feature_timing import FeatureSampling
 from runtime.resize import FramePreparation
 from runtime.spec import Decoding
 from runtime.video import open_frames
@@ -224,8 +227,8 @@ def test_flow_model_takes_flow_arrays() -> None:
 
 
 def test_models_that_do_not_fit() -> None:
-    for spec in (tiny_spec(family="a2net"), tiny_spec(stream="rgb", family="afsd")):
-        other = replace(spec, stream="features") if spec.family == "afsd" else spec
+    a2net = tiny_spec(family="a2net", a2net=A2NetLayout(), a2net_decoding=A2NetDecoding())
+    for other in (a2net, replace(tiny_spec(), stream="features", features=FeatureSampling())):
         with pytest.raises(InputError, match="expected afsd on rgb or flow frames"):
             Detector(TinyEngine(other))
 

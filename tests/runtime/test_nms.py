@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from runtime.decode import Candidates
 from runtime.errors import InputError
-from runtime.nms import SoftNmsStream, soft_nms, soft_nms_reference
+from runtime.nms import Gaussian, soft_nms, soft_nms_reference
+from runtime.nms_stream import NmsStream
 from runtime.segments import tiou
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "soft_nms.npz"
@@ -99,7 +100,7 @@ def window(number: int, count: int, classes: int, rng: np.random.Generator) -> C
 
 
 def streamed(windows: list[Candidates], classes: int, sigma: float, horizon: float = FOREVER) -> Candidates:
-    stream = SoftNmsStream(classes, sigma, FLOOR, horizon)
+    stream = NmsStream(classes, Gaussian(sigma), FLOOR, horizon)
     parts = [stream.push(candidates, (n + 1) * STRIDE) for n, candidates in enumerate(windows)]
     return Candidates.concatenate([*parts, stream.finish()])
 
@@ -141,7 +142,7 @@ def test_long_stream_equals_whole_set() -> None:
 
 
 def test_given_out_as_soon_as_final_and_only_then() -> None:
-    stream = SoftNmsStream(1, 0.5, FLOOR, FOREVER)
+    stream = NmsStream(1, Gaussian(0.5), FLOOR, FOREVER)
 
     def push(rows: list[Row], frontier: float) -> list[Row]:
         array = np.array(rows, np.float64).reshape(-1, 3)
@@ -161,7 +162,7 @@ def test_given_out_as_soon_as_final_and_only_then() -> None:
 
 def test_order_within_a_push() -> None:
     rng = np.random.default_rng(5)
-    stream = SoftNmsStream(3, 0.5, FLOOR, FOREVER)
+    stream = NmsStream(3, Gaussian(0.5), FLOOR, FOREVER)
     for n in range(6):
         given = stream.push(window(n, 40, 3, rng), (n + 1) * STRIDE)
         order = np.lexsort((given.segments[:, 0], given.labels))
@@ -171,7 +172,7 @@ def test_order_within_a_push() -> None:
 @pytest.mark.parametrize("horizon", [0.0, 10.0, 40.0])
 def test_memory_is_bounded_under_ever_higher_overlapping_scores(horizon: float) -> None:
     """Each candidate overlaps the next, whose score is higher: nothing is ever the best of its neighbours."""
-    stream = SoftNmsStream(1, 0.5, FLOOR, horizon)
+    stream = NmsStream(1, Gaussian(0.5), FLOOR, horizon)
     most, given = 0, 0
     for n in range(2000):
         chain = Candidates(np.array([[n, n + 1.5]]), np.zeros(1, np.int32), np.array([0.1 + n * 1e-4]))
@@ -185,7 +186,7 @@ def test_memory_is_bounded_under_ever_higher_overlapping_scores(horizon: float) 
 
 def test_forced_settling_is_soft_nms_of_what_is_closed() -> None:
     rows = np.column_stack([np.arange(200.0), np.arange(200) + 1.5, 0.1 + np.arange(200) * 1e-3])
-    stream = SoftNmsStream(1, 0.5, FLOOR, 50.0)
+    stream = NmsStream(1, Gaussian(0.5), FLOOR, 50.0)
     for row in rows:
         frontier = row[0] + 1
         given = stream.push(Candidates(row[None, :2], np.zeros(1, np.int32), row[2:]), frontier)
@@ -201,7 +202,7 @@ def test_forced_settling_is_soft_nms_of_what_is_closed() -> None:
 def test_finish_starts_afresh() -> None:
     rng = np.random.default_rng(1)
     windows = [window(n, 20, 2, rng) for n in range(3)]
-    stream = SoftNmsStream(2, 0.5, FLOOR, FOREVER)
+    stream = NmsStream(2, Gaussian(0.5), FLOOR, FOREVER)
     results = []
     for _ in range(2):
         parts = [stream.push(candidates, (n + 1) * STRIDE) for n, candidates in enumerate(windows)]
@@ -219,7 +220,7 @@ def test_finish_starts_afresh() -> None:
     ],
 )
 def test_bad_pushes(segment: list[float], label: int, score: float, frontier: float, message: str) -> None:
-    stream = SoftNmsStream(2, 0.5, FLOOR, 10.0)
+    stream = NmsStream(2, Gaussian(0.5), FLOOR, 10.0)
     stream.push(Candidates.empty(), 5.0)
     bad = Candidates(np.array([segment], np.float64), np.array([label], np.int32), np.array([score]))
     with pytest.raises(InputError, match=message):
@@ -231,5 +232,5 @@ def test_bad_arguments() -> None:
         soft_nms(np.zeros((1, 2)), np.ones(1), 0)
     with pytest.raises(InputError, match=r"expected \[N,2\] and \[N\]"):
         soft_nms(np.zeros((1, 3)), np.ones(1), 0.5)
-    with pytest.raises(InputError, match="sigma 0"):
-        SoftNmsStream(1, 0, FLOOR, 1)
+    with pytest.raises(InputError, match="num_classes 0"):
+        NmsStream(0, Gaussian(0.5), FLOOR, 1)

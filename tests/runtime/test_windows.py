@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.errors import InputError
-from runtime.windows import WindowBuffer, window_offsets
+from runtime.windows import WindowBuffer, cut_windows, window_offsets
 
 
 @pytest.mark.parametrize(
@@ -89,3 +89,44 @@ def test_frames_of_another_size_and_frames_after_the_end() -> None:
     buffer.finish()
     with pytest.raises(InputError, match="after finish"):
         buffer.push(np.zeros((2, 2, 3), np.uint8))
+
+
+@settings(max_examples=200, deadline=None)
+@given(n=st.integers(0, 70), length=st.integers(1, 20), stride=st.integers(1, 20))
+def test_every_step_of_features_is_in_a_window_and_the_last_ends_with_the_video(
+    n: int, length: int, stride: int
+) -> None:
+    stride = min(stride, length)
+    features = np.arange(1, 2 * n + 1, dtype=np.float32).reshape(n, 2)
+    windows = cut_windows(features, length, stride, padding="repeat")
+    seen = np.zeros(n, bool)
+    for window in windows:
+        seen[window.offset : window.offset + window.length] = True
+        rows = [min(window.offset + row, n - 1) for row in range(length)]
+        np.testing.assert_array_equal(window.frames, features[rows])
+        assert window.length == min(n, length)
+    assert seen.all()
+    assert len({window.offset for window in windows}) == len(windows)
+    assert not windows or windows[-1].offset + windows[-1].length == n
+    assert cut_windows(features, length, stride, short="drop") == [] or n >= length
+
+
+def test_short_features_are_padded_with_zeros_or_left_out_as_published() -> None:
+    features = np.ones((3, 2), np.float32)
+    (window,) = cut_windows(features, 5, 5)
+    assert (window.offset, window.length) == (0, 3)
+    assert window.frames.tolist() == [[1, 1]] * 3 + [[0, 0]] * 2
+    assert cut_windows(features, 5, 5, short="drop") == []
+    assert len(cut_windows(features, 3, 3, short="drop")) == 1
+    window.frames[:] = 7
+    assert features.max() == 1
+    with pytest.raises(InputError, match="windows of 4 steps every 5: expected 0 < stride ≤ length"):
+        cut_windows(features, 4, 5)
+
+
+@pytest.mark.parametrize("frames", [512, 516, 636, 640, 1000, 4096])
+@pytest.mark.parametrize("stride", [128, 256])
+def test_windows_of_steps_are_a2nets_windows_of_frames(frames: int, stride: int) -> None:
+    """A2Net cuts windows of 512 frames, 128 steps of 4; it may give the last one twice, here there is one."""
+    published = {k * stride for k in range(int((frames + stride - 512) / stride))} | {frames - 512}
+    assert [4 * offset for offset in window_offsets(frames // 4, 128, stride // 4)] == sorted(published)

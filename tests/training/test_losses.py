@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from tests.golden_network import GOLDEN
-from training.config import LossConfig, ModelConfig
+from training.config import LossConfig
 from training.losses import boundary_activation, detection_losses, focal_loss, iou_loss, triplet_loss
+from training.model_config import ModelConfig
 from training.models.pyramid import AfsdOutput, BoundaryFeatures
 from training.targets import assign_coarse, assign_refined, centerness, distance_iou, level_ranges
 

@@ -19,9 +19,9 @@ from tests.golden_network import (
     golden_model,
     state_dict_entries,
 )
-from training.config import ModelConfig
 from training.config_files import load_config
 from training.losses import activation_losses, boundary_activation, detection_losses, triplet_loss
+from training.model_config import ModelConfig
 from training.models.afsd import AFSD
 from training.models.layers import SamePool3d, same_padding
 from training.models.normalisation import normalise

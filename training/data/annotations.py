@@ -1,4 +1,4 @@
-"""Annotations in the unit of training, sampled frames, from those in seconds (ActivityNet files)."""
+"""Annotations in the unit of training, sampled frames or steps of features, from those in seconds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from runtime.errors import AnnotationError
 
 @dataclass(frozen=True)
 class FrameInstance:
-    """One action from `start` to `end` in (fractional) sampled frames; `label` is the network's class, 1 … K−1."""
+    """One action from `start` to `end` in (fractional) sampled frames or steps; `label` is the class, 1 … K−1."""
 
     start: float
     end: float
@@ -24,7 +24,7 @@ class FrameInstance:
 
 @dataclass(frozen=True)
 class FrameAnnotation:
-    """A video as training sees it: `frames` sampled frames and its instances in the order of the annotations."""
+    """A video as training sees it: `frames` sampled frames, or steps, and its instances in the annotations' order."""
 
     name: str
     frames: int
@@ -32,14 +32,22 @@ class FrameAnnotation:
 
 
 def to_sampled_frames(
-    video: VideoAnnotation, *, frames: int, sample_fps: float, classes: Sequence[str], class_agnostic: bool = False
+    video: VideoAnnotation,
+    *,
+    frames: int,
+    sample_fps: float,
+    classes: Sequence[str],
+    class_agnostic: bool = False,
+    origin: float = 0.0,
 ) -> FrameAnnotation:
-    """Seconds × sample_fps; instances without length are left out, as no location could be matched to them.
+    """Seconds × sample_fps + origin; instances without length are left out, as no location could be matched to them.
 
     Args:
         frames: number of sampled frames of the video.
+        sample_fps: frames, or steps of features, per second.
         classes: action names; number k (from 0) becomes label k + 1.
         class_agnostic: every label becomes 1, whatever its name.
+        origin: position of second 0 (features: `FeatureTiming.position(0)`).
 
     Raises:
         AnnotationError: a label that is not among the classes.
@@ -49,7 +57,9 @@ def to_sampled_frames(
     if unknown and not class_agnostic:
         raise AnnotationError(f"{video.name}: label {unknown[0]!r} is not one of the classes {', '.join(classes)}")
     instances = tuple(
-        FrameInstance(i.start_s * sample_fps, i.end_s * sample_fps, 1 if class_agnostic else index[i.label])
+        FrameInstance(
+            i.start_s * sample_fps + origin, i.end_s * sample_fps + origin, 1 if class_agnostic else index[i.label]
+        )
         for i in video.instances
         if i.end_s > i.start_s
     )

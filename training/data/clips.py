@@ -17,6 +17,8 @@ KEEP_IOA = 0.5
 """Share of an instance that must lie within a window for it to be a target there."""
 STORE_IOA = 1.0
 """At least one instance of a window must lie within it by this share, or the window is not trained on."""
+FEATURE_IOA = 0.9
+"""Both shares for windows of features (A2Net data code)."""
 BOUNDARY_SHARE = 10
 """The start and end regions of an instance are 1/10 of its length wide (AFSD, section 3.4) …"""
 MIN_BOUNDARY = 2.0
@@ -55,6 +57,8 @@ def cut_clips(
     stride: int,
     window: ClipWindow = "correct",
     rearrangement: PieceRule = "thumos14",
+    keep: float = KEEP_IOA,
+    store: float = STORE_IOA,
 ) -> list[Clip]:
     """The clips of all videos, in their order; videos without a complete instance in any window give none.
 
@@ -63,15 +67,17 @@ def cut_clips(
         stride: frames between neighbouring windows.
         window: see `ClipWindow`.
         rearrangement: see `PieceRule`.
+        keep: share of an instance that must lie within a window for it to be a target there; clipped to the window.
+        store: share of at least one instance that must lie within a window for it to be trained on.
     """
     clips: list[Clip] = []
     for video in videos:
-        shortest = shortest_instance(video, clip_length, stride, window)
+        shortest = shortest_instance(video, clip_length, stride, window, keep)
         length, th = min(video.frames, clip_length), _piece_length(shortest, rearrangement)
         clips += [
             Clip(video.name, offset, length, kept, th)
-            for offset, complete, kept in _windows(video, clip_length, stride, window)
-            if complete
+            for offset, share, kept in _windows(video, clip_length, stride, window, keep)
+            if kept and share >= store
         ]
     return clips
 
@@ -113,12 +119,26 @@ def boundary_maps(instances: Sequence[FrameInstance], clip_length: int) -> NDArr
     return maps
 
 
-def shortest_instance(video: FrameAnnotation, clip_length: int, stride: int, window: ClipWindow = "correct") -> float:
+def unseen_instances(
+    video: FrameAnnotation, *, clip_length: int, stride: int, keep: float = KEEP_IOA
+) -> tuple[FrameInstance, ...]:
+    """The instances of a video that are a target in no window: too long for one, or cut by all of them."""
+    offsets = window_offsets(video.frames, clip_length, stride)
+    return tuple(
+        instance
+        for instance in video.instances
+        if all(_share_inside(instance, offset, offset + clip_length) < keep for offset in offsets)
+    )
+
+
+def shortest_instance(
+    video: FrameAnnotation, clip_length: int, stride: int, window: ClipWindow = "correct", keep: float = KEEP_IOA
+) -> float:
     """Frames of the shortest instance in any window as clipped there; at most clip_length.
 
     Windows that are not stored count too. In a video that fits into one clip the unclipped lengths count as well.
     """
-    lengths = [i.length for _, _, kept in _windows(video, clip_length, stride, window) for i in kept]
+    lengths = [i.length for _, _, kept in _windows(video, clip_length, stride, window, keep) for i in kept]
     if video.frames <= clip_length:
         lengths += [i.length for i in video.instances]
     return min([clip_length, *lengths])
@@ -129,18 +149,18 @@ def _piece_length(shortest: float, rule: PieceRule) -> int:
 
 
 def _windows(
-    video: FrameAnnotation, clip_length: int, stride: int, window: ClipWindow
-) -> Iterator[tuple[int, bool, tuple[FrameInstance, ...]]]:
-    """(offset, whether an instance lies entirely inside, the kept instances as clipped to it) of every window."""
+    video: FrameAnnotation, clip_length: int, stride: int, window: ClipWindow, keep: float
+) -> Iterator[tuple[int, float, tuple[FrameInstance, ...]]]:
+    """(offset, largest share of an instance that lies inside, the kept instances as clipped to it) of every window."""
     first = 0 if window == "correct" else 1
     for offset in window_offsets(video.frames, clip_length, stride):
         shares = [_share_inside(instance, offset + first, offset + clip_length) for instance in video.instances]
         kept = tuple(
             FrameInstance(max(i.start - offset, first), min(i.end - offset, clip_length), i.label)
             for i, share in zip(video.instances, shares, strict=True)
-            if share >= KEEP_IOA
+            if share >= keep
         )
-        yield offset, max(shares, default=0.0) >= STORE_IOA, kept
+        yield offset, max(shares, default=0.0), kept
 
 
 def _share_inside(instance: FrameInstance, left: int, right: int) -> float:

@@ -1,11 +1,15 @@
-"""Training clips as tensors: cut from the frame store, cropped, flipped, rearranged; and batches of them."""
+"""Training clips as tensors: cut from the frame store, cropped, flipped, rearranged; and batches of them.
+
+A sample of features has the same form (feature_dataset.py): [C,T] float32 in place of pixels [C,T,H,W].
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +20,7 @@ from torch.utils.data import Dataset
 from runtime.annotations import VideoAnnotation
 from runtime.errors import InputError
 from runtime.resize import centre_crop
+from runtime.windows import padded
 from training.data.annotations import FrameAnnotation, to_sampled_frames
 from training.data.augmentation import (
     BackgroundRule,
@@ -37,7 +42,7 @@ class RearrangedClip:
     """The clip of boundary contrastive learning (AFSD, section 3.4)."""
 
     frames: Tensor
-    """uint8 [C,T,H,W]"""
+    """uint8 [C,T,H,W], or float32 [C,T]"""
     valid: Tensor
     """bool [T]"""
     segments: Tensor
@@ -46,12 +51,13 @@ class RearrangedClip:
 
 @dataclass(frozen=True)
 class Sample:
-    """One training clip. C = 3 (RGB) or 2 (flow x, y), T = clip length, N ≥ 1 = instances of the clip."""
+    """One training clip. C = 3 (RGB), 2 (flow x, y) or a feature's width, T = clip length, N ≥ 1 = its instances."""
 
     frames: Tensor
-    """uint8 [C,T,H,W], 0–255, channels last in memory; normalised later, on the device (models/normalisation.py)."""
+    """uint8 [C,T,H,W], 0–255, channels last in memory; normalised later, on the device (models/normalisation.py).
+    Features: float32 [C,T]."""
     valid: Tensor
-    """bool [T]: false only for padding that is to become 0 when the clip is normalised."""
+    """bool [T]: false only for padding that is to become 0 when the clip is normalised. Features: for all padding."""
     targets: Tensor
     """float32 [N,3]: start and end as fractions of the clip length, class (1 … K−1)."""
     boundaries: Tensor
@@ -64,7 +70,7 @@ class Batch(NamedTuple):
     """B samples, M ≤ B of them with a rearranged clip. A tuple, so that loaders can pin it and move it to a device."""
 
     frames: Tensor
-    """uint8 [B,C,T,H,W], channels last in memory (torch.channels_last_3d)"""
+    """uint8 [B,C,T,H,W], channels last in memory (torch.channels_last_3d), or float32 [B,C,T]"""
     valid: Tensor
     """bool [B,T]"""
     targets: tuple[Tensor, ...]
@@ -72,7 +78,7 @@ class Batch(NamedTuple):
     boundaries: Tensor
     """float32 [B,2,T]"""
     rearranged: Tensor
-    """uint8 [M,C,T,H,W]"""
+    """uint8 [M,C,T,H,W], or float32 [M,C,T]"""
     rearranged_valid: Tensor
     """bool [M,T]"""
     rearranged_segments: Tensor
@@ -131,13 +137,88 @@ def frame_annotations(
     ]
 
 
-class ClipDataset(Dataset[Sample]):
-    """The clips of a frame store, each drawn anew in every epoch.
+class WindowDataset(Dataset[Sample], ABC):
+    """Clips, each drawn anew in every epoch; a subclass knows where what they show comes from.
 
     All that is random in a sample comes from a generator seeded with (seed, epoch, index), in the published order:
     crop row, crop column, flip, rearrangement. So a sample is the same for any number of workers, any order, and
     after a resume. (The published code seeds its workers alike in every epoch, which repeats their draws.)
     """
+
+    def __init__(
+        self,
+        clips: Sequence[Clip],
+        *,
+        clip_length: int,
+        contrastive: float = 1.0,
+        background: BackgroundRule = "correct",
+        seed: int = 0,
+    ) -> None:
+        """
+        Args:
+            clips: of `cut_clips` with the same clip_length.
+            clip_length: T, frames or steps.
+            contrastive: share of the clips for which a rearranged one is tried, 0 (never) to 1 (always, as published).
+            background: which frames the rearranged clip may take as background.
+            seed: of the run.
+
+        Raises:
+            InputError: no clips.
+        """
+        if not clips:
+            raise InputError("no clip to train on: no annotated action lies completely within a window")
+        self._clips = clips
+        self._clip_length = clip_length
+        self._contrastive = contrastive
+        self._background = background
+        self._seed = seed
+        self._epoch = torch.zeros((), dtype=torch.int64)
+        self._epoch.share_memory_()  # type: ignore[no-untyped-call]  # seen by persistent workers too
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose samples are drawn; call it before iterating the DataLoader."""
+        self._epoch.fill_(epoch)
+
+    def __getitem__(self, index: int) -> Sample:
+        clip = self._clips[index]
+        rng = Random(f"{self._seed} {int(self._epoch)} {index}")
+        frames = self._load(clip, rng)
+        valid = np.arange(self._clip_length) < self._valid_length(clip)
+        tried = self._contrastive >= 1 or (self._contrastive > 0 and rng.random() < self._contrastive)
+        rearrangement = self._draw(clip, rng) if tried else None
+        T = self._clip_length
+        return Sample(
+            frames=_channels_first(frames),
+            valid=torch.from_numpy(valid),
+            targets=torch.tensor([[i.start / T, i.end / T, i.label] for i in clip.instances]),
+            boundaries=torch.from_numpy(boundary_maps(clip.instances, self._clip_length)),
+            rearranged=_rearrange(frames, valid, rearrangement) if rearrangement else None,
+        )
+
+    @abstractmethod
+    def _load(self, clip: Clip, rng: Random) -> NDArray[Any]:
+        """What the clip shows, padded to T: [T, …, C], newly allocated."""
+
+    def _valid_length(self, clip: Clip) -> int:
+        """Frames of the clip that are not marked as padding."""
+        return clip.length
+
+    def _draw(self, clip: Clip, rng: Random) -> Rearrangement | None:
+        return draw_rearrangement(
+            clip.instances,
+            clip.background_length,
+            self._clip_length,
+            rng,
+            background=self._background,
+            frames=clip.length,
+        )
+
+
+class ClipDataset(WindowDataset):
+    """The clips of a frame store."""
 
     def __init__(
         self,
@@ -156,71 +237,29 @@ class ClipDataset(Dataset[Sample]):
     ) -> None:
         """
         Args:
-            clips: of `cut_clips` with the same clip_length.
+            clips, clip_length, contrastive, background, seed: see `WindowDataset`.
             store: frames of their videos.
-            clip_length: T, frames.
             crop_size: pixels of the square the network sees.
             augment: random crop and flip; else the centre crop.
             flip: mirror half of the clips (with `augment`); off where left and right mean different classes.
-            contrastive: share of the clips for which a rearranged one is tried, 0 (never) to 1 (always, as published).
             padding: of clips shorter than T.
-            background: which frames the rearranged clip may take as background.
             flow_flip: whether the x component of mirrored flow changes its sign ("correct") or not.
-            seed: of the run.
 
         Raises:
             InputError: no clips, or a crop larger than the stored frames.
         """
-        if not clips:
-            raise InputError("no clip to train on: no annotated action lies completely within a window")
+        super().__init__(clips, clip_length=clip_length, contrastive=contrastive, background=background, seed=seed)
         if not 0 < crop_size <= store.sampling.frame_size:
             raise InputError(f"crop_size is {crop_size}, expected 1 to {store.sampling.frame_size}, the stored frame")
-        self._clips = clips
         self._store = store
-        self._clip_length = clip_length
         self._crop_size = crop_size
         self._augment = augment
         self._flip = flip
-        self._contrastive = contrastive
         self._padding = padding
-        self._background = background
         self._negate_x = flow_flip == "correct" and store.sampling.channels == 2
-        self._seed = seed
-        self._epoch = torch.zeros((), dtype=torch.int64)
-        self._epoch.share_memory_()  # type: ignore[no-untyped-call]  # seen by persistent workers too
 
-    def __len__(self) -> int:
-        return len(self._clips)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose samples are drawn; call it before iterating the DataLoader."""
-        self._epoch.fill_(epoch)
-
-    def __getitem__(self, index: int) -> Sample:
-        clip = self._clips[index]
-        rng = Random(f"{self._seed} {int(self._epoch)} {index}")
-        frames = self._load(clip, rng)
-        valid = np.arange(self._clip_length) < (clip.length if self._padding == "after" else self._clip_length)
-        tried = self._contrastive >= 1 or (self._contrastive > 0 and rng.random() < self._contrastive)
-        rearrangement = self._draw(clip, rng) if tried else None
-        T = self._clip_length
-        return Sample(
-            frames=_channels_first(frames),
-            valid=torch.from_numpy(valid),
-            targets=torch.tensor([[i.start / T, i.end / T, i.label] for i in clip.instances]),
-            boundaries=torch.from_numpy(boundary_maps(clip.instances, self._clip_length)),
-            rearranged=_rearrange(frames, valid, rearrangement) if rearrangement else None,
-        )
-
-    def _draw(self, clip: Clip, rng: Random) -> Rearrangement | None:
-        return draw_rearrangement(
-            clip.instances,
-            clip.background_length,
-            self._clip_length,
-            rng,
-            background=self._background,
-            frames=clip.length,
-        )
+    def _valid_length(self, clip: Clip) -> int:
+        return clip.length if self._padding == "after" else self._clip_length
 
     def _load(self, clip: Clip, rng: Random) -> NDArray[np.uint8]:
         """Slice, crop and flip as views of the memory map, then copy the pixels once: uint8 [T,H,W,C]."""
@@ -231,12 +270,10 @@ class ClipDataset(Dataset[Sample]):
             view = random_flip(view, rng, negate_x=self._negate_x) if self._flip else view
         else:
             view = centre_crop(stored, (size, size))
-        frames = np.zeros((self._clip_length, *view.shape[1:]), np.uint8)
-        frames[: len(view)] = view
-        return frames
+        return padded(view, self._clip_length)
 
 
-def _rearrange(frames: NDArray[np.uint8], valid: NDArray[np.bool_], rearrangement: Rearrangement) -> RearrangedClip:
+def _rearrange(frames: NDArray[Any], valid: NDArray[np.bool_], rearrangement: Rearrangement) -> RearrangedClip:
     spans: tuple[Span, ...] = (rearrangement.first, rearrangement.second, rearrangement.background)
     return RearrangedClip(
         frames=_channels_first(rearrangement.apply(frames)),
@@ -245,6 +282,6 @@ def _rearrange(frames: NDArray[np.uint8], valid: NDArray[np.bool_], rearrangemen
     )
 
 
-def _channels_first(frames: NDArray[np.uint8]) -> Tensor:
+def _channels_first(frames: NDArray[Any]) -> Tensor:
     """[T,H,W,C] → [C,T,H,W] as a view: channels last in memory, the layout that 3-D convolutions want anyway."""
-    return torch.from_numpy(frames).permute(3, 0, 1, 2)
+    return torch.from_numpy(frames).movedim(-1, 0)

@@ -19,7 +19,7 @@ from runtime.atomic import atomic_path
 from runtime.errors import AnnotationError, InputError
 from runtime.flow import FlowEstimator, FlowMethod
 from runtime.sources import ID_PREFIX, VIDEO_SUFFIXES, other_name
-from training.data.annotation_faults import note_annotations
+from training.data.annotation_faults import note_annotations, store_durations
 from training.data.flow_store import FLOW_STORE, build_flow_store
 from training.data.frame_store import FrameStore
 from training.data.preparation_report import Findings, PreparationReport
@@ -140,7 +140,7 @@ def prepare_activitynet(
     classes = _class_list(videos, classes_file)
     renamed = _as_file_names(database)
     stores = _build_stores(videos_dir, list(renamed), out, options, found)
-    note_annotations(parse_annotations({"database": renamed}, str(annotations)), stores.rgb, found)
+    note_annotations(parse_annotations({"database": renamed}, str(annotations)), store_durations(stores.rgb), found)
     _write_text(out / CLASSES, "".join(f"{name}\n" for name in classes))
     return _finish(out, renamed, stores, found, {"classes": f"{len(classes)}, in {out / CLASSES}"})
 
@@ -159,7 +159,7 @@ def prepare_own(root: Path, *, annotations: str = ANNOTATIONS, options: StoreOpt
     if not videos:
         raise AnnotationError(f"{root / annotations}: names no video; annotate at least one")
     stores = _build_stores(root / "videos", [video.name for video in videos], root, options, found)
-    note_annotations(videos, stores.rgb, found)
+    note_annotations(videos, store_durations(stores.rgb), found)
     counts = {subset: [v for v in videos if v.subset == subset] for subset in sorted({v.subset for v in videos})}
     facts = {
         "classes": ", ".join(class_names(videos)) or "none",

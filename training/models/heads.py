@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from training.config import ModelConfig
+from training.model_config import ModelConfig
 from training.models.layers import Unit1D, at_least_float32, normalised
 from training.models.region_features import SAMPLES, RegionFeature
 

@@ -1,7 +1,8 @@
-"""Pixels to what the network sees; training and deployment share it."""
+"""Pixels or features to what the network sees; training and deployment share it."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -14,3 +15,13 @@ def normalise(frames: Tensor, valid: Tensor | None = None) -> Tensor:
     """
     values = frames.float() / 255 * 2 - 1
     return values if valid is None else values * valid[:, None, :, None, None].to(values.dtype)
+
+
+def mask_features(features: Tensor, valid: Tensor) -> Tensor:
+    """Features [B,C,T] as float32, taken as they are; steps where `valid` (bool [B,T]) is false become 0."""
+    return features.float() * valid[:, None].to(torch.float32)
+
+
+def network_input(values: Tensor, valid: Tensor, stream: str) -> Tensor:
+    """What a network of the stream ("rgb", "flow" or "features") sees of a batch of clips and its valid frames."""
+    return mask_features(values, valid) if stream == "features" else normalise(values, valid)

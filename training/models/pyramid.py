@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.config import ModelConfig
+from training.model_config import ModelConfig
 from training.models.heads import ProposalBranch, ScaleExp, tower
 from training.models.i3d import STRIDE_4F, STRIDE_5C, Endpoints, mixed_output
 from training.models.layers import Unit1D, Unit3D, at_least_float32, normalised
+from training.models.projection import Projected
 from training.models.region_features import RegionFeature
 from training.models.regions import frame_regions, level_regions, location_priors
 
@@ -47,7 +48,7 @@ class BoundaryFeatures(NamedTuple):
 
 
 class CoarsePyramid(nn.Module):
-    """Endpoints of the backbone → raw outputs, and on demand the features consistency learning needs."""
+    """Endpoints of the backbone, or projected features → raw outputs, and on demand what consistency learning needs."""
 
     priors: Tensor
     """[N] centres of the locations as fractions of the clip; not part of the state dict."""
@@ -75,9 +76,11 @@ class CoarsePyramid(nn.Module):
         self.register_buffer("priors", location_priors(config.level_lengths), persistent=False)
         _initialise(self, config)
 
-    def levels(self, endpoints: Endpoints) -> list[Tensor]:
+    def levels(self, endpoints: Endpoints | Projected) -> list[Tensor]:
         """Pyramid features [B,C,t] from fine to coarse; on two endpoints level 1 is added into level 0, repeated."""
-        if self.config.endpoints == "5c":
+        if isinstance(endpoints, Projected):
+            levels = [self.pyramids[0](endpoints.steps)]
+        elif self.config.endpoints == "5c":
             levels = [self.pyramids[0](endpoints.mixed_5c).flatten(2)]
         else:
             first = self.pyramids[0](endpoints.mixed_4f).flatten(2)
@@ -94,7 +97,7 @@ class CoarsePyramid(nn.Module):
         frame: Tensor = self.deconv(F.interpolate(level0, size=self.clip_length, mode="nearest"))
         return frame
 
-    def boundary_features(self, endpoints: Endpoints) -> BoundaryFeatures:
+    def boundary_features(self, endpoints: Endpoints | Projected) -> BoundaryFeatures:
         """The features of consistency learning alone; the only path the contrastive clip takes."""
         level0 = self.levels(endpoints)[0]
         return BoundaryFeatures(
@@ -103,7 +106,7 @@ class CoarsePyramid(nn.Module):
             self.conf_proposal_branch.boundary_feature(self.conf_tower(level0)),
         )
 
-    def forward(self, endpoints: Endpoints) -> tuple[AfsdOutput, BoundaryFeatures | None]:
+    def forward(self, endpoints: Endpoints | Projected) -> tuple[AfsdOutput, BoundaryFeatures | None]:
         """Raw outputs, and the boundary features that were computed on the way (None without refinement)."""
         levels = self.levels(endpoints)
         loc_features = [self.loc_tower(level) for level in levels]
@@ -150,8 +153,11 @@ class CoarsePyramid(nn.Module):
 
 
 def _level_convolutions(config: ModelConfig) -> list[nn.Module]:
-    """The first levels squeeze the endpoints' space away; each further one halves the level before it."""
+    """The first levels squeeze the endpoints' space away; each further one halves the level before it. On features the
+    first is a convolution."""
     channels, size = config.head_channels, config.crop_size
+    if config.stream == "features":
+        return [Unit1D(channels, channels, 3, 1 if level == 0 else 2) for level in range(config.num_levels)]
     endpoints = (
         {"Mixed_4f": STRIDE_4F, "Mixed_5c": STRIDE_5C} if config.endpoints == "4f+5c" else {"Mixed_5c": STRIDE_5C}
     )

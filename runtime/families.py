@@ -1,0 +1,58 @@
+"""What differs between AFSD and A2Net once a network has run: decoding of a window, and suppression."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from numpy.typing import NDArray
+
+from runtime.decode import Candidates, decode_afsd
+from runtime.decode_a2net import decode_a2net
+from runtime.spec import ModelSpec
+from runtime.suppression import (
+    HardSuppression,
+    LocalHardSuppression,
+    LocalSuppression,
+    ReferenceSuppression,
+    Suppression,
+)
+
+
+def decode_window(
+    outputs: Mapping[str, NDArray[Any]],
+    index: int,
+    offset: int,
+    spec: ModelSpec,
+    *,
+    score_threshold: float | None = None,
+    keep_empty: bool = False,
+    length: int | None = None,
+) -> Candidates:
+    """Decode one window of either family; arguments and errors as in `decode_afsd`, in frames or steps.
+
+    Seconds are counted by `spec.sample_fps` from the edge of the first frame or step.
+    """
+    if spec.a2net is None or spec.a2net_decoding is None:
+        return decode_afsd(outputs, index, offset, spec, score_threshold, keep_empty, length)
+    decoding = spec.a2net_decoding
+    if score_threshold is not None:
+        decoding = replace(decoding, score_threshold=score_threshold)
+    return decode_a2net(
+        outputs,
+        index,
+        offset / spec.sample_fps,
+        spec.window_length / spec.sample_fps,
+        spec.a2net,
+        decoding,
+        keep_empty,
+        None if length is None else length / spec.sample_fps,
+    )
+
+
+def suppression_of(spec: ModelSpec, *, reference: bool) -> Suppression:
+    """The family's suppression: as the video goes, or the published script's over the whole video."""
+    if spec.a2net_decoding is None:
+        return ReferenceSuppression(spec) if reference else LocalSuppression(spec)
+    return HardSuppression(spec, spec.a2net_decoding) if reference else LocalHardSuppression(spec, spec.a2net_decoding)

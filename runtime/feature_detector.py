@@ -1,0 +1,231 @@
+"""FeatureDetector: the features of a video in, detections out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.annotations import VideoAnnotation
+from runtime.decode import Candidates
+from runtime.detections import Detections
+from runtime.detector import DetectorOptions, fixed_batch
+from runtime.engines import open_engine
+from runtime.engines.base import Engine
+from runtime.engines.pipeline import infer_in_turn
+from runtime.errors import AfsdError, InputError
+from runtime.families import decode_window, suppression_of
+from runtime.feature_timing import FeatureTiming
+from runtime.features import (
+    UNEVEN_STEPS,
+    Layout,
+    checked_features,
+    find_features,
+    read_features,
+    read_header,
+    resized_features,
+)
+from runtime.segments import valid_segments
+from runtime.spec import ModelSpec
+from runtime.timing import Timing
+from runtime.windows import Window, cut_windows
+
+FeatureInput = str | os.PathLike[str] | NDArray[Any]
+"""Path of an .npy or .npz, or an array [T,C]."""
+
+
+class FeatureDetector:
+    """Finds actions in the features of videos with one engine of either family; `Detector` does so in frames.
+
+    Give it a path or a loaded engine; it closes only what it opened. Not for concurrent use.
+    """
+
+    def __init__(self, engine: str | os.PathLike[str] | Engine, *, options: DetectorOptions | None = None) -> None:
+        """Load the engine if a path is given.
+
+        Args:
+            engine: of a model on features.
+            options: see `DetectorOptions`; those of videos and flow do not count here.
+
+        Raises:
+            InputError: a model on frames, or a batch size fixed at another number.
+            EngineError, SpecError, MissingDependencyError: see `open_engine`.
+        """
+        self.options = DetectorOptions() if options is None else options
+        self._opened: Engine | None = None
+        if isinstance(engine, (str, os.PathLike)):
+            engine = self._opened = open_engine(Path(engine))
+        self.engine: Engine = engine
+        self.spec = engine.spec
+        try:
+            if self.spec.features is None:
+                raise InputError(f"the model sees {self.spec.stream} frames, expected one on features; use Detector")
+            self._fixed_batch = fixed_batch(self.spec, self.options.batch_size)
+        except AfsdError:
+            self.close()
+            raise
+        self.timing = Timing(self.spec.sample_fps)
+        """Where the time of the latest run went."""
+
+    def run(
+        self,
+        *features: FeatureInput,
+        video: str = "",
+        fps: float | None = None,
+        duration_s: float | None = None,
+        layout: Layout | None = None,
+    ) -> Detections:
+        """Detect in a whole video.
+
+        Args:
+            features: every step of the video as the feature set has them (what the model skips is skipped here); one
+                file or array per stream, in the order of the training set.
+            video: its name; default: the file's.
+            fps: frames per second of the video, where the model does not know one for all.
+            duration_s: of the video, seconds; detections are cut there, else where the last snippet ends.
+            layout: of the arrays; default: whichever has the model's width.
+
+        Raises:
+            InputError: features that cannot be read, of another width, with NaN or without a step; an unknown rate.
+            EngineError: the network failed or gave NaN.
+        """
+        name = video or next((Path(part).stem for part in features if not isinstance(part, np.ndarray)), "")
+        steps = self._steps(features, name, layout)
+        assert self.spec.features is not None
+        timing = self.spec.features.timing(name or "features", len(steps), fps=fps, duration_s=duration_s)
+        return self.detect(steps, timing, video=name, duration_s=duration_s)
+
+    def detect(
+        self, steps: NDArray[np.float32], timing: FeatureTiming, *, video: str = "", duration_s: float | None = None
+    ) -> Detections:
+        """Detect in features that are as the network sees them: joined, skipped and resized.
+
+        Args:
+            steps: [T,C], T ≥ 1, finite.
+            timing: when in the video they lie.
+            video, duration_s: as in `run`.
+
+        Raises:
+            EngineError: the network failed or gave NaN.
+        """
+        end = timing.extent_s(len(steps)) if duration_s is None else duration_s
+        found = self._found(steps, replace(self.spec, sample_fps=1 / timing.step_s))
+        return self._present(found, timing, end, video)
+
+    def close(self) -> None:
+        """Close the engine if this detector opened it."""
+        if self._opened is not None:
+            self._opened.close()
+
+    def __enter__(self) -> FeatureDetector:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _steps(self, parts: Sequence[FeatureInput], name: str, layout: Layout | None) -> NDArray[np.float32]:
+        """The features of all streams [T,C], as the network is to see them."""
+        assert self.spec.features is not None
+        if not parts:
+            raise InputError("features: got none, expected a file or an array [T,C] per stream")
+        arrays = [self._array(part, layout, alone=len(parts) == 1) for part in parts]
+        length = min(map(len, arrays))
+        if max(map(len, arrays)) - length > UNEVEN_STEPS:
+            lengths = " and ".join(str(len(array)) for array in arrays)
+            raise InputError(f"{name}: streams of {lengths} steps, expected at most {UNEVEN_STEPS} of difference")
+        joined = np.concatenate([array[:length] for array in arrays], axis=1)
+        width, source = self.spec.channels, name or "features"
+        if joined.shape[1] != width:
+            raise InputError(
+                f"{source}: features of {joined.shape[1]} channels, the model takes {width}; "
+                "use the features it was trained on"
+            )
+        if not length:
+            raise InputError(f"{source}: no step of features, expected at least one; extract the features again")
+        every = self.spec.features.every
+        checked = checked_features(joined[::every], source, every=every)
+        whole = self.spec.sampling == "whole_video"
+        return resized_features(checked, self.spec.window_length) if whole else checked
+
+    def _array(self, part: FeatureInput, layout: Layout | None, *, alone: bool) -> NDArray[Any]:
+        """One stream [T,C]; the axis with the model's width is C where nothing else is said."""
+        if isinstance(part, np.ndarray):
+            array, shape = part, part.shape
+            if part.ndim != 2 or part.dtype.kind not in "fiu":
+                raise InputError(f"features: got {part.dtype} {list(shape)}, expected an array of numbers [T,C]")
+        else:
+            shape, array = read_header(part).shape, read_features(part)
+        if layout is None:
+            width = self.spec.channels
+            turned = alone and shape[0] == width and shape[1] != width
+            layout = "channels_first" if turned else "steps_first"
+        return array if layout == "steps_first" else array.T
+
+    def _found(self, steps: NDArray[np.float32], spec: ModelSpec) -> Candidates:
+        """Final candidates, in seconds from the edge of the first step."""
+        reference = self.options.nms == "reference"
+        timing = self.timing = Timing(spec.sample_fps, expected_frames=len(steps))
+        timing.frames = len(steps)
+        suppression, parts = suppression_of(spec, reference=reference), []
+        for batch, outputs in infer_in_turn(self.engine, self._batches(steps), timing.engine):
+            timing.windows += len(batch)
+            for index, window in enumerate(batch):
+                with timing.post():
+                    candidates = decode_window(
+                        outputs,
+                        index,
+                        window.offset,
+                        spec,
+                        score_threshold=self.options.score_threshold,
+                        keep_empty=reference,
+                        length=None if reference else window.length,
+                    )
+                    parts.append(suppression.push(candidates, window.offset))
+        with timing.post():
+            return Candidates.concatenate([*parts, suppression.finish()])
+
+    def _batches(self, steps: NDArray[np.float32]) -> Iterator[tuple[list[Window], Mapping[str, NDArray[Any]]]]:
+        """Windows in groups of the batch size, with the inputs made of them; the last window fills up a short batch."""
+        windows = cut_windows(steps, self.spec.window_length, self.spec.window_stride)
+        size = self.options.batch_size
+        for first in range(0, len(windows), size):
+            batch = windows[first : first + size]
+            filled = batch + [batch[-1]] * ((self._fixed_batch or len(batch)) - len(batch))
+            features = np.stack([np.ascontiguousarray(window.frames.T) for window in filled])
+            lengths = np.array([window.length for window in filled], np.int32)
+            yield batch, {"features": features, "lengths": lengths}
+
+    def _present(self, found: Candidates, timing: FeatureTiming, end: float, name: str) -> Detections:
+        """Final candidates as seconds of the video, within it."""
+        segments = np.clip(found.segments + timing.seconds(0.0), 0.0, end)
+        shown = replace(found, segments=segments)
+        shown = shown.take(valid_segments(segments) & (shown.scores >= self.options.min_score))
+        return Detections(shown.segments, shown.labels, shown.scores, self.spec.classes, name)
+
+
+def detect_annotated_features(
+    detector: FeatureDetector, truth: Sequence[VideoAnnotation], folders: Sequence[Path]
+) -> list[Detections]:
+    """Detections in every annotated video, each named as in the annotations.
+
+    Args:
+        detector: finds them.
+        truth: the videos; their rates and durations are used, their instances are not looked at.
+        folders: of feature files, one per stream.
+
+    Raises:
+        InputError: a video without features (before any is run), or see `FeatureDetector.run`.
+    """
+    files = [[find_features(folder, video.name) for folder in folders] for video in truth]
+    return [
+        detector.run(*paths, video=video.name, fps=video.fps, duration_s=video.duration_s)
+        for video, paths in zip(truth, files, strict=True)
+    ]

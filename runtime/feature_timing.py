@@ -1,0 +1,112 @@
+"""When in a video a step of its features lies: frames per second, stride and window of the snippets → seconds.
+
+A video of F frames gives T snippets; step i is the feature of the frames i·stride … i·stride + window. Positions along
+the steps are continuous and count edges, as everywhere in this project: step i covers [i, i + 1], its centre is i + ½
+and stands for the middle of its snippet:
+
+    seconds = ((x − ½)·stride + offset) / fps          offset = window / 2, frames
+    x       = (seconds·fps − offset) / stride + ½
+
+How others write the same:
+
+- ActionFormer (`feat_stride`, `num_frames`, `default_fps`) counts centres, g = x − ½, so
+  seconds = (g·feat_stride + 0.5·num_frames) / fps. `default_fps`, where given, is used for every video, else the
+  `fps` of the JSON. `downsample_rate` r takes every r-th step: `every`. `feat_stride` ≤ 0 (ActivityNet) spreads a
+  fixed number of steps over the video: `whole_video`.
+- OpenTAD (`feature_stride`, `sample_stride`, `offset_frames`) counts centres too:
+  seconds = (g·feature_stride·sample_stride + offset_frames) / fps, with `offset_frames` for `offset` (8 for snippets of
+  16 frames) and fps = `frame` / `duration` of the JSON. Its resized data sets are `whole_video`.
+- A2Net (THUMOS14, the code) has no offset: step i begins at frame i·4, whatever its snippet sees. That is
+  `offset` = stride / 2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from runtime.errors import InputError
+
+
+@dataclass(frozen=True)
+class FeatureTiming:
+    """How the steps of one video lie in time."""
+
+    fps: float
+    """Frames per second of the video the features are of."""
+    stride: float
+    """Frames from one step to the next."""
+    offset: float
+    """Frame in the middle of step 0."""
+
+    @property
+    def step_s(self) -> float:
+        """Seconds from one step to the next."""
+        return self.stride / self.fps
+
+    def seconds(self, position: float) -> float:
+        """Seconds from the start of the video of a position x, in steps (edges; see the module's docstring)."""
+        return ((position - 0.5) * self.stride + self.offset) / self.fps
+
+    def position(self, seconds: float) -> float:
+        """The inverse of `seconds`."""
+        return (seconds * self.fps - self.offset) / self.stride + 0.5
+
+    def extent_s(self, steps: int) -> float:
+        """Seconds up to which `steps` ≥ 1 snippets have seen the video: ((T − 1)·stride + 2·offset) / fps."""
+        return ((steps - 1) * self.stride + 2 * self.offset) / self.fps
+
+
+@dataclass(frozen=True)
+class FeatureSampling:
+    """How the features of a data set were made; see the module's docstring for the names others use."""
+
+    stride: float = 1.0
+    """Frames from one feature to the next."""
+    window: float = 1.0
+    """Frames of a snippet; with the default stride, features of single frames."""
+    fps: float | None = None
+    """Frames per second of every video, whatever the annotations say; None: each video's own, from the annotations."""
+    offset: float | None = None
+    """Frame in the middle of step 0; None: window / 2."""
+    every: int = 1
+    """Only every so many-th feature is used."""
+    whole_video: bool = False
+    """The steps are spread evenly over the video, however long: stride, window, fps and offset do not count."""
+
+    def __post_init__(self) -> None:
+        for name in ("stride", "window", "fps"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise ValueError(f"{name} is {value:g}, expected more than 0")
+        if self.offset is not None and not 0 <= self.offset < float("inf"):
+            raise ValueError(f"offset is {self.offset:g}, expected 0 or more frames")
+        if self.every < 1:
+            raise ValueError(f"every is {self.every}, expected 1 or more")
+
+    def timing(
+        self, video: str, steps: int, *, fps: float | None = None, duration_s: float | None = None
+    ) -> FeatureTiming:
+        """How the steps of one video lie in time.
+
+        Args:
+            video: its name, for errors.
+            steps: T ≥ 1, those that are used (after `every`).
+            fps: of the video, as the annotations have it.
+            duration_s: likewise, seconds.
+
+        Raises:
+            InputError: neither the sampling nor the annotations know the rate, or, for `whole_video`, the duration.
+        """
+        if self.whole_video:
+            if duration_s is None:
+                raise InputError(
+                    f"{video}: no duration; features spread over the whole video need it: add it to the annotations"
+                )
+            return FeatureTiming(fps=steps / duration_s, stride=1.0, offset=0.5)
+        rate = self.fps or fps
+        if rate is None:
+            raise InputError(
+                f"{video}: frames per second unknown: give one fps for all videos, or add fps to its annotations"
+            )
+        offset = self.window / 2 if self.offset is None else self.offset
+        return FeatureTiming(fps=rate, stride=self.stride * self.every, offset=offset)

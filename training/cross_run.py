@@ -1,0 +1,95 @@
+"""A configuration on features cross-validated: every fold trained and judged with every seed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from runtime.annotations import VideoAnnotation, load_annotations
+from runtime.detections import Detections
+from runtime.detector import DetectorOptions
+from runtime.errors import ConfigError
+from runtime.evaluation import evaluate
+from runtime.feature_detector import FeatureDetector
+from training.config import Config
+from training.config_files import config_to_mapping
+from training.cross_validation import CrossValidation, cross_validate, detection_metrics, frequent_classes
+from training.data.feature_set import FeatureSet, open_features
+from training.data.feature_source import read_source
+from training.data.folds import Fold
+from training.feature_data import config_folds
+from training.inference import open_torch_engine
+from training.run import train
+
+RESULTS = "folds.json"
+"""File of the results, in the folder of the runs."""
+
+
+def cross_run(
+    config: Config,
+    out: Path,
+    seeds: Sequence[int],
+    tious: Sequence[float],
+    *,
+    options: DetectorOptions | None = None,
+    say: Callable[[str], None] = print,
+) -> CrossValidation:
+    """Train and judge every fold of `data.split` with every seed; what `out` holds already is not run again.
+
+    With `data.inner_group` the folds are those among the training videos: of every fold, or of `data.fold` alone.
+
+    Args:
+        config: on features; its fold and seed are set here.
+        out: folder of the runs and of `folds.json`.
+        seeds: of the runs.
+        tious: thresholds of the mean average precision (ActivityNet rule).
+        options: of the detection.
+        say: told what is run next.
+
+    Raises:
+        ConfigError: a configuration on frames, or `out` holds results of other settings.
+        InputError, AnnotationError: the data is missing or does not fit.
+    """
+    if config.stream != "features":
+        raise ConfigError(f"{config.name}: it is trained on {config.stream} frames, expected features")
+    description = Path(config.data.root) / config.data.features
+    videos = load_annotations(description.parent / read_source(description).annotations)
+    frequent = frequent_classes(videos)
+
+    def run(fold: Fold, seed: int) -> dict[str, float]:
+        folder = out / f"{fold.name.replace('/', '-')}-seed-{seed}"
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that was interrupted
+        settings = replace(
+            config, data=replace(config.data, fold=fold.name), run=replace(config.run, seed=seed, keep_epochs=False)
+        )
+        with FeatureDetector(open_torch_engine(train(settings, folder)), options=options) as detector:
+            features, truth = open_features(description, names=fold.test, fold=fold.feature_fold)
+            found = detect_in_set(detector, features, truth)
+        return detection_metrics(evaluate(found, truth, tuple(tious)), frequent)
+
+    return cross_validate(
+        config_folds(config), seeds, run, out / RESULTS, settings=_settings(config, tious, options), progress=say
+    )
+
+
+def detect_in_set(
+    detector: FeatureDetector, features: FeatureSet, videos: Sequence[VideoAnnotation]
+) -> list[Detections]:
+    """Detections in videos of a feature set, each named as in the annotations; their instances are not looked at."""
+    return [
+        detector.detect(
+            features.read(video.name), features.timing(video.name), video=video.name, duration_s=video.duration_s
+        )
+        for video in videos
+    ]
+
+
+def _settings(config: Config, tious: Sequence[float], options: DetectorOptions | None) -> str:
+    """Everything that the results depend on, but for fold, seed and where the data lies."""
+    fold = config.data.fold if config.data.inner_group else ""
+    data = replace(config.data, root="", fold=fold, workers=0)
+    same = replace(config, data=data, run=replace(config.run, seed=0, log_every=1, keep_epochs=False))
+    return json.dumps([config_to_mapping(same), list(tious), repr(options or DetectorOptions())], sort_keys=True)

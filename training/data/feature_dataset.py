@@ -1,0 +1,47 @@
+"""Training windows of features as tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.windows import Padding, padded
+from training.data.augmentation import BackgroundRule
+from training.data.clips import Clip
+from training.data.dataset import WindowDataset
+from training.data.feature_set import FeatureSet
+
+
+class FeatureDataset(WindowDataset):
+    """The windows of a feature set; `Sample.frames` is float32 [C,T], `valid` false for padding of either kind."""
+
+    def __init__(
+        self,
+        clips: Sequence[Clip],
+        features: FeatureSet,
+        *,
+        clip_length: int,
+        contrastive: float = 0.0,
+        padding: Padding = "zeros",
+        background: BackgroundRule = "correct",
+        seed: int = 0,
+    ) -> None:
+        """
+        Args:
+            clips, clip_length, contrastive, background, seed: see `WindowDataset`; clips in steps.
+            features: of their videos.
+            padding: what stands behind the last step of a video shorter than T; "repeat" as published (A2Net).
+
+        Raises:
+            InputError: no clips.
+        """
+        super().__init__(clips, clip_length=clip_length, contrastive=contrastive, background=background, seed=seed)
+        self._features = features
+        self._padding: Padding = padding
+
+    def _load(self, clip: Clip, rng: Random) -> NDArray[np.float32]:
+        steps = self._features.read(clip.video, clip.offset, clip.offset + self._clip_length)
+        return padded(steps, self._clip_length, self._padding)

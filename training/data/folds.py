@@ -1,0 +1,222 @@
+"""Which videos are trained on and which are tested: by subset, by list, by group, or by chance.
+
+One split is a fold like any other; a cross-validation has several. Every maker of folds checks them: a video is in a
+fold once, and known to the annotations.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+from typing import Literal
+
+from runtime.annotations import VideoAnnotation, parse_annotations, read_document
+from runtime.errors import AnnotationError, InputError
+from runtime.sources import known_as
+from training.data.feature_source import FOLD
+
+By = Literal["subsets", "splits", "lists", "groups", "random"]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One division of the videos."""
+
+    name: str
+    train: tuple[str, ...]
+    """Names of videos; likewise"""
+    test: tuple[str, ...]
+    features: str = ""
+    """What stands for `{fold}` in the folders of features made for every fold; empty: the name."""
+
+    @property
+    def feature_fold(self) -> str:
+        """What stands for `{fold}` in the folders of features."""
+        return self.features or self.name
+
+
+@dataclass(frozen=True)
+class FoldRule:
+    """How folds are made of an annotation file; see `make_folds`."""
+
+    by: By = "subsets"
+    """"subsets": one fold, by the subsets of the videos. "splits": as the annotation file says under "splits",
+    {fold: {"train": [video, …], "test": […]}}. "lists": text files, one video a line. "groups": leave one group out.
+    "random": as many folds as `count`, equal within one video, drawn with `seed`."""
+    train: str = "training"
+    """Subset; or path of the lists, relative to the annotation file, with `{fold}` in place of the fold's name."""
+    test: str = "test"
+    """Likewise."""
+    group: str = ""
+    """Regular expression that finds a video's group in its name: its first bracket, or all it matches (GTEA: ^S.)."""
+    count: int = 5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.by == "lists" and (FOLD in self.train) != (FOLD in self.test):
+            raise ValueError(f"train {self.train!r}, test {self.test!r}: expected {FOLD} in both, or in neither")
+        if self.by == "groups" and not self.group:
+            raise ValueError("group is empty, expected a regular expression that finds a video's group in its name")
+        try:
+            re.compile(self.group)
+        except re.error as error:
+            raise ValueError(f"group {self.group!r} is no regular expression: {error}") from None
+
+
+def make_folds(annotations: Path, rule: FoldRule) -> tuple[Fold, ...]:
+    """The folds of a data set.
+
+    Args:
+        annotations: ActivityNet JSON.
+        rule: how the folds are made.
+
+    Raises:
+        AnnotationError: the annotation file cannot be read, has no such subset, or no or malformed "splits".
+        InputError: a list is missing or names an unknown video, a video is in a fold twice, or a fold has a side
+            without any video.
+    """
+    document = read_document(annotations)
+    videos = parse_annotations(document, str(annotations))
+    names = [video.name for video in videos]
+    if rule.by == "subsets":
+        train, test = (_of_subset(videos, subset, annotations) for subset in (rule.train, rule.test))
+        folds = [Fold("all", train, test)]
+    elif rule.by == "splits":
+        folds = _splits(document, annotations)
+    elif rule.by == "lists":
+        folds = _lists(annotations.parent, rule)
+    elif rule.by == "groups":
+        folds = leave_one_group_out(names, rule.group)
+    else:
+        folds = random_folds(names, rule.count, rule.seed)
+    return tuple(_checked(fold, names, str(annotations)) for fold in folds)
+
+
+def leave_one_group_out(names: Sequence[str], group: str) -> list[Fold]:
+    """One fold per group, tested on that group; named by it, in sorted order.
+
+    Args:
+        names: of videos.
+        group: see `FoldRule.group`.
+
+    Raises:
+        InputError: a video without a group, or fewer than two groups.
+    """
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        found = re.search(group, name)
+        if found is None:
+            raise InputError(f"{name}: the group {group!r} is not in the video's name; give another expression")
+        groups.setdefault(found.group(1) if found.re.groups else found.group(), []).append(name)
+    if len(groups) < 2:
+        raise InputError(f"group {group!r} gives {len(groups)} groups of {len(names)} videos, expected two or more")
+    return [
+        Fold(key, tuple(n for other in sorted(groups) if other != key for n in groups[other]), tuple(groups[key]))
+        for key in sorted(groups)
+    ]
+
+
+def random_folds(names: Sequence[str], count: int, seed: int = 0) -> list[Fold]:
+    """`count` folds named 1, 2, …: each video is tested in one of them; the same for any order of the names.
+
+    Raises:
+        InputError: fewer than two folds, or more than videos.
+    """
+    if not 2 <= count <= len(names):
+        raise InputError(f"{count} folds of {len(names)} videos: expected 2 to as many as there are videos")
+    drawn = sorted(names)
+    Random(seed).shuffle(drawn)
+    parts = [tuple(sorted(drawn[index::count])) for index in range(count)]
+    return [Fold(str(index + 1), tuple(sorted(set(drawn) - set(part))), part) for index, part in enumerate(parts)]
+
+
+def inner_folds(fold: Fold, group: str) -> tuple[Fold, ...]:
+    """Folds of the training videos of a fold alone, one per group: to choose hyper-parameters without its test videos.
+
+    Their features are those of the outer fold.
+
+    Raises:
+        InputError: see `leave_one_group_out`.
+    """
+    return tuple(
+        replace(inner, name=f"{fold.name}/{inner.name}", features=fold.feature_fold)
+        for inner in leave_one_group_out(fold.train, group)
+    )
+
+
+def _of_subset(videos: Iterable[VideoAnnotation], subset: str, source: Path) -> tuple[str, ...]:
+    """The videos of a subset; its name in any case, as ActionFormer reads it, unless that would join two subsets."""
+    videos = list(videos)
+    there = {video.subset for video in videos}
+    alike = {name for name in there if name.lower() == subset.lower()}
+    chosen = {subset} if subset in there else alike
+    if len(chosen) != 1:
+        listed = ", ".join(sorted(map(repr, there))) or "no video at all"
+        raise AnnotationError(f"{source}: no video of subset {subset!r}, or several alike; the file has {listed}")
+    return tuple(video.name for video in videos if video.subset in chosen)
+
+
+def _splits(document: object, source: Path) -> list[Fold]:
+    splits = document.get("splits") if isinstance(document, Mapping) else None
+    if not isinstance(splits, Mapping) or not splits:
+        raise AnnotationError(
+            f'{source}: no "splits"; expected {{fold: {{"train": [video, …], "test": […]}}}}, or choose other folds'
+        )
+    folds = []
+    for name, split in splits.items():
+        sides = [split.get(side) if isinstance(split, Mapping) else None for side in ("train", "test")]
+        if not all(isinstance(side, list) and all(isinstance(video, str) for video in side) for side in sides):
+            raise AnnotationError(f'{source}: splits: {name}: expected {{"train": [video, …], "test": [video, …]}}')
+        folds.append(Fold(str(name), tuple(sides[0] or ()), tuple(sides[1] or ())))
+    return folds
+
+
+def _lists(root: Path, rule: FoldRule) -> list[Fold]:
+    if FOLD not in rule.test:
+        return [Fold("all", read_list(root / rule.train), read_list(root / rule.test))]
+    pattern = root / rule.test
+    first = next(index for index, part in enumerate(pattern.parts) if FOLD in part)
+    found = Path(*pattern.parts[:first]).glob("/".join(pattern.parts[first:]).replace(FOLD, "*"))
+    before, after = map(len, pattern.as_posix().split(FOLD, 1))
+    names = sorted(path.as_posix()[before : len(path.as_posix()) - after] for path in found)
+    if not names:
+        raise InputError(f"{pattern}: no such lists, expected one file per fold, a video a line")
+    sides = ((rule.train.replace(FOLD, name), rule.test.replace(FOLD, name)) for name in names)
+    return [
+        Fold(name, read_list(root / train), read_list(root / test))
+        for name, (train, test) in zip(names, sides, strict=True)
+    ]
+
+
+def read_list(path: Path) -> tuple[str, ...]:
+    """The names in a list, one a line; blank lines do not count (InputError: the file cannot be read)."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as a list of videos, one a line: {error}") from None
+    return tuple(line.strip() for line in lines if line.strip())
+
+
+def _checked(fold: Fold, names: Sequence[str], source: str) -> Fold:
+    """The fold with every video under the name that the annotations have for it."""
+    known = set(names)
+    train, test = (tuple(_known(video, known, fold.name, source) for video in side) for side in (fold.train, fold.test))
+    for side, videos in (("train", train), ("test", test)):
+        if not videos:
+            raise InputError(f"{source}: fold {fold.name}: no video to {side} on, expected at least one")
+    together = [*train, *test]
+    if len(set(together)) < len(together):
+        twice = next(video for video in together if together.count(video) > 1)
+        raise InputError(f"{source}: fold {fold.name}: {twice!r} is there twice, expected once, in train or in test")
+    return replace(fold, train=train, test=test)
+
+
+def _known(video: str, known: set[str], fold: str, source: str) -> str:
+    """Lists may name files (S1_Tea_C1.txt) in place of videos."""
+    found = known_as(video, known) or known_as(Path(video).stem, known)
+    if found is None:
+        raise InputError(f"{source}: fold {fold}: {video!r} is not among the annotated videos; correct the list")
+    return found

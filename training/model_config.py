@@ -1,0 +1,116 @@
+"""Settings of the network of AFSD."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Shape of the network; the defaults are the published THUMOS14 network."""
+
+    stream: Literal["rgb", "flow", "features"] = "rgb"
+    """What the network sees; with features a projection takes the place of the I3D, and frames below are steps."""
+    in_features: int = 0
+    """Width of the features; 0: as wide as the data."""
+    projection_kernels: tuple[int, ...] = (3, 3)
+    """Kernels of the projection's units at the rate of the features."""
+    feature_stride: int = 2
+    """Feature steps between the locations of level 0; a power of 2."""
+    num_classes: int = 21
+    """K, the background included; 0: as many as the annotations name, and one."""
+    clip_length: int = 256
+    """T, frames of one clip; a multiple of the coarsest level's stride, 2^(levels + 1) on Mixed_4f and Mixed_5c."""
+    crop_size: int = 96
+    """Pixels of the square crop the network sees."""
+    backbone_multiplier: float = 1.0
+    """Scales every channel count of the I3D (rounded to multiples of 8)."""
+    head_channels: int = 512
+    """Channels of the pyramid and all heads; a multiple of 64 (GroupNorm's 32 groups on each half)."""
+    num_levels: int = 6
+    endpoints: Literal["4f+5c", "5c"] = "4f+5c"
+    """What the pyramid stands on: Mixed_4f and Mixed_5c, the second added into the first (paper Fig. 2, THUMOS14), or
+    Mixed_5c alone, whose first level has T/8 locations (released ActivityNet code)."""
+    level_units: tuple[float, ...] = (1.0,) * 6
+    """Frames per unit of exp(s·x) at each level: 1 on THUMOS14, 4·2^level on ActivityNet."""
+    quality: Literal["quality", "centerness", "none"] = "quality"
+    """What the extra confidence is taught (Table 2 b): the tIoU of the refined proposal (Eq. 14), how central the
+    location lies in its instance (FCOS), or nothing: no head, and scores are class probabilities alone."""
+    refinement: Literal["all", "frame", "self", "naive", "none"] = "all"
+    """What the second stage sees beside the location's own feature (Table 2 d): pooled boundary features of frame level
+    and pyramid level (all), of one of them (frame, self), neither (naive); none has no second stage."""
+    pooling: Literal["max", "mean", "conv", "stack"] = "max"
+    """How a boundary region becomes one feature (Table 2 e; see models/region_features.py)."""
+    region_divisors: tuple[float, float] = (4.0, 10.0)
+    """The proposal's width divided by these is a region's reach inside and outside the boundary (Eq. 3, Table 2 c)."""
+    pooling_backward: Literal["correct", "reference"] = "correct"
+    """Gradient of the boundary pooling: correct, or the released kernel's."""
+    stem: Literal["random", "motion"] = "random"
+    """First layer before training: random as published (Kinetics weights replace it), or filters that answer to motion,
+    for training from scratch."""
+    head_initial: Literal["glorot", "normal"] = "glorot"
+    """Weights of towers, branches and heads before training: Glorot-uniform (THUMOS14) or N(0, 0.01) (ActivityNet)."""
+    freeze_batch_norm: bool = True
+    """Keep the backbone's batch norms at their Kinetics statistics; must be off when training from scratch."""
+    freeze_backbone: bool = False
+    """Train pyramid and heads alone, on the backbone that `run.init` gives: a fraction of the time and memory."""
+
+    def __post_init__(self) -> None:
+        if self.num_classes < 2 and self.num_classes != 0:
+            raise ValueError(f"num_classes is {self.num_classes}, expected at least 2, or 0: as the data says")
+        if self.stream == "features":
+            self._check_features()
+        coarsest = self.finest_stride * 2 ** (self.num_levels - 1)
+        if self.num_levels < 2 or self.clip_length % coarsest or self.clip_length <= 0:
+            raise ValueError(
+                f"clip_length is {self.clip_length}, expected a positive multiple of {coarsest} "
+                f"for {self.num_levels} levels"
+            )
+        if self.head_channels % 64 or self.head_channels <= 0:
+            raise ValueError(f"head_channels is {self.head_channels}, expected a positive multiple of 64")
+        if len(self.level_units) != self.num_levels:
+            raise ValueError(f"level_units has {len(self.level_units)} values, expected one per level")
+        if self.crop_size <= 0 or self.backbone_multiplier <= 0 or min(self.region_divisors) <= 0:
+            raise ValueError("crop_size, backbone_multiplier and region_divisors must be positive")
+
+    def _check_features(self) -> None:
+        if self.in_features < 0 or self.feature_stride < 1 or self.feature_stride.bit_count() != 1:
+            raise ValueError(
+                f"in_features {self.in_features}, feature_stride {self.feature_stride}: expected a width, or 0 for the "
+                "data's, and a power of 2"
+            )
+        if not self.projection_kernels or min(self.projection_kernels) < 1:
+            raise ValueError(
+                f"projection_kernels is {self.projection_kernels}, expected at least one kernel of 1 or more"
+            )
+        if self.stem != "random" or self.freeze_backbone:
+            raise ValueError("stem 'motion' and freeze_backbone are the I3D's: leave them out where stream is features")
+
+    @property
+    def in_channels(self) -> int:
+        """3 for RGB, 2 for flow (x, y), or the width of the features."""
+        return {"rgb": 3, "flow": 2, "features": self.in_features}[self.stream]
+
+    @property
+    def finest_stride(self) -> int:
+        """Frames between the locations of level 0, the temporal stride of the endpoint it stands on."""
+        if self.stream == "features":
+            return self.feature_stride
+        return 4 if self.endpoints == "4f+5c" else 8
+
+    @property
+    def level_lengths(self) -> tuple[int, ...]:
+        """Locations of each level: T/4, T/8, … on Mixed_4f and Mixed_5c; T/8, T/16, … on Mixed_5c alone; T/stride, …
+        on features."""
+        return tuple(self.clip_length // (self.finest_stride * 2**level) for level in range(self.num_levels))
+
+    @property
+    def pools_frames(self) -> bool:
+        """Whether the second stage pools the frame-level feature."""
+        return self.refinement in ("all", "frame")
+
+    @property
+    def pools_levels(self) -> bool:
+        """Whether the second stage pools the features of the pyramid levels."""
+        return self.refinement in ("all", "self")
