@@ -88,6 +88,7 @@ def loss(trained: Trained, checkpoint: Path, layers: Layers) -> float:
         return float(step(collate([trained.dataset[k] for k in range(len(trained.dataset))])).total)
 
 
+@pytest.mark.slow
 def test_tuning_wins_back_what_rounding_lost(trained: Trained, tmp_path: Path) -> None:
     """A good part of the loss that rounding added, which the same training without rounding does not."""
     unrounded, before = (loss(trained, trained.checkpoint, layers) for layers in ({}, trained.layers))
