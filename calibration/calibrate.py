@@ -70,8 +70,9 @@ def calibrate(
         say: receives progress and reports.
 
     Raises:
-        InputError: options, videos or a table that do not fit; clips that are of test videos; NaN activations.
-        ExportError: the file is not float32, or the budget cannot be met.
+        InputError: options, videos or a table that do not fit; clips that are of test videos; NaN activations; a budget
+            that no 8-bit layer fits in (the table of ranges is kept).
+        ExportError: the file is not float32, or `out` cannot be written.
         EngineError, SpecError, VideoError: a file cannot be read.
     """
     if out.suffix != ".onnx" or out.resolve() == source.resolve():

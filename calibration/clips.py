@@ -38,7 +38,7 @@ class Clip:
     """One window of a video."""
 
     video: str
-    """Name of the file, without its suffix."""
+    """Name of the file, without its suffix; with its folder where two would be alike."""
     window: int
     """Number of the window in the video, as the detector counts them."""
     offset: int
@@ -50,9 +50,9 @@ class Clip:
 
 
 class Clips:
-    """Drawn windows, kept in a temporary file: they are read several times, and memory does not grow with them.
+    """Drawn windows, kept in temporary files: they are read several times, and memory does not grow with them.
 
-    A context manager; the file is removed in the end.
+    A context manager; the files are removed in the end.
     """
 
     def __init__(self, spec: ModelSpec, clips: Sequence[Clip], videos: dict[str, str]) -> None:
@@ -71,13 +71,16 @@ class Clips:
 
     def __iter__(self) -> Iterator[dict[str, NDArray[Any]]]:
         """Engine inputs of a batch of one, for each clip."""
-        for path, length in self._windows:
-            yield engine_inputs([Window(0, np.load(path, allow_pickle=False), length)], 1, self.spec)
+        return (self._inputs(k) for k in range(len(self._windows)))
 
     def first(self, count: int) -> Iterator[dict[str, NDArray[Any]]]:
         """Inputs of `count` clips, spread evenly over all."""
-        wanted = set(np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(int).tolist())
-        return (inputs for k, inputs in enumerate(self) if k in wanted)
+        wanted = np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(int).tolist()
+        return (self._inputs(k) for k in wanted)
+
+    def _inputs(self, k: int) -> dict[str, NDArray[Any]]:
+        path, length = self._windows[k]
+        return engine_inputs([Window(0, np.load(path, allow_pickle=False), length)], 1, self.spec)
 
     def store(self, windows: Iterator[Window]) -> None:
         """Write the windows of `clips`, in their order."""

@@ -22,9 +22,11 @@ class Inside:
     """A float network whose inner tensors can be read, in ONNX Runtime on the CPU."""
 
     def __init__(self, graph: onnx.ModelProto, tensors: Sequence[str]) -> None:
-        """Args:
-        graph: network; it is not changed.
-        tensors: to be read.
+        """Load what the tensors need.
+
+        Args:
+            graph: network; it is not changed.
+            tensors: to be read.
         """
         import onnxruntime
 
