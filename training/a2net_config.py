@@ -9,6 +9,8 @@ from typing import Literal
 
 from runtime.anchors import RATIOS, A2NetLayout
 
+Norm = Literal["none", "group"]
+
 
 @dataclass(frozen=True)
 class A2NetConfig:
@@ -20,6 +22,13 @@ class A2NetConfig:
     """K, the background included; 0: as many as the annotations name, and one."""
     window_steps: int = 128
     """Feature steps of a window; a multiple of 2^levels."""
+    standardise: bool = False
+    """Give the features' channels mean 0 and deviation 1, over the training data, before the base layers."""
+    norm: Norm = "none"
+    """GroupNorm behind every convolution but the predictions, for training from nothing on little data; the released
+    network has none."""
+    dropout: float = 0.0
+    """Share of the features and of the base layers' values left out in training."""
     base_channels: int = 512
     level_channels: tuple[int, ...] = (512, 1024, 1024, 2048, 2048, 4096)
     """Channels of each level of the hierarchical feature module, fine to coarse; the first 3, 4 or 5 alone are the

@@ -13,6 +13,7 @@ from runtime.a2net_decoding import A2NetDecoding
 from runtime.feature_timing import FeatureSampling
 from runtime.spec import Decoding
 from training.a2net_config import A2NetConfig, A2NetLossConfig
+from training.data.feature_mixing import FeatureMixing
 from training.data.folds import FoldRule
 from training.model_config import ModelConfig
 
@@ -73,6 +74,8 @@ class DataConfig:
     """Pad short clips before normalisation (−1, as published) or after it (0, as at test)."""
     contrastive_share: float = 1.0
     """Share of the clips that also give a rearranged one for the triplet loss; each costs a second forward pass."""
+    mixing: FeatureMixing = field(default_factory=FeatureMixing)
+    """Augmentation of features."""
     workers: int = 4
 
 

@@ -61,6 +61,7 @@ def open_feature_windows(config: Config) -> FeatureWindows:
         clip_length=config.window_length,
         contrastive=data.contrastive_share if triplet else 0.0,
         background=data.background,
+        mixing=data.mixing,
         seed=config.run.seed,
     )
     made = replace(data, sample_fps=rate, feature_sampling=source.sampling)

@@ -14,8 +14,14 @@ class ModelConfig:
     """What the network sees; with features a projection takes the place of the I3D, and frames below are steps."""
     in_features: int = 0
     """Width of the features; 0: as wide as the data."""
+    standardise: bool = False
+    """Give the features' channels mean 0 and deviation 1, over the training data, before the projection."""
+    dropout: float = 0.0
+    """Share of the features, and of the values in the projection's residual units, left out in training."""
     projection_kernels: tuple[int, ...] = (3, 3)
     """Kernels of the projection's units at the rate of the features."""
+    projection_dilations: tuple[int, ...] = ()
+    """Dilations of the residual units behind them, which give the finest level a view as wide as the I3D gave it."""
     feature_stride: int = 2
     """Feature steps between the locations of level 0; a power of 2."""
     num_classes: int = 21
@@ -80,9 +86,10 @@ class ModelConfig:
                 f"in_features {self.in_features}, feature_stride {self.feature_stride}: expected a width, or 0 for the "
                 "data's, and a power of 2"
             )
-        if not self.projection_kernels or min(self.projection_kernels) < 1:
+        if not self.projection_kernels or min(*self.projection_kernels, *self.projection_dilations, 1) < 1:
             raise ValueError(
-                f"projection_kernels is {self.projection_kernels}, expected at least one kernel of 1 or more"
+                f"projection_kernels is {self.projection_kernels}, projection_dilations {self.projection_dilations}: "
+                "expected numbers of 1 or more, and at least one kernel"
             )
         if self.stem != "random" or self.freeze_backbone:
             raise ValueError("stem 'motion' and freeze_backbone are the I3D's: leave them out where stream is features")

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.a2net_config import A2NetConfig
-from training.models.layers import at_least_float32
+from training.a2net_config import A2NetConfig, Norm
+from training.models.layers import GROUP_NORM_GROUPS, at_least_float32, standardisation
 from training.multiply_adds import count_multiply_adds
 
 BASE_KERNELS = (1, 9)
@@ -44,6 +44,9 @@ class A2Net(nn.Module):
     def __init__(self, config: A2NetConfig) -> None:
         super().__init__()
         self.config = config
+        if config.standardise:
+            self.standardise = standardisation(config.in_channels)
+        self.dropout = nn.Dropout(config.dropout)
         self.features = HierarchicalFeatures(config)
         self.af = None if config.modules == "anchor-based" else AnchorFree(config)
         self.ab = None if config.modules == "anchor-free" else AnchorBased(config)
@@ -51,14 +54,26 @@ class A2Net(nn.Module):
 
     def forward(self, features: Tensor) -> A2NetOutput:
         """Raw outputs of a batch of windows."""
-        levels = self.features(features)
+        if self.config.standardise:
+            features = self.standardise(features)
+        levels = self.features(self.dropout(features))
         af_cls, af_reg = (None, None) if self.af is None else self.af(levels)
         return A2NetOutput(af_cls, af_reg, None if self.ab is None else self.ab(levels))
 
 
-def _convolution(in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1) -> nn.Conv1d:
-    """Biased, with the same padding on both sides; unlike AFSD's, whose odd zero goes to the back."""
-    return nn.Conv1d(in_channels, out_channels, kernel, stride, padding=kernel // 2)
+class Convolution(nn.Conv1d):
+    """Biased, with the same padding on both sides (unlike AFSD's, whose odd zero goes to the back); with or without
+    GroupNorm behind it."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1, *, norm: Norm = "none"
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel, stride, padding=kernel // 2)
+        self.norm = nn.GroupNorm(GROUP_NORM_GROUPS, out_channels) if norm == "group" else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = super().forward(x)
+        return x if self.norm is None else torch.as_tensor(self.norm(x))
 
 
 def _numbered(name: str, convolutions: Sequence[nn.Module]) -> dict[str, nn.Module]:
@@ -71,12 +86,13 @@ class BaseFeatures(nn.ModuleDict):
 
     def __init__(self, config: A2NetConfig) -> None:
         inputs = (config.in_channels, config.base_channels)
-        convolutions = [_convolution(c, config.base_channels, k) for c, k in zip(inputs, BASE_KERNELS, strict=True)]
+        convolutions = [Convolution(c, config.base_channels, k, norm=config.norm) for c, k in zip(inputs, BASE_KERNELS, strict=True)]
         super().__init__(_numbered("conv", convolutions))
+        self.dropout = config.dropout
 
     def forward(self, x: Tensor) -> Tensor:
         for convolution in self.values():
-            x = F.relu(convolution(x))
+            x = F.dropout(F.relu(convolution(x)), self.dropout, self.training)
         return F.max_pool1d(x, 2)
 
 
@@ -86,7 +102,7 @@ class HierarchicalFeatures(nn.ModuleDict):
     def __init__(self, config: A2NetConfig) -> None:
         inputs = (config.base_channels, *config.level_channels)
         levels = [
-            _convolution(c_in, c_out, stride=1 if level == 0 else 2)
+            Convolution(c_in, c_out, stride=1 if level == 0 else 2, norm=config.norm)
             for level, (c_in, c_out) in enumerate(zip(inputs, config.level_channels, strict=False))
         ]
         super().__init__({BASE_NAMES[config.names]: BaseFeatures(config), **_numbered("conv", levels)})
@@ -104,9 +120,9 @@ class HierarchicalFeatures(nn.ModuleDict):
 class Branch(nn.ModuleDict):
     """A head shared over levels: convolutions with ReLU, then the prediction; [B,C,t] → [B,outputs,t]."""
 
-    def __init__(self, channels: int, depth: int, outputs: int) -> None:
-        tower = [_convolution(channels, channels) for _ in range(depth)]
-        super().__init__({**_numbered("conv", tower), "pred": _convolution(channels, outputs)})
+    def __init__(self, channels: int, depth: int, outputs: int, norm: Norm) -> None:
+        tower = [Convolution(channels, channels, norm=norm) for _ in range(depth)]
+        super().__init__({**_numbered("conv", tower), "pred": Convolution(channels, outputs)})
 
     def forward(self, x: Tensor) -> Tensor:
         *tower, prediction = self.values()
@@ -134,10 +150,10 @@ class AnchorFree(nn.Module):
         levels, channels = config.layout.point_levels, config.head_channels
         self.reduce_channels = None
         if config.reduced_channels:
-            reductions = [_convolution(c, channels, 1) for c in config.level_channels[:levels]]
+            reductions = [Convolution(c, channels, 1, norm=config.norm) for c in config.level_channels[:levels]]
             self.reduce_channels = nn.ModuleDict(_numbered("conv", reductions))
         heads = {"cls_branch": config.num_classes, "reg_branch": 2}
-        self.pred = nn.ModuleDict({name: Branch(channels, config.tower_depth, n) for name, n in heads.items()})
+        self.pred = nn.ModuleDict({name: Branch(channels, config.tower_depth, n, config.norm) for name, n in heads.items()})
         first, spare = SCALE_NUMBERS[config.names]
         scales = [Scale() for _ in range(levels + spare)]
         for number, scale in enumerate(scales, first):
@@ -162,7 +178,7 @@ class AnchorBased(nn.ModuleDict):
     def __init__(self, config: A2NetConfig) -> None:
         width = config.layout.anchor_width
         predictions = [
-            _convolution(channels, len(ratios) * width)
+            Convolution(channels, len(ratios) * width)
             for channels, ratios in zip(config.level_channels, config.layout.anchor_ratios, strict=True)
         ]
         super().__init__(_numbered("pred", predictions))

@@ -53,9 +53,7 @@ class AFSD(nn.Module):
 
 def _backbone(config: ModelConfig) -> Backbone | FeatureProjection:
     if config.stream == "features":
-        return FeatureProjection(
-            config.in_features, config.head_channels, config.projection_kernels, config.feature_stride
-        )
+        return FeatureProjection(config)
     backbone = Backbone(
         config.in_channels,
         config.backbone_multiplier,

@@ -91,20 +91,25 @@ class SamePool3d(nn.Module):
 class Unit1D(nn.Module):
     """Conv1d with bias and same padding, no activation. Input [B,C,t]. An even length at stride 2 is padded (0, 1)."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, dilation: int = 1) -> None:
         super().__init__()
-        self.kernel, self.stride = kernel, stride
-        self.conv1d = nn.Conv1d(in_channels, out_channels, kernel, stride)
+        self.kernel, self.stride, self.dilation = kernel, stride, dilation
+        self.conv1d = nn.Conv1d(in_channels, out_channels, kernel, stride, dilation=dilation)
         self.rounding: Rounding | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         x, weight = _rounded(self.rounding, x, self.conv1d.weight)
-        front, back = same_padding(x.shape[2], self.kernel, self.stride)
+        front, back = same_padding(x.shape[2], self.dilation * (self.kernel - 1) + 1, self.stride)
         if front != back:
             x, front = F.pad(x, (front, back)), 0
-        return F.conv1d(x, weight, self.conv1d.bias, self.stride, front)
+        return F.conv1d(x, weight, self.conv1d.bias, self.stride, front, self.dilation)
 
 
 def normalised(conv: nn.Module, channels: int) -> nn.Sequential:
     """conv → GroupNorm(32) → ReLU, the building block of pyramid, towers and branches."""
     return nn.Sequential(conv, nn.GroupNorm(GROUP_NORM_GROUPS, channels), nn.ReLU())
+
+
+def standardisation(channels: int) -> nn.BatchNorm1d:
+    """Channels of features less their mean, divided by their deviation: of the batch in training, then of the run."""
+    return nn.BatchNorm1d(channels, affine=False)
