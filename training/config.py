@@ -74,6 +74,8 @@ class DataConfig:
     """Pad short clips before normalisation (−1, as published) or after it (0, as at test)."""
     contrastive_share: float = 1.0
     """Share of the clips that also give a rearranged one for the triplet loss; each costs a second forward pass."""
+    repeat_share: float = 0.0
+    """Windows of features with classes that fewer windows than this share show are repeated (`clips.repeated`)."""
     mixing: FeatureMixing = field(default_factory=FeatureMixing)
     """Augmentation of features."""
     workers: int = 4

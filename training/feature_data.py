@@ -13,7 +13,7 @@ from runtime.errors import AnnotationError, ConfigError
 from training.clip_cutting import cut, warn_without_clips
 from training.config import Config, DataConfig
 from training.data.annotations import FrameAnnotation
-from training.data.clips import unseen_instances
+from training.data.clips import repeated, unseen_instances
 from training.data.feature_dataset import FeatureDataset
 from training.data.feature_set import open_features
 from training.data.feature_source import read_source
@@ -56,7 +56,7 @@ def open_feature_windows(config: Config) -> FeatureWindows:
     rate = 1 / median(features.timing(video.name).step_s for video in videos)
     triplet = config.family == "afsd" and config.loss.consistency in ("triplet", "both")
     dataset = FeatureDataset(
-        clips,
+        repeated(clips, data.repeat_share, config.run.seed),
         features,
         clip_length=config.window_length,
         contrastive=data.contrastive_share if triplet else 0.0,
