@@ -31,7 +31,7 @@ from runtime.features import (
     read_header,
     resized_features,
 )
-from runtime.segments import valid_segments
+from runtime.kept_candidates import ANCHORS, PLAIN, POINTS, VideoCandidates, present
 from runtime.spec import ModelSpec
 from runtime.timing import Timing
 from runtime.windows import Window, cut_windows
@@ -116,7 +116,32 @@ class FeatureDetector:
         """
         end = timing.extent_s(len(steps)) if duration_s is None else duration_s
         found = self._found(steps, replace(self.spec, sample_fps=1 / timing.step_s))
-        return self._present(found, timing, end, video)
+        return present(found, timing.seconds(0.0), end, self.spec.classes, video, self.options.min_score)
+
+    def keep(
+        self, steps: NDArray[np.float32], timing: FeatureTiming, *, video: str = "", duration_s: float | None = None
+    ) -> VideoCandidates:
+        """The candidates of a video before λ and suppression; arguments and errors as in `detect`.
+
+        Of A2Net the network is run once per module: λ 1 leaves the points alone, λ 0 the anchors.
+        """
+        spec = replace(self.spec, sample_fps=1 / timing.step_s)
+        specs = [(PLAIN, spec)]
+        if (decoding := spec.a2net_decoding) is not None:
+            alone = ((ANCHORS, 0.0), (POINTS, 1.0))
+            specs = [(m, replace(spec, a2net_decoding=replace(decoding, balance=b))) for m, b in alone]
+        windows = [(offset, module, found) for module, each in specs for offset, found in self._windows(steps, each)]
+        windows.sort(key=lambda window: window[0])  # stable: of one window the anchors first, as the decoder gives them
+        counts = [len(found) for _, _, found in windows]
+        return VideoCandidates(
+            video,
+            start_s=timing.seconds(0.0),
+            end_s=timing.extent_s(len(steps)) if duration_s is None else duration_s,
+            step_s=timing.step_s,
+            candidates=Candidates.concatenate([found for _, _, found in windows]),
+            modules=np.repeat(np.array([module for _, module, _ in windows], np.int8), counts),
+            offsets=np.repeat(np.array([offset for offset, _, _ in windows], np.int64), counts),
+        )
 
     def close(self) -> None:
         """Close the engine if this detector opened it."""
@@ -171,10 +196,18 @@ class FeatureDetector:
 
     def _found(self, steps: NDArray[np.float32], spec: ModelSpec) -> Candidates:
         """Final candidates, in seconds from the edge of the first step."""
+        suppression, parts = suppression_of(spec, reference=self.options.nms == "reference"), []
+        for offset, candidates in self._windows(steps, spec):
+            with self.timing.post():
+                parts.append(suppression.push(candidates, offset))
+        with self.timing.post():
+            return Candidates.concatenate([*parts, suppression.finish()])
+
+    def _windows(self, steps: NDArray[np.float32], spec: ModelSpec) -> Iterator[tuple[int, Candidates]]:
+        """First step and candidates of every window, in order."""
         reference = self.options.nms == "reference"
         timing = self.timing = Timing(spec.sample_fps, expected_frames=len(steps))
         timing.frames = len(steps)
-        suppression, parts = suppression_of(spec, reference=reference), []
         for batch, outputs in infer_in_turn(self.engine, self._batches(steps), timing.engine):
             timing.windows += len(batch)
             for index, window in enumerate(batch):
@@ -188,9 +221,7 @@ class FeatureDetector:
                         keep_empty=reference,
                         length=None if reference else window.length,
                     )
-                    parts.append(suppression.push(candidates, window.offset))
-        with timing.post():
-            return Candidates.concatenate([*parts, suppression.finish()])
+                yield window.offset, candidates
 
     def _batches(self, steps: NDArray[np.float32]) -> Iterator[tuple[list[Window], Mapping[str, NDArray[Any]]]]:
         """Windows in groups of the batch size, with the inputs made of them; the last window fills up a short batch."""
@@ -202,13 +233,6 @@ class FeatureDetector:
             features = np.stack([np.ascontiguousarray(window.frames.T) for window in filled])
             lengths = np.array([window.length for window in filled], np.int32)
             yield batch, {"features": features, "lengths": lengths}
-
-    def _present(self, found: Candidates, timing: FeatureTiming, end: float, name: str) -> Detections:
-        """Final candidates as seconds of the video, within it."""
-        segments = np.clip(found.segments + timing.seconds(0.0), 0.0, end)
-        shown = replace(found, segments=segments)
-        shown = shown.take(valid_segments(segments) & (shown.scores >= self.options.min_score))
-        return Detections(shown.segments, shown.labels, shown.scores, self.spec.classes, name)
 
 
 def detect_annotated_features(

@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from runtime.annotations import VideoAnnotation, load_annotations
-from runtime.detections import Detections
 from runtime.detector import DetectorOptions
 from runtime.errors import ConfigError
 from runtime.evaluation import evaluate
 from runtime.feature_detector import FeatureDetector
+from runtime.kept_candidates import KeptCandidates, write_candidates
 from training.config import Config
 from training.config_files import config_to_mapping
 from training.cross_validation import CrossValidation, cross_validate, detection_metrics, frequent_classes
@@ -26,6 +26,8 @@ from training.run import train
 
 RESULTS = "folds.json"
 """File of the results, in the folder of the runs."""
+CANDIDATES = "candidates.npz"
+"""File of a run's candidates in its test videos before suppression, in the run's folder beside the checkpoint."""
 
 
 def cross_run(
@@ -60,14 +62,16 @@ def cross_run(
     frequent = frequent_classes(videos)
 
     def run(fold: Fold, seed: int) -> dict[str, float]:
-        folder = out / f"{fold.name.replace('/', '-')}-seed-{seed}"
+        folder = run_folder(out, fold.name, seed)
         shutil.rmtree(folder, ignore_errors=True)  # of a run that was interrupted
         settings = replace(
             config, data=replace(config.data, fold=fold.name), run=replace(config.run, seed=seed, keep_epochs=False)
         )
         with FeatureDetector(open_torch_engine(train(settings, folder)), options=options) as detector:
             features, truth = open_features(description, names=fold.test, fold=fold.feature_fold)
-            found = detect_in_set(detector, features, truth)
+            kept = keep_set(detector, features, truth)
+        write_candidates(folder / CANDIDATES, kept)
+        found = kept.detections(options)
         return detection_metrics(evaluate(found, truth, tuple(tious)), frequent)
 
     return cross_validate(
@@ -75,16 +79,20 @@ def cross_run(
     )
 
 
-def detect_in_set(
-    detector: FeatureDetector, features: FeatureSet, videos: Sequence[VideoAnnotation]
-) -> list[Detections]:
-    """Detections in videos of a feature set, each named as in the annotations; their instances are not looked at."""
-    return [
-        detector.detect(
+def run_folder(out: Path, fold: str, seed: int) -> Path:
+    """Where the checkpoint and the candidates of one run lie."""
+    return out / f"{fold.replace('/', '-')}-seed-{seed}"
+
+
+def keep_set(detector: FeatureDetector, features: FeatureSet, videos: Sequence[VideoAnnotation]) -> KeptCandidates:
+    """Candidates in videos of a feature set, each named as in the annotations; their instances are not looked at."""
+    kept = [
+        detector.keep(
             features.read(video.name), features.timing(video.name), video=video.name, duration_s=video.duration_s
         )
         for video in videos
     ]
+    return KeptCandidates(detector.spec, tuple(kept))
 
 
 def _settings(config: Config, tious: Sequence[float], options: DetectorOptions | None) -> str:
