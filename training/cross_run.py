@@ -13,7 +13,7 @@ from runtime.detector import DetectorOptions
 from runtime.errors import ConfigError
 from runtime.evaluation import evaluate
 from runtime.feature_detector import FeatureDetector
-from runtime.kept_candidates import KeptCandidates, write_candidates
+from runtime.kept_candidates import KeptCandidates, read_candidates, write_candidates
 from training.config import Config
 from training.config_files import config_to_mapping
 from training.cross_validation import CrossValidation, cross_validate, detection_metrics, frequent_classes
@@ -22,6 +22,7 @@ from training.data.feature_source import read_source
 from training.data.folds import Fold
 from training.feature_data import config_folds
 from training.inference import open_torch_engine
+from training.loop import LAST
 from training.run import train
 
 RESULTS = "folds.json"
@@ -67,10 +68,9 @@ def cross_run(
         settings = replace(
             config, data=replace(config.data, fold=fold.name), run=replace(config.run, seed=seed, keep_epochs=False)
         )
-        with FeatureDetector(open_torch_engine(train(settings, folder)), options=options) as detector:
-            features, truth = open_features(description, names=fold.test, fold=fold.feature_fold)
-            kept = keep_set(detector, features, truth)
-        write_candidates(folder / CANDIDATES, kept)
+        train(settings, folder)
+        kept = kept_run(settings, out, fold, seed, options)
+        _, truth = open_features(description, names=fold.test, fold=fold.feature_fold)
         found = kept.detections(options)
         return detection_metrics(evaluate(found, truth, tuple(tious)), frequent)
 
@@ -82,6 +82,26 @@ def cross_run(
 def run_folder(out: Path, fold: str, seed: int) -> Path:
     """Where the checkpoint and the candidates of one run lie."""
     return out / f"{fold.replace('/', '-')}-seed-{seed}"
+
+
+def kept_run(
+    config: Config, out: Path, fold: Fold, seed: int, options: DetectorOptions | None = None
+) -> KeptCandidates:
+    """The candidates of one run in its fold's test videos: read, or found by its checkpoint and kept.
+
+    Raises:
+        CheckpointError: the run has neither.
+        InputError, AnnotationError: the data is missing or does not fit.
+    """
+    folder = run_folder(out, fold.name, seed)
+    if (folder / CANDIDATES).is_file():
+        return read_candidates(folder / CANDIDATES)
+    description = Path(config.data.root) / config.data.features
+    features, videos = open_features(description, names=fold.test, fold=fold.feature_fold)
+    with FeatureDetector(open_torch_engine(folder / LAST), options=options) as detector:
+        kept = keep_set(detector, features, videos)
+    write_candidates(folder / CANDIDATES, kept)
+    return kept
 
 
 def keep_set(detector: FeatureDetector, features: FeatureSet, videos: Sequence[VideoAnnotation]) -> KeptCandidates:

@@ -1,0 +1,133 @@
+"""A2Net's tables on a small feature set: one set of runs, each table against its checkpoints judged here."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from runtime.annotations import VideoAnnotation, load_annotations
+from runtime.detections import Detections
+from runtime.errors import ConfigError, InputError
+from runtime.evaluation import evaluate, evaluate_durations, evaluate_proposals
+from runtime.evaluation.summary_table import MethodRow, Spread, SummaryTable
+from runtime.feature_detector import FeatureDetector
+from tests.training.feature_data import NETWORKS, SMALL, make_feature_set
+from training.a2net_config import A2NetConfig
+from training.config import Config
+from training.config_files import load_config
+from training.cross_run import CANDIDATES
+from training.inference import multiply_adds, open_torch_engine
+from training.table_commands import add_paper_tables
+from training.table_rows import Configs, levels, methods, streams
+
+FAST = ["optimiser.learning_rate=3e-3", "optimiser.epochs=4", *SMALL[:4], *SMALL[5:]]
+
+
+def run(root: Path, out: Path, *words: str) -> int:
+    """`afsd paper-tables` with small networks and one seed."""
+    flags = [flag for s in (f"data.root={root}", *FAST) for flag in ("--set", s)]
+    flags += [flag for s in NETWORKS["a2net_gtea"] for flag in ("--set-a2net", s)]
+    flags += [flag for s in NETWORKS["gtea"] for flag in ("--set-afsd", s)]
+    parser = argparse.ArgumentParser()
+    add_paper_tables(parser.add_subparsers())
+    args = parser.parse_args(["paper-tables", *words, "--out", str(out), "--seeds", "4", "--tiou", "0.3,0.5", *flags])
+    status: int = args.func(args)
+    return status
+
+
+def stored(out: Path, table: str) -> dict[str, dict[str, Any]]:
+    return {row["label"]: row for row in json.loads((out / f"{table}.json").read_text())["rows"]}
+
+
+def judged(root: Path, out: Path, key: str, fold: str) -> tuple[list[Detections], list[VideoAnnotation]]:
+    """What the checkpoint of a run finds in its test videos."""
+    truth = [video for video in load_annotations(root / "annotations.json") if video.name[0] == fold]
+    detector = FeatureDetector(open_torch_engine(out / key / f"{fold}-seed-4" / "last.ckpt"))
+    files = [root / "rgb" / f"{video.name}.npy" for video in truth]
+    return [detector.run(f, fps=20, duration_s=v.duration_s) for f, v in zip(files, truth, strict=True)], truth
+
+
+def test_one_set_of_runs_gives_all_tables_of_the_modules(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root, out = make_feature_set(tmp_path / "set"), tmp_path / "out"
+    assert run(root, out, "modules") == 0
+    assert capsys.readouterr().out.count("run 1 of 2") == 3  # anchor-free, anchor-based, joint
+    assert (
+        run(root, out, "durations", "proposals", "balance", "levels", "--duration-edges", "1.5", "--proposals", "20")
+        == 0
+    )
+    assert "run 1 of" not in capsys.readouterr().out  # nothing is trained again
+    table = stored(out, "modules")
+    assert list(table) == ["anchor-free", "anchor-based", "late fusion", "joint"]
+    for label, key in (("anchor-free", "af"), ("anchor-based", "ab"), ("joint", "joint")):
+        pairs = [judged(root, out, key, fold) for fold in "ab"]
+        expected = [evaluate(found, truth, (0.3, 0.5)).average for found, truth in pairs]
+        assert table[label]["scores"]["mAP average"]["folds"] == pytest.approx(expected)
+        assert max(expected) > 0
+        assert table[label]["scores"]["mAP average"]["mean"] == pytest.approx(np.mean(expected))
+        if key != "joint":
+            recall = [evaluate_proposals(found, truth, largest=20) for found, truth in pairs]
+            got = stored(out, "proposals")[label]["scores"]
+            assert got["AUC"]["folds"] == pytest.approx([each.auc for each in recall])
+            assert got["AR@5"]["folds"] == pytest.approx([each.at(5) for each in recall])
+            bins = [evaluate_durations(found, truth, (0.3, 0.5), (1.5,)).map for found, truth in pairs]
+            got = stored(out, "durations")[label]["scores"]
+            assert got["< 1.5 s @0.30"]["folds"] == pytest.approx([each[0, 0] for each in bins])
+            assert got["≥ 1.5 s average"]["folds"] == pytest.approx([each[1].mean() for each in bins])
+    ab, af, late = (table[label]["facts"] for label in ("anchor-based", "anchor-free", "late fusion"))
+    assert late["M multiply-adds"] == pytest.approx(ab["M multiply-adds"] + af["M multiply-adds"])
+    balance = stored(out, "balance")
+    assert balance["λ = 0.5"]["scores"] == table["joint"]["scores"] == stored(out, "levels")["3 levels"]["scores"]
+    lost = out / "joint" / "a-seed-4" / CANDIDATES
+    lost.unlink()
+    assert run(root, out, "modules") == 0  # found again by the checkpoint
+    assert stored(out, "modules")["joint"]["scores"] == table["joint"]["scores"]
+
+
+def test_rows_of_any_configuration(tmp_path: Path) -> None:
+    root = make_feature_set(tmp_path / "set")
+    row = ["--row", "Points, alone", "a2net_gtea", *NETWORKS["a2net_gtea"], "a2net.modules=anchor-free"]
+    assert run(root, tmp_path / "out", "rows", *row) == 0
+    assert "| Points, alone |" in (tmp_path / "out" / "rows.md").read_text()
+    assert (tmp_path / "out" / "points-alone" / "a-seed-4" / "last.ckpt").is_file()
+    with pytest.raises(InputError, match="expected --row LABEL CONFIG"):
+        run(root, tmp_path / "out", "rows")
+
+
+def test_which_networks_are_trained() -> None:
+    configs = Configs(Config(a2net=A2NetConfig()), load_config("gtea"))
+    rows = levels(configs)
+    counts = [multiply_adds(row.networks[0].config) / 1e9 for row in rows]
+    assert counts == pytest.approx([1.02, 1.11, 1.18, 1.24], abs=0.006)  # Table VI
+    assert [row.label for row in rows] == ["3 levels", "4 levels", "5 levels", "6 levels"]
+    shapes = [row.networks[0].config.a2net.level_channels for row in rows]  # type: ignore[union-attr]
+    assert shapes[0] == (512, 1024, 1024)
+    assert shapes[3] == (512, 1024, 1024, 2048, 2048, 4096)
+    keys = [network.key for row in methods(configs) for network in row.networks]
+    assert keys == ["af", "ab", "af", "ab", "joint", "afsd-no-pooling", "afsd-no-consistency", "afsd"]
+    with pytest.raises(ConfigError, match="features of one stream"):
+        streams(configs)
+
+
+def test_the_table_tells_mean_and_spreads() -> None:
+    rows = (
+        MethodRow("a", {"mAP": Spread(0.5, 0.01, 0.2, (0.3, 0.7)), "hidden": Spread(0.1)}, {"minutes": 2.0}),
+        MethodRow("b", {"mAP": Spread(0.4, 0.02)}),
+    )
+    table = SummaryTable("T", rows, ("mAP",), ("note",))
+    assert table.markdown().splitlines() == [
+        "| T | mAP | minutes |",
+        "|---|---|---|",
+        "| a | **50.0** ± 1.0 / 20.0 | 2 |",
+        "| b | 40.0 ± 2.0 | – |",
+        "",
+        "note",
+    ]
+    lines = list(csv.DictReader(table.csv().splitlines()))
+    assert lines[1] == {"method": "a", "figure": "hidden", "mean": "10.0000", "over_seeds": "", "over_folds": ""}
+    assert table.to_mapping()["rows"][1]["scores"]["mAP"]["over_folds"] is None
