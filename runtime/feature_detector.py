@@ -85,7 +85,8 @@ class FeatureDetector:
 
         Args:
             features: every step of the video as the feature set has them (what the model skips is skipped here); one
-                file or array per stream, in the order of the training set.
+                file or array per stream, in the order of the training set. A model of some streams alone takes all
+                and uses its own, or only its own in its order.
             video: its name; default: the file's.
             fps: frames per second of the video, where the model does not know one for all.
             duration_s: of the video, seconds; detections are cut there, else where the last snippet ends.
@@ -161,6 +162,7 @@ class FeatureDetector:
         assert self.spec.features is not None
         if not parts:
             raise InputError("features: got none, expected a file or an array [T,C] per stream")
+        parts = self._streams(parts, name)
         arrays = [self._array(part, layout, alone=len(parts) == 1) for part in parts]
         length = min(map(len, arrays))
         if max(map(len, arrays)) - length > UNEVEN_STEPS:
@@ -179,6 +181,19 @@ class FeatureDetector:
         checked = checked_features(joined[::every], source, every=every)
         whole = self.spec.sampling == "whole_video"
         return resized_features(checked, self.spec.window_length) if whole else checked
+
+    def _streams(self, parts: Sequence[FeatureInput], name: str) -> Sequence[FeatureInput]:
+        """Of the streams of the set those that the model was trained on."""
+        wanted = self.spec.feature_streams
+        if len(parts) == len(wanted) or not wanted:
+            return parts
+        if max(wanted) >= len(parts):
+            numbers = ", ".join(map(str, wanted))
+            raise InputError(
+                f"{name or 'features'}: {len(parts)} streams, the model takes those numbered {numbers} (from 0) of its "
+                "training set; give all streams of the set, or these alone"
+            )
+        return [parts[number] for number in wanted]
 
     def _array(self, part: FeatureInput, layout: Layout | None, *, alone: bool) -> NDArray[Any]:
         """One stream [T,C]; the axis with the model's width is C where nothing else is said."""

@@ -14,6 +14,7 @@ from runtime.errors import ConfigError
 from runtime.evaluation import evaluate
 from runtime.feature_detector import FeatureDetector
 from runtime.kept_candidates import KeptCandidates, read_candidates, write_candidates
+from runtime.structured import to_mapping
 from training.config import Config
 from training.config_files import config_to_mapping
 from training.cross_validation import CrossValidation, cross_validate, detection_metrics, frequent_classes
@@ -70,7 +71,7 @@ def cross_run(
         )
         train(settings, folder)
         kept = kept_run(settings, out, fold, seed, options)
-        _, truth = open_features(description, names=fold.test, fold=fold.feature_fold)
+        truth = [video for video in videos if video.name in fold.test]
         found = kept.detections(options)
         return detection_metrics(evaluate(found, truth, tuple(tious)), frequent)
 
@@ -97,7 +98,7 @@ def kept_run(
     if (folder / CANDIDATES).is_file():
         return read_candidates(folder / CANDIDATES)
     description = Path(config.data.root) / config.data.features
-    features, videos = open_features(description, names=fold.test, fold=fold.feature_fold)
+    features, videos = open_features(description, names=fold.test, fold=fold.feature_fold, streams=config.data.streams)
     with FeatureDetector(open_torch_engine(folder / LAST), options=options) as detector:
         kept = keep_set(detector, features, videos)
     write_candidates(folder / CANDIDATES, kept)
@@ -120,4 +121,7 @@ def _settings(config: Config, tious: Sequence[float], options: DetectorOptions |
     fold = config.data.fold if config.data.inner_group else ""
     data = replace(config.data, root="", fold=fold, workers=0)
     same = replace(config, data=data, run=replace(config.run, seed=0, log_every=1, keep_epochs=False))
-    return json.dumps([config_to_mapping(same), list(tious), repr(options or DetectorOptions())], sort_keys=True)
+    mapping = config_to_mapping(same)
+    if not data.streams:  # runs from before there was this setting go on
+        mapping["data"] = {name: value for name, value in to_mapping(data).items() if name != "streams"}
+    return json.dumps([mapping, list(tious), repr(options or DetectorOptions())], sort_keys=True)

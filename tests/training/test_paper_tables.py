@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ from runtime.errors import ConfigError, InputError
 from runtime.evaluation import evaluate, evaluate_durations, evaluate_proposals
 from runtime.evaluation.summary_table import MethodRow, Spread, SummaryTable
 from runtime.feature_detector import FeatureDetector
+from runtime.kept_candidates import fuse_late, read_candidates
 from tests.training.feature_data import NETWORKS, SMALL, make_feature_set
 from training.a2net_config import A2NetConfig
 from training.config import Config
 from training.config_files import load_config
 from training.cross_run import CANDIDATES
+from training.data.feature_source import FEATURES, FeatureStream, read_source, write_source
 from training.inference import multiply_adds, open_torch_engine
 from training.table_commands import add_paper_tables
 from training.table_rows import Configs, levels, methods, streams
@@ -87,6 +90,44 @@ def test_one_set_of_runs_gives_all_tables_of_the_modules(tmp_path: Path, capsys:
     lost.unlink()
     assert run(root, out, "modules") == 0  # found again by the checkpoint
     assert stored(out, "modules")["joint"]["scores"] == table["joint"]["scores"]
+
+
+def two_streams(folder: Path) -> Path:
+    """The small set with a second stream, of half the width and of noise, and with subsets in place of folds."""
+    root = make_feature_set(folder)
+    (root / "flow").mkdir()
+    rng = np.random.default_rng(8)
+    for path in (root / "rgb").glob("*.npy"):
+        np.save(root / "flow" / path.name, rng.normal(size=(90, 6)).astype(np.float32))
+    source = read_source(root / FEATURES)
+    write_source(root / FEATURES, replace(source, streams=(*source.streams, FeatureStream("flow"))))
+    document = json.loads((root / "annotations.json").read_text())
+    for name, video in document["database"].items():
+        video["subset"] = "test" if name[0] == "a" else "training"
+    (root / "annotations.json").write_text(json.dumps(document))
+    return root
+
+
+def test_streams_alone_early_and_late(tmp_path: Path) -> None:
+    root, out = two_streams(tmp_path / "set"), tmp_path / "out"
+    assert run(root, out, "streams", "--set", "data.split={by: subsets}", "--stream-weights", "1", "2") == 0
+    table = stored(out, "streams")
+    assert list(table) == ["stream 0", "stream 1", "early fusion", "late fusion"]
+    truth = load_annotations(root / "annotations.json", "test")
+    files = [[root / stream / f"{video.name}.npy" for stream in ("rgb", "flow")] for video in truth]
+    kept = []
+    for key, chosen, width in (("stream-0", [0], 12), ("stream-1", [1], 6), ("joint", [0, 1], 18)):
+        detector = FeatureDetector(open_torch_engine(out / key / "all-seed-4" / "last.ckpt"))
+        assert detector.spec.channels == width
+        kept.append(read_candidates(out / key / "all-seed-4" / CANDIDATES))
+        for expected, both, video in zip(kept[-1].detections(), files, truth, strict=True):
+            given = [both, [both[number] for number in chosen]]  # all streams, or the model's own alone
+            for paths in given:
+                found = detector.run(*paths, fps=20, duration_s=video.duration_s)
+                np.testing.assert_allclose(found.segments, expected.segments)
+    expected_score = evaluate(fuse_late(kept[:2], [1, 2]).detections(), truth, (0.3, 0.5)).average
+    assert table["late fusion"]["scores"]["mAP average"]["mean"] == pytest.approx(expected_score)
+    assert table["stream 0"]["scores"]["mAP average"]["mean"] > 0
 
 
 def test_rows_of_any_configuration(tmp_path: Path) -> None:
