@@ -8,7 +8,7 @@ from typing import Any
 
 from runtime.errors import InputError, MissingDependencyError
 
-NAMES = ("durations", "modules", "balance", "levels", "streams", "proposals", "afsd", "methods", "rows")
+NAMES = ("durations", "modules", "balance", "levels", "streams", "proposals", "afsd", "methods", "speed", "rows")
 """Tables that can be asked for; "rows": those of --row."""
 
 
@@ -45,18 +45,28 @@ def add_paper_tables(subparsers: Any) -> None:
         "--stream-weights", metavar="W", type=float, nargs="+", default=[],
         help="of the streams' scores in late fusion, as in 1 2 (default: all 1)",
     )  # fmt: skip
+    parser.add_argument(
+        "--engines", metavar="FILE", type=Path, nargs="+", default=[],
+        help="exported engines in the table `speed`; judged on the test videos of data.fold",
+    )  # fmt: skip
+    parser.add_argument("--runs", type=int, default=50, help="timed passes of each network (default: %(default)s)")
     parser.set_defaults(func=_paper_tables)
 
 
 def _paper_tables(args: argparse.Namespace) -> int:
     try:
         from training.paper_tables import TABLES, make_table, table_of_rows
+        from training.speed_table import speed_table
+        from training.table_rows import single
     except ImportError as error:
         raise MissingDependencyError(str(error.name), "train", "training") from None
     options = _options(args)
     for name in args.tables:
         if name == "rows":
             table = table_of_rows("", _rows(args), "precision", args.out, options)
+        elif name == "speed":
+            rows = _rows(args) if args.row else single(_configs(args))
+            table = speed_table(rows, args.engines, args.out, options, runs=args.runs)
         else:
             table = make_table(TABLES[name], _configs(args), args.out, options)
         table.write(args.out / name)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from export.to_onnx import export_onnx
 from runtime.annotations import VideoAnnotation, load_annotations
 from runtime.detections import Detections
 from runtime.errors import ConfigError, InputError
@@ -134,6 +135,14 @@ def test_rows_of_any_configuration(tmp_path: Path) -> None:
     root = make_feature_set(tmp_path / "set")
     row = ["--row", "Points, alone", "a2net_gtea", *NETWORKS["a2net_gtea"], "a2net.modules=anchor-free"]
     assert run(root, tmp_path / "out", "rows", *row) == 0
+    engine = export_onnx(tmp_path / "out" / "points-alone" / "a-seed-4" / "last.ckpt", tmp_path / "a.onnx")
+    speed = ["speed", "--engines", str(engine), "--runs", "3", "--set", "data.fold=a"]
+    assert run(root, tmp_path / "out", *speed, *row) == 0
+    eager, exported = stored(tmp_path / "out", "speed").values()
+    assert exported["scores"]["mAP average"]["mean"] == pytest.approx(eager["scores"]["mAP average"]["folds"][0])
+    assert eager["facts"]["M multiply-adds"] == exported["facts"]["M multiply-adds"] > 0
+    ratio = exported["facts"]["ms per window"] / eager["facts"]["ms per window"]
+    assert exported["facts"]["time / first row's"] == pytest.approx(ratio)
     assert "| Points, alone |" in (tmp_path / "out" / "rows.md").read_text()
     assert (tmp_path / "out" / "points-alone" / "a-seed-4" / "last.ckpt").is_file()
     with pytest.raises(InputError, match="expected --row LABEL CONFIG"):
