@@ -163,13 +163,15 @@ def _on_gpu(engine: Engine) -> bool:
 
 def _random_inputs(engine: Engine, batch: int) -> dict[str, NDArray[Any]]:
     rng = np.random.default_rng(0)
-    inputs: dict[str, NDArray[Any]] = {"lengths": np.full(batch, engine.spec.window_length, np.int32)}
-    for tensor in (tensor for tensor in engine.spec.inputs if tensor.name not in inputs):
+    inputs: dict[str, NDArray[Any]] = {}
+    for tensor in engine.spec.inputs:
         shape = (batch, *(int(size) for size in tensor.shape[1:]))
-        pixels = tensor.dtype == "uint8"
-        inputs[tensor.name] = (
-            rng.integers(0, 256, shape, np.uint8) if pixels else rng.standard_normal(shape, np.float32)
-        )
+        if tensor.name == "lengths":
+            inputs[tensor.name] = np.full(shape, engine.spec.window_length, np.int32)
+        elif tensor.dtype == "uint8":
+            inputs[tensor.name] = rng.integers(0, 256, shape, np.uint8)
+        else:
+            inputs[tensor.name] = rng.standard_normal(shape, np.float32)
     return inputs
 
 

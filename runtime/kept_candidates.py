@@ -143,7 +143,7 @@ def fuse_late(members: Sequence[KeptCandidates], weights: Sequence[float] = ()) 
 
     Args:
         members: of the same videos and classes; at least one.
-        weights: factors of their scores; none: all 1.
+        weights: factors of their scores, divided by the largest, so that scores stay in 0..1; none: all 1.
 
     Raises:
         InputError: other videos, times or classes, or not a weight above 0 for each.
@@ -159,7 +159,7 @@ def fuse_late(members: Sequence[KeptCandidates], weights: Sequence[float] = ()) 
                 "late fusion: the networks differ in classes, videos or seconds per step; expected the same"
             )
     spec = max((member.spec for member in members), key=lambda spec: spec.window_length)
-    weighed = [member.weighed(factor) for member, factor in zip(members, factors, strict=True)]
+    weighed = [member.weighed(factor / max(factors)) for member, factor in zip(members, factors, strict=True)]
     return KeptCandidates(spec, tuple(map(_joined, zip(*(member.videos for member in weighed), strict=True))))
 
 

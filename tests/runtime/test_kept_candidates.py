@@ -97,7 +97,7 @@ def test_a_module_alone_is_the_detector_at_the_end_of_the_balance() -> None:
 
 def test_late_fusion_is_one_nms_over_all_candidates() -> None:
     spec = feature_spec("a2net")
-    members, weights = [kept(spec, seed=seed) for seed in (0, 1)], (0.4, 1.0)
+    members, weights = [kept(spec, seed=seed) for seed in (0, 1)], (0.8, 2.0)
     (found,) = fuse_late(members, weights).detections(DetectorOptions(nms="reference"))
     for label in (0, 1):
         segments, scores = [], []
@@ -105,7 +105,7 @@ def test_late_fusion_is_one_nms_over_all_candidates() -> None:
             candidates = member.videos[0].candidates
             chosen = candidates.take(candidates.labels == label)
             segments.append(chosen.segments)
-            scores.append(chosen.scores * weight)
+            scores.append(chosen.scores * weight / 2.0)
         rows, values = np.concatenate(segments), np.concatenate(scores)
         chosen = hard_nms(rows, values, 0.2, 200)
         got = found.of_class(spec.classes[label])
