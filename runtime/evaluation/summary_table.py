@@ -112,8 +112,9 @@ def _cell(score: Spread | None, best: float) -> str:
     if score is None or math.isnan(score.mean):
         return "–"
     mean = f"{100 * score.mean:.1f}"
-    spreads = [f"{100 * value:.1f}" for value in (score.over_seeds, score.over_folds) if not math.isnan(value)]
-    return " ".join([f"**{mean}**" if score.mean == best else mean, *(["± " + " / ".join(spreads)] if spreads else [])])
+    spreads = [score.over_seeds, *([] if math.isnan(score.over_folds) else [score.over_folds])]
+    shown = " / ".join("–" if math.isnan(value) else f"{100 * value:.1f}" for value in spreads)
+    return " ".join([f"**{mean}**" if score.mean == best else mean, *([f"± {shown}"] if shown != "–" else [])])
 
 
 def _plain(score: Spread) -> dict[str, Any]:

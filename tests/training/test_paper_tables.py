@@ -168,6 +168,8 @@ def test_the_table_tells_mean_and_spreads() -> None:
     rows = (
         MethodRow("a", {"mAP": Spread(0.5, 0.01, 0.2, (0.3, 0.7)), "hidden": Spread(0.1)}, {"minutes": 2.0}),
         MethodRow("b", {"mAP": Spread(0.4, 0.02)}),
+        MethodRow("c", {"mAP": Spread(0.3, over_folds=0.03)}),
+        MethodRow("d", {"mAP": Spread(0.2)}),
     )
     table = SummaryTable("T", rows, ("mAP",), ("note",))
     assert table.markdown().splitlines() == [
@@ -175,6 +177,8 @@ def test_the_table_tells_mean_and_spreads() -> None:
         "|---|---|---|",
         "| a | **50.0** ± 1.0 / 20.0 | 2 |",
         "| b | 40.0 ± 2.0 | – |",
+        "| c | 30.0 ± – / 3.0 | – |",
+        "| d | 20.0 | – |",
         "",
         "note",
     ]
