@@ -163,9 +163,16 @@ def _on_gpu(engine: Engine) -> bool:
 
 def _random_inputs(engine: Engine, batch: int) -> dict[str, NDArray[Any]]:
     rng = np.random.default_rng(0)
-    shapes = {t.name: (batch, *(int(size) for size in t.shape[1:])) for t in engine.spec.inputs if t.dtype == "uint8"}
-    pixels = {name: rng.integers(0, 256, shape, np.uint8) for name, shape in shapes.items()}
-    return {**pixels, "lengths": np.full(batch, engine.spec.window_length, np.int32)}
+    inputs: dict[str, NDArray[Any]] = {}
+    for tensor in engine.spec.inputs:
+        shape = (batch, *(int(size) for size in tensor.shape[1:]))
+        if tensor.name == "lengths":
+            inputs[tensor.name] = np.full(shape, engine.spec.window_length, np.int32)
+        elif tensor.dtype == "uint8":
+            inputs[tensor.name] = rng.integers(0, 256, shape, np.uint8)
+        else:
+            inputs[tensor.name] = rng.standard_normal(shape, np.float32)
+    return inputs
 
 
 def _measurement(

@@ -107,6 +107,8 @@ class ModelSpec:
     fps·min(T / frames, 1), as AFSD does on ActivityNet; `sample_fps` then serves sources without a rate."""
     features: FeatureSampling | None = None
     """How the features are made that the network was trained on; None on frames."""
+    feature_streams: tuple[int, ...] = ()
+    """Streams of the feature set that the network was trained on, counted from 0; empty: all."""
     a2net: A2NetLayout | None = None
     """Where A2Net's outputs lie; None of AFSD, as the next."""
     a2net_decoding: A2NetDecoding | None = None
@@ -133,6 +135,8 @@ class ModelSpec:
             )
         if (self.stream == "features") != (self.features is not None):
             raise ValueError(f"stream is {self.stream}: expected `features` on features, and only there")
+        if len(set(self.feature_streams)) < len(self.feature_streams) or min(self.feature_streams, default=0) < 0:
+            raise ValueError(f"feature_streams is {self.feature_streams}, expected numbers from 0, each once")
         if any((self.family == "a2net") != (part is not None) for part in (self.a2net, self.a2net_decoding)):
             raise ValueError(f"family is {self.family}: expected `a2net` and its decoding of A2Net, and only there")
         sizes = zip(self.crop_size, self.frame_size, strict=True)

@@ -31,6 +31,9 @@ class DataConfig:
     train_subset: str = "training"
     features: str = "features.json"
     """Description of the feature set, relative to `root`; of models on features, in place of the three above."""
+    streams: tuple[int, ...] = ()
+    """Which streams of the feature set, counted from 0, in the order their channels follow one another (A2Net, Table
+    VII); empty: all. Kept in the checkpoint and in every engine."""
     split: FoldRule = field(default_factory=lambda: FoldRule(by="splits"))
     """How the videos of a feature set are divided into those that are trained on and those that are not."""
     fold: str | int = ""

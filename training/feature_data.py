@@ -45,7 +45,7 @@ def open_feature_windows(config: Config) -> FeatureWindows:
     annotations = description.parent / source.annotations
     classes = data.classes or class_names(load_annotations(annotations))
     fold = choose_fold(config_folds(config), data, str(description))
-    features, videos = open_features(description, names=fold.train, fold=fold.feature_fold)
+    features, videos = open_features(description, names=fold.train, fold=fold.feature_fold, streams=data.streams)
     if config.in_features:
         features.require_width(config.in_features)
     config = _with_classes(config, classes, features.width, str(annotations))

@@ -118,6 +118,7 @@ def model_spec(
         sampling=data.sampling,
         decoding=replace(config.decoding, quality=config.decoding.quality and model.quality != "none"),
         features=(data.feature_sampling or FeatureSampling()) if features else None,
+        feature_streams=data.streams if features else (),
         a2net=a2net,
         a2net_decoding=config.a2net_decoding if a2net else None,
         multiply_adds=multiply_adds(config),
