@@ -18,6 +18,7 @@ from export.trace import seeded_inputs
 from runtime.ceiling import seconds_of
 from runtime.engines import Engine
 from runtime.evaluation.tables import aligned, percent
+from runtime.families import class_output
 
 RUNS = 5
 """Timed passes of each network, in turns with the float one."""
@@ -153,9 +154,10 @@ def _step(
     in_float = sum(layer.multiply_adds for layer in layout.layers if layer.name in (*restored, *kept))
     total = max(engine.spec.multiply_adds, work)
     together = judgement.drift.detections[-1]
-    logits = next(output.relative for output in judgement.drift.outputs if output.name == "conf")
+    logits = class_output(engine.spec)
+    drift = next(output.relative for output in judgement.drift.outputs if output.name == logits)
     return Step(
-        restored, (work - in_float) / total, judgement.map, 100 * (judge.map - judgement.map), logits, together.lost,
+        restored, (work - in_float) / total, judgement.map, 100 * (judge.map - judgement.map), drift, together.lost,
         together.gained, together.moved, speed,
     )  # fmt: skip
 

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from export.trace import seeded_batches
 from runtime.atomic import atomic_path
-from runtime.decode import AFSD_OUTPUTS
 from runtime.detections import Detections
 from runtime.detector import Detector, DetectorOptions
 from runtime.engines.base import Engine
@@ -189,16 +188,16 @@ def drift_on_windows(reference: Engine, engine: Engine, smallest: int = 1, large
         reference, engine: of one model.
         smallest, largest: batch that the engine takes.
     """
-    batches = seeded_batches(reference.spec, smallest, largest)
+    batches = list(seeded_batches(reference.spec, smallest, largest))
     pairs = [(reference.infer(inputs), engine.infer(inputs)) for inputs in batches]
-    windows = sum(len(outputs["loc"]) for outputs, _ in pairs)
+    windows = sum(len(inputs["lengths"]) for inputs in batches)
     return DriftReport(_name(engine), _name(reference), windows, output_drift(pairs), ())
 
 
 def output_drift(pairs: Sequence[OutputPair]) -> tuple[OutputDrift, ...]:
-    """Drift of every raw output over all batches."""
+    """Drift of every raw output over all batches, one at least; outputs are those of the first reference."""
     drifts = []
-    for name in AFSD_OUTPUTS:
+    for name in pairs[0][0]:
         expected = np.concatenate([np.float64(a[name]).ravel() for a, _ in pairs])
         error = np.abs(np.concatenate([np.float64(b[name]).ravel() for _, b in pairs]) - expected)
         error[~np.isfinite(error)] = np.inf

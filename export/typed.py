@@ -17,6 +17,7 @@ from export.to_onnx import check_name, save_onnx
 from runtime.atomic import atomic_path
 from runtime.engines import Engine
 from runtime.errors import ExportError
+from runtime.families import class_output
 from runtime.spec import METADATA_KEY, ModelSpec, spec_from_json
 
 LIMITS = {"fp16": 0.05, "bf16": 0.3}
@@ -59,7 +60,8 @@ class Typed:
         report = drift_on_windows(self.reference, engine, smallest, largest)
         if self.precision == "fp32":
             require(compare(self.reference, engine, smallest, largest))
-        drift = next(output.relative for output in report.outputs if output.name == "conf")
+        logits = class_output(self.spec)
+        drift = next(output.relative for output in report.outputs if output.name == logits)
         if not drift <= LIMITS.get(self.precision, float("inf")):
             raise ExportError(
                 f"{report.engine} drifts from {report.reference} by {drift:.1%} in its coarse class logits, more than "

@@ -1,4 +1,4 @@
-"""What differs between AFSD and A2Net once a network has run: decoding of a window, and suppression."""
+"""What differs between AFSD and A2Net once a network has run: its outputs, decoding of a window, and suppression."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from runtime.decode import Candidates, decode_afsd
-from runtime.decode_a2net import decode_a2net
+from runtime.decode_a2net import A2NET_OUTPUTS, decode_a2net
 from runtime.spec import ModelSpec
 from runtime.suppression import (
     HardSuppression,
@@ -49,6 +49,15 @@ def decode_window(
         keep_empty,
         None if length is None else length / spec.sample_fps,
     )
+
+
+def class_output(spec: ModelSpec) -> str:
+    """Name of the raw output that holds the first class logits: what an engine's drift is judged by.
+
+    Of A2Net the points'; of its anchors alone `ab`, where overlap and offsets stand beside the logits.
+    """
+    names = [tensor.name for tensor in spec.outputs]
+    return next(name for name in ("conf", *A2NET_OUTPUTS) if name in names)
 
 
 def suppression_of(spec: ModelSpec, *, reference: bool) -> Suppression:
