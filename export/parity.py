@@ -17,8 +17,8 @@ from runtime.errors import ExportError
 from runtime.spec import FEATURES_OUTPUT, ModelSpec
 
 COARSE = ("loc", "conf", *A2NET_OUTPUTS, FEATURES_OUTPUT)
-"""Outputs of the first stage, A2Net's, which has no other, and a backbone's. In a file of two streams fused by the geometric mean,
-`loc` holds refined segments."""
+"""Outputs of the first stage, A2Net's, which has no other, and a backbone's. In a file of two streams fused by the
+geometric mean, `loc` holds refined segments."""
 COARSE_TOLERANCE = 1e-4
 """Largest difference of a coarse output, relative to the output's largest value."""
 

@@ -145,8 +145,8 @@ class ModelSpec:
         if self.stream != "features" and any(c <= 0 or c > f for c, f in sizes):
             raise ValueError(f"crop_size {self.crop_size} does not fit frame_size {self.frame_size}")
         if self.is_backbone:
-            if self.classes or self.level_lengths or self.stream not in ("rgb", "flow"):
-                raise ValueError("a backbone sees rgb or flow, and has neither classes nor level_lengths")
+            if self.classes or self.level_lengths or self.stream == "features":
+                raise ValueError("a backbone sees frames, and has neither classes nor level_lengths")
         elif not self.classes or not self.level_lengths or min(self.level_lengths) <= 0:
             raise ValueError("classes and level_lengths must not be empty")
 

@@ -36,7 +36,7 @@ Transform = Callable[[Generator[Frame, None, None]], Generator[Frame, None, None
 
 
 class VideoWarning(UserWarning):
-    """A video is damaged but was read as far as it goes, as asked."""
+    """A video is damaged but was read as far as it goes, as asked; or it is too short for what looks at it."""
 
 
 class FrameSampler:

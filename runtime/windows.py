@@ -104,8 +104,8 @@ class WindowBuffer:
         return self._pushed
 
     def push(self, frames: NDArray[Any]) -> list[Window]:
-        """Take one frame [H,W,C] or a chunk [t,H,W,C] (uint8; t may be 0), or a chunk of steps [t,C]; return the windows
-        it completes.
+        """Take one frame [H,W,C] or a chunk [t,H,W,C] (uint8; t may be 0), or a chunk of steps [t,C]; return the
+        windows it completes.
 
         Raises:
             InputError: a frame of another size than the first, or a push after `finish`.

@@ -69,7 +69,9 @@ def read_backbone(path: Path) -> BackboneWeights:
     weights, multiplier = _i3d_weights(path)
     first = weights.get(FIRST_LAYER)
     if first is None or first.ndim != 5 or first.shape[1] not in CHANNELS.values():
-        raise CheckpointError(f"{path}: no {FIRST_LAYER} of 3 (RGB) or 2 (flow) channels; expected the weights of an I3D")
+        raise CheckpointError(
+            f"{path}: no {FIRST_LAYER} of 3 (RGB) or 2 (flow) channels; expected the weights of an I3D"
+        )
     stream: Stream = "flow" if first.shape[1] == CHANNELS["flow"] else "rgb"
     network = I3D(CHANNELS[stream], multiplier)
     load_i3d(network, weights, str(path))
