@@ -16,18 +16,19 @@ import torch
 from numpy.typing import NDArray
 
 from export.backbone import export_backbone
-from export.commands import add_export_backbone
 from export.to_onnx import export_onnx
 from export.to_openvino import export_openvino
 from export.typed import typed_onnx
+from runtime import cli
 from runtime.cli import main
 from runtime.detector import Detector
 from runtime.engines import open_engine
-from runtime.errors import CheckpointError, ExportError, InputError
+from runtime.errors import CheckpointError, ExportError
 from runtime.feature_detector import FeatureDetector
 from runtime.feature_timing import FeatureSampling
 from tests.conftest import Exported
 from tests.shared import shared
+from tests.test_own_data_guide import declared_verbs
 from tests.training.feature_data import make_feature_set, small_feature_config
 from training.backbone import I3DFeatures, random_backbone, read_backbone
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -137,16 +138,13 @@ def test_files_without_an_i3d_are_refused(tmp_path: Path) -> None:
         read_backbone(tmp_path / "cut.pt")
 
 
-def run_verb(*words: str) -> int:
-    """`afsd export-backbone`, found or not by this installation."""
-    import argparse
-
-    parser = argparse.ArgumentParser()
-    add_export_backbone(parser.add_subparsers())
-    arguments: Any = parser.parse_args(["export-backbone", *words])
-    return int(arguments.func(arguments))
+@pytest.fixture
+def declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The verbs of pyproject.toml, which an installation made earlier may lack."""
+    monkeypatch.setattr(cli, "entry_points", lambda group: declared_verbs(group))
 
 
+@pytest.mark.usefixtures("declared")
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -159,15 +157,17 @@ def run_verb(*words: str) -> int:
         (["CHECKPOINT", "--size", "0"], "size: got 0"),
     ],
 )
-def test_the_verb_refuses_what_does_not_fit(words: list[str], message: str, exported: Exported) -> None:
+def test_the_verb_refuses_what_does_not_fit(words: list[str], message: str, exported: Exported, capsys: Any) -> None:
     given = [str(exported.checkpoint) if word == "CHECKPOINT" else word for word in words]
-    with pytest.raises((InputError, ExportError), match=message) as caught:
-        run_verb(*given)
-    assert "\n" not in str(caught.value)
+    assert main(["export-backbone", *given]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
 
 
+@pytest.mark.usefixtures("declared")
 def test_the_verb_writes_the_backbone_of_a_checkpoint(exported: Exported, tmp_path: Path) -> None:
-    assert run_verb(str(exported.checkpoint), "--size", "32", "-o", str(tmp_path / "ours.onnx")) == 0
+    assert main(["export-backbone", str(exported.checkpoint), "--size", "32", "-o", str(tmp_path / "ours.onnx")]) == 0
     spec = open_engine(tmp_path / "ours.onnx").spec
     assert spec.checkpoint_sha256 == load_checkpoint(exported.checkpoint).sha256
 
