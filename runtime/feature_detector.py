@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from runtime.annotations import VideoAnnotation
 from runtime.decode import Candidates
 from runtime.detections import Detections
-from runtime.detector import DetectorOptions, fixed_batch
+from runtime.detector import BACKBONE_USE, DetectorOptions, fixed_batch
 from runtime.engines import open_engine
 from runtime.engines.base import Engine
 from runtime.engines.pipeline import infer_in_turn
@@ -33,6 +33,7 @@ from runtime.features import (
 )
 from runtime.kept_candidates import ANCHORS, PLAIN, POINTS, VideoCandidates, present
 from runtime.spec import ModelSpec
+from runtime.step_input import feature_inputs
 from runtime.timing import Timing
 from runtime.windows import Window, cut_windows
 
@@ -64,6 +65,8 @@ class FeatureDetector:
         self.engine: Engine = engine
         self.spec = engine.spec
         try:
+            if self.spec.is_backbone:
+                raise InputError(f"the model is a backbone, which detects nothing; {BACKBONE_USE}")
             if self.spec.features is None:
                 raise InputError(f"the model sees {self.spec.stream} frames, expected one on features; use Detector")
             self._fixed_batch = fixed_batch(self.spec, self.options.batch_size)
@@ -244,10 +247,7 @@ class FeatureDetector:
         size = self.options.batch_size
         for first in range(0, len(windows), size):
             batch = windows[first : first + size]
-            filled = batch + [batch[-1]] * ((self._fixed_batch or len(batch)) - len(batch))
-            features = np.stack([np.ascontiguousarray(window.frames.T) for window in filled])
-            lengths = np.array([window.length for window in filled], np.int32)
-            yield batch, {"features": features, "lengths": lengths}
+            yield batch, feature_inputs(batch, self._fixed_batch or len(batch))
 
 
 def detect_annotated_features(

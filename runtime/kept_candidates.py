@@ -23,7 +23,6 @@ from runtime.detections import Detections
 from runtime.detector import DetectorOptions
 from runtime.errors import InputError
 from runtime.families import suppression_of
-from runtime.segments import valid_segments
 from runtime.spec import ModelSpec, spec_from_json
 
 PLAIN, POINTS, ANCHORS = 0, 1, 2
@@ -132,9 +131,8 @@ def present(
     found: Candidates, start_s: float, end_s: float, classes: tuple[str, ...], video: str, min_score: float
 ) -> Detections:
     """Final candidates, in seconds from `start_s`, as seconds of the video and within it."""
-    segments = np.clip(found.segments + start_s, 0.0, end_s)
-    shown = replace(found, segments=segments)
-    shown = shown.take(valid_segments(segments) & (shown.scores >= min_score))
+    shown = found.placed(start_s, end_s)
+    shown = shown.take(shown.scores >= min_score)
     return Detections(shown.segments, shown.labels, shown.scores, classes, video)
 
 

@@ -13,13 +13,13 @@ from runtime.detector import DetectorOptions
 from runtime.errors import ConfigError
 from runtime.evaluation import evaluate
 from runtime.feature_detector import FeatureDetector
+from runtime.feature_source import read_source
 from runtime.kept_candidates import KeptCandidates, read_candidates, write_candidates
 from runtime.structured import to_mapping
 from training.config import Config
 from training.config_files import config_to_mapping
 from training.cross_validation import CrossValidation, cross_validate, detection_metrics, frequent_classes
 from training.data.feature_set import FeatureSet, open_features
-from training.data.feature_source import read_source
 from training.data.folds import Fold
 from training.feature_data import config_folds
 from training.inference import open_torch_engine

@@ -10,13 +10,13 @@ from statistics import median
 from runtime.annotations import class_names, load_annotations
 from runtime.console import print_warning
 from runtime.errors import AnnotationError, ConfigError
+from runtime.feature_source import read_source
 from training.clip_cutting import cut, warn_without_clips
 from training.config import Config, DataConfig
 from training.data.annotations import FrameAnnotation
 from training.data.clips import repeated, unseen_instances
 from training.data.feature_dataset import FeatureDataset
 from training.data.feature_set import open_features
-from training.data.feature_source import read_source
 from training.data.folds import Fold, inner_folds, make_folds
 from training.data.step_annotations import step_annotations
 

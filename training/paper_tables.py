@@ -15,11 +15,11 @@ from runtime.detector import DetectorOptions
 from runtime.evaluation import A2NET_EDGES, evaluate, evaluate_durations, evaluate_proposals
 from runtime.evaluation.durations import bin_names
 from runtime.evaluation.summary_table import MethodRow, Spread, SummaryTable
+from runtime.feature_source import read_source
 from runtime.kept_candidates import KeptCandidates, fuse_late
 from runtime.thumos14 import AMBIGUOUS
 from training.cross_run import cross_run, kept_run
 from training.cross_validation import CrossValidation, FoldRun, MetricSummary, detection_metrics, frequent_classes
-from training.data.feature_source import read_source
 from training.data.folds import Fold
 from training.feature_data import config_folds
 from training.table_rows import Configs, Measure, Network, Row, afsd, balances, levels, methods, modules, streams

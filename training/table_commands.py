@@ -99,8 +99,8 @@ def _edges(text: str) -> tuple[float, ...]:
 
 
 def _configs(args: argparse.Namespace) -> Any:
+    from runtime.feature_source import read_source
     from training.config_files import load_config
-    from training.data.feature_source import read_source
     from training.table_rows import Configs
 
     a2net = load_config(args.a2net, [*args.set, *args.set_a2net])

@@ -19,13 +19,13 @@ from runtime.errors import ConfigError, InputError
 from runtime.evaluation import evaluate, evaluate_durations, evaluate_proposals
 from runtime.evaluation.summary_table import MethodRow, Spread, SummaryTable
 from runtime.feature_detector import FeatureDetector
+from runtime.feature_source import FEATURES, FeatureStream, read_source, write_source
 from runtime.kept_candidates import fuse_late, read_candidates
 from tests.training.feature_data import NETWORKS, SMALL, make_feature_set
 from training.a2net_config import A2NetConfig
 from training.config import Config
 from training.config_files import load_config
 from training.cross_run import CANDIDATES
-from training.data.feature_source import FEATURES, FeatureStream, read_source, write_source
 from training.inference import multiply_adds, open_torch_engine
 from training.table_commands import add_paper_tables
 from training.table_rows import Configs, levels, methods, streams

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from runtime.annotations import VideoAnnotation, load_annotations
 from runtime.errors import InputError
+from runtime.feature_source import FeatureSource, read_source
 from runtime.feature_timing import FeatureTiming
 from runtime.features import checked_features, read_features, resized_features
 from training.data.feature_scan import VideoFeatures, scan_features
-from training.data.feature_source import FeatureSource, read_source
 
 Missing = Literal["refuse", "skip"]
 """Videos without features: an error, or left out without a word (ActionFormer)."""
