@@ -23,13 +23,6 @@ class A2NetConfig:
     """K, the background included; 0: as many as the annotations name, and one."""
     window_steps: int = 128
     """Feature steps of a window; a multiple of 2^levels."""
-    standardise: bool = False
-    """Give the features' channels mean 0 and deviation 1, over the training data, before the base layers."""
-    norm: Norm = "none"
-    """GroupNorm behind every convolution but the predictions, for training from nothing on little data; the released
-    network has none."""
-    dropout: float = 0.0
-    """Share of the features and of the base layers' values left out in training."""
     base_channels: int = 512
     level_channels: tuple[int, ...] = (512, 1024, 1024, 2048, 2048, 4096)
     """Channels of each level of the hierarchical feature module, fine to coarse; the first 3, 4 or 5 alone are the
@@ -53,6 +46,13 @@ class A2NetConfig:
     """β of the anchors' decoding."""
     names: Literal["thumos14", "activitynet"] = "thumos14"
     """Whose entry names the state dict has: they differ in the base layers and the anchor-free scales."""
+    standardise: bool = False
+    """Give the features' channels mean 0 and deviation 1, over the training data, before the base layers."""
+    norm: Norm = "none"
+    """GroupNorm behind every convolution but the predictions, for training from nothing on little data; the released
+    network has none."""
+    dropout: float = 0.0
+    """Share of the features and of the base layers' values left out in training."""
 
     def __post_init__(self) -> None:
         if not self.level_channels or min(self.level_channels) <= 0:

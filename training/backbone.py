@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from runtime.engines.sidecar import file_sha256
 from runtime.errors import CheckpointError, InputError
 from runtime.spec import FEATURES_OUTPUT, ModelSpec, TensorSpec
-from training.checkpoint import FIRST_LAYER, load_checkpoint, load_i3d, published_weights
+from training.checkpoint import load_checkpoint, load_i3d, published_weights
 from training.models.i3d import I3D, mixed_output
 from training.models.normalisation import normalise
 from training.multiply_adds import count_multiply_adds
+from training.recognise import FIRST_LAYER
 
 Stream = Literal["rgb", "flow"]
 CHANNELS: dict[Stream, int] = {"rgb": 3, "flow": 2}

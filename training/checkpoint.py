@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from runtime.atomic import atomic_path
 from runtime.errors import CheckpointError
 from training.config import Config
-from training.config_files import config_from_mapping, config_to_mapping, load_config
+from training.config_files import config_from_mapping, config_to_mapping
 from training.models.afsd import AFSD
 from training.models.build import Network, build_network
 from training.models.i3d import I3D, Backbone
+from training.recognise import LISTED, recognise
 
 SCHEMA = 1
 SCHEMA_KEY = "afsd_checkpoint"
@@ -33,15 +34,8 @@ CHECKPOINT_STARTS = (b"P", b"\x80", b"")
 RETIRED = ("validation_subset",)
 """Settings of `data` in checkpoints of older releases."""
 
-FIRST_LAYER, FLOW_CHANNELS = "Conv3d_1a_7x7.conv3d.weight", 2
-HEAD = "coarse_pyramid_detection."
-"""Prefix of the entries of pyramid and heads."""
-
 BATCH_COUNTER = "num_batches_tracked"
 """Entry of batch norms that files of PyTorch 0.3, as the Kinetics weights are, do not have; only training reads it."""
-
-LISTED = 20
-"""How many names of a mismatch an error message shows."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +71,8 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def load_checkpoint(path: str | Path, config: Config | None = None) -> Checkpoint:
-    """Read a checkpoint of this project, or a bare state dict as the authors published.
+    """Read a checkpoint of this project, or a published one: a bare state dict (AFSD), or `model_NN.pth` with
+    epoch, model and optimizer (A2Net).
 
     Args:
         path: the file.
@@ -205,39 +200,10 @@ def _without_retired(config: Any) -> Any:
     return config
 
 
-def recognise(weights: Mapping[str, Tensor], source: str) -> Config:
-    """Which published network a bare state dict belongs to: THUMOS14 or ActivityNet, RGB or flow.
-
-    The first layer's channels tell the stream, the kind of the second pyramid level (a 3-D convolution stands on
-    Mixed_4f and Mixed_5c, a 1-D one on Mixed_5c alone) the data set. Another number of classes is taken over; whether
-    everything else fits is for `load_weights` to say.
-
-    Raises:
-        CheckpointError: Kinetics weights, or a network of another kind.
-    """
-    if FIRST_LAYER in weights and not any(name.startswith(HEAD) for name in weights):
-        raise CheckpointError(f"{source}: Kinetics I3D weights without a head; train from them with run.init={source}")
-    kinds = {"thumos14": f"{HEAD}pyramids.1.0.conv3d.", "activitynet": f"{HEAD}pyramids.1.0.conv1d."}
-    found = [kind for kind, entry in kinds.items() if any(name.startswith(entry) for name in weights)]
-    if len(found) != 1:
-        some = ", ".join(list(weights)[:LISTED])
-        raise CheckpointError(
-            f"{source}: a state dict of no published AFSD network (it holds {some} …); name its own with --config"
-        )
-    first = weights.get(f"backbone._model.{FIRST_LAYER}")
-    flow = first is not None and first.ndim == 5 and first.shape[1] == FLOW_CHANNELS
-    config = load_config(f"{found[0]}_flow" if flow else found[0])
-    logits = weights.get(f"{HEAD}conf_head.conv1d.bias")
-    if logits is None or logits.ndim != 1 or len(logits) in (0, 1, config.model.num_classes):
-        return config
-    model = replace(config.model, num_classes=len(logits))
-    return replace(config, model=model, data=replace(config.data, classes=()))
-
-
 def _bare(path: Path, data: dict[str, Any], config: Config | None, sha256: str) -> Checkpoint:
-    weights = _tensors(path, data)
+    weights = _tensors(path, data["model"] if isinstance(data.get("model"), dict) else data)
     config = config or recognise(weights, str(path))
-    classes = config.data.classes or tuple(f"class_{index}" for index in range(1, config.model.num_classes))
+    classes = config.data.classes or tuple(f"class_{index}" for index in range(1, config.num_classes))
     return Checkpoint(weights, config, classes, sha256=sha256)
 
 

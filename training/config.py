@@ -120,7 +120,7 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class OptimiserConfig:
-    """Adam; the published recipe has no schedule, warm-up, clipping or averaging."""
+    """Adam; AFSD's published recipe has no schedule, warm-up, clipping or averaging."""
 
     learning_rate: float = 1e-5
     backbone_rate: float = 1.0
@@ -128,7 +128,9 @@ class OptimiserConfig:
     weight_decay: float = 1e-3
     batch_size: int = 1
     epochs: int = 16
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Literal["constant", "cosine", "step"] = "constant"
+    """Of the learning rate; "step": a tenth after `step_epoch` epochs (A2Net)."""
+    step_epoch: int = 0
     warmup_steps: int = 0
     decoupled_decay: bool = False
     """AdamW instead of L2 inside Adam."""

@@ -31,6 +31,9 @@ from training.step import StepLosses, TrainingStep
 Losses = StepLosses | A2NetStepLosses
 """Of one step: the total first, then its terms."""
 
+STEP_FACTOR = 0.1
+"""What the schedule "step" leaves of the learning rate."""
+
 SHOWN_LOSSES = 3
 """So many of them stand beside the progress bar."""
 
@@ -241,11 +244,13 @@ class Trainer:
             log.write(self.progress.step, {**extra, **values})
 
     def _rate(self, step: int) -> float:
-        """Factor of the learning rate at an optimiser step: linear warm-up, then constant or half a cosine to zero."""
+        """Factor of the learning rate at an optimiser step: linear warm-up, then constant, a step, or a half cosine."""
         optimiser = self.config.optimiser
         warm = min(1.0, (step + 1) / optimiser.warmup_steps) if optimiser.warmup_steps else 1.0
         if optimiser.schedule == "constant":
             return warm
+        if optimiser.schedule == "step":
+            return warm * (STEP_FACTOR if step >= optimiser.step_epoch * self.order.batches else 1.0)
         return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.total_steps)))
 
     def _out_of_time(self) -> bool:

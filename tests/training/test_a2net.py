@@ -10,11 +10,17 @@ import numpy as np
 import pytest
 import torch
 
+from export.to_onnx import export_onnx
+from runtime.a2net_decoding import ACTIVITYNET as ACTIVITYNET_DECODING
+from runtime.a2net_decoding import A2NetDecoding
+from runtime.engines import open_engine
 from runtime.errors import CheckpointError
 from tests.golden_network import GOLDEN, formula_input, formula_weights
-from training.a2net_checkpoint import load_released, recognise_a2net
-from training.a2net_config import ACTIVITYNET, A2NetConfig
+from training.a2net_config import ACTIVITYNET, ACTIVITYNET_LOSSES, A2NetConfig, A2NetLossConfig
+from training.checkpoint import build_model, load_checkpoint
+from training.config_files import load_config
 from training.models.a2net import A2Net, A2NetOutput, multiply_adds
+from training.recognise import recognise
 
 THUMOS14 = A2NetConfig()
 SMALL = A2NetConfig(in_channels=6, num_classes=4, base_channels=8, level_channels=(8, 8, 16), reduced_channels=8)
@@ -151,17 +157,46 @@ def test_published_file_loads_strictly(tmp_path: Path) -> None:
         optimizer.step()
         path = tmp_path / "model_38.pth"
         torch.save({"epoch": 38, "model": model.state_dict(), "optimizer": optimizer.state_dict()}, path)
-        loaded = load_released(path)
+        loaded = build_model(load_checkpoint(path))
+        assert isinstance(loaded, A2Net)
         assert loaded.config == config
         assert not loaded.training
         assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("preset", "network", "losses", "decoding"),
+    [
+        ("a2net_thumos14", THUMOS14, A2NetLossConfig(), A2NetDecoding()),
+        ("a2net_activitynet", ACTIVITYNET, ACTIVITYNET_LOSSES, ACTIVITYNET_DECODING),
+    ],
+)
+def test_presets_are_the_released_settings(
+    preset: str, network: A2NetConfig, losses: A2NetLossConfig, decoding: A2NetDecoding
+) -> None:
+    config = load_config(preset)
+    assert (config.a2net, config.a2net_loss, config.a2net_decoding) == (network, losses, decoding)
+
+
+def test_a_published_file_exports_to_the_golden_outputs(tmp_path: Path) -> None:
+    """`model_NN.pth` of the released ActivityNet network → ONNX in one command → the reference's outputs."""
+    golden = golden_arrays("anet")
+    path = tmp_path / "model_24.pth"
+    torch.save({"epoch": 24, "model": formula_weights(A2Net(ACTIVITYNET)), "optimizer": {}}, path)
+    engine = open_engine(export_onnx(path))
+    assert engine.spec.classes == ("action",)
+    steps = formula_input((1, 2048, 128)).numpy()
+    outputs = engine.infer({"features": steps, "lengths": np.array([128], np.int32)})
+    engine.close()
+    for name, value in outputs.items():
+        np.testing.assert_allclose(value, golden[name].reshape(value.shape), rtol=1e-3, atol=2e-3, err_msg=name)
 
 
 def test_released_networks_are_recognised() -> None:
     for config in NETWORKS.values():
         with torch.device("meta"):
             weights = A2Net(config).state_dict()
-        assert recognise_a2net(weights, "file") == config
+        assert recognise(weights, "file").a2net == config
 
 
 def test_files_of_something_else(tmp_path: Path) -> None:
@@ -169,10 +204,10 @@ def test_files_of_something_else(tmp_path: Path) -> None:
     del weights["af.scale3.scale"]
     torch.save(weights, tmp_path / "short.pth")
     with pytest.raises(CheckpointError, match=r"af\.scale3\.scale is missing"):
-        load_released(tmp_path / "short.pth")
+        build_model(load_checkpoint(tmp_path / "short.pth"))
     torch.save({"model": {"backbone.weight": torch.ones(1)}}, tmp_path / "other.pth")
-    with pytest.raises(CheckpointError, match="a state dict of no A2Net"):
-        load_released(tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match="a state dict of no published network"):
+        load_checkpoint(tmp_path / "other.pth")
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_a_state_dict_of_another_network_needs_its_configuration(checkpoint: Che
     with pytest.raises(CheckpointError, match=r"do not fit the network: .*right --config"):
         build_model(load_checkpoint(path), str(path))
     torch.save({"layer.weight": torch.zeros(2, 2)}, path)
-    with pytest.raises(CheckpointError, match=r"no published AFSD network \(it holds layer\.weight …\).*--config"):
+    with pytest.raises(CheckpointError, match=r"no published network \(it holds layer\.weight …\).*--config"):
         load_checkpoint(path)
 
 
