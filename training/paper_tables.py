@@ -96,7 +96,7 @@ def table_of_rows(
     judge = partial(_JUDGES[measure], videos=truth, options=options)
     made = tuple(_row(row, truth, judge, out, options, say) for row in rows)
     names = dict.fromkeys(name for row in made for name in row.scores)
-    shown = tuple(name for name in names if not name.startswith("frequent mAP@"))
+    shown = tuple(name for name in names if not name.startswith("frequent mAP@") and " @" not in name)
     folds, seeds = len(config_folds(rows[0].networks[0].config)), ", ".join(map(str, options.seeds))
     note = f"Percent; mean ± spread over the seeds ({seeds}) / over the folds ({folds}), where there are several."
     return SummaryTable(title, made, shown, (note, *_duration_note(measure, truth, options)))

@@ -182,3 +182,12 @@ def test_misuse_is_named(tmp_path: Path) -> None:
     save_checkpoint(type(bare)(bare.weights, bare.config, bare.classes), tmp_path / "slim.ckpt")
     with pytest.raises(CheckpointError, match="no training state"):
         Trainer(config, dataset, CLASSES, tmp_path, tmp_path / "slim.ckpt")
+
+
+def test_a_stepped_rate_falls_to_a_tenth_after_its_epoch(tmp_path: Path) -> None:
+    """A2Net's recipe: the full rate for `step_epoch` whole epochs, then a tenth."""
+    config = small_config("optimiser.schedule=step", "optimiser.step_epoch=3", "optimiser.warmup_steps=0")
+    (tmp_path / "data").mkdir()
+    trainer = Trainer(config, small_dataset(tmp_path / "data", config), CLASSES, tmp_path / "out")
+    batches = trainer.order.batches
+    assert [trainer._rate(step) for step in (0, 3 * batches - 1, 3 * batches)] == [1.0, 1.0, 0.1]
