@@ -122,6 +122,8 @@ class _Work:
         if not carried:
             raise InputError(f"{source}: holds no ModelSpec; export it with export/to_onnx.py")
         self.spec: ModelSpec = spec_from_json(carried[0], str(source))
+        if self.spec.is_backbone:
+            raise InputError(f"{source}: is a backbone; only networks that detect are calibrated so far")
         if self.spec.stream == "features" and options.tune:
             raise InputError(
                 f"{source}: is a model on features, fine-tuning is for frame models; leave out --fine-tune"

@@ -23,6 +23,7 @@ from runtime.errors import InputError
 from runtime.feature_detector import joined_steps
 from runtime.feature_video import FeatureVideo, Source, source_digest
 from runtime.spec import ModelSpec
+from runtime.step_input import feature_inputs
 from runtime.streams import open_streams
 from runtime.timing import Timing
 from runtime.windows import Window, WindowBuffer, cut_windows
@@ -82,9 +83,7 @@ class Clips:
     def _inputs(self, k: int) -> dict[str, NDArray[Any]]:
         path, length = self._windows[k]
         window = Window(0, np.load(path, allow_pickle=False), length)
-        if self.spec.stream != "features":
-            return engine_inputs([window], 1, self.spec)
-        return {"features": np.ascontiguousarray(window.frames.T)[None], "lengths": np.array([length], np.int32)}
+        return feature_inputs([window], 1) if self.spec.stream == "features" else engine_inputs([window], 1, self.spec)
 
     def store(self, windows: Iterator[Window]) -> None:
         """Write the windows of `clips`, in their order."""

@@ -14,11 +14,11 @@ from runtime.atomic import atomic_path
 from runtime.decode_a2net import A2NET_OUTPUTS
 from runtime.engines.base import Engine
 from runtime.errors import ExportError
-from runtime.spec import ModelSpec
+from runtime.spec import FEATURES_OUTPUT, ModelSpec
 
-COARSE = ("loc", "conf", *A2NET_OUTPUTS)
-"""Outputs of the first stage, and A2Net's, which has no other. In a file of two streams fused by the geometric mean,
-`loc` holds refined segments."""
+COARSE = ("loc", "conf", *A2NET_OUTPUTS, FEATURES_OUTPUT)
+"""Outputs of the first stage, A2Net's, which has no other, and a backbone's. In a file of two streams fused by the
+geometric mean, `loc` holds refined segments."""
 COARSE_TOLERANCE = 1e-4
 """Largest difference of a coarse output, relative to the output's largest value."""
 

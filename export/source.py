@@ -103,8 +103,14 @@ def cpu_engine(graph: onnx.ModelProto, path: Path) -> Engine:
 
 def exported_spec(checkpoint: Checkpoint) -> ModelSpec:
     """The ModelSpec an artifact of this checkpoint carries."""
-    made_with = {name: _version(name) for name in ("afsd", "torch", "onnx")}
-    return model_spec(checkpoint.config, checkpoint.classes, checkpoint_sha256=checkpoint.sha256, made_with=made_with)
+    return model_spec(
+        checkpoint.config, checkpoint.classes, checkpoint_sha256=checkpoint.sha256, made_with=library_versions()
+    )
+
+
+def library_versions() -> dict[str, str]:
+    """What makes an artifact, for its ModelSpec."""
+    return {name: _version(name) for name in ("afsd", "torch", "onnx")}
 
 
 def _version(distribution: str) -> str:

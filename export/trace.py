@@ -33,7 +33,8 @@ def to_graph(module: nn.Module, spec: ModelSpec) -> onnx.ModelProto:
     """
     batch = 2  # a traced size of 1 would be taken for a constant
     inputs = {t.name: torch.zeros((batch, *(int(n) for n in t.shape[1:])), dtype=DTYPES[t.dtype]) for t in spec.inputs}
-    inputs["lengths"] += spec.window_length
+    if "lengths" in inputs:
+        inputs["lengths"] += spec.window_length
     with warnings.catch_warnings(), _quiet("torch.onnx"), torch.no_grad():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
@@ -120,6 +121,8 @@ def seeded_inputs(spec: ModelSpec, seed: int, batch: int) -> dict[str, NDArray[A
         if tensor.dtype == "float32":
             shape = (batch, *(int(size) for size in tensor.shape[1:]))
             inputs[tensor.name] = rng.standard_normal(shape).astype(np.float32)
+    if spec.is_backbone:  # snippets are always whole
+        return inputs
     lengths = np.full(batch, spec.window_length, np.int32)
     lengths[-1] = rng.integers(spec.window_length // 4, spec.window_length)
     return {**inputs, "lengths": lengths}

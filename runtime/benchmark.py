@@ -3,8 +3,9 @@
 *Clip fps* is the paper's measure: frames of a window divided by the time of a forward pass on it, nothing else
 counted; on a GPU that is the figure *resident*, whose input is in its memory already, beside the one with both copies.
 *Video fps* is what a user gets: unique sampled frames per second from file to detections; windows overlap by
-half, so most frames go through the network twice. Machines are shared and noisy, therefore engines take turns, run by
-run, and ratios are of medians of one session.
+half, so most frames go through the network twice. Of models on features a frame is a step, and *windows per second* are
+what counts. Machines are shared and noisy, therefore engines take turns, run by run, and ratios are of medians of one
+session.
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ class Measurement:
     high_ms: float
     """90th percentile."""
     clip_fps: float
-    """Frames of all windows of the batch / median."""
+    """Frames of all windows of the batch / median; of a model on features, its steps."""
+    windows_per_s: float
+    """Windows of the batch / median."""
     ratio: float
     """clip_fps over that of the first engine."""
     gflops: float
@@ -69,6 +72,8 @@ class Measurement:
     """Frames of all windows of the batch / resident_ms; 0 for engines that cannot."""
     video_fps: float = 0.0
     """Unique sampled frames per second from file to detections; 0 when no video was given."""
+    stream: str = "rgb"
+    """What the network sees, as in its ModelSpec."""
 
 
 @dataclass(frozen=True)
@@ -163,9 +168,16 @@ def _on_gpu(engine: Engine) -> bool:
 
 def _random_inputs(engine: Engine, batch: int) -> dict[str, NDArray[Any]]:
     rng = np.random.default_rng(0)
-    shapes = {t.name: (batch, *(int(size) for size in t.shape[1:])) for t in engine.spec.inputs if t.dtype == "uint8"}
-    pixels = {name: rng.integers(0, 256, shape, np.uint8) for name, shape in shapes.items()}
-    return {**pixels, "lengths": np.full(batch, engine.spec.window_length, np.int32)}
+    inputs: dict[str, NDArray[Any]] = {}
+    for tensor in engine.spec.inputs:
+        shape = (batch, *(int(size) for size in tensor.shape[1:]))
+        if tensor.name == "lengths":
+            inputs[tensor.name] = np.full(shape, engine.spec.window_length, np.int32)
+        elif tensor.dtype == "uint8":
+            inputs[tensor.name] = rng.integers(0, 256, shape, np.uint8)
+        else:
+            inputs[tensor.name] = rng.standard_normal(shape, np.float32)
+    return inputs
 
 
 def _measurement(
@@ -195,12 +207,14 @@ def _measurement(
         low_ms=float(np.percentile(series.passes, 10)) * 1e3,
         high_ms=float(np.percentile(series.passes, 90)) * 1e3,
         clip_fps=engine.spec.window_length * batch / median,
+        windows_per_s=batch / median,
         ratio=float(np.median(base)) / median,
         gflops=gflops,
         ceiling_share=gflops / ceiling if ceiling else 0.0,
         resident_ms=resident * 1e3,
         resident_clip_fps=engine.spec.window_length * batch / resident if resident else 0.0,
         video_fps=video_fps,
+        stream=engine.spec.stream,
     )
 
 
@@ -240,12 +254,14 @@ def _processor() -> str:
 
 
 def format_report(report: Report) -> str:
-    """Both tables for people: what was measured, and the paper's Table 3 beside it."""
+    """For people: what was measured and, of models on frames, the paper's Table 3 beside it."""
+    on_features = all(m.stream == "features" for m in report.measurements)
     lines = [f"machine: {report.processor}"]
     lines += [f"ceiling {name}: {value:,.0f} GFLOP/s (matrix product)" for name, value in report.ceilings.items()]
+    moving = "steps/s" if on_features else "clip fps"
     header = (
         f"{'engine':<20}{'library':<25}{'device':<17}{'precision':<10}{'batch':>5}{'warm-up':>9}{'runs':>6}"
-        f"{'ms (10–90 %)':>25}{'clip fps':>10}{'resident':>10}{'ratio':>7}{'ceiling':>9}{'video fps':>11}"
+        f"{'ms (10–90 %)':>25}{'windows/s':>11}{moving:>10}{'resident':>10}{'ratio':>7}{'ceiling':>9}{'video fps':>11}"
     )
     lines += ["", header, "-" * len(header)]
     for m in report.measurements:
@@ -256,8 +272,10 @@ def format_report(report: Report) -> str:
         lines.append(
             f"{m.name[:19]:<20}{m.library[:24]:<25}{m.device[:16]:<17}{m.precision:<10}{m.batch:>5}{m.warmup:>9}"
             f"{m.runs:>6}{spread:>25}"
-            f"{m.clip_fps:>10,.0f}{resident:>10}{m.ratio:>6.2f}×{share:>9}{video:>11}"
+            f"{m.windows_per_s:>11,.1f}{m.clip_fps:>10,.0f}{resident:>10}{m.ratio:>6.2f}×{share:>9}{video:>11}"
         )
+    if on_features:
+        return "\n".join(lines)
     lines += ["", "Table 3 of AFSD (clip fps, network alone, batch 1, 256 frames of 96×96):"]
     lines += [f"  {method:<8}{gpu:<20}{fps:>6,}" for method, gpu, fps in TABLE_3]
     return "\n".join(lines)

@@ -48,6 +48,11 @@ class Candidates:
             np.concatenate([p.scores for p in parts]),
         )
 
+    def placed(self, start_s: float, end_s: float) -> Candidates:
+        """In seconds of the video: moved by `start_s`, cut to 0 … `end_s`; what is empty then is left out."""
+        segments = np.clip(self.segments + start_s, 0.0, end_s)
+        return Candidates(segments, self.labels, self.scores).take(valid_segments(segments))
+
     def take(self, chosen: NDArray[Any]) -> Candidates:
         """The candidates chosen by an index or bool array."""
         return Candidates(self.segments[chosen], self.labels[chosen], self.scores[chosen])

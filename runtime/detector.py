@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +23,7 @@ from runtime.flow import FLOW_METHODS, FlowMethod
 from runtime.fusion import TwoStreamEngine
 from runtime.segments import valid_segments
 from runtime.spec import ModelSpec
+from runtime.step_input import StepInput, StepRun, feature_inputs
 from runtime.streams import RGB_CHANNELS, FlowSource, open_streams
 from runtime.suppression import Suppression
 from runtime.timing import Timing
@@ -32,8 +33,13 @@ from runtime.windows import Window, WindowBuffer
 MIN_READ_AHEAD = 8
 """Frames decoded ahead of the network at least."""
 
+EngineSource = str | os.PathLike[str] | Engine
+"""Path of an engine file, or a loaded engine."""
+
+BACKBONE_USE = "give it as Detector(model, backbone=…), beside a model on features, or to afsd features"
+
 Progress = Callable[[Timing], None]
-"""Called after each batch of windows."""
+"""Called after each batch of windows, and of a backbone's snippets."""
 
 
 @dataclass(frozen=True)
@@ -67,28 +73,32 @@ class DetectorOptions:
 
 
 class Detector:
-    """Finds actions in videos with one engine, or with an RGB and a flow engine whose outputs are fused.
+    """Finds actions in videos with one engine, with an RGB and a flow engine whose outputs are fused, or with an engine
+    on features behind the backbones that make them.
 
     Give it paths or loaded engines; it closes only what it opened. Not for concurrent use.
     """
 
     def __init__(
         self,
-        engine: str | os.PathLike[str] | Engine,
+        engine: EngineSource,
         *,
-        flow_engine: str | os.PathLike[str] | Engine | None = None,
+        flow_engine: EngineSource | None = None,
+        backbone: EngineSource | Sequence[EngineSource] | None = None,
         options: DetectorOptions | None = None,
     ) -> None:
         """Load the engines whose paths are given.
 
         Args:
-            engine: of an RGB, flow, or fused two-stream model.
+            engine: of an RGB, flow, or fused two-stream model; or of one on features, with `backbone`.
             flow_engine: of the flow model beside an RGB one.
+            backbone: of an I3D that makes the features; of one on RGB and one on flow, in the order of the model's
+                channels.
             options: see `DetectorOptions`.
 
         Raises:
-            InputError: a model of another family or stream, a batch size fixed at another number, or two models that
-                do not belong together.
+            InputError: a model of another family or stream, a batch size fixed at another number, or models that do
+                not belong together.
             EngineError, SpecError, MissingDependencyError: see `open_engine`.
         """
         self.options = DetectorOptions() if options is None else options
@@ -100,7 +110,7 @@ class Detector:
                 self.engine = TwoStreamEngine(self.engine, self._load(flow_engine))
             self.spec = self.engine.spec
             """Of the model; of two, of both together."""
-            _check_model(self.spec)
+            self._steps = self._behind(backbone)
             self._fixed_batch = fixed_batch(self.spec, self.options.batch_size)
         except AfsdError:
             self.close()
@@ -162,7 +172,15 @@ class Detector:
     ) -> None:
         self.close()
 
-    def _load(self, engine: str | os.PathLike[str] | Engine) -> Engine:
+    def _behind(self, backbone: EngineSource | Sequence[EngineSource] | None) -> StepInput | None:
+        """What feeds a model on features; None: the model sees frames itself."""
+        if backbone is None:
+            _check_model(self.spec)
+            return None
+        several = [backbone] if isinstance(backbone, (str, os.PathLike, Engine)) else backbone
+        return StepInput(self.spec, [self._load(one) for one in several])
+
+    def _load(self, engine: EngineSource) -> Engine:
         if not isinstance(engine, (str, os.PathLike)):
             return engine
         self._opened.append(open_engine(Path(engine)))
@@ -170,15 +188,16 @@ class Detector:
 
     def _open(self, frames: FrameSource, flow: FlowSource | None, fps: float | None) -> FrameStream:
         """Open the source, as the model needs it, and start the clock."""
-        timing = Timing(self.spec.sample_fps)
+        seen = self.spec if self._steps is None else self._steps.seen
+        timing = Timing(seen.sample_fps)
         source = open_streams(
             frames,
-            self.spec,
+            seen,
             timing,
             flow=flow,
             flow_method=self.options.flow_method,
             fps=fps,
-            read_ahead=max(MIN_READ_AHEAD, self.options.batch_size * self.spec.window_stride),
+            read_ahead=max(MIN_READ_AHEAD, self.options.batch_size * seen.window_stride),
             allow_truncated=self.options.allow_truncated,
         )
         timing.sample_fps, timing.expected_frames = source.sample_fps, source.expected
@@ -186,51 +205,63 @@ class Detector:
         return source
 
     def _stream(self, source: FrameStream, timing: Timing, on_progress: Progress | None) -> Iterator[Detections]:
-        spec = replace(self.spec, sample_fps=source.sample_fps)  # a whole video has a rate of its own
+        run = None if self._steps is None else StepRun(self._steps, source)
+        rate = source.sample_fps if run is None else 1 / run.timing.step_s
+        spec = replace(self.spec, sample_fps=rate)  # a whole video, and the features of any, have a rate of their own
         suppression = self._suppression(spec)
+        windows = self._windows(source, timing) if run is None else run.windows(timing, on_progress)
         with source:
-            for batch, outputs in infer_in_turn(self.engine, self._prepared(source, timing, spec), timing.engine):
+            for batch, outputs in infer_in_turn(self.engine, self._prepared(windows, timing, spec), timing.engine):
                 timing.windows += len(batch)
                 for index, window in enumerate(batch):
                     with timing.post():
                         final = suppression.push(self._decode(outputs, index, window, spec), window.offset)
-                    yield from self._present(final, source)
+                    yield from self._present(final, source, run)
                 if on_progress is not None:
                     on_progress(timing)
             with timing.post():
                 final = suppression.finish()
-            yield from self._present(final, source)
+            yield from self._present(final, source, run)
 
     def _prepared(
-        self, source: FrameStream, timing: Timing, spec: ModelSpec
+        self, windows: Iterator[Window | None], timing: Timing, spec: ModelSpec
     ) -> Iterator[tuple[list[Window], dict[str, NDArray[Any]]] | None]:
         """Batches with the inputs made of them; None before a frame that must be waited for."""
-        for batch in self._batches(source, timing):
+        for batch in self._batches(windows):
             if batch is None:
                 yield None
                 continue
             with timing.engine():
-                inputs = engine_inputs(batch, self._fixed_batch or len(batch), spec)
+                size = self._fixed_batch or len(batch)
+                on_features = spec.stream == "features"
+                inputs = feature_inputs(batch, size) if on_features else engine_inputs(batch, size, spec)
             yield batch, inputs
 
-    def _batches(self, source: FrameStream, timing: Timing) -> Iterator[list[Window] | None]:
+    def _batches(self, windows: Iterator[Window | None]) -> Iterator[list[Window] | None]:
         """Windows in groups of `batch_size`, by window index alone; the last group may be smaller. None between them:
         the next frame must be waited for."""
-        size = self.options.batch_size
-        buffer = WindowBuffer(self.spec.window_length, self.spec.window_stride)
         waiting: list[Window] = []
+        for window in windows:
+            if window is None:
+                yield None
+                continue
+            waiting.append(window)
+            if len(waiting) == self.options.batch_size:
+                yield waiting
+                waiting = []
+        if waiting:
+            yield waiting
+
+    def _windows(self, source: FrameStream, timing: Timing) -> Iterator[Window | None]:
+        """Windows of frames; None: the next frame must be waited for."""
+        buffer = WindowBuffer(self.spec.window_length, self.spec.window_stride)
         while True:
             if not source.ready:
                 yield None
             if (frame := timing.next_frame(source)) is None:
                 break
-            waiting += buffer.push(frame)
-            if len(waiting) >= size:
-                yield waiting[:size]
-                waiting = waiting[size:]
-        waiting += buffer.finish()
-        for first in range(0, len(waiting), size):
-            yield waiting[first : first + size]
+            yield from buffer.push(frame)
+        yield from buffer.finish()
 
     def _decode(self, outputs: Mapping[str, NDArray[Any]], index: int, window: Window, spec: ModelSpec) -> Candidates:
         published = self.options.nms == "reference"
@@ -247,9 +278,10 @@ class Detector:
     def _suppression(self, spec: ModelSpec) -> Suppression:
         return suppression_of(spec, reference=self.options.nms == "reference")
 
-    def _present(self, final: Candidates, source: FrameStream) -> Iterator[Detections]:
+    def _present(self, final: Candidates, source: FrameStream, run: StepRun | None) -> Iterator[Detections]:
         """What is shown of final candidates. Those of a whole video are cut at its end, as published; the padding of a
         short one lies behind it."""
+        final = final if run is None else run.placed(final)
         shown = final.take(final.scores >= self.options.min_score)
         if self.spec.sampling == "whole_video" and source.duration is not None:
             shown = replace(shown, segments=np.clip(shown.segments, 0, source.duration))
@@ -273,10 +305,13 @@ def engine_inputs(batch: list[Window], size: int, spec: ModelSpec) -> dict[str, 
 
 
 def _check_model(spec: ModelSpec) -> None:
+    if spec.is_backbone:
+        raise InputError(f"the model is a backbone, which detects nothing; {BACKBONE_USE}")
     if spec.family != "afsd" or spec.stream == "features":
         raise InputError(
             f"the model is {spec.family} on {spec.stream}, expected afsd on rgb or flow frames; "
-            "give the features of the video to FeatureDetector, or to afsd evaluate --features"
+            "give the features of the video to FeatureDetector or to afsd evaluate --features, or the backbone that "
+            "makes them"
         )
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from runtime.annotations import VideoAnnotation
 from runtime.decode import Candidates
 from runtime.detections import Detections
-from runtime.detector import DetectorOptions, fixed_batch
+from runtime.detector import BACKBONE_USE, DetectorOptions, fixed_batch
 from runtime.engines import open_engine
 from runtime.engines.base import Engine
 from runtime.engines.pipeline import infer_in_turn
@@ -31,8 +31,9 @@ from runtime.features import (
     read_header,
     resized_features,
 )
-from runtime.segments import valid_segments
+from runtime.kept_candidates import ANCHORS, PLAIN, POINTS, VideoCandidates, present
 from runtime.spec import ModelSpec
+from runtime.step_input import feature_inputs
 from runtime.timing import Timing
 from runtime.windows import Window, cut_windows
 
@@ -64,6 +65,8 @@ class FeatureDetector:
         self.engine: Engine = engine
         self.spec = engine.spec
         try:
+            if self.spec.is_backbone:
+                raise InputError(f"the model is a backbone, which detects nothing; {BACKBONE_USE}")
             if self.spec.features is None:
                 raise InputError(f"the model sees {self.spec.stream} frames, expected one on features; use Detector")
             self._fixed_batch = fixed_batch(self.spec, self.options.batch_size)
@@ -85,7 +88,8 @@ class FeatureDetector:
 
         Args:
             features: every step of the video as the feature set has them (what the model skips is skipped here); one
-                file or array per stream, in the order of the training set.
+                file or array per stream, in the order of the training set. A model of some streams alone takes all
+                and uses its own, or only its own in its order.
             video: its name; default: the file's.
             fps: frames per second of the video, where the model does not know one for all.
             duration_s: of the video, seconds; detections are cut there, else where the last snippet ends.
@@ -120,7 +124,32 @@ class FeatureDetector:
         """
         end = timing.extent_s(len(steps)) if duration_s is None else duration_s
         found = self._found(steps, replace(self.spec, sample_fps=1 / timing.step_s))
-        return self._present(found, timing, end, video)
+        return present(found, timing.seconds(0.0), end, self.spec.classes, video, self.options.min_score)
+
+    def keep(
+        self, steps: NDArray[np.float32], timing: FeatureTiming, *, video: str = "", duration_s: float | None = None
+    ) -> VideoCandidates:
+        """The candidates of a video before λ and suppression; arguments and errors as in `detect`.
+
+        Of A2Net the network is run once per module: λ 1 leaves the points alone, λ 0 the anchors.
+        """
+        spec = replace(self.spec, sample_fps=1 / timing.step_s)
+        specs = [(PLAIN, spec)]
+        if (decoding := spec.a2net_decoding) is not None:
+            alone = ((ANCHORS, 0.0), (POINTS, 1.0))
+            specs = [(m, replace(spec, a2net_decoding=replace(decoding, balance=b))) for m, b in alone]
+        windows = [(offset, module, found) for module, each in specs for offset, found in self._windows(steps, each)]
+        windows.sort(key=lambda window: window[0])  # stable: of one window the anchors first, as the decoder gives them
+        counts = [len(found) for _, _, found in windows]
+        return VideoCandidates(
+            video,
+            start_s=timing.seconds(0.0),
+            end_s=timing.extent_s(len(steps)) if duration_s is None else duration_s,
+            step_s=timing.step_s,
+            candidates=Candidates.concatenate([found for _, _, found in windows]),
+            modules=np.repeat(np.array([module for _, module, _ in windows], np.int8), counts),
+            offsets=np.repeat(np.array([offset for offset, _, _ in windows], np.int64), counts),
+        )
 
     def close(self) -> None:
         """Close the engine if this detector opened it."""
@@ -137,10 +166,18 @@ class FeatureDetector:
 
     def _found(self, steps: NDArray[np.float32], spec: ModelSpec) -> Candidates:
         """Final candidates, in seconds from the edge of the first step."""
+        suppression, parts = suppression_of(spec, reference=self.options.nms == "reference"), []
+        for offset, candidates in self._windows(steps, spec):
+            with self.timing.post():
+                parts.append(suppression.push(candidates, offset))
+        with self.timing.post():
+            return Candidates.concatenate([*parts, suppression.finish()])
+
+    def _windows(self, steps: NDArray[np.float32], spec: ModelSpec) -> Iterator[tuple[int, Candidates]]:
+        """First step and candidates of every window, in order."""
         reference = self.options.nms == "reference"
         timing = self.timing = Timing(spec.sample_fps, expected_frames=len(steps))
         timing.frames = len(steps)
-        suppression, parts = suppression_of(spec, reference=reference), []
         for batch, outputs in infer_in_turn(self.engine, self._batches(steps), timing.engine):
             timing.windows += len(batch)
             for index, window in enumerate(batch):
@@ -154,9 +191,7 @@ class FeatureDetector:
                         keep_empty=reference,
                         length=None if reference else window.length,
                     )
-                    parts.append(suppression.push(candidates, window.offset))
-        with timing.post():
-            return Candidates.concatenate([*parts, suppression.finish()])
+                yield window.offset, candidates
 
     def _batches(self, steps: NDArray[np.float32]) -> Iterator[tuple[list[Window], Mapping[str, NDArray[Any]]]]:
         """Windows in groups of the batch size, with the inputs made of them; the last window fills up a short batch."""
@@ -164,17 +199,7 @@ class FeatureDetector:
         size = self.options.batch_size
         for first in range(0, len(windows), size):
             batch = windows[first : first + size]
-            filled = batch + [batch[-1]] * ((self._fixed_batch or len(batch)) - len(batch))
-            features = np.stack([np.ascontiguousarray(window.frames.T) for window in filled])
-            lengths = np.array([window.length for window in filled], np.int32)
-            yield batch, {"features": features, "lengths": lengths}
-
-    def _present(self, found: Candidates, timing: FeatureTiming, end: float, name: str) -> Detections:
-        """Final candidates as seconds of the video, within it."""
-        segments = np.clip(found.segments + timing.seconds(0.0), 0.0, end)
-        shown = replace(found, segments=segments)
-        shown = shown.take(valid_segments(segments) & (shown.scores >= self.options.min_score))
-        return Detections(shown.segments, shown.labels, shown.scores, self.spec.classes, name)
+            yield batch, feature_inputs(batch, self._fixed_batch or len(batch))
 
 
 def joined_steps(
@@ -194,6 +219,7 @@ def joined_steps(
     assert spec.features is not None
     if not parts:
         raise InputError("features: got none, expected a file or an array [T,C] per stream")
+    parts = _streams(parts, spec, name)
     arrays = [_array(part, spec.channels, layout, alone=len(parts) == 1) for part in parts]
     length = min(map(len, arrays))
     if max(map(len, arrays)) - length > UNEVEN_STEPS:
@@ -211,6 +237,20 @@ def joined_steps(
     every = spec.features.every
     checked = checked_features(joined[::every], source, every=every)
     return resized_features(checked, spec.window_length) if spec.sampling == "whole_video" else checked
+
+
+def _streams(parts: Sequence[FeatureInput], spec: ModelSpec, name: str) -> Sequence[FeatureInput]:
+    """Of the streams of the set those that the model was trained on."""
+    wanted = spec.feature_streams
+    if len(parts) == len(wanted) or not wanted:
+        return parts
+    if max(wanted) >= len(parts):
+        numbers = ", ".join(map(str, wanted))
+        raise InputError(
+            f"{name or 'features'}: {len(parts)} streams, the model takes those numbered {numbers} (from 0) of its "
+            "training set; give all streams of the set, or these alone"
+        )
+    return [parts[number] for number in wanted]
 
 
 def _array(part: FeatureInput, width: int, layout: Layout | None, *, alone: bool) -> NDArray[Any]:

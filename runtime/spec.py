@@ -18,6 +18,9 @@ SCHEMA = 2
 METADATA_KEY = "model_spec"
 """Key under which an ONNX file carries its ModelSpec as JSON (`metadata_props`)."""
 
+FEATURES_OUTPUT = "features"
+"""A backbone's output, float32 [B,C]: one step of features per snippet."""
+
 Dimension = int | str
 """A fixed size, or the name of a dynamic axis (only "batch" is dynamic)."""
 
@@ -81,16 +84,18 @@ class Quantization:
 class ModelSpec:
     """Everything the runtime must know about an engine file."""
 
-    family: Literal["afsd", "a2net"]
+    family: Literal["afsd", "a2net", "i3d"]
+    """"i3d" is a backbone: it makes one step of features of each snippet of frames, and detects nothing by itself."""
     stream: Literal["rgb", "flow", "rgb+flow", "features"]
     """What the network sees; "rgb+flow" is a two-stream network in one engine, with the inputs `frames` and `flow`."""
     classes: tuple[str, ...]
-    """Names of the action classes; class index 0 of the network is the background and has no name here."""
+    """Names of the action classes; class index 0 of the network is the background and has no name here. A backbone has
+    neither classes nor levels."""
     sample_fps: float
     """Frames, or steps of features, per second the network sees; of features each video has a rate of its own, near
     this one."""
     window_length: int
-    """T: frames, or steps of features, of one window."""
+    """T: frames, or steps of features, of one window; frames of a backbone's snippet."""
     window_stride: int
     """Frames or steps between the starts of neighbouring windows."""
     frame_size: tuple[int, int]
@@ -102,11 +107,14 @@ class ModelSpec:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     decoding: Decoding = field(default_factory=Decoding)
-    sampling: Literal["fixed", "whole_video"] = "fixed"
+    sampling: Literal["fixed", "whole_video", "every_frame"] = "fixed"
     """"fixed": windows of frames at `sample_fps`. "whole_video": one window per video, sampled at
-    fps·min(T / frames, 1), as AFSD does on ActivityNet; `sample_fps` then serves sources without a rate."""
+    fps·min(T / frames, 1), as AFSD does on ActivityNet. "every_frame": a backbone sees each frame of a video. In both
+    `sample_fps` serves sources without a rate."""
     features: FeatureSampling | None = None
     """How the features are made that the network was trained on; None on frames."""
+    feature_streams: tuple[int, ...] = ()
+    """Streams of the feature set that the network was trained on, counted from 0; empty: all."""
     a2net: A2NetLayout | None = None
     """Where A2Net's outputs lie; None of AFSD, as the next."""
     a2net_decoding: A2NetDecoding | None = None
@@ -133,13 +141,23 @@ class ModelSpec:
             )
         if (self.stream == "features") != (self.features is not None):
             raise ValueError(f"stream is {self.stream}: expected `features` on features, and only there")
+        if len(set(self.feature_streams)) < len(self.feature_streams) or min(self.feature_streams, default=0) < 0:
+            raise ValueError(f"feature_streams is {self.feature_streams}, expected numbers from 0, each once")
         if any((self.family == "a2net") != (part is not None) for part in (self.a2net, self.a2net_decoding)):
             raise ValueError(f"family is {self.family}: expected `a2net` and its decoding of A2Net, and only there")
         sizes = zip(self.crop_size, self.frame_size, strict=True)
         if self.stream != "features" and any(c <= 0 or c > f for c, f in sizes):
             raise ValueError(f"crop_size {self.crop_size} does not fit frame_size {self.frame_size}")
-        if not self.classes or not self.level_lengths or min(self.level_lengths) <= 0:
+        if self.is_backbone:
+            if self.classes or self.level_lengths or self.stream == "features":
+                raise ValueError("a backbone sees frames, and has neither classes nor level_lengths")
+        elif not self.classes or not self.level_lengths or min(self.level_lengths) <= 0:
             raise ValueError("classes and level_lengths must not be empty")
+
+    @property
+    def is_backbone(self) -> bool:
+        """Whether the network makes features, to be seen by another one, in place of detections."""
+        return self.family == "i3d"
 
     @property
     def channels(self) -> int:

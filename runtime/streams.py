@@ -79,6 +79,7 @@ def open_streams(
         allow_truncated=allow_truncated,
         transform=None if plain else _transform(spec, crop, timing, flow, flow_method),
         max_frames=spec.window_length if spec.sampling == "whole_video" else None,
+        every_frame=spec.sampling == "every_frame",
     )
 
 

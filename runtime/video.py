@@ -36,7 +36,7 @@ Transform = Callable[[Generator[Frame, None, None]], Generator[Frame, None, None
 
 
 class VideoWarning(UserWarning):
-    """A video is damaged but was read as far as it goes, as asked."""
+    """A video is damaged but was read as far as it goes, as asked; or it is too short for what looks at it."""
 
 
 class FrameSampler:
@@ -195,6 +195,7 @@ def open_frames(
     allow_truncated: bool = False,
     transform: Transform | None = None,
     max_frames: int | None = None,
+    every_frame: bool = False,
 ) -> FrameStream:
     """Open a source and yield its frames, uint8 [H,W,channels], sampled at `sample_fps`.
 
@@ -213,6 +214,7 @@ def open_frames(
         transform: applied to the sampled, prepared frames, in the reading thread (optical flow).
         max_frames: the whole source in at most so many frames: `sample_fps` is fps·min(max_frames / count, 1)
             (AFSD on ActivityNet). Needs a source whose number of frames is known or can be counted.
+        every_frame: at the source's own rate; `sample_fps` then serves sources without one.
 
     Raises:
         VideoError: nothing there, not a video, or no usable frame rate. Raised while iterating: damaged, cut off
@@ -226,6 +228,8 @@ def open_frames(
     reader = _reader(source, channels)
     try:
         rate = _source_fps(reader, fps, sample_fps)
+        if every_frame:
+            sample_fps = rate
         if max_frames is not None:
             reader.count = _count(reader, source)
             sample_fps = rate * min(max_frames / max(reader.count, 1), 1.0)

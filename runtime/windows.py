@@ -84,16 +84,16 @@ def _check_windows(length: int, stride: int, unit: str) -> None:
 
 
 class WindowBuffer:
-    """Cuts an unbounded stream of frames into windows as soon as each is complete.
+    """Cuts an unbounded stream of frames, or of steps of features, into windows as soon as each is complete.
 
-    Holds the last `length` frames in a ring that is allocated once.
+    Holds the last `length` of them in a ring that is allocated once.
     """
 
     def __init__(self, length: int, stride: int) -> None:
         _check_windows(length, stride, "frames")
         self._length = length
         self._stride = stride
-        self._ring: NDArray[np.uint8] | None = None
+        self._ring: NDArray[Any] | None = None
         self._pushed = 0
         self._next_offset = 0
         self._finished = False
@@ -103,8 +103,9 @@ class WindowBuffer:
         """Number of frames taken so far."""
         return self._pushed
 
-    def push(self, frames: NDArray[np.uint8]) -> list[Window]:
-        """Take one frame [H,W,C] or a chunk [t,H,W,C] (uint8; t may be 0); return the windows it completes.
+    def push(self, frames: NDArray[Any]) -> list[Window]:
+        """Take one frame [H,W,C] or a chunk [t,H,W,C] (uint8; t may be 0), or a chunk of steps [t,C]; return the
+        windows it completes.
 
         Raises:
             InputError: a frame of another size than the first, or a push after `finish`.
@@ -129,9 +130,9 @@ class WindowBuffer:
         done = self._next_offset > 0 and last == self._next_offset - self._stride
         return [] if done else [self._window(last)]
 
-    def _store(self, frame: NDArray[np.uint8]) -> None:
+    def _store(self, frame: NDArray[Any]) -> None:
         if self._ring is None:
-            self._ring = np.zeros((self._length, *frame.shape), np.uint8)
+            self._ring = np.zeros((self._length, *frame.shape), frame.dtype)
         if frame.shape != self._ring.shape[1:]:
             raise InputError(f"frame {self._pushed} has shape {frame.shape}, expected {self._ring.shape[1:]}")
         self._ring[self._pushed % self._length] = frame

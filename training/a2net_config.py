@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from runtime.anchors import RATIOS, A2NetLayout
+from training.model_config import GROUP_NORM_GROUPS
 
 Norm = Literal["none", "group"]
 
@@ -67,10 +68,14 @@ class A2NetConfig:
             )
         if not self.anchor_ratios or len(self.anchor_ratios) not in (1, self.num_levels):
             raise ValueError(f"anchor_ratios has {len(self.anchor_ratios)} entries, expected 1 or {self.num_levels}")
+        widths = {self.base_channels, *self.level_channels, self.reduced_channels}
+        if self.norm == "group" and any(width % GROUP_NORM_GROUPS for width in widths):
+            raise ValueError(f"norm is 'group': expected channels that are multiples of {GROUP_NORM_GROUPS}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}, expected 0 or more, below 1")
         if self.num_classes:
             _ = self.layout  # raises what it finds wrong
-        widths = set(self.level_channels[: self._point_levels])
-        if not self.reduced_channels and len(widths) > 1:
+        if not self.reduced_channels and len(set(self.level_channels[: self._point_levels])) > 1:
             raise ValueError(f"level_channels {self.level_channels} differ: expected reduced_channels above 0")
 
     @property

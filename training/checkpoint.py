@@ -21,7 +21,7 @@ from training.config import Config
 from training.config_files import config_from_mapping, config_to_mapping, load_config
 from training.models.afsd import AFSD
 from training.models.build import Network, build_network
-from training.models.i3d import Backbone
+from training.models.i3d import I3D, Backbone
 
 SCHEMA = 1
 SCHEMA_KEY = "afsd_checkpoint"
@@ -166,11 +166,14 @@ def load_kinetics(model: AFSD, path: str | Path) -> tuple[str, ...]:
     """
     if not isinstance(model.backbone, Backbone):
         raise CheckpointError(f"{path}: weights of an I3D, and the network sees features; start it from a checkpoint")
-    weights = _tensors(Path(path), _load(Path(path)))
+    return load_i3d(model.backbone._model, published_weights(path), str(path))
+
+
+def load_i3d(network: I3D, weights: Mapping[str, Tensor], source: str) -> tuple[str, ...]:
+    """Copy an I3D's weights, under their Kinetics names; returns and raises what `load_kinetics` does."""
     skipped = tuple(name for name in weights if name.startswith("logits."))
-    network = model.backbone._model
     counters = {k: v for k, v in network.state_dict().items() if k.endswith(BATCH_COUNTER)}  # unknown before 0.4.1
-    load_weights(network, {**counters, **{k: v for k, v in weights.items() if k not in skipped}}, str(path))
+    load_weights(network, {**counters, **{k: v for k, v in weights.items() if k not in skipped}}, source)
     return skipped
 
 

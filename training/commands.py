@@ -8,9 +8,9 @@ from typing import Any
 
 from runtime.console import EXIT_ERROR
 from runtime.errors import InputError, MissingDependencyError
+from runtime.feature_source import FeatureSource, FeatureStream
 from runtime.feature_timing import FeatureSampling
 from runtime.flow import FLOW_METHODS
-from training.data.feature_source import FeatureSource, FeatureStream
 
 
 def add_train(subparsers: Any) -> None:

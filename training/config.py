@@ -31,6 +31,9 @@ class DataConfig:
     train_subset: str = "training"
     features: str = "features.json"
     """Description of the feature set, relative to `root`; of models on features, in place of the three above."""
+    streams: tuple[int, ...] = ()
+    """Which streams of the feature set, counted from 0, in the order their channels follow one another (A2Net, Table
+    VII); empty: all. Kept in the checkpoint and in every engine."""
     split: FoldRule = field(default_factory=lambda: FoldRule(by="splits"))
     """How the videos of a feature set are divided into those that are trained on and those that are not."""
     fold: str | int = ""
@@ -74,6 +77,8 @@ class DataConfig:
     """Pad short clips before normalisation (−1, as published) or after it (0, as at test)."""
     contrastive_share: float = 1.0
     """Share of the clips that also give a rearranged one for the triplet loss; each costs a second forward pass."""
+    repeat_share: float = 0.0
+    """Windows of features with classes that fewer windows than this share show are repeated (`clips.repeated`)."""
     mixing: FeatureMixing = field(default_factory=FeatureMixing)
     """Augmentation of features."""
     workers: int = 4

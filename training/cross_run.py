@@ -9,23 +9,27 @@ from dataclasses import replace
 from pathlib import Path
 
 from runtime.annotations import VideoAnnotation, load_annotations
-from runtime.detections import Detections
 from runtime.detector import DetectorOptions
 from runtime.errors import ConfigError
 from runtime.evaluation import evaluate
 from runtime.feature_detector import FeatureDetector
+from runtime.feature_source import read_source
+from runtime.kept_candidates import KeptCandidates, read_candidates, write_candidates
+from runtime.structured import to_mapping
 from training.config import Config
 from training.config_files import config_to_mapping
 from training.cross_validation import CrossValidation, cross_validate, detection_metrics, frequent_classes
 from training.data.feature_set import FeatureSet, open_features
-from training.data.feature_source import read_source
 from training.data.folds import Fold
 from training.feature_data import config_folds
 from training.inference import open_torch_engine
+from training.loop import LAST
 from training.run import train
 
 RESULTS = "folds.json"
 """File of the results, in the folder of the runs."""
+CANDIDATES = "candidates.npz"
+"""File of a run's candidates in its test videos before suppression, in the run's folder beside the checkpoint."""
 
 
 def cross_run(
@@ -60,14 +64,15 @@ def cross_run(
     frequent = frequent_classes(videos)
 
     def run(fold: Fold, seed: int) -> dict[str, float]:
-        folder = out / f"{fold.name.replace('/', '-')}-seed-{seed}"
+        folder = run_folder(out, fold.name, seed)
         shutil.rmtree(folder, ignore_errors=True)  # of a run that was interrupted
         settings = replace(
             config, data=replace(config.data, fold=fold.name), run=replace(config.run, seed=seed, keep_epochs=False)
         )
-        with FeatureDetector(open_torch_engine(train(settings, folder)), options=options) as detector:
-            features, truth = open_features(description, names=fold.test, fold=fold.feature_fold)
-            found = detect_in_set(detector, features, truth)
+        train(settings, folder)
+        kept = kept_run(settings, out, fold, seed, options)
+        truth = [video for video in videos if video.name in fold.test]
+        found = kept.detections(options)
         return detection_metrics(evaluate(found, truth, tuple(tious)), frequent)
 
     return cross_validate(
@@ -75,16 +80,40 @@ def cross_run(
     )
 
 
-def detect_in_set(
-    detector: FeatureDetector, features: FeatureSet, videos: Sequence[VideoAnnotation]
-) -> list[Detections]:
-    """Detections in videos of a feature set, each named as in the annotations; their instances are not looked at."""
-    return [
-        detector.detect(
+def run_folder(out: Path, fold: str, seed: int) -> Path:
+    """Where the checkpoint and the candidates of one run lie."""
+    return out / f"{fold.replace('/', '-')}-seed-{seed}"
+
+
+def kept_run(
+    config: Config, out: Path, fold: Fold, seed: int, options: DetectorOptions | None = None
+) -> KeptCandidates:
+    """The candidates of one run in its fold's test videos: read, or found by its checkpoint and kept.
+
+    Raises:
+        CheckpointError: the run has neither.
+        InputError, AnnotationError: the data is missing or does not fit.
+    """
+    folder = run_folder(out, fold.name, seed)
+    if (folder / CANDIDATES).is_file():
+        return read_candidates(folder / CANDIDATES)
+    description = Path(config.data.root) / config.data.features
+    features, videos = open_features(description, names=fold.test, fold=fold.feature_fold, streams=config.data.streams)
+    with FeatureDetector(open_torch_engine(folder / LAST), options=options) as detector:
+        kept = keep_set(detector, features, videos)
+    write_candidates(folder / CANDIDATES, kept)
+    return kept
+
+
+def keep_set(detector: FeatureDetector, features: FeatureSet, videos: Sequence[VideoAnnotation]) -> KeptCandidates:
+    """Candidates in videos of a feature set, each named as in the annotations; their instances are not looked at."""
+    kept = [
+        detector.keep(
             features.read(video.name), features.timing(video.name), video=video.name, duration_s=video.duration_s
         )
         for video in videos
     ]
+    return KeptCandidates(detector.spec, tuple(kept))
 
 
 def _settings(config: Config, tious: Sequence[float], options: DetectorOptions | None) -> str:
@@ -92,4 +121,7 @@ def _settings(config: Config, tious: Sequence[float], options: DetectorOptions |
     fold = config.data.fold if config.data.inner_group else ""
     data = replace(config.data, root="", fold=fold, workers=0)
     same = replace(config, data=data, run=replace(config.run, seed=0, log_every=1, keep_epochs=False))
-    return json.dumps([config_to_mapping(same), list(tious), repr(options or DetectorOptions())], sort_keys=True)
+    mapping = config_to_mapping(same)
+    if not data.streams:  # runs from before there was this setting go on
+        mapping["data"] = {name: value for name, value in to_mapping(data).items() if name != "streams"}
+    return json.dumps([mapping, list(tious), repr(options or DetectorOptions())], sort_keys=True)

@@ -10,13 +10,13 @@ from statistics import median
 from runtime.annotations import class_names, load_annotations
 from runtime.console import print_warning
 from runtime.errors import AnnotationError, ConfigError
+from runtime.feature_source import read_source
 from training.clip_cutting import cut, warn_without_clips
 from training.config import Config, DataConfig
 from training.data.annotations import FrameAnnotation
-from training.data.clips import unseen_instances
+from training.data.clips import repeated, unseen_instances
 from training.data.feature_dataset import FeatureDataset
 from training.data.feature_set import open_features
-from training.data.feature_source import read_source
 from training.data.folds import Fold, inner_folds, make_folds
 from training.data.step_annotations import step_annotations
 
@@ -45,7 +45,7 @@ def open_feature_windows(config: Config) -> FeatureWindows:
     annotations = description.parent / source.annotations
     classes = data.classes or class_names(load_annotations(annotations))
     fold = choose_fold(config_folds(config), data, str(description))
-    features, videos = open_features(description, names=fold.train, fold=fold.feature_fold)
+    features, videos = open_features(description, names=fold.train, fold=fold.feature_fold, streams=data.streams)
     if config.in_features:
         features.require_width(config.in_features)
     config = _with_classes(config, classes, features.width, str(annotations))
@@ -56,7 +56,7 @@ def open_feature_windows(config: Config) -> FeatureWindows:
     rate = 1 / median(features.timing(video.name).step_s for video in videos)
     triplet = config.family == "afsd" and config.loss.consistency in ("triplet", "both")
     dataset = FeatureDataset(
-        clips,
+        repeated(clips, data.repeat_share, config.run.seed),
         features,
         clip_length=config.window_length,
         contrastive=data.contrastive_share if triplet else 0.0,

@@ -21,6 +21,7 @@ from runtime.decode_a2net import A2NET_OUTPUTS
 from runtime.errors import ConfigError, EngineError
 from runtime.feature_timing import FeatureSampling
 from runtime.spec import ModelSpec, TensorSpec
+from training.backbone import I3DFeatures
 from training.checkpoint import Checkpoint, build_model, load_checkpoint
 from training.config import Config
 from training.config_files import load_config
@@ -71,8 +72,10 @@ class DeployedFeatures(nn.Module):
         return tuple(value for value in self.model(mask_features(features, valid)) if value is not None)
 
 
-def deployed(network: Network) -> Deployed | DeployedFeatures:
-    """The deployment view of a network, in eval mode."""
+def deployed(network: Network | I3DFeatures) -> nn.Module:
+    """The deployment view of a network, in eval mode; a backbone is its own."""
+    if isinstance(network, I3DFeatures):
+        return network.eval()
     if isinstance(network, AFSD) and network.config.stream != "features":
         return Deployed(network).eval()
     return DeployedFeatures(network).eval()
@@ -118,6 +121,7 @@ def model_spec(
         sampling=data.sampling,
         decoding=replace(config.decoding, quality=config.decoding.quality and model.quality != "none"),
         features=(data.feature_sampling or FeatureSampling()) if features else None,
+        feature_streams=data.streams if features else (),
         a2net=a2net,
         a2net_decoding=config.a2net_decoding if a2net else None,
         multiply_adds=multiply_adds(config),
@@ -149,7 +153,7 @@ def _outputs(config: Config, a2net: A2NetLayout | None) -> tuple[TensorSpec, ...
 class TorchEngine:
     """A network run by PyTorch behind the runtime's engine protocol: the yardstick of every exported engine."""
 
-    def __init__(self, model: Network, spec: ModelSpec, device: str = "cpu") -> None:
+    def __init__(self, model: Network | I3DFeatures, spec: ModelSpec, device: str = "cpu") -> None:
         self._module: nn.Module | None = deployed(model).to(device)
         self.spec = spec
         self.device = device

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+GROUP_NORM_GROUPS = 32
+"""Groups of every GroupNorm of pyramids and heads."""
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -67,6 +70,8 @@ class ModelConfig:
             raise ValueError(f"num_classes is {self.num_classes}, expected at least 2, or 0: as the data says")
         if self.stream == "features":
             self._check_features()
+        elif self.standardise or self.dropout or self.projection_dilations:
+            raise ValueError("standardise, dropout and projection_dilations are of networks on features")
         coarsest = self.finest_stride * 2 ** (self.num_levels - 1)
         if self.num_levels < 2 or self.clip_length % coarsest or self.clip_length <= 0:
             raise ValueError(
@@ -91,6 +96,8 @@ class ModelConfig:
                 f"projection_kernels is {self.projection_kernels}, projection_dilations {self.projection_dilations}: "
                 "expected numbers of 1 or more, and at least one kernel"
             )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}, expected 0 or more, below 1")
         if self.stem != "random" or self.freeze_backbone:
             raise ValueError("stem 'motion' and freeze_backbone are the I3D's: leave them out where stream is features")
 

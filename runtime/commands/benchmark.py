@@ -15,7 +15,7 @@ def add_benchmark(subparsers: Any) -> None:
     """Add the verb `benchmark`."""
     parser = subparsers.add_parser(
         "benchmark",
-        help="speed of engines beside the paper's Table 3",
+        help="speed of engines, of models on frames beside the paper's Table 3",
         description="Engines take turns on random windows; the first is the base of the ratios. A checkpoint (.ckpt) "
         "runs in PyTorch eager, so put it first. Behind @ stands how an engine is run, several joined by +: bf16 or "
         "fp32 (model.xml), cpu, cuda or cuda:1 (the GPU; model.onnx by ONNX Runtime's CUDA provider), tensorrt or "

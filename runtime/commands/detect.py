@@ -33,11 +33,25 @@ def add_detect(subparsers: Any) -> None:
         "videos", metavar="VIDEO", nargs="+", help="file, folder of videos or of images, URL, or camera number"
     )
     models = parser.add_argument_group("further models")
+    add_backbone_flags(models)
     add_flow_flags(models)
     add_label_flags(models)
     _add_output_flags(parser.add_argument_group("output"))
     _add_running_flags(parser.add_argument_group("running"))
     parser.set_defaults(func=detect)
+
+
+def add_backbone_flags(group: argparse._ArgumentGroup) -> None:
+    """The engines that make features of frames."""
+    group.add_argument("--backbone", metavar="ENGINE", help="I3D on RGB that makes the features of a model on features")
+    group.add_argument(
+        "--flow-backbone", metavar="ENGINE", help="I3D on flow, whose features stand behind those of RGB"
+    )
+
+
+def backbone_paths(arguments: argparse.Namespace) -> list[str]:
+    """The backbones that were given, in the order of the features' channels."""
+    return [path for path in (arguments.backbone, arguments.flow_backbone) if path]
 
 
 def add_flow_flags(group: argparse._ArgumentGroup) -> None:
@@ -72,6 +86,12 @@ def _add_output_flags(group: argparse._ArgumentGroup) -> None:
 
 def _add_running_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--batch", metavar="N", type=int, default=1, help="windows per call of the engine (%(default)s)")
+    add_engine_flags(group)
+    group.add_argument("--nms", choices=("local", "reference"), default="local", help="reference: as published")
+
+
+def add_engine_flags(group: argparse._ArgumentGroup) -> None:
+    """How engines are run and videos read."""
     group.add_argument("--library", choices=("auto", "onnxruntime", "openvino", "tensorrt"), default="auto")
     group.add_argument(
         "--device", default="auto", help="cpu, or gpu with an optional index as in gpu:0 (gpu for .engine, else cpu)"
@@ -83,7 +103,6 @@ def _add_running_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--threads", metavar="N", type=int, help="CPU threads of the engine (all cores)")
     group.add_argument("--precision", choices=("fp32", "bf16"), help="OpenVINO on the CPU: bf16 is faster, less exact")
     group.add_argument("--fps", type=float, help="frames per second of the videos, where the file tells none or lies")
-    group.add_argument("--nms", choices=("local", "reference"), default="local", help="reference: as published")
     group.add_argument("--allow-truncated", action="store_true", help="take what is there of a file that ends early")
 
 
@@ -99,9 +118,10 @@ def detect(arguments: argparse.Namespace) -> int:
     labels = load_video_scores(arguments.video_scores) if arguments.video_scores else None
     failed = False
     with ExitStack() as stack:
-        engine = stack.enter_context(closing(_open(arguments.engine, arguments)))
-        flow = arguments.flow_engine and stack.enter_context(closing(_open(arguments.flow_engine, arguments)))
-        detector = Detector(engine, flow_engine=flow, options=options)
+        engine = stack.enter_context(closing(open_with(arguments.engine, arguments)))
+        flow = arguments.flow_engine and stack.enter_context(closing(open_with(arguments.flow_engine, arguments)))
+        backbones = [stack.enter_context(closing(open_with(path, arguments))) for path in backbone_paths(arguments)]
+        detector = Detector(engine, flow_engine=flow, backbone=backbones or None, options=options)
         if labels is not None:
             labels.check(detector.spec.classes, arguments.labels_per_video)
         output = Output(arguments)
@@ -127,7 +147,8 @@ def _options(arguments: argparse.Namespace) -> DetectorOptions:
     )
 
 
-def _open(path: str, arguments: argparse.Namespace) -> Engine:
+def open_with(path: str, arguments: argparse.Namespace) -> Engine:
+    """An engine, run as the flags ask."""
     from runtime.engines import open_engine
 
     return open_engine(
@@ -158,12 +179,13 @@ def _detect_one(
         return
     with ProgressLine() as line:
         found = detector.run(
-            source, fps=arguments.fps, on_progress=lambda timing: line.show(f"{source}: {_progress(timing)}")
+            source, fps=arguments.fps, on_progress=lambda timing: line.show(f"{source}: {progress(timing)}")
         )
     output.video(labelled(found), str(source), detector.timing)
 
 
-def _progress(timing: Timing) -> str:
+def progress(timing: Timing) -> str:
+    """How far a video is."""
     done = f"{timing.video_seconds:.0f} s"
     if timing.expected_frames:
         done = f"{min(timing.frames / timing.expected_frames, 1):.0%}"

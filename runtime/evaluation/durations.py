@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -43,8 +44,7 @@ class DurationResult:
     @property
     def names(self) -> tuple[str, ...]:
         """What each bin holds, such as "1.5 – 2.5 s"."""
-        inner = (f"{low:g} – {high:g} s" for low, high in zip(self.edges, self.edges[1:], strict=False))
-        return (f"< {self.edges[0]:g} s", *inner, f"≥ {self.edges[-1]:g} s")
+        return bin_names(self.edges)
 
     def to_mapping(self) -> dict[str, Any]:
         """{"edges_s", "tiou", "bins": [{"bin", "truths", "mAP"}]}; null in place of NaN."""
@@ -64,6 +64,12 @@ class DurationResult:
             cells = ["–" if np.isnan(value) else percent(float(value)) for value in (*values, values.mean())]
             rows.append([name, *cells, str(count)])
         return aligned(rows)
+
+
+def bin_names(edges: Sequence[float]) -> tuple[str, ...]:
+    """What each bin holds, such as "1.5 – 2.5 s"."""
+    inner = (f"{low:g} – {high:g} s" for low, high in pairwise(edges))
+    return (f"< {edges[0]:g} s", *inner, f"≥ {edges[-1]:g} s")
 
 
 def evaluate_durations(

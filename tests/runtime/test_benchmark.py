@@ -13,6 +13,7 @@ from runtime.ceiling import matrix_ceiling
 from runtime.commands.benchmark import parse_engine
 from runtime.errors import InputError
 from runtime.fusion import TwoStreamEngine
+from tests.runtime.test_feature_detector import LoudEngine, feature_spec
 from tests.tiny import LENGTH, TinyEngine, tiny_spec
 
 
@@ -37,6 +38,7 @@ def test_figures_follow_from_the_median() -> None:
     for m in report.measurements:
         assert m.low_ms <= m.median_ms <= m.high_ms
         assert m.clip_fps == pytest.approx(LENGTH * m.batch / (m.median_ms / 1e3))
+        assert m.windows_per_s == pytest.approx(m.batch / (m.median_ms / 1e3))
         assert m.gflops == pytest.approx(2e6 * m.batch / (m.median_ms / 1e3) / 1e9)
         assert m.ceiling_share == pytest.approx(m.gflops / report.ceilings["fp32"])
     assert [m.ratio for m in report.measurements][::2] == [1, 1]
@@ -114,3 +116,24 @@ def test_misuse_is_named(wrong: dict[str, Any]) -> None:
         run_benchmark([("tiny", Slow(0.0))], **wrong)
     with pytest.raises(InputError):
         run_benchmark([])
+
+
+def test_models_on_features_are_measured_in_windows() -> None:
+    seen: list[Any] = []
+
+    class Features(LoudEngine):
+        def infer(self, inputs: Any) -> Any:
+            seen.append(inputs)
+            time.sleep(0.01)
+            return super().infer(inputs)
+
+    report = run_benchmark([("a2net", Features(feature_spec("a2net")))], batches=(2,), warmup=0, runs=3)
+    (measured,) = report.measurements
+    assert {inputs["features"].shape for inputs in seen} == {(2, 3, 16)}
+    assert 0.5 < seen[0]["features"].std() < 1.5
+    assert measured.windows_per_s == pytest.approx(2 / (measured.median_ms / 1e3))
+    assert measured.clip_fps == pytest.approx(16 * measured.windows_per_s)
+    text = format_report(report)
+    assert f"{measured.windows_per_s:,.1f}" in text
+    assert "steps/s" in text
+    assert "Table 3" not in text

@@ -39,7 +39,7 @@ def scores(tmp_path: Path) -> str:
 @pytest.fixture
 def proposals(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever engine is named, a class-agnostic one opens."""
-    monkeypatch.setattr(detect, "_open", lambda path, arguments: ProposalEngine())
+    monkeypatch.setattr(detect, "open_with", lambda path, arguments: ProposalEngine())
 
 
 def results(capsys: pytest.CaptureFixture[str], video: str) -> list[tuple[str, float]]:

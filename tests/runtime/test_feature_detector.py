@@ -258,3 +258,20 @@ def test_evaluate_takes_features_or_videos(tmp_path: Path, capsys: pytest.Captur
     flags = ["--features", str(tmp_path), "--videos", str(tmp_path)]
     assert main(["evaluate", "model.onnx", str(truth), *flags]) == 2
     assert "--features: leave out --videos" in capsys.readouterr().err
+
+
+def test_a_model_of_some_streams_picks_them_from_all() -> None:
+    """Two streams of a set of three: both ways to give them are the same, and one too few is refused."""
+    spec = feature_spec("a2net", feature_streams=(2, 0))
+    loud = features_with(41, *ACTIONS)
+    streams = [loud[:, 1:], np.full((41, 7), 9.0, np.float32), loud[:, :1]]
+    engine = LoudEngine(spec)
+    detector = FeatureDetector(engine)
+    detector.run(*streams, fps=20)
+    detector.run(streams[2], streams[0], fps=20)
+    half = len(engine.calls) // 2
+    for first, second in zip(engine.calls[:half], engine.calls[half:], strict=True):
+        np.testing.assert_array_equal(first["features"], second["features"])
+    np.testing.assert_array_equal(engine.calls[0]["features"][0], loud[:LENGTH].T)
+    with pytest.raises(InputError, match=r"1 streams, the model takes those numbered 2, 0 \(from 0\)"):
+        detector.run(loud, fps=20)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from runtime.feature_source import FEATURES, FeatureSource, FeatureStream, write_source
 from runtime.feature_timing import FeatureSampling
 from training.config import Config
 from training.config_files import load_config
-from training.data.feature_source import FEATURES, FeatureSource, FeatureStream, write_source
 
 WIDTH, STEPS = 12, 90
 CLASSES = ("cut", "pour")
@@ -22,9 +22,10 @@ SMALL = [
     "optimiser.warmup_steps=2", "run.log_every=1", "run.accelerator=cpu",
 ]  # fmt: skip
 NETWORKS = {
-    "gtea": ["model.clip_length=32", "model.head_channels=64", "model.num_levels=3", "model.level_units=[2, 4, 8]"],
-    "a2net_gtea": ["a2net.window_steps=32", "a2net.base_channels=16", "a2net.level_channels=[16, 16, 16]"],
-}
+    "gtea": ["model.clip_length=32", "model.head_channels=64", "model.num_levels=3", "model.level_units=[2, 4, 8]",
+             "loss.location_ranges=[]", "model.projection_dilations=[2]"],
+    "a2net_gtea": ["a2net.window_steps=32", "a2net.base_channels=32", "a2net.level_channels=[32, 32, 32]"],
+}  # fmt: skip
 """Configuration → settings that make it small."""
 
 

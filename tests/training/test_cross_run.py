@@ -12,10 +12,11 @@ from runtime.annotations import load_annotations
 from runtime.errors import ConfigError
 from runtime.evaluation import evaluate
 from runtime.feature_detector import FeatureDetector
+from runtime.kept_candidates import read_candidates
 from tests.training.feature_data import NETWORKS, SMALL, make_feature_set, small_feature_config
 from training.commands import add_cross_validate
 from training.config_files import load_config
-from training.cross_run import RESULTS, cross_run
+from training.cross_run import CANDIDATES, RESULTS, cross_run
 from training.feature_data import config_folds
 from training.inference import open_torch_engine
 
@@ -45,6 +46,8 @@ def test_folds_are_trained_apart_and_judged_on_their_own_videos(
         result = evaluate(found, truth, (0.3, 0.5))
         assert stored[fold.name]["mAP average"] == pytest.approx(result.average)
         assert result.average > 0.1  # it has learnt
+        kept = read_candidates(out / f"{fold.name}-seed-4" / CANDIDATES).detections()
+        assert [len(video) for video in kept] == [len(video) for video in found]
     assert args.func(args) == 0  # nothing is run again
     assert "run 1 of" not in capsys.readouterr().out
 

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from runtime.annotations import Instance, VideoAnnotation, load_annotations
 from runtime.errors import AnnotationError, InputError
+from runtime.feature_source import FeatureSource, FeatureStream, read_source, write_source
 from runtime.feature_timing import FeatureSampling
 from runtime.features import resized_features
 from tests.shared import shared
 from training.data.feature_layout import find_layout
 from training.data.feature_set import FeatureSet
-from training.data.feature_source import FeatureSource, FeatureStream, read_source, write_source
 from training.data.folds import FoldRule, make_folds
 from training.data.step_annotations import late_instances, step_annotations
 

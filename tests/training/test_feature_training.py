@@ -18,9 +18,10 @@ from training.data.dataset import collate
 from training.feature_data import open_feature_windows
 from training.inference import model_spec
 from training.loop import LAST, Trainer
+from training.model_config import ModelConfig
 from training.models.afsd import AFSD
 from training.models.build import build_network
-from training.models.projection import FeatureProjection
+from training.models.projection import DilatedUnit, FeatureProjection
 from training.run import train
 from training.step import TrainingStep
 
@@ -85,7 +86,7 @@ def test_only_the_training_videos_of_the_fold_are_seen(root: Path) -> None:
 
 def test_targets_are_where_the_features_stand_out(root: Path) -> None:
     """Positions along the steps, from seconds by the formula of the feature set."""
-    dataset = open_feature_windows(small_feature_config("gtea", root)).dataset
+    dataset = open_feature_windows(small_feature_config("gtea", root, "data.mixing.share=0")).dataset
     for index in range(len(dataset)):
         sample = dataset[index]
         for start, end, label in sample.targets.tolist():
@@ -101,7 +102,7 @@ def test_consistency_is_learnt_on_features(root: Path, tmp_path: Path) -> None:
 
 def test_padding_is_zero_whatever_stands_there(root: Path) -> None:
     """A window whose padding holds other numbers gives the same losses."""
-    windows = open_feature_windows(small_feature_config("gtea", root, "loss.consistency=none"))
+    windows = open_feature_windows(small_feature_config("gtea", root, "loss.consistency=none", "model.dropout=0"))
     batch = collate([windows.dataset[0], windows.dataset[1]])
     valid = batch.valid.clone()
     valid[:, 20:] = False
@@ -118,10 +119,14 @@ def test_padding_is_zero_whatever_stands_there(root: Path) -> None:
 def test_the_projection_brings_features_to_the_rate_of_level_0(stride: int) -> None:
     """Against the same convolutions written as sums over taps, "same" padding with the odd zero at the back."""
     torch.manual_seed(1)
-    projection = FeatureProjection(5, 64, (1, 3), stride)
+    config = ModelConfig(
+        stream="features", in_features=5, head_channels=64, projection_kernels=(1, 3), feature_stride=stride,
+        clip_length=32 * stride,
+    )  # fmt: skip
+    projection = FeatureProjection(config)
     x = torch.randn(2, 5, 16)
     found = projection(x).steps
-    for unit in projection.units:
+    for unit in [*projection.units, *projection.halvings]:
         if isinstance(unit, torch.nn.GroupNorm):
             grouped = x.reshape(2, 32, -1)
             grouped = (grouped - grouped.mean(-1, keepdim=True)) / (
@@ -139,6 +144,36 @@ def test_the_projection_brings_features_to_the_rate_of_level_0(stride: int) -> N
             x = sum(taps) + bias[:, None]
     assert found.shape == (2, 64, 16 // stride)
     torch.testing.assert_close(found, x, rtol=1e-4, atol=1e-5)
+
+
+def test_a_dilated_unit_adds_what_it_sees_around_each_step() -> None:
+    """Against sums over taps `dilation` steps apart; without an input each step stays as it is plus a constant."""
+    torch.manual_seed(2)
+    unit = DilatedUnit(64, 4, dropout=0.5).eval()
+    x = torch.randn(1, 64, 20)
+    conv, norm = unit.dilated[0].conv1d, unit.dilated[1]
+    padded = torch.nn.functional.pad(x, (4, 4))
+    seen = sum(conv.weight[:, :, k] @ padded[:, :, 4 * k : 4 * k + 20] for k in range(3)) + conv.bias[:, None]
+    mixed = unit.mix.conv1d.weight[:, :, 0] @ norm(seen).clamp(min=0) + unit.mix.conv1d.bias[:, None]
+    torch.testing.assert_close(unit(x), x + mixed, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("network", ["gtea", "a2net_gtea"])
+def test_features_of_another_scale_give_the_same_detections_once_standardised(network: str, root: Path) -> None:
+    """Channels less their mean over what was trained on, divided by their deviation: scale and offset do not count."""
+    config = open_feature_windows(small_feature_config(network, root)).config
+    torch.manual_seed(0)
+    model = build_network(config)
+    windows = torch.randn(8, config.in_features, config.window_length)
+    for _ in range(200):  # the running mean and deviation settle
+        model.train()(windows)
+    scaled = build_network(config)
+    scaled.load_state_dict(model.state_dict())
+    for _ in range(200):
+        scaled.train()(windows * 7 + 3)
+    pairs = zip(model.eval()(windows), scaled.eval()(windows * 7 + 3), strict=True)
+    for before, after in pairs:
+        torch.testing.assert_close(before, after, rtol=1e-3, atol=1e-3)
 
 
 def _narrow(root: Path) -> None:
@@ -191,7 +226,7 @@ def test_what_does_not_fit_is_one_line(
         ("gtea", ["data.test_stride=64"], "data.test_stride is 64, expected 1 to the window's length, 32"),
         ("gtea", ["model.feature_stride=3"], "feature_stride 3: expected a width"),
         ("gtea", ["model.stem=motion"], "stem 'motion' and freeze_backbone are the I3D's"),
-        ("gtea", ["model.projection_kernels=[]"], r"projection_kernels is \(\), expected"),
+        ("gtea", ["model.projection_kernels=[]"], r"projection_kernels is \(\), .* at least one kernel"),
         ("a2net_gtea", ["a2net.num_classes=9", "data.classes=[cut, pour]"], "a2net.num_classes is 9, but data.classes"),
     ],
 )

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from runtime.annotations import Instance, VideoAnnotation, load_annotations
 from runtime.errors import InputError
+from runtime.feature_source import FeatureSource, FeatureStream
 from tests.shared import shared
 from training.data.annotations import FrameAnnotation, FrameInstance
 from training.data.clips import FEATURE_IOA, cut_clips, unseen_instances
 from training.data.dataset import Sample, collate
 from training.data.feature_dataset import FeatureDataset
 from training.data.feature_set import FeatureSet
-from training.data.feature_source import FeatureSource, FeatureStream
 from training.data.step_annotations import step_annotations
 
 

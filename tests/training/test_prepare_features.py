@@ -12,10 +12,10 @@ import pytest
 
 from runtime.console import EXIT_ERROR
 from runtime.errors import AfsdError, InputError
+from runtime.feature_source import read_source
 from tests.shared import shared
 from training.commands import add_prepare
 from training.data.feature_set import open_features
-from training.data.feature_source import read_source
 
 
 def afsd(*arguments: str | Path) -> int:

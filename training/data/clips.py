@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from random import Random
 from typing import Literal
 
 import numpy as np
@@ -129,6 +131,27 @@ def unseen_instances(
         for instance in video.instances
         if all(_share_inside(instance, offset, offset + clip_length) < keep for offset in offsets)
     )
+
+
+def repeated(clips: Sequence[Clip], share: float, seed: int) -> list[Clip]:
+    """Clips with rare classes more than once, so that each class is seen more nearly alike often.
+
+    Repeat-factor sampling (Gupta et al., LVIS, CVPR 2019): a class that a share f of the clips shows asks for
+    r = max(1, √(share / f)) copies, a clip for those of its rarest class; what lies between two whole numbers is drawn.
+
+    Args:
+        clips: of all videos.
+        share: classes that fewer clips than this show are repeated; 0: none.
+        seed: of the draw.
+    """
+    shown = Counter(label for clip in clips for label in {i.label for i in clip.instances})
+    factors = {label: max(1.0, math.sqrt(share * len(clips) / count)) for label, count in shown.items()}
+    rng = Random(f"repeat {seed}")
+    many: list[Clip] = []
+    for clip in clips:
+        factor = max(factors[i.label] for i in clip.instances)
+        many += [clip] * (math.floor(factor) + (rng.random() < factor % 1))
+    return many
 
 
 def shortest_instance(

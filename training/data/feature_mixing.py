@@ -29,7 +29,7 @@ class FeatureMixing:
     def __post_init__(self) -> None:
         if not 0 <= self.share < 1 or self.steps < 1:
             raise ValueError(
-                f"share is {self.share}, steps {self.steps}: expected a share of 0 or more, below 1, and at least 1 step"
+                f"share is {self.share}, steps {self.steps}: expected a share of 0 or more, below 1, and 1 step or more"
             )
 
     def apply(self, features: NDArray[np.float32], rng: Random, piece: Piece) -> NDArray[np.float32]:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from runtime.annotations import VideoAnnotation
 from runtime.errors import InputError
+from runtime.feature_source import FOLD, FeatureSource, FeatureStream
 from runtime.feature_timing import FeatureSampling
 from runtime.features import FEATURE_SUFFIXES, UNEVEN_STEPS, FeatureHeader, Layout, read_header
 from runtime.sources import other_name
 from training.data.feature_layout import find_layout
-from training.data.feature_source import FOLD, FeatureSource, FeatureStream
 
 AGAIN = "extract the features of this video again"
 Files = list[tuple[Path, FeatureHeader]]

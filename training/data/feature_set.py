@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from runtime.annotations import VideoAnnotation, load_annotations
 from runtime.errors import InputError
+from runtime.feature_source import FeatureSource, read_source
 from runtime.feature_timing import FeatureTiming
 from runtime.features import checked_features, read_features, resized_features
 from training.data.feature_scan import VideoFeatures, scan_features
-from training.data.feature_source import FeatureSource, read_source
 
 Missing = Literal["refuse", "skip"]
 """Videos without features: an error, or left out without a word (ActionFormer)."""
@@ -116,6 +116,7 @@ def open_features(
     names: Iterable[str] | None = None,
     fold: str = "",
     missing: Missing = "refuse",
+    streams: Sequence[int] = (),
 ) -> tuple[FeatureSet, tuple[VideoAnnotation, ...]]:
     """A feature set and the annotations of its videos, from features.json.
 
@@ -124,6 +125,7 @@ def open_features(
         names: the videos wanted, such as one side of a fold; None: all of the annotations.
         fold: see `FeatureSet`.
         missing: see `Missing`; videos that are skipped are not among the annotations returned.
+        streams: those wanted, see `FeatureSource.of_streams`; none: all.
 
     Raises:
         InputError: see `read_source` and `FeatureSet`; a name that is not annotated.
@@ -131,6 +133,7 @@ def open_features(
     """
     path = Path(description)
     source = read_source(path)
+    source = source.of_streams(*streams) if streams else source
     videos = {video.name: video for video in load_annotations(path.parent / source.annotations)}
     wanted = list(videos if names is None else names)
     unknown = [name for name in wanted if name not in videos]

@@ -15,8 +15,8 @@ from typing import Literal
 
 from runtime.annotations import VideoAnnotation, parse_annotations, read_document
 from runtime.errors import AnnotationError, InputError
+from runtime.feature_source import FOLD
 from runtime.sources import known_as
-from training.data.feature_source import FOLD
 
 By = Literal["subsets", "splits", "lists", "groups", "random"]
 

@@ -17,11 +17,11 @@ import numpy as np
 from runtime.annotations import VideoAnnotation, class_names, load_annotations, read_document
 from runtime.console import ProgressLine
 from runtime.errors import AnnotationError, InputError
+from runtime.feature_source import FEATURES, FOLD, FeatureSource, write_source
 from runtime.features import FEATURE_SUFFIXES
 from training.data.annotation_faults import note_annotations
 from training.data.feature_scan import FeatureScan, scan_features
 from training.data.feature_set import FeatureSet
-from training.data.feature_source import FEATURES, FOLD, FeatureSource, write_source
 from training.data.folds import read_list
 from training.data.preparation_report import Findings, PreparationReport
 

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.a2net_config import A2NetConfig, Norm
-from training.models.layers import GROUP_NORM_GROUPS, at_least_float32, standardisation
+from training.model_config import GROUP_NORM_GROUPS
+from training.models.layers import at_least_float32, standardisation
 from training.multiply_adds import count_multiply_adds
 
 BASE_KERNELS = (1, 9)
@@ -86,7 +87,9 @@ class BaseFeatures(nn.ModuleDict):
 
     def __init__(self, config: A2NetConfig) -> None:
         inputs = (config.in_channels, config.base_channels)
-        convolutions = [Convolution(c, config.base_channels, k, norm=config.norm) for c, k in zip(inputs, BASE_KERNELS, strict=True)]
+        convolutions = [
+            Convolution(c, config.base_channels, k, norm=config.norm) for c, k in zip(inputs, BASE_KERNELS, strict=True)
+        ]
         super().__init__(_numbered("conv", convolutions))
         self.dropout = config.dropout
 
@@ -153,7 +156,9 @@ class AnchorFree(nn.Module):
             reductions = [Convolution(c, channels, 1, norm=config.norm) for c in config.level_channels[:levels]]
             self.reduce_channels = nn.ModuleDict(_numbered("conv", reductions))
         heads = {"cls_branch": config.num_classes, "reg_branch": 2}
-        self.pred = nn.ModuleDict({name: Branch(channels, config.tower_depth, n, config.norm) for name, n in heads.items()})
+        self.pred = nn.ModuleDict(
+            {name: Branch(channels, config.tower_depth, n, config.norm) for name, n in heads.items()}
+        )
         first, spare = SCALE_NUMBERS[config.names]
         scales = [Scale() for _ in range(levels + spare)]
         for number, scale in enumerate(scales, first):

@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-GROUP_NORM_GROUPS = 32
-"""Groups of every GroupNorm of the pyramid and heads."""
+from training.model_config import GROUP_NORM_GROUPS
 
 Rounding = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(input, weight) of a unit's convolution → both as a quantised network sees them (`calibration.fake_quantisation`)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from training.model_config import ModelConfig
@@ -30,7 +31,7 @@ class DilatedUnit(nn.Module):
         self.mix = Unit1D(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.mix(self.dropout(self.dilated(x)))
+        return x + torch.as_tensor(self.mix(self.dropout(self.dilated(x))))
 
 
 class FeatureProjection(nn.Module):

@@ -1,0 +1,47 @@
+"""I3D weights → an engine that makes features of snippets: `afsd export-backbone rgb_imagenet.pt --to onnx`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from export.source import Say, library_versions
+from export.to_onnx import check_name, save_onnx
+from export.to_openvino import save_openvino
+from export.trace import to_graph
+from runtime.errors import ExportError
+from training.backbone import SIZE, BackboneWeights, backbone_spec
+from training.inference import TorchEngine
+
+
+def export_backbone(
+    weights: BackboneWeights,
+    out: Path,
+    *,
+    to: Literal["onnx", "openvino"] = "onnx",
+    size: int = SIZE,
+    say: Say = print,
+) -> Path:
+    """Write a backbone as an ONNX or OpenVINO file, after its numbers were compared with PyTorch's.
+
+    Args:
+        weights: see `read_backbone` and `random_backbone`.
+        out: the file to write, .onnx or .xml.
+        to: kind of file.
+        size: pixels of the square frames it will see.
+        say: receives progress and the parity report.
+
+    Raises:
+        InputError: a size below 1.
+        ExportError: another suffix; or the numbers differ, and nothing is written.
+        MissingDependencyError: OpenVINO is asked for and not installed.
+    """
+    if to == "openvino" and out.suffix != ".xml":
+        raise ExportError(f"{out}: expected a file name ending in .xml")
+    if to == "onnx":
+        check_name(out)
+    spec = backbone_spec(weights, size, library_versions())
+    say(f"tracing an I3D on {spec.stream}, snippets of {spec.window_length} frames of {size}×{size} pixels")
+    reference = TorchEngine(weights.network, spec)
+    graph = to_graph(weights.network, spec)
+    return (save_onnx if to == "onnx" else save_openvino)(graph, reference, out, say)

@@ -1,0 +1,79 @@
+"""`afsd features VIDEO… --backbone ENGINE --out DIR`: features of videos, as files for training and detection."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runtime.commands.detect import add_backbone_flags, add_engine_flags, backbone_paths, open_with, progress
+from runtime.console import EXIT_ERROR, ProgressLine, print_error
+from runtime.errors import AfsdError, InputError
+
+if TYPE_CHECKING:
+    from runtime.feature_extraction import FeatureFolder
+
+
+def add_features(subparsers: Any) -> None:
+    """Add the verb `features`."""
+    parser = subparsers.add_parser(
+        "features",
+        help="make the features of videos",
+        description="Make the features of videos with the engines of `afsd export-backbone`: one .npy [T,C] per video "
+        "and stream, and their description. What is there already is left; an interrupted run goes on where it was.",
+    )
+    parser.add_argument("videos", metavar="VIDEO", nargs="+", help="file, folder of videos or of images, or URL")
+    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder of the features")
+    models = parser.add_argument_group("models")
+    add_backbone_flags(models)
+    models.add_argument("--flow-method", choices=("auto", "tvl1", "dis"), default="auto", help="optical flow (auto)")
+    running = parser.add_argument_group("running")
+    running.add_argument(
+        "--sample-fps", metavar="FPS", type=float, help="take frames at this rate (default: every frame)"
+    )
+    running.add_argument("--batch", metavar="N", type=int, help="snippets per call of a backbone (default: 4)")
+    add_engine_flags(running)
+    parser.set_defaults(func=features)
+
+
+def features(arguments: argparse.Namespace) -> int:
+    """Run the verb; 2 if any video failed, after the others are done."""
+    from runtime.backbone import FeatureExtractor
+    from runtime.feature_extraction import ExtractionOptions, FeatureFolder
+    from runtime.sources import expand_sources, is_live
+
+    sources = expand_sources(arguments.videos)
+    live = [source for source in sources if is_live(source)]
+    if live:
+        raise InputError(f"{live[0]}: a live source has no end; give afsd detect --stream the backbone")
+    if not backbone_paths(arguments):
+        raise InputError("afsd features: no backbone; give --backbone, --flow-backbone, or both")
+    if arguments.sample_fps is not None and not 0 < arguments.sample_fps < float("inf"):
+        raise InputError(f"--sample-fps: got {arguments.sample_fps}, expected frames per second")
+    options = ExtractionOptions(arguments.fps, arguments.flow_method, arguments.allow_truncated)
+    failed = False
+    with ExitStack() as stack:
+        engines = [stack.enter_context(closing(open_with(path, arguments))) for path in backbone_paths(arguments)]
+        extractor = FeatureExtractor(engines, sample_fps=arguments.sample_fps, batch_size=arguments.batch)
+        folder = FeatureFolder(arguments.out, extractor, options)
+        for source in sources:
+            try:
+                print(f"{source}: {_written(folder, source, extractor.width)}", flush=True)
+            except AfsdError as error:
+                print_error(error)
+                failed = True
+    return EXIT_ERROR if failed else 0
+
+
+def _written(folder: FeatureFolder, source: str | int, width: int) -> str:
+    """Write the features of a video; what was done, in words."""
+    with ProgressLine() as line:
+        name, video, timing = folder.add(source, lambda timing: line.show(f"{source}: {progress(timing)}"))
+    files = ", ".join(map(str, folder.paths(name)))
+    if timing is None:
+        return f"{video.steps} steps are there already, in {files}"
+    return (
+        f"{video.steps} steps of {width} channels of {timing.frames} frames in {timing.wall_seconds:.1f} s "
+        f"({timing.video_fps:.1f} frames/s, {timing.real_time_factor:.2f}× real time), in {files}"
+    )

@@ -1,0 +1,210 @@
+"""Candidates kept in a file before suppression, so that λ, late fusion and judging need no network again.
+
+Suppression of what is kept gives what the detector gives. Several networks are fused late as A2Net's Table III does:
+the candidates of all of them go through one NMS.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.atomic import atomic_path
+from runtime.decode import Candidates
+from runtime.detections import Detections
+from runtime.detector import DetectorOptions
+from runtime.errors import InputError
+from runtime.families import suppression_of
+from runtime.spec import ModelSpec, spec_from_json
+
+PLAIN, POINTS, ANCHORS = 0, 1, 2
+"""Which module a candidate is of; plain ones (AFSD's, or already weighed) have no λ."""
+
+Module = Literal["anchor-free", "anchor-based"]
+ARRAYS = ("segments", "labels", "scores", "modules", "offsets")
+
+
+@dataclass(frozen=True, eq=False)
+class VideoCandidates:
+    """What a network proposes in one video, M candidates in the order of its windows."""
+
+    video: str
+    start_s: float
+    """Second of the video at the edge of step 0, from which `candidates` count."""
+    end_s: float
+    """Second at which detections are cut."""
+    step_s: float
+    """Seconds from one step of the features to the next."""
+    candidates: Candidates
+    modules: NDArray[np.int8]
+    """[M] PLAIN, POINTS or ANCHORS; scores of the latter two are before λ."""
+    offsets: NDArray[np.int64]
+    """[M] first step of the window each is of."""
+
+    def take(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> VideoCandidates:
+        """Those chosen by an index or bool array."""
+        return replace(
+            self,
+            candidates=self.candidates.take(chosen),
+            modules=self.modules[chosen],
+            offsets=self.offsets[chosen],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class KeptCandidates:
+    """The candidates of one network, or of several fused, in several videos."""
+
+    spec: ModelSpec
+    """Its decoding holds λ and the constants of the NMS."""
+    videos: tuple[VideoCandidates, ...]
+
+    def balanced(self, balance: float) -> KeptCandidates:
+        """The same under another λ (A2Net, Table V).
+
+        Raises:
+            InputError: AFSD, which has no λ, or λ outside 0..1.
+        """
+        if self.spec.a2net_decoding is None:
+            raise InputError(f"λ {balance:g}: the candidates are AFSD's, expected A2Net's")
+        try:
+            decoding = replace(self.spec.a2net_decoding, balance=balance)
+        except ValueError as error:
+            raise InputError(f"λ: {error}") from None
+        return replace(self, spec=replace(self.spec, a2net_decoding=decoding))
+
+    def of_module(self, module: Module) -> KeptCandidates:
+        """Those of one of A2Net's modules, unweighed (InputError: the network has no such module)."""
+        code = POINTS if module == "anchor-free" else ANCHORS
+        layout = self.spec.a2net
+        if layout is None or not (layout.point_levels if code == POINTS else layout.anchor_ratios):
+            raise InputError(f"the network has no {module} module; expected A2Net with it")
+        chosen = (video.take(video.modules == code) for video in self.videos)
+        plain = (replace(video, modules=np.full_like(video.modules, PLAIN)) for video in chosen)
+        return replace(self, videos=tuple(plain))
+
+    def weighed(self, weight: float = 1.0) -> KeptCandidates:
+        """The same with λ and `weight` in the scores, for good; what falls to the score threshold is dropped."""
+        return replace(self, videos=tuple(self._weighed(video, weight) for video in self.videos))
+
+    def detections(self, options: DetectorOptions | None = None) -> list[Detections]:
+        """What the detector of these options gives, video by video."""
+        options = DetectorOptions() if options is None else options
+        return [self._suppressed(self._weighed(video, 1.0), options) for video in self.videos]
+
+    def _weighed(self, video: VideoCandidates, weight: float) -> VideoCandidates:
+        """In float32, as the decoder does."""
+        decoding = self.spec.a2net_decoding
+        points, anchors = (1.0, 1.0) if decoding is None else decoding.weights
+        factors = np.array([1.0, points, anchors], np.float32)[video.modules]
+        scores = video.candidates.scores
+        if decoding is not None:
+            scores = np.where(video.modules == PLAIN, scores, scores.astype(np.float32) * factors)
+        threshold = 0.0 if decoding is None else float(np.float32(decoding.score_threshold))
+        plain = replace(
+            video,
+            candidates=replace(video.candidates, scores=scores * weight),
+            modules=np.full_like(video.modules, PLAIN),
+        )
+        return plain.take((video.modules == PLAIN) | (scores > threshold))
+
+    def _suppressed(self, video: VideoCandidates, options: DetectorOptions) -> Detections:
+        spec = replace(self.spec, sample_fps=1 / video.step_s)
+        suppression, parts = suppression_of(spec, reference=options.nms == "reference"), []
+        starts = np.append(np.flatnonzero(np.diff(video.offsets, prepend=-1)), len(video.offsets))
+        for first, last in pairwise(starts.tolist()):
+            window = video.candidates.take(np.arange(first, last))
+            parts.append(suppression.push(window, int(video.offsets[first])))
+        found = Candidates.concatenate([*parts, suppression.finish()])
+        return present(found, video.start_s, video.end_s, spec.classes, video.video, options.min_score)
+
+
+def present(
+    found: Candidates, start_s: float, end_s: float, classes: tuple[str, ...], video: str, min_score: float
+) -> Detections:
+    """Final candidates, in seconds from `start_s`, as seconds of the video and within it."""
+    shown = found.placed(start_s, end_s)
+    shown = shown.take(shown.scores >= min_score)
+    return Detections(shown.segments, shown.labels, shown.scores, classes, video)
+
+
+def fuse_late(members: Sequence[KeptCandidates], weights: Sequence[float] = ()) -> KeptCandidates:
+    """The candidates of several networks together, for one NMS: that of the network with the longest windows.
+
+    Args:
+        members: of the same videos and classes; at least one.
+        weights: factors of their scores, divided by the largest, so that scores stay in 0..1; none: all 1.
+
+    Raises:
+        InputError: other videos, times or classes, or not a weight above 0 for each.
+    """
+    factors = list(weights) or [1.0] * len(members)
+    if not members or len(factors) != len(members) or min(factors) <= 0:
+        raise InputError(
+            f"late fusion of {len(members)} networks: got weights {factors}, expected one above 0 for each"
+        )
+    for member in members[1:]:
+        if member.spec.classes != members[0].spec.classes or _times(member) != _times(members[0]):
+            raise InputError(
+                "late fusion: the networks differ in classes, videos or seconds per step; expected the same"
+            )
+    spec = max((member.spec for member in members), key=lambda spec: spec.window_length)
+    weighed = [member.weighed(factor / max(factors)) for member, factor in zip(members, factors, strict=True)]
+    return KeptCandidates(spec, tuple(map(_joined, zip(*(member.videos for member in weighed), strict=True))))
+
+
+def write_candidates(path: Path, kept: KeptCandidates) -> None:
+    """Write an .npz, whole or not at all."""
+    head = [[v.video, v.start_s, v.end_s, v.step_s, len(v.offsets)] for v in kept.videos]
+    arrays = {name: np.concatenate([_arrays(video)[name] for video in kept.videos]) for name in ARRAYS}
+    with atomic_path(path) as unfinished:
+        np.savez_compressed(unfinished, spec=kept.spec.to_json(), videos=json.dumps(head), **arrays)  # type: ignore[arg-type]
+
+
+def read_candidates(path: Path) -> KeptCandidates:
+    """What `write_candidates` wrote (InputError: missing or not such a file; SpecError: see `spec_from_json`)."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            spec, head = str(file["spec"]), json.loads(str(file["videos"]))
+            arrays = {name: file[name] for name in ARRAYS}
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: no candidates are kept there; delete the folder of the run and run it again"
+        ) from None
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: not a file of candidates: {' '.join(str(error).split())}; run again") from None
+    ends = np.cumsum([entry[4] for entry in head])
+    videos = []
+    for (video, start_s, end_s, step_s, count), end in zip(head, ends, strict=True):
+        part = {name: values[end - count : end] for name, values in arrays.items()}
+        candidates = Candidates(part["segments"], part["labels"], part["scores"])
+        videos.append(VideoCandidates(video, start_s, end_s, step_s, candidates, part["modules"], part["offsets"]))
+    return KeptCandidates(spec_from_json(spec, str(path)), tuple(videos))
+
+
+def _times(kept: KeptCandidates) -> list[tuple[str, float, float, float]]:
+    return [(video.video, video.start_s, video.end_s, video.step_s) for video in kept.videos]
+
+
+def _joined(parts: Sequence[VideoCandidates]) -> VideoCandidates:
+    """The candidates of one video in the order of their windows; of one offset those of the first network first."""
+    together = replace(
+        parts[0],
+        candidates=Candidates.concatenate([part.candidates for part in parts]),
+        modules=np.concatenate([part.modules for part in parts]),
+        offsets=np.concatenate([part.offsets for part in parts]),
+    )
+    return together.take(np.argsort(together.offsets, kind="stable"))
+
+
+def _arrays(video: VideoCandidates) -> dict[str, NDArray[np.generic]]:
+    found = video.candidates
+    return dict(zip(ARRAYS, (found.segments, found.labels, found.scores, video.modules, video.offsets), strict=True))
