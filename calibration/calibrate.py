@@ -29,8 +29,8 @@ from export.source import loaded, require_writable
 from runtime.atomic import atomic_path
 from runtime.console import ProgressLine
 from runtime.errors import InputError
+from runtime.feature_video import Source, source_digest
 from runtime.report import save_image
-from runtime.sources import video_digest
 from runtime.spec import METADATA_KEY, ModelSpec, Quantization, spec_from_json
 
 
@@ -53,7 +53,7 @@ def calibrate(
     out: Path,
     options: CalibrationOptions,
     *,
-    videos: Sequence[Path] = (),
+    videos: Sequence[Source] = (),
     table: Path | None = None,
     test: TestSet | None = None,
     say: Callable[[str], None] = print,
@@ -64,7 +64,7 @@ def calibrate(
         source: float32 ONNX file of this project.
         out: ONNX file to write.
         options: see `CalibrationOptions`.
-        videos: from which clips are drawn.
+        videos: from which clips are drawn; of a model on features, `FeatureVideo`s.
         table: ranges that were measured before, in place of measuring; searching and correcting still need `videos`.
         test: what it is judged on; needed for a budget.
         say: receives progress and reports.
@@ -124,8 +124,10 @@ class _Work:
         self.spec: ModelSpec = spec_from_json(carried[0], str(source))
         if self.spec.is_backbone:
             raise InputError(f"{source}: is a backbone; only networks that detect are calibrated so far")
-        if self.spec.stream == "features":
-            raise InputError(f"{source}: is a model on features; clips are windows of videos so far, for frame models")
+        if self.spec.stream == "features" and options.tune:
+            raise InputError(
+                f"{source}: is a model on features, fine-tuning is for frame models; leave out --fine-tune"
+            )
         if table is not None:
             table.require_fit(self.layout, named)
             if table.equalised != options.equalise:
@@ -133,7 +135,7 @@ class _Work:
                 raise InputError(f"{named}: was measured on the {state} network; give or leave out --equalise likewise")
         self.asked = self._asked()
 
-    def require_apart(self, videos: Sequence[Path], test: TestSet | None) -> None:
+    def require_apart(self, videos: Sequence[Source], test: TestSet | None) -> None:
         """Clips of test videos would make the judgement too good.
 
         Raises:
@@ -141,8 +143,8 @@ class _Work:
         """
         if test is None or self.options.force:
             return
-        judged = {video_digest(path) for path in test.videos}
-        used = {str(path): video_digest(path) for path in videos} | (self.given.videos if self.given else {})
+        judged = {source_digest(video) for video in test.videos}
+        used = {str(video): source_digest(video) for video in videos} | (self.given.videos if self.given else {})
         both = [name for name, digest in used.items() if digest in judged]
         if both:
             raise InputError(

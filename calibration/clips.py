@@ -20,11 +20,13 @@ from numpy.typing import NDArray
 
 from runtime.detector import engine_inputs
 from runtime.errors import InputError
-from runtime.sources import video_digest
+from runtime.feature_detector import joined_steps
+from runtime.feature_video import FeatureVideo, Source, source_digest
 from runtime.spec import ModelSpec
+from runtime.step_input import feature_inputs
 from runtime.streams import open_streams
 from runtime.timing import Timing
-from runtime.windows import Window, WindowBuffer
+from runtime.windows import Window, WindowBuffer, cut_windows
 
 THINNED = 4
 """Every fourth row and column tells brightness and motion well enough."""
@@ -44,9 +46,9 @@ class Clip:
     offset: int
     """First frame, in sampled frames."""
     brightness: float
-    """Mean of the pixels, 0 – 255."""
+    """Mean of the pixels, 0 – 255; or of the features."""
     motion: float
-    """Mean change from one frame to the next, 0 – 255."""
+    """Mean change from one frame to the next, 0 – 255; or of the features from step to step."""
 
 
 class Clips:
@@ -80,7 +82,8 @@ class Clips:
 
     def _inputs(self, k: int) -> dict[str, NDArray[Any]]:
         path, length = self._windows[k]
-        return engine_inputs([Window(0, np.load(path, allow_pickle=False), length)], 1, self.spec)
+        window = Window(0, np.load(path, allow_pickle=False), length)
+        return feature_inputs([window], 1) if self.spec.stream == "features" else engine_inputs([window], 1, self.spec)
 
     def store(self, windows: Iterator[Window]) -> None:
         """Write the windows of `clips`, in their order."""
@@ -102,14 +105,14 @@ class Clips:
 
 
 def draw_clips(
-    videos: Sequence[Path], spec: ModelSpec, count: int, seed: int = 0, say: Callable[[str], None] = lambda _: None
+    videos: Sequence[Source], spec: ModelSpec, count: int, seed: int = 0, say: Callable[[str], None] = lambda _: None
 ) -> Clips:
     """Draw `count` windows, or all there are, and store them.
 
     Every window of the videos is looked at; of more videos than clips, as many are drawn first.
 
     Args:
-        videos: files.
+        videos: files, or features where the model is on features.
         spec: of the model: frame rate, size, window length and stride.
         count: clips wanted.
         seed: of the draw.
@@ -124,7 +127,10 @@ def draw_clips(
     if count < 1:
         raise InputError(f"calibration: got {count} clips, expected at least 1")
     rng = np.random.default_rng(seed)
-    videos = list(dict.fromkeys(path.resolve() for path in videos))
+    for video in videos:
+        if isinstance(video, FeatureVideo) != (spec.stream == "features"):
+            raise InputError(f"{video}: the model sees {spec.stream}; give the same of videos to calibrate on")
+    videos = list(dict.fromkeys(v if isinstance(v, FeatureVideo) else v.resolve() for v in videos))
     named = _names(videos)
     drawn = [videos[k] for k in np.sort(rng.permutation(len(videos))[:count])]
     if len(drawn) < len(videos):
@@ -146,30 +152,42 @@ def draw_clips(
     if sum(map(len, chosen)) < count:
         say(f"the videos have {sum(map(len, chosen))} windows, all are taken")
     kept = [(path, clips) for path, clips in zip(drawn, chosen, strict=True) if clips]
-    clips = Clips(spec, [c for _, clips in kept for c in clips], {named[p]: video_digest(p) for p, _ in kept})
+    clips = Clips(spec, [c for _, clips in kept for c in clips], {named[p]: source_digest(p) for p, _ in kept})
     clips.store(window for path, some in kept for window in _picked(path, spec, some))
     return clips
 
 
-def _names(videos: Sequence[Path]) -> dict[Path, str]:
+def _names(videos: Sequence[Source]) -> dict[Source, str]:
     """A name of each video: its file's, without suffix; with the folder where two would be alike."""
-    stems = [path.stem for path in videos]
-    return {path: path.stem if stems.count(path.stem) == 1 else str(path.with_suffix("")) for path in videos}
+    stems = [video.name if isinstance(video, FeatureVideo) else video.stem for video in videos]
+    return {
+        video: stem if stems.count(stem) == 1 else str(Path(str(video)).with_suffix(""))
+        for video, stem in zip(videos, stems, strict=True)
+    }
 
 
-def _windows(path: Path, spec: ModelSpec) -> Iterator[Window]:
+def _windows(video: Source, spec: ModelSpec) -> Iterator[Window]:
     """The windows of a video, as the detector cuts them."""
+    if isinstance(video, FeatureVideo):
+        steps = joined_steps(video.files, spec, video.name)
+        yield from cut_windows(steps, spec.window_length, spec.window_stride)
+        return
     buffer = WindowBuffer(spec.window_length, spec.window_stride)
-    with open_streams(str(path), spec, Timing(spec.sample_fps)) as stream:
+    with open_streams(str(video), spec, Timing(spec.sample_fps)) as stream:
         for frame in stream:
             yield from buffer.push(frame)
     yield from buffer.finish()
 
 
 def _survey(video: str, number: int, window: Window) -> Clip | None:
-    """What a window looks like; None if it shows a single colour."""
-    thin = window.frames[: window.length, ::THINNED, ::THINNED].astype(np.int16)
-    if thin.std() < BLANK:
+    """What a window looks like; None if it shows a single colour, or all its features are one number."""
+    if window.frames.ndim == 2:  # features, of which each channel tells something
+        thin = window.frames[: window.length]
+        blank = not np.ptp(thin) > 0
+    else:
+        thin = window.frames[: window.length, ::THINNED, ::THINNED].astype(np.int16)
+        blank = bool(thin.std() < BLANK)
+    if blank:
         return None
     motion = float(np.abs(np.diff(thin, axis=0)).mean()) if len(thin) > 1 else 0.0
     return Clip(video, number, window.offset, round(float(thin.mean()), 2), round(motion, 3))
@@ -203,6 +221,6 @@ def _ranks(clips: Sequence[Clip]) -> dict[tuple[str, int], tuple[float, float]]:
     return {(c.video, c.window): (float(b), float(m)) for c, (b, m) in zip(clips, ranks, strict=True)}
 
 
-def _picked(path: Path, spec: ModelSpec, clips: Sequence[Clip]) -> Iterator[Window]:
+def _picked(video: Source, spec: ModelSpec, clips: Sequence[Clip]) -> Iterator[Window]:
     numbers = {clip.window for clip in clips}
-    return (window for number, window in enumerate(_windows(path, spec)) if number in numbers)
+    return (window for number, window in enumerate(_windows(video, spec)) if number in numbers)

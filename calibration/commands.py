@@ -32,6 +32,11 @@ def _add_measuring(group: Any) -> None:
     group.add_argument(
         "--videos", nargs="+", default=[], metavar="VIDEO", help="files or folders that clips are drawn from"
     )
+    group.add_argument(
+        "--features", nargs="+", default=[], type=Path, metavar="DIR",
+        help="of a model on features: folder of <video>.npy or .npz, one per stream; --videos and --test then give "
+        "names (default: --test those annotated, --videos all others)",
+    )  # fmt: skip
     group.add_argument("--clips", type=int, default=64, metavar="N", help="windows to draw (default: %(default)s)")
     group.add_argument("--seed", type=int, default=0, help="of the draw (default: %(default)s)")
     group.add_argument(
@@ -100,8 +105,31 @@ def _calibrate(args: argparse.Namespace) -> int:
     )
     precision = "fp8" if options.stored == "fp8" else "int8"
     out = args.out or args.source.with_name(f"{args.source.stem}.{precision}.onnx")
-    calibrate(args.source, out, options, videos=_files(args.videos, "--videos"), table=args.table, test=_test_set(args))
+    videos, test = _of_features(args) if args.features else (_files(args.videos, "--videos"), _test_set(args))
+    calibrate(args.source, out, options, videos=videos, table=args.table, test=test)
     return 0
+
+
+def _of_features(args: argparse.Namespace) -> tuple[list[Any], Any]:
+    """Videos to calibrate on and the test set, from folders of features."""
+    from calibration.options import TestSet
+    from runtime.commands.evaluate import load_ground_truth
+    from runtime.feature_video import annotated_feature_videos, feature_videos
+
+    test = None
+    if args.annotations is not None:
+        truth = load_ground_truth(args.annotations, None if args.subset == "all" else args.subset)
+        if args.test:
+            truth = tuple(video for video in truth if video.name in args.test)
+        if not truth:
+            raise InputError(f"{args.annotations}: names none of the test videos; give other names with --test")
+        test = TestSet(tuple(annotated_feature_videos(args.features, truth)), truth)
+    elif args.test:
+        test = TestSet(tuple(feature_videos(args.features, args.test)))
+    if args.videos or args.table:
+        return feature_videos(args.features, args.videos) if args.videos else [], test
+    judged = {video.name for video in test.videos} if test else set()
+    return [video for video in feature_videos(args.features) if video.name not in judged], test
 
 
 def _files(arguments: list[str], flag: str) -> list[Path]:

@@ -17,6 +17,7 @@ from runtime.detections import Detections
 from runtime.engines import Engine, open_engine
 from runtime.errors import InputError
 from runtime.evaluation import ACTIVITYNET_TIOUS, THUMOS_TIOUS, evaluate
+from runtime.feature_video import Source
 from runtime.spec import METADATA_KEY, spec_from_json
 
 OWN_LABELS = 0.5
@@ -37,13 +38,13 @@ class Judge:
     """Runs networks on test videos and compares them with the float network, which is run once."""
 
     def __init__(
-        self, reference: Engine, videos: Sequence[Path], truth: Sequence[VideoAnnotation] | None = None
+        self, reference: Engine, videos: Sequence[Source], truth: Sequence[VideoAnnotation] | None = None
     ) -> None:
         """Run the float network.
 
         Args:
             reference: the float network.
-            videos: test files.
+            videos: test files, or features.
             truth: annotations, one for each of `videos`, in their order; None: none.
 
         Raises:
@@ -58,7 +59,7 @@ class Judge:
         whole = reference.spec.sampling == "whole_video"
         self.tious = ACTIVITYNET_TIOUS if whole else THUMOS_TIOUS
         """Thresholds that mAP is averaged over: those of ActivityNet for models of whole videos, else THUMOS14's."""
-        self._reference = record(reference, [str(video) for video in videos])
+        self._reference = record(reference, self.videos)
         found = self._reference.detections
         self._truth = tuple(truth) if truth is not None else _own_labels(found)
         self.map = self._map(self._reference)
@@ -66,7 +67,7 @@ class Judge:
 
     def __call__(self, engine: Engine) -> Judgement:
         """Judge a network."""
-        recording = record(engine, [str(video) for video in self.videos])
+        recording = record(engine, self.videos)
         return Judgement(self._map(recording), drift_of(self._reference, recording))
 
     def _map(self, recording: Recording) -> float:

@@ -12,6 +12,7 @@ from calibration.ranges import PERCENTILE, Method, Numbers
 from calibration.sensitivity import Way
 from runtime.annotations import VideoAnnotation
 from runtime.errors import InputError
+from runtime.feature_video import Source
 
 Target = Literal["openvino", "tensorrt"]
 
@@ -91,6 +92,6 @@ class TestSet:
     """Videos that judge, and what is known of them."""
 
     __test__ = False  # not a class of tests
-    videos: tuple[Path, ...]
+    videos: tuple[Source, ...]
     truth: tuple[VideoAnnotation, ...] | None = None
     """Annotations in the same order; None: the float network's own detections are the measure."""

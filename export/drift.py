@@ -7,7 +7,7 @@ what counts is what a user sees: detections on real windows, each compared with 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from runtime.engines.base import Engine
 from runtime.errors import InputError
 from runtime.evaluation.matching import match_by_score
 from runtime.evaluation.tables import aligned
+from runtime.feature_detector import FeatureDetector
+from runtime.feature_video import FeatureVideo
 from runtime.segments import tiou
 from runtime.spec import ModelSpec
 from runtime.video import FrameSource
@@ -135,20 +137,28 @@ class Recording:
     """Of every video."""
 
 
-def record(engine: Engine, videos: Sequence[FrameSource]) -> Recording:
+def record(engine: Engine, videos: Sequence[FrameSource | FeatureVideo]) -> Recording:
     """Detect in videos and keep what the engine gave.
 
     Args:
         engine: of any model.
-        videos: see `runtime.detector.Detector.run`.
+        videos: see `runtime.detector.Detector.run`; of a model on features, `FeatureVideo`s.
 
     Raises:
+        InputError: features for a model on frames, or frames for one on features.
         VideoError, EngineError: see `Detector.run`.
     """
     recorded = _Recorded(engine)
-    detector = Detector(recorded, options=DetectorOptions())
-    detections = tuple(detector.run(video) for video in videos)
-    return Recording(_name(engine), tuple(recorded.outputs), detections)
+    on_features = engine.spec.features is not None
+    detect: Callable[[Any], Detections] = (
+        FeatureDetector(recorded).run_video if on_features else Detector(recorded, options=DetectorOptions()).run
+    )
+    detections = []
+    for video in videos:
+        if isinstance(video, FeatureVideo) != on_features:
+            raise InputError(f"{video}: the model sees {engine.spec.stream}; give it the same of the video")
+        detections.append(detect(video))
+    return Recording(_name(engine), tuple(recorded.outputs), tuple(detections))
 
 
 def drift_of(reference: Recording, recording: Recording, *, best: int = BEST) -> DriftReport:
@@ -161,13 +171,13 @@ def drift_of(reference: Recording, recording: Recording, *, best: int = BEST) ->
 
 
 def drift_on_videos(
-    reference: Engine, engine: Engine, videos: Sequence[FrameSource], *, best: int = BEST
+    reference: Engine, engine: Engine, videos: Sequence[FrameSource | FeatureVideo], *, best: int = BEST
 ) -> DriftReport:
     """Detect in each video with both engines and compare raw outputs and detections.
 
     Args:
         reference, engine: of one model; both see the same windows.
-        videos: see `runtime.detector.Detector.run`.
+        videos: see `record`.
         best: detections of each video that are followed.
 
     Raises:

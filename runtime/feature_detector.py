@@ -22,11 +22,11 @@ from runtime.engines.pipeline import infer_in_turn
 from runtime.errors import AfsdError, InputError
 from runtime.families import decode_window, suppression_of
 from runtime.feature_timing import FeatureTiming
+from runtime.feature_video import FeatureVideo, annotated_feature_videos
 from runtime.features import (
     UNEVEN_STEPS,
     Layout,
     checked_features,
-    find_features,
     read_features,
     read_header,
     resized_features,
@@ -100,10 +100,14 @@ class FeatureDetector:
             EngineError: the network failed or gave NaN.
         """
         name = video or next((Path(part).stem for part in features if not isinstance(part, np.ndarray)), "")
-        steps = self._steps(features, name, layout)
+        steps = joined_steps(features, self.spec, name, layout)
         assert self.spec.features is not None
         timing = self.spec.features.timing(name or "features", len(steps), fps=fps, duration_s=duration_s)
         return self.detect(steps, timing, video=name, duration_s=duration_s)
+
+    def run_video(self, video: FeatureVideo) -> Detections:
+        """Detect in a whole video whose files, rate and duration are known; errors as in `run`."""
+        return self.run(*video.files, video=video.name, fps=video.fps, duration_s=video.duration_s)
 
     def detect(
         self, steps: NDArray[np.float32], timing: FeatureTiming, *, video: str = "", duration_s: float | None = None
@@ -160,58 +164,6 @@ class FeatureDetector:
     ) -> None:
         self.close()
 
-    def _steps(self, parts: Sequence[FeatureInput], name: str, layout: Layout | None) -> NDArray[np.float32]:
-        """The features of all streams [T,C], as the network is to see them."""
-        assert self.spec.features is not None
-        if not parts:
-            raise InputError("features: got none, expected a file or an array [T,C] per stream")
-        parts = self._streams(parts, name)
-        arrays = [self._array(part, layout, alone=len(parts) == 1) for part in parts]
-        length = min(map(len, arrays))
-        if max(map(len, arrays)) - length > UNEVEN_STEPS:
-            lengths = " and ".join(str(len(array)) for array in arrays)
-            raise InputError(f"{name}: streams of {lengths} steps, expected at most {UNEVEN_STEPS} of difference")
-        joined = np.concatenate([array[:length] for array in arrays], axis=1)
-        width, source = self.spec.channels, name or "features"
-        if joined.shape[1] != width:
-            raise InputError(
-                f"{source}: features of {joined.shape[1]} channels, the model takes {width}; "
-                "use the features it was trained on"
-            )
-        if not length:
-            raise InputError(f"{source}: no step of features, expected at least one; extract the features again")
-        every = self.spec.features.every
-        checked = checked_features(joined[::every], source, every=every)
-        whole = self.spec.sampling == "whole_video"
-        return resized_features(checked, self.spec.window_length) if whole else checked
-
-    def _streams(self, parts: Sequence[FeatureInput], name: str) -> Sequence[FeatureInput]:
-        """Of the streams of the set those that the model was trained on."""
-        wanted = self.spec.feature_streams
-        if len(parts) == len(wanted) or not wanted:
-            return parts
-        if max(wanted) >= len(parts):
-            numbers = ", ".join(map(str, wanted))
-            raise InputError(
-                f"{name or 'features'}: {len(parts)} streams, the model takes those numbered {numbers} (from 0) of its "
-                "training set; give all streams of the set, or these alone"
-            )
-        return [parts[number] for number in wanted]
-
-    def _array(self, part: FeatureInput, layout: Layout | None, *, alone: bool) -> NDArray[Any]:
-        """One stream [T,C]; the axis with the model's width is C where nothing else is said."""
-        if isinstance(part, np.ndarray):
-            array, shape = part, part.shape
-            if part.ndim != 2 or part.dtype.kind not in "fiu":
-                raise InputError(f"features: got {part.dtype} {list(shape)}, expected an array of numbers [T,C]")
-        else:
-            shape, array = read_header(part).shape, read_features(part)
-        if layout is None:
-            width = self.spec.channels
-            turned = alone and shape[0] == width and shape[1] != width
-            layout = "channels_first" if turned else "steps_first"
-        return array if layout == "steps_first" else array.T
-
     def _found(self, steps: NDArray[np.float32], spec: ModelSpec) -> Candidates:
         """Final candidates, in seconds from the edge of the first step."""
         suppression, parts = suppression_of(spec, reference=self.options.nms == "reference"), []
@@ -250,6 +202,71 @@ class FeatureDetector:
             yield batch, feature_inputs(batch, self._fixed_batch or len(batch))
 
 
+def joined_steps(
+    parts: Sequence[FeatureInput], spec: ModelSpec, name: str, layout: Layout | None = None
+) -> NDArray[np.float32]:
+    """The features of all streams of a video [T,C], as the network is to see them: joined, skipped, resized.
+
+    Args:
+        parts: one file or array per stream.
+        spec: of a model on features.
+        name: of the video, for errors.
+        layout: of the arrays; default: whichever has the model's width.
+
+    Raises:
+        InputError: see `FeatureDetector.run`.
+    """
+    assert spec.features is not None
+    if not parts:
+        raise InputError("features: got none, expected a file or an array [T,C] per stream")
+    parts = _streams(parts, spec, name)
+    arrays = [_array(part, spec.channels, layout, alone=len(parts) == 1) for part in parts]
+    length = min(map(len, arrays))
+    if max(map(len, arrays)) - length > UNEVEN_STEPS:
+        lengths = " and ".join(str(len(array)) for array in arrays)
+        raise InputError(f"{name}: streams of {lengths} steps, expected at most {UNEVEN_STEPS} of difference")
+    joined = np.concatenate([array[:length] for array in arrays], axis=1)
+    width, source = spec.channels, name or "features"
+    if joined.shape[1] != width:
+        raise InputError(
+            f"{source}: features of {joined.shape[1]} channels, the model takes {width}; "
+            "use the features it was trained on"
+        )
+    if not length:
+        raise InputError(f"{source}: no step of features, expected at least one; extract the features again")
+    every = spec.features.every
+    checked = checked_features(joined[::every], source, every=every)
+    return resized_features(checked, spec.window_length) if spec.sampling == "whole_video" else checked
+
+
+def _streams(parts: Sequence[FeatureInput], spec: ModelSpec, name: str) -> Sequence[FeatureInput]:
+    """Of the streams of the set those that the model was trained on."""
+    wanted = spec.feature_streams
+    if len(parts) == len(wanted) or not wanted:
+        return parts
+    if max(wanted) >= len(parts):
+        numbers = ", ".join(map(str, wanted))
+        raise InputError(
+            f"{name or 'features'}: {len(parts)} streams, the model takes those numbered {numbers} (from 0) of its "
+            "training set; give all streams of the set, or these alone"
+        )
+    return [parts[number] for number in wanted]
+
+
+def _array(part: FeatureInput, width: int, layout: Layout | None, *, alone: bool) -> NDArray[Any]:
+    """One stream [T,C]; the axis with the model's width is C where nothing else is said."""
+    if isinstance(part, np.ndarray):
+        array, shape = part, part.shape
+        if part.ndim != 2 or part.dtype.kind not in "fiu":
+            raise InputError(f"features: got {part.dtype} {list(shape)}, expected an array of numbers [T,C]")
+    else:
+        shape, array = read_header(part).shape, read_features(part)
+    if layout is None:
+        turned = alone and shape[0] == width and shape[1] != width
+        layout = "channels_first" if turned else "steps_first"
+    return array if layout == "steps_first" else array.T
+
+
 def detect_annotated_features(
     detector: FeatureDetector, truth: Sequence[VideoAnnotation], folders: Sequence[Path]
 ) -> list[Detections]:
@@ -263,8 +280,4 @@ def detect_annotated_features(
     Raises:
         InputError: a video without features (before any is run), or see `FeatureDetector.run`.
     """
-    files = [[find_features(folder, video.name) for folder in folders] for video in truth]
-    return [
-        detector.run(*paths, video=video.name, fps=video.fps, duration_s=video.duration_s)
-        for video, paths in zip(truth, files, strict=True)
-    ]
+    return [detector.run_video(video) for video in annotated_feature_videos(folders, truth)]

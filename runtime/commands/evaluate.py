@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,8 @@ from runtime.evaluation import (
     evaluate_proposals,
     format_table,
 )
-from runtime.sources import find_video, video_digest
+from runtime.feature_video import Source, annotated_feature_videos, source_digest
+from runtime.sources import find_video
 from runtime.spec import ModelSpec
 from runtime.thumos14 import read_kit_annotations, read_table_annotations, read_text_detections
 from runtime.video_scores import VideoScores, load_video_scores
@@ -201,6 +202,9 @@ def _from_features(arguments: argparse.Namespace, truth: Sequence[VideoAnnotatio
     if arguments.flow_engine or arguments.videos or arguments.video_scores:
         raise InputError("--features: leave out --videos, --flow-engine and --video-scores, which are of other models")
     with FeatureDetector(arguments.detections, options=DetectorOptions(nms=arguments.nms)) as detector:
+        if not arguments.force:
+            videos = annotated_feature_videos(arguments.features, truth)
+            require_unseen(detector.spec, {video.name: video for video in videos})
         return detect_annotated_features(detector, truth, arguments.features)
 
 
@@ -212,28 +216,24 @@ def _from_videos(arguments: argparse.Namespace, truth: Sequence[VideoAnnotation]
     options = DetectorOptions(nms=arguments.nms, flow_method=arguments.flow_method)
     with Detector(arguments.detections, flow_engine=arguments.flow_engine, options=options) as detector:
         if not arguments.force:
-            require_unseen(detector.spec, truth, folder)
+            require_unseen(detector.spec, {video.name: find_video(folder, video.name) for video in truth})
         return detect_annotated(detector, truth, folder, labels, arguments.labels_per_video)
 
 
-def require_unseen(spec: ModelSpec, truth: Sequence[VideoAnnotation], folder: Path) -> None:
-    """Check that a quantised network was not calibrated on the videos that judge it.
+def require_unseen(spec: ModelSpec, videos: Mapping[str, Source]) -> None:
+    """Check that a quantised network was not calibrated on the videos that judge it, each given with its name.
 
     Raises:
         InputError: it was, under whatever name.
-        VideoError: a video is not in `folder`.
     """
     if spec.quantization is None or not spec.quantization.videos:
         return
     seen = {digest: name for name, digest in spec.quantization.videos.items()}
-    both = [
-        f"{video.name} ({seen[digest]} there)"
-        for video in truth
-        if (digest := video_digest(find_video(folder, video.name))) in seen
-    ]
+    digests = {name: source_digest(video) for name, video in videos.items()}
+    both = [f"{name} ({seen[digest]} there)" for name, digest in digests.items() if digest in seen]
     if both:
         raise InputError(
-            f"the network was calibrated on {len(both)} of the {len(truth)} videos, {both[0]} among them, so the "
+            f"the network was calibrated on {len(both)} of the {len(videos)} videos, {both[0]} among them, so the "
             "result would be too good; judge on others, calibrate on others, or say --force"
         )
 
