@@ -13,7 +13,7 @@ import numpy as np
 
 from runtime.annotations import VideoAnnotation, load_annotations
 from runtime.commands.detect import add_flow_flags, add_label_flags
-from runtime.console import ProgressLine
+from runtime.console import ProgressLine, print_warning
 from runtime.detections import Detections, load_detections, write_json
 from runtime.errors import InputError
 from runtime.evaluation import (
@@ -31,7 +31,7 @@ from runtime.evaluation import (
 from runtime.feature_video import Source, annotated_feature_videos, source_digest
 from runtime.sources import find_video
 from runtime.spec import ModelSpec
-from runtime.thumos14 import read_kit_annotations, read_table_annotations, read_text_detections
+from runtime.thumos14 import AMBIGUOUS, read_kit_annotations, read_table_annotations, read_text_detections
 from runtime.video_scores import VideoScores, load_video_scores
 
 if TYPE_CHECKING:
@@ -205,6 +205,7 @@ def _from_features(arguments: argparse.Namespace, truth: Sequence[VideoAnnotatio
         if not arguments.force:
             videos = annotated_feature_videos(arguments.features, truth)
             require_unseen(detector.spec, {video.name: video for video in videos})
+        warn_unknown(detector.spec, truth)
         return detect_annotated_features(detector, truth, arguments.features)
 
 
@@ -217,7 +218,21 @@ def _from_videos(arguments: argparse.Namespace, truth: Sequence[VideoAnnotation]
     with Detector(arguments.detections, flow_engine=arguments.flow_engine, options=options) as detector:
         if not arguments.force:
             require_unseen(detector.spec, {video.name: find_video(folder, video.name) for video in truth})
+        if labels is None:
+            warn_unknown(detector.spec, truth)
         return detect_annotated(detector, truth, folder, labels, arguments.labels_per_video)
+
+
+def warn_unknown(spec: ModelSpec, truth: Sequence[VideoAnnotation]) -> None:
+    """Say which labels of the annotations the model can never give; they count as classes of precision 0."""
+    labels = {instance.label for video in truth for instance in video.instances} - {AMBIGUOUS}
+    unknown = sorted(labels - set(spec.classes))
+    if unknown:
+        print_warning(
+            f"{len(unknown)} of {len(labels)} annotated classes are none of the model's ({', '.join(unknown[:5])}"
+            f"{', …' if len(unknown) > 5 else ''}): their precision is 0; it knows {', '.join(spec.classes[:5])}"
+            f"{', …' if len(spec.classes) > 5 else ''}"
+        )
 
 
 def require_unseen(spec: ModelSpec, videos: Mapping[str, Source]) -> None:

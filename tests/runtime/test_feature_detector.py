@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from runtime.a2net_decoding import A2NetDecoding
 from runtime.anchors import A2NetLayout
-from runtime.annotations import VideoAnnotation
+from runtime.annotations import Instance, VideoAnnotation
 from runtime.cli import main
+from runtime.commands.evaluate import warn_unknown
 from runtime.detector import Detector, DetectorOptions
 from runtime.errors import InputError
 from runtime.feature_detector import FeatureDetector, detect_annotated_features
@@ -258,6 +259,15 @@ def test_evaluate_takes_features_or_videos(tmp_path: Path, capsys: pytest.Captur
     flags = ["--features", str(tmp_path), "--videos", str(tmp_path)]
     assert main(["evaluate", "model.onnx", str(truth), *flags]) == 2
     assert "--features: leave out --videos" in capsys.readouterr().err
+
+
+def test_labels_that_the_model_does_not_know_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    spec = feature_spec("afsd")
+    known, other = (Instance(0.0, 1.0, label) for label in (spec.classes[0], "dance"))
+    warn_unknown(spec, [VideoAnnotation("v", "", 8.4, 20.0, (known,))])
+    assert capsys.readouterr().err == ""
+    warn_unknown(spec, [VideoAnnotation("v", "", 8.4, 20.0, (known, other))])
+    assert "1 of 2 annotated classes are none of the model's (dance): their precision is 0" in capsys.readouterr().err
 
 
 def test_a_model_of_some_streams_picks_them_from_all() -> None:
