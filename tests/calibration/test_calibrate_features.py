@@ -138,6 +138,7 @@ def test_every_convolution_but_the_heads_is_a_layer(made: Made) -> None:
     assert sum(layer.multiply_adds for layer in layout.layers) == work
 
 
+@pytest.mark.slow
 def test_a_budget_on_features_keeps_to_it(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Layers restored until nothing is left to lose; the whole float network is the end of the path."""
     monkeypatch.setattr("calibration.budget.RUNS", 1)

@@ -25,7 +25,10 @@ from tests.training.feature_data import NETWORKS, SAMPLING, make_feature_set, sm
 from training.run import train
 
 
-@pytest.fixture(scope="module", params=NETWORKS)
+SLOW = {"gtea": pytest.mark.slow}  # half a minute for each build
+
+
+@pytest.fixture(scope="module", params=[pytest.param(n, marks=SLOW.get(n, ())) for n in NETWORKS])
 def feature_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A float32 ONNX file of each family, after a step of training."""
     root = make_feature_set(tmp_path_factory.mktemp("features"))
