@@ -24,7 +24,6 @@ from runtime.families import class_output
 from tests.training.feature_data import NETWORKS, SAMPLING, make_feature_set, small_feature_config
 from training.run import train
 
-
 SLOW = {"gtea": pytest.mark.slow}  # half a minute for each build
 
 
