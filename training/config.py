@@ -139,6 +139,13 @@ class OptimiserConfig:
     ema: float = 0.0
     """Decay of the exponential moving average of the weights; 0 is off."""
 
+    def __post_init__(self) -> None:
+        if (self.schedule == "step") != (self.step_epoch > 0):
+            raise ValueError(
+                f"schedule is {self.schedule!r}, step_epoch {self.step_epoch}: expected an epoch of 1 or more with "
+                "'step', and 0 with any other"
+            )
+
 
 @dataclass(frozen=True)
 class RunConfig:

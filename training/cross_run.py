@@ -15,7 +15,6 @@ from runtime.evaluation import evaluate
 from runtime.feature_detector import FeatureDetector
 from runtime.feature_source import read_source
 from runtime.kept_candidates import KeptCandidates, read_candidates, write_candidates
-from runtime.structured import to_mapping
 from training.config import Config
 from training.config_files import config_to_mapping
 from training.cross_validation import CrossValidation, cross_validate, detection_metrics, frequent_classes
@@ -121,7 +120,4 @@ def _settings(config: Config, tious: Sequence[float], options: DetectorOptions |
     fold = config.data.fold if config.data.inner_group else ""
     data = replace(config.data, root="", fold=fold, workers=0)
     same = replace(config, data=data, run=replace(config.run, seed=0, log_every=1, keep_epochs=False))
-    mapping = config_to_mapping(same)
-    if not data.streams:  # runs from before there was this setting go on
-        mapping["data"] = {name: value for name, value in to_mapping(data).items() if name != "streams"}
-    return json.dumps([mapping, list(tious), repr(options or DetectorOptions())], sort_keys=True)
+    return json.dumps([config_to_mapping(same), list(tious), repr(options or DetectorOptions())], sort_keys=True)

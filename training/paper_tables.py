@@ -29,6 +29,13 @@ RUN_TIOUS = tuple(round(0.1 * k, 1) for k in range(1, 8))
 PROPOSAL_NUMBERS = (1, 5, 10, 50, 100, 200, 500, 1000)
 
 
+Found = list[Detections]
+Truth = list[VideoAnnotation]
+"""Of the test videos of a fold."""
+Annotations = Mapping[str, VideoAnnotation]
+"""All videos of the feature set, by name."""
+
+
 @dataclass(frozen=True)
 class Table:
     """One table of the paper."""
@@ -116,8 +123,8 @@ def train_row(row: Row, out: Path, options: TableOptions, say: Callable[[str], N
 
 def _row(
     row: Row,
-    truth: Mapping[str, VideoAnnotation],
-    judge: Callable[[list[Detections], list[VideoAnnotation]], Mapping[str, float]],
+    truth: Annotations,
+    judge: Callable[[Found, Truth], Mapping[str, float]],
     out: Path,
     options: TableOptions,
     say: Callable[[str], None],
@@ -143,29 +150,17 @@ def _candidates(row: Row, fold: Fold, seed: int, out: Path, options: TableOption
     return kept if row.balance is None else [each.balanced(row.balance) for each in kept]
 
 
-def _annotations(network: Network) -> dict[str, VideoAnnotation]:
+def _annotations(network: Network) -> Annotations:
     description = Path(network.config.data.root) / network.config.data.features
     videos = load_annotations(description.parent / read_source(description).annotations)
     return {video.name: video for video in videos}
 
 
-def _precision(
-    found: list[Detections],
-    truth: list[VideoAnnotation],
-    *,
-    videos: Mapping[str, VideoAnnotation],
-    options: TableOptions,
-) -> dict[str, float]:
+def _precision(found: Found, truth: Truth, *, videos: Annotations, options: TableOptions) -> dict[str, float]:
     return detection_metrics(evaluate(found, truth, options.tious), frequent_classes(videos.values()))
 
 
-def _durations(
-    found: list[Detections],
-    truth: list[VideoAnnotation],
-    *,
-    videos: Mapping[str, VideoAnnotation],
-    options: TableOptions,
-) -> dict[str, float]:
+def _durations(found: Found, truth: Truth, *, videos: Annotations, options: TableOptions) -> dict[str, float]:
     """mAP of each bin at the thresholds and on average; empty bins are left out."""
     result = evaluate_durations(found, truth, options.tious, _edges(videos, options))
     bins = [(name, values) for name, values in zip(result.names, result.map, strict=True) if not np.isnan(values[0])]
@@ -174,13 +169,7 @@ def _durations(
     return average | at
 
 
-def _proposals(
-    found: list[Detections],
-    truth: list[VideoAnnotation],
-    *,
-    videos: Mapping[str, VideoAnnotation],
-    options: TableOptions,
-) -> dict[str, float]:
+def _proposals(found: Found, truth: Truth, *, videos: Annotations, options: TableOptions) -> dict[str, float]:
     result = evaluate_proposals(found, truth, largest=options.proposals)
     recalls = {f"AR@{n}": result.at(n) for n in PROPOSAL_NUMBERS if n <= options.proposals}
     return {name: value for name, value in recalls.items() if not np.isnan(value)} | {"AUC": result.auc}
@@ -193,7 +182,7 @@ _JUDGES: Mapping[Measure, Callable[..., dict[str, float]]] = {
 }
 
 
-def _edges(videos: Mapping[str, VideoAnnotation], options: TableOptions) -> tuple[float, ...]:
+def _edges(videos: Annotations, options: TableOptions) -> tuple[float, ...]:
     """The edges asked for, or the data's quintiles, to a tenth of a second where that keeps them apart."""
     if options.edges:
         return options.edges
@@ -202,12 +191,12 @@ def _edges(videos: Mapping[str, VideoAnnotation], options: TableOptions) -> tupl
     return tuple((rounded if len(set(rounded)) == len(rounded) and rounded[0] > 0 else quintiles).tolist())
 
 
-def _lengths(videos: Mapping[str, VideoAnnotation]) -> list[float]:
+def _lengths(videos: Annotations) -> list[float]:
     """Seconds of every instance."""
     return [i.end_s - i.start_s for video in videos.values() for i in video.instances if i.label != AMBIGUOUS]
 
 
-def _duration_note(measure: Measure, videos: Mapping[str, VideoAnnotation], options: TableOptions) -> list[str]:
+def _duration_note(measure: Measure, videos: Annotations, options: TableOptions) -> list[str]:
     """How many instances each bin has."""
     if measure != "durations":
         return []
