@@ -77,7 +77,7 @@ class TinyBackbone:
         self.closed = True
 
 
-def feature_model_spec(family: str, width: int = 3, **changes: Any) -> ModelSpec:
+def feature_model_spec(family: str, width: int = 3, batch: int | str = "batch", **changes: Any) -> ModelSpec:
     """Windows of 16 steps every 8, classes a and b."""
     widths = {"loc": (12, 2), "conf": (12, 3), "prop_loc": (12, 2), "prop_conf": (12, 3), "center": (12, 1)}
     if family == "a2net":
@@ -93,10 +93,10 @@ def feature_model_spec(family: str, width: int = 3, **changes: Any) -> ModelSpec
         crop_size=(0, 0),
         level_lengths=LAYOUT.level_lengths,
         inputs=(
-            TensorSpec("features", ("batch", width, WINDOW), "float32"),
-            TensorSpec("lengths", ("batch",), "int32"),
+            TensorSpec("features", (batch, width, WINDOW), "float32"),
+            TensorSpec("lengths", (batch,), "int32"),
         ),
-        outputs=tuple(TensorSpec(name, ("batch", *shape), "float32") for name, shape in widths.items()),
+        outputs=tuple(TensorSpec(name, (batch, *shape), "float32") for name, shape in widths.items()),
         features=SAMPLING,
         a2net=LAYOUT if family == "a2net" else None,
         a2net_decoding=A2NetDecoding() if family == "a2net" else None,

@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from runtime.a2net_decoding import A2NetDecoding
-from runtime.anchors import A2NetLayout
 from runtime.annotations import Instance, VideoAnnotation
 from runtime.cli import main
 from runtime.commands.evaluate import warn_unknown
@@ -21,37 +19,11 @@ from runtime.detector import Detector, DetectorOptions
 from runtime.errors import InputError
 from runtime.feature_detector import FeatureDetector, detect_annotated_features
 from runtime.feature_timing import FeatureSampling
-from runtime.spec import ModelSpec, TensorSpec, spec_from_json
+from runtime.spec import ModelSpec, spec_from_json
 from tests.tiny import TinyEngine
+from tests.tiny_backbone import LAYOUT, SAMPLING, WINDOW, feature_model_spec
 
-WIDTH, LENGTH, STRIDE = 3, 16, 8
-SAMPLING = FeatureSampling(stride=4, window=8)
-LAYOUT = A2NetLayout(level_lengths=(8, 4), anchor_ratios=((1.0,), (1.0,)), point_levels=2, num_classes=3)
-LEVELS = {"afsd": (8, 4), "a2net": LAYOUT.level_lengths}
-
-
-def feature_spec(family: str, batch: int | str = "batch", **changes: Any) -> ModelSpec:
-    """Windows of 16 steps every 8, features of 3 channels, classes a and b."""
-    widths = {"loc": (12, 2), "conf": (12, 3), "prop_loc": (12, 2), "prop_conf": (12, 3), "center": (12, 1)}
-    if family == "a2net":
-        widths = {"af_cls": (12, 3), "af_reg": (12, 2), "ab": (12, 6)}
-    spec = ModelSpec(
-        family="a2net" if family == "a2net" else "afsd",
-        stream="features",
-        classes=("a", "b"),
-        sample_fps=5.0,
-        window_length=LENGTH,
-        window_stride=STRIDE,
-        frame_size=(0, 0),
-        crop_size=(0, 0),
-        level_lengths=LEVELS[family],
-        inputs=(TensorSpec("features", (batch, WIDTH, LENGTH), "float32"), TensorSpec("lengths", (batch,), "int32")),
-        outputs=tuple(TensorSpec(name, (batch, *shape), "float32") for name, shape in widths.items()),
-        features=SAMPLING,
-        a2net=LAYOUT if family == "a2net" else None,
-        a2net_decoding=A2NetDecoding() if family == "a2net" else None,
-    )
-    return replace(spec, **changes)
+WIDTH = 3
 
 
 class LoudEngine:
@@ -115,7 +87,7 @@ ACTIONS = ((0, 3, 7), (1, 18, 24), (0, 33, 39))
 def test_actions_are_found_at_their_seconds(family: str, nms: str, batch: int) -> None:
     """Each lies whole in two windows at most; what a window shows in part is found in part, and overlaps the whole."""
     options = DetectorOptions(nms=nms, batch_size=batch, min_score=0.5)  # type: ignore[arg-type]
-    detector = FeatureDetector(LoudEngine(feature_spec(family)), options=options)
+    detector = FeatureDetector(LoudEngine(feature_model_spec(family)), options=options)
     found = detector.run(features_with(41, *ACTIONS), video="v", fps=20)
     best = {(d.label, round(d.start_s, 4), round(d.end_s, 4)) for d in found if d.score > 0.9}
     wanted = {("ab"[label], round(seconds(s), 4), round(seconds(e), 4)) for label, s, e in ACTIONS}
@@ -130,10 +102,10 @@ def test_actions_are_found_at_their_seconds(family: str, nms: str, batch: int) -
 
 @pytest.mark.parametrize("family", ["afsd", "a2net"])
 def test_a_video_shorter_than_a_window_is_padded_and_cut(family: str) -> None:
-    engine = LoudEngine(feature_spec(family))
+    engine = LoudEngine(feature_model_spec(family))
     found = FeatureDetector(engine, options=DetectorOptions(min_score=0.5)).run(features_with(9, (1, 4, 9)), fps=20)
     (call,) = engine.calls
-    assert call["features"].shape == (1, WIDTH, LENGTH)
+    assert call["features"].shape == (1, WIDTH, WINDOW)
     assert call["lengths"].tolist() == [9]
     np.testing.assert_array_equal(call["features"][0, :, 9:], 0)
     assert [(d.label, d.start_s, d.end_s) for d in found] == [
@@ -142,12 +114,12 @@ def test_a_video_shorter_than_a_window_is_padded_and_cut(family: str) -> None:
 
 
 def test_detections_end_with_the_video() -> None:
-    detector = FeatureDetector(LoudEngine(feature_spec("afsd")), options=DetectorOptions(min_score=0.5))
+    detector = FeatureDetector(LoudEngine(feature_model_spec("afsd")), options=DetectorOptions(min_score=0.5))
     features = features_with(16, (0, 0, 4), (1, 12, 16))
     whole = detector.run(features, fps=20)
     assert whole.segments.max() == pytest.approx(((16 - 0.5) * 4 + 4) / 20)  # before the last snippet's end, 3.4 s
     assert detector.run(features, fps=20, duration_s=3.0).segments.max() == 3.0
-    early = replace(feature_spec("afsd"), features=FeatureSampling(stride=4, window=8, offset=0))
+    early = replace(feature_model_spec("afsd"), features=FeatureSampling(stride=4, window=8, offset=0))
     shifted = FeatureDetector(LoudEngine(early), options=DetectorOptions(min_score=0.5)).run(features, fps=20)
     assert shifted.segments.min() == 0  # by the formula −0.1 s
 
@@ -158,19 +130,19 @@ def test_files_layouts_streams_and_skipped_steps(tmp_path: Path) -> None:
     np.savez(tmp_path / "w.npz", feats=features.T)
     for number, part in enumerate(np.split(features, [1], axis=1)):
         np.save(tmp_path / f"{number}.npy", part)
-    detector = FeatureDetector(LoudEngine(feature_spec("afsd")))
+    detector = FeatureDetector(LoudEngine(feature_model_spec("afsd")))
     expected = detector.run(features, fps=20)
     for given in (["v.npy"], ["w.npz"], ["0.npy", "1.npy"]):
         found = detector.run(*(tmp_path / name for name in given), fps=20)
         np.testing.assert_array_equal(found.segments, expected.segments)
         assert found.video == given[0].split(".")[0]
-    every = replace(feature_spec("afsd"), features=replace(SAMPLING, stride=2, every=2))
+    every = replace(feature_model_spec("afsd"), features=replace(SAMPLING, stride=2, every=2))
     skipped = FeatureDetector(LoudEngine(every)).run(np.repeat(features, 2, axis=0), fps=20)
     np.testing.assert_array_equal(skipped.segments, expected.segments)
 
 
 def test_features_spread_over_the_whole_video() -> None:
-    spec = feature_spec("a2net", sampling="whole_video", features=FeatureSampling(whole_video=True))
+    spec = feature_model_spec("a2net", sampling="whole_video", features=FeatureSampling(whole_video=True))
     detector = FeatureDetector(LoudEngine(spec), options=DetectorOptions(min_score=0.5))
     found = detector.run(features_with(16, (0, 4, 8)), duration_s=32.0)
     np.testing.assert_allclose(found.segments, [[8, 16]])
@@ -179,10 +151,10 @@ def test_features_spread_over_the_whole_video() -> None:
 
 
 def test_a_fixed_batch_is_filled_up() -> None:
-    engine = LoudEngine(feature_spec("afsd", batch=2))
+    engine = LoudEngine(feature_model_spec("afsd", batch=2))
     found = FeatureDetector(engine, options=DetectorOptions(batch_size=2)).run(features_with(41, *ACTIONS), fps=20)
     assert [call["features"].shape[0] for call in engine.calls] == [2, 2, 2]
-    alone = FeatureDetector(LoudEngine(feature_spec("afsd"))).run(features_with(41, *ACTIONS), fps=20)
+    alone = FeatureDetector(LoudEngine(feature_model_spec("afsd"))).run(features_with(41, *ACTIONS), fps=20)
     np.testing.assert_array_equal(found.segments, alone.segments)
     with pytest.raises(InputError, match="built for 2 windows"):
         FeatureDetector(engine)
@@ -203,11 +175,11 @@ def test_a_fixed_batch_is_filled_up() -> None:
 )
 def test_features_that_do_not_fit(features: NDArray[Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        FeatureDetector(LoudEngine(feature_spec("afsd"))).run(features, video="v", fps=20)
+        FeatureDetector(LoudEngine(feature_model_spec("afsd"))).run(features, video="v", fps=20)
 
 
 def test_misuse() -> None:
-    detector = FeatureDetector(LoudEngine(feature_spec("afsd")))
+    detector = FeatureDetector(LoudEngine(feature_model_spec("afsd")))
     with pytest.raises(InputError, match="features: got none"):
         detector.run()
     with pytest.raises(InputError, match="features: frames per second unknown"):
@@ -217,12 +189,12 @@ def test_misuse() -> None:
     with pytest.raises(InputError, match="the model sees rgb frames, expected one on features; use Detector"):
         FeatureDetector(TinyEngine())
     with pytest.raises(InputError, match="the model is afsd on features, expected afsd on rgb or flow frames; give"):
-        Detector(LoudEngine(feature_spec("afsd")))
+        Detector(LoudEngine(feature_model_spec("afsd")))
 
 
 @pytest.mark.parametrize("family", ["afsd", "a2net"])
 def test_the_spec_of_features_is_stored_and_read(family: str) -> None:
-    spec = feature_spec(family)
+    spec = feature_model_spec(family)
     assert spec_from_json(spec.to_json(), "file") == spec
     assert spec.channels == WIDTH
 
@@ -237,13 +209,13 @@ def test_the_spec_of_features_is_stored_and_read(family: str) -> None:
 )
 def test_a_spec_that_contradicts_itself(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        replace(feature_spec("afsd"), **changes)
+        replace(feature_model_spec("afsd"), **changes)
 
 
 def test_annotated_videos(tmp_path: Path) -> None:
     np.save(tmp_path / "v.npy", features_with(41, *ACTIONS))
     truth = [VideoAnnotation("v", "", 8.4, 20.0, ())]
-    detector = FeatureDetector(LoudEngine(feature_spec("a2net")))
+    detector = FeatureDetector(LoudEngine(feature_model_spec("a2net")))
     (found,) = detect_annotated_features(detector, truth, [tmp_path])
     np.testing.assert_array_equal(found.segments, detector.run(tmp_path / "v.npy", fps=20, duration_s=8.4).segments)
     np.savez(tmp_path / "v.npz", feats=np.zeros((4, 3)))
@@ -262,7 +234,7 @@ def test_evaluate_takes_features_or_videos(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_labels_that_the_model_does_not_know_are_named(capsys: pytest.CaptureFixture[str]) -> None:
-    spec = feature_spec("afsd")
+    spec = feature_model_spec("afsd")
     known, other = (Instance(0.0, 1.0, label) for label in (spec.classes[0], "dance"))
     warn_unknown(spec, [VideoAnnotation("v", "", 8.4, 20.0, (known,))])
     assert capsys.readouterr().err == ""
@@ -272,7 +244,7 @@ def test_labels_that_the_model_does_not_know_are_named(capsys: pytest.CaptureFix
 
 def test_a_model_of_some_streams_picks_them_from_all() -> None:
     """Two streams of a set of three: both ways to give them are the same, and one too few is refused."""
-    spec = feature_spec("a2net", feature_streams=(2, 0))
+    spec = feature_model_spec("a2net", feature_streams=(2, 0))
     loud = features_with(41, *ACTIONS)
     streams = [loud[:, 1:], np.full((41, 7), 9.0, np.float32), loud[:, :1]]
     engine = LoudEngine(spec)
@@ -282,6 +254,6 @@ def test_a_model_of_some_streams_picks_them_from_all() -> None:
     half = len(engine.calls) // 2
     for first, second in zip(engine.calls[:half], engine.calls[half:], strict=True):
         np.testing.assert_array_equal(first["features"], second["features"])
-    np.testing.assert_array_equal(engine.calls[0]["features"][0], loud[:LENGTH].T)
+    np.testing.assert_array_equal(engine.calls[0]["features"][0], loud[:WINDOW].T)
     with pytest.raises(InputError, match=r"1 streams, the model takes those numbered 2, 0 \(from 0\)"):
         detector.run(loud, fps=20)
