@@ -13,8 +13,9 @@ from runtime.ceiling import matrix_ceiling
 from runtime.commands.benchmark import parse_engine
 from runtime.errors import InputError
 from runtime.fusion import TwoStreamEngine
-from tests.runtime.test_feature_detector import LoudEngine, feature_spec
+from tests.runtime.test_feature_detector import LoudEngine
 from tests.tiny import LENGTH, TinyEngine, tiny_spec
+from tests.tiny_backbone import feature_model_spec
 
 
 class Slow(TinyEngine):
@@ -127,7 +128,7 @@ def test_models_on_features_are_measured_in_windows() -> None:
             time.sleep(0.01)
             return super().infer(inputs)
 
-    report = run_benchmark([("a2net", Features(feature_spec("a2net")))], batches=(2,), warmup=0, runs=3)
+    report = run_benchmark([("a2net", Features(feature_model_spec("a2net")))], batches=(2,), warmup=0, runs=3)
     (measured,) = report.measurements
     assert {inputs["features"].shape for inputs in seen} == {(2, 3, 16)}
     assert 0.5 < seen[0]["features"].std() < 1.5

@@ -20,7 +20,7 @@ from runtime.feature_timing import FeatureTiming
 from runtime.kept_candidates import KeptCandidates, fuse_late, read_candidates, write_candidates
 from runtime.nms import hard_nms
 from runtime.spec import ModelSpec
-from tests.runtime.test_feature_detector import WIDTH, feature_spec
+from tests.tiny_backbone import feature_model_spec
 
 TIMING = FeatureTiming(fps=20, stride=4, offset=4)
 STEPS = 45
@@ -48,7 +48,7 @@ class DrawnEngine:
 
 
 def steps() -> NDArray[np.float32]:
-    return np.random.default_rng(5).normal(size=(STEPS, WIDTH)).astype(np.float32)
+    return np.random.default_rng(5).normal(size=(STEPS, 3)).astype(np.float32)
 
 
 def balanced(spec: ModelSpec, balance: float) -> ModelSpec:
@@ -75,7 +75,7 @@ def assert_same(got: Detections, expected: Detections) -> None:
 @pytest.mark.parametrize("family", ["afsd", "a2net"])
 @pytest.mark.parametrize("nms", ["local", "reference"])
 def test_the_detector_s_detections_come_out_of_the_file(family: str, nms: Any, tmp_path: Path) -> None:
-    options, spec = DetectorOptions(nms=nms, batch_size=2, min_score=0.1), feature_spec(family)
+    options, spec = DetectorOptions(nms=nms, batch_size=2, min_score=0.1), feature_model_spec(family)
     write_candidates(tmp_path / "kept.npz", kept(spec, options))
     (found,) = read_candidates(tmp_path / "kept.npz").detections(options)
     assert_same(found, detected(spec, options))
@@ -83,20 +83,20 @@ def test_the_detector_s_detections_come_out_of_the_file(family: str, nms: Any, t
 
 @pytest.mark.parametrize("balance", [0.0, 0.2, 0.5, 0.8, 1.0])
 def test_another_balance_is_the_detector_of_that_balance(balance: float) -> None:
-    spec = feature_spec("a2net")
+    spec = feature_model_spec("a2net")
     (found,) = kept(spec).balanced(balance).detections()
     assert_same(found, detected(balanced(spec, balance)))
 
 
 def test_a_module_alone_is_the_detector_at_the_end_of_the_balance() -> None:
-    spec = balanced(feature_spec("a2net"), 0.3)
+    spec = balanced(feature_model_spec("a2net"), 0.3)
     for module, balance in (("anchor-free", 1.0), ("anchor-based", 0.0)):
         (found,) = kept(spec).of_module(module).detections()  # type: ignore[arg-type]
         assert_same(found, detected(balanced(spec, balance)))
 
 
 def test_late_fusion_is_one_nms_over_all_candidates() -> None:
-    spec = feature_spec("a2net")
+    spec = feature_model_spec("a2net")
     members, weights = [kept(spec, seed=seed) for seed in (0, 1)], (0.8, 2.0)
     (found,) = fuse_late(members, weights).detections(DetectorOptions(nms="reference"))
     for label in (0, 1):
@@ -114,7 +114,7 @@ def test_late_fusion_is_one_nms_over_all_candidates() -> None:
 
 
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
-    one, afsd = kept(feature_spec("a2net")), kept(feature_spec("afsd"))
+    one, afsd = kept(feature_model_spec("a2net")), kept(feature_model_spec("afsd"))
     with pytest.raises(InputError, match=r"λ 0\.2: the candidates are AFSD's"):
         afsd.balanced(0.2)
     with pytest.raises(InputError, match="the network has no anchor-free module"):
