@@ -1,4 +1,4 @@
-"""What differs between AFSD and A2Net once a network has run: its outputs, decoding of a window, and suppression."""
+"""What differs between the families once a network has run: its outputs, decoding of a window, and suppression."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from runtime.decode import Candidates, decode_afsd
 from runtime.decode_a2net import A2NET_OUTPUTS, decode_a2net
+from runtime.decode_two_stage import decode_two_stage
 from runtime.spec import ModelSpec
 from runtime.suppression import (
     HardSuppression,
@@ -30,12 +31,13 @@ def decode_window(
     keep_empty: bool = False,
     length: int | None = None,
 ) -> Candidates:
-    """Decode one window of either family; arguments and errors as in `decode_afsd`, in frames or steps.
+    """Decode one window of any family; arguments and errors as in `decode_afsd`, in frames or steps.
 
     Seconds are counted by `spec.sample_fps` from the edge of the first frame or step.
     """
     if spec.a2net is None or spec.a2net_decoding is None:
-        return decode_afsd(outputs, index, offset, spec, score_threshold, keep_empty, length)
+        decode = decode_afsd if spec.two_stage is None else decode_two_stage
+        return decode(outputs, index, offset, spec, score_threshold, keep_empty, length)
     decoding = spec.a2net_decoding
     if score_threshold is not None:
         decoding = replace(decoding, score_threshold=score_threshold)
@@ -57,7 +59,7 @@ def class_output(spec: ModelSpec) -> str:
     Of A2Net the points'; of its anchors alone `ab`, where overlap and offsets stand beside the logits.
     """
     names = [tensor.name for tensor in spec.outputs]
-    return next(name for name in ("conf", *A2NET_OUTPUTS) if name in names)
+    return next(name for name in ("conf", *A2NET_OUTPUTS, "cls") if name in names)
 
 
 def suppression_of(spec: ModelSpec, *, reference: bool) -> Suppression:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from runtime.annotations import VideoAnnotation
 from runtime.decode import Candidates
+from runtime.decode_two_stage import decode_proposals
 from runtime.detections import Detections
 from runtime.detector import BACKBONE_USE, DetectorOptions, fixed_batch
 from runtime.engines import open_engine
@@ -31,7 +33,7 @@ from runtime.features import (
     read_header,
     resized_features,
 )
-from runtime.kept_candidates import ANCHORS, PLAIN, POINTS, VideoCandidates, present
+from runtime.kept_candidates import ANCHORS, PLAIN, POINTS, PROPOSALS, VideoCandidates, present
 from runtime.spec import ModelSpec
 from runtime.step_input import feature_inputs
 from runtime.timing import Timing
@@ -39,6 +41,9 @@ from runtime.windows import Window, cut_windows
 
 FeatureInput = str | os.PathLike[str] | NDArray[Any]
 """Path of an .npy or .npz, or an array [T,C]."""
+
+Decode = Callable[[Mapping[str, NDArray[Any]], int, Window], Candidates]
+"""Raw outputs of a batch and which window of it → candidates of that window."""
 
 
 class FeatureDetector:
@@ -131,15 +136,21 @@ class FeatureDetector:
     ) -> VideoCandidates:
         """The candidates of a video before λ and suppression; arguments and errors as in `detect`.
 
-        Of A2Net the network is run once per module: λ 1 leaves the points alone, λ 0 the anchors.
+        A2Net's are kept module by module: λ 1 leaves the points alone, λ 0 the anchors. A two-stage detector's
+        proposals are kept beside its candidates.
         """
         spec = replace(self.spec, sample_fps=1 / timing.step_s)
-        specs = [(PLAIN, spec)]
-        if (decoding := spec.a2net_decoding) is not None:
-            alone = ((ANCHORS, 0.0), (POINTS, 1.0))
-            specs = [(m, replace(spec, a2net_decoding=replace(decoding, balance=b))) for m, b in alone]
-        windows = [(offset, module, found) for module, each in specs for offset, found in self._windows(steps, each)]
-        windows.sort(key=lambda window: window[0])  # stable: of one window the anchors first, as the decoder gives them
+        modules = {PLAIN: partial(self._decoded, spec=spec)}
+        if (decoding := spec.a2net_decoding) is not None:  # of one window the anchors first, as the decoder gives them
+            alone = {m: replace(decoding, balance=b) for m, b in ((ANCHORS, 0.0), (POINTS, 1.0))}
+            modules = {m: partial(self._decoded, spec=replace(spec, a2net_decoding=d)) for m, d in alone.items()}
+        if spec.two_stage is not None:
+            modules[PROPOSALS] = partial(_proposed, spec=spec)
+        windows = [
+            (offset, module, found)
+            for offset, parts in self._windows(steps, spec.sample_fps, list(modules.values()))
+            for module, found in zip(modules, parts, strict=True)
+        ]
         counts = [len(found) for _, _, found in windows]
         return VideoCandidates(
             video,
@@ -167,31 +178,36 @@ class FeatureDetector:
     def _found(self, steps: NDArray[np.float32], spec: ModelSpec) -> Candidates:
         """Final candidates, in seconds from the edge of the first step."""
         suppression, parts = suppression_of(spec, reference=self.options.nms == "reference"), []
-        for offset, candidates in self._windows(steps, spec):
+        for offset, (candidates,) in self._windows(steps, spec.sample_fps, [partial(self._decoded, spec=spec)]):
             with self.timing.post():
                 parts.append(suppression.push(candidates, offset))
         with self.timing.post():
             return Candidates.concatenate([*parts, suppression.finish()])
 
-    def _windows(self, steps: NDArray[np.float32], spec: ModelSpec) -> Iterator[tuple[int, Candidates]]:
-        """First step and candidates of every window, in order."""
-        reference = self.options.nms == "reference"
-        timing = self.timing = Timing(spec.sample_fps, expected_frames=len(steps))
+    def _windows(
+        self, steps: NDArray[np.float32], sample_fps: float, decoders: Sequence[Decode]
+    ) -> Iterator[tuple[int, list[Candidates]]]:
+        """First step of every window, in order, and what each decoder makes of it."""
+        timing = self.timing = Timing(sample_fps, expected_frames=len(steps))
         timing.frames = len(steps)
         for batch, outputs in infer_in_turn(self.engine, self._batches(steps), timing.engine):
             timing.windows += len(batch)
             for index, window in enumerate(batch):
                 with timing.post():
-                    candidates = decode_window(
-                        outputs,
-                        index,
-                        window.offset,
-                        spec,
-                        score_threshold=self.options.score_threshold,
-                        keep_empty=reference,
-                        length=None if reference else window.length,
-                    )
+                    candidates = [decode(outputs, index, window) for decode in decoders]
                 yield window.offset, candidates
+
+    def _decoded(self, outputs: Mapping[str, NDArray[Any]], index: int, window: Window, spec: ModelSpec) -> Candidates:
+        reference = self.options.nms == "reference"
+        return decode_window(
+            outputs,
+            index,
+            window.offset,
+            spec,
+            score_threshold=self.options.score_threshold,
+            keep_empty=reference,
+            length=None if reference else window.length,
+        )
 
     def _batches(self, steps: NDArray[np.float32]) -> Iterator[tuple[list[Window], Mapping[str, NDArray[Any]]]]:
         """Windows in groups of the batch size, with the inputs made of them; the last window fills up a short batch."""
@@ -200,6 +216,10 @@ class FeatureDetector:
         for first in range(0, len(windows), size):
             batch = windows[first : first + size]
             yield batch, feature_inputs(batch, self._fixed_batch or len(batch))
+
+
+def _proposed(outputs: Mapping[str, NDArray[Any]], index: int, window: Window, spec: ModelSpec) -> Candidates:
+    return decode_proposals(outputs, index, window.offset, spec, window.length)
 
 
 def joined_steps(

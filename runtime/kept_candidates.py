@@ -23,10 +23,12 @@ from runtime.detections import Detections
 from runtime.detector import DetectorOptions
 from runtime.errors import InputError
 from runtime.families import suppression_of
+from runtime.nms import hard_nms
 from runtime.spec import ModelSpec, spec_from_json
 
-PLAIN, POINTS, ANCHORS = 0, 1, 2
-"""Which module a candidate is of; plain ones (AFSD's, or already weighed) have no λ."""
+PLAIN, POINTS, ANCHORS, PROPOSALS = 0, 1, 2, 3
+"""Which module a candidate is of; plain ones (AFSD's, or already weighed) have no λ. Proposals are those of a two-stage
+detector's first stage, all with label 0, and no detections."""
 
 Module = Literal["anchor-free", "anchor-based"]
 ARRAYS = ("segments", "labels", "scores", "modules", "offsets")
@@ -45,7 +47,7 @@ class VideoCandidates:
     """Seconds from one step of the features to the next."""
     candidates: Candidates
     modules: NDArray[np.int8]
-    """[M] PLAIN, POINTS or ANCHORS; scores of the latter two are before λ."""
+    """[M] PLAIN, POINTS, ANCHORS or PROPOSALS; scores of points and anchors are before λ."""
     offsets: NDArray[np.int64]
     """[M] first step of the window each is of."""
 
@@ -92,7 +94,8 @@ class KeptCandidates:
         return replace(self, videos=tuple(plain))
 
     def weighed(self, weight: float = 1.0) -> KeptCandidates:
-        """The same with λ and `weight` in the scores, for good; what falls to the score threshold is dropped."""
+        """The same with λ and `weight` in the scores, for good, without proposals; what falls to the score threshold is
+        dropped."""
         return replace(self, videos=tuple(self._weighed(video, weight) for video in self.videos))
 
     def detections(self, options: DetectorOptions | None = None) -> list[Detections]:
@@ -100,9 +103,25 @@ class KeptCandidates:
         options = DetectorOptions() if options is None else options
         return [self._suppressed(self._weighed(video, 1.0), options) for video in self.videos]
 
+    def proposals(self) -> list[Detections]:
+        """What a two-stage detector's first stage proposes, video by video: the windows' proposals through the NMS once
+        more, as actions of one class, each video's best first.
+
+        Raises:
+            InputError: another network.
+        """
+        if self.spec.two_stage is None:
+            raise InputError(f"the network is {self.spec.family}, expected a two-stage detector, which has proposals")
+        found = []
+        for video in self.videos:
+            proposed = video.take(video.modules == PROPOSALS).candidates
+            kept = hard_nms(proposed.segments, proposed.scores, self.spec.two_stage.proposal_nms)
+            found.append(present(proposed.take(kept), video.start_s, video.end_s, ("action",), video.video, 0.0))
+        return found
+
     def _weighed(self, video: VideoCandidates, weight: float) -> VideoCandidates:
         """In float32, as the decoder does."""
-        decoding = self.spec.a2net_decoding
+        video, decoding = video.take(video.modules != PROPOSALS), self.spec.a2net_decoding
         points, anchors = (1.0, 1.0) if decoding is None else decoding.weights
         factors = np.array([1.0, points, anchors], np.float32)[video.modules]
         scores = video.candidates.scores

@@ -11,6 +11,7 @@ from runtime.anchors import A2NetLayout
 from runtime.errors import SpecError
 from runtime.feature_timing import FeatureSampling
 from runtime.structured import StructureError, from_mapping, to_mapping
+from runtime.two_stage_decoding import TwoStageDecoding
 
 SCHEMA = 2
 """Version of the ModelSpec layout; a file with a higher number needs a newer release of this project."""
@@ -84,8 +85,9 @@ class Quantization:
 class ModelSpec:
     """Everything the runtime must know about an engine file."""
 
-    family: Literal["afsd", "a2net", "i3d"]
-    """"i3d" is a backbone: it makes one step of features of each snippet of frames, and detects nothing by itself."""
+    family: Literal["afsd", "a2net", "two_stage", "i3d"]
+    """"two_stage" classifies and refines the proposals of an A2Net (section III-G). "i3d" is a backbone: it makes one
+    step of features of each snippet of frames, and detects nothing by itself."""
     stream: Literal["rgb", "flow", "rgb+flow", "features"]
     """What the network sees; "rgb+flow" is a two-stream network in one engine, with the inputs `frames` and `flow`."""
     classes: tuple[str, ...]
@@ -119,6 +121,8 @@ class ModelSpec:
     """Where A2Net's outputs lie; None of AFSD, as the next."""
     a2net_decoding: A2NetDecoding | None = None
     """In place of `decoding`."""
+    two_stage: TwoStageDecoding | None = None
+    """Beside `decoding`; None of the others."""
     precision: str = "fp32"
     """Type of the heavy arithmetic: fp32, fp16, bf16, int8 or fp8."""
     quantization: Quantization | None = None
@@ -145,6 +149,8 @@ class ModelSpec:
             raise ValueError(f"feature_streams is {self.feature_streams}, expected numbers from 0, each once")
         if any((self.family == "a2net") != (part is not None) for part in (self.a2net, self.a2net_decoding)):
             raise ValueError(f"family is {self.family}: expected `a2net` and its decoding of A2Net, and only there")
+        if (self.family == "two_stage") != (self.two_stage is not None):
+            raise ValueError(f"family is {self.family}: expected `two_stage` of a two-stage detector, and only there")
         sizes = zip(self.crop_size, self.frame_size, strict=True)
         if self.stream != "features" and any(c <= 0 or c > f for c, f in sizes):
             raise ValueError(f"crop_size {self.crop_size} does not fit frame_size {self.frame_size}")

@@ -16,6 +16,7 @@ from training.a2net_config import A2NetConfig, A2NetLossConfig
 from training.data.feature_mixing import FeatureMixing
 from training.data.folds import FoldRule
 from training.model_config import ModelConfig
+from training.two_stage_config import TwoStageConfig, TwoStageLossConfig
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,9 @@ class DataConfig:
     inner_group: str = ""
     """Regular expression of groups among a fold's training videos, to choose settings by them alone: `fold` 1/S2 trains
     on what fold 1 trains on, without the group S2 (see `FoldRule.group`)."""
+    inner_features: Literal["fold", "unseen"] = "fold"
+    """Features of an inner fold: those of its outer fold, or those of the fold that tests its group. Where the network
+    that made them was trained on the training videos of their fold, only the latter are like those of a test."""
     feature_sampling: FeatureSampling | None = None
     """How the features were made; taken from their description, and kept in the checkpoint."""
     classes: tuple[str, ...] = ()
@@ -184,10 +188,18 @@ class Config:
     """A2Net in place of AFSD; `model`, `loss` and `decoding` are AFSD's, the two below A2Net's."""
     a2net_loss: A2NetLossConfig = field(default_factory=A2NetLossConfig)
     a2net_decoding: A2NetDecoding = field(default_factory=A2NetDecoding)
+    two_stage: TwoStageConfig | None = None
+    """A second stage behind a class-agnostic A2Net, whose detections are its proposals; `decoding` is then that of the
+    second stage."""
+    two_stage_loss: TwoStageLossConfig = field(default_factory=TwoStageLossConfig)
 
     def __post_init__(self) -> None:
         if self.a2net is not None and self.model != ModelConfig():
             raise ValueError("model is AFSD's section, a2net A2Net's: expected one of them alone")
+        if self.two_stage is not None:
+            if self.a2net is None or self.a2net.num_classes != 2:
+                raise ValueError("two_stage needs a first stage: expected a2net, with num_classes 2 (action or not)")
+            self.two_stage.check_first_stage(self.a2net)
         if self.data.classes and self.num_classes not in (0, len(self.data.classes) + 1):
             raise ValueError(
                 f"{self.network_section}.num_classes is {self.num_classes}, but data.classes names "
@@ -216,14 +228,16 @@ class Config:
             )
 
     @property
-    def family(self) -> Literal["afsd", "a2net"]:
+    def family(self) -> Literal["afsd", "a2net", "two_stage"]:
         """Which network it is."""
+        if self.two_stage is not None:
+            return "two_stage"
         return "afsd" if self.a2net is None else "a2net"
 
     @property
     def network_section(self) -> str:
-        """Name of the section that shapes the network."""
-        return "model" if self.a2net is None else "a2net"
+        """Name of the section that holds the number of classes."""
+        return "model" if self.family == "afsd" else self.family
 
     @property
     def stream(self) -> Literal["rgb", "flow", "features"]:
@@ -238,6 +252,8 @@ class Config:
     @property
     def num_classes(self) -> int:
         """K, the background included; 0: not known before the data is opened."""
+        if self.two_stage is not None:
+            return self.two_stage.num_classes
         return self.model.num_classes if self.a2net is None else self.a2net.num_classes
 
     @property
@@ -247,6 +263,9 @@ class Config:
 
     def of_data(self, num_classes: int, in_features: int = 0) -> Config:
         """The same with the number of classes and the width of the features that the data has."""
+        if self.a2net is not None and self.two_stage is not None:
+            a2net = replace(self.a2net, in_channels=in_features)
+            return replace(self, a2net=a2net, two_stage=replace(self.two_stage, num_classes=num_classes))
         if self.a2net is not None:
             return replace(self, a2net=replace(self.a2net, num_classes=num_classes, in_channels=in_features))
         return replace(self, model=replace(self.model, num_classes=num_classes, in_features=in_features))

@@ -11,7 +11,7 @@ from pathlib import Path
 from runtime.annotations import VideoAnnotation, load_annotations
 from runtime.detector import DetectorOptions
 from runtime.errors import ConfigError
-from runtime.evaluation import evaluate
+from runtime.evaluation import evaluate, evaluate_proposals
 from runtime.feature_detector import FeatureDetector
 from runtime.feature_source import read_source
 from runtime.kept_candidates import KeptCandidates, read_candidates, write_candidates
@@ -27,6 +27,8 @@ from training.run import train
 
 RESULTS = "folds.json"
 """File of the results, in the folder of the runs."""
+PROPOSAL_NUMBERS = (50, 100, 200)
+"""Average numbers of proposals per video at which the recall of a two-stage detector's are told."""
 CANDIDATES = "candidates.npz"
 """File of a run's candidates in its test videos before suppression, in the run's folder beside the checkpoint."""
 
@@ -71,12 +73,18 @@ def cross_run(
         train(settings, folder)
         kept = kept_run(settings, out, fold, seed, options)
         truth = [video for video in videos if video.name in fold.test]
-        found = kept.detections(options)
-        return detection_metrics(evaluate(found, truth, tuple(tious)), frequent)
+        metrics = detection_metrics(evaluate(kept.detections(options), truth, tuple(tious)), frequent)
+        return metrics if kept.spec.two_stage is None else metrics | proposal_metrics(kept, truth)
 
     return cross_validate(
         config_folds(config), seeds, run, out / RESULTS, settings=_settings(config, tious, options), progress=say
     )
+
+
+def proposal_metrics(kept: KeptCandidates, truth: Sequence[VideoAnnotation]) -> dict[str, float]:
+    """Average recall of a two-stage detector's proposals, and the area under its curve (A2Net, section III-G)."""
+    result = evaluate_proposals(kept.proposals(), truth, largest=max(PROPOSAL_NUMBERS))
+    return {f"AR@{number}": result.at(number) for number in PROPOSAL_NUMBERS} | {"AUC": result.auc}
 
 
 def run_folder(out: Path, fold: str, seed: int) -> Path:

@@ -80,7 +80,8 @@ def config_folds(config: Config) -> tuple[Fold, ...]:
     if not data.inner_group:
         return folds
     outer = [fold for fold in folds if fold.name == str(data.fold)] or folds
-    return tuple(inner for fold in outer for inner in inner_folds(fold, data.inner_group))
+    unseen_in = folds if data.inner_features == "unseen" else None
+    return tuple(inner for fold in outer for inner in inner_folds(fold, data.inner_group, unseen_in))
 
 
 def choose_fold(folds: Sequence[Fold], data: DataConfig, source: str) -> Fold:

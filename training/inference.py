@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from runtime.anchors import A2NetLayout
 from runtime.decode import AFSD_OUTPUTS
 from runtime.decode_a2net import A2NET_OUTPUTS
+from runtime.decode_two_stage import TWO_STAGE_OUTPUTS
 from runtime.errors import ConfigError, EngineError
 from runtime.feature_timing import FeatureSampling
 from runtime.spec import ModelSpec, TensorSpec
@@ -105,7 +106,7 @@ def model_spec(
             f"{config.name}: the number of classes or the width of the features is 0; give both, or a checkpoint"
         )
     size, frame_size = (0, 0) if features else (model.crop_size, data.frame_size)
-    a2net = None if config.a2net is None else config.a2net.layout
+    a2net, two_stage = None if config.a2net is None else config.a2net.layout, config.two_stage
     return ModelSpec(
         family=config.family,
         stream=config.stream,
@@ -122,8 +123,9 @@ def model_spec(
         decoding=replace(config.decoding, quality=config.decoding.quality and model.quality != "none"),
         features=(data.feature_sampling or FeatureSampling()) if features else None,
         feature_streams=data.streams if features else (),
-        a2net=a2net,
-        a2net_decoding=config.a2net_decoding if a2net else None,
+        a2net=None if two_stage else a2net,
+        a2net_decoding=config.a2net_decoding if a2net and not two_stage else None,
+        two_stage=two_stage.decoding if two_stage else None,
         multiply_adds=multiply_adds(config),
         checkpoint_sha256=checkpoint_sha256,
         made_with=made_with or {},
@@ -140,6 +142,10 @@ def _input(config: Config) -> TensorSpec:
 
 def _outputs(config: Config, a2net: A2NetLayout | None) -> tuple[TensorSpec, ...]:
     """The raw outputs there are: an A2Net of one module has its own alone."""
+    if config.two_stage is not None:
+        count, widths = config.two_stage.proposals, (2, 1, config.num_classes, 2)
+        named = zip(TWO_STAGE_OUTPUTS, widths, strict=True)
+        return tuple(TensorSpec(name, ("batch", count, width), "float32") for name, width in named)
     if a2net is None:
         locations, classes = sum(config.model.level_lengths), config.model.num_classes
         named = zip(AFSD_OUTPUTS, (2, classes, 2, classes, 1), strict=True)

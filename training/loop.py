@@ -25,10 +25,13 @@ from training.config_files import config_to_mapping
 from training.data.dataset import WindowDataset, collate
 from training.metric_log import MetricLog
 from training.models.a2net import A2Net
+from training.models.afsd import AFSD
 from training.models.build import Network, build_network
+from training.models.two_stage import TwoStage
 from training.step import StepLosses, TrainingStep
+from training.two_stage_step import TwoStageLosses, TwoStageTrainingStep
 
-Losses = StepLosses | A2NetStepLosses
+Losses = StepLosses | A2NetStepLosses | TwoStageLosses
 """Of one step: the total first, then its terms."""
 
 STEP_FACTOR = 0.1
@@ -283,11 +286,14 @@ class Trainer:
 
 def _step(model: Network, config: Config) -> nn.Module:
     """Network and criterion of a configuration."""
+    if isinstance(model, TwoStage):
+        return TwoStageTrainingStep(model, config.a2net_loss, config.two_stage_loss)
     return A2NetTrainingStep(model, config.a2net_loss) if isinstance(model, A2Net) else TrainingStep(model, config.loss)
 
 
 def _loss_fields(config: Config) -> tuple[str, ...]:
-    return StepLosses._fields if config.family == "afsd" else A2NetStepLosses._fields
+    fields = {"afsd": StepLosses._fields, "a2net": A2NetStepLosses._fields, "two_stage": TwoStageLosses._fields}
+    return fields[config.family]
 
 
 def _parameter_groups(model: nn.Module, optimiser: OptimiserConfig) -> list[dict[str, Any]]:
@@ -326,7 +332,7 @@ def _initialise(model: Network, config: Config) -> str:
     """Start from a Kinetics file (its names have no `backbone.` prefix) or from a checkpoint, whole or its backbone."""
     path = config.run.init
     checkpoint = load_checkpoint(path, config)
-    if isinstance(model, A2Net):
+    if not isinstance(model, AFSD):
         if config.run.init_part == "backbone":
             raise ConfigError("run.init_part is 'backbone', expected 'all': A2Net has no backbone of its own")
         load_weights(model, checkpoint.weights, path)

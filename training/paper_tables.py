@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from runtime.annotations import VideoAnnotation, load_annotations
-from runtime.detections import Detections
 from runtime.detector import DetectorOptions
 from runtime.evaluation import A2NET_EDGES, evaluate, evaluate_durations, evaluate_proposals
 from runtime.evaluation.durations import bin_names
@@ -18,18 +17,29 @@ from runtime.evaluation.summary_table import MethodRow, Spread, SummaryTable
 from runtime.feature_source import read_source
 from runtime.kept_candidates import KeptCandidates, fuse_late
 from runtime.thumos14 import AMBIGUOUS
-from training.cross_run import cross_run, kept_run
+from training.cross_run import cross_run, kept_run, proposal_metrics
 from training.cross_validation import CrossValidation, FoldRun, MetricSummary, detection_metrics, frequent_classes
 from training.data.folds import Fold
 from training.feature_data import config_folds
-from training.table_rows import Configs, Measure, Network, Row, afsd, balances, levels, methods, modules, streams
+from training.table_rows import (
+    Configs,
+    Measure,
+    Network,
+    Row,
+    afsd,
+    balances,
+    levels,
+    methods,
+    modules,
+    streams,
+    two_stage,
+)
 
 RUN_TIOUS = tuple(round(0.1 * k, 1) for k in range(1, 8))
 """Thresholds that the runs themselves are judged by; those of a table are its own."""
 PROPOSAL_NUMBERS = (1, 5, 10, 50, 100, 200, 500, 1000)
 
 
-Found = list[Detections]
 Truth = list[VideoAnnotation]
 """Of the test videos of a fold."""
 Annotations = Mapping[str, VideoAnnotation]
@@ -52,6 +62,7 @@ TABLES: Mapping[str, Table] = {
     "levels": Table(levels, title="A2Net, Table VI: levels"),
     "streams": Table(streams, title="A2Net, Table VII: features"),
     "proposals": Table(modules, "proposals", "A2Net, Table XIII: proposals"),
+    "two-stage": Table(two_stage, "two-stage", "A2Net, section III-G: two stages"),
     "afsd": Table(afsd, title="AFSD on features"),
     "methods": Table(methods, title="A2Net and AFSD"),
 }
@@ -124,7 +135,7 @@ def train_row(row: Row, out: Path, options: TableOptions, say: Callable[[str], N
 def _row(
     row: Row,
     truth: Annotations,
-    judge: Callable[[Found, Truth], Mapping[str, float]],
+    judge: Callable[[KeptCandidates, Truth], Mapping[str, float]],
     out: Path,
     options: TableOptions,
     say: Callable[[str], None],
@@ -136,7 +147,7 @@ def _row(
             kept = _candidates(row, fold, seed, out, options)
             multiply_adds = sum(each.spec.multiply_adds for each in kept)
             joined = fuse_late(kept, row.weights) if len(kept) > 1 else kept[0]
-            metrics = judge(joined.detections(options.detection), [truth[name] for name in fold.test])
+            metrics = judge(joined, [truth[name] for name in fold.test])
             runs.append(FoldRun(fold.name, seed, "", metrics, 0.0))
     measured = CrossValidation("", tuple(runs))
     minutes = sum(run.seconds for each in done for run in each.runs) / 60 / len(runs)
@@ -156,12 +167,14 @@ def _annotations(network: Network) -> Annotations:
     return {video.name: video for video in videos}
 
 
-def _precision(found: Found, truth: Truth, *, videos: Annotations, options: TableOptions) -> dict[str, float]:
+def _precision(kept: KeptCandidates, truth: Truth, *, videos: Annotations, options: TableOptions) -> dict[str, float]:
+    found = kept.detections(options.detection)
     return detection_metrics(evaluate(found, truth, options.tious), frequent_classes(videos.values()))
 
 
-def _durations(found: Found, truth: Truth, *, videos: Annotations, options: TableOptions) -> dict[str, float]:
+def _durations(kept: KeptCandidates, truth: Truth, *, videos: Annotations, options: TableOptions) -> dict[str, float]:
     """mAP of each bin at the thresholds and on average; empty bins are left out."""
+    found = kept.detections(options.detection)
     result = evaluate_durations(found, truth, options.tious, _edges(videos, options))
     bins = [(name, values) for name, values in zip(result.names, result.map, strict=True) if not np.isnan(values[0])]
     average = {f"{name} average": float(values.mean()) for name, values in bins}
@@ -169,16 +182,22 @@ def _durations(found: Found, truth: Truth, *, videos: Annotations, options: Tabl
     return average | at
 
 
-def _proposals(found: Found, truth: Truth, *, videos: Annotations, options: TableOptions) -> dict[str, float]:
-    result = evaluate_proposals(found, truth, largest=options.proposals)
+def _proposals(kept: KeptCandidates, truth: Truth, *, videos: Annotations, options: TableOptions) -> dict[str, float]:
+    result = evaluate_proposals(kept.detections(options.detection), truth, largest=options.proposals)
     recalls = {f"AR@{n}": result.at(n) for n in PROPOSAL_NUMBERS if n <= options.proposals}
     return {name: value for name, value in recalls.items() if not np.isnan(value)} | {"AUC": result.auc}
+
+
+def _two_stages(kept: KeptCandidates, truth: Truth, *, videos: Annotations, options: TableOptions) -> dict[str, float]:
+    """Of the detections, and recall of the proposals."""
+    return _precision(kept, truth, videos=videos, options=options) | proposal_metrics(kept, truth)
 
 
 _JUDGES: Mapping[Measure, Callable[..., dict[str, float]]] = {
     "precision": _precision,
     "durations": _durations,
     "proposals": _proposals,
+    "two-stage": _two_stages,
 }
 
 

@@ -8,7 +8,10 @@ from typing import Any
 
 from runtime.errors import InputError, MissingDependencyError
 
-NAMES = ("durations", "modules", "balance", "levels", "streams", "proposals", "afsd", "methods", "speed", "rows")
+NAMES = (
+    "durations", "modules", "balance", "levels", "streams", "proposals", "two-stage", "afsd", "methods", "speed",
+    "rows",
+)  # fmt: skip
 """Tables that can be asked for; "rows": those of --row."""
 
 
@@ -25,10 +28,14 @@ def add_paper_tables(subparsers: Any) -> None:
     parser.add_argument("--a2net", metavar="CONFIG", default="a2net_gtea", help="default: %(default)s")
     parser.add_argument("--afsd", metavar="CONFIG", default="gtea", help="AFSD on features (default: %(default)s)")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change a setting of both; repeatable"
+        "--two-stage", metavar="CONFIG", default="two_stage_gtea", help="two-stage detector (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change a setting of all; repeatable"
     )
     parser.add_argument("--set-a2net", action="append", default=[], metavar="KEY=VALUE", help="of A2Net alone")
     parser.add_argument("--set-afsd", action="append", default=[], metavar="KEY=VALUE", help="of AFSD alone")
+    parser.add_argument("--set-two-stage", action="append", default=[], metavar="KEY=VALUE", help="of two stages alone")
     parser.add_argument(
         "--row", action="append", nargs="+", default=[], metavar=("LABEL CONFIG", "KEY=VALUE"),
         help="a row of the table `rows`: its label, a configuration, and settings that differ from it",
@@ -105,10 +112,14 @@ def _configs(args: argparse.Namespace) -> Any:
 
     a2net = load_config(args.a2net, [*args.set, *args.set_a2net])
     afsd = load_config(args.afsd, [*args.set, *args.set_afsd])
-    if a2net.a2net is None or afsd.a2net is not None:
-        raise InputError(f"--a2net {args.a2net}, --afsd {args.afsd}: expected a configuration of A2Net and one of AFSD")
+    two_stage = load_config(args.two_stage, [*args.set, *args.set_two_stage])
+    if (a2net.family, afsd.family, two_stage.family) != ("a2net", "afsd", "two_stage"):
+        raise InputError(
+            f"--a2net {args.a2net}, --afsd {args.afsd}, --two-stage {args.two_stage}: expected a configuration of each "
+            "of these networks"
+        )
     source = read_source(Path(a2net.data.root) / a2net.data.features)
-    return Configs(a2net, afsd, tuple(args.stream_weights), len(source.streams))
+    return Configs(a2net, afsd, two_stage, tuple(args.stream_weights), len(source.streams))
 
 
 def _rows(args: argparse.Namespace) -> Any:

@@ -11,7 +11,7 @@ from runtime.errors import ConfigError
 from training.config import Config
 from training.config_files import with_overrides
 
-Measure = Literal["precision", "durations", "proposals"]
+Measure = Literal["precision", "durations", "proposals", "two-stage"]
 
 LEVELS = (3, 4, 5, 6)
 """Levels of Table VI."""
@@ -45,10 +45,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Configs:
-    """The two networks that the tables vary."""
+    """The networks that the tables vary."""
 
     a2net: Config
     afsd: Config
+    two_stage: Config
+    """A two-stage detector whose proposal network has both modules."""
     stream_weights: tuple[float, ...] = ()
     """Late fusion of streams (A2Net, Table VII): factors of their scores; empty: all 1."""
     streams: int = 1
@@ -111,6 +113,12 @@ def afsd(configs: Configs) -> tuple[Row, ...]:
         ),
         Row("AFSD", (Network("afsd", configs.afsd),)),
     )
+
+
+def two_stage(configs: Configs) -> tuple[Row, ...]:
+    """Section III-G: a two-stage detector whose proposals are those of anchors alone, and of both modules."""
+    alone = _changed(configs.two_stage, "two-stage-anchors", "a2net.modules=anchor-based")
+    return Row("two-stage, anchors", (alone,)), Row("with anchor-free", (Network("two-stage", configs.two_stage),))
 
 
 def methods(configs: Configs) -> tuple[Row, ...]:

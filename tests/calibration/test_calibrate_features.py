@@ -36,7 +36,10 @@ class Made:
     annotations: Path
 
 
-@pytest.fixture(scope="module", params=NETWORKS)
+SLOW = {"two_stage_gtea": pytest.mark.slow}  # the other two share its way
+
+
+@pytest.fixture(scope="module", params=[pytest.param(n, marks=SLOW.get(n, ())) for n in NETWORKS])
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
     root = make_feature_set(tmp_path_factory.mktemp("set"))
     config = small_feature_config(request.param, root, "run.max_steps=4")

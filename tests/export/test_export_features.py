@@ -16,15 +16,16 @@ from export.trace import seeded_inputs
 from runtime.detector import DetectorOptions
 from runtime.engines import open_engine
 from runtime.feature_detector import FeatureDetector
-from tests.training.feature_data import CLASSES, SAMPLING, WIDTH, make_feature_set, small_feature_config
+from tests.training.feature_data import CLASSES, FAMILIES, SAMPLING, WIDTH, make_feature_set, small_feature_config
 from training.inference import open_torch_engine
 from training.run import train
 
 OUTPUTS = {
     "gtea": {"loc": (28, 2), "conf": (28, 3), "prop_loc": (28, 2), "prop_conf": (28, 3), "center": (28, 1)},
     "a2net_gtea": {"af_cls": (28, 3), "af_reg": (28, 2), "ab": (140, 6)},
+    "two_stage_gtea": {"proposals": (12, 2), "prop_score": (12, 1), "cls": (12, 3), "reg": (12, 2)},
 }
-"""28 locations, or points, of levels of 16, 8 and 4; five anchors on each cell."""
+"""28 locations, or points, of levels of 16, 8 and 4; five anchors on each cell. 12 proposals."""
 
 SINGLE = {"anchor-free": {"af_cls", "af_reg"}, "anchor-based": {"ab"}}
 
@@ -63,7 +64,7 @@ def test_the_file_keeps_the_contract(network: str, exported: Path) -> None:
     }
     engine = open_engine(exported)
     assert (engine.spec.classes, engine.spec.features) == (CLASSES, SAMPLING)
-    assert engine.spec.family == {"gtea": "afsd", "a2net_gtea": "a2net"}[network]
+    assert engine.spec.family == FAMILIES[network]
 
 
 def test_steps_behind_the_length_are_not_seen(exported: Path) -> None:

@@ -24,7 +24,7 @@ from runtime.families import class_output
 from tests.training.feature_data import NETWORKS, SAMPLING, make_feature_set, small_feature_config
 from training.run import train
 
-SLOW = {"gtea": pytest.mark.slow}  # half a minute for each build
+SLOW = {"gtea": pytest.mark.slow, "two_stage_gtea": pytest.mark.slow}  # up to half a minute for each build
 
 
 @pytest.fixture(scope="module", params=[pytest.param(n, marks=SLOW.get(n, ())) for n in NETWORKS])
@@ -44,7 +44,10 @@ def test_half_precision_drifts_by_its_own_steps(
     report = json.loads((tmp_path / f"{typed.path.name}.drift.json").read_text())
     assert [output["name"] for output in report["outputs"]] == [t.name for t in typed.spec.outputs]
     logits = next(output for output in report["outputs"] if output["name"] == class_output(typed.spec))
-    assert step / 20 < logits["relative"] < 10 * step  # a dozen roundings one after another, and none for nothing
+    limit = 10 * step  # a dozen roundings one after another
+    if typed.spec.family == "two_stage" and precision == "bf16":
+        limit = 0.3  # rounded scores bring proposals into another order, so one is compared with its neighbour
+    assert step / 20 < logits["relative"] < limit
 
 
 def test_another_network_is_not_taken_for_half_precision(feature_model: Path, tmp_path: Path) -> None:

@@ -12,7 +12,15 @@ import pytest
 import torch
 
 from runtime.errors import AfsdError, CheckpointError, ConfigError, InputError
-from tests.training.feature_data import CLASSES, NETWORKS, SAMPLING, WIDTH, make_feature_set, small_feature_config
+from tests.training.feature_data import (
+    CLASSES,
+    FAMILIES,
+    NETWORKS,
+    SAMPLING,
+    WIDTH,
+    make_feature_set,
+    small_feature_config,
+)
 from training.checkpoint import build_model, load_checkpoint
 from training.data.dataset import collate
 from training.feature_data import open_feature_windows
@@ -44,7 +52,7 @@ def test_the_checkpoint_holds_what_the_data_said(network: str, root: Path, tmp_p
     config = checkpoint.config
     assert checkpoint.classes == CLASSES
     assert (config.num_classes, config.in_features) == (3, WIDTH)
-    assert config.family == {"gtea": "afsd", "a2net_gtea": "a2net"}[network]
+    assert config.family == FAMILIES[network]
     assert config.data.feature_sampling == SAMPLING
     spec = model_spec(config, checkpoint.classes)
     assert (spec.sample_fps, spec.features, spec.channels) == (pytest.approx(5.0), SAMPLING, WIDTH)

@@ -58,6 +58,16 @@ def test_one_group_is_left_out(annotations: Path, group: str) -> None:
     assert not any(video.startswith("S1") for fold in inner for video in (*fold.train, *fold.test))
 
 
+def test_inner_folds_take_features_that_have_not_seen_their_group() -> None:
+    """S2 is held out in fold S1: in the features of fold S2, whose network was trained without S2."""
+    folds = leave_one_group_out(NAMES, "^S.")
+    inner = inner_folds(folds[0], "^S.", folds)
+    assert inner[0] == Fold("S1/S2", ("S3_a",), ("S2_a", "S2_b"), features="S2")
+    assert inner[1] == Fold("S1/S3", ("S2_a", "S2_b"), ("S3_a",), features="S3")
+    with pytest.raises(InputError, match=r"group S2: no fold tests all of it; set data\.inner_features to fold"):
+        inner_folds(folds[0], "^S.", [folds[0]])
+
+
 @given(count=st.integers(2, 9), extra=st.integers(0, 20), seed=st.integers(0, 9))
 def test_chance_tests_every_video_once_in_parts_of_equal_size(count: int, extra: int, seed: int) -> None:
     names = [f"v{number}" for number in range(count + extra)]

@@ -23,9 +23,10 @@ from runtime.feature_source import FEATURES, FeatureStream, read_source, write_s
 from runtime.kept_candidates import fuse_late, read_candidates
 from tests.training.feature_data import NETWORKS, SMALL, make_feature_set
 from training.a2net_config import A2NetConfig
+from training.checkpoint import load_checkpoint
 from training.config import Config
 from training.config_files import load_config
-from training.cross_run import CANDIDATES
+from training.cross_run import CANDIDATES, RESULTS
 from training.inference import multiply_adds, open_torch_engine
 from training.table_commands import add_paper_tables
 from training.table_rows import Configs, levels, methods, streams
@@ -38,6 +39,7 @@ def run(root: Path, out: Path, *words: str) -> int:
     flags = [flag for s in (f"data.root={root}", *FAST) for flag in ("--set", s)]
     flags += [flag for s in NETWORKS["a2net_gtea"] for flag in ("--set-a2net", s)]
     flags += [flag for s in NETWORKS["gtea"] for flag in ("--set-afsd", s)]
+    flags += [flag for s in NETWORKS["two_stage_gtea"] for flag in ("--set-two-stage", s)]
     parser = argparse.ArgumentParser()
     add_paper_tables(parser.add_subparsers())
     args = parser.parse_args(["paper-tables", *words, "--out", str(out), "--seeds", "4", "--tiou", "0.3,0.5", *flags])
@@ -131,6 +133,32 @@ def test_streams_alone_early_and_late(tmp_path: Path) -> None:
     assert table["stream 0"]["scores"]["mAP average"]["mean"] > 0
 
 
+def test_two_stages_with_and_without_points(tmp_path: Path) -> None:
+    """mAP of the detections and AR@AN of the proposals, judged here from what each run left."""
+    root, out = make_feature_set(tmp_path / "set"), tmp_path / "out"
+    assert run(root, out, "two-stage", "--set-two-stage", "optimiser.epochs=16") == 0
+    for label, key in (("two-stage, anchors", "two-stage-anchors"), ("with anchor-free", "two-stage")):
+        assert any(name.startswith("first.af.") for name in weights(out / key)) == (key == "two-stage")
+        scores = stored(out, "two-stage")[label]["scores"]
+        recalls = []
+        for fold in "ab":
+            found, truth = judged(root, out, key, fold)
+            proposed = read_candidates(out / key / f"{fold}-seed-4" / CANDIDATES).proposals()
+            recalls.append(evaluate_proposals(proposed, truth, largest=200))
+            assert len(proposed[0]) > 12  # of several windows
+        assert scores["AR@50"]["folds"] == pytest.approx([recall.at(50) for recall in recalls])
+        assert scores["AUC"]["folds"] == pytest.approx([recall.auc for recall in recalls])
+        assert scores["AR@200"]["mean"] > 0.4  # proposals are where actions are
+        assert scores["mAP average"]["folds"][1] == pytest.approx(evaluate(found, truth, (0.3, 0.5)).average)
+        assert scores["mAP average"]["mean"] > 0.1  # it has learnt
+        runs = json.loads((out / key / RESULTS).read_text())["runs"]
+        assert runs[0]["metrics"]["AR@50"] == pytest.approx(recalls[0].at(50))
+
+
+def weights(runs: Path) -> list[str]:
+    return list(load_checkpoint(runs / "a-seed-4" / "last.ckpt").weights)
+
+
 def test_rows_of_any_configuration(tmp_path: Path) -> None:
     root = make_feature_set(tmp_path / "set")
     row = ["--row", "Points, alone", "a2net_gtea", *NETWORKS["a2net_gtea"], "a2net.modules=anchor-free"]
@@ -150,7 +178,7 @@ def test_rows_of_any_configuration(tmp_path: Path) -> None:
 
 
 def test_which_networks_are_trained() -> None:
-    configs = Configs(Config(a2net=A2NetConfig()), load_config("gtea"))
+    configs = Configs(Config(a2net=A2NetConfig()), load_config("gtea"), load_config("two_stage_gtea"))
     rows = levels(configs)
     counts = [multiply_adds(row.networks[0].config) / 1e9 for row in rows]
     assert counts == pytest.approx([1.02, 1.11, 1.18, 1.24], abs=0.006)  # Table VI

@@ -133,18 +133,31 @@ def random_folds(names: Sequence[str], count: int, seed: int = 0) -> list[Fold]:
     return [Fold(str(index + 1), tuple(sorted(set(drawn) - set(part))), part) for index, part in enumerate(parts)]
 
 
-def inner_folds(fold: Fold, group: str) -> tuple[Fold, ...]:
+def inner_folds(fold: Fold, group: str, unseen_in: Sequence[Fold] | None = None) -> tuple[Fold, ...]:
     """Folds of the training videos of a fold alone, one per group: to choose hyper-parameters without its test videos.
 
-    Their features are those of the outer fold.
+    Args:
+        fold: the outer one.
+        group: see `FoldRule.group`.
+        unseen_in: folds that test the groups; an inner fold takes the features of the one that tests its group, whose
+            features' network has not seen it. None: those of the outer fold.
 
     Raises:
-        InputError: see `leave_one_group_out`.
+        InputError: see `leave_one_group_out`; or a group that no fold of `unseen_in` tests whole.
     """
+    inner = leave_one_group_out(fold.train, group)
+    features = [fold.feature_fold if unseen_in is None else _tested(each, unseen_in).feature_fold for each in inner]
     return tuple(
-        replace(inner, name=f"{fold.name}/{inner.name}", features=fold.feature_fold)
-        for inner in leave_one_group_out(fold.train, group)
+        replace(each, name=f"{fold.name}/{each.name}", features=own) for each, own in zip(inner, features, strict=True)
     )
+
+
+def _tested(inner: Fold, folds: Sequence[Fold]) -> Fold:
+    """The fold that tests what an inner one does."""
+    found = next((fold for fold in folds if set(inner.test) <= set(fold.test)), None)
+    if found is None:
+        raise InputError(f"group {inner.name}: no fold tests all of it; set data.inner_features to fold")
+    return found
 
 
 def _of_subset(videos: Iterable[VideoAnnotation], subset: str, source: Path) -> tuple[str, ...]:

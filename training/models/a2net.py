@@ -55,9 +55,17 @@ class A2Net(nn.Module):
 
     def forward(self, features: Tensor) -> A2NetOutput:
         """Raw outputs of a batch of windows."""
+        return self.predict(self.levels(features))
+
+    def levels(self, features: Tensor) -> list[Tensor]:
+        """Levels [B,C_level,t] of the hierarchical feature module, fine to coarse."""
         if self.config.standardise:
             features = self.standardise(features)
-        levels = self.features(self.dropout(features))
+        levels: list[Tensor] = self.features(self.dropout(features))
+        return levels
+
+    def predict(self, levels: Sequence[Tensor]) -> A2NetOutput:
+        """What both modules say of the levels."""
         af_cls, af_reg = (None, None) if self.af is None else self.af(levels)
         return A2NetOutput(af_cls, af_reg, None if self.ab is None else self.ab(levels))
 
