@@ -129,7 +129,13 @@ def _of_features(args: argparse.Namespace) -> tuple[list[Any], Any]:
     if args.videos or args.table:
         return feature_videos(args.features, args.videos) if args.videos else [], test
     judged = {video.name for video in test.videos} if test else set()
-    return [video for video in feature_videos(args.features) if video.name not in judged], test
+    others = [video for video in feature_videos(args.features) if video.name not in judged]
+    if not others:
+        raise InputError(
+            f"--features: all {len(judged)} videos judge, so none is left for clips; name those that judge with --test, "
+            "or with --subset"
+        )
+    return others, test
 
 
 def _files(arguments: list[str], flag: str) -> list[Path]:

@@ -188,6 +188,7 @@ def test_a_video_that_judges_is_not_calibrated_on(
         (["--features", "rgb", "--videos", "a0", "--test", "a0", "b0"], "a0.npy is a test video too (1 of 1 are)"),
         (["--features", "rgb", "--videos", "flat"], "nothing can be measured on them"),
         (["--features", "rgb", "--annotations", "rgb/test.json", "--test", "q"], "names none of the test videos"),
+        (["--features", "judged", "--annotations", "rgb/test.json"], "all 3 videos judge, so none is left for clips"),
         (["--features", "rgb", "--fine-tune", "x.ckpt"], "fine-tuning is for frame models; leave out --fine-tune"),
     ],
 )
@@ -198,6 +199,7 @@ def test_what_is_refused(
     shutil.copytree(made.features, tmp_path / "rgb")
     shutil.copy(made.annotations, tmp_path / "rgb" / "test.json")
     np.save(tmp_path / "rgb" / "flat.npy", np.zeros((40, 12), np.float32))
+    shutil.copytree(made.features, tmp_path / "judged", ignore=shutil.ignore_patterns("a*"))
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)
     assert main(["calibrate", str(made.onnx), "-o", "m.onnx", *arguments]) == 2
