@@ -29,20 +29,19 @@ def decode_two_stage(
     keep_empty: bool = False,
     length: int | None = None,
 ) -> Candidates:
-    """Every class of every proposal: c* = c + Δc·w, w* = w·exp(Δw), score softmax(cls)·prop_score^γ.
+    """Every class of every proposal: c* = c + Δc·w, w* = w·exp(Δw), score softmax(cls).
 
     Arguments, errors and exactness as in `decode_afsd`. In the order of the proposals, the classes of one together.
     """
     arrays = [_window_output(outputs, name, index, spec) for name in TWO_STAGE_OUTPUTS]
     proposals, strength, logits, regression = arrays
-    assert spec.two_stage is not None
     with np.errstate(invalid="ignore", over="ignore"):  # NaN is reported below, an infinite width is clamped
-        scores = softmax(logits)[:, 1:] * strength ** F32(spec.two_stage.proposal_weight)
+        scores = softmax(logits)[:, 1:]
         width = proposals[:, 1:] - proposals[:, :1]
         centre = proposals[:, :1] + width / F32(2) + regression[:, :1] * width
         half = width * np.exp(regression[:, 1:]) / F32(2)
         segments = np.concatenate([centre - half, centre + half], axis=1)
-    if np.isnan(scores).any() or np.isnan(segments).any():
+    if np.isnan(scores).any() or np.isnan(segments).any() or np.isnan(strength).any():
         raise EngineError(
             f"the network gave NaN in the window at {offset / spec.sample_fps:g} s, expected finite numbers; "
             "run a model of higher precision or check its weights"

@@ -26,7 +26,7 @@ from tests.tiny_backbone import WINDOW, feature_model_spec
 COUNT = 6
 
 
-def two_stage_spec(weight: float = 0.5) -> ModelSpec:
+def two_stage_spec() -> ModelSpec:
     """Six proposals of a window of 16 steps at 5 per second, classes a and b."""
     outputs = zip(TWO_STAGE_OUTPUTS, (2, 1, 3, 2), strict=True)
     return replace(
@@ -34,7 +34,7 @@ def two_stage_spec(weight: float = 0.5) -> ModelSpec:
         family="two_stage",
         outputs=tuple(TensorSpec(name, ("batch", COUNT, width), "float32") for name, width in outputs),
         decoding=Decoding(score_threshold=0.05),
-        two_stage=TwoStageDecoding(proposal_weight=weight),
+        two_stage=TwoStageDecoding(),
     )
 
 
@@ -52,19 +52,18 @@ def drawn_outputs(seed: int = 0) -> dict[str, NDArray[np.float32]]:
     return {name: value.astype(np.float32) for name, value in outputs.items()}
 
 
-@pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("length", [None, 9])
-def test_proposals_are_refined_and_scored_by_the_formulas(weight: float, length: int | None) -> None:
-    spec, outputs = two_stage_spec(weight), drawn_outputs()
+def test_proposals_are_refined_and_scored_by_the_formulas(length: int | None) -> None:
+    spec, outputs = two_stage_spec(), drawn_outputs()
     found = decode_two_stage(outputs, 1, 40, spec, length=length)
     expected = []
     for n in range(COUNT - 1):
-        (start, end), (p,), logits, (dc, dw) = (outputs[name][1, n].tolist() for name in TWO_STAGE_OUTPUTS)
+        (start, end), _, logits, (dc, dw) = (outputs[name][1, n].tolist() for name in TWO_STAGE_OUTPUTS)
         centre = (start + end) / 2 + dc * (end - start)
         width = (end - start) * math.exp(dw)
         ends = [min(max(x, 0), length or WINDOW) for x in (centre - width / 2, centre + width / 2)]
         for label in (0, 1):
-            score = math.exp(logits[label + 1]) / sum(map(math.exp, logits)) * p**weight
+            score = math.exp(logits[label + 1]) / sum(map(math.exp, logits))
             if ends[1] > ends[0] and score > 0.05:
                 expected.append(((40 + ends[0]) / 5, (40 + ends[1]) / 5, label, score))
     assert found.labels.tolist() == [row[2] for row in expected]
@@ -140,10 +139,10 @@ def test_other_networks_have_no_proposals() -> None:
         KeptCandidates(feature_model_spec("afsd"), ()).proposals()
 
 
-@pytest.mark.parametrize("settings", [{"proposal_nms": 0.0}, {"proposal_nms": 1.5}, {"proposal_weight": -1.0}])
-def test_constants_that_cannot_be(settings: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="expected"):
-        TwoStageDecoding(**settings)
+@pytest.mark.parametrize("threshold", [0.0, 1.5, float("nan")])
+def test_a_threshold_that_cannot_be(threshold: float) -> None:
+    with pytest.raises(ValueError, match="expected a tIoU above 0, up to 1"):
+        TwoStageDecoding(threshold)
 
 
 def test_a_spec_that_contradicts_itself() -> None:
