@@ -132,8 +132,8 @@ def _of_features(args: argparse.Namespace) -> tuple[list[Any], Any]:
     others = [video for video in feature_videos(args.features) if video.name not in judged]
     if not others:
         raise InputError(
-            f"--features: all {len(judged)} videos judge, so none is left for clips; name those that judge with --test, "
-            "or with --subset"
+            f"--features: all {len(judged)} videos judge, so none is left for clips; name those that judge with --test "
+            "or --subset"
         )
     return others, test
 
