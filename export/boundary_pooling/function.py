@@ -1,9 +1,12 @@
 """Boundary max pooling as an ONNX function of standard operators, for every engine without the plugin.
 
 The exported graph holds one node `afsd::boundary_max_pooling` per pooling. TensorRT finds its plugin by the node's
-attributes; ONNX Runtime and TensorRT-RTX expand this function of the same name; OpenVINO gets it inlined.
-The body answers range maxima from doubling tables like `training.models.boundary_pooling`, in rows [T,C], so that a
-look-up copies one contiguous row of channels.
+attributes; ONNX Runtime expands this function of the same name; OpenVINO gets it inlined. Its body answers range maxima
+from doubling tables like `training.models.boundary_pooling`, in rows [T,C], so that a look-up copies one contiguous row
+of channels.
+
+TensorRT without the plugin gets another body, a masked maximum over all cells: it would fuse the tables into kernels
+that compute each anew for every look-up, with source text that doubles from table to table.
 """
 
 from __future__ import annotations
@@ -16,6 +19,9 @@ from training.models.boundary_pooling import ONNX_ATTRIBUTES, ONNX_OPERATOR
 DOMAIN, NAME = ONNX_OPERATOR.split("::")
 OPSET = 18
 
+LEAST = "-3.0e38"
+"""Below every feature; −∞ in float16."""
+
 
 def pooling_function(longest: int) -> onnx.FunctionProto:
     """The FunctionProto for features of up to `longest` cells.
@@ -26,6 +32,31 @@ def pooling_function(longest: int) -> onnx.FunctionProto:
     tables = max(longest, 1).bit_length()
     lines = [*_cells(tables), *_half("start", 0, tables), *_half("end", 1, tables)]
     lines += ["rows = Concat <axis = 2> (start_rows, end_rows)", "pooled = Transpose <perm = [0, 2, 1]> (rows)"]
+    return _parsed(lines)
+
+
+def masked_function() -> onnx.FunctionProto:
+    """The same for any number of cells, as a maximum over all of them with those outside a region masked: B·C·N·T
+    comparisons, which a GPU does in one fused kernel and a CPU should not."""
+    lines = [*CLAMPED, "floor = Floor (clamped)", "s0, s1, e0, e1 = Split <axis = 2, num_outputs = 4> (floor)"]
+    lines += ["cell_number = Cast <to = 1> (cell)", f"least = Constant <value = float {{{LEAST}}}> ()"]
+    lines += ["lowest = CastLike (least, features)", _constant("channel", [1]), _constant("place", [3])]
+    lines.append("half_start, half_end = Split <axis = 1, num_outputs = 2> (features)")
+    for half, low, given in (("start", "s0", "s1"), ("end", "e0", "e1")):
+        lines += [
+            f"{half}_high = Max ({low}, {given})",
+            f"{half}_behind = GreaterOrEqual (cell_number, {low})",
+            f"{half}_before = LessOrEqual (cell_number, {half}_high)",
+            f"{half}_inside = And ({half}_behind, {half}_before)",  # [B,N,T]
+            f"{half}_mask = Unsqueeze ({half}_inside, channel)",
+            f"{half}_cells = Unsqueeze (half_{half}, two)",
+            f"{half}_seen = Where ({half}_mask, {half}_cells, lowest)",  # [B,C/2,N,T]
+            f"{half}_pooled = ReduceMax <keepdims = 0> ({half}_seen, place)",
+        ]
+    return _parsed([*lines, "pooled = Concat <axis = 1> (start_pooled, end_pooled)"])
+
+
+def _parsed(lines: list[str]) -> onnx.FunctionProto:
     body = "\n".join(f"  {line}" for line in lines)
     header = f'<domain: "{DOMAIN}", opset_import: ["" : {OPSET}]>\n{NAME} <{", ".join(ONNX_ATTRIBUTES)}> '
     function: onnx.FunctionProto = onnx.parser.parse_function(
@@ -47,31 +78,37 @@ def _constant(name: str, values: list[int]) -> str:
     return f"{name} = Constant <value = int64[{len(values)}] {{{', '.join(map(str, values))}}}> ()"
 
 
+CLAMPED = (
+    _constant("zero", [0]),
+    _constant("one", [1]),
+    _constant("two", [2]),
+    "scalar = Constant <value = int64 {0}> ()",
+    "step = Constant <value = int64 {1}> ()",
+    "nothing = Constant <value = float {0.0}> ()",
+    "sizes = Shape (features)",
+    "length = Gather <axis = 0> (sizes, two)",
+    "last = Sub (length, one)",
+    "length0 = Squeeze (length, zero)",
+    "last0 = Squeeze (last, zero)",
+    "cell = Range (scalar, length0, step)",
+    "wide = Cast <to = 1> (regions)",
+    "bound = Cast <to = 1> (last0)",
+    "below = Max (wide, nothing)",
+    "clamped = Min (below, bound)",
+)
+"""The cells' numbers [T], and the regions brought into them, not yet whole."""
+
+
 def _cells(tables: int) -> list[str]:
     """First cell, last cell and table of every region [B,N,2] (start, end), and the cells' numbers [T]."""
     powers = [2**k for k in range(tables)]
     return [
-        _constant("zero", [0]),
-        _constant("one", [1]),
-        _constant("two", [2]),
+        *CLAMPED,
         _constant("newest", [-1]),
         _constant("firsts", [0, 2]),
         _constant("lasts", [1, 3]),
         _constant("powers", powers),
         _constant("wider", [*powers[1:], 2**62]),  # the last is never reached, and keeps the list from being empty
-        "scalar = Constant <value = int64 {0}> ()",
-        "step = Constant <value = int64 {1}> ()",
-        "nothing = Constant <value = float {0.0}> ()",
-        "sizes = Shape (features)",
-        "length = Gather <axis = 0> (sizes, two)",
-        "last = Sub (length, one)",
-        "length0 = Squeeze (length, zero)",
-        "last0 = Squeeze (last, zero)",
-        "cell = Range (scalar, length0, step)",
-        "wide = Cast <to = 1> (regions)",
-        "bound = Cast <to = 1> (last0)",
-        "below = Max (wide, nothing)",
-        "clamped = Min (below, bound)",
         "cells = Cast <to = 7> (clamped)",  # truncation of a number that is not negative
         "low = Gather <axis = 2> (cells, firsts)",
         "given = Gather <axis = 2> (cells, lasts)",

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import onnx
 
-from export.boundary_pooling.function import DOMAIN
+from export.boundary_pooling.function import DOMAIN, masked_function
 from export.convolutions import Layer
 from export.source import Say
 from export.trt.library import Library
@@ -101,9 +101,16 @@ def build_plan(
 
 
 def without_plugin(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph whose poolings name no plugin, so that every TensorRT expands the function of standard operators."""
+    """The graph whose poolings name no plugin, so that every TensorRT expands their function, whose body is the masked
+    one."""
     model = onnx.ModelProto()
     model.CopyFrom(graph)
+    for function in model.functions:
+        if function.domain == DOMAIN:
+            opsets = [*function.opset_import]
+            function.CopyFrom(masked_function())
+            del function.opset_import[:]
+            function.opset_import.extend(opsets)  # bfloat16 needs a newer one
     for node in model.graph.node:
         if node.domain == DOMAIN:
             kept = [a for a in node.attribute if a.name != "plugin_namespace"]

@@ -12,6 +12,7 @@ import torch
 from onnx import TensorProto, helper
 
 from export.boundary_pooling.function import DOMAIN, NAME, OPSET, attach, pooling_function
+from export.trt.build import without_plugin
 from training.models.boundary_pooling import ONNX_ATTRIBUTES, boundary_max_pooling_loop
 
 CASES = [(1, 3), (2, 2), (5, 7), (64, 64), (256, 126)]
@@ -30,6 +31,10 @@ def pooling_model(longest: int, dtype: int = TensorProto.FLOAT) -> onnx.ModelPro
     return model
 
 
+BODIES = {"tables": lambda model: model, "masked": without_plugin}
+"""What ONNX Runtime and OpenVINO take, and what TensorRT takes without the plugin."""
+
+
 def random_case(cells: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Features with ties, and regions that are reversed, outside or fractional."""
     generator = torch.Generator().manual_seed(cells)
@@ -39,11 +44,12 @@ def random_case(cells: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize(("cells", "count"), CASES)
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
-def test_onnx_runtime_expands_it(cells: int, count: int, dtype: type) -> None:
+@pytest.mark.parametrize("body", BODIES)
+def test_onnx_runtime_expands_it(cells: int, count: int, dtype: type, body: str) -> None:
     features, regions = random_case(cells, count)
     kind = TensorProto.FLOAT if dtype is np.float32 else TensorProto.FLOAT16
     session = onnxruntime.InferenceSession(
-        pooling_model(256, kind).SerializeToString(), providers=["CPUExecutionProvider"]
+        BODIES[body](pooling_model(256, kind)).SerializeToString(), providers=["CPUExecutionProvider"]
     )
     (found,) = session.run(None, {"features": features.numpy().astype(dtype), "regions": regions.numpy()})
     assert found.dtype == dtype
@@ -51,9 +57,10 @@ def test_onnx_runtime_expands_it(cells: int, count: int, dtype: type) -> None:
 
 
 @pytest.mark.parametrize(("cells", "count"), CASES)
-def test_openvino_runs_it_inlined(cells: int, count: int) -> None:
+@pytest.mark.parametrize("body", BODIES)
+def test_openvino_runs_it_inlined(cells: int, count: int, body: str) -> None:
     features, regions = random_case(cells, count)
-    inlined = onnx.inliner.inline_local_functions(pooling_model(256))
+    inlined = onnx.inliner.inline_local_functions(BODIES[body](pooling_model(256)))
     model = openvino.Core().read_model(inlined.SerializeToString())
     request = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}).create_infer_request()
     found = request.infer([features.numpy(), regions.numpy()])[0]
