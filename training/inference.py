@@ -30,6 +30,7 @@ from training.models.afsd import AFSD
 from training.models.build import Network, build_network
 from training.models.normalisation import mask_features, normalise
 from training.models.pyramid import AfsdOutput
+from training.models.two_stage import TwoStage
 from training.multiply_adds import count_multiply_adds
 
 
@@ -70,7 +71,9 @@ class DeployedFeatures(nn.Module):
             lengths: int32 [B], valid steps of each window; the others count as 0, as in training.
         """
         valid = torch.arange(features.shape[2], device=features.device, dtype=torch.int32) < lengths[:, None]
-        return tuple(value for value in self.model(mask_features(features, valid)) if value is not None)
+        masked = mask_features(features, valid)
+        output = self.model(masked, lengths) if isinstance(self.model, TwoStage) else self.model(masked)
+        return tuple(value for value in output if value is not None)
 
 
 def deployed(network: Network | I3DFeatures) -> nn.Module:

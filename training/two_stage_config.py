@@ -16,8 +16,9 @@ class TwoStageConfig:
 
     num_classes: int = 0
     """K, the background included; 0: as many as the annotations name, and one."""
-    candidates: int = 512
-    """The best so many detections of the first stage go into the NMS of a window."""
+    candidates: int = 1024
+    """The best so many detections of the first stage go into the NMS of a window. Points and anchors of one action are
+    many: on GTEA a tenth of them stay."""
     proposals: int = 128
     """N: at most so many come out of it."""
     levels: tuple[int, ...] = (0, 2)

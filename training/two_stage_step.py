@@ -57,7 +57,7 @@ class TwoStageTrainingStep(nn.Module):
         actions = [torch.cat([clip[:, :2], torch.ones_like(clip[:, 2:])], dim=1) for clip in batch.targets]
         layout = self.model.first.config.layout
         proposing = a2net_losses(output, actions, layout, self.first).total(self.first)
-        found = self.model.propose(output)
+        found = self.model.propose(output, batch.valid.sum(dim=1))
         truth = pad_sequence([clip[:, :2] for clip in batch.targets], batch_first=True).to(found.segments)
         segments = torch.cat([found.segments, truth], dim=1)
         targets = assign_proposals(segments, batch.targets, self.config.positive_iou)
