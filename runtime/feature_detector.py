@@ -47,7 +47,7 @@ Decode = Callable[[Mapping[str, NDArray[Any]], int, Window], Candidates]
 
 
 class FeatureDetector:
-    """Finds actions in the features of videos with one engine of either family; `Detector` does so in frames.
+    """Finds actions in the features of videos with one engine of any family; `Detector` does so in frames.
 
     Give it a path or a loaded engine; it closes only what it opened. Not for concurrent use.
     """

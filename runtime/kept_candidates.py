@@ -73,10 +73,10 @@ class KeptCandidates:
         """The same under another λ (A2Net, Table V).
 
         Raises:
-            InputError: AFSD, which has no λ, or λ outside 0..1.
+            InputError: another network, which has no λ, or λ outside 0..1.
         """
         if self.spec.a2net_decoding is None:
-            raise InputError(f"λ {balance:g}: the candidates are AFSD's, expected A2Net's")
+            raise InputError(f"λ {balance:g}: the candidates are of {self.spec.family}, expected a2net's")
         try:
             decoding = replace(self.spec.a2net_decoding, balance=balance)
         except ValueError as error:
@@ -105,7 +105,7 @@ class KeptCandidates:
 
     def proposals(self) -> list[Detections]:
         """What a two-stage detector's first stage proposes, video by video: the windows' proposals through the NMS once
-        more, as actions of one class, each video's best first.
+        more, as actions of one class, each video's best first. Weighed or fused candidates hold none.
 
         Raises:
             InputError: another network.

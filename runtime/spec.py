@@ -128,7 +128,7 @@ class ModelSpec:
     quantization: Quantization | None = None
     """Of an int8 or fp8 network."""
     multiply_adds: int = 0
-    """Multiply-adds of one window, counted over convolutions; 0 = not counted."""
+    """Multiply-adds of one window, counted over convolutions and matrix products; 0 = not counted."""
     checkpoint_sha256: str = ""
     """SHA-256 of the checkpoint file the weights came from."""
     made_with: dict[str, str] = field(default_factory=dict)

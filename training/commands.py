@@ -15,7 +15,7 @@ from runtime.flow import FLOW_METHODS
 
 def add_train(subparsers: Any) -> None:
     """`afsd train CONFIG`: train a network from a configuration."""
-    parser = subparsers.add_parser("train", help="train AFSD or A2Net from a configuration")
+    parser = subparsers.add_parser("train", help="train AFSD, A2Net or a two-stage detector from a configuration")
     parser.add_argument("config", help="name (thumos14, synthetic, …) or path of a YAML configuration")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and logs")
     parser.add_argument("--resume", type=Path, help="last.ckpt of an interrupted run")

@@ -190,12 +190,14 @@ class Config:
     a2net_decoding: A2NetDecoding = field(default_factory=A2NetDecoding)
     two_stage: TwoStageConfig | None = None
     """A second stage behind a class-agnostic A2Net, whose detections are its proposals; `decoding` is then that of the
-    second stage."""
+    second stage, and of `a2net_decoding` only `balance` and `overlap` count."""
     two_stage_loss: TwoStageLossConfig = field(default_factory=TwoStageLossConfig)
 
     def __post_init__(self) -> None:
         if self.a2net is not None and self.model != ModelConfig():
             raise ValueError("model is AFSD's section, a2net A2Net's: expected one of them alone")
+        if self.data.inner_features == "unseen" and not self.data.inner_group:
+            raise ValueError("data.inner_features is 'unseen', expected data.inner_group, whose folds it is for")
         if self.two_stage is not None:
             if self.a2net is None or self.a2net.num_classes != 2:
                 raise ValueError("two_stage needs a first stage: expected a2net, with num_classes 2 (action or not)")

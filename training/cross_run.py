@@ -27,8 +27,8 @@ from training.run import train
 
 RESULTS = "folds.json"
 """File of the results, in the folder of the runs."""
-PROPOSAL_NUMBERS = (50, 100, 200)
-"""Average numbers of proposals per video at which the recall of a two-stage detector's are told."""
+RECALL_AT = (50, 100, 200)
+"""Average numbers of proposals per video for which a two-stage detector's recall is told."""
 CANDIDATES = "candidates.npz"
 """File of a run's candidates in its test videos before suppression, in the run's folder beside the checkpoint."""
 
@@ -83,8 +83,10 @@ def cross_run(
 
 def proposal_metrics(kept: KeptCandidates, truth: Sequence[VideoAnnotation]) -> dict[str, float]:
     """Average recall of a two-stage detector's proposals, and the area under its curve (A2Net, section III-G)."""
-    result = evaluate_proposals(kept.proposals(), truth, largest=max(PROPOSAL_NUMBERS))
-    return {f"AR@{number}": result.at(number) for number in PROPOSAL_NUMBERS} | {"AUC": result.auc}
+    result = evaluate_proposals(kept.proposals(), truth, largest=max(RECALL_AT))
+    if not result.available:
+        return {f"AR@{number}": 0.0 for number in RECALL_AT} | {"AUC": 0.0}
+    return {f"AR@{number}": result.at(number) for number in RECALL_AT} | {"AUC": result.auc}
 
 
 def run_folder(out: Path, fold: str, seed: int) -> Path:

@@ -334,7 +334,7 @@ def _initialise(model: Network, config: Config) -> str:
     checkpoint = load_checkpoint(path, config)
     if not isinstance(model, AFSD):
         if config.run.init_part == "backbone":
-            raise ConfigError("run.init_part is 'backbone', expected 'all': A2Net has no backbone of its own")
+            raise ConfigError("run.init_part is 'backbone', expected 'all': a network on features has no backbone")
         load_weights(model, checkpoint.weights, path)
         return f"started from {path}"
     own = {k.removeprefix(BACKBONE): v for k, v in checkpoint.weights.items() if k.startswith(BACKBONE)}

@@ -10,7 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def count_multiply_adds(build: Callable[[], nn.Module], shape: tuple[int, ...]) -> int:
-    """Multiply-adds of one forward pass, counted over the convolutions by PyTorch; no weight is allocated.
+    """Multiply-adds of one forward pass, counted over convolutions and matrix products by PyTorch; no weight is
+    allocated.
 
     Args:
         build: makes the network; called where tensors have shapes only.

@@ -37,7 +37,8 @@ from training.table_rows import (
 
 RUN_TIOUS = tuple(round(0.1 * k, 1) for k in range(1, 8))
 """Thresholds that the runs themselves are judged by; those of a table are its own."""
-PROPOSAL_NUMBERS = (1, 5, 10, 50, 100, 200, 500, 1000)
+AN = (1, 5, 10, 50, 100, 200, 500, 1000)
+"""Average numbers of proposals for which recall is told."""
 
 
 Truth = list[VideoAnnotation]
@@ -184,7 +185,7 @@ def _durations(kept: KeptCandidates, truth: Truth, *, videos: Annotations, optio
 
 def _proposals(kept: KeptCandidates, truth: Truth, *, videos: Annotations, options: TableOptions) -> dict[str, float]:
     result = evaluate_proposals(kept.detections(options.detection), truth, largest=options.proposals)
-    recalls = {f"AR@{n}": result.at(n) for n in PROPOSAL_NUMBERS if n <= options.proposals}
+    recalls = {f"AR@{n}": result.at(n) for n in AN if n <= options.proposals}
     return {name: value for name, value in recalls.items() if not np.isnan(value)} | {"AUC": result.auc}
 
 

@@ -47,7 +47,9 @@ def add_paper_tables(subparsers: Any) -> None:
         "--duration-edges", metavar="SECONDS", default="1.5,2.5,4.2,6.9",
         help="between the bins of durations, or `quintiles` of the data (default: %(default)s, A2Net's)",
     )  # fmt: skip
-    parser.add_argument("--proposals", type=float, default=100.0, help="largest AN of the recall (%(default)g)")
+    parser.add_argument(
+        "--proposals", type=float, default=100.0, help="largest AN of the recall (%(default)g; of two stages 200)"
+    )
     parser.add_argument(
         "--stream-weights", metavar="W", type=float, nargs="+", default=[],
         help="of the streams' scores in late fusion, as in 1 2 (default: all 1)",

@@ -50,7 +50,7 @@ class Configs:
     a2net: Config
     afsd: Config
     two_stage: Config
-    """A two-stage detector whose proposal network has both modules."""
+    """A two-stage detector, whose proposal network is to have both modules."""
     stream_weights: tuple[float, ...] = ()
     """Late fusion of streams (A2Net, Table VII): factors of their scores; empty: all 1."""
     streams: int = 1

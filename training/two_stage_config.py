@@ -72,3 +72,5 @@ class TwoStageLossConfig:
     def __post_init__(self) -> None:
         if not 0 < self.positive_iou <= 1 or self.negative_ratio <= 0:
             raise ValueError("expected positive_iou above 0, up to 1, and negative_ratio above 0")
+        if min(self.proposals, self.classification, self.location) < 0:
+            raise ValueError("proposals, classification and location are weights, expected 0 or more")

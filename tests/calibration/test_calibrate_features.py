@@ -1,4 +1,4 @@
-"""`afsd calibrate` for networks on features of both families: clips, what judges, the file, and what it refuses."""
+"""`afsd calibrate` for networks on features of every family: clips, what judges, the file, and what it refuses."""
 
 from __future__ import annotations
 

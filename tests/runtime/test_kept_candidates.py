@@ -115,7 +115,7 @@ def test_late_fusion_is_one_nms_over_all_candidates() -> None:
 
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     one, afsd = kept(feature_model_spec("a2net")), kept(feature_model_spec("afsd"))
-    with pytest.raises(InputError, match=r"λ 0\.2: the candidates are AFSD's"):
+    with pytest.raises(InputError, match=r"λ 0\.2: the candidates are of afsd, expected a2net's"):
         afsd.balanced(0.2)
     with pytest.raises(InputError, match="the network has no anchor-free module"):
         afsd.of_module("anchor-free")

@@ -11,7 +11,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.a2net_decoding import A2NetDecoding
 from runtime.decode_a2net import decode_a2net
 from runtime.decode_two_stage import decode_two_stage
 from runtime.errors import ConfigError
@@ -116,6 +115,28 @@ def test_proposals_are_the_best_behind_nms(modules: str) -> None:
         np.testing.assert_allclose(outputs["prop_score"][b, : len(kept), 0], scores[b][kept], rtol=1e-5)
 
 
+def test_nothing_is_proposed_in_the_padding() -> None:
+    """What the first stage finds is cut at the window's length, and what lies behind takes no place."""
+    config = small().of_data(3, WIDTH)
+    network = network_of(config)
+    engine = TorchEngine(network, model_spec(config, ("cut", "pour")))
+    features = torch.randn(1, WIDTH, 32)
+    outputs = engine.infer({"features": features.numpy(), "lengths": np.array([10], np.int32)})
+    features[..., 10:] = 0
+    with torch.no_grad():
+        segments, scores = first_stage_detections(
+            network.first(features), network.first.config.layout, config.a2net_decoding
+        )
+    segments = np.minimum(segments[0].numpy(), np.float32(10 / 32))
+    scores = np.where(segments[:, 1] > segments[:, 0], scores[0].numpy(), 0)
+    best = np.argsort(-scores, kind="stable")[:48]
+    kept = best[hard_nms(segments[best], scores[best], 0.7)][:12]
+    kept = kept[scores[kept] > 0]
+    np.testing.assert_allclose(outputs["proposals"][0, : len(kept)], 32 * segments[kept], atol=1e-4)
+    assert (outputs["prop_score"][0, :, 0] > 0).sum() == len(kept) > 3
+    assert outputs["proposals"].max() == 10
+
+
 def test_a_window_without_enough_proposals_is_filled_with_none() -> None:
     network = network_of(small("two_stage.decoding.proposal_nms=0.001"))
     with torch.no_grad():
@@ -180,6 +201,8 @@ def test_background_is_drawn_in_proportion_to_the_positives() -> None:
         (("two_stage.dropout=1",), "dropout is 1"),
         (("two_stage.num_classes=1",), "at least 2"),
         (("two_stage_loss.positive_iou=0",), "expected positive_iou above 0"),
+        (("two_stage_loss.location=-1",), "are weights, expected 0 or more"),
+        (("data.inner_features=unseen",), r"expected data\.inner_group"),
     ],
 )
 def test_settings_that_cannot_be(changes: tuple[str, ...], said: str) -> None:
@@ -192,4 +215,3 @@ def test_the_decoding_of_a_configuration_without_a_second_stage_is_none() -> Non
     assert model_spec(plain, ("cut", "pour")).two_stage is None
     spec = model_spec(small().of_data(3, WIDTH), ("cut", "pour"))
     assert (spec.family, spec.a2net, spec.a2net_decoding) == ("two_stage", None, None)
-    assert A2NetDecoding() == small().a2net_decoding

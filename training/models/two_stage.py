@@ -22,8 +22,8 @@ from training.models.layers import at_least_float32
 from training.two_stage_config import TwoStageConfig
 
 NMS_ROUNDS = 24
-"""Rounds of the suppression: exact while no chain of proposals, each of which decides on the next, is longer (the longest
-seen among 1,024 on GTEA took 14)."""
+"""Rounds of the suppression: exact while no chain of proposals, each of which decides on the next, is longer (among
+1,024 on GTEA the longest took 14)."""
 
 
 class Proposals(NamedTuple):
@@ -109,8 +109,8 @@ class SecondStage(nn.Module):
 def first_stage_detections(output: A2NetOutput, layout: A2NetLayout, decoding: A2NetDecoding) -> tuple[Tensor, Tensor]:
     """Segments [B,M,2] (fractions of the window) and scores [B,M] of all anchors, then of all points.
 
-    As `runtime.decode_a2net` decodes a network of one class, but for its limit of the background; what is empty
-    scores 0.
+    Segments and scores are those of `runtime.decode_a2net`; of its constants only λ and `overlap` count here. What is
+    empty scores 0.
     """
     point_weight, anchor_weight = decoding.weights
     parts = []
@@ -139,7 +139,7 @@ def greedy_nms(segments: Tensor, threshold: float) -> Tensor:
     them at once, each round of it settles one more link of every chain. tIoU above τ is written without its division:
     intersection > τ/(1 + τ)·(sum of both widths).
     """
-    start, end = segments.split(1, dim=2)
+    start, end = segments[..., :1], segments[..., 1:]
     share = threshold / (1 + threshold) * (end - start)
     shared = torch.minimum(end, end.mT) - torch.maximum(start, start.mT)
     rivals = (shared > share + share.mT).to(segments.dtype).tril(-1)
