@@ -51,11 +51,16 @@ def weights() -> dict[str, NDArray[np.float32]]:
 
 
 def forward(frames: NDArray[np.uint8], lengths: NDArray[np.int32]) -> dict[str, NDArray[np.float32]]:
-    """The tiny network: the mean level of each frame around mid grey, times lengths/T, times a matrix per output."""
-    means = frames.astype(np.float32).mean(axis=(2, 3, 4)) / np.float32(64) - np.float32(2)
-    scaled = means * (lengths.astype(np.float32) / np.float32(LENGTH))[:, None]
+    """The tiny network: the mean level of each frame around mid grey, times lengths/T, times a matrix per output.
+
+    Sums are of float64 and rounded once: BLAS adds a batch of one and a batch of two in different orders on some
+    processors, and a clip must give the same numbers in either.
+    """
+    means = frames.mean(axis=(2, 3, 4), dtype=np.float64) / 64 - 2
+    scaled = means * (lengths / LENGTH)[:, None]
     shape = (len(frames), sum(LEVELS))
-    outputs = {name: (scaled @ w).reshape(*shape, OUTPUT_WIDTHS[name]) for name, w in weights().items()}
+    outputs = {name: (scaled @ w.astype(np.float64)).astype(np.float32) for name, w in weights().items()}
+    outputs = {name: value.reshape(*shape, OUTPUT_WIDTHS[name]) for name, value in outputs.items()}
     outputs["loc"] = np.abs(outputs["loc"])
     return outputs
 

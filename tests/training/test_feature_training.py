@@ -249,7 +249,7 @@ def test_weights_of_another_network_are_refused(root: Path, tmp_path: Path) -> N
     with pytest.raises(CheckpointError, match=r"entries do not fit the network"):
         train(other, tmp_path / "b")
     part = small_feature_config("a2net_gtea", root, f"run.init={last}", "run.init_part=backbone")
-    with pytest.raises(ConfigError, match="A2Net has no backbone"):
+    with pytest.raises(ConfigError, match="a network on features has no backbone"):
         train(part, tmp_path / "c")
 
 
