@@ -29,24 +29,24 @@ def test_folds_are_trained_apart_and_judged_on_their_own_videos(
     parser = argparse.ArgumentParser()
     add_cross_validate(parser.add_subparsers())
     settings = [f"data.root={root}", "optimiser.learning_rate=3e-3", *SMALL, *NETWORKS["a2net_gtea"]]
-    settings.append("optimiser.epochs=12")
+    settings.append("optimiser.epochs=30")
     flags = [flag for setting in settings for flag in ("--set", setting)]
-    command = ["cross-validate", "a2net_gtea", "--out", str(out), "--seeds", "4", "--tiou", "0.3,0.5", *flags]
+    command = ["cross-validate", "a2net_gtea", "--out", str(out), "--seeds", "5", "--tiou", "0.3,0.5", *flags]
     args = parser.parse_args(command)
     assert args.func(args) == 0
     table = capsys.readouterr().out
-    assert "run 2 of 2: fold b, seed 4" in table
-    assert "2 runs, seeds 4" in table
+    assert "run 2 of 2: fold b, seed 5" in table
+    assert "2 runs, seeds 5" in table
     stored = {run["fold"]: run["metrics"] for run in json.loads((out / RESULTS).read_text())["runs"]}
     for fold in config_folds(load_config("a2net_gtea", settings)):
         truth = [v for v in load_annotations(root / "annotations.json") if v.name in fold.test]
-        detector = FeatureDetector(open_torch_engine(out / f"{fold.name}-seed-4" / "last.ckpt"))
+        detector = FeatureDetector(open_torch_engine(out / f"{fold.name}-seed-5" / "last.ckpt"))
         files = [root / "rgb" / f"{video.name}.npy" for video in truth]
         found = [detector.run(f, fps=20, duration_s=v.duration_s) for f, v in zip(files, truth, strict=True)]
         result = evaluate(found, truth, (0.3, 0.5))
         assert stored[fold.name]["mAP average"] == pytest.approx(result.average)
-        assert result.average > 0.1  # it has learnt
-        kept = read_candidates(out / f"{fold.name}-seed-4" / CANDIDATES).detections()
+        assert result.average > 0.3  # it has learnt: 0.9 and more by then, 0.1 - 0.8 after 12 epochs
+        kept = read_candidates(out / f"{fold.name}-seed-5" / CANDIDATES).detections()
         assert [len(video) for video in kept] == [len(video) for video in found]
     assert args.func(args) == 0  # nothing is run again
     assert "run 1 of" not in capsys.readouterr().out
