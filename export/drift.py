@@ -7,7 +7,7 @@ what counts is what a user sees: detections on real windows, each compared with 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from export.trace import seeded_batches
 from runtime.atomic import atomic_path
+from runtime.decode_two_stage import TWO_STAGE_OUTPUTS
 from runtime.detections import Detections
 from runtime.detector import Detector, DetectorOptions
 from runtime.engines.base import Engine
-from runtime.errors import InputError
+from runtime.errors import ExportError, InputError
 from runtime.evaluation.matching import match_by_score
 from runtime.evaluation.tables import aligned
 from runtime.feature_detector import FeatureDetector
@@ -34,6 +35,11 @@ PARTNER_TIOU = 0.5
 
 MOVED_SECONDS = 0.1
 """A detection counts as moved when its start or end is farther than this from its partner's."""
+
+PROPOSALS = TWO_STAGE_OUTPUTS[0]
+
+PROPOSAL_TIOU = 0.7
+"""Two proposals are the same from this overlap on, R-C3D's threshold of the NMS between the stages."""
 
 BEST = 200
 """Detections of each video that are followed, best first; behind them networks of any precision differ in noise."""
@@ -54,6 +60,8 @@ class OutputDrift:
     """Root mean square of the difference / rms."""
     worst: float
     """Largest absolute difference; infinite where a number became NaN or infinite."""
+    unpaired: float = 0.0
+    """Of a two-stage detector, share of the reference's proposals that the engine has not: they are left out."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +103,8 @@ class DriftReport:
         rows += [[o.name, f"{o.rms:.4g}", f"{o.relative:.2%}", f"{o.worst:.3g}"] for o in self.outputs]
         kind = "windows of the videos" if self.detections else "seeded windows"
         text = f"drift of {self.engine} from {self.reference}, {self.windows} {kind}\n{_indented(aligned(rows))}"
+        if self.outputs[0].unpaired:
+            text += f"\n  {self.outputs[0].unpaired:.2%} of the proposals are others, and left out"
         if not self.detections:
             return text
         rows = [
@@ -204,16 +214,70 @@ def drift_on_windows(reference: Engine, engine: Engine, smallest: int = 1, large
     return DriftReport(_name(engine), _name(reference), windows, output_drift(pairs), ())
 
 
+def require_drift(report: DriftReport, names: Collection[str], limit: float, cause: str, advice: str) -> float:
+    """The largest drift of some outputs; ExportError where it, or the share of other proposals, is above a limit.
+
+    Args:
+        report: of any drift.
+        names: outputs that count.
+        limit: largest relative drift.
+        cause: what explains as much.
+        advice: what to do.
+    """
+    worst = max((output for output in report.outputs if output.name in names), key=lambda o: o.relative)
+    if worst.unpaired > limit:
+        raise ExportError(
+            f"{report.engine} proposes other segments than {report.reference} ({worst.unpaired:.1%} of them), "
+            f"more than {cause} explains ({limit:.0%}); {advice}"
+        )
+    if not worst.relative <= limit:
+        raise ExportError(
+            f"{report.engine} drifts from {report.reference} by {worst.relative:.1%} in its output {worst.name}, "
+            f"more than {cause} explains ({limit:.0%}); {advice}"
+        )
+    return worst.relative
+
+
 def output_drift(pairs: Sequence[OutputPair]) -> tuple[OutputDrift, ...]:
-    """Drift of every raw output over all batches, one at least; outputs are those of the first reference."""
+    """Drift of every raw output over all batches, one at least; outputs are those of the first reference.
+
+    A two-stage detector gives its proposals in the order of their scores, and two of nearly one score change places at
+    the last digit: every proposal is compared with its partner.
+    """
+    share = 0.0
+    if PROPOSALS in pairs[0][0]:
+        pairs, share = _paired_proposals(pairs)
     drifts = []
     for name in pairs[0][0]:
         expected = np.concatenate([np.float64(a[name]).ravel() for a, _ in pairs])
         error = np.abs(np.concatenate([np.float64(b[name]).ravel() for _, b in pairs]) - expected)
         error[~np.isfinite(error)] = np.inf
+        if not error.size:  # no proposal of the engine is one of the reference's
+            drifts.append(OutputDrift(name, 0.0, np.inf, np.inf, share))
+            continue
         rms = float(np.sqrt(np.mean(expected**2)))
-        drifts.append(OutputDrift(name, rms, float(np.sqrt(np.mean(error**2))) / max(rms, 1e-12), float(error.max())))
+        relative = float(np.sqrt(np.mean(error**2))) / max(rms, 1e-12)
+        drifts.append(OutputDrift(name, rms, relative, float(error.max()), share))
     return tuple(drifts)
+
+
+def _paired_proposals(pairs: Sequence[OutputPair]) -> tuple[list[OutputPair], float]:
+    """Windows whose rows are the proposals that both sides have, in one order, and the share of those the engine lacks.
+
+    Proposals of one side overlap by PROPOSAL_TIOU at most as NMS leaves them, so a partner above it is the same one.
+    """
+    paired: list[OutputPair] = []
+    together = all_of_them = 0
+    for expected, found in pairs:
+        for window in range(len(expected[PROPOSALS])):
+            sides = [{name: value[window] for name, value in side.items()} for side in (expected, found)]
+            a, b = ({name: v[side["prop_score"][:, 0] > 0] for name, v in side.items()} for side in sides)
+            overlaps = tiou(a[PROPOSALS][:, None], b[PROPOSALS][None]).astype(np.float64)
+            rows, columns = np.array(match_by_score(overlaps, PROPOSAL_TIOU), np.int64).reshape(-1, 2).T
+            paired.append(({n: v[rows] for n, v in a.items()}, {n: v[columns] for n, v in b.items()}))
+            together += len(rows)
+            all_of_them += len(a[PROPOSALS])
+    return paired, 1 - together / max(all_of_them, 1)
 
 
 def detection_drift(pairs: Sequence[tuple[Detections, Detections]], best: int, name: str) -> DetectionDrift:

@@ -13,7 +13,7 @@ import onnx
 import onnx.inliner
 
 from export.convolutions import Layer, convolution_report
-from export.drift import DriftReport, drift_on_windows
+from export.drift import DriftReport, drift_on_windows, require_drift
 from export.parity import COARSE
 from export.precision import QUANTISED, precision_of
 from export.source import Say, read_source
@@ -21,6 +21,7 @@ from export.to_onnx import check
 from runtime.engines import Engine, open_engine
 from runtime.engines.sidecar import write_sidecar
 from runtime.errors import ExportError, MissingDependencyError
+from runtime.families import class_output
 from runtime.spec import ModelSpec
 
 
@@ -108,12 +109,8 @@ def check_quantised(reference: Engine, artifact: Path, say: Say) -> DriftReport:
     finally:
         engine.close()
     say(report.table())
-    worst = max(output.relative for output in report.outputs if output.name in COARSE)
-    if not worst <= SAME_ROUNDING:
-        raise ExportError(
-            f"{report.engine} differs from {report.reference} by {worst:.1%} in its coarse outputs, more than rounding "
-            f"explains ({SAME_ROUNDING:.0%}); nothing was written"
-        )
+    judged = {*COARSE, class_output(reference.spec)}
+    require_drift(report, judged, SAME_ROUNDING, "rounding", "nothing was written")
     return report
 
 

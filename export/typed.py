@@ -9,7 +9,7 @@ from pathlib import Path
 
 import onnx
 
-from export.drift import DriftReport, drift_on_videos, drift_on_windows
+from export.drift import DriftReport, drift_on_videos, drift_on_windows, require_drift
 from export.parity import compare, require
 from export.precision import HALF, QUANTISED, Precision, precision_of, to_half
 from export.source import Say, Source, cpu_engine, read_source
@@ -60,16 +60,11 @@ class Typed:
         report = drift_on_windows(self.reference, engine, smallest, largest)
         if self.precision == "fp32":
             require(compare(self.reference, engine, smallest, largest))
-        logits = class_output(self.spec)
-        drift = next(output.relative for output in report.outputs if output.name == logits)
-        if not drift <= LIMITS.get(self.precision, float("inf")):
-            raise ExportError(
-                f"{report.engine} drifts from {report.reference} by {drift:.1%} in its coarse class logits, more than "
-                f"{self.precision} explains ({LIMITS[self.precision]:.0%}); use another precision"
-            )
+        limit = LIMITS.get(self.precision, float("inf"))
+        drift = require_drift(report, {class_output(self.spec)}, limit, self.precision, "use another precision")
         say(report.table())
         if self.precision in LIMITS:
-            say(f"  class logits drift by {drift:.2%}, accepted up to {LIMITS[self.precision]:.0%}")
+            say(f"  class logits drift by {drift:.2%}, accepted up to {limit:.0%}")
         if videos and smallest == 1:  # a detector gives one window at a time
             report = drift_on_videos(self.reference, engine, [str(video) for video in videos])
             say(report.table())

@@ -16,6 +16,7 @@ from calibration.layout import Layout
 from export.drift import drift_on_windows, record
 from export.precision import output_convolutions, precision_of, require_symmetric
 from export.to_onnx import export_onnx
+from export.to_openvino import export_openvino
 from runtime.cli import main
 from runtime.engines import open_engine
 from runtime.errors import InputError
@@ -95,6 +96,9 @@ def test_one_command_from_features_to_a_file(
     assert drift.keys() == {tensor.name for tensor in open_engine(made.onnx).spec.outputs}
     evaluate = ["evaluate", str(out), str(made.annotations), "--features", str(made.features)]
     assert main(evaluate) == 0
+    if target == "openvino":
+        written = export_openvino(out, tmp_path / "m.int8.xml", say=lambda _: None)
+        assert drift_on_windows(open_engine(out), open_engine(written)).outputs[0].relative < 0.3
 
 
 def test_clips_are_the_detectors_windows(made: Made) -> None:

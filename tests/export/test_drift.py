@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from export.drift import detection_drift, drift_on_videos, output_drift
+from export.drift import DriftReport, detection_drift, drift_on_videos, output_drift, require_drift
 from runtime.decode import AFSD_OUTPUTS
 from runtime.detections import Detections
-from runtime.errors import InputError
+from runtime.errors import ExportError, InputError
 from tests.tiny import TinyEngine, tiny_spec
 
 
@@ -64,6 +64,49 @@ def test_output_drift_is_relative_to_the_rms() -> None:
         assert drift.relative == pytest.approx(0.2 / 2 / 2)  # one of four elements, over an rms of 2
     other["conf"] = np.full((1, 2, 2), np.nan, np.float32)
     assert output_drift([(expected, other)])[1].worst == np.inf
+
+
+def two_stage(*proposals: tuple[float, float, float]) -> dict[str, NDArray[np.float32]]:
+    """Outputs of one window whose proposals are (start, end, first class logit); the score falls by a tenth each."""
+    table = np.array(proposals, np.float32).reshape(1, -1, 3)
+    scores = np.where(
+        table[..., 1:2] > 0, np.linspace(0.9, 0.9 - 0.1 * (len(proposals) - 1), len(proposals))[:, None], 0
+    )
+    logits = np.concatenate([table[..., 2:], -table[..., 2:]], axis=-1)
+    return {"proposals": table[..., :2], "prop_score": scores, "cls": logits, "reg": table[..., :2] / 10}
+
+
+def test_a_proposal_is_compared_with_its_partner_wherever_it_stands() -> None:
+    expected = two_stage((0, 10, 1), (20, 40, 2), (50, 60, 4), (0, 0, 7))
+    swapped = two_stage((20, 40, 2), (0, 10, 1), (50, 60, 4.5), (0, 0, -7))  # the last stands for no proposal
+    drift = {output.name: output for output in output_drift([(expected, swapped)])}
+    assert (drift["proposals"].relative, drift["reg"].relative) == (0.0, 0.0)
+    assert drift["cls"].worst == 0.5
+    assert drift["cls"].relative == pytest.approx(0.5 / np.sqrt(1 + 4 + 16))
+    assert {output.unpaired for output in drift.values()} == {0.0}
+
+
+def test_proposals_that_are_others_are_counted_and_left_out() -> None:
+    expected = two_stage((0, 10, 1), (20, 40, 2), (50, 60, 4), (70, 80, 8))
+    other = two_stage((0, 10, 1), (20, 40, 2), (50, 60, 4), (90, 99, 8))
+    drift = output_drift([(expected, other), (expected, expected)])
+    assert [(output.relative, output.unpaired) for output in drift] == [(0.0, 1 / 8)] * 4
+    report = DriftReport("fp16", "fp32", 2, drift, ())
+    assert "12.50% of the proposals are others, and left out" in report.table()
+    assert require_drift(report, {"cls"}, 0.2, "fp16", "use another precision") == 0.0
+    with pytest.raises(ExportError, match=r"fp16 proposes other segments than fp32 \(12.5% of them\), more than fp16"):
+        require_drift(report, {"cls"}, 0.1, "fp16", "use another precision")
+    nothing = output_drift([(expected, two_stage((100, 110, 1)))])
+    assert [(output.worst, output.unpaired) for output in nothing] == [(np.inf, 1.0)] * 4
+
+
+def test_a_drift_beyond_the_limit_is_refused() -> None:
+    expected = two_stage((0, 10, 1), (20, 40, 2))
+    report = DriftReport("fp16", "fp32", 1, output_drift([(expected, two_stage((0, 10, 1), (20, 40, 3)))]), ())
+    with pytest.raises(
+        ExportError, match=r"drifts from fp32 by 44.7% in its output cls, more than rounding .* \(30%\)"
+    ):
+        require_drift(report, {"cls", "proposals"}, 0.3, "rounding", "nothing was written")
 
 
 class Shifted(TinyEngine):

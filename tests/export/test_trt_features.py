@@ -44,10 +44,9 @@ def test_half_precision_drifts_by_its_own_steps(
     report = json.loads((tmp_path / f"{typed.path.name}.drift.json").read_text())
     assert [output["name"] for output in report["outputs"]] == [t.name for t in typed.spec.outputs]
     logits = next(output for output in report["outputs"] if output["name"] == class_output(typed.spec))
-    limit = 10 * step  # a dozen roundings one after another
-    if typed.spec.family == "two_stage" and precision == "bf16":
-        limit = 0.3  # rounded scores bring proposals into another order, so one is compared with its neighbour
-    assert step / 20 < logits["relative"] < limit
+    roundings = 30 if typed.spec.family == "two_stage" else 10  # one after another, in two networks or in one
+    assert step / 20 < logits["relative"] < roundings * step
+    assert logits["unpaired"] < 0.1
 
 
 def test_another_network_is_not_taken_for_half_precision(feature_model: Path, tmp_path: Path) -> None:
@@ -58,7 +57,7 @@ def test_another_network_is_not_taken_for_half_precision(feature_model: Path, tm
             values = onnx.numpy_helper.to_array(weight)
             weight.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(values[..., ::-1]), weight.name))
     onnx.save(broken, tmp_path / "broken.onnx")
-    with pytest.raises(ExportError, match="class logits"):
+    with pytest.raises(ExportError, match=r"in its output|proposes other segments"):
         typed.check(open_engine(tmp_path / "broken.onnx"), (), lambda _: None)
 
 
