@@ -62,6 +62,23 @@ def load_annotations(path: str | os.PathLike[str], subset: str | None = None) ->
     return chosen
 
 
+def fold_test_names(path: str | os.PathLike[str], fold: str) -> frozenset[str]:
+    """The videos that an ActivityNet JSON file tests a fold on: {"splits": {fold: {"test": [video, …]}}}.
+
+    Raises:
+        AnnotationError: unreadable, without such a fold, or no list of names there.
+    """
+    document = read_document(path)
+    splits = document.get("splits") if isinstance(document, Mapping) else None
+    if not isinstance(splits, Mapping) or fold not in splits:
+        there = ", ".join(map(str, splits)) if isinstance(splits, Mapping) and splits else "no splits"
+        raise AnnotationError(f"{path}: no fold {fold!r}; the file has {there}")
+    test = splits[fold].get("test") if isinstance(splits[fold], Mapping) else None
+    if not isinstance(test, list) or not test or not all(isinstance(name, str) for name in test):
+        raise AnnotationError(f'{path}: splits: {fold}: expected {{"train": [video, …], "test": [video, …]}}')
+    return frozenset(test)
+
+
 def read_document(path: str | os.PathLike[str]) -> object:
     """What a JSON file holds (AnnotationError: no such file, not JSON, or a key that is there twice)."""
     path = Path(path)

@@ -310,8 +310,8 @@ def _check_model(spec: ModelSpec) -> None:
     if spec.family != "afsd" or spec.stream == "features":
         raise InputError(
             f"the model is {spec.family} on {spec.stream}, expected afsd on rgb or flow frames; "
-            "give the features of the video to FeatureDetector or to afsd evaluate --features, or the backbone that "
-            "makes them"
+            "give the features of the video to FeatureDetector or to afsd evaluate --features, or to Detector or afsd "
+            "detect the backbone that makes them"
         )
 
 

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
@@ -31,6 +31,7 @@ from runtime.timing import Timing
 from runtime.video import FrameStream
 
 VIDEOS, RECORD = "videos.json", "extraction.json"
+SHA256_DIGITS = 64
 MIN_READ_AHEAD = 8
 """Frames decoded ahead of the backbones at least."""
 
@@ -107,14 +108,15 @@ class FeatureFolder:
         self.out, self._extractor = out, extractor
         self._options = ExtractionOptions() if options is None else options
         settings = _settings(extractor, self._options)
-        self._record = _read_record(out / RECORD) or _begun(out, ExtractionRecord(settings))
-        there = self._record.settings
-        for name in ("backbones", "sample_fps", "fps", "flow"):
-            if getattr(there, name) != getattr(settings, name):
-                raise InputError(
-                    f"{out}: its features were made with {name} {_told(getattr(there, name))}, these would be with "
-                    f"{_told(getattr(settings, name))}; write them to another folder"
-                )
+        record = _read_record(out / RECORD)
+        if record is None or not (record.videos or _features_in(out, record)):
+            record = _begun(out, ExtractionRecord(settings))
+        self._record = record
+        for name, there, here in _differences(record.settings, settings):
+            raise InputError(
+                f"{out}: its features were made with {name} {there}, these would be with {here}; write them to another "
+                "folder"
+            )
 
     def add(
         self, source: str | int, on_progress: Callable[[Timing], None] | None = None
@@ -227,16 +229,36 @@ def _read_record(path: Path) -> ExtractionRecord | None:
 
 def _begun(out: Path, record: ExtractionRecord) -> ExtractionRecord:
     """A new folder's record, written before any feature is; InputError where features lie already."""
-    folders = (out / backbone.stream for backbone in record.settings.backbones)
-    stranger = next((path for folder in folders for path in sorted(folder.glob("*.np[yz]"))), None)
-    if stranger is not None:
-        raise InputError(f"{stranger}: features of unknown make ({out / RECORD} is missing); use another folder")
+    strangers = _features_in(out, record)
+    if strangers:
+        raise InputError(f"{strangers[0]}: features of unknown make ({out / RECORD} is missing); use another folder")
     _write_json(out / RECORD, to_mapping(record))
     return record
 
 
+def _features_in(out: Path, record: ExtractionRecord) -> list[Path]:
+    folders = (out / backbone.stream for backbone in record.settings.backbones)
+    return [path for folder in folders for path in sorted(folder.glob("*.np[yz]"))]
+
+
+def _differences(there: ExtractionSettings, here: ExtractionSettings) -> Iterator[tuple[str, str, str]]:
+    """Name of each setting that differs, and what it is on either side; a backbone's by the backbone's number."""
+    left, right = _flat(there), _flat(here)
+    for name in [*left, *(name for name in right if name not in left)]:
+        if left.get(name) != right.get(name):
+            yield name, _told(left.get(name)), _told(right.get(name))
+
+
+def _flat(settings: ExtractionSettings) -> dict[str, Any]:
+    content = to_mapping(settings)
+    backbones = content.pop("backbones")
+    own = {f"backbone {k}'s {name}": value for k, each in enumerate(backbones, 1) for name, value in each.items()}
+    return {"backbones": len(backbones), **own, **content}
+
+
 def _told(value: Any) -> str:
-    return json.dumps(to_mapping(value))
+    text = str(value)
+    return f"{text[:12]}…" if len(text) == SHA256_DIGITS else text
 
 
 def _write_json(path: Path, content: Any) -> None:

@@ -23,6 +23,7 @@ How others write the same:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 
 from runtime.errors import InputError
 
@@ -95,8 +96,12 @@ class FeatureSampling:
             duration_s: likewise, seconds.
 
         Raises:
-            InputError: neither the sampling nor the annotations know the rate, or, for `whole_video`, the duration.
+            InputError: neither the sampling nor the annotations know the rate, or, for `whole_video`, the duration; or
+                what was given is no positive number.
         """
+        for name, value in (("fps", fps), ("duration_s", duration_s)):
+            if value is not None and not (isinstance(value, Real) and 0 < float(value) < float("inf")):
+                raise InputError(f"{video}: {name} is {value!r}, expected a positive number, or None where unknown")
         if self.whole_video:
             if duration_s is None:
                 raise InputError(
@@ -106,7 +111,7 @@ class FeatureSampling:
         rate = self.fps or fps
         if rate is None:
             raise InputError(
-                f"{video}: frames per second unknown: give one fps for all videos, or add fps to its annotations"
+                f"{video}: no frames per second: give one for all videos (fps, --fps), or add fps to its annotations"
             )
         offset = self.window / 2 if self.offset is None else self.offset
         return FeatureTiming(fps=rate, stride=self.stride * self.every, offset=offset)

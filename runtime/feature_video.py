@@ -51,9 +51,7 @@ def feature_videos(folders: Sequence[Path], names: Sequence[str] = ()) -> list[F
     Raises:
         InputError: no such folder, no feature file in it, or a video without features in one of them.
     """
-    for folder in folders:
-        if not folder.is_dir():
-            raise InputError(f"{folder}: no such folder; expected one with a feature file per video")
+    _require_folders(folders)
     there = {path.stem for path in folders[0].iterdir() if path.suffix in FEATURE_SUFFIXES}
     if not there:
         raise InputError(f"{folders[0]}: holds no .npy or .npz, expected a feature file per video")
@@ -61,8 +59,16 @@ def feature_videos(folders: Sequence[Path], names: Sequence[str] = ()) -> list[F
 
 
 def annotated_feature_videos(folders: Sequence[Path], truth: Sequence[VideoAnnotation]) -> list[FeatureVideo]:
-    """The features of annotated videos, with their rates and durations (InputError: a video without features)."""
+    """The features of annotated videos, with their rates and durations (InputError: a folder or a video's file is
+    missing)."""
+    _require_folders(folders)
     return [_found(folders, video.name, video.fps, video.duration_s) for video in truth]
+
+
+def _require_folders(folders: Sequence[Path]) -> None:
+    for folder in folders:
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no such folder; expected one with a feature file per video")
 
 
 def _found(

@@ -134,8 +134,8 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -
     if problems:
         more = f" and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
         raise CheckpointError(
-            f"{source}: {len(problems)} of {len(wanted)} entries do not fit the network: "
-            f"{'; '.join(problems[:LISTED])}{more}; is it the right --config?"
+            f"{source}: {len(problems)} entries do not fit the network, which has {len(wanted)}: "
+            f"{'; '.join(problems[:LISTED])}{more}; is it of this configuration?"
         )
     model.load_state_dict(dict(weights))
 

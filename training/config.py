@@ -172,6 +172,11 @@ class RunConfig:
     init_part: Literal["all", "backbone"] = "all"
     """What to take from a checkpoint in `init`; the backbone alone fits a head of any other shape."""
 
+    def __post_init__(self) -> None:
+        for name in ("max_steps", "max_minutes"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected a positive number, or 0 for no limit")
+
 
 @dataclass(frozen=True)
 class Config:

@@ -49,9 +49,19 @@ def add_backbone_flags(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def backbone_paths(arguments: argparse.Namespace) -> list[str]:
-    """The backbones that were given, in the order of the features' channels."""
-    return [path for path in (arguments.backbone, arguments.flow_backbone) if path]
+def open_backbones(arguments: argparse.Namespace, stack: ExitStack) -> list[Engine]:
+    """The backbones that were given, in the order of the features' channels; the stack closes them.
+
+    Raises:
+        InputError: one of the other stream.
+    """
+    engines = []
+    for option, stream in (("--backbone", "rgb"), ("--flow-backbone", "flow")):
+        if path := getattr(arguments, option[2:].replace("-", "_")):
+            engines.append(stack.enter_context(closing(open_with(path, arguments))))
+            if engines[-1].spec.stream != stream:
+                raise InputError(f"{option} {path}: it sees {engines[-1].spec.stream}, expected an engine on {stream}")
+    return engines
 
 
 def add_flow_flags(group: argparse._ArgumentGroup) -> None:
@@ -120,7 +130,7 @@ def detect(arguments: argparse.Namespace) -> int:
     with ExitStack() as stack:
         engine = stack.enter_context(closing(open_with(arguments.engine, arguments)))
         flow = arguments.flow_engine and stack.enter_context(closing(open_with(arguments.flow_engine, arguments)))
-        backbones = [stack.enter_context(closing(open_with(path, arguments))) for path in backbone_paths(arguments)]
+        backbones = open_backbones(arguments, stack)
         detector = Detector(engine, flow_engine=flow, backbone=backbones or None, options=options)
         if labels is not None:
             labels.check(detector.spec.classes, arguments.labels_per_video)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from runtime.annotations import VideoAnnotation, load_annotations
+from runtime.annotations import VideoAnnotation, fold_test_names, load_annotations
 from runtime.commands.detect import add_flow_flags, add_label_flags
 from runtime.console import ProgressLine, print_warning
 from runtime.detections import Detections, load_detections, write_json
@@ -62,6 +62,9 @@ def add_evaluate(subparsers: Any) -> None:
         metavar="NAME",
         default="",
         help="subset of a JSON to judge on, or 'all' (default: the only one there is, else test)",
+    )
+    parser.add_argument(
+        "--fold", metavar="NAME", default="", help='judge on the test videos of this fold of a JSON\'s "splits"'
     )
     parser.add_argument(
         "--rule",
@@ -139,7 +142,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     edges = _numbers(arguments.duration_edges, "--duration-edges", "rising seconds such as 1.5,2.5")
     if arguments.plot and not arguments.false_positives:
         raise InputError("--plot draws the kinds of errors: give --false-positives with it")
-    truth = load_ground_truth(arguments.ground_truth, None if arguments.subset == "all" else arguments.subset)
+    truth = _ground_truth(arguments)
     found = _detections(arguments, truth)
     result = evaluate(found, truth, tious, arguments.tie_order, arguments.rule)
     further: dict[str, DurationResult | ProposalResult | FalsePositiveResult] = {}
@@ -168,6 +171,20 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
         if written:
             print(f"\nwritten: {', '.join(written)}")
     return 0
+
+
+def _ground_truth(arguments: argparse.Namespace) -> tuple[VideoAnnotation, ...]:
+    """The videos of the subset, or those of the fold's test list."""
+    if not arguments.fold:
+        return load_ground_truth(arguments.ground_truth, None if arguments.subset == "all" else arguments.subset)
+    if arguments.subset:
+        raise InputError("--fold and --subset: each names the videos to judge on; leave one out")
+    names = fold_test_names(arguments.ground_truth, arguments.fold)
+    truth = tuple(video for video in load_annotations(arguments.ground_truth) if video.name in names)
+    missing = sorted(names - {video.name for video in truth})
+    if missing:
+        raise InputError(f"{arguments.ground_truth}: fold {arguments.fold} tests {missing[0]}, which is not annotated")
+    return truth
 
 
 def load_ground_truth(path: str | Path, subset: str | None = None) -> tuple[VideoAnnotation, ...]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.commands.detect import add_backbone_flags, add_engine_flags, backbone_paths, open_with, progress
+from runtime.commands.detect import add_backbone_flags, add_engine_flags, open_backbones, progress
 from runtime.console import EXIT_ERROR, ProgressLine, print_error
 from runtime.errors import AfsdError, InputError
 
@@ -47,14 +47,14 @@ def features(arguments: argparse.Namespace) -> int:
     live = [source for source in sources if is_live(source)]
     if live:
         raise InputError(f"{live[0]}: a live source has no end; give afsd detect --stream the backbone")
-    if not backbone_paths(arguments):
+    if not (arguments.backbone or arguments.flow_backbone):
         raise InputError("afsd features: no backbone; give --backbone, --flow-backbone, or both")
     if arguments.sample_fps is not None and not 0 < arguments.sample_fps < float("inf"):
         raise InputError(f"--sample-fps: got {arguments.sample_fps}, expected frames per second")
     options = ExtractionOptions(arguments.fps, arguments.flow_method, arguments.allow_truncated)
     failed = False
     with ExitStack() as stack:
-        engines = [stack.enter_context(closing(open_with(path, arguments))) for path in backbone_paths(arguments)]
+        engines = open_backbones(arguments, stack)
         extractor = FeatureExtractor(engines, sample_fps=arguments.sample_fps, batch_size=arguments.batch)
         folder = FeatureFolder(arguments.out, extractor, options)
         for source in sources:

@@ -237,7 +237,7 @@ def test_a_backbone_is_no_detector() -> None:
     for make in (Detector, FeatureDetector):
         with pytest.raises(InputError, match="is a backbone, which detects nothing; give it as Detector"):
             make(TinyBackbone())  # type: ignore[operator]
-    with pytest.raises(InputError, match="the backbone that makes them"):
+    with pytest.raises(InputError, match="detect the backbone that makes them"):
         Detector(MixingModel(A2NET))
 
 

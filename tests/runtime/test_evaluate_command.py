@@ -54,6 +54,26 @@ def test_the_only_subset_is_taken(folder: Path, tmp_path: Path, capsys: pytest.C
     assert "no video of subset 'test'; the file has 'testing', 'x'" in capsys.readouterr().err
 
 
+def test_the_test_videos_of_a_fold(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    entry = {"annotations": [{"label": "jump", "segment": [0.5, 2.0]}]}
+    splits = {"1": {"train": ["a"], "test": ["b"]}, "2": {"train": ["b"], "test": ["a"]}, "3": {"train": ["a"]}}
+    splits["4"] = {"train": [], "test": ["a", "c"]}
+    path, found = tmp_path / "truth.json", tmp_path / "found.json"
+    path.write_text(json.dumps({"database": {"a": entry, "b": entry}, "splits": splits}))
+    found.write_text(json.dumps({"results": {"a": [{"label": "jump", "score": 0.9, "segment": [0.5, 2.0]}]}}))
+    for flags, expected in ((["--fold", "2"], 1.0), (["--fold", "1"], 0.0), ([], 0.5)):
+        assert main(["evaluate", str(found), str(path), *flags, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["average_mAP"] == pytest.approx(expected)
+    for flags, message in (
+        (["--fold", "9"], "no fold '9'; the file has 1, 2, 3, 4"),
+        (["--fold", "3"], "splits: 3: expected"),
+        (["--fold", "4"], "fold 4 tests c, which is not annotated"),
+        (["--fold", "1", "--subset", "test"], "leave one out"),
+    ):
+        assert main(["evaluate", str(found), str(path), *flags]) == 2
+        assert message in capsys.readouterr().err
+
+
 def test_a_missing_video_is_named_before_any_is_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     empty = folder / "empty"
     empty.mkdir()

@@ -182,8 +182,13 @@ def test_misuse() -> None:
     detector = FeatureDetector(LoudEngine(feature_model_spec("afsd")))
     with pytest.raises(InputError, match="features: got none"):
         detector.run()
-    with pytest.raises(InputError, match="features: frames per second unknown"):
+    with pytest.raises(InputError, match="features: no frames per second"):
         detector.run(features_with(20))
+    for rate in (0, -1.0, float("nan"), float("inf"), "15"):
+        with pytest.raises(InputError, match=r"features: fps is .*, expected a positive number"):
+            detector.run(features_with(20), fps=rate)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"features: duration_s is -2, expected a positive number"):
+        detector.run(features_with(20), fps=20, duration_s=-2)
     with pytest.raises(InputError, match="streams of 20 and 23 steps, expected at most 2"):
         detector.run(features_with(20), features_with(23), fps=20)
     with pytest.raises(InputError, match="the model sees rgb frames, expected one on features; use Detector"):
@@ -222,6 +227,12 @@ def test_annotated_videos(tmp_path: Path) -> None:
     for videos, message in ((truth, "both of .npy and .npz"), ([replace(truth[0], name="w")], "w: neither of .npy")):
         with pytest.raises(InputError, match=message):
             detect_annotated_features(detector, videos, [tmp_path])
+
+
+def test_a_missing_folder_of_features_is_named(tmp_path: Path) -> None:
+    detector = FeatureDetector(LoudEngine(feature_model_spec("a2net")))
+    with pytest.raises(InputError, match="none: no such folder; expected one with a feature file per video"):
+        detect_annotated_features(detector, [VideoAnnotation("v", "", 8.4, 20.0, ())], [tmp_path / "none"])
 
 
 def test_evaluate_takes_features_or_videos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -166,7 +166,7 @@ def test_time_of_a2net_single_frames_and_whole_videos() -> None:
 
 
 def test_unknown_rates_and_durations() -> None:
-    with pytest.raises(InputError, match="v: frames per second unknown: give one fps for all videos, or add fps"):
+    with pytest.raises(InputError, match=r"v: no frames per second: give one for all videos .*, or add fps"):
         FeatureSampling().timing("v", 5)
     with pytest.raises(InputError, match="v: no duration"):
         FeatureSampling(whole_video=True, fps=30).timing("v", 5)

@@ -115,7 +115,7 @@ def test_other_settings_and_other_videos_are_refused(tmp_path: Path, rgb: str, c
     assert main([*source, "--backbone", rgb, *out]) == 0
     other = str(write_tiny_backbone(tmp_path / "other.onnx", checkpoint_sha256="of others"))
     for flags, name in (
-        (["--backbone", other], "backbones"),
+        (["--backbone", other], "backbone 1's weights_sha256"),
         (["--backbone", rgb, "--sample-fps", "10"], "sample_fps"),
         (["--backbone", rgb, "--fps", "10"], "fps"),
     ):
@@ -135,6 +135,27 @@ def test_other_settings_and_other_videos_are_refused(tmp_path: Path, rgb: str, c
     (tmp_path / "set" / "extraction.json").write_text('{"settings": 1}')
     assert main([*source, "--backbone", rgb, *out]) == 2
     assert "not the record of afsd features" in told(capsys)[1]
+
+
+def test_a_failed_command_claims_no_folder(tmp_path: Path, rgb: str, capsys: Any) -> None:
+    out = ["--out", str(tmp_path / "set")]
+    other = str(write_tiny_backbone(tmp_path / "other.onnx", checkpoint_sha256="of others"))
+    (tmp_path / "broken.avi").write_bytes(b"no video")
+    assert main(["features", str(tmp_path / "broken.avi"), "--backbone", other, *out]) == 2
+    write_video(tmp_path / "a.avi", 40)
+    assert main(["features", str(tmp_path / "a.avi"), "--backbone", rgb, *out]) == 0
+    record = json.loads((tmp_path / "set" / "extraction.json").read_text())
+    assert record["settings"]["backbones"][0]["weights_sha256"] != "of others"
+    told(capsys)
+
+
+def test_a_backbone_of_the_other_stream_is_refused(tmp_path: Path, rgb: str, capsys: Any) -> None:
+    write_video(tmp_path / "a.avi", 40)
+    assert main(["detect", rgb, str(tmp_path / "a.avi"), "--flow-backbone", rgb]) == 2
+    error = told(capsys)[1]
+    assert "--flow-backbone" in error
+    assert "it sees rgb, expected an engine on flow" in error
+    assert error.count("\n") == 1
 
 
 def test_a_video_that_fails_is_told_and_the_others_go_on(tmp_path: Path, rgb: str, capsys: Any) -> None:
@@ -157,7 +178,7 @@ def test_a_video_that_fails_is_told_and_the_others_go_on(tmp_path: Path, rgb: st
         (["--backbone", "RGB", "--sample-fps", "0"], "--sample-fps: got 0.0"),
         (["--backbone", "RGB", "--batch", "0"], "a batch of 0 snippets"),
         (["--backbone", "none.onnx"], "no such file"),
-        (["--flow-backbone", "RGB", "--backbone", "RGB"], "got rgb and rgb"),
+        (["--flow-backbone", "RGB", "--backbone", "RGB"], "it sees rgb, expected an engine on flow"),
     ],
 )
 def test_flags_that_do_not_fit(tmp_path: Path, rgb: str, flags: list[str], message: str, capsys: Any) -> None:

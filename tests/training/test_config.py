@@ -77,6 +77,8 @@ def test_overrides_change_one_setting() -> None:
         ("model.refinement=naive", "no boundary features"),
         ("model.region_divisors=[4, 0]", "must be positive"),
         ("loss.location_ranges=[[0, 30]]", "one per level"),
+        ("run.max_steps=-3", "max_steps is -3, expected a positive number, or 0 for no limit"),
+        ("run.max_minutes=-1.0", "max_minutes is -1.0"),
         ("seed", "section.key=value"),
         ("name.first=x", "not a section"),
     ],

@@ -62,6 +62,13 @@ def test_folds_among_the_training_videos(tmp_path: Path) -> None:
     assert len(config_folds(small_feature_config("gtea", root, inner, "data.fold=''"))) == 6
 
 
+def test_a_single_fold_is_refused(tmp_path: Path) -> None:
+    config = small_feature_config("a2net_gtea", make_feature_set(tmp_path / "set"), "data.fold=a")
+    with pytest.raises(ConfigError, match=r"data.fold is 'a', but cross-validation runs every fold"):
+        cross_run(config, tmp_path / "runs", [1], (0.5,))
+    assert not (tmp_path / "runs").exists()
+
+
 def test_frames_have_no_feature_folds(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="synthetic: it is trained on rgb frames, expected features"):
         cross_run(load_config("synthetic"), tmp_path, [1], [0.5])

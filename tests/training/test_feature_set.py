@@ -130,7 +130,7 @@ def test_videos_without_features_are_refused_or_skipped(tmp_path: Path) -> None:
         ("twice", "features of 'b' are there twice, as b.npy and b.npz"),
         ("cut", r"b\.npy: cut off"),
         ("told", r"f: features of 6 channels, expected 7 as told"),
-        ("fps", "b: frames per second unknown"),
+        ("fps", "b: no frames per second"),
     ],
 )
 def test_faults_of_a_video(tmp_path: Path, fault: str, said: str) -> None:

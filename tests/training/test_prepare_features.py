@@ -184,7 +184,7 @@ def test_what_cannot_be_prepared_is_one_line(root: Path, arguments: list[str], m
 
 def test_no_rate_and_no_sound_video(root: Path) -> None:
     change(root, "a", fps=None)
-    with pytest.raises(AfsdError, match="a: frames per second unknown: give one fps for all videos"):
+    with pytest.raises(AfsdError, match="a: no frames per second: give one for all videos"):
         prepare(root)
     assert prepare(root, "--fps", "10") == 0
     for stream in ("rgb", "flow"):

@@ -176,7 +176,8 @@ def _splits(document: object, source: Path) -> list[Fold]:
     splits = document.get("splits") if isinstance(document, Mapping) else None
     if not isinstance(splits, Mapping) or not splits:
         raise AnnotationError(
-            f'{source}: no "splits"; expected {{fold: {{"train": [video, …], "test": […]}}}}, or choose other folds'
+            f'{source}: no "splits"; expected {{fold: {{"train": [video, …], "test": […]}}}}, or other folds: '
+            "data.split.by subsets, lists, groups or random"
         )
     folds = []
     for name, split in splits.items():
