@@ -60,7 +60,7 @@ def cross_run(
     """
     if config.stream != "features":
         raise ConfigError(f"{config.name}: it is trained on {config.stream} frames, expected features")
-    if config.data.fold and not config.data.inner_group:
+    if config.data.fold != "" and not config.data.inner_group:
         raise ConfigError(
             f"data.fold is {config.data.fold!r}, but cross-validation runs every fold; leave it out, or use afsd train"
         )

@@ -16,7 +16,7 @@ FIRST_LAYER, FLOW_CHANNELS = "Conv3d_1a_7x7.conv3d.weight", 2
 HEAD = "coarse_pyramid_detection."
 """Prefix of the entries of AFSD's pyramid and heads."""
 
-LISTED = 20
+LISTED = 5
 """How many names of a mismatch an error message shows."""
 
 
