@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.console import EXIT_ERROR
-from runtime.errors import InputError, MissingDependencyError
+from runtime.errors import ConfigError, InputError, MissingDependencyError
 from runtime.feature_source import FeatureSource, FeatureStream
 from runtime.feature_timing import FeatureSampling
 from runtime.flow import FLOW_METHODS
@@ -64,6 +64,10 @@ def _cross_validate(args: argparse.Namespace) -> int:
     except ImportError as error:
         raise MissingDependencyError(str(error.name), "train", "training") from None
     config, options = load_config(args.config, args.set), DetectorOptions(nms=args.nms)
+    if config.data.fold != "" and not config.data.inner_group:
+        raise ConfigError(
+            f"data.fold is {config.data.fold!r}, but cross-validation runs every fold; leave it out, or use afsd train"
+        )
     print(cross_run(config, args.out, args.seeds, parse_tious(args.tiou), options=options).table())
     return 0
 

@@ -55,15 +55,11 @@ def cross_run(
         say: told what is run next.
 
     Raises:
-        ConfigError: a configuration on frames, a single fold, or `out` holds results of other settings.
+        ConfigError: a configuration on frames, or `out` holds results of other settings.
         InputError, AnnotationError: the data is missing or does not fit.
     """
     if config.stream != "features":
         raise ConfigError(f"{config.name}: it is trained on {config.stream} frames, expected features")
-    if config.data.fold != "" and not config.data.inner_group:
-        raise ConfigError(
-            f"data.fold is {config.data.fold!r}, but cross-validation runs every fold; leave it out, or use afsd train"
-        )
     description = Path(config.data.root) / config.data.features
     videos = load_annotations(description.parent / read_source(description).annotations)
     frequent = frequent_classes(videos)

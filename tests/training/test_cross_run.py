@@ -63,9 +63,11 @@ def test_folds_among_the_training_videos(tmp_path: Path) -> None:
 
 
 def test_a_single_fold_is_refused(tmp_path: Path) -> None:
-    config = small_feature_config("a2net_gtea", make_feature_set(tmp_path / "set"), "data.fold=a")
+    parser = argparse.ArgumentParser()
+    add_cross_validate(parser.add_subparsers())
+    args = parser.parse_args(["cross-validate", "a2net_gtea", "--out", str(tmp_path / "runs"), "--set", "data.fold=a"])
     with pytest.raises(ConfigError, match=r"data.fold is 'a', but cross-validation runs every fold"):
-        cross_run(config, tmp_path / "runs", [1], (0.5,))
+        args.func(args)
     assert not (tmp_path / "runs").exists()
 
 
