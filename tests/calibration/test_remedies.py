@@ -109,6 +109,7 @@ def test_searched_ranges_give_smaller_errors_than_full_ones(layout: Layout, wind
         assert mine[1] <= mine[0] * (1 + 1e-6)
 
 
+@pytest.mark.slow  # a network for each of its layers
 def test_the_dearest_layer_is_found(layout: Layout, rounding: dict[str, Quantiser], windows: list[Inputs]) -> None:
     """A point whose steps are far too coarse makes its readers the dearest, by both ways of asking."""
     victim = next(layer for layer in layout.layers if "pyramids.1.0" in layer.name)

@@ -27,10 +27,14 @@ OPTIONS["quality none, mean pooling, levels alone"] = [
 ]  # fmt: skip
 
 
+LARGEST = ("pooling conv", "pooling stack")
+
+
 def marked(option: str) -> object:
-    """Options that leave the graph as it is are exported in the slow tests alone: tracing takes seconds."""
+    """Options that leave the graph as it is are exported in the slow tests alone, and of the three poolings without a
+    function the two largest: tracing takes seconds, of these most of a minute."""
     same_graph = option.split()[0] in ("activation", "consistency", "regions") or option == "quality centerness"
-    return pytest.param(option, marks=pytest.mark.slow) if same_graph else option
+    return pytest.param(option, marks=pytest.mark.slow) if same_graph or option in LARGEST else option
 
 
 @pytest.mark.parametrize("option", [marked(option) for option in OPTIONS])
