@@ -264,7 +264,8 @@ def output_drift(pairs: Sequence[OutputPair]) -> tuple[OutputDrift, ...]:
 def _paired_proposals(pairs: Sequence[OutputPair]) -> tuple[list[OutputPair], float]:
     """Windows whose rows are the proposals that both sides have, in one order, and the share of those the engine lacks.
 
-    Proposals of one side overlap by PROPOSAL_TIOU at most as NMS leaves them, so a partner above it is the same one.
+    Each takes the free one that it overlaps most. NMS leaves no two of one side with more than its threshold, so at the
+    usual one there is no other above PROPOSAL_TIOU.
     """
     paired: list[OutputPair] = []
     together = all_of_them = 0

@@ -62,21 +62,17 @@ def load_annotations(path: str | os.PathLike[str], subset: str | None = None) ->
     return chosen
 
 
-def fold_test_names(path: str | os.PathLike[str], fold: str) -> frozenset[str]:
-    """The videos that an ActivityNet JSON file tests a fold on: {"splits": {fold: {"test": [video, …]}}}.
-
-    Raises:
-        AnnotationError: unreadable, without such a fold, or no list of names there.
-    """
-    document = read_document(path)
+def parse_splits(document: object, source: str) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Names of the training and test videos of each fold, {"splits": {fold: {"train": [video, …], "test": […]}}}; none
+    where the document has no splits. `source` names it in errors (AnnotationError: of another form)."""
     splits = document.get("splits") if isinstance(document, Mapping) else None
-    if not isinstance(splits, Mapping) or fold not in splits:
-        there = ", ".join(map(str, splits)) if isinstance(splits, Mapping) and splits else "no splits"
-        raise AnnotationError(f"{path}: no fold {fold!r}; the file has {there}")
-    test = splits[fold].get("test") if isinstance(splits[fold], Mapping) else None
-    if not isinstance(test, list) or not test or not all(isinstance(name, str) for name in test):
-        raise AnnotationError(f'{path}: splits: {fold}: expected {{"train": [video, …], "test": [video, …]}}')
-    return frozenset(test)
+    folds = {}
+    for name, split in splits.items() if isinstance(splits, Mapping) else ():
+        sides = [split.get(side) if isinstance(split, Mapping) else None for side in ("train", "test")]
+        if not all(isinstance(side, list) and all(isinstance(video, str) for video in side) for side in sides):
+            raise AnnotationError(f'{source}: splits: {name}: expected {{"train": [video, …], "test": [video, …]}}')
+        folds[str(name)] = (tuple(sides[0] or ()), tuple(sides[1] or ()))
+    return folds
 
 
 def read_document(path: str | os.PathLike[str]) -> object:

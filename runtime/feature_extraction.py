@@ -112,7 +112,9 @@ class FeatureFolder:
         if record is None or not (record.videos or _features_in(out, record)):
             record = _begun(out, ExtractionRecord(settings))
         self._record = record
-        for name, there, here in _differences(record.settings, settings):
+        difference = next(_differences(record.settings, settings), None)
+        if difference is not None:
+            name, there, here = difference
             raise InputError(
                 f"{out}: its features were made with {name} {there}, these would be with {here}; write them to another "
                 "folder"

@@ -59,8 +59,8 @@ def forward(frames: NDArray[np.uint8], lengths: NDArray[np.int32]) -> dict[str, 
     means = frames.mean(axis=(2, 3, 4), dtype=np.float64) / 64 - 2
     scaled = means * (lengths / LENGTH)[:, None]
     shape = (len(frames), sum(LEVELS))
-    outputs = {name: (scaled @ w.astype(np.float64)).astype(np.float32) for name, w in weights().items()}
-    outputs = {name: value.reshape(*shape, OUTPUT_WIDTHS[name]) for name, value in outputs.items()}
+    sums = {name: (scaled @ w).reshape(*shape, OUTPUT_WIDTHS[name]) for name, w in weights().items()}
+    outputs = {name: value.astype(np.float32) for name, value in sums.items()}
     outputs["loc"] = np.abs(outputs["loc"])
     return outputs
 

@@ -59,7 +59,7 @@ def open_backbones(arguments: argparse.Namespace, stack: ExitStack) -> list[Engi
     for option, stream in (("--backbone", "rgb"), ("--flow-backbone", "flow")):
         if path := getattr(arguments, option[2:].replace("-", "_")):
             engines.append(stack.enter_context(closing(open_with(path, arguments))))
-            if engines[-1].spec.stream != stream:
+            if engines[-1].spec.is_backbone and engines[-1].spec.stream != stream:  # a detector is refused later
                 raise InputError(f"{option} {path}: it sees {engines[-1].spec.stream}, expected an engine on {stream}")
     return engines
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from runtime.annotations import VideoAnnotation, fold_test_names, load_annotations
+from runtime.annotations import VideoAnnotation, load_annotations, parse_annotations, parse_splits, read_document
 from runtime.commands.detect import add_flow_flags, add_label_flags
 from runtime.console import ProgressLine, print_warning
 from runtime.detections import Detections, load_detections, write_json
@@ -179,11 +179,17 @@ def _ground_truth(arguments: argparse.Namespace) -> tuple[VideoAnnotation, ...]:
         return load_ground_truth(arguments.ground_truth, None if arguments.subset == "all" else arguments.subset)
     if arguments.subset:
         raise InputError("--fold and --subset: each names the videos to judge on; leave one out")
-    names = fold_test_names(arguments.ground_truth, arguments.fold)
-    truth = tuple(video for video in load_annotations(arguments.ground_truth) if video.name in names)
+    source, document = arguments.ground_truth, read_document(arguments.ground_truth)
+    splits = parse_splits(document, source)
+    if arguments.fold not in splits:
+        raise InputError(f"{source}: no fold {arguments.fold!r}; the file has {', '.join(splits) or 'no splits'}")
+    names = set(splits[arguments.fold][1])
+    truth = tuple(video for video in parse_annotations(document, source) if video.name in names)
     missing = sorted(names - {video.name for video in truth})
-    if missing:
-        raise InputError(f"{arguments.ground_truth}: fold {arguments.fold} tests {missing[0]}, which is not annotated")
+    if missing or not truth:
+        raise InputError(
+            f"{source}: fold {arguments.fold} tests {missing[0] if missing else 'nothing'}, expected annotated videos"
+        )
     return truth
 
 

@@ -56,8 +56,8 @@ def test_the_only_subset_is_taken(folder: Path, tmp_path: Path, capsys: pytest.C
 
 def test_the_test_videos_of_a_fold(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     entry = {"annotations": [{"label": "jump", "segment": [0.5, 2.0]}]}
-    splits = {"1": {"train": ["a"], "test": ["b"]}, "2": {"train": ["b"], "test": ["a"]}, "3": {"train": ["a"]}}
-    splits["4"] = {"train": [], "test": ["a", "c"]}
+    splits = {"1": {"train": ["a"], "test": ["b"]}, "2": {"train": ["b"], "test": ["a"]}}
+    splits |= {"3": {"train": ["a"], "test": []}, "4": {"train": [], "test": ["a", "c"]}}
     path, found = tmp_path / "truth.json", tmp_path / "found.json"
     path.write_text(json.dumps({"database": {"a": entry, "b": entry}, "splits": splits}))
     found.write_text(json.dumps({"results": {"a": [{"label": "jump", "score": 0.9, "segment": [0.5, 2.0]}]}}))
@@ -66,12 +66,15 @@ def test_the_test_videos_of_a_fold(tmp_path: Path, capsys: pytest.CaptureFixture
         assert json.loads(capsys.readouterr().out)["average_mAP"] == pytest.approx(expected)
     for flags, message in (
         (["--fold", "9"], "no fold '9'; the file has 1, 2, 3, 4"),
-        (["--fold", "3"], "splits: 3: expected"),
-        (["--fold", "4"], "fold 4 tests c, which is not annotated"),
+        (["--fold", "3"], "fold 3 tests nothing"),
+        (["--fold", "4"], "fold 4 tests c, expected annotated videos"),
         (["--fold", "1", "--subset", "test"], "leave one out"),
     ):
         assert main(["evaluate", str(found), str(path), *flags]) == 2
         assert message in capsys.readouterr().err
+    path.write_text(json.dumps({"database": {"a": entry}, "splits": {"1": {"train": ["a"]}}}))
+    assert main(["evaluate", str(found), str(path), "--fold", "1"]) == 2
+    assert 'splits: 1: expected {"train"' in capsys.readouterr().err
 
 
 def test_a_missing_video_is_named_before_any_is_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

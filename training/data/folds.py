@@ -7,13 +7,13 @@ fold once, and known to the annotations.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Literal
 
-from runtime.annotations import VideoAnnotation, parse_annotations, read_document
+from runtime.annotations import VideoAnnotation, parse_annotations, parse_splits, read_document
 from runtime.errors import AnnotationError, InputError
 from runtime.feature_source import FOLD
 from runtime.sources import known_as
@@ -173,19 +173,13 @@ def _of_subset(videos: Iterable[VideoAnnotation], subset: str, source: Path) -> 
 
 
 def _splits(document: object, source: Path) -> list[Fold]:
-    splits = document.get("splits") if isinstance(document, Mapping) else None
-    if not isinstance(splits, Mapping) or not splits:
+    splits = parse_splits(document, str(source))
+    if not splits:
         raise AnnotationError(
             f'{source}: no "splits"; expected {{fold: {{"train": [video, …], "test": […]}}}}, or other folds: '
             "data.split.by subsets, lists, groups or random"
         )
-    folds = []
-    for name, split in splits.items():
-        sides = [split.get(side) if isinstance(split, Mapping) else None for side in ("train", "test")]
-        if not all(isinstance(side, list) and all(isinstance(video, str) for video in side) for side in sides):
-            raise AnnotationError(f'{source}: splits: {name}: expected {{"train": [video, …], "test": [video, …]}}')
-        folds.append(Fold(str(name), tuple(sides[0] or ()), tuple(sides[1] or ())))
-    return folds
+    return [Fold(name, train, test) for name, (train, test) in splits.items()]
 
 
 def _lists(root: Path, rule: FoldRule) -> list[Fold]:
