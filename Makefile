@@ -31,13 +31,13 @@ lint: $(READY)
 	@$(BIN)/mypy
 
 train-demo: $(READY)
-	@$(BIN)/python -m export.train_demo --out $(RUN)
+	@$(BIN)/python -m export.studies.train_demo --out $(RUN)
 
 ablations: $(READY)
-	@$(BIN)/python -m export.ablations --out runs/ablations
+	@$(BIN)/python -m export.studies.ablations --out runs/ablations
 
 benchmark: $(READY)
-	@$(BIN)/python -m export.full_size --out runs/thumos14
+	@$(BIN)/python -m export.studies.full_size --out runs/thumos14
 	@$(BIN)/afsd benchmark runs/thumos14/thumos14.ckpt runs/thumos14/thumos14.onnx runs/thumos14/thumos14.xml \
 		runs/thumos14/thumos14.xml@bf16
 
@@ -45,12 +45,12 @@ int8: $(READY)
 	@$(BIN)/python -m calibration.method_table --out runs/int8
 
 engines: $(READY)
-	@$(BIN)/python -m export.engine_table --out runs/engines
+	@$(BIN)/python -m export.studies.engine_table --out runs/engines
 
 gpu-check: $(READY)
-	@$(BIN)/python -m export.gpu_check --gpu
+	@$(BIN)/python -m export.studies.gpu_check --gpu
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --requirement requirements-gpu.txt
-	@$(BIN)/python -m export.gpu_check
+	@$(BIN)/python -m export.studies.gpu_check
 
 # The environment is made anew when what it is made from is newer.
 $(READY): requirements-dev.txt pyproject.toml

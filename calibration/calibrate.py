@@ -12,26 +12,26 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from calibration.budget import BudgetPath, walk
-from calibration.clips import Clips, draw_clips
-from calibration.collect import collect_histograms
-from calibration.judge import Judge, has_openvino, open_graph
-from calibration.layout import Layout
+from calibration.judging.budget import BudgetPath, walk
+from calibration.judging.judge import Judge, has_openvino, open_graph
+from calibration.judging.plot import draw_path
+from calibration.judging.sensitivity import Cost, format_costs, sensitivity
 from calibration.options import COMPARED, SEARCHED, CalibrationOptions, TestSet
-from calibration.plot import draw_path
-from calibration.qdq import quantised
-from calibration.remedies import corrected_biases, equalised, searched_ranges
-from calibration.sensitivity import Cost, format_costs, sensitivity
-from calibration.table import RangeTable, load_table, make_table
-from calibration.tuning import tuned
-from export.precision import require_symmetric
-from export.source import loaded, require_writable
-from runtime.atomic import atomic_path
-from runtime.console import ProgressLine
+from calibration.quantise.placement import Layout
+from calibration.quantise.qdq import quantised
+from calibration.quantise.remedies import corrected_biases, equalised, searched_ranges
+from calibration.ranges.clips import Clips, draw_clips
+from calibration.ranges.collect import collect_histograms
+from calibration.ranges.table import RangeTable, load_table, make_table
+from calibration.tuning.tune import tuned
+from export.graph.precision import require_symmetric
+from export.graph.source import loaded, require_writable
+from runtime.common.console import ProgressLine
+from runtime.common.files import atomic_path
 from runtime.errors import InputError
-from runtime.feature_video import Source, source_digest
-from runtime.report import save_image
-from runtime.spec import METADATA_KEY, ModelSpec, Quantization, spec_from_json
+from runtime.features.video_features import Source, source_digest
+from runtime.results.timeline import save_image
+from runtime.spec.model import METADATA_KEY, ModelSpec, Quantization, spec_from_json
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import InputError, MissingDependencyError, VideoError
-from runtime.sources import expand_sources, find_video
+from runtime.video.names import expand_sources, find_video
 
 
 def add_calibrate(subparsers: Any) -> None:
@@ -83,8 +83,8 @@ def _add_judging(group: Any) -> None:
 def _calibrate(args: argparse.Namespace) -> int:
     try:
         from calibration.calibrate import calibrate
-        from calibration.fine_tune import FineTuning
         from calibration.options import CalibrationOptions, Tuning
+        from calibration.tuning.fine_tune import FineTuning
     except ImportError as error:
         raise MissingDependencyError(str(error.name), "export", "calibration") from None
     options = CalibrationOptions(
@@ -114,7 +114,7 @@ def _of_features(args: argparse.Namespace) -> tuple[list[Any], Any]:
     """Videos to calibrate on and the test set, from folders of features."""
     from calibration.options import TestSet
     from runtime.commands.evaluate import load_ground_truth
-    from runtime.feature_video import annotated_feature_videos, feature_videos
+    from runtime.features.video_features import annotated_feature_videos, feature_videos
 
     test = None
     if args.annotations is not None:

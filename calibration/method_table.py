@@ -17,24 +17,24 @@ from typing import Any
 import numpy as np
 import onnx
 
-from calibration.clips import draw_clips
-from calibration.collect import collect_histograms
-from calibration.judge import Judge, open_graph
-from calibration.layout import Layout
+from calibration.judging.judge import Judge, open_graph
 from calibration.options import NUMBERS, SEARCHED
-from calibration.qdq import quantised
-from calibration.ranges import METHODS, quantiser
-from calibration.remedies import corrected_biases, equalised, searched_ranges
-from calibration.table import make_table
+from calibration.quantise.placement import Layout
+from calibration.quantise.qdq import quantised
+from calibration.quantise.remedies import corrected_biases, equalised, searched_ranges
+from calibration.ranges.choose import METHODS, quantiser
+from calibration.ranges.clips import draw_clips
+from calibration.ranges.collect import collect_histograms
+from calibration.ranges.table import make_table
 from export.demo import SHIPPED
+from export.studies.train_demo import make_data
 from export.to_onnx import export_onnx
-from export.train_demo import make_data
-from runtime.annotations import load_annotations
-from runtime.atomic import atomic_path
-from runtime.console import told
-from runtime.evaluation.tables import aligned
-from runtime.sources import find_video
-from runtime.spec import METADATA_KEY, spec_from_json
+from runtime.annotations.activitynet import load_annotations
+from runtime.common.console import told
+from runtime.common.files import atomic_path
+from runtime.common.tables import aligned
+from runtime.spec.model import METADATA_KEY, spec_from_json
+from runtime.video.names import find_video
 
 PLAIN = "minmax"
 """Method beside which the remedies are shown."""

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from calibration.fine_tune import FineTuning
-from calibration.ranges import PERCENTILE, Method, Numbers
-from calibration.sensitivity import Way
-from runtime.annotations import VideoAnnotation
+from calibration.judging.sensitivity import Way
+from calibration.ranges.choose import PERCENTILE, Method, Numbers
+from calibration.tuning.fine_tune import FineTuning
+from runtime.annotations.activitynet import VideoAnnotation
 from runtime.errors import InputError
-from runtime.feature_video import Source
+from runtime.features.video_features import Source
 
 Target = Literal["openvino", "tensorrt"]
 

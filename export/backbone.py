@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from export.source import Say, library_versions
+from export.graph.source import Say, library_versions
+from export.graph.trace import to_graph
 from export.to_onnx import check_name, save_onnx
 from export.to_openvino import save_openvino
-from export.trace import to_graph
 from runtime.errors import ExportError
-from training.backbone import SIZE, BackboneWeights, backbone_spec
-from training.inference import TorchEngine
+from training.deployment.backbone import SIZE, BackboneWeights, backbone_spec
+from training.deployment.views import TorchEngine
 
 
 def export_backbone(

@@ -52,9 +52,9 @@ def _add_tensorrt(group: Any) -> None:
 
 def _export(args: argparse.Namespace) -> int:
     try:
-        from export.fused import export_fused
         from export.to_openvino import export_openvino
-        from export.typed import typed_onnx
+        from export.to_precision import typed_onnx
+        from export.two_streams import export_fused
     except ImportError as error:
         raise MissingDependencyError(str(error.name), "export", "export") from None
     if args.flow_config and not args.flow:
@@ -134,7 +134,7 @@ def add_export_backbone(subparsers: Any) -> None:
 def _export_backbone(args: argparse.Namespace) -> int:
     try:
         from export.backbone import export_backbone
-        from training.backbone import random_backbone, read_backbone
+        from training.deployment.backbone import random_backbone, read_backbone
     except ImportError as error:
         raise MissingDependencyError(str(error.name), "export", "export") from None
     if (args.weights is None) == (args.random is None):

@@ -10,14 +10,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.annotations import VideoAnnotation, load_annotations
-from runtime.benchmark import format_report, run_benchmark
+from runtime.annotations.activitynet import VideoAnnotation, load_annotations
+from runtime.benchmark.speed import format_report, run_benchmark
 from runtime.commands.evaluate import detect_annotated
-from runtime.detections import Detections, write_json
 from runtime.detector import Detector
 from runtime.engines import open_engine
 from runtime.evaluation import evaluate, format_table
-from runtime.report import draw_timeline, save_image
+from runtime.results.detections import Detections, write_json
+from runtime.results.timeline import draw_timeline, save_image
 from runtime.segments import tiou
 
 SHIPPED = Path(__file__).resolve().parent.parent / "training" / "pretrained" / "synthetic.ckpt"
@@ -39,7 +39,7 @@ NEXT_STEPS = """where to go next
 
 def demo(out: Path, videos: int) -> int:
     """Make videos, export, detect, evaluate, draw, measure; tells what it does all along."""
-    from training.data.synthetic import make_synthetic
+    from training.synthetic.videos import make_synthetic
 
     _step(1, f"making {videos} videos that the network has never seen ({out}/data)")
     annotations = make_synthetic(out / "data", videos=videos, seed=SEED, subset=SUBSET, progress=True)

@@ -11,8 +11,8 @@ if __package__ in (None, ""):  # run as a script: make the four packages importa
 
 import onnx
 
-from export.parity import ParityReport, compare, require
-from export.source import Say, read_source
+from export.comparison.parity import ParityReport, compare, require
+from export.graph.source import Say, read_source
 from runtime.engines import Engine, open_engine
 from runtime.errors import ExportError
 

@@ -12,17 +12,17 @@ if __package__ in (None, ""):  # run as a script: make the four packages importa
 import onnx
 import onnx.inliner
 
-from export.convolutions import Layer, convolution_report
-from export.drift import DriftReport, drift_on_windows, require_drift
-from export.parity import COARSE
-from export.precision import QUANTISED, precision_of
-from export.source import Say, read_source
+from export.comparison.drift import DriftReport, drift_on_windows, require_drift
+from export.comparison.parity import COARSE
+from export.graph.convolutions import Layer, convolution_report
+from export.graph.precision import QUANTISED, precision_of
+from export.graph.source import Say, read_source
 from export.to_onnx import check
+from runtime.decoding.families import class_output
 from runtime.engines import Engine, open_engine
 from runtime.engines.sidecar import write_sidecar
 from runtime.errors import ExportError, MissingDependencyError
-from runtime.families import class_output
-from runtime.spec import ModelSpec
+from runtime.spec.model import ModelSpec
 
 
 def export_openvino(source: str | Path, out: str | Path | None = None, config: str = "", say: Say = print) -> Path:

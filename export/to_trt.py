@@ -17,18 +17,18 @@ if __package__ in (None, ""):  # run as a script: make the four packages importa
 import onnx
 
 from export.boundary_pooling.function import DOMAIN
-from export.convolutions import ConvolutionReport, convolution_report
-from export.drift import DriftReport
-from export.precision import PRECISIONS, QUANTISED, Precision, require_symmetric
-from export.source import Say, require_writable
+from export.comparison.drift import DriftReport
+from export.graph.convolutions import ConvolutionReport, convolution_report
+from export.graph.precision import PRECISIONS, QUANTISED, Precision, require_symmetric
+from export.graph.source import Say, require_writable
+from export.to_precision import Typed, typed_onnx
 from export.trt.build import BuildOptions, Plan, build_plan, without_plugin
 from export.trt.library import RTX_DEFAULT, Library, find_library, local_gpu
-from export.typed import Typed, typed_onnx
-from runtime.atomic import atomic_path
+from runtime.common.files import atomic_path
 from runtime.engines import open_engine
-from runtime.engines.build import EngineBuild
-from runtime.engines.cuda import DeviceFacts
 from runtime.engines.sidecar import write_sidecar
+from runtime.engines.tensorrt.build_facts import EngineBuild
+from runtime.engines.tensorrt.cuda import DeviceFacts
 from runtime.errors import EngineError, ExportError, MissingDependencyError
 
 SUFFIXES = (".engine", ".plan")

@@ -12,20 +12,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from runtime.detections import Detections
     from runtime.detector import Detector, DetectorOptions
     from runtime.engines import open_engine
     from runtime.feature_detector import FeatureDetector
-    from runtime.spec import ModelSpec
+    from runtime.results.detections import Detections
+    from runtime.spec.model import ModelSpec
 
 __all__ = ["Detections", "Detector", "DetectorOptions", "FeatureDetector", "ModelSpec", "open_engine"]
 
 _HOME = {
-    "Detections": "runtime.detections",
+    "Detections": "runtime.results.detections",
     "Detector": "runtime.detector",
     "DetectorOptions": "runtime.detector",
     "FeatureDetector": "runtime.feature_detector",
-    "ModelSpec": "runtime.spec",
+    "ModelSpec": "runtime.spec.model",
     "open_engine": "runtime.engines",
 }
 """Module in which each public name lives."""

@@ -13,9 +13,9 @@ from importlib.metadata import PackageNotFoundError, entry_points, version
 from typing import Any
 
 import runtime.commands
-from runtime.console import EXIT_ERROR, print_error, print_warning
+from runtime.common.console import EXIT_ERROR, print_error, print_warning
 from runtime.errors import AfsdError
-from runtime.video import VideoWarning
+from runtime.video.sampling import VideoWarning
 
 VERBS_GROUP = "afsd.commands"
 """Entry-point group through which other packages add verbs; each entry is `add_<verb>(subparsers) -> None`."""

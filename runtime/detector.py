@@ -12,22 +12,22 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.decode import Candidates
-from runtime.detections import Detections
+from runtime.decoding.afsd import Candidates
+from runtime.decoding.families import decode_window, suppression_of
 from runtime.engines import open_engine
 from runtime.engines.base import Engine
 from runtime.engines.pipeline import infer_in_turn
 from runtime.errors import AfsdError, InputError
-from runtime.families import decode_window, suppression_of
-from runtime.flow import FLOW_METHODS, FlowMethod
-from runtime.fusion import TwoStreamEngine
+from runtime.inputs import StepInput, StepRun, feature_inputs
+from runtime.results.detections import Detections
 from runtime.segments import valid_segments
-from runtime.spec import ModelSpec
-from runtime.step_input import StepInput, StepRun, feature_inputs
-from runtime.streams import RGB_CHANNELS, FlowSource, open_streams
-from runtime.suppression import Suppression
+from runtime.spec.model import ModelSpec
+from runtime.suppression.policies import Suppression
 from runtime.timing import Timing
-from runtime.video import FrameSource, FrameStream
+from runtime.two_streams import TwoStreamEngine
+from runtime.video.flow import FLOW_METHODS, FlowMethod
+from runtime.video.rgb_and_flow import RGB_CHANNELS, FlowSource, open_streams
+from runtime.video.sampling import FrameSource, FrameStream
 from runtime.windows import Window, WindowBuffer
 
 MIN_READ_AHEAD = 8

@@ -13,19 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.annotations import VideoAnnotation
-from runtime.decode import Candidates
-from runtime.decode_two_stage import decode_proposals
-from runtime.detections import Detections
+from runtime.annotations.activitynet import VideoAnnotation
+from runtime.decoding.afsd import Candidates
+from runtime.decoding.families import decode_window, suppression_of
+from runtime.decoding.two_stage import decode_proposals
 from runtime.detector import BACKBONE_USE, DetectorOptions, fixed_batch
 from runtime.engines import open_engine
 from runtime.engines.base import Engine
 from runtime.engines.pipeline import infer_in_turn
 from runtime.errors import AfsdError, InputError
-from runtime.families import decode_window, suppression_of
-from runtime.feature_timing import FeatureTiming
-from runtime.feature_video import FeatureVideo, annotated_feature_videos
-from runtime.features import (
+from runtime.features.files import (
     UNEVEN_STEPS,
     Layout,
     checked_features,
@@ -33,9 +30,12 @@ from runtime.features import (
     read_header,
     resized_features,
 )
+from runtime.features.video_features import FeatureVideo, annotated_feature_videos
+from runtime.inputs import feature_inputs
 from runtime.kept_candidates import ANCHORS, PLAIN, POINTS, PROPOSALS, VideoCandidates, present
-from runtime.spec import ModelSpec
-from runtime.step_input import feature_inputs
+from runtime.results.detections import Detections
+from runtime.spec.model import ModelSpec
+from runtime.spec.time_axis import FeatureTiming
 from runtime.timing import Timing
 from runtime.windows import Window, cut_windows
 

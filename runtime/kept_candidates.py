@@ -17,14 +17,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.atomic import atomic_path
-from runtime.decode import Candidates
-from runtime.detections import Detections
+from runtime.common.files import atomic_path
+from runtime.decoding.afsd import Candidates
+from runtime.decoding.families import suppression_of
 from runtime.detector import DetectorOptions
 from runtime.errors import InputError
-from runtime.families import suppression_of
-from runtime.nms import hard_nms
-from runtime.spec import ModelSpec, spec_from_json
+from runtime.results.detections import Detections
+from runtime.spec.model import ModelSpec, spec_from_json
+from runtime.suppression.nms import hard_nms
 
 PLAIN, POINTS, ANCHORS, PROPOSALS = 0, 1, 2, 3
 """Which module a candidate is of; plain ones (AFSD's, or already weighed) have no λ. Proposals are those of a two-stage

@@ -11,8 +11,8 @@ import torch
 from export.to_onnx import export_onnx
 from export.to_openvino import export_openvino
 from tests.training.small import CLASSES, small_config
-from training.checkpoint import Checkpoint, save_checkpoint
-from training.models.afsd import AFSD
+from training.afsd.network import AFSD
+from training.checkpoints.files import Checkpoint, save_checkpoint
 
 
 class Exported(NamedTuple):

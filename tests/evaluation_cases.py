@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from runtime.annotations import Instance, VideoAnnotation
-from runtime.detections import Detections
+from runtime.annotations.activitynet import Instance, VideoAnnotation
+from runtime.results.detections import Detections
 
 CLASSES = ("jump", "throw")
 

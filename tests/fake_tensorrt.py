@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from runtime.engines.build import EngineBuild
 from runtime.engines.sidecar import write_sidecar
-from runtime.spec import ModelSpec
+from runtime.engines.tensorrt.build_facts import EngineBuild
+from runtime.spec.model import ModelSpec
 from tests.fake_cuda import FakeCuda, Operation, read, write
 from tests.tiny import forward, tiny_spec
 

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from training.config_files import load_config
-from training.models.afsd import AFSD
+from training.afsd.network import AFSD
+from training.config.files import load_config
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import onnx
 
-from calibration.collect import Inputs, collect_histograms
-from calibration.layout import Layout
-from calibration.qdq import quantised
-from calibration.ranges import Method, Numbers, Quantiser, choose_range, quantiser
+from calibration.quantise.placement import Layout
+from calibration.quantise.qdq import quantised
+from calibration.ranges.choose import Method, Numbers, Quantiser, choose_range, quantiser
+from calibration.ranges.collect import Inputs, collect_histograms
 
 
 def quantisers_of(

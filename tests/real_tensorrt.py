@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from runtime.engines.build import EngineBuild, TensorRtLibrary
 from runtime.engines.sidecar import write_sidecar
+from runtime.engines.tensorrt.build_facts import EngineBuild, TensorRtLibrary
 from tests.tiny import tiny_spec, write_tiny_onnx
 
 BATCH = (1, 2, 3)

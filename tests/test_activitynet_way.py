@@ -13,8 +13,8 @@ import pytest
 from runtime import cli
 from runtime.engines import open_engine
 from tests.test_own_data_guide import declared_verbs
-from training.checkpoint import load_checkpoint
-from training.data.synthetic import make_synthetic
+from training.checkpoints.files import load_checkpoint
+from training.synthetic.videos import make_synthetic
 
 SIZE = [
     "model.crop_size=32", "model.backbone_multiplier=0.125", "model.head_channels=64", "model.freeze_batch_norm=false",

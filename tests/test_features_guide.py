@@ -13,12 +13,12 @@ import pytest
 from numpy.typing import NDArray
 
 from runtime import cli
-from runtime.annotations import VideoAnnotation
-from runtime.detections import Detections
-from runtime.feature_timing import FeatureTiming
+from runtime.annotations.activitynet import VideoAnnotation
+from runtime.features.feature_set import FeatureSet
+from runtime.results.detections import Detections
+from runtime.spec.time_axis import FeatureTiming
 from tests.shared import ROOT
 from tests.test_own_data_guide import declared_verbs
-from training.data.feature_set import FeatureSet
 
 TEXT = (ROOT / "docs/features.md").read_text(encoding="utf-8")
 Detect = Callable[[NDArray[np.float32], FeatureTiming, str], Detections]

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from runtime.detector import Detector, DetectorOptions
 from tests.golden_network import GOLDEN, NETWORKS, golden_frames
 from tests.slow import plain_scores, plain_segments, plain_soft_nms
-from training.config_files import load_config
-from training.inference import model_spec
+from training.config.files import load_config
+from training.deployment.views import model_spec
 
 FRAMES, FPS = 768, 12.5
 LEVELS = (96, 48, 24, 12, 6, 3)

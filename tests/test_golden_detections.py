@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from runtime.detections import Detections
 from runtime.detector import Detector, DetectorOptions
+from runtime.results.detections import Detections
 from tests.golden_network import NETWORKS, golden_frames, golden_model
 from tests.shared import shared
-from training.config_files import load_config
-from training.inference import TorchEngine, model_spec
+from training.config.files import load_config
+from training.deployment.views import TorchEngine, model_spec
 
 VIDEOS = {"video_a": (200, 706874844), "video_b": (337, None), "video_c": (640, None)}
 """Sampled frames of 112×112 pixels, and the CRC-32 of the first."""

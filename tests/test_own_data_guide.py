@@ -14,7 +14,7 @@ import pytest
 
 from runtime import cli
 from tests.shared import ROOT, shared
-from training.checkpoint import load_checkpoint
+from training.checkpoints.files import load_checkpoint
 
 FILES = {
     "carving_ice.mp4": "carving_ice.mp4",

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from export.demo import SHIPPED, demo
-from runtime.annotations import load_annotations
+from runtime.annotations.activitynet import load_annotations
 from runtime.commands.evaluate import detect_annotated
 from runtime.detector import Detector
 from runtime.evaluation import evaluate
-from training.checkpoint import load_checkpoint
-from training.data.synthetic import VideoFormat, make_synthetic
-from training.inference import open_torch_engine
+from training.checkpoints.files import load_checkpoint
+from training.deployment.views import open_torch_engine
+from training.synthetic.videos import VideoFormat, make_synthetic
 
 
 def test_it_is_small_and_says_how_it_was_made() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.spec import METADATA_KEY, Decoding, ModelSpec, TensorSpec
+from runtime.spec.model import METADATA_KEY, Decoding, ModelSpec, TensorSpec
 
 LEVELS = (4, 2, 1)
 LENGTH = 16

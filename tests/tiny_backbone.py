@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.a2net_decoding import A2NetDecoding
-from runtime.anchors import A2NetLayout
-from runtime.feature_timing import FeatureSampling
-from runtime.spec import METADATA_KEY, ModelSpec, TensorSpec
+from runtime.spec.anchors import A2NetLayout
+from runtime.spec.constants import A2NetDecoding
+from runtime.spec.model import METADATA_KEY, ModelSpec, TensorSpec
+from runtime.spec.time_axis import FeatureSampling
 
 SNIPPET, STRIDE = 8, 4
 SIZE = (12, 14)

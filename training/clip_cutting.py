@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from runtime.console import print_warning
-from training.config import DataConfig
+from runtime.common.console import print_warning
+from training.config.settings import DataConfig
 from training.data.annotations import FrameAnnotation
 from training.data.clips import Clip, cut_clips, whole_video_clips
 

@@ -18,18 +18,18 @@ from torch.utils.data import DataLoader, Sampler
 from tqdm import tqdm
 
 from runtime.errors import CheckpointError, ConfigError, InputError
-from training.a2net_step import A2NetStepLosses, A2NetTrainingStep
-from training.checkpoint import Checkpoint, load_checkpoint, load_kinetics, load_weights, save_checkpoint
-from training.config import Config, OptimiserConfig, RunConfig
-from training.config_files import config_to_mapping
+from training.a2net.network import A2Net
+from training.a2net.step import A2NetStepLosses, A2NetTrainingStep
+from training.afsd.network import AFSD
+from training.afsd.step import StepLosses, TrainingStep
+from training.build_network import Network, build_network
+from training.checkpoints.files import Checkpoint, load_checkpoint, load_kinetics, load_weights, save_checkpoint
+from training.config.files import config_to_mapping
+from training.config.settings import Config, OptimiserConfig, RunConfig
 from training.data.dataset import WindowDataset, collate
 from training.metric_log import MetricLog
-from training.models.a2net import A2Net
-from training.models.afsd import AFSD
-from training.models.build import Network, build_network
-from training.models.two_stage import TwoStage
-from training.step import StepLosses, TrainingStep
-from training.two_stage_step import TwoStageLosses, TwoStageTrainingStep
+from training.two_stage.network import TwoStage
+from training.two_stage.step import TwoStageLosses, TwoStageTrainingStep
 
 Losses = StepLosses | A2NetStepLosses | TwoStageLosses
 """Of one step: the total first, then its terms."""

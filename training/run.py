@@ -6,16 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from runtime.annotations import class_names, load_annotations
+from runtime.annotations.activitynet import class_names, load_annotations
 from runtime.errors import AnnotationError, ConfigError
 from training.clip_cutting import cut, warn_without_clips
-from training.config import Config
+from training.config.settings import Config
 from training.data.dataset import ClipDataset, frame_annotations
-from training.data.flow_store import build_flow_store, flow_method_of
-from training.data.frame_store import FrameStore, Sampling
-from training.data.store_building import RGB_STORE, build_frame_store
-from training.feature_data import open_feature_windows
 from training.loop import LAST, Trainer
+from training.stores.flow_store import build_flow_store, flow_method_of
+from training.stores.frame_store import FrameStore, Sampling
+from training.stores.store_building import RGB_STORE, build_frame_store
+from training.training_set import open_feature_windows
 
 
 def train(

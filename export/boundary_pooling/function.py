@@ -2,7 +2,7 @@
 
 The exported graph holds one node `afsd::boundary_max_pooling` per pooling. TensorRT finds its plugin by the node's
 attributes; ONNX Runtime expands this function of the same name; OpenVINO gets it inlined. Its body answers range maxima
-from doubling tables like `training.models.boundary_pooling`, in rows [T,C], so that a look-up copies one contiguous row
+from doubling tables like `training.afsd.boundary_pooling`, in rows [T,C], so that a look-up copies one contiguous row
 of channels.
 
 TensorRT without the plugin gets another body, a masked maximum over all cells: it would fuse the tables into kernels
@@ -14,7 +14,7 @@ from __future__ import annotations
 import onnx
 import onnx.parser
 
-from training.models.boundary_pooling import ONNX_ATTRIBUTES, ONNX_OPERATOR
+from training.afsd.boundary_pooling import ONNX_ATTRIBUTES, ONNX_OPERATOR
 
 DOMAIN, NAME = ONNX_OPERATOR.split("::")
 OPSET = 18
@@ -27,7 +27,7 @@ def pooling_function(longest: int) -> onnx.FunctionProto:
     """The FunctionProto for features of up to `longest` cells.
 
     Inputs `features` [B,C,T] floating point and `regions` [B,N,4] floating point; output [B,C,N] of the features'
-    type. Semantics: `training.models.boundary_pooling.boundary_max_pooling`.
+    type. Semantics: `training.afsd.boundary_pooling.boundary_max_pooling`.
     """
     tables = max(longest, 1).bit_length()
     lines = [*_cells(tables), *_half("start", 0, tables), *_half("end", 1, tables)]

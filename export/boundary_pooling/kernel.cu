@@ -1,6 +1,6 @@
 // Boundary max pooling (AFSD section 3.3): features [B,C,T] and regions [B,N,4] float32 → pooled [B,C,N].
 //
-// Semantics are those of the loop in training/models/boundary_pooling.py: cells by truncation, clamped to [0,T-1], both
+// Semantics are those of the loop in training/afsd/boundary_pooling.py: cells by truncation, clamped to [0,T-1], both
 // ends included, a reversed region reads its first cell, a NaN bound reads cell 0, and of equal values the first wins.
 // A NaN feature is the result only where it is the region's first cell; elsewhere it never is the larger one.
 //

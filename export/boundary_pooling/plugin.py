@@ -1,7 +1,7 @@
 """Boundary max pooling as a quickly deployable TensorRT plugin, compiled ahead of time.
 
 The kernel's PTX is baked into the engine: running it needs neither Python nor a plugin library. TensorRT's ONNX parser
-finds the plugin by the node's attributes `training.models.boundary_pooling.ONNX_ATTRIBUTES`; they are the parser's own
+finds the plugin by the node's attributes `training.afsd.boundary_pooling.ONNX_ATTRIBUTES`; they are the parser's own
 and are not passed on, so the plugin declares none. TensorRT 10.9 or newer.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 from export.boundary_pooling.launch import THREADS, Dtype, launch_for
 from export.boundary_pooling.nvrtc import compile_ptx, kernel_name
 from runtime.errors import ExportError, MissingDependencyError
-from training.models.boundary_pooling import ONNX_OPERATOR
+from training.afsd.boundary_pooling import ONNX_OPERATOR
 
 _target: list[tuple[int, int]] = []
 """Compute capability of the next build; TensorRT keeps the registered functions as long as the process lives."""

@@ -13,15 +13,15 @@ from pathlib import Path
 import onnx
 
 from export.boundary_pooling.function import DOMAIN, masked_function
-from export.convolutions import Layer
-from export.source import Say
+from export.graph.convolutions import Layer
+from export.graph.source import Say
 from export.trt.library import Library
 from export.trt.worker import GRAPH, LOG, PLAN, PROGRESS, REQUEST, RESULT, Request
-from runtime.atomic import atomic_path
-from runtime.engines.build import MODULES
+from runtime.common.files import atomic_path
+from runtime.common.mappings import from_mapping, to_mapping
+from runtime.engines.tensorrt.build_facts import MODULES
 from runtime.errors import ExportError
-from runtime.spec import ModelSpec
-from runtime.structured import from_mapping, to_mapping
+from runtime.spec.model import ModelSpec
 
 ROOT = Path(__file__).resolve().parents[2]
 """Folder of the four packages, where the worker finds them."""

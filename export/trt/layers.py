@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from export.convolutions import Layer
+from export.graph.convolutions import Layer
 
 TYPES = {
     "float": "fp32", "fp32": "fp32", "half": "fp16", "fp16": "fp16", "bfloat16": "bf16", "bf16": "bf16", "int8": "int8",

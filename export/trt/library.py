@@ -9,8 +9,8 @@ import importlib
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from runtime.engines.build import MODULES, TensorRtLibrary
-from runtime.engines.cuda import DeviceFacts, device_count, device_facts, load_bindings
+from runtime.engines.tensorrt.build_facts import MODULES, TensorRtLibrary
+from runtime.engines.tensorrt.cuda import DeviceFacts, device_count, device_facts, load_bindings
 from runtime.errors import ExportError, MissingDependencyError
 
 RTX_ARCHITECTURES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")

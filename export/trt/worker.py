@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from export.trt.layers import parse_layers
-from runtime.atomic import atomic_path
+from runtime.common.files import atomic_path
+from runtime.common.mappings import from_mapping
 from runtime.errors import AfsdError, ExportError
-from runtime.structured import from_mapping
 
 GRAPH, REQUEST, LOG, PLAN, RESULT = "graph.onnx", "request.json", "log", "plan", "result.json"
 """Files of the folder."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from runtime.detections import Detection, Detections
+from runtime.results.detections import Detection, Detections
 from runtime.timing import Timing
 
 

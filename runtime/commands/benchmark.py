@@ -36,7 +36,7 @@ def add_benchmark(subparsers: Any) -> None:
 
 def benchmark(arguments: argparse.Namespace) -> int:
     """Run the verb."""
-    from runtime.benchmark import format_report, run_benchmark
+    from runtime.benchmark.speed import format_report, run_benchmark
     from runtime.engines import open_engine
 
     engines = []

@@ -7,16 +7,16 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.console import EXIT_ERROR, ProgressLine, print_error
+from runtime.common.console import EXIT_ERROR, ProgressLine, print_error
 from runtime.errors import AfsdError, InputError
 
 if TYPE_CHECKING:
     from runtime.commands._output import Output
-    from runtime.detections import Detections
     from runtime.detector import Detector, DetectorOptions
     from runtime.engines import Engine
+    from runtime.results.detections import Detections
+    from runtime.results.video_scores import VideoScores
     from runtime.timing import Timing
-    from runtime.video_scores import VideoScores
 
 
 def add_detect(subparsers: Any) -> None:
@@ -120,8 +120,8 @@ def detect(arguments: argparse.Namespace) -> int:
     """Run the verb; 2 if any video failed, after the others are done."""
     from runtime.commands._output import Output
     from runtime.detector import Detector
-    from runtime.sources import expand_sources
-    from runtime.video_scores import load_video_scores
+    from runtime.results.video_scores import load_video_scores
+    from runtime.video.names import expand_sources
 
     _check(arguments)
     options = _options(arguments)
@@ -203,7 +203,7 @@ def progress(timing: Timing) -> str:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    from runtime.sources import expand_sources, is_live
+    from runtime.video.names import expand_sources, is_live
 
     if not 0 <= arguments.score <= 1:
         raise InputError(f"--score: got {arguments.score}, expected 0 … 1")

@@ -11,10 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from runtime.annotations import VideoAnnotation, load_annotations, parse_annotations, parse_splits, read_document
+from runtime.annotations.activitynet import (
+    VideoAnnotation,
+    load_annotations,
+    parse_annotations,
+    parse_splits,
+    read_document,
+)
+from runtime.annotations.thumos14 import AMBIGUOUS, read_kit_annotations, read_table_annotations, read_text_detections
 from runtime.commands.detect import add_flow_flags, add_label_flags
-from runtime.console import ProgressLine, print_warning
-from runtime.detections import Detections, load_detections, write_json
+from runtime.common.console import ProgressLine, print_warning
 from runtime.errors import InputError
 from runtime.evaluation import (
     A2NET_EDGES,
@@ -28,11 +34,11 @@ from runtime.evaluation import (
     evaluate_proposals,
     format_table,
 )
-from runtime.feature_video import Source, annotated_feature_videos, source_digest
-from runtime.sources import find_video
-from runtime.spec import ModelSpec
-from runtime.thumos14 import AMBIGUOUS, read_kit_annotations, read_table_annotations, read_text_detections
-from runtime.video_scores import VideoScores, load_video_scores
+from runtime.features.video_features import Source, annotated_feature_videos, source_digest
+from runtime.results.detections import Detections, load_detections, write_json
+from runtime.results.video_scores import VideoScores, load_video_scores
+from runtime.spec.model import ModelSpec
+from runtime.video.names import find_video
 
 if TYPE_CHECKING:
     from runtime.detector import Detector
@@ -159,8 +165,8 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
         errors = analyse_false_positives(found, truth, arguments.false_positive_tiou, arguments.rule)
         further["false_positives"] = errors
         if arguments.plot:
-            from runtime.evaluation.profile import draw_profile
-            from runtime.report import save_image
+            from runtime.evaluation.error_plot import draw_profile
+            from runtime.results.timeline import save_image
 
             save_image(draw_profile(errors), arguments.plot)
     if arguments.json:

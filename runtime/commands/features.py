@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime.commands.detect import add_backbone_flags, add_engine_flags, open_backbones, progress
-from runtime.console import EXIT_ERROR, ProgressLine, print_error
+from runtime.common.console import EXIT_ERROR, ProgressLine, print_error
 from runtime.errors import AfsdError, InputError
 
 if TYPE_CHECKING:
-    from runtime.feature_extraction import FeatureFolder
+    from runtime.features.folder import FeatureFolder
 
 
 def add_features(subparsers: Any) -> None:
@@ -39,9 +39,9 @@ def add_features(subparsers: Any) -> None:
 
 def features(arguments: argparse.Namespace) -> int:
     """Run the verb; 2 if any video failed, after the others are done."""
-    from runtime.backbone import FeatureExtractor
-    from runtime.feature_extraction import ExtractionOptions, FeatureFolder
-    from runtime.sources import expand_sources, is_live
+    from runtime.features.extractor import FeatureExtractor
+    from runtime.features.folder import ExtractionOptions, FeatureFolder
+    from runtime.video.names import expand_sources, is_live
 
     sources = expand_sources(arguments.videos)
     live = [source for source in sources if is_live(source)]

@@ -57,7 +57,7 @@ def open_engine(
 
         return OnnxRuntimeEngine(file, options)
     if needed == "tensorrt":
-        from runtime.engines.tensorrt_engine import TensorRtEngine
+        from runtime.engines.tensorrt.engine import TensorRtEngine
 
         return TensorRtEngine(file, options)
     from runtime.engines.openvino_runtime import OpenVinoEngine

@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.spec import ModelSpec
+from runtime.spec.model import ModelSpec
 
 Arrays = dict[str, NDArray[Any]]
 

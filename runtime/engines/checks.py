@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from runtime.errors import InputError, SpecError
-from runtime.spec import ModelSpec, TensorSpec
+from runtime.spec.model import ModelSpec, TensorSpec
 
 Shape = tuple[int | None, ...]
 """Sizes of a tensor in an engine file; None where the file leaves the size open."""

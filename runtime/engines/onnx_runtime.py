@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from runtime.engines.checks import Shape, check_fit, check_inputs
 from runtime.engines.options import EngineOptions
 from runtime.errors import EngineError, InputError, MissingDependencyError, SpecError
-from runtime.spec import METADATA_KEY, ModelSpec, spec_from_json
+from runtime.spec.model import METADATA_KEY, ModelSpec, spec_from_json
 
 LOG_ERRORS_ONLY = 3
 """Severity from which ONNX Runtime prints to the terminal."""

@@ -13,7 +13,7 @@ from runtime.engines.checks import Shape, check_fit, check_inputs
 from runtime.engines.options import EngineOptions
 from runtime.engines.sidecar import read_sidecar
 from runtime.errors import EngineError, MissingDependencyError
-from runtime.spec import ModelSpec
+from runtime.spec.model import ModelSpec
 
 PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16"}
 """OpenVINO's names of `EngineOptions.precision`."""

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from runtime.atomic import atomic_path
-from runtime.engines.build import EngineBuild
+from runtime.common.files import atomic_path
+from runtime.common.mappings import StructureError, from_mapping, to_mapping
+from runtime.engines.tensorrt.build_facts import EngineBuild
 from runtime.errors import SpecError
-from runtime.spec import ModelSpec, spec_from_json
-from runtime.structured import StructureError, from_mapping, to_mapping
+from runtime.spec.model import ModelSpec, spec_from_json
 
 
 def sidecar_path(engine: Path) -> Path:

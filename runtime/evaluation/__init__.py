@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from runtime.evaluation.durations import A2NET_EDGES, DurationResult, evaluate_durations
-from runtime.evaluation.false_positives import FalsePositiveResult, analyse_false_positives
+from runtime.evaluation.error_kinds import FalsePositiveResult, analyse_false_positives
 from runtime.evaluation.matching import (
     Rule,
     TieOrder,
@@ -15,7 +15,7 @@ from runtime.evaluation.matching import (
     match_by_truth,
     plain_average_precision,
 )
-from runtime.evaluation.precision import THUMOS_TIOUS, EvaluationResult, evaluate, format_table
+from runtime.evaluation.mean_ap import THUMOS_TIOUS, EvaluationResult, evaluate, format_table
 from runtime.evaluation.proposals import (
     ACTIVITYNET_TIOUS,
     THUMOS_RECALL_TIOUS,

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.annotations import VideoAnnotation
-from runtime.detections import Detections
+from runtime.annotations.activitynet import VideoAnnotation
+from runtime.common.tables import aligned, percent
 from runtime.errors import InputError
 from runtime.evaluation.matching import (
     NOBODY,
@@ -22,8 +22,8 @@ from runtime.evaluation.matching import (
     judged_classes,
     judged_detections,
 )
-from runtime.evaluation.precision import THUMOS_TIOUS
-from runtime.evaluation.tables import aligned, percent
+from runtime.evaluation.mean_ap import THUMOS_TIOUS
+from runtime.results.detections import Detections
 
 A2NET_EDGES = (1.5, 2.5, 4.2, 6.9)
 """Seconds that part A2Net's five bins: below 1.5, [1.5, 2.5), [2.5, 4.2), [4.2, 6.9), 6.9 and more."""

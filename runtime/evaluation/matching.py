@@ -18,12 +18,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.annotations import VideoAnnotation, class_names
-from runtime.detections import Detections
+from runtime.annotations.activitynet import VideoAnnotation, class_names
+from runtime.annotations.thumos14 import AMBIGUOUS
 from runtime.errors import AnnotationError, InputError
+from runtime.results.detections import Detections
 from runtime.segments import tiou
-from runtime.sources import known_as
-from runtime.thumos14 import AMBIGUOUS
+from runtime.video.names import known_as
 
 Rule = Literal["activitynet", "thumos14"]
 """How detections are judged; see the table above."""

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.annotations import VideoAnnotation
-from runtime.detections import Detections
+from runtime.annotations.activitynet import VideoAnnotation
+from runtime.annotations.thumos14 import AMBIGUOUS
+from runtime.common.tables import aligned, percent
 from runtime.errors import InputError
 from runtime.evaluation.matching import checked_thresholds, judged_classes, judged_detections
-from runtime.evaluation.tables import aligned, percent
+from runtime.results.detections import Detections
 from runtime.segments import tiou
-from runtime.thumos14 import AMBIGUOUS
 
 ACTIVITYNET_TIOUS = tuple(round(0.5 + 0.05 * k, 2) for k in range(10))
 """0.5, 0.55 … 0.95, for recall at up to 100 proposals per video."""

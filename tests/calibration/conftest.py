@@ -5,9 +5,9 @@ from __future__ import annotations
 import onnx
 import pytest
 
-from calibration.collect import Inputs
-from calibration.layout import Layout
-from export.trace import seeded_inputs
+from calibration.quantise.placement import Layout
+from calibration.ranges.collect import Inputs
+from export.graph.trace import seeded_inputs
 from runtime.engines import open_engine
 from tests.conftest import Exported
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from calibration.fake_quantisation import InputQuantiser, Layers
-from training.models.afsd import AFSD
-from training.models.layers import Rounding, Unit1D, Unit3D
+from calibration.tuning.fake_quantisation import InputQuantiser, Layers
+from training.afsd.network import AFSD
+from training.networks.layers import Rounding, Unit1D, Unit3D
 
 OUTPUT_HEADS = ("loc_head.", "conf_head.", "center_head.")
 """Convolutions that give the outputs; they stay in floating point."""

@@ -12,12 +12,12 @@ import pytest
 
 from calibration.calibrate import calibrate
 from calibration.options import CalibrationOptions, TestSet
-from calibration.table import load_table
-from export.precision import precision_of, require_symmetric
+from calibration.ranges.table import load_table
+from export.graph.precision import precision_of, require_symmetric
 from runtime.cli import main
 from runtime.engines import open_engine
 from runtime.errors import InputError
-from runtime.spec import Quantization
+from runtime.spec.model import Quantization
 from tests.calibration.videos import write_video
 from tests.conftest import Exported
 
@@ -107,8 +107,8 @@ def test_the_budget_is_kept_and_the_path_shown(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whole path: float to float; its end has no drop, its beginning the most work in 8 bit."""
-    monkeypatch.setattr("calibration.budget.RUNS", 1)
-    monkeypatch.setattr("calibration.budget.counts", lambda layers: iter([0, 5, layers]))
+    monkeypatch.setattr("calibration.judging.budget.RUNS", 1)
+    monkeypatch.setattr("calibration.judging.budget.counts", lambda layers: iter([0, 5, layers]))
     out = tmp_path / "m.onnx"
     arguments = [
         "calibrate",
@@ -164,7 +164,7 @@ def test_equalised_fp8_and_searched(folder: Path, tmp_path: Path) -> None:
     assert recorded(done.onnx).remedies == ("equalised",)
     assert done.table.chosen["fp8"].keys() == done.table.points.keys()
     engine, plain = open_engine(done.onnx), open_engine(folder / "model.onnx")
-    from export.drift import drift_on_windows
+    from export.comparison.drift import drift_on_windows
 
     drift = {output.name: output.relative for output in drift_on_windows(plain, engine).outputs}
     assert 0 < drift["conf"] < 1
@@ -309,7 +309,7 @@ def test_fine_tuning_ends_in_a_quantised_file(
 def test_a_budget_that_no_layer_fits_in(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every network but the float one is told to be 50 points worse."""
     from calibration import calibrate as module
-    from calibration.judge import Judge
+    from calibration.judging.judge import Judge
 
     class Strict(Judge):
         @property
@@ -321,7 +321,7 @@ def test_a_budget_that_no_layer_fits_in(folder: Path, tmp_path: Path, monkeypatc
             self._found = value
 
     monkeypatch.setattr(module, "Judge", Strict)
-    monkeypatch.setattr("calibration.budget.counts", lambda layers: iter([0, layers]))
+    monkeypatch.setattr("calibration.judging.budget.counts", lambda layers: iter([0, layers]))
     options = CalibrationOptions(target="tensorrt", clips=2, max_drop=0.5)
     test = TestSet(tuple(sorted((folder / "test").iterdir())))
     with pytest.raises(InputError, match=r"no layer can stay in 8 bit within 0\.5 points of mAP; give a larger"):

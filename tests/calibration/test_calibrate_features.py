@@ -11,19 +11,19 @@ import numpy as np
 import onnx
 import pytest
 
-from calibration.clips import draw_clips
-from calibration.layout import Layout
-from export.drift import drift_on_windows, record
-from export.precision import output_convolutions, precision_of, require_symmetric
+from calibration.quantise.placement import Layout
+from calibration.ranges.clips import draw_clips
+from export.comparison.drift import drift_on_windows, record
+from export.graph.precision import output_convolutions, precision_of, require_symmetric
 from export.to_onnx import export_onnx
 from export.to_openvino import export_openvino
 from runtime.cli import main
 from runtime.engines import open_engine
 from runtime.errors import InputError
 from runtime.feature_detector import FeatureDetector
-from runtime.feature_video import FeatureVideo, feature_videos, source_digest
-from runtime.sources import video_digest
-from runtime.spec import Quantization
+from runtime.features.video_features import FeatureVideo, feature_videos, source_digest
+from runtime.spec.model import Quantization
+from runtime.video.names import video_digest
 from tests.training.feature_data import NETWORKS, make_feature_set, small_feature_config
 from training.run import train
 
@@ -148,8 +148,8 @@ def test_every_convolution_but_the_heads_is_a_layer(made: Made) -> None:
 @pytest.mark.slow
 def test_a_budget_on_features_keeps_to_it(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Layers restored until nothing is left to lose; the whole float network is the end of the path."""
-    monkeypatch.setattr("calibration.budget.RUNS", 1)
-    monkeypatch.setattr("calibration.budget.counts", lambda layers: iter([0, 3, layers]))
+    monkeypatch.setattr("calibration.judging.budget.RUNS", 1)
+    monkeypatch.setattr("calibration.judging.budget.counts", lambda layers: iter([0, 3, layers]))
     out = tmp_path / "m.onnx"
     arguments = ["calibrate", str(made.onnx), "-o", str(out), "--features", str(made.features), "--clips", "3"]
     assert main([*arguments, "--annotations", str(made.annotations), "--trade-off"]) == 0

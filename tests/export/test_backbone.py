@@ -18,22 +18,22 @@ from numpy.typing import NDArray
 from export.backbone import export_backbone
 from export.to_onnx import export_onnx
 from export.to_openvino import export_openvino
-from export.typed import typed_onnx
+from export.to_precision import typed_onnx
 from runtime import cli
 from runtime.cli import main
 from runtime.detector import Detector
 from runtime.engines import open_engine
 from runtime.errors import CheckpointError, ExportError
 from runtime.feature_detector import FeatureDetector
-from runtime.feature_timing import FeatureSampling
+from runtime.spec.time_axis import FeatureSampling
 from tests.conftest import Exported
 from tests.shared import shared
 from tests.test_own_data_guide import declared_verbs
 from tests.training.feature_data import make_feature_set, small_feature_config
-from training.backbone import I3DFeatures, random_backbone, read_backbone
-from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from training.models.build import build_network
-from training.models.i3d import I3D
+from training.build_network import build_network
+from training.checkpoints.files import Checkpoint, load_checkpoint, save_checkpoint
+from training.deployment.backbone import I3DFeatures, random_backbone, read_backbone
+from training.networks.i3d import I3D
 
 SIZE, MULTIPLIER = 32, 0.125
 WIDTH = 128

@@ -11,17 +11,17 @@ import numpy as np
 import onnx
 import pytest
 
-import export.parity
+import export.comparison.parity
 from export.boundary_pooling.function import DOMAIN, NAME
-from export.parity import COARSE_TOLERANCE, compare
+from export.comparison.parity import COARSE_TOLERANCE, compare
+from export.graph.trace import seeded_inputs
 from export.to_onnx import export_onnx
 from export.to_openvino import export_openvino
-from export.trace import seeded_inputs
 from runtime.cli import main
 from runtime.engines import open_engine
 from runtime.errors import CheckpointError, ExportError
 from tests.conftest import Exported
-from training.inference import open_torch_engine
+from training.deployment.views import open_torch_engine
 
 
 def test_the_file_keeps_the_contract(exported: Exported) -> None:
@@ -91,7 +91,7 @@ def test_the_report_is_printed_and_stored(exported: Exported) -> None:
 def test_beyond_tolerance_nothing_is_written(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(export.parity, "COARSE_TOLERANCE", 0.0)
+    monkeypatch.setattr(export.comparison.parity, "COARSE_TOLERANCE", 0.0)
     with pytest.raises(ExportError, match=r"differs from .* nothing was written"):
         export_openvino(exported.onnx, tmp_path / "model.xml", say=lambda _: None)
     assert main(["export", str(exported.onnx), "--to", "openvino", "-o", str(tmp_path / "model.xml")]) == 2
@@ -146,8 +146,8 @@ def test_a_spec_of_another_network_does_not_fit(exported: Exported, tmp_path: Pa
 
 def _some_checkpoint(folder: Path) -> Path:
     from tests.training.small import CLASSES, small_config
-    from training.checkpoint import Checkpoint, save_checkpoint
-    from training.models.afsd import AFSD
+    from training.afsd.network import AFSD
+    from training.checkpoints.files import Checkpoint, save_checkpoint
 
     config = small_config()
     save_checkpoint(Checkpoint(dict(AFSD(config.model).state_dict()), config, CLASSES), folder / "some.ckpt")

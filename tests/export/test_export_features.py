@@ -10,14 +10,14 @@ import numpy as np
 import onnx
 import pytest
 
+from export.graph.trace import seeded_inputs
 from export.to_onnx import export_onnx
 from export.to_openvino import export_openvino
-from export.trace import seeded_inputs
 from runtime.detector import DetectorOptions
 from runtime.engines import open_engine
 from runtime.feature_detector import FeatureDetector
 from tests.training.feature_data import CLASSES, FAMILIES, SAMPLING, WIDTH, make_feature_set, small_feature_config
-from training.inference import open_torch_engine
+from training.deployment.views import open_torch_engine
 from training.run import train
 
 OUTPUTS = {

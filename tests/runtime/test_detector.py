@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.a2net_decoding import A2NetDecoding
-from runtime.anchors import A2NetLayout
-from runtime.decode import Candidates, decode_afsd
-from runtime.detections import Detections
+from runtime.decoding.afsd import Candidates, decode_afsd
 from runtime.detector import Detector, DetectorOptions
 from runtime.errors import EngineError, InputError, VideoError
-from runtime.feature_timing import FeatureSampling
-from runtime.resize import FramePreparation
-from runtime.spec import Decoding
-from runtime.video import open_frames
+from runtime.results.detections import Detections
+from runtime.spec.anchors import A2NetLayout
+from runtime.spec.constants import A2NetDecoding
+from runtime.spec.model import Decoding
+from runtime.spec.time_axis import FeatureSampling
+from runtime.video.resize import FramePreparation
+from runtime.video.sampling import open_frames
 from runtime.windows import window_offsets
 from tests.shared import shared
 from tests.slow import plain_soft_nms

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from runtime.annotations import Instance, VideoAnnotation
+from runtime.annotations.activitynet import Instance, VideoAnnotation
 from runtime.cli import main
 from runtime.commands.evaluate import warn_unknown
 from runtime.detector import Detector, DetectorOptions
 from runtime.errors import InputError
 from runtime.feature_detector import FeatureDetector, detect_annotated_features
-from runtime.feature_timing import FeatureSampling
-from runtime.spec import ModelSpec, spec_from_json
+from runtime.spec.model import ModelSpec, spec_from_json
+from runtime.spec.time_axis import FeatureSampling
 from tests.tiny import TinyEngine
 from tests.tiny_backbone import LAYOUT, SAMPLING, WINDOW, feature_model_spec
 

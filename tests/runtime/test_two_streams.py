@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from runtime.detections import Detections
 from runtime.detector import Detector, DetectorOptions
 from runtime.errors import EngineError, InputError
-from runtime.flow import FlowEstimator
-from runtime.fusion import TwoStreamEngine, fuse_outputs, fuse_specs
-from runtime.resize import resize_bicubic
-from runtime.spec import Decoding, ModelSpec
-from runtime.video import open_frames
+from runtime.results.detections import Detections
+from runtime.spec.model import Decoding, ModelSpec
+from runtime.two_streams import TwoStreamEngine, fuse_outputs, fuse_specs
+from runtime.video.flow import FlowEstimator
+from runtime.video.resize import resize_bicubic
+from runtime.video.sampling import open_frames
 from runtime.windows import window_offsets
 from tests.shared import shared
 from tests.slow import plain_scores, plain_segments, plain_soft_nms

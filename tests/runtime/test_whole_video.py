@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from runtime.detections import Detections
 from runtime.detector import Detector, DetectorOptions
 from runtime.errors import InputError, VideoError
-from runtime.readers import CaptureReader
-from runtime.spec import ModelSpec
+from runtime.results.detections import Detections
+from runtime.spec.model import ModelSpec
+from runtime.video.readers import CaptureReader
 from tests.slow import plain_scores, plain_segments, plain_soft_nms
 from tests.tiny import CROP, LENGTH, LEVELS, ProposalEngine, forward, one_class
 
@@ -175,7 +175,7 @@ def test_given_flow_counts_what_the_network_sees() -> None:
 
 
 def test_the_spec_survives_the_artifact() -> None:
-    from runtime.spec import spec_from_json
+    from runtime.spec.model import spec_from_json
 
     spec: ModelSpec = ProposalEngine().spec
     assert spec_from_json(spec.to_json(), "x") == spec

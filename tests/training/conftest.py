@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from training.data.synthetic import VideoFormat, make_synthetic
+from training.synthetic.videos import VideoFormat, make_synthetic
 
 
 @pytest.fixture(scope="session")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from runtime.feature_source import FEATURES, FeatureSource, FeatureStream, write_source
-from runtime.feature_timing import FeatureSampling
-from training.config import Config
-from training.config_files import load_config
+from runtime.features.description import FEATURES, FeatureSource, FeatureStream, write_source
+from runtime.spec.time_axis import FeatureSampling
+from training.config.files import load_config
+from training.config.settings import Config
 
 WIDTH, STEPS = 12, 90
 CLASSES = ("cut", "pour")

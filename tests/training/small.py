@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from runtime.annotations import Instance, VideoAnnotation
-from training.config import Config
-from training.config_files import load_config
+from runtime.annotations.activitynet import Instance, VideoAnnotation
+from training.config.files import load_config
+from training.config.settings import Config
 from training.data.clips import cut_clips
 from training.data.dataset import ClipDataset, frame_annotations
-from training.data.frame_store import index_arrays
+from training.stores.frame_store import index_arrays
 
 CLASSES = ("a", "b")
 

@@ -21,17 +21,17 @@ from tests.training.feature_data import (
     make_feature_set,
     small_feature_config,
 )
-from training.checkpoint import build_model, load_checkpoint
+from training.afsd.config import ModelConfig
+from training.afsd.network import AFSD
+from training.afsd.projection import DilatedUnit, FeatureProjection
+from training.afsd.step import TrainingStep
+from training.build_network import build_network
+from training.checkpoints.files import build_model, load_checkpoint
 from training.data.dataset import collate
-from training.feature_data import open_feature_windows
-from training.inference import model_spec
+from training.deployment.views import model_spec
 from training.loop import LAST, Trainer
-from training.model_config import ModelConfig
-from training.models.afsd import AFSD
-from training.models.build import build_network
-from training.models.projection import DilatedUnit, FeatureProjection
 from training.run import train
-from training.step import TrainingStep
+from training.training_set import open_feature_windows
 
 
 @pytest.fixture(scope="module")

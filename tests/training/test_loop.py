@@ -10,10 +10,10 @@ import torch
 
 from runtime.errors import CheckpointError, ConfigError
 from tests.training.small import CLASSES, small_config, small_dataset
-from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from training.config import Config
+from training.afsd.network import AFSD
+from training.checkpoints.files import Checkpoint, load_checkpoint, save_checkpoint
+from training.config.settings import Config
 from training.loop import ClipOrder, Trainer
-from training.models.afsd import AFSD
 
 
 def run(config: Config, data: Path, out: Path, resume: Path | None = None) -> list[dict[str, str]]:

@@ -12,11 +12,11 @@ import torch
 
 from runtime.errors import AfsdError, AnnotationError, ConfigError
 from tests.training.small import small_config
-from training.checkpoint import load_checkpoint
-from training.config import Config
-from training.data.frame_store import FrameStore
-from training.data.synthetic import VideoFormat, make_synthetic
+from training.checkpoints.files import load_checkpoint
+from training.config.settings import Config
 from training.run import open_clips, train
+from training.stores.frame_store import FrameStore
+from training.synthetic.videos import VideoFormat, make_synthetic
 
 
 @pytest.fixture(scope="module")

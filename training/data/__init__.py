@@ -1,1 +1,1 @@
-"""Annotations, frame stores, clips, augmentation, synthetic videos."""
+"""Hold training data: annotations, clips, augmentation, datasets, folds."""

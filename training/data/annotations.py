@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from runtime.annotations import VideoAnnotation
+from runtime.annotations.activitynet import VideoAnnotation
 from runtime.errors import AnnotationError
 
 

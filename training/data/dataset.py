@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from runtime.annotations import VideoAnnotation
+from runtime.annotations.activitynet import VideoAnnotation
 from runtime.errors import InputError
-from runtime.resize import centre_crop
+from runtime.video.resize import centre_crop
 from runtime.windows import padded
 from training.data.annotations import FrameAnnotation, to_sampled_frames
 from training.data.augmentation import (
@@ -31,7 +31,7 @@ from training.data.augmentation import (
     random_flip,
 )
 from training.data.clips import Clip, boundary_maps
-from training.data.frame_store import FrameStore
+from training.stores.frame_store import FrameStore
 
 Padding = Literal["before", "after"]
 """Short clips are padded before normalisation (with −1, as published) or after it (with 0, as at test)."""

@@ -8,12 +8,12 @@ from random import Random
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.features.feature_set import FeatureSet
 from runtime.windows import Padding, padded
 from training.data.augmentation import BackgroundRule
 from training.data.clips import Clip
 from training.data.dataset import WindowDataset
 from training.data.feature_mixing import FeatureMixing
-from training.data.feature_set import FeatureSet
 
 
 class FeatureDataset(WindowDataset):

@@ -13,10 +13,10 @@ from pathlib import Path
 from random import Random
 from typing import Literal
 
-from runtime.annotations import VideoAnnotation, parse_annotations, parse_splits, read_document
+from runtime.annotations.activitynet import VideoAnnotation, parse_annotations, parse_splits, read_document
 from runtime.errors import AnnotationError, InputError
-from runtime.feature_source import FOLD
-from runtime.sources import known_as
+from runtime.features.description import FOLD
+from runtime.video.names import known_as
 
 By = Literal["subsets", "splits", "lists", "groups", "random"]
 

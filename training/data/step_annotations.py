@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from runtime.annotations import VideoAnnotation
+from runtime.annotations.activitynet import VideoAnnotation
 from runtime.errors import AnnotationError, InputError
+from runtime.features.feature_set import FeatureSet
 from training.data.annotations import FrameAnnotation, to_sampled_frames
-from training.data.feature_set import FeatureSet
 
 Late = Literal["clip", "refuse"]
 """Actions that end more than one step after the features of their video: they end there too, or are an error."""

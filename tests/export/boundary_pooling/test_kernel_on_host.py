@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from export.boundary_pooling.launch import Dtype, Launch, launch_for
-from training.models.boundary_pooling import boundary_max_pooling_loop
+from training.afsd.boundary_pooling import boundary_max_pooling_loop
 
 HERE = Path(__file__).parent
 KERNELS = HERE.parents[2] / "export" / "boundary_pooling"

@@ -13,7 +13,7 @@ import pytest
 from export.boundary_pooling.launch import SHARED_BYTES, Dtype, launch_for, traffic_of
 from export.boundary_pooling.nvrtc import compile_ptx, kernel_name
 from runtime.errors import ExportError
-from training.model_config import ModelConfig
+from training.afsd.config import ModelConfig
 
 pytest.importorskip("cuda.bindings", reason="cuda-bindings is not installed")
 

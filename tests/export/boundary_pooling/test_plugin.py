@@ -19,7 +19,7 @@ from onnx import TensorProto, helper
 
 from export.boundary_pooling.function import DOMAIN, NAME, OPSET, attach
 from export.boundary_pooling.launch import Dtype, launch_for
-from training.models.boundary_pooling import ONNX_ATTRIBUTES
+from training.afsd.boundary_pooling import ONNX_ATTRIBUTES
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]

@@ -1,0 +1,1 @@
+"""Measure what quantisation costs: detections, single layers, a budget of mAP, its plot."""

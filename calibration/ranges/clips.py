@@ -1,0 +1,226 @@
+"""Which windows ranges are measured on: drawn by seed, spread over videos, motion and brightness.
+
+A range is set by the largest numbers a network meets, so calibration clips must be unlike each other: dark and bright,
+still and moving. Each video gives about as many as any other; within a video the next clip is the one least like those
+chosen so far.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.detector import engine_inputs
+from runtime.errors import InputError
+from runtime.feature_detector import joined_steps
+from runtime.features.video_features import FeatureVideo, Source, source_digest
+from runtime.inputs import feature_inputs
+from runtime.spec.model import ModelSpec
+from runtime.timing import Timing
+from runtime.video.rgb_and_flow import open_streams
+from runtime.windows import Window, WindowBuffer, cut_windows
+
+THINNED = 4
+"""Every fourth row and column tells brightness and motion well enough."""
+
+BLANK = 1.0
+"""A window whose pixels differ by less than this (standard deviation, of 255) shows nothing."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One window of a video."""
+
+    video: str
+    """Name of the file, without its suffix; with its folder where two would be alike."""
+    window: int
+    """Number of the window in the video, as the detector counts them."""
+    offset: int
+    """First frame, in sampled frames."""
+    brightness: float
+    """Mean of the pixels, 0 – 255; or of the features."""
+    motion: float
+    """Mean change from one frame to the next, 0 – 255; or of the features from step to step."""
+
+
+class Clips:
+    """Drawn windows, kept in temporary files: they are read several times, and memory does not grow with them.
+
+    A context manager; the files are removed in the end.
+    """
+
+    def __init__(self, spec: ModelSpec, clips: Sequence[Clip], videos: dict[str, str]) -> None:
+        self.spec = spec
+        self.clips = tuple(clips)
+        """In the order of the videos, then of time."""
+        self.videos = videos
+        """Name of each video that clips are from → the first digits of its SHA-256."""
+        self.sha256 = ""
+        """Over the pixels of all clips; set once they are stored."""
+        self._folder = tempfile.TemporaryDirectory(prefix="afsd-clips-")
+        self._windows: list[tuple[Path, int]] = []
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __iter__(self) -> Iterator[dict[str, NDArray[Any]]]:
+        """Engine inputs of a batch of one, for each clip."""
+        return (self._inputs(k) for k in range(len(self._windows)))
+
+    def first(self, count: int) -> Iterator[dict[str, NDArray[Any]]]:
+        """Inputs of `count` clips, spread evenly over all."""
+        wanted = np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(int).tolist()
+        return (self._inputs(k) for k in wanted)
+
+    def _inputs(self, k: int) -> dict[str, NDArray[Any]]:
+        path, length = self._windows[k]
+        window = Window(0, np.load(path, allow_pickle=False), length)
+        return feature_inputs([window], 1) if self.spec.stream == "features" else engine_inputs([window], 1, self.spec)
+
+    def store(self, windows: Iterator[Window]) -> None:
+        """Write the windows of `clips`, in their order."""
+        digest = sha256()
+        for k, window in enumerate(windows):
+            path = Path(self._folder.name) / f"{k}.npy"
+            np.save(path, window.frames)
+            digest.update(window.frames.tobytes())
+            self._windows.append((path, window.length))
+        self.sha256 = digest.hexdigest()
+
+    def __enter__(self) -> Clips:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._folder.cleanup()
+
+
+def draw_clips(
+    videos: Sequence[Source], spec: ModelSpec, count: int, seed: int = 0, say: Callable[[str], None] = lambda _: None
+) -> Clips:
+    """Draw `count` windows, or all there are, and store them.
+
+    Every window of the videos is looked at; of more videos than clips, as many are drawn first.
+
+    Args:
+        videos: files, or features where the model is on features.
+        spec: of the model: frame rate, size, window length and stride.
+        count: clips wanted.
+        seed: of the draw.
+        say: receives what is worth knowing.
+
+    Raises:
+        InputError: no video, a count below 1, or no window that shows anything.
+        VideoError: a video cannot be opened or decoded.
+    """
+    if not videos:
+        raise InputError("calibration: got no videos, expected at least one; give --videos FILE or FOLDER")
+    if count < 1:
+        raise InputError(f"calibration: got {count} clips, expected at least 1")
+    rng = np.random.default_rng(seed)
+    for video in videos:
+        if isinstance(video, FeatureVideo) != (spec.stream == "features"):
+            raise InputError(f"{video}: the model sees {spec.stream}; give the same of videos to calibrate on")
+    videos = list(dict.fromkeys(v if isinstance(v, FeatureVideo) else v.resolve() for v in videos))
+    named = _names(videos)
+    drawn = [videos[k] for k in np.sort(rng.permutation(len(videos))[:count])]
+    if len(drawn) < len(videos):
+        say(f"{len(drawn)} of {len(videos)} videos drawn")
+    found: list[list[Clip]] = []
+    blank = 0
+    for path in drawn:
+        surveyed = [_survey(named[path], k, window) for k, window in enumerate(_windows(path, spec))]
+        found.append([clip for clip in surveyed if clip is not None])
+        blank += len(surveyed) - len(found[-1])
+    if not any(found):
+        raise InputError(
+            f"calibration: all {blank} windows of {len(drawn)} video(s) show a single colour, so that nothing can be "
+            "measured on them; expected videos like those that will be searched"
+        )
+    if blank:
+        say(f"{blank} windows show a single colour and are left out")
+    chosen = _choose(found, count, rng)
+    if sum(map(len, chosen)) < count:
+        say(f"the videos have {sum(map(len, chosen))} windows, all are taken")
+    kept = [(path, clips) for path, clips in zip(drawn, chosen, strict=True) if clips]
+    clips = Clips(spec, [c for _, clips in kept for c in clips], {named[p]: source_digest(p) for p, _ in kept})
+    clips.store(window for path, some in kept for window in _picked(path, spec, some))
+    return clips
+
+
+def _names(videos: Sequence[Source]) -> dict[Source, str]:
+    """A name of each video: its file's, without suffix; with the folder where two would be alike."""
+    stems = [video.name if isinstance(video, FeatureVideo) else video.stem for video in videos]
+    return {
+        video: stem if stems.count(stem) == 1 else str(Path(str(video)).with_suffix(""))
+        for video, stem in zip(videos, stems, strict=True)
+    }
+
+
+def _windows(video: Source, spec: ModelSpec) -> Iterator[Window]:
+    """The windows of a video, as the detector cuts them."""
+    if isinstance(video, FeatureVideo):
+        steps = joined_steps(video.files, spec, video.name)
+        yield from cut_windows(steps, spec.window_length, spec.window_stride)
+        return
+    buffer = WindowBuffer(spec.window_length, spec.window_stride)
+    with open_streams(str(video), spec, Timing(spec.sample_fps)) as stream:
+        for frame in stream:
+            yield from buffer.push(frame)
+    yield from buffer.finish()
+
+
+def _survey(video: str, number: int, window: Window) -> Clip | None:
+    """What a window looks like; None if it shows a single colour, or all its features are one number."""
+    if window.frames.ndim == 2:  # features, of which each channel tells something
+        thin = window.frames[: window.length]
+        blank = not np.ptp(thin) > 0
+    else:
+        thin = window.frames[: window.length, ::THINNED, ::THINNED].astype(np.int16)
+        blank = bool(thin.std() < BLANK)
+    if blank:
+        return None
+    motion = float(np.abs(np.diff(thin, axis=0)).mean()) if len(thin) > 1 else 0.0
+    return Clip(video, number, window.offset, round(float(thin.mean()), 2), round(motion, 3))
+
+
+def _choose(found: Sequence[Sequence[Clip]], count: int, rng: np.random.Generator) -> list[list[Clip]]:
+    """Round by round one clip of each video, the one farthest in motion and brightness from all that are chosen."""
+    places = _ranks([clip for clips in found for clip in clips])
+    chosen: list[list[Clip]] = [[] for _ in found]
+    taken = np.empty((0, 2))
+    while len(taken) < count:
+        before = len(taken)
+        for video in rng.permutation(len(found)):
+            left = [clip for clip in found[video] if clip not in chosen[video]]
+            if not left or len(taken) == count:
+                continue
+            at = np.array([places[clip.video, clip.window] for clip in left])
+            gap = np.abs(at[:, None] - taken[None]).sum(axis=2).min(axis=1) if len(taken) else np.ones(len(at))
+            best = int(np.argmax(gap + 1e-6 * rng.random(len(at))))
+            chosen[video].append(left[best])
+            taken = np.vstack([taken, at[best]])
+        if len(taken) == before:
+            break
+    return [sorted(clips, key=lambda clip: clip.window) for clips in chosen]
+
+
+def _ranks(clips: Sequence[Clip]) -> dict[tuple[str, int], tuple[float, float]]:
+    """(video, window) → rank of its brightness and of its motion among all, 0 … 1."""
+    values = np.array([[clip.brightness, clip.motion] for clip in clips])
+    ranks = values.argsort(axis=0, kind="stable").argsort(axis=0) / max(len(clips) - 1, 1)
+    return {(c.video, c.window): (float(b), float(m)) for c, (b, m) in zip(clips, ranks, strict=True)}
+
+
+def _picked(video: Source, spec: ModelSpec, clips: Sequence[Clip]) -> Iterator[Window]:
+    numbers = {clip.window for clip in clips}
+    return (window for number, window in enumerate(_windows(video, spec)) if number in numbers)

@@ -1,0 +1,1 @@
+"""Fine-tune a quantised network and search the settings of its quantisation."""

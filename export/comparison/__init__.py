@@ -1,0 +1,1 @@
+"""Compare an exported model with PyTorch: raw outputs (parity) and detections (drift)."""

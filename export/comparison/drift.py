@@ -1,0 +1,354 @@
+"""What lower precision does: how far outputs drift, and which detections are lost, gained or moved.
+
+Parity (`export.comparison.parity`) asks whether an engine computes the same network. Here the arithmetic differs on
+purpose, and what counts is what a user sees: detections on real windows, each compared with its partner of the
+reference.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.graph.trace import seeded_batches
+from runtime.common.files import atomic_path
+from runtime.common.tables import aligned
+from runtime.decoding.two_stage import TWO_STAGE_OUTPUTS
+from runtime.detector import Detector, DetectorOptions
+from runtime.engines.base import Engine
+from runtime.errors import ExportError, InputError
+from runtime.evaluation.matching import match_by_score
+from runtime.feature_detector import FeatureDetector
+from runtime.features.video_features import FeatureVideo
+from runtime.results.detections import Detections
+from runtime.segments import tiou
+from runtime.spec.model import ModelSpec
+from runtime.video.sampling import FrameSource
+
+PARTNER_TIOU = 0.5
+"""Two detections of one class are partners from this overlap on."""
+
+MOVED_SECONDS = 0.1
+"""A detection counts as moved when its start or end is farther than this from its partner's."""
+
+PROPOSALS = TWO_STAGE_OUTPUTS[0]
+
+PROPOSAL_TIOU = 0.7
+"""Two proposals are the same from this overlap on, R-C3D's threshold of the NMS between the stages."""
+
+BEST = 200
+"""Detections of each video that are followed, best first; behind them networks of any precision differ in noise."""
+
+
+OutputPair = tuple[Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]]]
+"""Raw outputs of reference and engine for one batch, arrays [B,N,width] by name."""
+
+
+@dataclass(frozen=True)
+class OutputDrift:
+    """One raw output over all windows."""
+
+    name: str
+    rms: float
+    """Root mean square of the reference."""
+    relative: float
+    """Root mean square of the difference / rms."""
+    worst: float
+    """Largest absolute difference; infinite where a number became NaN or infinite."""
+    unpaired: float = 0.0
+    """Of a two-stage detector, share of the reference's proposals that the engine has not: they are left out."""
+
+
+@dataclass(frozen=True)
+class DetectionDrift:
+    """The best detections of one video, or of several together."""
+
+    video: str
+    followed: int
+    """Best detections of the reference."""
+    lost: int
+    """Of these, without a partner among all detections of the engine."""
+    gained: int
+    """Best detections of the engine without a partner among all of the reference."""
+    moved: int
+    """With a partner whose start or end is more than MOVED_SECONDS away."""
+    median_shift_s: float
+    """Of the larger of start's and end's shift, over the partners, in seconds."""
+    largest_shift_s: float
+    median_score_change: float
+    """Absolute, over the partners."""
+    best_unpaired: float
+    """Highest score of those lost or gained: those near the threshold come and go with the last digit."""
+
+
+@dataclass(frozen=True)
+class DriftReport:
+    """One engine against the reference, on the windows of some videos."""
+
+    engine: str
+    reference: str
+    windows: int
+    outputs: tuple[OutputDrift, ...]
+    detections: tuple[DetectionDrift, ...]
+    """One per video, and all together in the end."""
+
+    def table(self) -> str:
+        """For people."""
+        rows = [["output", "rms", "drift", "worst"]]
+        rows += [[o.name, f"{o.rms:.4g}", f"{o.relative:.2%}", f"{o.worst:.3g}"] for o in self.outputs]
+        kind = "windows of the videos" if self.detections else "seeded windows"
+        text = f"drift of {self.engine} from {self.reference}, {self.windows} {kind}\n{_indented(aligned(rows))}"
+        if self.outputs[0].unpaired:
+            text += f"\n  {self.outputs[0].unpaired:.2%} of the proposals are others, and left out"
+        if not self.detections:
+            return text
+        rows = [
+            [
+                "video",
+                "detections",
+                "lost",
+                "gained",
+                f"moved > {MOVED_SECONDS:g} s",
+                "median shift",
+                "largest",
+                "score",
+                "best unpaired",
+            ]
+        ]
+        rows += [
+            [
+                d.video, str(d.followed), str(d.lost), str(d.gained), str(d.moved), f"{d.median_shift_s:.3f} s",
+                f"{d.largest_shift_s:.2f} s", f"±{d.median_score_change:.4f}", f"{d.best_unpaired:.3f}",
+            ]
+            for d in self.detections
+        ]  # fmt: skip
+        return f"{text}\n{_indented(aligned(rows))}"
+
+    def write(self, path: Path) -> None:
+        """Store the report as JSON."""
+        with atomic_path(path) as unfinished:
+            unfinished.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What an engine gave on some videos."""
+
+    engine: str
+    """For people."""
+    outputs: tuple[Mapping[str, NDArray[Any]], ...]
+    """Raw outputs of every window."""
+    detections: tuple[Detections, ...]
+    """Of every video."""
+
+
+def record(engine: Engine, videos: Sequence[FrameSource | FeatureVideo]) -> Recording:
+    """Detect in videos and keep what the engine gave.
+
+    Args:
+        engine: of any model.
+        videos: see `runtime.detector.Detector.run`; of a model on features, `FeatureVideo`s.
+
+    Raises:
+        InputError: features for a model on frames, or frames for one on features.
+        VideoError, EngineError: see `Detector.run`.
+    """
+    recorded = _Recorded(engine)
+    on_features = engine.spec.features is not None
+    detect: Callable[[Any], Detections] = (
+        FeatureDetector(recorded).run_video if on_features else Detector(recorded, options=DetectorOptions()).run
+    )
+    detections = []
+    for video in videos:
+        if isinstance(video, FeatureVideo) != on_features:
+            raise InputError(f"{video}: the model sees {engine.spec.stream}; give it the same of the video")
+        detections.append(detect(video))
+    return Recording(_name(engine), tuple(recorded.outputs), tuple(detections))
+
+
+def drift_of(reference: Recording, recording: Recording, *, best: int = BEST) -> DriftReport:
+    """Compare raw outputs and detections on the same videos; `best` detections of each video are followed."""
+    pairs = list(zip(reference.outputs, recording.outputs, strict=True))
+    found = list(zip(reference.detections, recording.detections, strict=True))
+    each = tuple(detection_drift([pair], best, pair[0].video) for pair in found)
+    together = detection_drift(found, best, "all")
+    return DriftReport(recording.engine, reference.engine, len(pairs), output_drift(pairs), (*each, together))
+
+
+def drift_on_videos(
+    reference: Engine, engine: Engine, videos: Sequence[FrameSource | FeatureVideo], *, best: int = BEST
+) -> DriftReport:
+    """Detect in each video with both engines and compare raw outputs and detections.
+
+    Args:
+        reference, engine: of one model; both see the same windows.
+        videos: see `record`.
+        best: detections of each video that are followed.
+
+    Raises:
+        InputError: no video, or engines of different models.
+        VideoError, EngineError: see `Detector.run`.
+    """
+    if not len(videos):
+        raise InputError("drift: got no videos, expected at least one")
+    if reference.spec.outputs != engine.spec.outputs or reference.spec.inputs != engine.spec.inputs:
+        raise InputError("drift: the two engines have other inputs or outputs; expected one model in two precisions")
+    return drift_of(record(reference, videos), record(engine, videos), best=best)
+
+
+def drift_on_windows(reference: Engine, engine: Engine, smallest: int = 1, largest: int = 2) -> DriftReport:
+    """Compare raw outputs on the seeded windows of the parity report (no video, so no detections).
+
+    Args:
+        reference, engine: of one model.
+        smallest, largest: batch that the engine takes.
+    """
+    batches = list(seeded_batches(reference.spec, smallest, largest))
+    pairs = [(reference.infer(inputs), engine.infer(inputs)) for inputs in batches]
+    windows = sum(len(inputs["lengths"]) for inputs in batches)
+    return DriftReport(_name(engine), _name(reference), windows, output_drift(pairs), ())
+
+
+def require_drift(report: DriftReport, names: Collection[str], limit: float, cause: str, advice: str) -> float:
+    """The largest drift of some outputs; ExportError where it, or the share of other proposals, is above a limit.
+
+    Args:
+        report: of any drift.
+        names: outputs that count.
+        limit: largest relative drift.
+        cause: what explains as much.
+        advice: what to do.
+    """
+    worst = max((output for output in report.outputs if output.name in names), key=lambda o: o.relative)
+    if worst.unpaired > limit:
+        raise ExportError(
+            f"{report.engine} proposes other segments than {report.reference} ({worst.unpaired:.1%} of them), "
+            f"more than {cause} explains ({limit:.0%}); {advice}"
+        )
+    if not worst.relative <= limit:
+        raise ExportError(
+            f"{report.engine} drifts from {report.reference} by {worst.relative:.1%} in its output {worst.name}, "
+            f"more than {cause} explains ({limit:.0%}); {advice}"
+        )
+    return worst.relative
+
+
+def output_drift(pairs: Sequence[OutputPair]) -> tuple[OutputDrift, ...]:
+    """Drift of every raw output over all batches, one at least; outputs are those of the first reference.
+
+    A two-stage detector gives its proposals in the order of their scores, and two of nearly one score change places at
+    the last digit: every proposal is compared with its partner.
+    """
+    share = 0.0
+    if PROPOSALS in pairs[0][0]:
+        pairs, share = _paired_proposals(pairs)
+    drifts = []
+    for name in pairs[0][0]:
+        expected = np.concatenate([np.float64(a[name]).ravel() for a, _ in pairs])
+        error = np.abs(np.concatenate([np.float64(b[name]).ravel() for _, b in pairs]) - expected)
+        error[~np.isfinite(error)] = np.inf
+        if not error.size:  # no proposal of the engine is one of the reference's
+            drifts.append(OutputDrift(name, 0.0, np.inf, np.inf, share))
+            continue
+        rms = float(np.sqrt(np.mean(expected**2)))
+        relative = float(np.sqrt(np.mean(error**2))) / max(rms, 1e-12)
+        drifts.append(OutputDrift(name, rms, relative, float(error.max()), share))
+    return tuple(drifts)
+
+
+def _paired_proposals(pairs: Sequence[OutputPair]) -> tuple[list[OutputPair], float]:
+    """Windows whose rows are the proposals that both sides have, in one order, and the share of those the engine lacks.
+
+    Each takes the free one that it overlaps most. NMS leaves no two of one side with more than its threshold, so at the
+    usual one there is no other above PROPOSAL_TIOU.
+    """
+    paired: list[OutputPair] = []
+    together = all_of_them = 0
+    for expected, found in pairs:
+        for window in range(len(expected[PROPOSALS])):
+            sides = [{name: value[window] for name, value in side.items()} for side in (expected, found)]
+            a, b = ({name: v[side["prop_score"][:, 0] > 0] for name, v in side.items()} for side in sides)
+            overlaps = tiou(a[PROPOSALS][:, None], b[PROPOSALS][None]).astype(np.float64)
+            rows, columns = np.array(match_by_score(overlaps, PROPOSAL_TIOU), np.int64).reshape(-1, 2).T
+            paired.append(({n: v[rows] for n, v in a.items()}, {n: v[columns] for n, v in b.items()}))
+            together += len(rows)
+            all_of_them += len(a[PROPOSALS])
+    return paired, 1 - together / max(all_of_them, 1)
+
+
+def detection_drift(pairs: Sequence[tuple[Detections, Detections]], best: int, name: str) -> DetectionDrift:
+    """Compare pairs of (reference, engine) detections, each pair of one video."""
+    followed = lost = gained = 0
+    shifts, changes, alone = [np.empty(0)], [np.empty(0)], [0.0]
+    for reference, engine in pairs:
+        expected, found = reference.sorted(), engine.sorted()
+        first, last = np.arange(min(best, len(expected))), np.arange(min(best, len(found)))
+        partners = _partners(expected.take(first), found)
+        followed += len(first)
+        back = _partners(found.take(last), expected)
+        lost += len(first) - len(partners)
+        gained += len(last) - len(back)
+        alone += [_unpaired(expected.scores[: len(first)], partners), _unpaired(found.scores[: len(last)], back)]
+        rows, columns = np.array(partners, np.int64).reshape(-1, 2).T
+        shifts.append(np.abs(expected.segments[rows] - found.segments[columns]).max(axis=1, initial=0))
+        changes.append(np.abs(expected.scores[rows] - found.scores[columns]))
+    shift, change = np.concatenate(shifts), np.concatenate(changes)
+    return DetectionDrift(
+        name,
+        followed,
+        lost,
+        gained,
+        int((shift > MOVED_SECONDS).sum()),
+        float(np.median(shift)) if shift.size else 0.0,
+        float(shift.max(initial=0)),
+        float(np.median(change)) if change.size else 0.0,
+        max(alone),
+    )
+
+
+class _Recorded:
+    """An engine that keeps what it gave; raw outputs are small."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.spec: ModelSpec = engine.spec
+        self.library, self.device, self.precision = engine.library, engine.device, engine.precision
+        self.outputs: list[dict[str, NDArray[np.float32]]] = []
+
+    def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+        outputs = self._engine.infer(inputs)
+        self.outputs.append({name: np.array(value) for name, value in outputs.items()})
+        return outputs
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+def _partners(rows: Detections, columns: Detections) -> list[tuple[int, int]]:
+    """(row, column) of detections of one class that overlap; each row in turn takes the free column of most overlap."""
+    pairs: list[tuple[int, int]] = []
+    for label in np.unique(rows.labels):
+        at, of = np.flatnonzero(rows.labels == label), np.flatnonzero(columns.labels == label)
+        overlaps = tiou(rows.segments[at][:, None], columns.segments[of][None])
+        pairs += [(int(at[r]), int(of[c])) for r, c in match_by_score(overlaps, PARTNER_TIOU)]
+    return sorted(pairs)
+
+
+def _unpaired(scores: NDArray[np.float64], pairs: list[tuple[int, int]]) -> float:
+    """Highest of the scores whose rows are in no pair; 0 when all are."""
+    left = np.delete(scores, [row for row, _ in pairs])
+    return float(left.max(initial=0))
+
+
+def _name(engine: Engine) -> str:
+    return f"{engine.precision} ({engine.library} on {engine.device})"
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines())

@@ -1,0 +1,126 @@
+"""Does an engine say what PyTorch says? Per output, on seeded inputs, before the artifact gets its name."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.graph.trace import seeded_batches
+from runtime.common.files import atomic_path
+from runtime.decoding.a2net import A2NET_OUTPUTS
+from runtime.engines.base import Engine
+from runtime.errors import ExportError
+from runtime.spec.model import FEATURES_OUTPUT, ModelSpec
+
+COARSE = ("loc", "conf", *A2NET_OUTPUTS, FEATURES_OUTPUT)
+"""Outputs of the first stage, A2Net's, which has no other, and a backbone's. In a file of two streams fused by the
+geometric mean, `loc` holds refined segments."""
+COARSE_TOLERANCE = 1e-4
+"""Largest difference of a coarse output, relative to the output's largest value."""
+
+REFINED_TOLERANCE = 1e-3
+"""The same for a refined output; a location beyond it counts as moved."""
+
+MOVED_SHARE = 0.05
+"""Share of locations that may be moved: a coarse distance on the edge of rounding pools a neighbouring cell."""
+
+
+@dataclass(frozen=True)
+class OutputParity:
+    """How one output compares over all inputs."""
+
+    name: str
+    coarse: bool
+    """Whether it comes from the first stage alone, so that no location can move."""
+    largest: float
+    """Largest absolute value in the reference."""
+    max_error: float
+    """Largest absolute difference."""
+    relative: float
+    """max_error / largest, over locations that did not move."""
+    moved: int
+    """Refined locations beyond REFINED_TOLERANCE."""
+    locations: int
+
+    @property
+    def passed(self) -> bool:
+        """Whether it is within its tolerance."""
+        tolerance = COARSE_TOLERANCE if self.coarse else REFINED_TOLERANCE
+        return self.relative <= tolerance and self.moved <= MOVED_SHARE * self.locations
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """One engine against the reference."""
+
+    engine: str
+    reference: str
+    """Library whose numbers count as right, PyTorch as a rule."""
+    outputs: tuple[OutputParity, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every output is within its tolerance."""
+        return all(output.passed for output in self.outputs)
+
+    def table(self) -> str:
+        """For people: one row per output."""
+        rows = [
+            f"parity of {self.engine} with {self.reference}",
+            f"  {'output':<10}{'largest':>10}{'max error':>12}{'relative':>11}  moved",
+        ]
+        rows += [
+            f"  {o.name:<10}{o.largest:>10.4g}{o.max_error:>12.2e}{o.relative:>11.1e}  {o.moved} of {o.locations}"
+            for o in self.outputs
+        ]
+        return "\n".join(rows)
+
+    def write(self, path: Path) -> None:
+        """Store the report as JSON."""
+        with atomic_path(path) as unfinished:
+            unfinished.write_text(json.dumps({**asdict(self), "passed": self.passed}, indent=1), encoding="utf-8")
+
+
+def compare(reference: Engine, engine: Engine, smallest: int = 1, largest: int = 2) -> ParityReport:
+    """Run both on the same seeded windows, in batches between `smallest` and `largest`, and compare all outputs."""
+    batches = seeded_batches(reference.spec, smallest, largest)
+    pairs = [(reference.infer(inputs), engine.infer(inputs)) for inputs in batches]
+    outputs = tuple(
+        _compare_output(
+            name,
+            name in COARSE and not (name == "loc" and _geometric(reference.spec)),
+            np.concatenate([expected[name] for expected, _ in pairs]),
+            np.concatenate([found[name] for _, found in pairs]),
+        )
+        for name in (tensor.name for tensor in reference.spec.outputs)
+    )
+    return ParityReport(f"{engine.library} on {engine.device}", reference.library, outputs)
+
+
+def require(report: ParityReport) -> None:
+    """Raise ExportError when the report is beyond tolerance."""
+    if not report.passed:
+        worst = max(report.outputs, key=lambda o: (not o.passed, o.relative))
+        raise ExportError(
+            f"{report.engine} differs from {report.reference}: {worst.name} by {worst.relative:.1e} relative, "
+            f"{worst.moved} of {worst.locations} locations moved (tolerance {COARSE_TOLERANCE:g} coarse, "
+            f"{REFINED_TOLERANCE:g} refined, {MOVED_SHARE:.0%} moved); nothing was written"
+        )
+
+
+def _geometric(spec: ModelSpec) -> bool:
+    return spec.stream == "rgb+flow" and spec.decoding.fusion == "geometric"
+
+
+def _compare_output(name: str, coarse: bool, expected: NDArray[np.float32], found: NDArray[np.float32]) -> OutputParity:
+    """Compare [B,N,w] arrays of one output."""
+    largest = float(np.abs(expected).max())
+    error = np.nan_to_num(np.abs(expected - found).max(axis=-1), nan=np.inf)
+    moved = np.zeros_like(error, bool) if coarse else error > REFINED_TOLERANCE * largest
+    kept = error[~moved]
+    relative = float(kept.max()) / max(largest, 1e-12) if kept.size else float("inf")
+    return OutputParity(name, coarse, largest, float(error.max()), relative, int(moved.sum()), int(moved.size))

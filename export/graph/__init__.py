@@ -1,0 +1,1 @@
+"""Make and type the ONNX graph: model source, tracing, half precision, convolutions."""

@@ -1,0 +1,118 @@
+"""What the convolutions of an engine compute in, from its layers as the library reports them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import onnx
+
+from export.graph.precision import output_convolutions
+
+NOT_ON_PURPOSE = "not on purpose"
+"""Said of a convolution in another precision without a reason."""
+
+NAMED = 5
+"""At most so many of them are named on the terminal."""
+
+HELPERS = ("kgen", "reformat", "shape_call", "runtime_function")
+"""Kinds of layers that only prepare data: a convolution that one of them names is computed in another layer."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of the engine."""
+
+    name: str
+    kind: str
+    """The library's word for it."""
+    types: tuple[str, ...]
+    """Types of its inputs, then of weights and outputs, as far as they are floating point or int8."""
+    nodes: tuple[str, ...]
+    """ONNX nodes it is made of."""
+
+
+@dataclass(frozen=True)
+class ConvolutionReport:
+    """In which precision the convolutions of a network run."""
+
+    asked: str
+    total: int
+    by_precision: dict[str, int]
+    """Precision → number of ONNX Conv nodes whose layer reads its data in it."""
+    others: tuple[str, ...]
+    """Those not in the precision asked, as "name (precision, what it is for)"."""
+    unseen: tuple[str, ...]
+    """Conv nodes that no layer of the report names."""
+
+    @property
+    def share(self) -> float:
+        """Of convolutions in the precision asked, 0 … 1."""
+        return self.by_precision.get(self.asked, 0) / self.total if self.total else 0.0
+
+    def summary(self) -> str:
+        """One line."""
+        if len(self.unseen) == self.total > 0:
+            return f"convolutions: {self.total}, none named: the library gave no report of its layers"
+        counts = ", ".join(f"{count} {name}" for name, count in sorted(self.by_precision.items()))
+        text = f"convolutions: {self.by_precision.get(self.asked, 0)} of {self.total} in {self.asked} ({counts})"
+        return f"{text}; {len(self.unseen)} not named in the report" if self.unseen else text
+
+    def lines(self, report: str = "") -> list[str]:
+        """The summary, and which convolutions are not in the precision asked: all, or the first few where a file named
+        `report` has the others."""
+        unexpected = [text for text in self.others if NOT_ON_PURPOSE in text]
+        named = unexpected[:NAMED] if report else unexpected
+        told = [self.summary(), *(f"  not as asked: {text}" for text in named)]
+        if len(unexpected) > len(named):
+            told.append(f"  not as asked: {len(unexpected) - len(named)} more, see {report}")
+        heads = sum("output head" in text for text in self.others)
+        if heads:
+            told.append(f"  fp32 on purpose: {heads} convolutions of the output heads (docs/tensorrt.md)")
+        if kept := len(self.others) - len(unexpected) - heads:
+            told.append(f"  in floating point to keep the accuracy: {kept} convolutions (docs/quantisation.md)")
+        return told
+
+
+def convolution_report(layers: tuple[Layer, ...], graph: onnx.ModelProto, asked: str) -> ConvolutionReport:
+    """Compare every Conv node of the graph with the layer that holds it.
+
+    Args:
+        layers: of the engine.
+        graph: what the engine was built from.
+        asked: precision of the heavy layers.
+    """
+    reasons = _on_purpose(graph)
+    by_work = sorted(layers, key=lambda layer: layer.kind.lower().startswith(HELPERS), reverse=True)
+    held = {node: layer for layer in by_work for node in layer.nodes}  # the last, a layer that computes, stays
+    counts: Counter[str] = Counter()
+    others, unseen = [], []
+    names = [node.name for node in graph.graph.node if node.op_type == "Conv"]
+    scaled = _scaled(graph)
+    for name in names:
+        layer = held.get(name) or held.get(scaled.get(name, ""))
+        if layer is None or not layer.types:
+            unseen.append(name)
+            continue
+        precision = layer.types[0]
+        counts[precision] += 1
+        if precision != asked:
+            others.append(f"{name} ({precision}, {reasons.get(name, NOT_ON_PURPOSE)})")
+    return ConvolutionReport(asked, len(names), dict(counts), tuple(others), tuple(unseen))
+
+
+def _scaled(graph: onnx.ModelProto) -> dict[str, str]:
+    """Convolutions whose result is only multiplied by something → that node, whose name a library may give to both."""
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    behind = {node.name: readers.get(node.output[0], []) for node in graph.graph.node if node.op_type == "Conv"}
+    return {name: nodes[0].name for name, nodes in behind.items() if len(nodes) == 1 and nodes[0].op_type == "Mul"}
+
+
+def _on_purpose(graph: onnx.ModelProto) -> dict[str, str]:
+    """Convolutions that shall not be in the precision of the others → why."""
+    rounded = {name for node in graph.graph.node if node.op_type == "DequantizeLinear" for name in node.output}
+    kept = {n.name: "kept in float" for n in graph.graph.node if n.op_type == "Conv" and n.input[1] not in rounded}
+    return (kept if rounded else {}) | dict.fromkeys(output_convolutions(graph), "output head")

@@ -1,0 +1,155 @@
+"""A trained network as an ONNX graph: trace, boundary pooling's function, plain pooling pads, ModelSpec."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import helper
+from torch import nn
+
+from export.boundary_pooling.function import OPSET, attach
+from runtime.spec.model import METADATA_KEY, ModelSpec, TensorSpec
+
+DTYPES = {"uint8": torch.uint8, "int32": torch.int32, "float32": torch.float32}
+"""PyTorch's types of a TensorSpec."""
+
+IR_VERSION = 10
+"""Of the files written; read by ONNX Runtime ≥ 1.18, OpenVINO ≥ 2024 and TensorRT ≥ 10."""
+
+
+def to_graph(module: nn.Module, spec: ModelSpec) -> onnx.ModelProto:
+    """The network as one ONNX model with dynamic batch, carrying its ModelSpec and the pooling function.
+
+    Args:
+        module: a deployment view, whose `forward` names its arguments as the spec its inputs.
+        spec: of the model.
+    """
+    batch = 2  # a traced size of 1 would be taken for a constant
+    inputs = {t.name: torch.zeros((batch, *(int(n) for n in t.shape[1:])), dtype=DTYPES[t.dtype]) for t in spec.inputs}
+    if "lengths" in inputs:
+        inputs["lengths"] += spec.window_length
+    with warnings.catch_warnings(), _quiet("torch.onnx"), torch.no_grad():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            module,
+            tuple(inputs.values()),
+            dynamo=True,
+            dynamic_shapes={tensor.name: {0: "batch"} for tensor in spec.inputs},
+            input_names=[tensor.name for tensor in spec.inputs],
+            output_names=[tensor.name for tensor in spec.outputs],
+            opset_version=OPSET,
+            verbose=False,
+        )
+    if program is None:
+        raise RuntimeError("torch.onnx.export returned nothing")
+    model: onnx.ModelProto = program.model_proto
+    model.ir_version = IR_VERSION
+    strip_tracing_notes(model)
+    name_domains_once(model)
+    write_out_pool_pads(model)
+    attach(model, spec.window_length)
+    helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def strip_tracing_notes(model: onnx.ModelProto) -> None:
+    """Drop what the tracer notes about Python source files: it doubles small files and names the author's folders."""
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer):
+        del value.metadata_props[:]
+    del model.graph.metadata_props[:]
+    del model.metadata_props[:]
+
+
+def name_domains_once(model: onnx.ModelProto) -> None:
+    """Keep the last import of every operator domain; the tracer imports the pooling's twice, once without a number."""
+    last = {entry.domain: entry.version for entry in model.opset_import}
+    del model.opset_import[:]
+    model.opset_import.extend(helper.make_opsetid(domain, number) for domain, number in last.items())
+
+
+def write_out_pool_pads(model: onnx.ModelProto) -> None:
+    """Replace `ceil_mode` of max-pools by the end pads it stands for, which every engine reads the same way."""
+    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in model.graph.value_info}
+    for node in model.graph.node:
+        if node.op_type != "MaxPool":
+            continue
+        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        if not attributes.get("ceil_mode"):
+            continue
+        size, out = shapes[node.input[0]][2:], shapes[node.output[0]][2:]
+        front = attributes["pads"][: len(size)]
+        back = [
+            (n_out - 1) * stride + kernel - n - pad
+            for n_out, stride, kernel, n, pad in zip(
+                out, attributes["strides"], attributes["kernel_shape"], size, front, strict=True
+            )
+        ]
+        kept = [a for a in node.attribute if a.name not in ("ceil_mode", "pads", "storage_order")]
+        del node.attribute[:]
+        node.attribute.extend([*kept, helper.make_attribute("pads", [*front, *(max(0, pad) for pad in back)])])
+
+
+SEEDS, BATCHES = (1, 2, 3), (1, 2, 1)
+"""Inputs on which engines are compared: a seed and a batch size each."""
+
+
+def seeded_batches(spec: ModelSpec, smallest: int = 1, largest: int = 2) -> Iterator[dict[str, NDArray[Any]]]:
+    """The batches of windows on which engines are compared, in sizes that an engine takes."""
+    for seed, batch in zip(SEEDS, BATCHES, strict=True):
+        yield seeded_inputs(spec, seed, min(max(batch, smallest), largest))
+
+
+def seeded_inputs(spec: ModelSpec, seed: int, batch: int) -> dict[str, NDArray[Any]]:
+    """A batch of windows to compare engines on: moving waves with noise, or noise in place of features; the last window
+    only partly filled."""
+    rng = np.random.default_rng(seed)
+    inputs: dict[str, NDArray[Any]] = {
+        tensor.name: _waves(rng, batch, tensor) for tensor in spec.inputs if tensor.dtype == "uint8"
+    }
+    for tensor in spec.inputs:
+        if tensor.dtype == "float32":
+            shape = (batch, *(int(size) for size in tensor.shape[1:]))
+            inputs[tensor.name] = rng.standard_normal(shape).astype(np.float32)
+    if spec.is_backbone:  # snippets are always whole
+        return inputs
+    lengths = np.full(batch, spec.window_length, np.int32)
+    lengths[-1] = rng.integers(spec.window_length // 4, spec.window_length)
+    return {**inputs, "lengths": lengths}
+
+
+def _waves(rng: np.random.Generator, batch: int, tensor: TensorSpec) -> NDArray[np.uint8]:
+    """Frames or flow [batch,T,H,W,C] uint8."""
+    length, height, width, channels = (int(size) for size in tensor.shape[1:])
+    t, y, x = np.ogrid[:length, :height, :width]
+    frames = np.empty((batch, length, height, width, channels), np.uint8)
+    for window in range(batch):
+        for channel in range(channels):
+            speed, rows, columns = rng.uniform(0.05, 0.6), *rng.uniform(0.05, 0.5, 2)
+            wave = np.sin(speed * t + rows * y + columns * x + rng.uniform(0, 6))
+            frames[window, ..., channel] = 127.5 + 70 * wave + rng.uniform(-57, 57, wave.shape)
+    return frames
+
+
+class _quiet:  # noqa: N801 - a context manager that reads as a word
+    """Silence a logger's warnings for a while."""
+
+    def __init__(self, name: str) -> None:
+        self._logger = logging.getLogger(name)
+
+    def __enter__(self) -> None:
+        self._level = self._logger.level
+        self._logger.setLevel(logging.ERROR)
+
+    def __exit__(self, *_: object) -> None:
+        self._logger.setLevel(self._level)

@@ -1,0 +1,143 @@
+"""What the GPU check builds and opens its engines with, and the small network of one pooling."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, Protocol
+
+import onnx
+from onnx import TensorProto, helper
+
+from export.boundary_pooling.function import DOMAIN, NAME, OPSET, attach
+from export.graph.precision import BFLOAT16_OPSET, HALF, Precision
+from export.to_trt import Pooling, TrtOptions, export_trt
+from export.trt.build import BuildOptions, build_plan, without_plugin
+from export.trt.library import Library, find_library, local_gpu
+from runtime.engines import Engine, open_engine
+from runtime.engines.sidecar import write_sidecar
+from runtime.engines.tensorrt.build_facts import EngineBuild
+from runtime.engines.tensorrt.cuda import DeviceFacts
+from runtime.errors import AfsdError, ExportError, MissingDependencyError
+from runtime.spec.model import ModelSpec, TensorSpec
+from training.afsd.boundary_pooling import ONNX_ATTRIBUTES
+
+
+@dataclass(frozen=True)
+class Case:
+    """One engine that is built, compared and timed."""
+
+    precision: Precision
+    pooling: Pooling
+    batch: tuple[int, int, int] = (1, 1, 1)
+
+    @property
+    def name(self) -> str:
+        """As in "fp16 plugin" or "fp16 plugin ×8"."""
+        best = self.batch[1]
+        return f"{self.precision} {self.pooling}" + (f" ×{best}" if best > 1 else "")
+
+
+class Workbench(Protocol):
+    """What builds engines and opens them; the check itself knows no library."""
+
+    title: str
+    """GPU and library."""
+
+    def network(self, typed: Path, case: Case, target: Path) -> str:
+        """Build an engine of a typed ONNX file; one line about it."""
+        ...
+
+    def pooling(self, graph: onnx.ModelProto, spec: ModelSpec, case: Case, target: Path) -> None:
+        """Build an engine of one pooling alone."""
+        ...
+
+    def open(self, target: Path, *, cuda_graph: bool) -> Engine:
+        """Load what was built."""
+        ...
+
+
+def needed_gpu() -> DeviceFacts:
+    """The first GPU of this machine, or an ExportError that says why there is none."""
+    try:
+        return local_gpu()
+    except AfsdError as error:
+        reason = str(error).partition(";")[0]
+        raise ExportError(f"gpu-check needs a machine with an NVIDIA GPU and its driver: {reason}") from None
+
+
+class TensorRtBench:
+    """Full TensorRT on the first GPU of this machine."""
+
+    def __init__(self) -> None:
+        """Find both.
+
+        Raises:
+            ExportError: one of them is missing; says which.
+        """
+        self.gpu = needed_gpu()
+        try:
+            self.library: Library = find_library("tensorrt", (), gpu=True)
+        except MissingDependencyError as error:
+            raise ExportError(f"gpu-check needs TensorRT: {error}") from None
+        self.title = f"{self.gpu.name} (compute capability {self.gpu.architecture}), {self.library.title}"
+
+    def network(self, typed: Path, case: Case, target: Path) -> str:
+        """See `Workbench`; `export_trt` compares the engine before it gives it its name."""
+        build = BuildOptions(batch=case.batch, timing_cache=target.with_name("timing.cache"))
+        export_trt(typed, target, options=TrtOptions(case.precision, "tensorrt", case.pooling, build), say=progress)
+        report = json.loads(target.with_name(f"{target.name}.report.json").read_text(encoding="utf-8"))
+        found = report["convolutions"]
+        asked = found["by_precision"].get(case.precision, 0)
+        return f"{report['seconds']:.0f} s, {report['bytes'] / 1e6:.0f} MB, {asked} of {found['total']} convolutions"
+
+    def pooling(self, graph: onnx.ModelProto, spec: ModelSpec, case: Case, target: Path) -> None:
+        """See `Workbench`."""
+        plugin = case.pooling == "plugin"
+        plan = build_plan(
+            graph if plugin else without_plugin(graph),
+            spec,
+            self.library,
+            BuildOptions(batch=case.batch),
+            target.with_name(f"{target.name}.log"),
+            progress,
+            self.gpu.architecture if plugin else "",
+        )
+        target.write_bytes(plan.data)
+        pooling: Literal["plugin", "function"] = "plugin" if plugin else "function"
+        targets = (self.gpu.architecture,)
+        made = EngineBuild("tensorrt", self.library.version, targets, case.precision, case.batch, pooling)
+        write_sidecar(target, spec, [target], made)
+
+    def open(self, target: Path, *, cuda_graph: bool) -> Engine:
+        """See `Workbench`."""
+        return open_engine(target, cuda_graph=cuda_graph)
+
+
+def pooling_network(
+    precision: Precision, channels: int, length: int, count: int, like: ModelSpec
+) -> tuple[onnx.ModelProto, ModelSpec]:
+    """One pooling between casts, as a network with float32 inputs `features` and `regions` and the output `pooled`."""
+    kind = HALF.get(precision, TensorProto.FLOAT)
+    nodes = [
+        helper.make_node("Cast", ["features"], ["narrow"], to=kind),
+        helper.make_node(NAME, ["narrow", "regions"], ["found"], domain=DOMAIN, **ONNX_ATTRIBUTES),
+        helper.make_node("Cast", ["found"], ["pooled"], to=TensorProto.FLOAT),
+    ]
+    shapes = {"features": (channels, length), "regions": (count, 4), "pooled": (channels, count)}
+    values = {k: helper.make_tensor_value_info(k, TensorProto.FLOAT, ["batch", *v]) for k, v in shapes.items()}
+    graph = helper.make_graph(nodes, "pooling", [values["features"], values["regions"]], [values["pooled"]])
+    opset = BFLOAT16_OPSET if precision == "bf16" else OPSET
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
+    attach(model, length)
+    for entry in (e for function in model.functions for e in function.opset_import if not e.domain):
+        entry.version = opset
+    tensors = {name: TensorSpec(name, ("batch", *shape), "float32") for name, shape in shapes.items()}
+    return model, replace(like, inputs=(tensors["features"], tensors["regions"]), outputs=(tensors["pooled"],))
+
+
+def progress(text: str) -> None:
+    """Tell a person what goes on."""
+    print(text, file=sys.stderr)

@@ -1,0 +1,84 @@
+"""Train the shipped checkpoint anew (`make train-demo`): videos, training, export, evaluation through the runtime.
+
+python -m export.studies.train_demo --out runs/synthetic [--ship]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from export.demo import SHIPPED
+from export.to_onnx import export_onnx
+from export.to_openvino import export_openvino
+from runtime.annotations.activitynet import load_annotations
+from runtime.commands.evaluate import detect_annotated
+from runtime.common.console import told
+from runtime.common.files import atomic_path
+from runtime.detector import Detector
+from runtime.engines import Engine, open_engine
+from runtime.evaluation import evaluate, format_table
+from training.checkpoints.slim import slim_checkpoint
+from training.config.files import load_config
+from training.run import train
+from training.synthetic.videos import make_synthetic
+
+SETS = (("training", 100, 1), ("testing", 20, 3))
+"""Subset, number of videos, seed."""
+
+
+def train_demo(out: Path, overrides: list[str], ship: bool) -> dict[str, Any]:
+    """Make the data (once), train, export, and evaluate on unseen videos; returns and stores the figures."""
+    data = make_data(out)
+    config = load_config("synthetic", [f"data.root={data}", *overrides])
+    began = time.perf_counter()
+    checkpoint = train(config, out)
+    minutes = (time.perf_counter() - began) / 60
+    slim = slim_checkpoint(checkpoint, out / "synthetic.ckpt", half=True)
+    figures = {"seed": config.run.seed, "training_minutes": round(minutes, 2)}
+    figures |= measure(open_engine(export_openvino(export_onnx(slim))), data)
+    with atomic_path(out / "figures.json") as unfinished:
+        unfinished.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    if ship:
+        slim_checkpoint(slim, SHIPPED, half=True, metrics=figures)
+        print(f"shipped: {SHIPPED}")
+    return figures
+
+
+def make_data(out: Path) -> Path:
+    """The training and test videos of `SETS` under `<out>/data`, made once."""
+    data = out / "data"
+    for subset, videos, seed in SETS:
+        if not (data / f"{subset}.made").is_file():
+            print(f"making {videos} {subset} videos", flush=True)
+            make_synthetic(data, videos=videos, seed=seed, subset=subset, progress=True)
+            (data / f"{subset}.made").touch()
+    return data
+
+
+def measure(engine: Engine, data: Path) -> dict[str, Any]:
+    """mAP of an engine on the unseen videos, through the runtime."""
+    truth = load_annotations(data / "annotations.json", "testing")
+    with Detector(engine) as detector:
+        result = evaluate(detect_annotated(detector, truth, data / "videos"), truth)
+    print(format_table(result, per_class=True))
+    per_tiou = {f"{tiou:.1f}": round(float(value), 4) for tiou, value in zip(result.tious, result.map, strict=True)}
+    return {"test_videos": len(truth), "mAP": per_tiou, "average_mAP": round(result.average, 4)}
+
+
+def main() -> int:
+    """Run from the command line; 2 on an error, told in one line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    parser.add_argument("--ship", action="store_true", help="replace the checkpoint in training/pretrained")
+    args = parser.parse_args()
+    return told(lambda: json.dumps(train_demo(args.out, args.set, args.ship), indent=1))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

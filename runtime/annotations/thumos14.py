@@ -1,0 +1,144 @@
+"""THUMOS'14's own files: its classes, the official evaluation kit's annotations, and text files of detections."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from runtime.annotations.activitynet import Instance, VideoAnnotation, finite_number
+from runtime.errors import AnnotationError
+from runtime.results.detections import Detections
+
+CLASS_IDS = {
+    "BaseballPitch": 7,
+    "BasketballDunk": 9,
+    "Billiards": 12,
+    "CleanAndJerk": 21,
+    "CliffDiving": 22,
+    "CricketBowling": 23,
+    "CricketShot": 24,
+    "Diving": 26,
+    "FrisbeeCatch": 31,
+    "GolfSwing": 33,
+    "HammerThrow": 36,
+    "HighJump": 40,
+    "JavelinThrow": 45,
+    "LongJump": 51,
+    "PoleVault": 68,
+    "Shotput": 79,
+    "SoccerPenalty": 85,
+    "TennisSwing": 92,
+    "ThrowDiscus": 93,
+    "VolleyballSpiking": 97,
+}
+"""THUMOS'14's detection classes in the order of its class list (index 1…20 of the network), with their UCF101 ids."""
+
+AMBIGUOUS = "Ambiguous"
+"""Label of regions in which something like an action happens: no class, but no reason for a false positive either."""
+
+KIT_SUFFIX = "_test.txt"
+"""Ending of the kit's files, one per class: lines `video start end` in seconds."""
+
+
+def read_kit_annotations(folder: Path) -> tuple[VideoAnnotation, ...]:
+    """The official kit's `annotation` folder: `<Class>_test.txt` for the 20 classes, `Ambiguous_test.txt` too.
+
+    Videos in the order of their names; instances in the kit's order within a class.
+
+    Raises:
+        AnnotationError: no such files, a class missing, or a line of another form.
+    """
+    labels = [*CLASS_IDS, AMBIGUOUS]
+    missing = [label for label in labels if not (folder / f"{label}{KIT_SUFFIX}").is_file()]
+    if missing:
+        raise AnnotationError(
+            f"{folder}: {', '.join(f'{label}{KIT_SUFFIX}' for label in missing[:3])}{' …' if missing[3:] else ''} "
+            "not there; expected the THUMOS'14 kit's folder of annotations, one file per class and Ambiguous"
+        )
+    rows = (
+        (fields[0], label, fields[1], fields[2], where)
+        for label in labels
+        for fields, where in _lines(folder / f"{label}{KIT_SUFFIX}", 3, "video start end")
+    )
+    return _videos(rows)
+
+
+def read_table_annotations(path: Path) -> tuple[VideoAnnotation, ...]:
+    """An annotation table with the columns `video`, `type`, `start`, `end` (seconds), such as `test_Annotation.csv`.
+
+    Raises:
+        AnnotationError: unreadable, a column missing, or a row of another form.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            lacking = [name for name in ("video", "type", "start", "end") if name not in (reader.fieldnames or [])]
+            if lacking:
+                raise AnnotationError(f"{path}: no column {', '.join(lacking)}; expected video, type, start, end")
+            rows = [
+                (row["video"], row["type"], row["start"], row["end"], f"{path}: line {number}")
+                for number, row in enumerate(reader, 2)
+            ]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise AnnotationError(f"{path}: cannot be read as a table ({error})") from None
+    return _videos(rows)
+
+
+def read_text_detections(path: Path) -> list[Detections]:
+    """Lines `video start end class-id score` (seconds; UCF101 ids), separated by white space: the challenge's form.
+
+    The ending .mp4 of a video's name is taken off, as the kit does.
+
+    Returns:
+        One Detections per video in the order of the file, classes in the order of CLASS_IDS.
+
+    Raises:
+        AnnotationError: unreadable, a line of another form, an id of no THUMOS'14 class, or NaN.
+    """
+    index_of = {identifier: index for index, identifier in enumerate(CLASS_IDS.values())}
+    found: dict[str, list[tuple[float, float, int, float]]] = {}
+    for fields, where in _lines(path, 5, "video start end class-id score"):
+        start, end, score = (finite_number(text, where) for text in (fields[1], fields[2], fields[4]))
+        if not fields[3].isdigit() or int(fields[3]) not in index_of:
+            raise AnnotationError(f"{where}: class id {fields[3]!r}; expected one of {', '.join(map(str, index_of))}")
+        found.setdefault(fields[0].removesuffix(".mp4"), []).append((start, end, index_of[int(fields[3])], score))
+    return [
+        Detections(
+            np.array([row[:2] for row in rows], np.float64),
+            np.array([row[2] for row in rows], np.int32),
+            np.array([row[3] for row in rows], np.float64),
+            tuple(CLASS_IDS),
+            video,
+        )
+        for video, rows in found.items()
+    ]
+
+
+def _lines(path: Path, columns: int, form: str) -> Iterator[tuple[list[str], str]]:
+    """Every line that is not empty, split at white space, with its place for error messages."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise AnnotationError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise AnnotationError(f"{path}: cannot be read as text ({error})") from None
+    for number, line in enumerate(text.splitlines(), 1):
+        fields = line.split()
+        if fields and len(fields) != columns:
+            raise AnnotationError(f"{path}: line {number}: got {line.strip()[:60]!r}, expected {form}")
+        if fields:
+            yield fields, f"{path}: line {number}"
+
+
+def _videos(rows: Iterable[tuple[str, str, str, str, str]]) -> tuple[VideoAnnotation, ...]:
+    """Rows (video, label, start, end, place) → videos by name, instances in the order of the rows."""
+    instances: dict[str, list[Instance]] = {}
+    for video, label, start_text, end_text, where in rows:
+        start, end = finite_number(start_text, where), finite_number(end_text, where)
+        if not 0 <= start <= end:
+            raise AnnotationError(f"{where}: segment: got [{start:g}, {end:g}], expected 0 <= start <= end in seconds")
+        instances.setdefault(video, []).append(Instance(start, end, label))
+    return tuple(VideoAnnotation(name, "test", None, None, tuple(instances[name])) for name in sorted(instances))

@@ -1,0 +1,154 @@
+"""From A2Net's raw outputs to candidate segments in seconds: anchors and points, each with its score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.decoding.afsd import Candidates, sigmoid, softmax
+from runtime.errors import EngineError, InputError
+from runtime.segments import valid_segments
+from runtime.spec.anchors import A2NetLayout, default_anchors, level_points
+from runtime.spec.constants import A2NetDecoding
+
+A2NET_OUTPUTS = ("af_cls", "af_reg", "ab")
+"""Names of A2Net's raw outputs: af_cls [B,N,K] logits and af_reg [B,N,2] units of the points; ab [B,M,K+3] of the
+anchors (logits, overlap, r_x, r_w) or [B,M,1], the overlap alone. K = classes + 1 (class 0 is the background). A
+network with one module has its outputs only."""
+
+F32 = np.float32
+
+
+def decode_a2net(
+    outputs: Mapping[str, NDArray[Any]],
+    index: int,
+    start: float,
+    duration: float,
+    layout: A2NetLayout,
+    decoding: A2NetDecoding,
+    keep_empty: bool = False,
+    length: float | None = None,
+) -> Candidates:
+    """Decode one window of raw outputs; every anchor and every point can give a candidate.
+
+    Fractions of the window are computed in float32, seconds in float64, so a long stream loses nothing.
+
+    Args:
+        outputs: the arrays named in A2NET_OUTPUTS, float32, batch first.
+        index: which window of the batch.
+        start: seconds from the start of the input to that of the window.
+        duration: seconds of a window.
+        layout: of the network.
+        decoding: scores and thresholds.
+        keep_empty: keep segments that are empty or inverted (distances may be negative), as the released code does.
+        length: seconds of the window that are video; segments are cut where the padding begins. None: not cut there,
+            as the released code does.
+
+    Returns:
+        Candidates of the anchors, then of the points, each from fine to coarse and in order of time.
+
+    Raises:
+        InputError: an output is missing or its shape does not fit the layout.
+        EngineError: the network gave NaN.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):  # NaN is reported below, an infinite distance is clamped
+        parts = _modules(outputs, index, layout, decoding)
+    segments, scores = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    if np.isnan(scores).any() or np.isnan(segments).any():
+        raise EngineError(
+            f"the network gave NaN in the window at {start:g} s, expected finite numbers; "
+            "run a model of higher precision or check its weights"
+        )
+    if length is not None:
+        segments = np.minimum(segments, F32(length / duration))
+    chosen = scores > F32(decoding.score_threshold)
+    if decoding.labels == "best":
+        chosen &= np.arange(scores.shape[1]) == scores.argmax(axis=1)[:, None]
+    if not keep_empty:
+        chosen &= valid_segments(segments)[:, None]
+    rows, labels = np.nonzero(chosen)
+    return Candidates(
+        segments[rows].astype(np.float64) * duration + start,
+        labels.astype(np.int32),
+        scores[rows, labels].astype(np.float64),
+    )
+
+
+def copied(candidates: Candidates, classes: tuple[str, ...], copies: tuple[tuple[str, str], ...]) -> Candidates:
+    """The candidates, and those of the first class of each pair once more as the second (`copied_classes`).
+
+    Raises:
+        InputError: a pair names a class that is not in `classes`.
+    """
+    parts = [candidates]
+    for pair in copies:
+        if not set(pair) <= set(classes):
+            raise InputError(f"copied_classes has {pair[0]} → {pair[1]}, expected names of the model's classes")
+        chosen = candidates.take(candidates.labels == classes.index(pair[0]))
+        parts.append(Candidates(chosen.segments, np.full_like(chosen.labels, classes.index(pair[1])), chosen.scores))
+    return Candidates.concatenate(parts)
+
+
+Scored = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""Segments [n,2] as fractions of the window, and scores [n,K−1] of the action classes."""
+
+
+def _modules(
+    outputs: Mapping[str, NDArray[Any]], index: int, layout: A2NetLayout, decoding: A2NetDecoding
+) -> list[Scored]:
+    """What each module of the network gives, its scores weighed by λ."""
+    point_weight, anchor_weight = decoding.weights
+    parts = []
+    if layout.anchor_ratios:
+        ab = _window_output(outputs, "ab", index, (layout.num_anchors, layout.anchor_width))
+        segments, scores = anchor_candidates(ab, layout, decoding)
+        parts.append((segments, scores * F32(anchor_weight)))
+    if layout.point_levels:
+        logits = _window_output(outputs, "af_cls", index, (layout.num_points, layout.num_classes))
+        distances = _window_output(outputs, "af_reg", index, (layout.num_points, 2))
+        scores = softmax(logits)[:, 1:] * F32(point_weight)
+        parts.append((point_segments(distances, layout), scores))
+    return parts
+
+
+def anchor_candidates(ab: NDArray[np.float32], layout: A2NetLayout, decoding: A2NetDecoding) -> Scored:
+    """Segments and scores of the anchors [M,width] that are not background; x = x_a + α·w_a·r_x, w = w_a·exp(β·r_w).
+
+    Scores are the action probabilities times the predicted overlap, squashed or as it is; or the overlap alone.
+    """
+    x, w = default_anchors(layout).astype(F32).T
+    if layout.anchor_outputs == "overlap":
+        scores = np.clip(ab, F32(0), F32(1))
+    else:
+        x = x + F32(layout.offset_scale) * w * ab[:, -2]
+        w = w * np.exp(F32(layout.width_scale) * ab[:, -1])
+        overlap = sigmoid(ab[:, -3:-2]) if decoding.overlap == "sigmoid" else np.clip(ab[:, -3:-2], F32(0), F32(1))
+        probabilities = softmax(ab[:, :-3])
+        foreground = ~(probabilities[:, 0] >= F32(decoding.background_limit))  # NaN stays, to be reported
+        x, w, scores = x[foreground], w[foreground], (probabilities[:, 1:] * overlap)[foreground]
+    segments = np.stack([np.maximum(x - w / F32(2), F32(0)), np.minimum(x + w / F32(2), F32(1))], axis=-1)
+    return np.asarray(segments, F32), np.asarray(scores, F32)
+
+
+def point_segments(distances: NDArray[np.float32], layout: A2NetLayout) -> NDArray[np.float32]:
+    """[j − r_s, j + r_e] of the points j, cut at the window's ends, as fractions of the window [N,2]."""
+    points = np.concatenate(level_points(layout)).astype(F32)
+    starts = np.maximum(points - distances[:, 0], F32(0))
+    ends = np.minimum(points + distances[:, 1], F32(layout.units))
+    return np.asarray(np.stack([starts, ends], axis=-1) / F32(layout.units), F32)
+
+
+def _window_output(
+    outputs: Mapping[str, NDArray[Any]], name: str, index: int, shape: tuple[int, int]
+) -> NDArray[np.float32]:
+    """One output of one window, float32, checked against the layout."""
+    if name not in outputs:
+        raise InputError(f"outputs hold {', '.join(sorted(outputs)) or 'nothing'}, expected also {name!r}")
+    array = outputs[name]
+    if array.ndim != 3 or array.shape[1:] != shape or not 0 <= index < len(array):
+        expected = f"(more than {index}, {shape[0]}, {shape[1]})"
+        raise InputError(f"output {name!r} has shape {array.shape}, expected {expected} for this layout")
+    return np.asarray(array[index], F32)

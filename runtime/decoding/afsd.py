@@ -1,0 +1,164 @@
+"""From the raw outputs of a network to candidate segments in seconds (AFSD, equations 1 and 15, section 4.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import EngineError, InputError
+from runtime.segments import valid_segments
+from runtime.spec.model import ModelSpec
+
+AFSD_OUTPUTS = ("loc", "conf", "prop_loc", "prop_conf", "center")
+"""Names of AFSD's raw outputs: loc [B,N,2] frames, conf [B,N,K] logits, prop_loc [B,N,2], prop_conf [B,N,K] logits,
+center [B,N,1] logit, with K = classes + 1 (class 0 is the background)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Scored segments before suppression, as a struct of arrays."""
+
+    segments: NDArray[np.float64]
+    """[M,2] start and end in seconds."""
+    labels: NDArray[np.int32]
+    """[M] index of the action class, 0-based, background not counted."""
+    scores: NDArray[np.float64]
+    """[M] in 0..1."""
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @classmethod
+    def empty(cls) -> Candidates:
+        """No candidates."""
+        return cls(np.empty((0, 2)), np.empty(0, np.int32), np.empty(0))
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Candidates]) -> Candidates:
+        """All candidates of `parts`, in order."""
+        if not parts:
+            return cls.empty()
+        return cls(
+            np.concatenate([p.segments for p in parts]),
+            np.concatenate([p.labels for p in parts]),
+            np.concatenate([p.scores for p in parts]),
+        )
+
+    def placed(self, start_s: float, end_s: float) -> Candidates:
+        """In seconds of the video: moved by `start_s`, cut to 0 … `end_s`; what is empty then is left out."""
+        segments = np.clip(self.segments + start_s, 0.0, end_s)
+        return Candidates(segments, self.labels, self.scores).take(valid_segments(segments))
+
+    def take(self, chosen: NDArray[Any]) -> Candidates:
+        """The candidates chosen by an index or bool array."""
+        return Candidates(self.segments[chosen], self.labels[chosen], self.scores[chosen])
+
+
+def level_priors(level_lengths: Sequence[int]) -> NDArray[np.float32]:
+    """Centres of the locations as fractions of the window, float32 [N]: p_c = (c + 0.5)/t for each level of length t.
+
+    Levels are concatenated fine to coarse. The paper's equation 1 has c/t; its code, and so the weights, have the half.
+    """
+    return np.concatenate([(np.arange(t, dtype=np.float32) + np.float32(0.5)) / np.float32(t) for t in level_lengths])
+
+
+def decode_afsd(
+    outputs: Mapping[str, NDArray[Any]],
+    index: int,
+    offset: int,
+    spec: ModelSpec,
+    score_threshold: float | None = None,
+    keep_empty: bool = False,
+    length: int | None = None,
+) -> Candidates:
+    """Decode one window of AFSD's raw outputs (equations 1 and 15; scores as in section 4.1).
+
+    Frames are computed in float32 as in the published code; seconds in float64, so a long stream loses nothing.
+
+    Args:
+        outputs: the arrays named in AFSD_OUTPUTS, float32, batch first.
+        index: which window of the batch.
+        offset: first sampled frame of the window, counted from the start of the input.
+        spec: level lengths, window length, fps, classes.
+        score_threshold: a candidate needs a score strictly above this; default: the model's own.
+        keep_empty: keep segments that are empty or inverted after clamping, as the published code does.
+        length: frames of the window that are video; segments are cut where the padding begins. None: not cut there,
+            as the published code does.
+
+    Returns:
+        Candidates by class, then by location (fine level first, time inside a level).
+
+    Raises:
+        InputError: an output is missing or its shape does not fit the spec.
+        EngineError: the network gave NaN.
+    """
+    loc, conf, prop_loc, prop_conf, center = _window_outputs(outputs, index, spec)
+    with np.errstate(invalid="ignore", over="ignore"):  # NaN is reported below, an infinite distance is clamped
+        scores = (softmax(conf) + softmax(prop_conf)) / np.float32(2)
+        if spec.decoding.quality:
+            scores = scores * sigmoid(center)
+        segments = refined_segments(loc, prop_loc, spec)
+    if np.isnan(scores).any() or np.isnan(segments).any():
+        raise EngineError(
+            f"the network gave NaN in the window at frame {offset}, expected finite numbers; "
+            "run a model of higher precision or check its weights"
+        )
+    if length is not None:
+        segments = np.minimum(segments, np.float32(length))
+    threshold = np.float32(spec.decoding.score_threshold if score_threshold is None else score_threshold)
+    above = threshold < scores[:, 1:].T
+    if not keep_empty:
+        above &= valid_segments(segments)
+    labels, locations = np.nonzero(above)
+    return Candidates(
+        (segments[locations].astype(np.float64) + offset) / spec.sample_fps,
+        labels.astype(np.int32),
+        scores[locations, labels + 1].astype(np.float64),
+    )
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Softmax over the last axis, same shape and dtype."""
+    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
+
+
+def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """1/(1 + exp(−x)), same shape and dtype; written so that exp cannot overflow."""
+    small = np.exp(-np.abs(logits))
+    return np.asarray(np.where(logits >= 0, np.float32(1), small) / (np.float32(1) + small))
+
+
+def location_centres(spec: ModelSpec) -> NDArray[np.float32]:
+    """Centres p·T of the locations in frames of the window, float32 [N]."""
+    return level_priors(spec.level_lengths) * np.float32(spec.window_length)
+
+
+def refined_segments(loc: NDArray[np.float32], prop_loc: NDArray[np.float32], spec: ModelSpec) -> NDArray[np.float32]:
+    """Segments [...,N,2] in frames of the window, clamped to it, from distances and relative offsets [...,N,2].
+
+    Equation 15 on distances, as in the code: (l, r) ← (l, r) + 0.5·(l + r)·prop_loc; segment = [p·T − l, p·T + r].
+    """
+    distances = loc + np.float32(0.5) * (loc[..., :1] + loc[..., 1:]) * prop_loc
+    centres = location_centres(spec)
+    segments = np.stack([centres - distances[..., 0], centres + distances[..., 1]], axis=-1)
+    return np.asarray(np.clip(segments, np.float32(0), np.float32(spec.window_length)))
+
+
+def _window_outputs(outputs: Mapping[str, NDArray[Any]], index: int, spec: ModelSpec) -> list[NDArray[np.float32]]:
+    """The five outputs of one window, float32 [N, 2 | K | 2 | K | 1], checked against the spec."""
+    classes = len(spec.classes) + 1
+    window = []
+    for name, width in zip(AFSD_OUTPUTS, (2, classes, 2, classes, 1), strict=True):
+        if name not in outputs:
+            raise InputError(f"outputs hold {', '.join(sorted(outputs)) or 'nothing'}, expected also {name!r}")
+        array = outputs[name]
+        if array.ndim != 3 or array.shape[1:] != (spec.num_locations, width) or not 0 <= index < len(array):
+            expected = f"(more than {index}, {spec.num_locations}, {width})"
+            raise InputError(f"output {name!r} has shape {array.shape}, expected {expected} for this ModelSpec")
+        window.append(np.asarray(array[index], np.float32))
+    return window

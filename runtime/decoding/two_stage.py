@@ -1,0 +1,84 @@
+"""From the raw outputs of a two-stage detector to candidates: refined proposals with their classes, or proposals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.decoding.afsd import Candidates, softmax
+from runtime.errors import EngineError, InputError
+from runtime.segments import valid_segments
+from runtime.spec.model import ModelSpec
+
+TWO_STAGE_OUTPUTS = ("proposals", "prop_score", "cls", "reg")
+"""Names of the raw outputs: proposals [B,N,2] start and end in steps of the window, best first, (0, 0) where there are
+fewer than N; prop_score [B,N,1] in 0..1, not raw; cls [B,N,K] logits, background first; reg [B,N,2] (Δc, Δw)."""
+
+F32 = np.float32
+
+
+def decode_two_stage(
+    outputs: Mapping[str, NDArray[Any]],
+    index: int,
+    offset: int,
+    spec: ModelSpec,
+    score_threshold: float | None = None,
+    keep_empty: bool = False,
+    length: int | None = None,
+) -> Candidates:
+    """Every class of every proposal: c* = c + Δc·w, w* = w·exp(Δw), score softmax(cls).
+
+    Arguments, errors and exactness as in `decode_afsd`. In the order of the proposals, the classes of one together.
+    """
+    arrays = [_window_output(outputs, name, index, spec) for name in TWO_STAGE_OUTPUTS]
+    proposals, strength, logits, regression = arrays
+    with np.errstate(invalid="ignore", over="ignore"):  # NaN is reported below, an infinite width is clamped
+        scores = softmax(logits)[:, 1:]
+        width = proposals[:, 1:] - proposals[:, :1]
+        centre = proposals[:, :1] + width / F32(2) + regression[:, :1] * width
+        half = width * np.exp(regression[:, 1:]) / F32(2)
+        segments = np.concatenate([centre - half, centre + half], axis=1)
+    if np.isnan(scores).any() or np.isnan(segments).any() or np.isnan(strength).any():
+        raise EngineError(
+            f"the network gave NaN in the window at {offset / spec.sample_fps:g} s, expected finite numbers; "
+            "run a model of higher precision or check its weights"
+        )
+    segments = np.clip(segments, F32(0), F32(spec.window_length if length is None else length))
+    threshold = spec.decoding.score_threshold if score_threshold is None else score_threshold
+    chosen = (scores > F32(threshold)) & (strength > 0)
+    if not keep_empty:
+        chosen &= valid_segments(segments)[:, None]
+    rows, labels = np.nonzero(chosen)
+    return _in_seconds(segments[rows], labels, scores[rows, labels], offset, spec)
+
+
+def decode_proposals(
+    outputs: Mapping[str, NDArray[Any]], index: int, offset: int, spec: ModelSpec, length: int | None = None
+) -> Candidates:
+    """The first stage's proposals of one window, cut at `length`, all with label 0; arguments as in `decode_afsd`."""
+    proposals, strength = (_window_output(outputs, name, index, spec) for name in TWO_STAGE_OUTPUTS[:2])
+    segments = np.clip(proposals, F32(0), F32(spec.window_length if length is None else length))
+    rows = np.flatnonzero((strength[:, 0] > 0) & valid_segments(segments))
+    return _in_seconds(segments[rows], np.zeros(len(rows)), strength[rows, 0], offset, spec)
+
+
+def _in_seconds(
+    segments: NDArray[np.float32], labels: NDArray[Any], scores: NDArray[np.float32], offset: int, spec: ModelSpec
+) -> Candidates:
+    seconds = (segments.astype(np.float64) + offset) / spec.sample_fps
+    return Candidates(seconds, labels.astype(np.int32), scores.astype(np.float64))
+
+
+def _window_output(outputs: Mapping[str, NDArray[Any]], name: str, index: int, spec: ModelSpec) -> NDArray[np.float32]:
+    """One output of one window [N,width], checked against the spec."""
+    if name not in outputs:
+        raise InputError(f"outputs hold {', '.join(sorted(outputs)) or 'nothing'}, expected also {name!r}")
+    shape = next(tuple(tensor.shape[1:]) for tensor in spec.outputs if tensor.name == name)
+    array = outputs[name]
+    if array.shape[1:] != shape or not 0 <= index < len(array):
+        expected = f"(more than {index}, {shape[0]}, {shape[1]})"
+        raise InputError(f"output {name!r} has shape {array.shape}, expected {expected}")
+    return np.asarray(array[index], F32)

@@ -1,0 +1,1 @@
+"""Run TensorRT engines: loading, CUDA memory, batches in flight."""

@@ -1,0 +1,291 @@
+"""TensorRT and TensorRT for RTX behind the engine protocol: copies and kernels of neighbouring batches run at once.
+
+    host      fill pinned ──┐                          ┌── copy out
+    uploads                 └▶ H2D ─ uploaded ─┐       │
+    compute                                    └▶ network ─ computed ─┐
+    downloads                                                         └▶ D2H ─ finished
+
+Three streams, ordered by events alone. Each batch in flight has a slot of its own (`tensorrt_slots`), so a buffer is
+written again only after its batch was collected. One execution context serves both slots, since one stream orders
+its runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.engines.checks import check_inputs
+from runtime.engines.options import EngineOptions
+from runtime.engines.tensorrt.device_array import DeviceArray, split_inputs
+from runtime.engines.tensorrt.loading import LoadedPlan, load_plan
+from runtime.engines.tensorrt.slots import Slot, Ticket, make_slot, shape_of
+from runtime.errors import EngineError, InputError
+from runtime.spec.model import ModelSpec
+
+ALIGNMENT = 256
+"""Bytes to which TensorRT wants addresses of tensors aligned; CUDA's own allocations are."""
+
+
+class TensorRtEngine:
+    """An .engine or .plan file with its sidecar .json, on one NVIDIA GPU."""
+
+    depth = 2
+    """Batches that may be in flight at once."""
+
+    def __init__(self, path: Path, options: EngineOptions) -> None:
+        """Verify and load the plan; allocate for its largest batch.
+
+        Raises:
+            InputError: an option that a TensorRT engine does not take.
+            SpecError, EngineError, MissingDependencyError: see `load_plan`; EngineError also without memory.
+        """
+        _check_options(path, options)
+        self._path = path
+        self._plan: LoadedPlan | None = load_plan(path, options)
+        self._spec, self._build, self._device = self._plan.spec, self._plan.build, self._plan.device
+        self._graphs = options.cuda_graph
+        self._batch = 0
+        """Batch size that the context is set to."""
+        try:
+            self._context: Any = _make_context(self._plan, path, self._graphs)
+            self._uploads, self._compute, self._downloads = (self._device.stream() for _ in range(3))
+            self._produced = self._device.event()
+            self._slots = [make_slot(self._device, self._spec, self._build.batch[2])]
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What the network takes and gives."""
+        return self._spec
+
+    @property
+    def library(self) -> str:
+        """Name and version of the library, as in "tensorrt 11.4.0"."""
+        return f"{self._build.library} {'.'.join(self._build.version.split('.')[:3])}"
+
+    @property
+    def device(self) -> str:
+        """Index and name of the GPU, as in "cuda:0 (NVIDIA GeForce RTX 4090)"."""
+        return str(self._device.facts)
+
+    @property
+    def precision(self) -> str:
+        """Arithmetic of the heavy layers, as written in the graph it was built from."""
+        return self._build.precision
+
+    def infer(self, inputs: Mapping[str, Any]) -> dict[str, NDArray[np.float32]]:
+        """Run one batch; see `runtime.engines.base.Engine.infer`. Each input is a host array, or an array on this GPU
+        (anything with `__cuda_array_interface__`), which is then not copied to the host.
+
+        Raises:
+            InputError: arrays that do not fit the ModelSpec, or a batch outside the engine's range.
+            EngineError: the engine is closed, the run failed, or two batches are in flight.
+        """
+        return self.collect(self.submit(inputs))
+
+    def submit(self, inputs: Mapping[str, Any]) -> Ticket:
+        """Begin one batch and return while it runs. Host arrays may be changed at once; arrays on the GPU must stay as
+        they are until the batch is collected. Arguments and errors as in `infer`."""
+        given = split_inputs(inputs)
+        check_inputs(self._spec, given, (np.ndarray, DeviceArray))
+        batch = int(given[self._spec.inputs[0].name].shape[0])
+        low, _, high = self._build.batch
+        if not low <= batch <= high:
+            raise InputError(f"batch: got {batch} windows, the engine {self._path.name} takes {low} … {high}")
+        if self._context is None:
+            raise EngineError(f"{self._path}: the engine is closed; open it again")
+        self._device.use()
+        self._check_homes(given)
+        slot = self._free_slot()
+        try:
+            if batch != self._batch:
+                self._set_batch(batch)
+            self._send(slot, given)
+            self._run(slot, batch, given)
+            self._fetch(slot, batch)
+        except BaseException:
+            self._device.settle()  # nothing of it may still write into the slot
+            raise
+        slot.ticket = Ticket(batch, inputs)
+        return slot.ticket
+
+    def collect(self, ticket: Ticket) -> dict[str, NDArray[np.float32]]:
+        """Wait for a batch and give its outputs, arrays of their own; each ticket once.
+
+        Raises:
+            EngineError: the run failed, the engine is closed, or the ticket was collected before.
+        """
+        slot = self._slot_of(ticket)
+        self._device.use()
+        try:
+            self._device.wait_for(slot.finished)
+            outputs = self._spec.outputs
+            return {t.name: slot.view(t.name, shape_of(t, ticket.batch), t.dtype).copy() for t in outputs}
+        finally:
+            slot.ticket = None
+
+    def resident(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, DeviceArray]:
+        """Copies of host arrays in device memory, to be given to `infer` again and again. They live until the engine
+        is closed.
+
+        Raises:
+            EngineError: the engine is closed, or out of memory.
+        """
+        if self._context is None:
+            raise EngineError(f"{self._path}: the engine is closed; open it again")
+        self._device.use()
+        arrays = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
+        return {n: DeviceArray(a.shape, a.dtype, self._device.place(a), owner=self) for n, a in arrays.items()}
+
+    def close(self) -> None:
+        """Wait for what runs, then free everything on the device and the pinned memory."""
+        self._device.settle()
+        for slot in getattr(self, "_slots", []):
+            slot.ticket = None
+            self._drop_graph(slot)
+        self._context = None
+        self._plan = None
+        self._device.close()
+
+    def _free_slot(self) -> Slot:
+        """A slot without a batch; the second is made when it is first needed."""
+        for slot in self._slots:
+            if slot.ticket is None:
+                return slot
+        if len(self._slots) == self.depth:
+            raise EngineError(f"{self._path}: {self.depth} batches are in flight; collect one before the next")
+        self._slots.append(make_slot(self._device, self._spec, self._build.batch[2]))
+        return self._slots[-1]
+
+    def _slot_of(self, ticket: Ticket) -> Slot:
+        for slot in self._slots:
+            if slot.ticket is ticket:
+                return slot
+        raise EngineError(f"{self._path}: the batch was collected before, or the engine was closed; submit it again")
+
+    def _check_homes(self, given: Mapping[str, Any]) -> None:
+        for name, array in given.items():
+            if isinstance(array, DeviceArray) and (home := self._device.home_of(array.address)) != self._index:
+                where = "memory that is not a GPU's" if home is None else f"memory of cuda:{home}"
+                raise InputError(f"engine input {name!r}: got {where}, expected an array on cuda:{self._index}")
+
+    @property
+    def _index(self) -> int:
+        return self._device.facts.index
+
+    def _send(self, slot: Slot, given: Mapping[str, Any]) -> None:
+        """Bring the inputs into the slot's device memory, those that are on the device already behind the work that
+        makes them; the network waits for all."""
+        for name, array in given.items():
+            if isinstance(array, DeviceArray):
+                if array.stream is not None:
+                    self._device.record(self._produced, self._device.handle(array.stream))
+                    self._device.wait(self._uploads, self._produced)
+                if not self._bindable(array):
+                    self._device.move(slot.address[name], array.address, array.nbytes, self._uploads)
+            else:
+                pinned = slot.view(name, array.shape, array.dtype)
+                np.copyto(pinned, array)
+                self._device.upload(slot.address[name], pinned, self._uploads)
+        self._device.record(slot.uploaded, self._uploads)
+        self._device.wait(self._compute, slot.uploaded)
+
+    def _bindable(self, array: DeviceArray) -> bool:
+        """Whether the network can read the array where it is; a graph reads from the addresses it was captured with."""
+        return not self._graphs and array.address % ALIGNMENT == 0
+
+    def _run(self, slot: Slot, batch: int, given: Mapping[str, Any]) -> None:
+        """Give the compute stream one run of the network."""
+        if slot.graph is not None:
+            self._device.launch(slot.graph, self._compute)
+            return
+        for name, address in slot.address.items():
+            array = given.get(name)
+            bound = array.address if isinstance(array, DeviceArray) and self._bindable(array) else address
+            self._accept(self._context.set_tensor_address(name, bound), f"address of {name!r}")
+        if self._graphs and slot.warm == batch:
+            slot.graph = self._captured()
+            self._device.launch(slot.graph, self._compute)
+        else:  # the first run at a batch size chooses kernels and allocates, which a capture must not
+            self._enqueue()
+            slot.warm = batch
+
+    def _set_batch(self, batch: int) -> None:
+        """Set the context to another batch size, with nothing of it running; graphs of the old one are void."""
+        self._device.wait_for_stream(self._compute)
+        self._batch = 0
+        for slot in self._slots:
+            self._drop_graph(slot)
+            slot.warm = 0
+        for tensor in self._spec.inputs:
+            shape = shape_of(tensor, batch)
+            self._accept(self._context.set_input_shape(tensor.name, shape), f"shape {shape} of {tensor.name!r}")
+        self._batch = batch
+
+    def _captured(self) -> Any:
+        """A CUDA graph of one run with the addresses that are set."""
+        try:
+            with self._device.capture(self._compute) as graphs:
+                self._enqueue()
+        except EngineError as error:
+            raise EngineError(f"{error}; open the engine without cuda_graph") from error
+        return graphs[0]
+
+    def _enqueue(self) -> None:
+        self._accept(self._context.execute_async_v3(int(self._compute)), "run")
+
+    def _fetch(self, slot: Slot, batch: int) -> None:
+        """Bring the outputs to the host behind the network."""
+        self._device.record(slot.computed, self._compute)
+        self._device.wait(self._downloads, slot.computed)
+        for tensor in self._spec.outputs:
+            pinned = slot.view(tensor.name, shape_of(tensor, batch), tensor.dtype)
+            self._device.download(pinned, slot.address[tensor.name], self._downloads)
+        self._device.record(slot.finished, self._downloads)
+
+    def _accept(self, done: bool, what: str) -> None:
+        """TensorRT answers False and tells its log why."""
+        if not done:
+            reason = self._plan.log.reason() if self._plan else ""
+            raise EngineError(f"{self._path}: TensorRT refused the {what}: {reason}; build the engine again")
+
+    def _drop_graph(self, slot: Slot) -> None:
+        if slot.graph is not None:
+            self._device.free_graph(slot.graph)
+            slot.graph = None
+
+
+def _check_options(path: Path, options: EngineOptions) -> None:
+    if options.device_kind == "cpu":
+        raise EngineError(
+            f"{path}: a TensorRT engine runs on an NVIDIA GPU alone, got device 'cpu'; "
+            "leave the device out, or use an .onnx or OpenVINO .xml file"
+        )
+    if options.threads is not None or options.precision is not None:
+        raise InputError(f"{path}: a {path.suffix} file takes neither threads nor precision; leave them out")
+
+
+def _make_context(plan: LoadedPlan, path: Path, graphs: bool) -> Any:
+    """The execution context. TensorRT for RTX compiles its kernels here; for graphs it must not go on compiling
+    better ones for a shape in the background, since a captured graph would keep the first."""
+    if plan.build.library == "tensorrt-rtx" and graphs:
+        library = plan.keep[-1]
+        config = plan.engine.create_runtime_config()
+        eager = library.DynamicShapesKernelSpecializationStrategy.EAGER
+        config.dynamic_shapes_kernel_specialization_strategy = eager
+        context = plan.engine.create_execution_context(config)
+    else:
+        context = plan.engine.create_execution_context()
+    if context is None:
+        raise EngineError(
+            f"{path}: {plan.build.library} cannot start it on {plan.device.facts}: {plan.log.reason()}; "
+            "free GPU memory, or build it for smaller batches"
+        )
+    return context

@@ -1,0 +1,167 @@
+"""What kind of errors detections are, and what each kind costs (in the manner of DETAD, Alwassel et al., ECCV 2018).
+
+With G instances of a class, its best G, 2G … 10G detections are looked at. What is no hit is told by the one instance,
+of any class, that it overlaps most:
+
+    double detection   its own class, tIoU ≥ threshold: the instance was found by another
+    wrong label        another class, tIoU ≥ threshold
+    localization       its own class, 0.1 ≤ tIoU < threshold
+    confusion          another class, 0.1 ≤ tIoU < threshold
+    background         the rest
+
+Two differences from DETAD's code: of instances overlapped alike the own class counts (in THUMOS'14 every CliffDiving is
+a Diving too), where DETAD takes the first in the file; and DETAD's gains are of the best 10·G detections, where here
+all are judged with and without a kind, so that a gain adds to the mAP that `evaluate` gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.annotations.activitynet import VideoAnnotation
+from runtime.common.tables import aligned, percent
+from runtime.errors import InputError
+from runtime.evaluation.matching import (
+    ClassPool,
+    Rule,
+    average_precision,
+    checked_thresholds,
+    judged_classes,
+    judged_detections,
+    segments_of,
+)
+from runtime.results.detections import Detections
+from runtime.segments import tiou
+
+KINDS = ("true positive", "double detection", "wrong label", "localization", "confusion", "background")
+"""Kinds of detections by number."""
+HIT, DOUBLE, WRONG_LABEL, LOCALIZATION, CONFUSION, BACKGROUND = range(len(KINDS))
+
+TOUCHING = 0.1
+"""tIoU from which a detection counts as badly localized rather than as background."""
+
+MULTIPLES = 10
+"""Up to this many times G detections are looked at."""
+
+
+@dataclass(frozen=True, eq=False)
+class FalsePositiveResult:
+    """Profile of errors and what removing each kind would gain."""
+
+    tiou: float
+    rule: Rule
+    shares: NDArray[np.float64]
+    """[10,6] share of each kind (KINDS) among the detections ranked (m−1)·G … m·G of their class, 0..1."""
+    counts: NDArray[np.int64]
+    """[6] detections of each kind among the best 10·G."""
+    map: float
+    """Mean average precision as it is."""
+    gains: NDArray[np.float64]
+    """[6] what mAP would gain if no detection of that kind had been made; 0 for true positives."""
+
+    def to_mapping(self) -> dict[str, Any]:
+        """{"tiou", "mAP", "kinds": {name: {"count", "gain", "shares"}}}; null in place of NaN."""
+        kinds = {
+            name: {
+                "count": int(self.counts[k]),
+                "gain": float(self.gains[k]),
+                "shares": [None if np.isnan(share) else float(share) for share in self.shares[:, k]],
+            }
+            for k, name in enumerate(KINDS)
+        }
+        return {"tiou": self.tiou, "mAP": self.map, "kinds": kinds}
+
+    def table(self) -> str:
+        """For people: a row per kind with its share in each multiple of G, and the gain in points of mAP."""
+        header = [f"% at tIoU {self.tiou:g}", *(f"{m}G" for m in range(1, len(self.shares) + 1)), "number", "mAP gain"]
+        rows = [
+            [
+                name,
+                *("–" if np.isnan(share) else f"{100 * share:.1f}" for share in self.shares[:, k]),
+                str(int(self.counts[k])),
+                "" if k == HIT else f"+{percent(float(self.gains[k]))}",
+            ]
+            for k, name in enumerate(KINDS)
+        ]
+        return aligned([header, *rows])
+
+
+def analyse_false_positives(
+    predictions: Sequence[Detections],
+    ground_truth: Sequence[VideoAnnotation],
+    tiou: float = 0.5,
+    rule: Rule = "activitynet",
+) -> FalsePositiveResult:
+    """Kinds of errors among the best detections, and what each kind costs.
+
+    Under the THUMOS'14 rule, detections that touch an Ambiguous region are left out, as they are in its precision.
+
+    Args:
+        predictions: per video.
+        ground_truth: the videos of one subset.
+        tiou: threshold of a hit, above TOUCHING.
+        rule: who finds what.
+
+    Raises:
+        InputError: the threshold is out of range.
+        AnnotationError: the ground truth holds no instance.
+    """
+    (threshold,) = checked_thresholds([tiou])
+    if threshold <= TOUCHING:
+        raise InputError(f"tIoU threshold {tiou:g}: expected above {TOUCHING:g}, where localization errors begin")
+    judged, classes = judged_detections(predictions, ground_truth, rule), judged_classes(ground_truth)
+    labelled = {
+        video.name: {label: segments_of(video, label) for label in _labels(video, classes)} for video in ground_truth
+    }
+    table = np.zeros((MULTIPLES, len(KINDS)), np.int64)
+    precision = np.zeros(len(KINDS))  # of each class, summed: as it is (HIT), and without each other kind
+    for name in classes:
+        pool = ClassPool(name, judged, ground_truth, rule)
+        verdict = pool.judge(threshold)
+        kinds = _kinds(pool, verdict.hits, labelled, threshold)[~verdict.excused]
+        count = len(pool.instances)
+        for m in range(MULTIPLES):
+            table[m] += np.bincount(kinds[m * count : (m + 1) * count], minlength=len(KINDS))
+        for k in range(len(KINDS)):
+            counted = kinds[(kinds != k) | (kinds == HIT)]
+            precision[k] += average_precision(counted == HIT, count, rule)
+    means = precision / len(classes)
+    with np.errstate(invalid="ignore"):
+        shares = table / table.sum(axis=1, keepdims=True)
+    return FalsePositiveResult(threshold, rule, shares, table.sum(axis=0), float(means[HIT]), means - means[HIT])
+
+
+def _labels(video: VideoAnnotation, classes: Sequence[str]) -> set[str]:
+    return {instance.label for instance in video.instances}.intersection(classes)
+
+
+def _kinds(
+    pool: ClassPool,
+    hits: NDArray[np.bool_],
+    labelled: Mapping[str, Mapping[str, NDArray[np.float64]]],
+    threshold: float,
+) -> NDArray[np.int64]:
+    """[P] kind of every detection of a class; `labelled` holds the instances [G,2] by video and label."""
+    own, other = np.zeros(len(hits)), np.zeros(len(hits))
+    for index, name in enumerate(pool.video_names):
+        rows = np.flatnonzero(pool.videos == index)
+        if not len(rows):
+            continue
+        for label, instances in labelled.get(name, {}).items():
+            best = tiou(instances, pool.segments[rows, None]).max(axis=1)
+            target = own if label == pool.name else other
+            target[rows] = np.maximum(target[rows], best)
+    mine, most = own >= other, np.maximum(own, other)
+    conditions = {
+        HIT: hits,
+        DOUBLE: mine & (most >= threshold),
+        WRONG_LABEL: most >= threshold,
+        LOCALIZATION: mine & (most >= TOUCHING),
+        CONFUSION: most >= TOUCHING,
+    }
+    return np.select(list(conditions.values()), list(conditions), BACKGROUND)

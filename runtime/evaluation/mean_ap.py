@@ -1,0 +1,167 @@
+"""Mean average precision of detections, per class and per tIoU, by either rule."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.annotations.activitynet import VideoAnnotation
+from runtime.common.tables import aligned, percent
+from runtime.errors import InputError
+from runtime.evaluation.matching import (
+    ClassPool,
+    Rule,
+    TieOrder,
+    checked_thresholds,
+    judged_classes,
+    judged_detections,
+)
+from runtime.results.detections import Detections
+
+THUMOS_TIOUS = (0.3, 0.4, 0.5, 0.6, 0.7)
+"""tIoU thresholds of the THUMOS14 tables (AFSD, section 4.1)."""
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationResult:
+    """Average precisions."""
+
+    tious: tuple[float, ...]
+    """K thresholds."""
+    classes: tuple[str, ...]
+    """C classes of the ground truth."""
+    ap: NDArray[np.float64]
+    """[C,K] average precision, 0..1."""
+    truths: NDArray[np.int64]
+    """[C] number of ground-truth instances."""
+    detections: NDArray[np.int64]
+    """[C] number of detections that were judged."""
+    ignored: int
+    """Detections left out: their label or, by ActivityNet's rule, their video is not in the ground truth."""
+    inverted: int
+    """Judged detections that end before they start; each is a false positive."""
+    rule: Rule = "activitynet"
+    """How it was judged."""
+    unannotated: int = 0
+    """Judged detections in videos that the ground truth does not name (THUMOS'14 rule); each is a false positive."""
+
+    @property
+    def map(self) -> NDArray[np.float64]:
+        """[K] mean average precision over the classes."""
+        return np.asarray(self.ap.mean(axis=0))
+
+    @property
+    def average(self) -> float:
+        """Mean of `map` over the thresholds."""
+        return float(self.map.mean())
+
+    def of_classes(self, names: Iterable[str]) -> EvaluationResult:
+        """The result for some classes alone, in their old order; those without instances are in no mean, as ever.
+
+        What is counted for all detections (`ignored`, `inverted`, `unannotated`) stays.
+
+        Raises:
+            InputError: none of the classes has an instance.
+        """
+        wanted = set(names)
+        rows = [row for row, name in enumerate(self.classes) if name in wanted]
+        if not rows:
+            raise InputError(
+                f"no instance of {', '.join(sorted(wanted)) or 'no class'} in the ground truth to judge by"
+            )
+        return replace(
+            self,
+            classes=tuple(self.classes[row] for row in rows),
+            ap=self.ap[rows],
+            truths=self.truths[rows],
+            detections=self.detections[rows],
+        )
+
+    def to_mapping(self) -> dict[str, object]:
+        """{"rule", "tiou", "mAP", "average_mAP", "classes": {name: {"ap", "truths", "detections"}}, …} for JSON."""
+        classes = {
+            name: {"ap": self.ap[c].tolist(), "truths": int(self.truths[c]), "detections": int(self.detections[c])}
+            for c, name in enumerate(self.classes)
+        }
+        return {
+            "rule": self.rule,
+            "tiou": list(self.tious),
+            "mAP": self.map.tolist(),
+            "average_mAP": self.average,
+            "classes": classes,
+            "ignored": self.ignored,
+            "inverted": self.inverted,
+            "unannotated": self.unannotated,
+        }
+
+    def to_json(self) -> str:
+        """`to_mapping` as text."""
+        return json.dumps(self.to_mapping())
+
+
+def evaluate(
+    predictions: Sequence[Detections],
+    ground_truth: Sequence[VideoAnnotation],
+    tious: Sequence[float] = THUMOS_TIOUS,
+    tie_order: TieOrder = "stable",
+    rule: Rule = "activitynet",
+) -> EvaluationResult:
+    """Average precision per class and tIoU threshold.
+
+    Detections of labels that the ground truth lacks are ignored; those of videos that it lacks too, but by the
+    THUMOS'14 rule they are false positives. Instances labelled Ambiguous are no class.
+
+    Args:
+        predictions: per video; the classes may be in any order, labels are matched by name.
+        ground_truth: the videos of one subset, as `runtime.annotations` reads them.
+        tious: thresholds, each above 0 and at most 1.
+        tie_order: see `TieOrder`.
+        rule: see `runtime.evaluation.matching`.
+
+    Raises:
+        InputError: a threshold out of range, or NaN in a detection.
+        AnnotationError: the ground truth holds no instance.
+    """
+    thresholds, classes = checked_thresholds(tious), judged_classes(ground_truth)
+    judged = judged_detections(predictions, ground_truth, rule)
+    known = {video.name for video in ground_truth}
+    pools = [ClassPool(name, judged, ground_truth, rule, tie_order) for name in classes]
+    counts = np.array([len(pool.scores) for pool in pools])
+    return EvaluationResult(
+        tious=thresholds,
+        classes=classes,
+        ap=np.array([[pool.average_precision(pool.judge(tiou)) for tiou in thresholds] for pool in pools]),
+        truths=np.array([len(pool.instances) for pool in pools]),
+        detections=counts,
+        ignored=sum(map(len, predictions)) - int(counts.sum()),
+        inverted=sum(pool.inverted for pool in pools),
+        rule=rule,
+        unannotated=sum(len(d.of_class(name)) for d in judged if d.video not in known for name in classes),
+    )
+
+
+def format_table(result: EvaluationResult, per_class: bool = False) -> str:
+    """The result as an aligned text table in percent: a line for the mean and, if wanted, one for every class."""
+    header = ["", *(f"{t:.2f}" for t in result.tious), "average", "truths", "detections"]
+    rows = [
+        [name, *map(percent, (*result.ap[c], result.ap[c].mean())), str(truths), str(detections)]
+        for c, (name, truths, detections) in enumerate(
+            zip(result.classes, result.truths.tolist(), result.detections.tolist(), strict=True)
+        )
+    ]
+    totals = [str(int(result.truths.sum())), str(int(result.detections.sum()))]
+    mean = ["mAP % at tIoU", *map(percent, (*result.map, result.average)), *totals]
+    notes = [
+        f"{count} of the detections {why}"
+        for count, why in (
+            (result.ignored, "are left out: their video or label is not in the ground truth"),
+            (result.inverted, "end before they start: each counts as a false positive"),
+            (result.unannotated, "are in videos without annotations: false positives by the THUMOS'14 rule"),
+        )
+        if count
+    ]
+    return "\n".join([aligned([header, *(rows if per_class else []), mean]), *notes])

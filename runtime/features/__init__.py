@@ -1,0 +1,1 @@
+"""Read, describe and make features of videos."""

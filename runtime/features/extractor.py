@@ -1,0 +1,191 @@
+"""Frames → steps of features, by one backbone or by one per stream, as the video goes.
+
+Snippet i holds the frames i·stride … i·stride + window − 1, so a video of F ≥ window frames has
+floor((F − window) / stride) + 1 steps, and step i lies where `runtime.spec.time_axis` says. Each frame is decoded once,
+though several snippets share it. A shorter video is one snippet, its last frame repeated.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.engines.base import Engine
+from runtime.errors import EngineError, InputError
+from runtime.spec.model import FEATURES_OUTPUT, ModelSpec
+from runtime.spec.time_axis import FeatureSampling
+from runtime.timing import Timing
+from runtime.two_streams import AGREEING
+from runtime.video.readers import Frame
+from runtime.video.rgb_and_flow import RGB_CHANNELS
+from runtime.video.sampling import FrameStream, VideoWarning
+from runtime.windows import Window, WindowBuffer, padded
+
+SNIPPETS_PER_CALL = 4
+"""Snippets per call of a backbone: the frames of four wait together, which delays a live stream by as many strides."""
+
+STREAM_PARTS = {"rgb": slice(0, RGB_CHANNELS), "flow": slice(RGB_CHANNELS, None)}
+"""Where a stream lies in frames that carry both."""
+
+
+class FeatureExtractor:
+    """Turns frames into steps of features [n,C]; the channels of several backbones follow one another in their order.
+
+    Closes no engine. Not for concurrent use.
+    """
+
+    def __init__(
+        self, backbones: Sequence[Engine], *, sample_fps: float | None = None, batch_size: int | None = None
+    ) -> None:
+        """Take the engines together.
+
+        Args:
+            backbones: one, or one on RGB and one on flow, in the order of the features' channels.
+            sample_fps: rate at which frames are taken; None: every frame of a video.
+            batch_size: snippets per call; None: 4, or what an engine was built for.
+
+        Raises:
+            InputError: not backbones, two of one stream, two that differ in size or snippets, or a batch size that an
+                engine was not built for.
+        """
+        specs = [engine.spec for engine in backbones]
+        _check_backbones(specs)
+        self.backbones = tuple(backbones)
+        first = specs[0] if len(specs) == 1 else replace(specs[0], stream="rgb+flow")
+        self.spec = first if sample_fps is None else replace(first, sample_fps=sample_fps, sampling="fixed")
+        """What the backbones see, as one model of frames (see `open_streams`)."""
+        self.batch_size = _common_batch(specs, batch_size)
+        """Snippets per call."""
+
+    @property
+    def width(self) -> int:
+        """C, channels of all streams together."""
+        return sum(feature_width(engine.spec) for engine in self.backbones)
+
+    @property
+    def sampling(self) -> FeatureSampling:
+        """How the steps lie in time."""
+        fps = self.spec.sample_fps if self.spec.sampling == "fixed" else None
+        return FeatureSampling(stride=self.spec.window_stride, window=self.spec.window_length, fps=fps)
+
+    def steps(self, source: FrameStream, timing: Timing, every: int = 1) -> Iterator[NDArray[np.float32] | None]:
+        """Features of a source, float32 [n,C] with n ≥ 1, until it ends; None: the next frame must be waited for.
+
+        Args:
+            source: frames as `spec` says (see `open_streams`).
+            timing: gets frames, waiting and engine times.
+            every: only every so many-th step.
+
+        Raises:
+            EngineError: a backbone failed, or gave NaN or infinity.
+        """
+        waiting: list[Frame] = []
+        for snippet in self._snippets(source, timing):
+            if snippet is None:
+                yield None
+            elif snippet.offset // self.spec.window_stride % every == 0:
+                waiting.append(snippet.frames)
+                if len(waiting) == self.batch_size:
+                    yield self._features(waiting, timing)
+                    waiting = []
+        if waiting:
+            yield self._features(waiting, timing)
+
+    def _snippets(self, source: FrameStream, timing: Timing) -> Iterator[Window | None]:
+        """Every whole snippet, or the only one of a short video; None: the next frame must be waited for."""
+        length = self.spec.window_length
+        buffer = WindowBuffer(length, self.spec.window_stride)
+        while True:
+            if not source.ready:
+                yield None
+            if (frame := timing.next_frame(source)) is None:
+                break
+            yield from buffer.push(frame)
+        if 0 < buffer.pushed < length:
+            warnings.warn(
+                f"{source.name or 'the frames'}: {buffer.pushed} frames are less than a snippet of {length}; "
+                "the last one is repeated",
+                VideoWarning,
+                stacklevel=2,
+            )
+            (short,) = buffer.finish()
+            yield replace(short, frames=padded(short.frames[: short.length], length, "repeat"))
+
+    def _features(self, snippets: list[Frame], timing: Timing) -> NDArray[np.float32]:
+        """Steps [n,C] of n snippets; the last one fills up a batch that an engine was built for."""
+        fixed = any(isinstance(engine.spec.inputs[0].shape[0], int) for engine in self.backbones)
+        filled = snippets + [snippets[-1]] * (self.batch_size - len(snippets) if fixed else 0)
+        with timing.engine():
+            parts = [self._run(engine, filled)[: len(snippets)] for engine in self.backbones]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+    def _run(self, engine: Engine, snippets: list[Frame]) -> NDArray[np.float32]:
+        both = len(self.backbones) > 1
+        part = STREAM_PARTS[engine.spec.stream] if both else slice(None)
+        found = engine.infer({"frames": np.stack([snippet[..., part] for snippet in snippets])})[FEATURES_OUTPUT]
+        if not np.isfinite(found).all():
+            raise EngineError(
+                f"the backbone on {engine.spec.stream} gave NaN or infinity ({engine.library}); check its weights, "
+                "or export it in float32"
+            )
+        return found
+
+
+def feature_width(spec: ModelSpec) -> int:
+    """C, channels of a backbone's features."""
+    return next(int(tensor.shape[1]) for tensor in spec.outputs if tensor.name == FEATURES_OUTPUT)
+
+
+def check_backbone_fits(model: ModelSpec, extractor: FeatureExtractor) -> None:
+    """InputError unless a model takes the features that the backbones make."""
+    wanted = model.features
+    if wanted is None:
+        raise InputError(f"backbone: the model is {model.family} on {model.stream} frames, expected one on features")
+    if wanted.whole_video:
+        raise InputError(
+            "backbone: the model sees whole videos resized to one window, which is not possible before their end; "
+            "make the features with afsd features, and give them to FeatureDetector"
+        )
+    made = extractor.sampling
+    if (wanted.stride, wanted.window) != (made.stride, made.window):
+        raise InputError(
+            f"backbone: makes a step of {made.window:g} frames every {made.stride:g}, the model was trained on steps "
+            f"of {wanted.window:g} every {wanted.stride:g}; use the backbone that made its features"
+        )
+    if extractor.width != model.channels:
+        parts = " + ".join(str(feature_width(engine.spec)) for engine in extractor.backbones)
+        raise InputError(
+            f"backbone: features of {parts} channels, the model takes {model.channels}; give the backbones of all its "
+            "streams, in the order of its channels"
+        )
+
+
+def _check_backbones(specs: Sequence[ModelSpec]) -> None:
+    if not specs:
+        raise InputError("backbone: got none, expected at least one engine of afsd export-backbone")
+    for spec in specs:
+        if not spec.is_backbone:
+            raise InputError(
+                f"backbone: got {spec.family} on {spec.stream}, which detects; expected an engine of afsd "
+                "export-backbone"
+            )
+    streams = [spec.stream for spec in specs]
+    if len(set(streams)) < len(streams):
+        raise InputError(f"backbones: got {' and '.join(streams)}, expected one on rgb and one on flow")
+    for name in AGREEING:
+        values = [getattr(spec, name) for spec in specs]
+        if any(value != values[0] for value in values):
+            raise InputError(f"backbones: differ in {name}, {' and '.join(map(repr, values))}; expected the same")
+
+
+def _common_batch(specs: Sequence[ModelSpec], asked: int | None) -> int:
+    fixed = {size for spec in specs if isinstance(size := spec.inputs[0].shape[0], int)}
+    batch = asked if asked is not None else next(iter(fixed), SNIPPETS_PER_CALL)
+    if batch < 1 or fixed - {batch}:
+        built = f"; the backbones were built for {' and '.join(map(str, sorted(fixed)))}" if fixed else ""
+        raise InputError(f"backbone: got a batch of {batch} snippets, expected 1 or more{built}")
+    return batch

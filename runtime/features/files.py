@@ -1,0 +1,190 @@
+"""Feature files: one .npy or .npz per video, as ActionFormer and OpenTAD read them.
+
+Both take arrays [T,C], any float type, steps first; an .npz holds them under "feats". Here the array of an .npz may
+have another name if it is the only one, and [C,T] is read too: the width of the model, or the other videos, tell
+(`runtime.features.feature_set`). Nothing is ever unpickled. Headers are read without the data.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import InputError
+
+Layout = Literal["steps_first", "channels_first"]
+"""Arrays [T,C], or [C,T]."""
+
+FEATURE_SUFFIXES = (".npy", ".npz")
+UNEVEN_STEPS = 2
+"""Steps by which the streams of a video may differ in length without being taken for different videos: flow has a
+frame less than RGB."""
+NPZ_KEY = "feats"
+"""Name of the array in an .npz, by both conventions."""
+ADVICE = "copy it again or extract the features of this video again"
+_UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
+"""What numpy and zipfile raise on a file that is damaged or something else."""
+
+
+@dataclass(frozen=True)
+class FeatureHeader:
+    """What a feature file says about its array."""
+
+    shape: tuple[int, int]
+    """As stored."""
+    dtype: np.dtype[Any]
+
+    def steps(self, layout: Layout) -> int:
+        """T"""
+        return self.shape[0] if layout == "steps_first" else self.shape[1]
+
+    def width(self, layout: Layout) -> int:
+        """C"""
+        return self.shape[1] if layout == "steps_first" else self.shape[0]
+
+
+def read_header(path: str | os.PathLike[str]) -> FeatureHeader:
+    """Shape and type of the array in a feature file, whose data is not read.
+
+    Raises:
+        InputError: no such file, neither .npy nor .npz, cut off, or not a two-dimensional array of numbers.
+    """
+    path = Path(path)
+    with _stream(path) as (file, size):
+        shape, dtype = _read_array_header(file, path)
+        if dtype.hasobject:
+            raise InputError(f"{path}: holds Python objects, which are never loaded; save it as a float32 array [T,C]")
+        if dtype.kind not in "fiu" or len(shape) != 2:
+            raise InputError(f"{path}: got {dtype} {list(shape)}, expected numbers [T,C]; save it in that form")
+        there, expected = size - file.tell(), shape[0] * shape[1] * dtype.itemsize
+        if there < expected:
+            raise InputError(f"{path}: cut off: holds {there} bytes of {list(shape)}, expected {expected}; {ADVICE}")
+    return FeatureHeader((shape[0], shape[1]), dtype)
+
+
+def read_features(path: str | os.PathLike[str], layout: Layout = "steps_first") -> NDArray[Any]:
+    """The features [T,C] of a file, in their own type; of an .npy a read-only memory map, of an .npz all in memory.
+
+    Values are not looked at: see `checked_features`.
+
+    Raises:
+        InputError: see `read_header`.
+    """
+    path = Path(path)
+    header = read_header(path)
+    array = np.empty(header.shape, header.dtype)
+    if array.size:  # an empty file cannot be mapped
+        try:
+            array = _load(path)
+        except _UNREADABLE as error:
+            raise InputError(f"{path}: cannot be read ({_one_line(error)}); {ADVICE}") from None
+    return array if layout == "steps_first" else array.T
+
+
+def find_features(folder: Path, video: str) -> Path:
+    """The feature file of a video in a folder (InputError: none, or both an .npy and an .npz)."""
+    found = [path for suffix in FEATURE_SUFFIXES if (path := folder / f"{video}{suffix}").is_file()]
+    if len(found) != 1:
+        there = "neither" if not found else "both"
+        raise InputError(f"{folder / video}: {there} of .npy and .npz is there, expected one feature file per video")
+    return found[0]
+
+
+def checked_features(features: NDArray[Any], source: str, first_step: int = 0, every: int = 1) -> NDArray[np.float32]:
+    """Features [T,C] as contiguous float32; `source` names them in errors.
+
+    Args:
+        first_step: number of row 0.
+        every: steps of the file from one row to the next; a fault is told by the step of the file.
+
+    Raises:
+        InputError: a value is NaN, infinite, or too large for float32.
+    """
+    with np.errstate(over="ignore"):
+        values = np.ascontiguousarray(features, np.float32)
+    finite = np.isfinite(values)
+    if not finite.all():
+        step, channel = (int(i) for i in np.argwhere(~finite)[0])
+        raise InputError(
+            f"{source}: step {(first_step + step) * every}, channel {channel} is {features[step, channel]} "
+            f"({np.count_nonzero(~finite)} such values), expected finite float32; extract the features again"
+        )
+    return values
+
+
+def resized_features(features: NDArray[np.float32], steps: int) -> NDArray[np.float32]:
+    """Features [T,C] of any T ≥ 1 as `steps` steps: linear interpolation between the centres of steps (no antialias).
+
+    New step j lies at (j + ½)·T / steps − ½, held within the first and last centre (torch: align_corners=False).
+    """
+    length = len(features)
+    if length == steps:
+        return features
+    at = np.clip((np.arange(steps) + 0.5) * length / steps - 0.5, 0, length - 1)
+    low = at.astype(np.int64)
+    high = np.minimum(low + 1, length - 1)
+    share = (at - low).astype(np.float32)[:, None]
+    return np.asarray(features[low] * (1 - share) + features[high] * share, np.float32)
+
+
+@contextmanager
+def _stream(path: Path) -> Iterator[tuple[IO[bytes], int]]:
+    """The bytes of the array of a file, as of an .npy, and how many there are."""
+    if path.suffix.lower() not in FEATURE_SUFFIXES:
+        raise InputError(f"{path}: got {path.suffix or 'no suffix'}, expected a feature file .npy or .npz")
+    try:
+        if path.suffix.lower() == ".npy":
+            with path.open("rb") as file:
+                yield file, path.stat().st_size
+            return
+        with zipfile.ZipFile(path) as archive:
+            member = f"{_array_name(path, archive.namelist())}.npy"
+            with archive.open(member) as stream:
+                yield stream, archive.getinfo(member).file_size
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such feature file") from None
+    except _UNREADABLE as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: cannot be read ({_one_line(error)}); {ADVICE}") from None
+
+
+def _array_name(path: Path, members: list[str]) -> str:
+    names = [member.removesuffix(".npy") for member in members if "." not in member or member.endswith(".npy")]
+    if NPZ_KEY in names:
+        return NPZ_KEY
+    if len(names) != 1:
+        there = ", ".join(map(repr, names)) or "none"
+        raise InputError(f"{path}: the arrays are {there}; expected one called {NPZ_KEY!r}, or a single one")
+    return names[0]
+
+
+def _read_array_header(file: IO[bytes], path: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    version = np.lib.format.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        raise InputError(f"{path}: written in .npy version {version}, expected a plain array of numbers [T,C]")
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)
+    return shape, dtype
+
+
+def _load(path: Path) -> NDArray[Any]:
+    if path.suffix.lower() == ".npy":
+        mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        return mapped
+    with np.load(path, allow_pickle=False) as archive:
+        loaded: NDArray[Any] = archive[_array_name(path, archive.files)]
+        return loaded
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,268 @@
+"""The features of videos as a feature set: `afsd features`.
+
+<out>/rgb/<video>.npy, <out>/flow/<video>.npy   float32 [T,C], a folder per backbone
+<out>/features.json       the description that training and `afsd prepare features` know (see feature_source.py)
+<out>/videos.json         duration and rate of each video, in the form of annotations without any action
+<out>/extraction.json     what made them: other settings are refused there, and videos that are done are left alone
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from runtime.common.files import atomic_path
+from runtime.common.mappings import StructureError, from_mapping, to_mapping
+from runtime.common.npy_writer import feature_writer
+from runtime.errors import InputError
+from runtime.features.description import FEATURES, FeatureSource, FeatureStream, write_source
+from runtime.features.extractor import FeatureExtractor, feature_width
+from runtime.timing import Timing
+from runtime.video.flow import FlowEstimator, FlowMethod
+from runtime.video.names import video_digest
+from runtime.video.rgb_and_flow import open_streams
+from runtime.video.sampling import FrameStream
+
+VIDEOS, RECORD = "videos.json", "extraction.json"
+SHA256_DIGITS = 64
+MIN_READ_AHEAD = 8
+"""Frames decoded ahead of the backbones at least."""
+
+
+@dataclass(frozen=True)
+class ExtractionOptions:
+    """How frames are had, beside the backbones."""
+
+    fps: float | None = None
+    """Frames per second of the videos, where the file tells none or lies."""
+    flow_method: FlowMethod = "auto"
+    allow_truncated: bool = False
+
+
+@dataclass(frozen=True)
+class BackboneRecord:
+    """What of a backbone decides on the features."""
+
+    stream: str
+    weights_sha256: str
+    frame_size: tuple[int, int]
+    snippet: int
+    """Frames of a snippet …"""
+    stride: int
+    """… and from one to the next."""
+    precision: str
+    library: str
+    """Without its version."""
+
+
+@dataclass(frozen=True)
+class ExtractionSettings:
+    """All that decides on the features of a video."""
+
+    backbones: tuple[BackboneRecord, ...]
+    sample_fps: float | None
+    """Rate at which frames were taken; None: every frame."""
+    fps: float | None
+    """Rate that was said of the videos."""
+    flow: str
+    """Method of optical flow; empty without a flow backbone."""
+
+
+@dataclass(frozen=True)
+class VideoRecord:
+    """A video whose features are there."""
+
+    digest: str
+    """First digits of the file's SHA-256; empty of a folder or URL."""
+    fps: float
+    duration_s: float
+    steps: int
+
+
+@dataclass(frozen=True)
+class ExtractionRecord:
+    """The content of extraction.json."""
+
+    settings: ExtractionSettings
+    videos: dict[str, VideoRecord] = field(default_factory=dict)
+    schema: int = 1
+
+
+class FeatureFolder:
+    """A folder of features that grows by one video after the other."""
+
+    def __init__(self, out: Path, extractor: FeatureExtractor, options: ExtractionOptions | None = None) -> None:
+        """Begin a folder, or go on with one.
+
+        Raises:
+            InputError: features of other settings, or of unknown make, are there.
+            MissingDependencyError: the method of optical flow is not there.
+        """
+        self.out, self._extractor = out, extractor
+        self._options = ExtractionOptions() if options is None else options
+        settings = _settings(extractor, self._options)
+        record = _read_record(out / RECORD)
+        if record is None or not (record.videos or _features_in(out, record)):
+            record = _begun(out, ExtractionRecord(settings))
+        self._record = record
+        difference = next(_differences(record.settings, settings), None)
+        if difference is not None:
+            name, there, here = difference
+            raise InputError(
+                f"{out}: its features were made with {name} {there}, these would be with {here}; write them to another "
+                "folder"
+            )
+
+    def add(
+        self, source: str | int, on_progress: Callable[[Timing], None] | None = None
+    ) -> tuple[str, VideoRecord, Timing | None]:
+        """Write the features of a video.
+
+        Args:
+            source: file, folder of images, or URL.
+            on_progress: called after each batch of snippets.
+
+        Returns:
+            The video's name, its record, and where the time went; None where its features were there.
+
+        Raises:
+            VideoError, InputError, EngineError: the video cannot be read; another video of its name was written; a
+                backbone failed. Nothing of it is written.
+        """
+        timing = Timing(self._extractor.spec.sample_fps)
+        stream = open_streams(
+            source,
+            self._extractor.spec,
+            timing,
+            flow_method=self._options.flow_method,
+            fps=self._options.fps,
+            read_ahead=max(MIN_READ_AHEAD, self._extractor.batch_size * self._extractor.spec.window_stride),
+            allow_truncated=self._options.allow_truncated,
+        )
+        with stream:
+            digest = video_digest(Path(source)) if isinstance(source, str) and Path(source).is_file() else ""
+            done = self._done(stream.name, digest)
+            if done is not None:
+                return stream.name, done, None
+            timing.sample_fps, timing.expected_frames = stream.sample_fps, stream.expected
+            steps = self._write(stream, timing, on_progress)
+            record = VideoRecord(digest, stream.fps, stream.decoded / stream.fps, steps)
+        self._record = replace(self._record, videos={**self._record.videos, stream.name: record})
+        self._describe()
+        return stream.name, record, timing
+
+    def paths(self, video: str) -> list[Path]:
+        """The feature files of a video, one per backbone."""
+        return [self.out / engine.spec.stream / f"{video}.npy" for engine in self._extractor.backbones]
+
+    def _done(self, name: str, digest: str) -> VideoRecord | None:
+        record = self._record.videos.get(name)
+        if record is None or not all(path.is_file() for path in self.paths(name)):
+            return None
+        if record.digest != digest:
+            raise InputError(f"{self.out}: has features of another video {name}; rename one, or use another folder")
+        return record
+
+    def _write(self, stream: FrameStream, timing: Timing, on_progress: Callable[[Timing], None] | None) -> int:
+        """Steps written; all files of the video appear, or none of them counts."""
+        widths = [feature_width(engine.spec) for engine in self._extractor.backbones]
+        edges, count = list(accumulate(widths))[:-1], 0
+        with ExitStack() as stack:
+            files = zip(self.paths(stream.name), widths, strict=True)
+            writers = [stack.enter_context(feature_writer(path, width)) for path, width in files]
+            for steps in self._extractor.steps(stream, timing):
+                if steps is None:
+                    continue
+                for append, part in zip(writers, np.split(steps, edges, axis=1), strict=True):
+                    append(part)
+                count += len(steps)
+                if on_progress is not None:
+                    on_progress(timing)
+        return count
+
+    def _describe(self) -> None:
+        """Write what is known of the videos, then the record; a description that somebody has written stays."""
+        database = {
+            name: {"duration": video.duration_s, "fps": video.fps, "annotations": []}
+            for name, video in self._record.videos.items()
+        }
+        _write_json(self.out / VIDEOS, {"database": database})
+        if not (self.out / FEATURES).exists():
+            streams = tuple(FeatureStream(engine.spec.stream) for engine in self._extractor.backbones)
+            sampling, width = self._extractor.sampling, self._extractor.width
+            source = FeatureSource(VIDEOS, streams, sampling, layout="steps_first", width=width)
+            write_source(self.out / FEATURES, source)
+        _write_json(self.out / RECORD, to_mapping(self._record))
+
+
+def _settings(extractor: FeatureExtractor, options: ExtractionOptions) -> ExtractionSettings:
+    records = tuple(
+        BackboneRecord(
+            stream=engine.spec.stream,
+            weights_sha256=engine.spec.checkpoint_sha256,
+            frame_size=engine.spec.frame_size,
+            snippet=engine.spec.window_length,
+            stride=engine.spec.window_stride,
+            precision=engine.precision,
+            library=engine.library.split()[0],
+        )
+        for engine in extractor.backbones
+    )
+    flow = FlowEstimator(options.flow_method).name if any(r.stream == "flow" for r in records) else ""
+    return ExtractionSettings(records, extractor.sampling.fps, options.fps, flow)
+
+
+def _read_record(path: Path) -> ExtractionRecord | None:
+    if not path.exists():
+        return None
+    try:
+        return from_mapping(ExtractionRecord, json.loads(path.read_text(encoding="utf-8")))
+    except (StructureError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: not the record of afsd features ({reason}); write to another folder") from None
+
+
+def _begun(out: Path, record: ExtractionRecord) -> ExtractionRecord:
+    """A new folder's record, written before any feature is; InputError where features lie already."""
+    strangers = _features_in(out, record)
+    if strangers:
+        raise InputError(f"{strangers[0]}: features of unknown make ({out / RECORD} is missing); use another folder")
+    _write_json(out / RECORD, to_mapping(record))
+    return record
+
+
+def _features_in(out: Path, record: ExtractionRecord) -> list[Path]:
+    folders = (out / backbone.stream for backbone in record.settings.backbones)
+    return [path for folder in folders for path in sorted(folder.glob("*.np[yz]"))]
+
+
+def _differences(there: ExtractionSettings, here: ExtractionSettings) -> Iterator[tuple[str, str, str]]:
+    """Name of each setting that differs, and what it is on either side; a backbone's by the backbone's number."""
+    left, right = _flat(there), _flat(here)
+    for name in [*left, *(name for name in right if name not in left)]:
+        if left.get(name) != right.get(name):
+            yield name, _told(left.get(name)), _told(right.get(name))
+
+
+def _flat(settings: ExtractionSettings) -> dict[str, Any]:
+    content = to_mapping(settings)
+    backbones = content.pop("backbones")
+    own = {f"backbone {k}'s {name}": value for k, each in enumerate(backbones, 1) for name, value in each.items()}
+    return {"backbones": len(backbones), **own, **content}
+
+
+def _told(value: Any) -> str:
+    text = str(value)
+    return f"{text[:12]}…" if len(text) == SHA256_DIGITS else text
+
+
+def _write_json(path: Path, content: Any) -> None:
+    with atomic_path(path) as unfinished:
+        unfinished.write_text(json.dumps(content, indent=1), encoding="utf-8")

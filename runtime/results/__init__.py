@@ -1,0 +1,1 @@
+"""Hold, write and draw detections."""

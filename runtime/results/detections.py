@@ -1,0 +1,229 @@
+"""Detections: what a network found in one video, as a struct of arrays, and the files people exchange them in."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.annotations.activitynet import finite_number
+from runtime.common.files import atomic_path
+from runtime.errors import AnnotationError, InputError
+
+FORMAT_VERSION = "afsd 1"
+"""The "version" of the JSON files written here."""
+
+PathLike = str | os.PathLike[str]
+
+
+class Detection(NamedTuple):
+    """One detected action."""
+
+    label: str
+    score: float
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """Actions found in one video."""
+
+    segments: NDArray[np.float64]
+    """[D,2] start and end in seconds from the start of the input."""
+    labels: NDArray[np.int32]
+    """[D] index into `classes`."""
+    scores: NDArray[np.float64]
+    """[D] in 0..1."""
+    classes: tuple[str, ...]
+    """Names of the action classes."""
+    video: str = ""
+    """Name of the video."""
+
+    def __post_init__(self) -> None:
+        segments, labels, scores = np.asarray(self.segments), np.asarray(self.labels), np.asarray(self.scores)
+        count = len(scores)
+        if segments.shape != (count, 2) or labels.shape != (count,) or scores.shape != (count,):
+            raise InputError(
+                f"got segments {segments.shape}, labels {labels.shape}, scores {scores.shape}, "
+                "expected [D,2], [D] and [D]"
+            )
+        if count and not 0 <= labels.min() <= labels.max() < len(self.classes):
+            raise InputError(f"labels lie in {labels.min()}..{labels.max()}, expected 0..{len(self.classes) - 1}")
+
+    @classmethod
+    def empty(cls, classes: Sequence[str], video: str = "") -> Detections:
+        """Nothing found."""
+        return cls(np.empty((0, 2)), np.empty(0, np.int32), np.empty(0), tuple(classes), video)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Detections]) -> Detections:
+        """All detections of `parts` in order; they must have the same classes and video.
+
+        Raises:
+            InputError: no parts, or parts of different classes or videos.
+        """
+        if not parts:
+            raise InputError("got no detections to concatenate, expected at least one part (it may be empty)")
+        first = parts[0]
+        for part in parts:
+            if part.classes != first.classes or part.video != first.video:
+                raise InputError(f"cannot concatenate {part.video!r} with {first.video!r}: other classes or video")
+        return replace(
+            first,
+            segments=np.concatenate([p.segments for p in parts]),
+            labels=np.concatenate([p.labels for p in parts]),
+            scores=np.concatenate([p.scores for p in parts]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __iter__(self) -> Iterator[Detection]:
+        for (start, end), label, score in zip(
+            self.segments.tolist(), self.labels.tolist(), self.scores.tolist(), strict=True
+        ):
+            yield Detection(self.classes[label], score, start, end)
+
+    def take(self, chosen: NDArray[Any]) -> Detections:
+        """Those chosen by an index or bool array."""
+        return replace(self, segments=self.segments[chosen], labels=self.labels[chosen], scores=self.scores[chosen])
+
+    def sorted(self, by: Literal["score", "start"] = "score") -> Detections:
+        """Best first, or in the order of their starts; of equal ones the earlier stays first."""
+        key = -self.scores if by == "score" else self.segments[:, 0]
+        return self.take(np.argsort(key, kind="stable"))
+
+    def above(self, min_score: float) -> Detections:
+        """Those whose score is at least `min_score`."""
+        return self.take(self.scores >= min_score)
+
+    def of_class(self, name: str) -> Detections:
+        """Those of one class; none when the class is unknown."""
+        return self.take(self.labels == (self.classes.index(name) if name in self.classes else -1))
+
+    def to_json(self, path: PathLike | None = None) -> str:
+        """ActivityNet JSON {"version", "results": {video: [{"label", "score", "segment"}]}, "external_data"}.
+
+        Returns the text, and writes it to `path` when given.
+        """
+        return _emit(json.dumps(_document([self]), ensure_ascii=False), path)
+
+    def to_csv(self, path: PathLike | None = None) -> str:
+        """Lines `video,label,start_s,end_s,score` under a header. Returns the text, and writes it when given a path."""
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(["video", "label", "start_s", "end_s", "score"])
+        writer.writerows([self.video, d.label, d.start_s, d.end_s, d.score] for d in self)
+        return _emit(buffer.getvalue(), path)
+
+    def to_srt(self, path: PathLike | None = None) -> str:
+        """SubRip subtitles in the order of the starts. Returns the text, and writes it when given a path."""
+        cues = (
+            f"{number}\n{_srt_time(d.start_s)} --> {_srt_time(d.end_s)}\n{d.label} {d.score:.2f}\n"
+            for number, d in enumerate(self.sorted("start"), start=1)
+        )
+        return _emit("\n".join(cues), path)
+
+    def plot(
+        self, path: PathLike, *, duration_s: float | None = None, thumbnails: Sequence[NDArray[np.uint8]] = ()
+    ) -> None:
+        """Write a timeline of these detections as PNG; see `runtime.results.timeline.draw_timeline`."""
+        from runtime.results.timeline import draw_timeline, save_image
+
+        save_image(draw_timeline(self, duration_s=duration_s, thumbnails=thumbnails), path)
+
+
+def write_json(path: PathLike, videos: Sequence[Detections]) -> None:
+    """Write the detections of several videos to one ActivityNet JSON file; parts of one video are joined."""
+    _emit(json.dumps(_document(videos), ensure_ascii=False), path)
+
+
+def load_detections(path: PathLike, keep_inverted: bool = False) -> list[Detections]:
+    """Read an ActivityNet JSON file of detections, one Detections per video in the order of the file.
+
+    Only "results" is required. Numbers may be written as strings. `classes` of all videos are the file's labels in
+    the order of their first appearance.
+
+    Args:
+        path: the file.
+        keep_inverted: accept segments that end before they start, which the published AFSD code writes.
+
+    Raises:
+        AnnotationError: the file cannot be read, is not of this form, or holds NaN; names the video and the entry.
+    """
+    document = _read_json(Path(path))
+    results = document.get("results") if isinstance(document, Mapping) else None
+    if not isinstance(results, Mapping):
+        raise AnnotationError(f'{path}: expected {{"results": {{video: [{{"label", "score", "segment"}}, …]}}}}')
+    found = {str(video): _entries(entries, f"{path}: {video}", keep_inverted) for video, entries in results.items()}
+    number = {label: i for i, label in enumerate(dict.fromkeys(d.label for entries in found.values() for d in entries))}
+    return [
+        Detections(
+            np.array([(d.start_s, d.end_s) for d in entries], np.float64).reshape(-1, 2),
+            np.array([number[d.label] for d in entries], np.int32),
+            np.array([d.score for d in entries], np.float64),
+            tuple(number),
+            video,
+        )
+        for video, entries in found.items()
+    ]
+
+
+def _document(videos: Sequence[Detections]) -> dict[str, Any]:
+    results: dict[str, list[dict[str, Any]]] = {}
+    for detections in videos:
+        results.setdefault(detections.video, []).extend(
+            {"label": d.label, "score": d.score, "segment": [d.start_s, d.end_s]} for d in detections
+        )
+    return {"version": FORMAT_VERSION, "results": results, "external_data": {}}
+
+
+def _emit(text: str, path: PathLike | None) -> str:
+    if path is not None:
+        with atomic_path(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return text
+
+
+def _srt_time(seconds: float) -> str:
+    milliseconds = round(max(seconds, 0) * 1000)
+    minutes, milliseconds = divmod(milliseconds, 60_000)
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:{milliseconds // 1000:02d},{milliseconds % 1000:03d}"
+
+
+def _read_json(path: Path) -> object:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise AnnotationError(f"{path}: no such file of detections") from None
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise AnnotationError(f"{path}: cannot be read as JSON: {error}") from None
+
+
+def _entries(entries: object, where: str, keep_inverted: bool) -> list[Detection]:
+    if not isinstance(entries, list):
+        raise AnnotationError(f"{where}: got {type(entries).__name__}, expected a list of detections")
+    return [_entry(entry, f"{where}: detection {i}", keep_inverted) for i, entry in enumerate(entries)]
+
+
+def _entry(entry: object, where: str, keep_inverted: bool) -> Detection:
+    if not isinstance(entry, Mapping):
+        raise AnnotationError(f'{where}: got {entry!r}, expected {{"label", "score", "segment"}}')
+    label, segment = entry.get("label"), entry.get("segment")
+    if not isinstance(label, str) or not label:
+        raise AnnotationError(f"{where}: label: got {label!r}, expected the name of a class")
+    if not isinstance(segment, list) or len(segment) != 2:
+        raise AnnotationError(f"{where}: segment: got {segment!r}, expected [start, end] in seconds")
+    start, end = finite_number(segment[0], f"{where}: start"), finite_number(segment[1], f"{where}: end")
+    if end < start and not keep_inverted:
+        raise AnnotationError(f"{where}: segment: got [{start:g}, {end:g}], expected the end not before the start")
+    return Detection(label, finite_number(entry.get("score"), f"{where}: score"), start, end)

@@ -1,0 +1,111 @@
+"""Labels for class-agnostic proposals from a video classifier's scores (AFSD on ActivityNet; the CUHK file's form)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import AnnotationError, InputError
+from runtime.results.detections import Detections
+from runtime.video.names import ID_PREFIX, known_as
+
+
+@dataclass(frozen=True, eq=False)
+class VideoScores:
+    """What a classifier says of whole videos."""
+
+    classes: tuple[str, ...]
+    """Names of the classes, in the order of the scores."""
+    scores: Mapping[str, NDArray[np.float64]]
+    """Video id as in the file → [classes] scores, finite and not negative."""
+
+    def __contains__(self, video: str) -> bool:
+        return known_as(video, self.scores) is not None
+
+    def check(self, classes: Sequence[str], top_k: int = 1) -> None:
+        """InputError unless a model of these classes can be labelled with `top_k` classes a video."""
+        if len(classes) != 1:
+            raise InputError(
+                f"video scores: the model tells {len(classes)} classes apart itself, expected a "
+                "class-agnostic one (classes: action); leave the scores out"
+            )
+        if not 1 <= top_k <= len(self.classes):
+            raise InputError(f"top_k: got {top_k}, expected 1 … {len(self.classes)} classes")
+
+    def require(self, video: str) -> NDArray[np.float64]:
+        """The scores [classes] of a video; InputError where there are none, worth asking before hours of detection."""
+        name = known_as(video, self.scores)
+        if name is None:
+            raise InputError(
+                f"video scores: none for the video {video!r}; expected one of {len(self.scores)} ids such as "
+                f"{next(iter(self.scores), 'none')!r}; name the file by its id, or add its scores"
+            )
+        return self.scores[name]
+
+    def label(self, proposals: Detections, top_k: int = 1) -> Detections:
+        """Proposals of one video as actions of its `top_k` best classes, best class first.
+
+        The score is the proposal's times the class's; the published test code takes the best class alone, and drops
+        the leading "v_" of the video's name as is done here.
+
+        Raises:
+            InputError: a video without scores, proposals that have classes of their own, top_k out of range.
+        """
+        self.check(proposals.classes, top_k)
+        scores = self.require(proposals.video)
+        best = np.argsort(-scores, kind="stable")[:top_k]
+        count = len(proposals)
+        return replace(
+            proposals,
+            segments=np.tile(proposals.segments, (top_k, 1)),
+            labels=np.repeat(best, count).astype(np.int32),
+            scores=(scores[best, None] * proposals.scores).ravel(),
+            classes=self.classes,
+            video=proposals.video.removeprefix(ID_PREFIX),
+        )
+
+
+def load_video_scores(path: str | os.PathLike[str]) -> VideoScores:
+    """Read `{"results": {id: [scores]}, "class": [names]}`; ids with or without a leading "v_".
+
+    Raises:
+        AnnotationError: no such file, not of this form, or scores that are not finite, negative, or too few or many.
+    """
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise AnnotationError(f"{path}: {error.strerror}; expected a file of video-level scores") from None
+    except ValueError as error:
+        raise AnnotationError(f"{path}: not JSON ({error}); expected a file of video-level scores") from None
+    results, classes = (data.get("results"), data.get("class")) if isinstance(data, dict) else (None, None)
+    if not isinstance(results, dict) or not isinstance(classes, list):
+        raise AnnotationError(f'{path}: expected the keys "results" (id → scores) and "class" (names)')
+    if not classes or not all(isinstance(name, str) for name in classes) or len(set(classes)) < len(classes):
+        raise AnnotationError(f'{path}: "class" must be a list of different names')
+    scores = {str(video): _checked(row, str(video), len(classes), path) for video, row in results.items()}
+    return VideoScores(tuple(classes), scores)
+
+
+def _checked(row: Any, video: str, classes: int, path: str | os.PathLike[str]) -> NDArray[np.float64]:
+    """One video's scores as float64 [classes]."""
+    try:
+        scores = np.asarray(row, np.float64)
+    except (TypeError, ValueError):
+        scores = np.empty(0)
+    if scores.shape != (classes,):
+        got = f"{len(row)} values" if isinstance(row, list) else type(row).__name__
+        raise AnnotationError(f"{path}: video {video!r} has {got}, expected a list of {classes} numbers, one per class")
+    if not (np.isfinite(scores) & (scores >= 0)).all():
+        wrong = int(np.flatnonzero(~(np.isfinite(scores) & (scores >= 0)))[0])
+        raise AnnotationError(
+            f"{path}: video {video!r} has the score {scores[wrong]} for class {wrong}, expected finite numbers of at "
+            "least 0 (probabilities)"
+        )
+    return scores

@@ -1,0 +1,1 @@
+"""Describe a model: ModelSpec, decoding constants, anchors, the time axis of features."""

@@ -1,0 +1,216 @@
+"""Non-maximum suppression over an unbounded stream of candidates."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.decoding.afsd import Candidates
+from runtime.errors import InputError
+from runtime.segments import tiou
+from runtime.suppression.nms import GONE, Decay, check_segments
+
+_ROUNDING = 1e-6
+"""Seconds by which a candidate may start before the frontier it was promised to respect (floating-point noise)."""
+
+
+class NmsStream:
+    """Exact suppression over a stream of candidates, in bounded memory; what it gives is final.
+
+    Each push brings candidates and a promise, the frontier: every later candidate starts at or after it. A candidate
+    is *closed* once it ends at or before the frontier: nothing later overlaps it. A closed candidate M whose score is
+    the highest among the waiting candidates that it can lower (of equal scores the earlier) is final: `nms` over the
+    whole stream takes M before any of them, since until one of them is taken M keeps its score and theirs can only
+    fall. So M is given out with its present score and decays its neighbours now; by induction every score equals the
+    one that `nms` over the whole stream assigns (up to the rounding of a product taken in another order).
+
+    Only a chain of overlapping candidates with ever higher scores can delay a closed candidate for long. When one has
+    been closed for more than `horizon` seconds, all closed candidates of its class are settled as if the input ended
+    here; the open ones no longer hold them back. Thus no candidate that ends before frontier − horizon is ever held.
+    """
+
+    def __init__(self, num_classes: int, decay: Decay, floor: float, horizon: float) -> None:
+        """Start an empty stream.
+
+        Args:
+            num_classes: labels lie in 0 … num_classes − 1.
+            decay: of soft or hard NMS.
+            floor: candidates below this, at first or after decay, are dropped; above 0 with hard NMS (`LEAST_SCORE`).
+            horizon: seconds a closed candidate waits at most; several windows make forced settling rare.
+        """
+        if num_classes <= 0 or not horizon >= 0:
+            raise InputError(
+                f"num_classes {num_classes}, horizon {horizon}: expected a positive number of classes and horizon at "
+                "least 0"
+            )
+        self._num_classes, self._decay, self._floor, self._horizon = num_classes, decay, floor, horizon
+        self._reset()
+
+    def _reset(self) -> None:
+        self._classes: dict[int, _ClassStream] = {}
+        self._frontier = -np.inf
+
+    def __len__(self) -> int:
+        """Number of candidates held back so far."""
+        return sum(len(stream) for stream in self._classes.values())
+
+    def push(self, candidates: Candidates, frontier: float) -> Candidates:
+        """Add candidates; give out those that nothing later can change, by class, then start, then arrival.
+
+        Args:
+            candidates: none starts before the frontier of the push before.
+            frontier: seconds; every candidate of a later push starts at or after it. Never decreases.
+
+        Raises:
+            InputError: a label out of range, NaN, or a broken promise about the frontier.
+        """
+        self._check_push(candidates, frontier)
+        self._frontier = frontier
+        present = candidates.scores >= self._floor
+        for label in np.unique(candidates.labels[present]).tolist():
+            chosen = present & (candidates.labels == label)
+            stream = self._classes.setdefault(label, _ClassStream(self._decay, self._floor))
+            stream.append(candidates.segments[chosen], candidates.scores[chosen])
+        given = []
+        for label, stream in sorted(self._classes.items()):
+            segments, scores = stream.settle(frontier, self._horizon)
+            given.append(Candidates(segments, np.full(len(scores), label, np.int32), scores))
+        self._classes = {label: stream for label, stream in self._classes.items() if len(stream)}
+        return Candidates.concatenate(given)
+
+    def finish(self) -> Candidates:
+        """The input has ended: give out all that is left, and be ready for another stream."""
+        rest = self.push(Candidates.empty(), np.inf)
+        self._reset()
+        return rest
+
+    def _check_push(self, candidates: Candidates, frontier: float) -> None:
+        if not frontier >= self._frontier:
+            raise InputError(f"frontier went from {self._frontier} s to {frontier} s, expected it never to decrease")
+        if not len(candidates):
+            return
+        low, high = int(candidates.labels.min()), int(candidates.labels.max())
+        if low < 0 or high >= self._num_classes:
+            raise InputError(f"labels lie in {low}..{high}, expected 0..{self._num_classes - 1}")
+        check_segments(candidates.segments, candidates.scores)
+        earliest = float(candidates.segments[:, 0].min())
+        if earliest < self._frontier - _ROUNDING:
+            raise InputError(
+                f"a candidate starts at {earliest} s, before the frontier {self._frontier} s given by the push before; "
+                "push windows in the order of their starts"
+            )
+
+
+class _ClassStream:
+    """The waiting candidates of one class, as arrays in the order of arrival.
+
+    Every closed candidate that still waits has a blocker, the higher one that holds it back; it is looked at again
+    only when that one falls. So a candidate is looked at a few times in all, not once per push.
+    """
+
+    def __init__(self, decay: Decay, floor: float) -> None:
+        self._decay, self._floor = decay, floor
+        self._segments = np.empty((0, 2))
+        self._scores = np.empty(0)
+        """Present scores; GONE for one taken or dropped."""
+        self._blockers = np.empty(0, np.intp)
+        """Index of the blocker; −1 for one that is open or about to be looked at."""
+        self._neighbours: dict[int, tuple[NDArray[np.intp], NDArray[np.float64]]] = {}
+        """Of each closed candidate those that it lowers, and their factors. Complete: none can come."""
+
+    def __len__(self) -> int:
+        return int(np.count_nonzero(self._scores >= 0))
+
+    def append(self, segments: NDArray[np.float64], scores: NDArray[np.float64]) -> None:
+        """Add arriving candidates [N,2], [N]."""
+        self._segments = np.concatenate([self._segments, segments])
+        self._scores = np.concatenate([self._scores, scores])
+        self._blockers = np.concatenate([self._blockers, np.full(len(scores), -1, np.intp)])
+
+    def settle(self, frontier: float, horizon: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Take all that is final at this frontier; returns segments [K,2] and scores [K] by start, then arrival."""
+        ends = self._segments[:, 1]
+        closed = ends <= frontier
+        taken = self._take(self._close(closed))
+        if np.any((ends < frontier - horizon) & (self._scores >= 0)):
+            taken |= self._take(closed & (self._scores >= 0), closed)
+        indices, scores = np.array(list(taken), np.intp), np.array(list(taken.values()), np.float64)
+        segments = self._segments[indices]
+        order = np.lexsort((indices, segments[:, 0]))
+        self._forget_gone()
+        return segments[order], scores[order]
+
+    def _close(self, closed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Note the neighbours of the newly closed candidates; returns bool [N], true for them."""
+        waiting = np.flatnonzero(self._scores >= 0)
+        new = np.array([i for i in waiting[closed[waiting]].tolist() if i not in self._neighbours], np.intp)
+        result = np.zeros(len(closed), bool)
+        result[new] = True
+        if not len(new):
+            return result
+        factors = self._decay(tiou(self._segments[new, None], self._segments[waiting]))
+        factors[np.arange(len(new)), np.searchsorted(waiting, new)] = 1  # not a neighbour of itself
+        rows, columns = np.nonzero(factors < 1)
+        near, factors = waiting[columns], factors[rows, columns]
+        bounds = np.searchsorted(rows, np.arange(len(new) + 1)).tolist()
+        for i, first, last in zip(new.tolist(), bounds, bounds[1:], strict=False):
+            self._neighbours[i] = near[first:last], factors[first:last]
+        return result
+
+    def _take(self, pending: NDArray[np.bool_], rivals: NDArray[np.bool_] | None = None) -> dict[int, float]:
+        """Take those of the pending closed candidates, and of those thereby set free, that no rival holds back.
+
+        Args:
+            pending: bool [N], changed in place.
+            rivals: bool [N], those that may hold another back; None for all.
+
+        Returns:
+            Scores at the moment of taking, by index.
+        """
+        taken: dict[int, float] = {}
+        scores, blockers = self._scores, self._blockers
+        blockers[pending] = -1  # one noted under other rivals says nothing here
+        touched = np.zeros(len(scores) + 1, bool)  # the last cell stands for the blocker −1, "none"
+        while pending.any():
+            i = int(np.where(pending, scores, -np.inf).argmax())  # the highest first: it frees the others
+            score = float(scores[i])
+            if score < 0:
+                break  # all that was pending has been dropped
+            pending[i] = False
+            near, factors = self._neighbours[i]
+            present = scores[near]
+            blockers[i] = _blocker(present if rivals is None else np.where(rivals[near], present, GONE), near, score, i)
+            if blockers[i] >= 0:
+                continue
+            taken[i] = score
+            present *= factors
+            present[present < self._floor] = GONE
+            scores[near], scores[i] = present, GONE
+            touched[near] = touched[i] = True
+            woken = np.flatnonzero(touched[blockers])
+            touched[near] = touched[i] = False
+            pending[woken] = scores[blockers[woken]] <= scores[woken]
+        return taken
+
+    def _forget_gone(self) -> None:
+        """Shrink the arrays when most of their candidates are gone."""
+        keep = self._scores >= 0
+        if 2 * np.count_nonzero(keep) > len(keep):
+            return
+        place = np.cumsum(keep) - 1
+        self._segments, self._scores = self._segments[keep], self._scores[keep]
+        self._blockers = np.where(self._blockers >= 0, place[self._blockers], -1)[keep]
+        old, self._neighbours = self._neighbours, {}
+        for i, (near, factors) in old.items():
+            if keep[i]:
+                kept = keep[near]
+                self._neighbours[int(place[i])] = place[near[kept]], factors[kept]
+
+
+def _blocker(rivals: NDArray[np.float64], indices: NDArray[np.intp], score: float, index: int) -> int:
+    """Index of the best rival if it goes before (score, index), else −1; of equal scores the lower index goes first."""
+    if not len(rivals):
+        return -1
+    best = int(rivals.argmax())
+    rival, at = float(rivals[best]), int(indices[best])
+    return at if rival > score or (rival == score and at < index) else -1

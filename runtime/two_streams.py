@@ -1,0 +1,140 @@
+"""Two streams as one: specs, raw outputs, and an engine made of two (AFSD, section 4.1; its code on ActivityNet)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.decoding.afsd import AFSD_OUTPUTS, location_centres, refined_segments
+from runtime.engines.base import Engine
+from runtime.engines.pipeline import overlapping
+from runtime.errors import EngineError, InputError
+from runtime.spec.model import ModelSpec
+
+AGREEING = (
+    "family", "classes", "sample_fps", "sampling", "window_length", "window_stride", "frame_size", "crop_size",
+    "level_lengths", "decoding",
+)  # fmt: skip
+"""Fields of ModelSpec that two streams must have in common."""
+
+Outputs = Mapping[str, NDArray[Any]]
+
+
+def fuse_specs(rgb: ModelSpec, flow: ModelSpec) -> ModelSpec:
+    """The spec of two streams together: inputs `frames`, `flow` and `lengths`, thresholds of the fused scores.
+
+    Raises:
+        InputError: not an RGB and a flow model, or they differ in what they must have in common.
+    """
+    if (rgb.stream, flow.stream) != ("rgb", "flow"):
+        raise InputError(
+            f"two streams: got models on {rgb.stream} and on {flow.stream}, expected one on rgb, then one on flow"
+        )
+    differing = [name for name in AGREEING if getattr(rgb, name) != getattr(flow, name)]
+    if differing:
+        listed = "; ".join(f"{name} {getattr(rgb, name)!r} and {getattr(flow, name)!r}" for name in differing)
+        raise InputError(f"two streams: the rgb and the flow model differ in {listed}; expected the same")
+    frames, lengths = (next(t for t in rgb.inputs if t.name == name) for name in ("frames", "lengths"))
+    flow_frames = next(t for t in flow.inputs if t.name == "frames")
+    decoding = rgb.decoding
+    return replace(
+        rgb,
+        stream="rgb+flow",
+        inputs=(frames, replace(flow_frames, name="flow"), lengths),
+        decoding=replace(
+            decoding,
+            score_threshold=_first(decoding.fused_threshold, decoding.score_threshold),
+            nms_floor=_first(decoding.fused_floor, decoding.nms_floor),
+        ),
+        multiply_adds=rgb.multiply_adds + flow.multiply_adds,
+        checkpoint_sha256="+".join(filter(None, (rgb.checkpoint_sha256, flow.checkpoint_sha256))),
+        precision=rgb.precision if rgb.precision == flow.precision else f"{rgb.precision}+{flow.precision}",
+    )
+
+
+def fuse_outputs(rgb: Outputs, flow: Outputs, spec: ModelSpec) -> dict[str, NDArray[np.float32]]:
+    """Raw outputs of both networks → raw outputs of the fused one, float32, for the same decoder.
+
+    "mean": the mean of all five. "geometric": the ends of each refined segment, clamped to the window, are
+    √(rgb·flow), written as distances `loc` from the location with a `prop_loc` of 0; the logits are averaged.
+
+    Args:
+        rgb, flow: the arrays named in AFSD_OUTPUTS, batch first.
+        spec: of the fused model.
+    """
+    half = np.float32(0.5)
+    fused = {name: half * (rgb[name] + flow[name]) for name in AFSD_OUTPUTS}
+    if spec.decoding.fusion == "geometric":
+        ends = [refined_segments(outputs["loc"], outputs["prop_loc"], spec) for outputs in (rgb, flow)]
+        segments = np.sqrt(ends[0] * ends[1])
+        centres = location_centres(spec)[:, None]
+        fused["loc"] = np.concatenate([centres - segments[..., :1], segments[..., 1:] - centres], axis=-1)
+        fused["prop_loc"] = np.zeros_like(fused["loc"])
+    return fused
+
+
+class TwoStreamEngine:
+    """An RGB and a flow engine behind the protocol of one engine."""
+
+    def __init__(self, rgb: Engine, flow: Engine) -> None:
+        """Pair two engines; they are not closed when this one is made by a caller who opened them.
+
+        Raises:
+            InputError: see `fuse_specs`.
+        """
+        self.spec = fuse_specs(rgb.spec, flow.spec)
+        self._rgb, self._flow = rgb, flow
+        self._rgb_pipe, self._flow_pipe = overlapping(rgb), overlapping(flow)
+        self.library = _both(rgb.library, flow.library)
+        self.device = _both(rgb.device, flow.device)
+        self.precision = _both(rgb.precision, flow.precision)
+
+    def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+        """Run one batch in both: `frames` uint8 [B,T,H,W,3], `flow` uint8 [B,T,H,W,2], `lengths` int32 [B]."""
+        return self.collect(self.submit(inputs))
+
+    @property
+    def depth(self) -> int:
+        """Batches that may be in flight at once in both."""
+        return min(self._rgb_pipe.depth, self._flow_pipe.depth)
+
+    def submit(self, inputs: Mapping[str, NDArray[Any]]) -> tuple[Any, Any]:
+        """Begin one batch in both; see `OverlappingEngine`."""
+        lengths = inputs["lengths"]
+        rgb = self._rgb_pipe.submit({"frames": inputs["frames"], "lengths": lengths})
+        try:
+            return rgb, self._flow_pipe.submit({"frames": inputs["flow"], "lengths": lengths})
+        except BaseException:
+            with suppress(EngineError):
+                self._rgb_pipe.collect(rgb)
+            raise
+
+    def collect(self, ticket: tuple[Any, Any]) -> dict[str, NDArray[np.float32]]:
+        """Wait for both and fuse their outputs."""
+        try:
+            rgb = self._rgb_pipe.collect(ticket[0])
+        except BaseException:
+            with suppress(EngineError):
+                self._flow_pipe.collect(ticket[1])
+            raise
+        flow = self._flow_pipe.collect(ticket[1])
+        with np.errstate(invalid="ignore", over="ignore"):  # the decoder reports NaN
+            return fuse_outputs(rgb, flow, self.spec)
+
+    def close(self) -> None:
+        """Close both."""
+        self._rgb.close()
+        self._flow.close()
+
+
+def _first(value: float | None, otherwise: float) -> float:
+    return otherwise if value is None else value
+
+
+def _both(rgb: str, flow: str) -> str:
+    return rgb if rgb == flow else f"{rgb} + {flow}"

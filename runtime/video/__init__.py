@@ -1,0 +1,1 @@
+"""Turn a video, camera or array into the frames a model sees."""

@@ -1,0 +1,201 @@
+"""What a model sees of a source: RGB frames, optical flow, or both side by side, cropped to the network's size.
+
+Two streams travel as one array of five channels (R, G, B, x, y), so that a frame and its flow cannot part.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import InputError
+from runtime.spec.model import ModelSpec
+from runtime.timing import Timing
+from runtime.video.flow import FlowEstimator, FlowMethod
+from runtime.video.readers import Frame, as_chunk
+from runtime.video.resize import FramePreparation, Size, resize_bicubic
+from runtime.video.sampling import FrameSource, FrameStream, Transform, open_frames
+
+FlowSource = str | os.PathLike[str] | NDArray[np.uint8] | Iterable[NDArray[np.uint8]]
+"""Precomputed flow (x, y): a .npy file, an array [T,H,W,2] uint8, or an iterable of flows [H,W,2] or chunks; one flow
+for each frame the network sees, of the model's frame or crop size."""
+
+RGB_CHANNELS = 3
+"""Channels before the flow where both streams travel together."""
+
+
+def open_streams(
+    frames: FrameSource,
+    spec: ModelSpec,
+    timing: Timing,
+    *,
+    flow: FlowSource | None = None,
+    flow_method: FlowMethod = "auto",
+    fps: float | None = None,
+    read_ahead: int = 8,
+    allow_truncated: bool = False,
+) -> FrameStream:
+    """Open a source as the model sees it: uint8 [crop height, crop width, C] with C = 3, 2 (flow) or 5 (both).
+
+    Flow is computed from the sampled frames at the model's frame size, before the crop (frames that come in its
+    crop size, from these), unless it is given. Arrays of two channels are flow already.
+
+    Args:
+        frames: see `open_frames`.
+        spec: of the model.
+        timing: gets the time spent on flow and its method.
+        flow: precomputed flow for a model of two streams.
+        flow_method: see `FlowEstimator`.
+        fps, read_ahead, allow_truncated: see `open_frames`.
+
+    Raises:
+        VideoError, InputError: see `open_frames`; flow that the model does not take or that cannot be read.
+            While iterating: flow of another length or size than the frames.
+        MissingDependencyError: see `FlowEstimator`.
+    """
+    if flow is not None and spec.stream != "rgb+flow":
+        raise InputError(
+            f"flow: the model sees {spec.stream} alone; leave flow out, or give a flow engine with an rgb one"
+        )
+    crop = FramePreparation(spec.frame_size, spec.crop_size)
+    stored = False
+    if spec.stream == "flow":
+        frames, stored = _holds_flow(frames)
+    plain = spec.stream == "rgb" or stored
+    return open_frames(
+        frames,
+        spec.sample_fps,
+        fps=fps,
+        channels=2 if stored else RGB_CHANNELS,
+        prepare=crop if plain else _Uncropped(spec.frame_size, spec.crop_size),
+        read_ahead=read_ahead,
+        allow_truncated=allow_truncated,
+        transform=None if plain else _transform(spec, crop, timing, flow, flow_method),
+        max_frames=spec.window_length if spec.sampling == "whole_video" else None,
+        every_frame=spec.sampling == "every_frame",
+    )
+
+
+def _transform(
+    spec: ModelSpec, crop: FramePreparation, timing: Timing, flow: FlowSource | None, method: FlowMethod
+) -> Transform:
+    """RGB frames of full size → what the network sees, with flow as given or as computed."""
+    if flow is not None:
+        given = _entries(flow)
+        return lambda frames: _with_given(frames, given, crop)
+    estimator = FlowEstimator(method)
+    timing.flow_method = estimator.name
+    alone = spec.stream == "flow"
+    return lambda frames: _with_computed(frames, estimator, timing, crop, alone)
+
+
+@dataclass(frozen=True)
+class _Uncropped:
+    """A decoded frame in the size on which flow is computed."""
+
+    frame_size: Size
+    crop_size: Size
+
+    def __call__(self, frame: Frame) -> Frame:
+        known = frame.shape[:2] in (self.frame_size, self.crop_size)
+        return frame if known else resize_bicubic(frame, self.frame_size)
+
+
+def _with_computed(
+    frames: Generator[Frame, None, None],
+    estimator: FlowEstimator,
+    timing: Timing,
+    crop: FramePreparation,
+    alone: bool,
+) -> Generator[Frame, None, None]:
+    """Each frame with its flow, or the flow alone; one frame late, since flow needs the next frame."""
+    waiting: list[Frame] = []
+    with closing(frames):
+        for frame in frames:
+            with timing.flow():
+                flows = estimator.push(frame)
+            for flow in flows:
+                yield crop(flow if alone else np.concatenate([waiting.pop(), flow], axis=-1))
+            waiting = [frame]
+        for flow in estimator.finish():
+            yield crop(flow if alone else np.concatenate([waiting.pop(), flow], axis=-1))
+
+
+def _with_given(
+    frames: Generator[Frame, None, None], flows: Iterator[Frame], crop: FramePreparation
+) -> Generator[Frame, None, None]:
+    """Each frame with the flow given for it."""
+    count = 0
+    with closing(frames):
+        for frame in frames:
+            flow = next(flows, None)
+            if flow is None:
+                raise InputError(
+                    f"flow: got {count} entries, the network sees more frames than that; expected one flow for each "
+                    "frame the network sees"
+                )
+            yield np.concatenate([crop(frame), _fitting(flow, crop, count)], axis=-1)
+            count += 1
+        if count and next(flows, None) is not None:
+            raise InputError(
+                f"flow: got more than {count} entries, the network sees {count} frames; expected one flow for each"
+            )
+
+
+def _fitting(flow: Frame, crop: FramePreparation, index: int) -> Frame:
+    """Flow in the network's size; its values are in pixels, so it is cropped but never resized."""
+    height, width = flow.shape[:2]
+    if (height, width) not in (crop.frame_size, crop.crop_size):
+        sizes = " or ".join(f"{h}×{w}" for h, w in (crop.frame_size, crop.crop_size))
+        raise InputError(
+            f"flow: entry {index} is {height}×{width} pixels, expected {sizes}: the model's frames or its crop"
+        )
+    return crop(flow)
+
+
+def _entries(flow: FlowSource) -> Iterator[Frame]:
+    """Given flow, one [H,W,2] uint8 after the other."""
+    arrays: Any = _loaded(flow)
+    if hasattr(arrays, "__array__"):
+        arrays = [arrays]
+    if not isinstance(arrays, Iterable):
+        raise InputError(f"flow: got {type(flow).__name__}, expected a .npy file, an array or an iterable of flows")
+    return (entry for array in arrays for entry in as_chunk(array, 2, "flow"))
+
+
+def _loaded(flow: FlowSource) -> Any:
+    """Flow as an array or iterable; a file stays on disk and is read as it is needed."""
+    if not isinstance(flow, (str, os.PathLike)):
+        return flow
+    path = Path(flow)
+    if path.suffix != ".npy" or not path.is_file():
+        reason = "not a .npy file" if path.suffix != ".npy" else "no such file"
+        raise InputError(f"flow: {path}: {reason}; expected a .npy file of uint8 [T,H,W,2] (x, y)")
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise InputError(f"flow: {path}: not a readable .npy file ({error}); write it again with numpy.save") from None
+
+
+def _holds_flow(source: Any) -> tuple[Any, bool]:
+    """The source, unharmed, and whether it is flow already: an array or an iterable's first item of two channels."""
+    if hasattr(source, "__array__"):
+        return source, np.shape(source)[-1:] == (2,)
+    if isinstance(source, (str, os.PathLike, int, bytes, dict)) or not isinstance(source, Iterable):
+        return source, False
+    rest = iter(source)
+    first = next(rest, None)
+    return _again(first, rest), np.shape(first)[-1:] == (2,)  # type: ignore[arg-type]
+
+
+def _again(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
+    if first is not None:
+        yield first
+        yield from rest

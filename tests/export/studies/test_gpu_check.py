@@ -1,0 +1,160 @@
+"""The GPU check without a GPU: every step and the whole report, on a workbench that runs everything on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+
+import export.studies.gpu_check
+from export.boundary_pooling.launch import launch_for
+from export.graph.source import cpu_engine, loaded
+from export.studies.gpu_bench import Case, TensorRtBench, pooling_network
+from export.studies.gpu_check import POOLINGS, gpu_check
+from runtime.engines import Engine
+from runtime.engines.tensorrt.cuda import DeviceFacts
+from runtime.errors import EngineError, ExportError
+from runtime.spec.model import ModelSpec
+from tests.conftest import Exported
+from tests.tiny import tiny_spec
+
+
+class PoolingEngine:
+    """One pooling in ONNX Runtime; `wrong` outputs are spoilt."""
+
+    library, device, precision = "onnxruntime", "cpu", "fp32"
+
+    def __init__(self, graph: onnx.ModelProto, spec: ModelSpec, wrong: int) -> None:
+        for node in graph.graph.node:  # ONNX Runtime's CPU has no bfloat16; the numbers are exact in float32
+            for attribute in node.attribute:
+                if node.op_type == "Cast" and attribute.i == onnx.TensorProto.BFLOAT16:
+                    attribute.i = onnx.TensorProto.FLOAT
+        self.spec, self.wrong = spec, wrong
+        self._session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+
+    def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+        (pooled,) = self._session.run(None, dict(inputs))
+        pooled.reshape(-1)[: self.wrong] += 1
+        return {"pooled": pooled}
+
+    def close(self) -> None:
+        pass
+
+
+class CpuBench:
+    """Builds nothing: a typed graph runs in ONNX Runtime, rounded as its types round."""
+
+    title = "a CPU"
+
+    def __init__(self, *, without: str = "", wrong: int = 0) -> None:
+        self.without, self.wrong = without, wrong
+        self.engines: dict[Path, Engine] = {}
+        self.graphs: list[bool] = []
+
+    def network(self, typed: Path, case: Case, target: Path) -> str:
+        if case.precision == self.without:
+            raise ExportError("the builder refused")
+        target.write_bytes(b"plan")
+        self.engines[target] = cpu_engine(loaded(typed), typed)
+        return "built"
+
+    def pooling(self, graph: onnx.ModelProto, spec: ModelSpec, case: Case, target: Path) -> None:
+        wrong = self.wrong if case.pooling == "plugin" else 0
+        self.engines[target] = PoolingEngine(graph, spec, wrong)
+
+    def open(self, target: Path, *, cuda_graph: bool) -> Engine:
+        self.graphs.append(cuda_graph)
+        engine = self.engines[target]
+        return engine if isinstance(engine, PoolingEngine) else _Kept(engine)
+
+
+class _Kept:
+    """An engine that several steps open; closing it does nothing."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.spec, self.library, self.device = engine.spec, engine.library, engine.device
+        self.precision = engine.precision
+
+    def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+        return self._engine.infer(inputs)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that keeps the typed files after the first check."""
+    return tmp_path_factory.mktemp("gpu-check")
+
+
+def test_the_whole_check(exported: Exported, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export.studies.gpu_check, "LARGE", (1, 2, 2))
+    bench = CpuBench()
+    text = gpu_check(bench, exported.checkpoint, made, made / "report.md", runs=1).read_text()
+    assert text.startswith("# GPU check: a CPU\n")
+    assert "FAILED" not in text
+    for name in ("fp32 plugin", "fp16 plugin", "bf16 plugin", "int8 plugin", "fp16 function", "int8 plugin ×8"):
+        assert f"- {name}: built" in text
+    for channels, length, count in POOLINGS:
+        for way in ("plugin", "function"):
+            assert f"- bf16, C = {channels}, T = {length}, N = {count}, {way}: 0 of" in text
+    assert text.count("drift of ") == 5
+    assert "fp16 plugin graph" in text
+    assert "AFSD    V100" in text
+    assert True in bench.graphs
+
+
+def test_a_failure_is_in_the_report_and_stops_nothing(
+    exported: Exported, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export.studies.gpu_check, "LARGE_CASES", ())
+    for engine in made.glob("*.engine"):
+        engine.unlink()
+    with pytest.raises(ExportError, match=r"failed: Engines; Larger batches.*; Pooling: .*; .*report.md says why"):
+        gpu_check(CpuBench(without="int8", wrong=3), exported.checkpoint, made, made / "report.md", runs=1)
+    text = (made / "report.md").read_text()
+    assert "- int8 plugin: **FAILED**: the builder refused" in text
+    assert "N = 2, plugin: **FAILED**: 3 of" in text
+    assert "N = 2, function: 0 of" in text
+    assert text.count("drift of ") == 4
+    assert "AFSD    V100" in text
+
+
+def test_the_poolings_of_the_check_fit_the_kernel() -> None:
+    for channels, length, _ in POOLINGS:
+        launch_for(channels, length, "fp32")
+
+
+def test_a_pooling_network_carries_its_function() -> None:
+    graph, spec = pooling_network("bf16", 4, 8, 3, tiny_spec())
+    onnx.checker.check_model(graph, full_check=True)
+    assert [tensor.shape for tensor in (*spec.inputs, *spec.outputs)] == [
+        ("batch", 4, 8), ("batch", 3, 4), ("batch", 4, 3),
+    ]  # fmt: skip
+
+
+def test_without_a_gpu_it_stops_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_gpu() -> None:
+        raise EngineError("the driver finds no GPU; check nvidia-smi")
+
+    monkeypatch.setattr("export.studies.gpu_bench.local_gpu", no_gpu)
+    with pytest.raises(ExportError) as told:
+        TensorRtBench()
+    assert str(told.value) == (
+        "gpu-check needs a machine with an NVIDIA GPU and its driver: the driver finds no GPU"
+    )  # fmt: skip
+
+
+def test_without_tensorrt_it_stops_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("export.studies.gpu_bench.local_gpu", lambda: DeviceFacts(0, "NVIDIA Some", "8.9"))
+    monkeypatch.setattr("export.trt.library._imported", lambda name: None)
+    with pytest.raises(ExportError, match=r"gpu-check needs TensorRT: .*pip install 'afsd\[tensorrt\]'"):
+        TensorRtBench()

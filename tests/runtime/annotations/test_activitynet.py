@@ -1,0 +1,94 @@
+"""The reader of ActivityNet annotation files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runtime.annotations.activitynet import Instance, VideoAnnotation, class_names, load_annotations, parse_annotations
+from runtime.errors import AnnotationError
+from tests.shared import shared
+
+
+def document(**entry: Any) -> dict[str, Any]:
+    return {"database": {"v": {"annotations": [], **entry}}}
+
+
+def with_segment(*segment: Any) -> dict[str, Any]:
+    good = {"label": "a", "segment": [0, 1]}
+    return document(annotations=[good, {"label": "a", "segment": list(segment)}])
+
+
+def test_empty() -> None:
+    assert parse_annotations({"database": {}}, "f") == ()
+    assert parse_annotations(document(), "f") == (VideoAnnotation("v", "", None, None, ()),)
+    assert class_names(()) == ()
+
+
+def test_everything_that_is_read() -> None:
+    annotations = [{"label": "b", "segment": ["1.5", "2"], "label_id": 4}, {"label": "a", "segment": [0, 0]}]
+    full = document(subset="train", duration="10.5", fps=30, annotations=annotations, url="x")
+    (video,) = parse_annotations(full, "f")
+    assert video == VideoAnnotation("v", "train", 10.5, 30.0, (Instance(1.5, 2.0, "b"), Instance(0.0, 0.0, "a")))
+    assert class_names([video, video]) == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("faulty", "message"),
+    [
+        ([], "f: expected"),
+        ({"database": []}, "f: expected"),
+        ({"database": {"v": 3}}, "f: v: expected"),
+        ({"database": {"v": {"annotations": {}}}}, "f: v: expected"),
+        (document(subset=3), "f: v: subset: got 3"),
+        (document(duration="long"), "f: v: duration: got 'long', expected a number"),
+        (document(duration=0), "f: v: duration: got 0, expected more than 0"),
+        (document(fps=-1), "f: v: fps: got -1"),
+        (document(annotations=["x"]), "annotation 0: label: got None"),
+        (document(annotations=[{"label": "", "segment": [0, 1]}]), "annotation 0: label: got ''"),
+        (document(annotations=[{"label": "a"}]), "annotation 0: segment: got None"),
+        (with_segment(1), r"annotation 1: segment: got \[1\]"),
+        (with_segment("x", 1), "annotation 1: start: got 'x'"),
+        (with_segment(0, True), "annotation 1: end: got True"),
+        (with_segment(0, float("nan")), "annotation 1: end: got nan"),
+        (with_segment(2, 1), r"annotation 1: segment: got \[2, 1\], expected 0 <= start <= end"),
+        (with_segment(-1, 1), r"annotation 1: segment: got \[-1, 1\]"),
+    ],
+)
+def test_faults_are_named(faulty: Any, message: str) -> None:
+    with pytest.raises(AnnotationError, match=message):
+        parse_annotations(faulty, "f")
+
+
+def test_files(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    with pytest.raises(AnnotationError, match="no such annotation file"):
+        load_annotations(path)
+    path.write_text("{")
+    with pytest.raises(AnnotationError, match="cannot be read as JSON"):
+        load_annotations(path)
+    path.write_text(json.dumps({"database": {"x": {"subset": "s", "annotations": []}, "y": {"annotations": []}}}))
+    assert [video.name for video in load_annotations(path)] == ["x", "y"]
+    assert [video.name for video in load_annotations(path, "s")] == ["x"]
+    with pytest.raises(AnnotationError, match=r"no video of subset 't'; the file has '', 's'"):
+        load_annotations(path, "t")
+
+
+def test_the_published_thumos14_file() -> None:
+    videos = load_annotations(shared("data/thumos14/thumos_gt.json"), "test")
+    assert (len(videos), sum(len(video.instances) for video in videos)) == (210, 3311)
+    assert len(class_names(videos)) == 20
+
+
+def test_frames_and_duration_give_the_rate_and_a_video_named_twice_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{"database": {"v": {"duration": 4.0, "frame": 100, "annotations": []}}}')
+    assert load_annotations(path)[0].fps == 25
+    path.write_text('{"database": {"v": {"duration": 4.0, "frame": 100, "fps": 30, "annotations": []}}}')
+    assert load_annotations(path)[0].fps == 30
+    path.write_text('{"database": {"v": {"annotations": []}, "v": {"annotations": []}}}')
+    with pytest.raises(AnnotationError, match=r"a\.json: cannot be read as JSON: 'v' is there twice; keep one"):
+        load_annotations(path)

@@ -1,0 +1,104 @@
+"""`afsd detect` with a flow engine, and with video-level scores."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from runtime import cli
+from runtime.commands import detect
+from runtime.detector import Detector, DetectorOptions
+from runtime.results.video_scores import load_video_scores
+from tests.tiny import ProposalEngine, tiny_spec, write_tiny_onnx
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> str:
+    """A video v_abc.avi of 80 frames at 25 fps."""
+    path = str(tmp_path / "v_abc.avi")
+    rng = np.random.default_rng(0)
+    writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"FFV1"), 25.0, (32, 24))
+    for level in rng.integers(0, 200, 80):
+        writer.write(rng.integers(0, 55, (24, 32, 3), np.uint8) + np.uint8(level))
+    writer.release()
+    return path
+
+
+@pytest.fixture
+def scores(tmp_path: Path) -> str:
+    path = tmp_path / "scores.json"
+    path.write_text(json.dumps({"results": {"abc": [0.5, 0.1, 0.4]}, "class": ["Archery", "Ballet", "Bowling"]}))
+    return str(path)
+
+
+@pytest.fixture
+def proposals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever engine is named, a class-agnostic one opens."""
+    monkeypatch.setattr(detect, "open_with", lambda path, arguments: ProposalEngine())
+
+
+def results(capsys: pytest.CaptureFixture[str], video: str) -> list[tuple[str, float]]:
+    entries = json.loads(capsys.readouterr().out)["results"][video]
+    return sorted((entry["label"], entry["score"]) for entry in entries)
+
+
+def test_two_engines(tmp_path: Path, clip: str, capsys: pytest.CaptureFixture[str]) -> None:
+    rgb = str(write_tiny_onnx(tmp_path / "rgb.onnx", None))
+    flow = str(write_tiny_onnx(tmp_path / "flow.onnx", tiny_spec("flow")))
+    options = DetectorOptions(min_score=0.1, flow_method="dis")
+    with Detector(rgb, flow_engine=flow, options=options) as detector:
+        found = detector.run(clip)
+    assert cli.main(["detect", rgb, clip, "--flow-engine", flow, "--flow-method", "dis", "--json"]) == 0
+    assert [score for _, score in results(capsys, "v_abc")] == pytest.approx(
+        [one.score for one in sorted(found, key=lambda one: (one.label, one.score))]
+    )
+    assert cli.main(["detect", flow, clip]) == 0  # the flow model alone
+    assert "flow" in capsys.readouterr().out.splitlines()[0]
+    assert cli.main(["detect", flow, clip, "--flow-engine", rgb]) == 2
+    assert "expected one on rgb, then one on flow" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("proposals")
+@pytest.mark.parametrize("labels", [1, 2])
+def test_video_scores(clip: str, scores: str, labels: int, capsys: pytest.CaptureFixture[str]) -> None:
+    found = load_video_scores(scores).label(Detector(ProposalEngine()).run(clip), labels)
+    want = sorted((one.label, one.score) for one in found if one.score >= 0.15)
+    assert 0 < len(want) < len(found)
+    command = ["detect", "MODEL", clip, "--video-scores", scores, "--labels-per-video", str(labels), "--score", "0.15"]
+    assert cli.main([*command, "--json"]) == 0
+    shown = results(capsys, "abc")
+    assert [label for label, _ in shown] == [label for label, _ in want]
+    assert [score for _, score in shown] == pytest.approx([score for _, score in want])
+    assert cli.main([*command, "--stream", "--json"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(want)
+
+
+@pytest.mark.usefixtures("proposals")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text.replace("abc", "xyz"), "none for the video 'v_abc'"),
+        (lambda text: text.replace("0.5", "NaN"), "the score nan for class 0"),
+        (lambda text: "", "not JSON"),
+    ],
+)
+def test_bad_scores_are_one_line(
+    clip: str, scores: str, change: Callable[[str], str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(scores).write_text(change(Path(scores).read_text()))
+    assert cli.main(["detect", "MODEL", clip, "--video-scores", scores]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+def test_scores_for_a_model_with_classes(
+    tmp_path: Path, clip: str, scores: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rgb = str(write_tiny_onnx(tmp_path / "rgb.onnx", None))
+    assert cli.main(["detect", rgb, clip, "--video-scores", scores]) == 2
+    assert "the model tells 2 classes apart itself" in capsys.readouterr().err

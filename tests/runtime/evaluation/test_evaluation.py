@@ -1,0 +1,193 @@
+"""The evaluator against the published one's numbers, a plain loop, and cases worked by hand."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runtime.annotations.activitynet import VideoAnnotation, load_annotations
+from runtime.cli import main
+from runtime.commands.evaluate import parse_tious
+from runtime.errors import AnnotationError, InputError
+from runtime.evaluation import evaluate, format_table, interpolated_average_precision, match_by_score
+from runtime.results.detections import Detections, load_detections, write_json
+from tests.evaluation_cases import CLASSES, found, truth
+from tests.shared import shared
+
+TIE_ORDER = Path(__file__).parents[2] / "golden" / "evaluation_tie_order.npz"
+
+
+def test_golden_of_the_published_evaluator(tmp_path: Path) -> None:
+    """Equal scores are set apart as numpy's unstable sort ordered them on the machine that made the golden numbers."""
+    path = tmp_path / "predictions.json"
+    path.write_bytes(gzip.decompress(shared("golden/evaluation_predictions.json.gz").read_bytes()))
+    expected = json.loads(shared("golden/evaluation_predictions_map.json").read_text())
+    predictions = load_detections(path)
+    ranks = np.load(TIE_ORDER)["ranks"].astype(np.float64)
+    bounds = np.cumsum([0, *map(len, predictions)])
+    apart = [
+        replace(p, scores=p.scores - 1e-9 * ranks[first:last])
+        for p, first, last in zip(predictions, bounds, bounds[1:], strict=False)
+    ]
+    ground_truth = load_annotations(shared("data/thumos14/thumos_gt.json"), "test")
+    result = evaluate(apart, ground_truth, expected["tiou"])
+    order = [result.classes.index(name) for name in expected["class_order"]]
+    np.testing.assert_allclose(result.ap[order].T, expected["ap_per_class_at_each_tiou"], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(result.map, expected["mAP"], rtol=0, atol=1e-9)
+    assert result.average == pytest.approx(expected["average_mAP"], abs=1e-9)
+    assert result.ignored == 1
+    stable = evaluate(predictions, ground_truth, expected["tiou"])
+    assert stable.average == pytest.approx(expected["average_mAP"], abs=1e-3)
+
+
+def plain_average_precision(
+    predictions: list[Detections], ground_truth: list[VideoAnnotation], name: str, threshold: float
+) -> float:
+    """The ActivityNet evaluator's rule, one detection at a time."""
+    rows = [(d, p.video) for p in predictions for d in p if d.label == name]
+    rows.sort(key=lambda row: -row[0].score)
+    instances = {v.name: [(i.start_s, i.end_s) for i in v.instances if i.label == name] for v in ground_truth}
+    count = sum(map(len, instances.values()))
+    used: set[tuple[str, int]] = set()
+    precisions, recalls, hits = [], [], 0
+    rows = [row for row in rows if row[1] in instances]
+    for number, (d, video) in enumerate(rows, start=1):
+        overlaps = []
+        for start, end in instances[video]:
+            shared_length = max(0.0, min(end, d.end_s) - max(start, d.start_s))
+            overlaps.append(shared_length / (end - start + d.end_s - d.start_s - shared_length))
+        for index in sorted(range(len(overlaps)), key=lambda i: -overlaps[i]):
+            if overlaps[index] < threshold:
+                break
+            if (video, index) not in used:
+                used.add((video, index))
+                hits += 1
+                break
+        precisions.append(hits / number)
+        recalls.append(hits / count)
+    area, recall = 0.0, 0.0
+    for i, r in enumerate(recalls):
+        area += (r - recall) * max(precisions[i:])
+        recall = r
+    return area
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_matches_plain_loop(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    ground_truth, predictions = [], []
+    for name in ("a", "b", "c"):
+        instances = [(CLASSES[rng.integers(2)], s, s + rng.uniform(1, 6)) for s in rng.uniform(0, 40, 15)]
+        rows = [
+            (label, s + rng.normal(), s + 1 + max(e - s - 1, 0.1) + abs(rng.normal()), round(rng.uniform(), 2))
+            for label, s, e in instances * 3
+        ]
+        ground_truth.append(truth(name, *instances))
+        predictions.append(found(name, *[(label, s, max(e, s + 0.1), x) for label, s, e, x in rows]))
+    predictions = [*predictions[::-1], found("unknown", ("jump", 0, 1, 1.0))]
+    tious = (0.1, 0.4, 0.75)
+    result = evaluate(predictions, ground_truth, tious)
+    for c, name in enumerate(result.classes):
+        expected = [plain_average_precision(predictions, ground_truth, name, t) for t in tious]
+        np.testing.assert_allclose(result.ap[c], expected, rtol=1e-12)
+    assert 0 < result.average < 1
+    assert result.ignored == 1
+
+
+def test_no_detections() -> None:
+    result = evaluate([], [truth("v", ("jump", 0, 1))])
+    assert result.ap.tolist() == [[0.0] * 5]
+    assert result.average == 0
+    assert result.truths.tolist() == [1]
+
+
+def test_no_ground_truth() -> None:
+    with pytest.raises(AnnotationError, match="no instance"):
+        evaluate([found("v", ("jump", 0, 1, 0.9))], [truth("v")])
+
+
+def test_by_hand() -> None:
+    ground_truth = [truth("v", ("jump", 0, 10), ("jump", 20, 30)), truth("w")]
+    predictions = [
+        found("v", ("jump", 0, 10, 0.9), ("jump", 0, 9, 0.8), ("jump", 21, 30, 0.6), ("throw", 0, 10, 1.0)),
+        found("w", ("jump", 0, 10, 0.7)),
+    ]
+    result = evaluate(predictions, ground_truth, (0.5, 0.95))
+    # Best first: hit, second claim of one instance, video without instances, hit (tIoU 0.9).
+    assert result.ap.tolist() == [[pytest.approx(0.5 * 1 + 0.5 * 2 / 4), 0.5]]
+    assert result.detections.tolist() == [4]
+    assert result.ignored == 1
+
+
+def test_an_inverted_detection_is_a_false_positive() -> None:
+    result = evaluate([found("v", ("jump", 5, 3, 0.9), ("jump", 0, 10, 0.8))], [truth("v", ("jump", 0, 10))], (0.3,))
+    assert result.ap.tolist() == [[0.5]]
+    assert result.inverted == 1
+
+
+@pytest.mark.parametrize(
+    ("overlaps", "claimants"),
+    [
+        (np.zeros((0, 2)), []),
+        ([[0.4, 0.2]], []),
+        ([[0.5, 0.2], [0.9, 0.6], [0.9, 0.9]], [0, 1]),  # the second takes the second instance: the first is gone
+        ([[0.6, 0.6], [0.0, 0.7]], [0]),  # of equal ones the last goes, so none is left for the second
+    ],
+)
+def test_match(overlaps: list[list[float]], claimants: list[int]) -> None:
+    assert [row for row, _ in match_by_score(np.array(overlaps), 0.5)] == claimants
+
+
+def test_interpolated_average_precision() -> None:
+    hits = np.array([False, True, True, False])
+    assert interpolated_average_precision(hits, 4) == pytest.approx(2 / 4 * 2 / 3)
+    assert interpolated_average_precision(np.zeros(0, bool), 4) == 0
+
+
+@pytest.mark.parametrize("tious", [(), (0.0,), (0.5, 1.1), (float("nan"),)])
+def test_bad_thresholds(tious: tuple[float, ...]) -> None:
+    with pytest.raises(InputError, match="tIoU thresholds"):
+        evaluate([], [truth("v", ("jump", 0, 1))], tious)
+
+
+@pytest.mark.parametrize(
+    ("text", "tious"),
+    [("0.3:0.1:0.7", (0.3, 0.4, 0.5, 0.6, 0.7)), ("0.5,0.75", (0.5, 0.75)), ("0.5", (0.5,)), ("0.5:0.05:0.5", (0.5,))],
+)
+def test_parse_tious(text: str, tious: tuple[float, ...]) -> None:
+    assert parse_tious(text) == tious
+
+
+@pytest.mark.parametrize("text", ["", "x", "0.3:0.7", "0.7:0.1:0.3", "0.3:0:0.7", "0.7:-0.1:0.3"])
+def test_bad_tious(text: str) -> None:
+    with pytest.raises(InputError, match="--tiou"):
+        parse_tious(text)
+
+
+def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    detections, ground_truth = tmp_path / "d.json", tmp_path / "g.json"
+    write_json(detections, [found("v", ("jump", 0, 10, 0.9), ("throw", 0, 10, 0.9))])
+    annotation = {"label": "jump", "segment": ["0", "10"]}
+    ground_truth.write_text(json.dumps({"database": {"v": {"subset": "test", "annotations": [annotation]}}}))
+    files = [str(detections), str(ground_truth)]
+    assert main(["evaluate", *files, "--json", "--tiou", "0.5,0.75"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["mAP"] == [1.0, 1.0]
+    assert printed["classes"] == {"jump": {"ap": [1.0, 1.0], "truths": 1, "detections": 1}}
+    assert main(["evaluate", *files, "--per-class"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split() == ["jump", *["100.00"] * 6, "1", "1"]
+    assert lines[3].startswith("1 of the detections are left out")
+    assert main(["evaluate", *files, "--subset", "validation"]) == 2
+    assert "the file has 'test'" in capsys.readouterr().err
+
+
+def test_table_columns_are_aligned() -> None:
+    result = evaluate([], [truth("v", ("jump", 0, 1), ("a very long name of a class", 0, 1))])
+    lines = format_table(result, per_class=True).splitlines()
+    assert len({len(line) for line in lines}) == 1

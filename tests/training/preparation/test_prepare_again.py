@@ -1,0 +1,161 @@
+"""Data sets prepared more than once: other subsets, replaced and vanished videos, arrays made elsewhere, names."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runtime.errors import AnnotationError, InputError, VideoError
+from runtime.video.names import find_video, other_name
+from training.preparation.prepare import StoreOptions, prepare_activitynet, prepare_own, prepare_thumos14
+from training.preparation.thumos_check import check_thumos14
+from training.stores.flow_store import build_flow_store
+from training.stores.frame_store import FrameStore, StoreIndex, index_arrays, read_index, write_index
+from training.stores.store_building import build_frame_store
+
+OPTIONS = StoreOptions(frame_size=20, workers=1, progress=False)
+FLOW = StoreOptions(streams=("rgb", "flow"), flow_method="dis", frame_size=20, workers=1, progress=False)
+
+
+def tables(folder: Path, subset: str, video: str) -> None:
+    (folder / f"{subset}_video_info.csv").write_text(
+        f"video,fps,sample_fps,count,sample_count\n{video},30.0,10.0,60.0,20\n"
+    )
+    (folder / f"{subset}_Annotation.csv").write_text(
+        f"video,type,type_idx,start,end,startFrame,endFrame\n{video},Diving,26,0.5,1.5,15,45\n"
+    )
+
+
+def test_subsets_prepared_one_after_the_other_are_both_there(source: Path, tmp_path: Path) -> None:
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for subset, name in (("val", "a"), ("test", "b")):
+        tables(tmp_path, subset, name)
+        shutil.copy(source / "train_0000.mp4", videos / f"{name}.mp4")
+    for subset in ("val", "test", "val"):
+        prepare_thumos14(videos, tmp_path, tmp_path / "out", subsets=(subset,), options=OPTIONS)  # type: ignore[arg-type]
+    database = json.loads((tmp_path / "out/annotations.json").read_text())["database"]
+    assert {name: entry["subset"] for name, entry in database.items()} == {"a": "training", "b": "test"}
+    assert set(FrameStore(tmp_path / "out/frames").videos) == {"a", "b"}
+
+
+def test_activitynet_does_not_write_over_what_it_reads(source: Path, tmp_path: Path) -> None:
+    path = tmp_path / "annotations.json"
+    path.write_text(json.dumps({"database": {"x": {"subset": "training", "annotations": []}}}))
+    before = path.read_text()
+    with pytest.raises(InputError, match="would be written over"):
+        prepare_activitynet(source, path, tmp_path, options=OPTIONS)
+    assert path.read_text() == before
+
+
+def test_activitynet_ids_that_begin_like_its_file_names(source: Path, tmp_path: Path) -> None:
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    shutil.copy(source / "train_0000.mp4", videos / "v_v_odd.mp4")
+    shutil.copy(source / "train_0001.mp4", videos / "plain.mp4")
+    entry = {"subset": "training", "annotations": [{"label": "x", "segment": [0.1, 0.9]}]}
+    (tmp_path / "a.json").write_text(json.dumps({"database": {"v_odd": entry, "plain": entry}}))
+    prepared = prepare_activitynet(videos, tmp_path / "a.json", tmp_path / "out", options=OPTIONS)
+    assert not prepared.failed
+    assert set(json.loads((tmp_path / "out/annotations.json").read_text())["database"]) == {"v_v_odd", "v_plain"}
+
+
+def test_finding_a_video_by_either_of_its_names(tmp_path: Path) -> None:
+    assert (other_name("abc"), other_name("v_abc")) == ("v_abc", "abc")
+    for name in ("v_one.mp4", "two.MKV", "both.avi", "v_both.avi"):
+        (tmp_path / name).touch()
+    assert find_video(tmp_path, "one").name == find_video(tmp_path, "v_one").name == "v_one.mp4"
+    assert find_video(tmp_path, "v_two").name == "two.MKV"
+    assert (find_video(tmp_path, "both").name, find_video(tmp_path, "v_both").name) == ("both.avi", "v_both.avi")
+    with pytest.raises(VideoError, match="no such video"):
+        find_video(tmp_path, "v_three")
+
+
+def own(source: Path, root: Path) -> Path:
+    """A data set of one video, a."""
+    (root / "videos").mkdir(parents=True)
+    shutil.copy(source / "train_0000.mp4", root / "videos/a.mp4")
+    entry = {"subset": "training", "annotations": [{"label": "x", "segment": [0.1, 0.9]}]}
+    (root / "annotations.json").write_text(json.dumps({"database": {"a": entry}}))
+    return root
+
+
+def test_flow_follows_a_video_that_was_replaced(source: Path, tmp_path: Path) -> None:
+    root = own(source, tmp_path / "own")
+    prepare_own(root, options=FLOW)
+    before = FrameStore(root / "flow")["a"].copy()
+    count = len(before)
+    frames = np.random.default_rng(0).integers(0, 256, (count, 20, 20, 3), np.uint8)
+    store = FrameStore(root / "frames")
+    np.save(root / "frames/a.npy", frames)  # another video with as many frames: its array has the same size
+    changed = store.videos["a"].__class__(**{**vars(store.videos["a"]), "source_bytes": 1})
+    write_index(root / "frames/index.json", StoreIndex(store.sampling, {"a": changed}))
+    flow = build_flow_store(FrameStore(root / "frames"), ["a"], root / "flow", method="dis", progress=False)
+    assert len(flow["a"]) == count
+    assert not np.array_equal(flow["a"], before)
+
+
+def test_arrays_stay_when_their_videos_are_gone_and_nothing_is_written(source: Path, tmp_path: Path) -> None:
+    root = own(source, tmp_path / "own")
+    prepare_own(root, options=FLOW)
+    (root / "videos/a.mp4").unlink()
+    stamps = {path: path.stat().st_mtime_ns for path in root.glob("*/*.json")}
+    os.utime(root / "frames/index.json")
+    stamps[root / "frames/index.json"] = (root / "frames/index.json").stat().st_mtime_ns
+    assert not prepare_own(root, options=FLOW).failed
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+
+
+def test_flow_of_another_release_of_opencv_is_taken_of_another_method_not(source: Path, tmp_path: Path) -> None:
+    root = own(source, tmp_path / "own")
+    prepare_own(root, options=FLOW)
+    index = read_index(root / "flow/index.json")
+    write_index(root / "flow/index.json", StoreIndex(index.sampling, index.videos, "DIS (OpenCV 4.5)"))
+    assert not prepare_own(root, options=FLOW).failed
+    write_index(root / "flow/index.json", StoreIndex(index.sampling, index.videos, "TV-L1 (OpenCV 4.5 contrib)"))
+    with pytest.raises(InputError, match="holds flow by TV-L1"):
+        prepare_own(root, options=FLOW)
+
+
+def test_published_arrays_beside_videos_are_not_made_again(source: Path, tmp_path: Path) -> None:
+    videos, rgb, flow = tmp_path / "videos", tmp_path / "rgb", tmp_path / "flow"
+    for folder in (videos, rgb, flow):
+        folder.mkdir()
+    shutil.copy(source / "train_0000.mp4", videos / "v_a.mp4")
+    np.save(rgb / "v_a.npy", np.zeros((8, 20, 20, 3), np.uint8))
+    np.save(flow / "v_a.npy", np.zeros((8, 20, 20, 2), np.uint8))
+    index_arrays(rgb, frame_size=20, rates={"v_a": 12.5}, whole_frames=768)
+    index_arrays(flow, frame_size=20, rates={"v_a": 12.5}, whole_frames=768, channels=2)
+    store = build_frame_store(videos, ["v_a"], rgb, frame_size=20, whole_frames=768, progress=False)
+    assert store.sample_fps("v_a") == 12.5
+    assert not store["v_a"].any()
+    assert not build_flow_store(store, ["v_a"], flow, progress=False)["v_a"].any()
+    with pytest.raises(InputError, match="1 videos have no rate, the first is 'v_a'"):
+        index_arrays(rgb, frame_size=20, rates={"v_b": 1.0}, whole_frames=768)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("type_idx", "nan"), ("start", "nan"), ("endFrame", "inf"), ("startFrame", "")]
+)
+def test_numbers_that_are_none_are_named(column: str, value: str, tmp_path: Path) -> None:
+    for subset in ("val", "test"):
+        tables(tmp_path, subset, "a")
+    header, row = (tmp_path / "val_Annotation.csv").read_text().splitlines()
+    cells = dict(zip(header.split(","), row.split(","), strict=True)) | {column: value}
+    (tmp_path / "val_Annotation.csv").write_text(f"{header}\n{','.join(cells.values())}\n")
+    with pytest.raises(AnnotationError, match=f"line 2: {column}: got '{value}', expected a number"):
+        check_thumos14(tmp_path)
+
+
+def test_tables_without_rows_disagree_but_do_not_break(tmp_path: Path) -> None:
+    for subset in ("val", "test"):
+        tables(tmp_path, subset, "a")
+    header = (tmp_path / "val_Annotation.csv").read_text().splitlines()[0]
+    (tmp_path / "val_Annotation.csv").write_text(f"{header}\n")
+    values, _ = check_thumos14(tmp_path)
+    assert not any(value.agrees for value in values if value.what.startswith(("training", "instances", "th at")))

@@ -1,0 +1,1 @@
+"""Build and train A2Net (Yang et al., TIP 2020)."""

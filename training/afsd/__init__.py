@@ -1,0 +1,1 @@
+"""Build and train AFSD (Lin et al., CVPR 2021)."""

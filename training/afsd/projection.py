@@ -1,0 +1,60 @@
+"""What stands in place of the I3D where AFSD sees features: a projection to the width and rate of the first level."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from training.afsd.config import ModelConfig
+from training.networks.layers import Unit1D, normalised, standardisation
+
+HALVING_KERNEL = 3
+"""Kernel of the units that halve the steps, as in the pyramid."""
+
+
+class Projected(NamedTuple):
+    """What the pyramid is built on in place of the I3D's endpoints."""
+
+    steps: Tensor
+    """[B,channels,T/stride]"""
+
+
+class DilatedUnit(nn.Module):
+    """x + conv1(ReLU(norm(dilated conv3(x)))): wider view at the same rate; [B,C,T] → [B,C,T]."""
+
+    def __init__(self, channels: int, dilation: int, dropout: float) -> None:
+        super().__init__()
+        self.dilated = normalised(Unit1D(channels, channels, 3, dilation=dilation), channels)
+        self.dropout = nn.Dropout(dropout)
+        self.mix = Unit1D(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.as_tensor(self.mix(self.dropout(self.dilated(x))))
+
+
+class FeatureProjection(nn.Module):
+    """Features [B,C,T] → `Projected`.
+
+    Each channel standardised over the training data; a unit (convolution, GroupNorm, ReLU) per kernel; a residual
+    dilated unit per dilation; a unit per halving.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        channels, kernels = config.head_channels, config.projection_kernels
+        self.standardise = standardisation(config.in_features) if config.standardise else None
+        inputs = (config.in_features, *(channels for _ in kernels))
+        units = [Unit1D(c, channels, kernel) for c, kernel in zip(inputs, kernels, strict=False)]
+        halvings = [
+            Unit1D(channels, channels, HALVING_KERNEL, 2) for _ in range(config.feature_stride.bit_length() - 1)
+        ]
+        self.units = nn.Sequential(*(layer for unit in units for layer in normalised(unit, channels)))
+        self.dilated = nn.Sequential(*(DilatedUnit(channels, d, config.dropout) for d in config.projection_dilations))
+        self.halvings = nn.Sequential(*(layer for unit in halvings for layer in normalised(unit, channels)))
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, features: Tensor) -> Projected:
+        x = features if self.standardise is None else self.standardise(features)
+        return Projected(self.halvings(self.dilated(self.units(self.dropout(x)))))

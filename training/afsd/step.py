@@ -1,0 +1,73 @@
+"""One training step's forward: both clips through the network and every loss, weighted (AFSD section 3.4)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from training.afsd.losses import activation_losses, detection_losses, triplet_loss
+from training.afsd.network import AFSD
+from training.afsd.pyramid import CoarsePyramid
+from training.afsd.targets import assign_coarse, level_ranges
+from training.config.settings import LossConfig
+from training.data.dataset import Batch
+from training.networks.normalisation import network_input
+
+
+class StepLosses(NamedTuple):
+    """The weighted total and its terms, each unweighted, scalars."""
+
+    total: Tensor
+    loss_l: Tensor
+    loss_c: Tensor
+    loss_prop_l: Tensor
+    loss_prop_c: Tensor
+    loss_ct: Tensor
+    loss_start: Tensor
+    loss_end: Tensor
+    loss_trip: Tensor
+
+
+class TrainingStep(nn.Module):
+    """Network and criterion as one module, so that a distributed wrapper sees a single forward."""
+
+    def __init__(self, model: AFSD, config: LossConfig) -> None:
+        super().__init__()
+        self.model, self.config = model, config
+
+    def forward(self, batch: Batch) -> StepLosses:
+        """All losses of a batch; total = lw·(l + prop_l) + cw·(c + prop_c + ct) + start + end + ssl·trip."""
+        config, model = self.config, self.model.config
+        output, features, contrastive = self.model.detect(
+            _laid_out(network_input(batch.frames, batch.valid, model.stream)),
+            _laid_out(network_input(batch.rearranged, batch.rearranged_valid, model.stream)),
+        )
+        head: CoarsePyramid = self.model.coarse_pyramid_detection
+        ranges = level_ranges(config.location_ranges, model.level_lengths)
+        coarse = assign_coarse(
+            list(batch.targets), head.priors, model.clip_length, None if ranges is None else ranges.to(head.priors)
+        )
+        terms = detection_losses(output, coarse, config, model.quality)
+        zero = terms.loss_l.new_zeros(())
+        start, end, trip = zero, zero, zero
+        if features is not None and config.consistency in ("activation", "both"):
+            start, end = activation_losses(features, batch.boundaries[:, 0], batch.boundaries[:, 1], config.activation)
+        if contrastive is not None:
+            trip = triplet_loss(contrastive, batch.rearranged_segments, model, config.triplet_divisors)
+        total = (
+            config.location * (terms.loss_l + terms.loss_prop_l)
+            + config.classification * (terms.loss_c + terms.loss_prop_c + terms.loss_ct)
+            + start
+            + end
+            + config.triplet * trip
+        )
+        return StepLosses(total, *terms, start, end, trip)
+
+
+def _laid_out(frames: Tensor) -> Tensor:
+    """Frames channels last in memory: a third faster in 3-D convolutions on the CPU, the same numbers."""
+    if frames.dim() == 3:  # features
+        return frames
+    return frames.contiguous(memory_format=torch.channels_last_3d)

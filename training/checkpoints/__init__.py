@@ -1,0 +1,1 @@
+"""Read, recognise and slim checkpoints."""

@@ -1,0 +1,1 @@
+"""Add the verbs of training to the command line."""

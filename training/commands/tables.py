@@ -1,0 +1,136 @@
+"""`afsd paper-tables`; torch is imported only when it runs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from runtime.errors import InputError, MissingDependencyError
+
+NAMES = (
+    "durations", "modules", "balance", "levels", "streams", "proposals", "two-stage", "afsd", "methods", "speed",
+    "rows",
+)  # fmt: skip
+"""Tables that can be asked for; "rows": those of --row."""
+
+
+def add_paper_tables(subparsers: Any) -> None:
+    """`afsd paper-tables TABLE…`: A2Net's tables, and AFSD beside it, on a feature set."""
+    parser = subparsers.add_parser(
+        "paper-tables",
+        help="A2Net's tables on a feature set of yours",
+        description="Train what a table compares on every fold with every seed, and write the table as Markdown, CSV "
+        "and JSON. All tables share their runs; after an interruption only the rest is run.",
+    )
+    parser.add_argument("tables", metavar="TABLE", nargs="+", choices=NAMES, help=", ".join(NAMES))
+    parser.add_argument("--out", type=Path, required=True, help="folder of the runs and the tables")
+    parser.add_argument("--a2net", metavar="CONFIG", default="a2net_gtea", help="default: %(default)s")
+    parser.add_argument("--afsd", metavar="CONFIG", default="gtea", help="AFSD on features (default: %(default)s)")
+    parser.add_argument(
+        "--two-stage", metavar="CONFIG", default="two_stage_gtea", help="two-stage detector (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change a setting of all; repeatable"
+    )
+    parser.add_argument("--set-a2net", action="append", default=[], metavar="KEY=VALUE", help="of A2Net alone")
+    parser.add_argument("--set-afsd", action="append", default=[], metavar="KEY=VALUE", help="of AFSD alone")
+    parser.add_argument("--set-two-stage", action="append", default=[], metavar="KEY=VALUE", help="of two stages alone")
+    parser.add_argument(
+        "--row", action="append", nargs="+", default=[], metavar=("LABEL CONFIG", "KEY=VALUE"),
+        help="a row of the table `rows`: its label, a configuration, and settings that differ from it",
+    )  # fmt: skip
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="default: 1 2 3")
+    parser.add_argument("--tiou", metavar="LIST", default="0.1:0.1:0.7", help="thresholds (default: %(default)s)")
+    parser.add_argument("--nms", choices=("local", "reference"), default="local", help="reference: as published")
+    parser.add_argument(
+        "--duration-edges", metavar="SECONDS", default="1.5,2.5,4.2,6.9",
+        help="between the bins of durations, or `quintiles` of the data (default: %(default)s, A2Net's)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--proposals", type=float, default=100.0, help="largest AN of the recall (%(default)g; of two stages 200)"
+    )
+    parser.add_argument(
+        "--stream-weights", metavar="W", type=float, nargs="+", default=[],
+        help="of the streams' scores in late fusion, as in 1 2 (default: all 1)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--engines", metavar="FILE", type=Path, nargs="+", default=[],
+        help="exported engines in the table `speed`; judged on the test videos of data.fold",
+    )  # fmt: skip
+    parser.add_argument("--runs", type=int, default=50, help="timed passes of each network (default: %(default)s)")
+    parser.set_defaults(func=_paper_tables)
+
+
+def _paper_tables(args: argparse.Namespace) -> int:
+    try:
+        from training.paper_tables.rows import single
+        from training.paper_tables.speed import speed_table
+        from training.paper_tables.tables import TABLES, make_table, table_of_rows
+    except ImportError as error:
+        raise MissingDependencyError(str(error.name), "train", "training") from None
+    options = _options(args)
+    for name in args.tables:
+        if name == "rows":
+            table = table_of_rows("", _rows(args), "precision", args.out, options)
+        elif name == "speed":
+            rows = _rows(args) if args.row else single(_configs(args))
+            table = speed_table(rows, args.engines, args.out, options, runs=args.runs)
+        else:
+            table = make_table(TABLES[name], _configs(args), args.out, options)
+        table.write(args.out / name)
+        print(table.markdown(), end="\n\n", flush=True)
+    return 0
+
+
+def _options(args: argparse.Namespace) -> Any:
+    from runtime.commands.evaluate import parse_tious
+    from runtime.detector import DetectorOptions
+    from training.paper_tables.tables import TableOptions
+
+    return TableOptions(
+        tuple(args.seeds),
+        parse_tious(args.tiou),
+        _edges(args.duration_edges),
+        args.proposals,
+        DetectorOptions(nms=args.nms),
+    )
+
+
+def _edges(text: str) -> tuple[float, ...]:
+    """Rising seconds; none: quintiles."""
+    if text == "quintiles":
+        return ()
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"--duration-edges: got {text!r}, expected seconds such as 1.5,2.5 or quintiles") from None
+
+
+def _configs(args: argparse.Namespace) -> Any:
+    from runtime.features.description import read_source
+    from training.config.files import load_config
+    from training.paper_tables.rows import Configs
+
+    a2net = load_config(args.a2net, [*args.set, *args.set_a2net])
+    afsd = load_config(args.afsd, [*args.set, *args.set_afsd])
+    two_stage = load_config(args.two_stage, [*args.set, *args.set_two_stage])
+    if (a2net.family, afsd.family, two_stage.family) != ("a2net", "afsd", "two_stage"):
+        raise InputError(
+            f"--a2net {args.a2net}, --afsd {args.afsd}, --two-stage {args.two_stage}: expected a configuration of each "
+            "of these networks"
+        )
+    source = read_source(Path(a2net.data.root) / a2net.data.features)
+    return Configs(a2net, afsd, two_stage, tuple(args.stream_weights), len(source.streams))
+
+
+def _rows(args: argparse.Namespace) -> Any:
+    from training.config.files import load_config
+    from training.paper_tables.rows import custom
+
+    if not args.row or min(map(len, args.row)) < 2:
+        raise InputError("table rows: expected --row LABEL CONFIG [KEY=VALUE …], once or more")
+    rows = tuple(custom(label, load_config(config, [*args.set, *settings])) for label, config, *settings in args.row)
+    if len({row.networks[0].key for row in rows}) < len(rows):
+        raise InputError("table rows: two rows have the same label; expected different ones")
+    return rows

@@ -1,0 +1,1 @@
+"""Hold the training configuration and its YAML presets."""

@@ -1,0 +1,96 @@
+"""Configurations from YAML, command-line overrides and checkpoints. A file names only what differs from defaults."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from runtime.common.mappings import StructureError, from_mapping, to_mapping
+from runtime.errors import ConfigError
+from training.config.settings import Config
+
+CONFIG_FOLDER = Path(__file__).parent / "presets"
+"""Where the named configurations live."""
+
+
+class _Yaml(yaml.SafeLoader):  # type: ignore[misc]  # untyped library
+    """YAML 1.2's floats: PyYAML would read 1e-5, without a point, as text."""
+
+
+_Yaml.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def named_configs() -> list[str]:
+    """Names that `load_config` accepts beside file paths."""
+    return sorted(path.stem for path in CONFIG_FOLDER.glob("*.yaml"))
+
+
+def load_config(name_or_path: str, overrides: list[str] | None = None) -> Config:
+    """A configuration by name (`thumos14`) or YAML path, with `section.key=value` overrides.
+
+    Raises:
+        ConfigError: no such file or name, not YAML, an unknown key, a wrong type or range.
+    """
+    path = CONFIG_FOLDER / f"{name_or_path}.yaml"
+    if not path.is_file():
+        path = Path(name_or_path)
+    if not path.is_file():
+        raise ConfigError(
+            f"{name_or_path}: no such config file; expected a path or one of {', '.join(named_configs())}"
+        )
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), _Yaml) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a YAML file: {_reason(error)}") from None
+    for override in overrides or []:
+        _apply_override(data, override)
+    return config_from_mapping(data, str(path))
+
+
+def _reason(error: Exception) -> str:
+    """Where and why YAML stumbles, in one line."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return " ".join(str(error).split())
+    return f"line {mark.line + 1}, column {mark.column + 1}: {getattr(error, 'problem', 'a mistake')}"
+
+
+def config_from_mapping(data: object, source: str) -> Config:
+    """A configuration from plain data, as a checkpoint stores it; `source` names it in errors (ConfigError)."""
+    try:
+        return from_mapping(Config, data)
+    except StructureError as error:
+        raise ConfigError(f"{source}: {error}") from None
+
+
+def config_to_mapping(config: Config) -> dict[str, object]:
+    """Plain data from which `config_from_mapping` builds the same configuration."""
+    mapping: dict[str, object] = to_mapping(config)
+    return mapping
+
+
+def with_overrides(config: Config, overrides: Sequence[str], source: str) -> Config:
+    """A configuration with some `section.key=value` changed; `source` names it in errors (ConfigError)."""
+    data = config_to_mapping(config)
+    for override in overrides:
+        _apply_override(data, override)
+    return config_from_mapping(data, source)
+
+
+def _apply_override(data: dict[str, object], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise ConfigError(f"override {override!r}: expected section.key=value")
+    *sections, last = key.strip().split(".")
+    node: dict[str, object] = data
+    for section in sections:
+        child = node.setdefault(section, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"override {override!r}: {section} is not a section")
+        node = child
+    node[last] = yaml.load(text, _Yaml)

@@ -1,0 +1,1 @@
+"""Train and judge every fold of a feature set."""

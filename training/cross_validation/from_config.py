@@ -1,0 +1,133 @@
+"""A configuration on features cross-validated: every fold trained and judged with every seed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from runtime.annotations.activitynet import VideoAnnotation, load_annotations
+from runtime.detector import DetectorOptions
+from runtime.errors import ConfigError
+from runtime.evaluation import evaluate, evaluate_proposals
+from runtime.feature_detector import FeatureDetector
+from runtime.features.description import read_source
+from runtime.features.feature_set import FeatureSet, open_features
+from runtime.kept_candidates import KeptCandidates, read_candidates, write_candidates
+from training.config.files import config_to_mapping
+from training.config.settings import Config
+from training.cross_validation.runner import CrossValidation, cross_validate, detection_metrics, frequent_classes
+from training.data.folds import Fold
+from training.deployment.views import open_torch_engine
+from training.loop import LAST
+from training.run import train
+from training.training_set import config_folds
+
+RESULTS = "folds.json"
+"""File of the results, in the folder of the runs."""
+RECALL_AT = (50, 100, 200)
+"""Average numbers of proposals per video for which a two-stage detector's recall is told."""
+CANDIDATES = "candidates.npz"
+"""File of a run's candidates in its test videos before suppression, in the run's folder beside the checkpoint."""
+
+
+def cross_run(
+    config: Config,
+    out: Path,
+    seeds: Sequence[int],
+    tious: Sequence[float],
+    *,
+    options: DetectorOptions | None = None,
+    say: Callable[[str], None] = print,
+) -> CrossValidation:
+    """Train and judge every fold of `data.split` with every seed; what `out` holds already is not run again.
+
+    With `data.inner_group` the folds are those among the training videos: of every fold, or of `data.fold` alone.
+
+    Args:
+        config: on features; its fold and seed are set here.
+        out: folder of the runs and of `folds.json`.
+        seeds: of the runs.
+        tious: thresholds of the mean average precision (ActivityNet rule).
+        options: of the detection.
+        say: told what is run next.
+
+    Raises:
+        ConfigError: a configuration on frames, or `out` holds results of other settings.
+        InputError, AnnotationError: the data is missing or does not fit.
+    """
+    if config.stream != "features":
+        raise ConfigError(f"{config.name}: it is trained on {config.stream} frames, expected features")
+    description = Path(config.data.root) / config.data.features
+    videos = load_annotations(description.parent / read_source(description).annotations)
+    frequent = frequent_classes(videos)
+
+    def run(fold: Fold, seed: int) -> dict[str, float]:
+        folder = run_folder(out, fold.name, seed)
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that was interrupted
+        settings = replace(
+            config, data=replace(config.data, fold=fold.name), run=replace(config.run, seed=seed, keep_epochs=False)
+        )
+        train(settings, folder)
+        kept = kept_run(settings, out, fold, seed, options)
+        truth = [video for video in videos if video.name in fold.test]
+        metrics = detection_metrics(evaluate(kept.detections(options), truth, tuple(tious)), frequent)
+        return metrics if kept.spec.two_stage is None else metrics | proposal_metrics(kept, truth)
+
+    return cross_validate(
+        config_folds(config), seeds, run, out / RESULTS, settings=_settings(config, tious, options), progress=say
+    )
+
+
+def proposal_metrics(kept: KeptCandidates, truth: Sequence[VideoAnnotation]) -> dict[str, float]:
+    """Average recall of a two-stage detector's proposals, and the area under its curve (A2Net, section III-G)."""
+    result = evaluate_proposals(kept.proposals(), truth, largest=max(RECALL_AT))
+    if not result.available:
+        return {f"AR@{number}": 0.0 for number in RECALL_AT} | {"AUC": 0.0}
+    return {f"AR@{number}": result.at(number) for number in RECALL_AT} | {"AUC": result.auc}
+
+
+def run_folder(out: Path, fold: str, seed: int) -> Path:
+    """Where the checkpoint and the candidates of one run lie."""
+    return out / f"{fold.replace('/', '-')}-seed-{seed}"
+
+
+def kept_run(
+    config: Config, out: Path, fold: Fold, seed: int, options: DetectorOptions | None = None
+) -> KeptCandidates:
+    """The candidates of one run in its fold's test videos: read, or found by its checkpoint and kept.
+
+    Raises:
+        CheckpointError: the run has neither.
+        InputError, AnnotationError: the data is missing or does not fit.
+    """
+    folder = run_folder(out, fold.name, seed)
+    if (folder / CANDIDATES).is_file():
+        return read_candidates(folder / CANDIDATES)
+    description = Path(config.data.root) / config.data.features
+    features, videos = open_features(description, names=fold.test, fold=fold.feature_fold, streams=config.data.streams)
+    with FeatureDetector(open_torch_engine(folder / LAST), options=options) as detector:
+        kept = keep_set(detector, features, videos)
+    write_candidates(folder / CANDIDATES, kept)
+    return kept
+
+
+def keep_set(detector: FeatureDetector, features: FeatureSet, videos: Sequence[VideoAnnotation]) -> KeptCandidates:
+    """Candidates in videos of a feature set, each named as in the annotations; their instances are not looked at."""
+    kept = [
+        detector.keep(
+            features.read(video.name), features.timing(video.name), video=video.name, duration_s=video.duration_s
+        )
+        for video in videos
+    ]
+    return KeptCandidates(detector.spec, tuple(kept))
+
+
+def _settings(config: Config, tious: Sequence[float], options: DetectorOptions | None) -> str:
+    """Everything that the results depend on, but for fold, seed and where the data lies."""
+    fold = config.data.fold if config.data.inner_group else ""
+    data = replace(config.data, root="", fold=fold, workers=0)
+    same = replace(config, data=data, run=replace(config.run, seed=0, log_every=1, keep_epochs=False))
+    return json.dumps([config_to_mapping(same), list(tious), repr(options or DetectorOptions())], sort_keys=True)

@@ -1,0 +1,132 @@
+"""I3D (Inception-v1 inflated to 3-D; Carreira and Zisserman, CVPR 2017) up to Mixed_5c, the backbone of AFSD."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from training.networks.layers import SamePool3d, Unit3D
+
+CHANNEL_QUANTUM = 8
+"""Scaled channel counts are rounded to multiples of this; every published count is one."""
+
+MIXED_CHANNELS: dict[str, tuple[int, int, int, int, int, int]] = {
+    # Outputs of the units b0, b1a, b1b, b2a, b2b, b3b.
+    "Mixed_3b": (64, 96, 128, 16, 32, 32),
+    "Mixed_3c": (128, 128, 192, 32, 96, 64),
+    "Mixed_4b": (192, 96, 208, 16, 48, 64),
+    "Mixed_4c": (160, 112, 224, 24, 64, 64),
+    "Mixed_4d": (128, 128, 256, 24, 64, 64),
+    "Mixed_4e": (112, 144, 288, 32, 64, 64),
+    "Mixed_4f": (256, 160, 320, 32, 128, 128),
+    "Mixed_5b": (256, 160, 320, 32, 128, 128),
+    "Mixed_5c": (384, 192, 384, 48, 128, 128),
+}
+
+STRIDE_4F, STRIDE_5C = 16, 32
+"""Spatial strides of the endpoints Mixed_4f and Mixed_5c; their temporal strides are 4 and 8."""
+
+
+class Endpoints(NamedTuple):
+    """The two feature maps the pyramid is built on."""
+
+    mixed_4f: Tensor
+    """[B, 832·m, T/4, H/16, W/16]"""
+    mixed_5c: Tensor
+    """[B, 1024·m, T/8, H/32, W/32]"""
+
+
+def scaled(channels: int, multiplier: float) -> int:
+    """A published channel count times the multiplier, rounded to a multiple of 8 (at least 8)."""
+    return max(CHANNEL_QUANTUM, round(channels * multiplier / CHANNEL_QUANTUM) * CHANNEL_QUANTUM)
+
+
+def mixed_output(name: str, multiplier: float) -> int:
+    """Output channels of a Mixed block."""
+    b0, _, b1b, _, b2b, b3b = (scaled(c, multiplier) for c in MIXED_CHANNELS[name])
+    return b0 + b1b + b2b + b3b
+
+
+class Mixed(nn.Module):
+    """An Inception block: four branches on one input [B,C,T,H,W], concatenated in the order b0, b1, b2, b3."""
+
+    def __init__(self, in_channels: int, channels: tuple[int, ...]) -> None:
+        super().__init__()
+        b0, b1a, b1b, b2a, b2b, b3b = channels
+        self.b0 = Unit3D(in_channels, b0, (1, 1, 1))
+        self.b1a = Unit3D(in_channels, b1a, (1, 1, 1))
+        self.b1b = Unit3D(b1a, b1b, (3, 3, 3))
+        self.b2a = Unit3D(in_channels, b2a, (1, 1, 1))
+        self.b2b = Unit3D(b2a, b2b, (3, 3, 3))
+        self.b3a = SamePool3d((3, 3, 3), (1, 1, 1))
+        self.b3b = Unit3D(in_channels, b3b, (1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat((self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), self.b3b(self.b3a(x))), dim=1)
+
+
+class I3D(nn.Module):
+    """Frames [B,C,T,H,W] in [−1,1] → the endpoints Mixed_4f and Mixed_5c. `multiplier` 1 is the published network."""
+
+    def __init__(self, in_channels: int = 3, multiplier: float = 1.0) -> None:
+        super().__init__()
+        stem, wide = scaled(64, multiplier), scaled(192, multiplier)
+        self.Conv3d_1a_7x7 = Unit3D(in_channels, stem, (7, 7, 7), (2, 2, 2))
+        self.MaxPool3d_2a_3x3 = SamePool3d((1, 3, 3), (1, 2, 2))
+        self.Conv3d_2b_1x1 = Unit3D(stem, stem, (1, 1, 1))
+        self.Conv3d_2c_3x3 = Unit3D(stem, wide, (3, 3, 3))
+        self.MaxPool3d_3a_3x3 = SamePool3d((1, 3, 3), (1, 2, 2))
+        before = wide
+        for name, channels in MIXED_CHANNELS.items():
+            if name == "Mixed_4b":
+                self.MaxPool3d_4a_3x3 = SamePool3d((3, 3, 3), (2, 2, 2))
+            elif name == "Mixed_5b":
+                self.MaxPool3d_5a_2x2 = SamePool3d((2, 2, 2), (2, 2, 2))
+            self.add_module(name, Mixed(before, tuple(scaled(c, multiplier) for c in channels)))
+            before = mixed_output(name, multiplier)
+
+    def endpoints(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """Every layer's name and output, in order; what a parity test or a calibration looks at."""
+        for name, layer in self.named_children():
+            x = layer(x)
+            yield name, x
+
+    def forward(self, x: Tensor) -> Endpoints:
+        wanted = {name: value for name, value in self.endpoints(x) if name in ("Mixed_4f", "Mixed_5c")}
+        return Endpoints(wanted["Mixed_4f"], wanted["Mixed_5c"])
+
+
+class Backbone(nn.Module):
+    """The I3D under the name published AFSD checkpoints use, with its batch norms or all of it frozen, or trained.
+
+    The published training starts from Kinetics weights and keeps every BatchNorm in eval mode (`freeze_batch_norm`)
+    with its affine parameters fixed; a network trained from scratch needs both free.
+    """
+
+    def __init__(self, in_channels: int, multiplier: float, *, freeze_batch_norm: bool, frozen: bool = False) -> None:
+        super().__init__()
+        self._model = I3D(in_channels, multiplier)
+        self.freeze_batch_norm = freeze_batch_norm or frozen
+        if frozen:
+            self.requires_grad_(False)
+        for norm in self._frozen_norms():
+            norm.requires_grad_(False)
+
+    def _frozen_norms(self) -> list[nn.BatchNorm3d]:
+        if not self.freeze_batch_norm:
+            return []
+        return [module for module in self._model.modules() if isinstance(module, nn.BatchNorm3d)]
+
+    def train(self, mode: bool = True) -> Backbone:
+        super().train(mode)
+        for norm in self._frozen_norms():
+            norm.eval()
+        return self
+
+    def forward(self, frames: Tensor) -> Endpoints:
+        """Frames [B,C,T,H,W] in [−1,1] → endpoints."""
+        endpoints: Endpoints = self._model(frames)
+        return endpoints

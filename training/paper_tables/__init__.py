@@ -1,0 +1,1 @@
+"""Print A2Net's tables for any feature set."""

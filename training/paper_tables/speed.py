@@ -1,0 +1,83 @@
+"""Time per window beside multiply-adds and precision (A2Net, Table XI)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from runtime.benchmark.speed import Measurement, run_benchmark
+from runtime.engines import open_engine
+from runtime.engines.base import Engine
+from runtime.evaluation import evaluate
+from runtime.feature_detector import FeatureDetector
+from runtime.features.feature_set import open_features
+from training.config.settings import Config
+from training.cross_validation.from_config import keep_set, run_folder
+from training.cross_validation.runner import detection_metrics
+from training.deployment.views import open_torch_engine
+from training.loop import LAST
+from training.paper_tables.rows import Row
+from training.paper_tables.summary import MethodRow, Spread, SummaryTable
+from training.paper_tables.tables import TableOptions, table_of_rows
+from training.training_set import choose_fold, config_folds
+
+
+def speed_table(
+    rows: Sequence[Row],
+    engines: Sequence[Path],
+    out: Path,
+    options: TableOptions,
+    *,
+    runs: int = 50,
+    say: Callable[[str], None] = print,
+) -> SummaryTable:
+    """Time per window beside multiply-adds and precision (A2Net, Table XI): networks take turns in one process.
+
+    Args:
+        rows: each of one network; the first checkpoint of each is timed in PyTorch eager.
+        engines: exported files, behind them.
+        out, options, say: as in `make_table`.
+        runs: timed passes of each, after a fifth as many that do not count.
+
+    Raises:
+        InputError, EngineError: see `run_benchmark` and `open_engine`; else as `make_table`.
+    """
+    config = rows[0].networks[0].config
+    table = table_of_rows("A2Net, Table XI: time", rows, "precision", out, options, say)
+    first = config_folds(config)[0].name
+    checkpoints = [run_folder(out / row.networks[0].key, first, options.seeds[0]) / LAST for row in rows]
+    opened: list[tuple[str, Engine]] = [(r.label, open_torch_engine(c)) for r, c in zip(rows, checkpoints, strict=True)]
+    opened += [(path.name, open_engine(path)) for path in engines]
+    try:
+        added = [_engine_row(name, engine, config, options) for name, engine in opened[len(rows) :]]
+        report = run_benchmark(opened, warmup=max(runs // 5, 1), runs=runs, say=say)
+    finally:
+        for _, engine in opened:
+            engine.close()
+    measured = zip((*table.rows, *added), report.measurements, strict=True)
+    timed = tuple(_timed(row, found, report.measurements[0]) for row, found in measured)
+    used = "; ".join(dict.fromkeys(f"{m.library}, {m.precision}" for m in report.measurements))
+    note = f"Median of {runs} passes, batch 1, in turns in one process; {report.processor}; {used}."
+    return replace(table, rows=timed, notes=(*table.notes, note))
+
+
+def _timed(row: MethodRow, found: Measurement, first: Measurement) -> MethodRow:
+    time = {"ms per window": found.median_ms, "time / first row's": found.median_ms / first.median_ms}
+    return replace(row, facts={**row.facts, **time})
+
+
+def _engine_row(name: str, engine: Engine, config: Config, options: TableOptions) -> MethodRow:
+    """Precision of an engine on the test videos of `data.fold`; none where there are folds and none is named."""
+    data, folds, scores = config.data, config_folds(config), dict[str, Spread]()
+    description = Path(data.root) / data.features
+    if len(folds) == 1 or data.fold != "":
+        fold = choose_fold(folds, data, str(description))
+        streams = engine.spec.feature_streams
+        features, videos = open_features(description, names=fold.test, fold=fold.feature_fold, streams=streams)
+        features.require_width(engine.spec.channels)
+        detector = FeatureDetector(engine, options=options.detection)
+        found = keep_set(detector, features, videos).detections(options.detection)
+        metrics = detection_metrics(evaluate(found, videos, options.tious))
+        scores = {metric: Spread(value, folds=(value,)) for metric, value in metrics.items()}
+    return MethodRow(name, scores, {"M multiply-adds": engine.spec.multiply_adds / 1e6})

@@ -1,0 +1,123 @@
+"""A table of methods with means and spreads, as Markdown, CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runtime.common.files import atomic_path
+
+
+@dataclass(frozen=True)
+class Spread:
+    """One figure of one method; NaN where there is nothing to average or no second value to differ from."""
+
+    mean: float
+    over_seeds: float = math.nan
+    """Standard deviation over the seeds of the mean over the folds."""
+    over_folds: float = math.nan
+    """Standard deviation over the folds of their means."""
+    folds: tuple[float, ...] = ()
+    """Of each fold, mean over the seeds."""
+
+
+@dataclass(frozen=True)
+class MethodRow:
+    """One method."""
+
+    label: str
+    scores: Mapping[str, Spread]
+    """Name of a metric → its value, 0..1."""
+    facts: Mapping[str, float] = field(default_factory=dict)
+    """What has no fold, in the unit its name says."""
+
+
+@dataclass(frozen=True)
+class SummaryTable:
+    """Methods by metrics."""
+
+    title: str
+    rows: tuple[MethodRow, ...]
+    shown: tuple[str, ...]
+    """Metrics of the Markdown table; the files have all."""
+    notes: tuple[str, ...] = ()
+
+    def markdown(self) -> str:
+        """Percent as mean ± spread over seeds / spread over folds, best mean of a column in bold."""
+        facts = _names(row.facts for row in self.rows)
+        scores = [name for name in self.shown if any(name in row.scores for row in self.rows)]
+        lines = [f"| {' | '.join([self.title, *scores, *facts])} |", "|---" * (1 + len(scores) + len(facts)) + "|"]
+        best = {name: max(_mean(row, name) for row in self.rows) for name in scores}
+        for row in self.rows:
+            cells = [_cell(row.scores.get(name), best[name]) for name in scores]
+            cells += [f"{row.facts[name]:.4g}" if name in row.facts else "–" for name in facts]
+            lines.append(f"| {' | '.join([row.label, *cells])} |")
+        return "\n".join([*lines, "", *self.notes]).rstrip()
+
+    def csv(self) -> str:
+        """A line per method and figure: label, name, mean, spreads; percent, facts as they are."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["method", "figure", "mean", "over_seeds", "over_folds"])
+        for row in self.rows:
+            for name, score in row.scores.items():
+                values = (score.mean, score.over_seeds, score.over_folds)
+                writer.writerow([row.label, name, *("" if math.isnan(v) else f"{100 * v:.4f}" for v in values)])
+            writer.writerows([row.label, name, f"{value:.6g}", "", ""] for name, value in row.facts.items())
+        return text.getvalue()
+
+    def to_mapping(self) -> dict[str, Any]:
+        """{"title", "notes", "rows": [{"label", "scores": {name: {"mean", …}}, "facts"}]}; 0..1, null for NaN."""
+        return {
+            "title": self.title,
+            "notes": list(self.notes),
+            "rows": [
+                {
+                    "label": row.label,
+                    "scores": {name: _plain(score) for name, score in row.scores.items()},
+                    "facts": dict(row.facts),
+                }
+                for row in self.rows
+            ],
+        }
+
+    def write(self, stem: Path) -> None:
+        """Write <stem>.md, .csv and .json, each whole or not at all."""
+        texts = {
+            ".md": self.markdown() + "\n",
+            ".csv": self.csv(),
+            ".json": json.dumps(self.to_mapping(), indent=1, ensure_ascii=False),
+        }
+        for suffix, text in texts.items():
+            with atomic_path(stem.with_name(stem.name + suffix)) as unfinished:
+                unfinished.write_text(text, encoding="utf-8")
+
+
+def _names(mappings: Any) -> Sequence[str]:
+    return list(dict.fromkeys(name for mapping in mappings for name in mapping))
+
+
+def _mean(row: MethodRow, name: str) -> float:
+    mean = row.scores[name].mean if name in row.scores else math.nan
+    return -math.inf if math.isnan(mean) else mean
+
+
+def _cell(score: Spread | None, best: float) -> str:
+    if score is None or math.isnan(score.mean):
+        return "–"
+    mean = f"{100 * score.mean:.1f}"
+    spreads = [score.over_seeds, *([] if math.isnan(score.over_folds) else [score.over_folds])]
+    shown = " / ".join("–" if math.isnan(value) else f"{100 * value:.1f}" for value in spreads)
+    return " ".join([f"**{mean}**" if score.mean == best else mean, *([f"± {shown}"] if shown != "–" else [])])
+
+
+def _plain(score: Spread) -> dict[str, Any]:
+    values = {"mean": score.mean, "over_seeds": score.over_seeds, "over_folds": score.over_folds}
+    plain: dict[str, Any] = {name: None if math.isnan(value) else value for name, value in values.items()}
+    return plain | {"folds": [None if math.isnan(value) else value for value in score.folds]}

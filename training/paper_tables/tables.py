@@ -1,0 +1,236 @@
+"""The tables of A2Net on any feature set: networks are trained once, and all tables are made of their candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from runtime.annotations.activitynet import VideoAnnotation, load_annotations
+from runtime.annotations.thumos14 import AMBIGUOUS
+from runtime.detector import DetectorOptions
+from runtime.evaluation import A2NET_EDGES, evaluate, evaluate_durations, evaluate_proposals
+from runtime.evaluation.durations import bin_names
+from runtime.features.description import read_source
+from runtime.kept_candidates import KeptCandidates, fuse_late
+from training.cross_validation.from_config import cross_run, kept_run, proposal_metrics
+from training.cross_validation.runner import (
+    CrossValidation,
+    FoldRun,
+    MetricSummary,
+    detection_metrics,
+    frequent_classes,
+)
+from training.data.folds import Fold
+from training.paper_tables.rows import (
+    Configs,
+    Measure,
+    Network,
+    Row,
+    afsd,
+    balances,
+    levels,
+    methods,
+    modules,
+    streams,
+    two_stage,
+)
+from training.paper_tables.summary import MethodRow, Spread, SummaryTable
+from training.training_set import config_folds
+
+RUN_TIOUS = tuple(round(0.1 * k, 1) for k in range(1, 8))
+"""Thresholds that the runs themselves are judged by; those of a table are its own."""
+AN = (1, 5, 10, 50, 100, 200, 500, 1000)
+"""Average numbers of proposals for which recall is told."""
+
+
+Truth = list[VideoAnnotation]
+"""Of the test videos of a fold."""
+Annotations = Mapping[str, VideoAnnotation]
+"""All videos of the feature set, by name."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of the paper."""
+
+    rows: Callable[[Configs], tuple[Row, ...]]
+    measure: Measure = "precision"
+    title: str = ""
+
+
+TABLES: Mapping[str, Table] = {
+    "durations": Table(modules, "durations", "A2Net, Table I: by duration"),
+    "modules": Table(modules, title="A2Net, Table III: modules"),
+    "balance": Table(balances, title="A2Net, Table V: λ"),
+    "levels": Table(levels, title="A2Net, Table VI: levels"),
+    "streams": Table(streams, title="A2Net, Table VII: features"),
+    "proposals": Table(modules, "proposals", "A2Net, Table XIII: proposals"),
+    "two-stage": Table(two_stage, "two-stage", "A2Net, section III-G: two stages"),
+    "afsd": Table(afsd, title="AFSD on features"),
+    "methods": Table(methods, title="A2Net and AFSD"),
+}
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """How the figures are made."""
+
+    seeds: tuple[int, ...] = (1, 2, 3)
+    tious: tuple[float, ...] = RUN_TIOUS
+    edges: tuple[float, ...] = A2NET_EDGES
+    """Seconds between the bins of durations; empty: the data's quintiles."""
+    proposals: float = 100.0
+    """Average number of proposals per video up to which recall is measured."""
+    detection: DetectorOptions = field(default_factory=DetectorOptions)
+
+
+def make_table(
+    table: Table, configs: Configs, out: Path, options: TableOptions, say: Callable[[str], None] = print
+) -> SummaryTable:
+    """Train what `out` has not yet, and measure.
+
+    Args:
+        table: what is varied, and what is measured.
+        configs: the networks.
+        out: folder of all runs; each network has a folder in it.
+        options: see `TableOptions`.
+        say: told what is run next.
+
+    Raises:
+        ConfigError: see `cross_run`; a table that the configurations or the data cannot give.
+        InputError, AnnotationError: the data is missing or does not fit.
+    """
+    rows = table.rows(configs)
+    return table_of_rows(table.title, rows, table.measure, out, options, say)
+
+
+def table_of_rows(
+    title: str,
+    rows: Sequence[Row],
+    measure: Measure,
+    out: Path,
+    options: TableOptions,
+    say: Callable[[str], None] = print,
+) -> SummaryTable:
+    """As `make_table`, of any rows on one feature set."""
+    truth = _annotations(rows[0].networks[0])
+    judge = partial(_JUDGES[measure], videos=truth, options=options)
+    made = tuple(_row(row, truth, judge, out, options, say) for row in rows)
+    names = dict.fromkeys(name for row in made for name in row.scores)
+    shown = tuple(name for name in names if not name.startswith("frequent mAP@") and " @" not in name)
+    folds, seeds = len(config_folds(rows[0].networks[0].config)), ", ".join(map(str, options.seeds))
+    note = f"Percent; mean ± spread over the seeds ({seeds}) / over the folds ({folds}), where there are several."
+    return SummaryTable(title, made, shown, (note, *_duration_note(measure, truth, options)))
+
+
+def train_row(row: Row, out: Path, options: TableOptions, say: Callable[[str], None]) -> list[CrossValidation]:
+    """The cross-validations of a row's networks, with what was missing run."""
+
+    def told(network: Network) -> Callable[[str], None]:
+        return lambda text: say(f"{network.key}: {text}")
+
+    return [
+        cross_run(n.config, out / n.key, options.seeds, RUN_TIOUS, options=options.detection, say=told(n))
+        for n in row.networks
+    ]
+
+
+def _row(
+    row: Row,
+    truth: Annotations,
+    judge: Callable[[KeptCandidates, Truth], Mapping[str, float]],
+    out: Path,
+    options: TableOptions,
+    say: Callable[[str], None],
+) -> MethodRow:
+    done = train_row(row, out, options, say)
+    runs, multiply_adds = [], 0
+    for seed in options.seeds:
+        for fold in config_folds(row.networks[0].config):
+            kept = _candidates(row, fold, seed, out, options)
+            multiply_adds = sum(each.spec.multiply_adds for each in kept)
+            joined = fuse_late(kept, row.weights) if len(kept) > 1 else kept[0]
+            metrics = judge(joined, [truth[name] for name in fold.test])
+            runs.append(FoldRun(fold.name, seed, "", metrics, 0.0))
+    measured = CrossValidation("", tuple(runs))
+    minutes = sum(run.seconds for each in done for run in each.runs) / 60 / len(runs)
+    facts = {"M multiply-adds": multiply_adds / 1e6, "minutes per run": minutes}
+    return MethodRow(row.label, {name: _spread(measured.summary(name)) for name in measured.metrics}, facts)
+
+
+def _candidates(row: Row, fold: Fold, seed: int, out: Path, options: TableOptions) -> list[KeptCandidates]:
+    """What each network of a row proposes in the test videos of a fold."""
+    kept = [kept_run(n.config, out / n.key, fold, seed, options.detection) for n in row.networks]
+    return kept if row.balance is None else [each.balanced(row.balance) for each in kept]
+
+
+def _annotations(network: Network) -> Annotations:
+    description = Path(network.config.data.root) / network.config.data.features
+    videos = load_annotations(description.parent / read_source(description).annotations)
+    return {video.name: video for video in videos}
+
+
+def _precision(kept: KeptCandidates, truth: Truth, *, videos: Annotations, options: TableOptions) -> dict[str, float]:
+    found = kept.detections(options.detection)
+    return detection_metrics(evaluate(found, truth, options.tious), frequent_classes(videos.values()))
+
+
+def _durations(kept: KeptCandidates, truth: Truth, *, videos: Annotations, options: TableOptions) -> dict[str, float]:
+    """mAP of each bin at the thresholds and on average; empty bins are left out."""
+    found = kept.detections(options.detection)
+    result = evaluate_durations(found, truth, options.tious, _edges(videos, options))
+    bins = [(name, values) for name, values in zip(result.names, result.map, strict=True) if not np.isnan(values[0])]
+    average = {f"{name} average": float(values.mean()) for name, values in bins}
+    at = {f"{name} @{t:.2f}": float(v) for name, values in bins for t, v in zip(result.tious, values, strict=True)}
+    return average | at
+
+
+def _proposals(kept: KeptCandidates, truth: Truth, *, videos: Annotations, options: TableOptions) -> dict[str, float]:
+    result = evaluate_proposals(kept.detections(options.detection), truth, largest=options.proposals)
+    recalls = {f"AR@{n}": result.at(n) for n in AN if n <= options.proposals}
+    return {name: value for name, value in recalls.items() if not np.isnan(value)} | {"AUC": result.auc}
+
+
+def _two_stages(kept: KeptCandidates, truth: Truth, *, videos: Annotations, options: TableOptions) -> dict[str, float]:
+    """Of the detections, and recall of the proposals."""
+    return _precision(kept, truth, videos=videos, options=options) | proposal_metrics(kept, truth)
+
+
+_JUDGES: Mapping[Measure, Callable[..., dict[str, float]]] = {
+    "precision": _precision,
+    "durations": _durations,
+    "proposals": _proposals,
+    "two-stage": _two_stages,
+}
+
+
+def _edges(videos: Annotations, options: TableOptions) -> tuple[float, ...]:
+    """The edges asked for, or the data's quintiles, to a tenth of a second where that keeps them apart."""
+    if options.edges:
+        return options.edges
+    quintiles = np.quantile(_lengths(videos), [0.2, 0.4, 0.6, 0.8])
+    rounded = np.round(quintiles, 1)
+    return tuple((rounded if len(set(rounded)) == len(rounded) and rounded[0] > 0 else quintiles).tolist())
+
+
+def _lengths(videos: Annotations) -> list[float]:
+    """Seconds of every instance."""
+    return [i.end_s - i.start_s for video in videos.values() for i in video.instances if i.label != AMBIGUOUS]
+
+
+def _duration_note(measure: Measure, videos: Annotations, options: TableOptions) -> list[str]:
+    """How many instances each bin has."""
+    if measure != "durations":
+        return []
+    edges = _edges(videos, options)
+    counts = np.bincount(np.searchsorted(edges, _lengths(videos), side="right"), minlength=len(edges) + 1)
+    bins = ", ".join(f"{name}: {count}" for name, count in zip(bin_names(edges), counts.tolist(), strict=True))
+    return [f"Instances of all videos: {bins}."]
+
+
+def _spread(found: MetricSummary) -> Spread:
+    return Spread(found.mean, found.over_seeds, found.over_folds, tuple(found.folds.tolist()))

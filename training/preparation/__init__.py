@@ -1,0 +1,1 @@
+"""Prepare data sets: THUMOS14, ActivityNet, a user's own videos, feature files."""

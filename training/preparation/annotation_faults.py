@@ -1,0 +1,68 @@
+"""What is odd in annotations in seconds: by themselves, and against the video files they speak of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from runtime.annotations.activitynet import VideoAnnotation
+from training.preparation.preparation_report import Findings
+from training.stores.frame_store import FrameStore, StoredVideo
+
+DURATION_TOLERANCE = 0.02
+"""Share by which an annotated duration may differ from the file's …"""
+DURATION_TOLERANCE_S = 0.5
+"""… or these seconds, whichever is more."""
+
+
+def note_annotations(
+    videos: Sequence[VideoAnnotation], durations: Mapping[str, float], found: Findings, slack_s: float = 0.0
+) -> None:
+    """What is odd in annotations in seconds, against the files they speak of.
+
+    Args:
+        videos: of the data set.
+        durations: seconds of the videos whose files are there.
+        found: where it is noted.
+        slack_s: seconds by which an action may end after its video without being noted.
+    """
+    for video in videos:
+        if not video.instances:
+            found.note("videos without any action", video.name)
+        empty = sum(instance.end_s <= instance.start_s for instance in video.instances)
+        found.note("actions without length, left out in training", video.name, count=empty)
+        if video.name in durations:
+            _note_times(video, durations[video.name], found, slack_s)
+    for label, subset in _labels_of_one_subset(videos).items():
+        found.note(f"classes that only subset {subset!r} has", label)
+
+
+def store_durations(store: FrameStore) -> dict[str, float]:
+    """Seconds of the files that the arrays of a store were made from, where known."""
+    durations = ((name, _duration(stored)) for name, stored in store.videos.items())
+    return {name: duration for name, duration in durations if duration is not None}
+
+
+def _note_times(video: VideoAnnotation, duration_s: float, found: Findings, slack_s: float) -> None:
+    allowed = max(DURATION_TOLERANCE * duration_s, DURATION_TOLERANCE_S)
+    if video.duration_s is not None and abs(video.duration_s - duration_s) > allowed:
+        found.note("annotated durations that disagree with the file", video.name)
+    late = sum(instance.end_s > duration_s + slack_s for instance in video.instances)
+    found.note("actions that end after the last frame", video.name, count=late)
+
+
+def _duration(stored: StoredVideo) -> float | None:
+    """Seconds of the file an array was made from."""
+    if not stored.source_fps or stored.source_frames is None:
+        return None
+    return stored.source_frames / stored.source_fps
+
+
+def _labels_of_one_subset(videos: Iterable[VideoAnnotation]) -> dict[str, str]:
+    """Label → its only subset, where the file has several subsets."""
+    subsets: dict[str, set[str]] = {}
+    seen = set()
+    for video in videos:
+        seen.add(video.subset)
+        for instance in video.instances:
+            subsets.setdefault(instance.label, set()).add(video.subset)
+    return {label: min(where) for label, where in sorted(subsets.items()) if len(where) == 1 < len(seen)}

@@ -1,0 +1,316 @@
+"""A data set in one command: videos and annotations → frame stores, one annotation file, and a report of what was odd.
+
+<out>/frames/            RGB store        (see frame_store.py)
+<out>/flow/              flow store, where asked for
+<out>/annotations.json   ActivityNet form, seconds: the one annotation format of training
+<out>/prepare_report.json
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from runtime.annotations.activitynet import VideoAnnotation, class_names, load_annotations, parse_annotations
+from runtime.common.files import atomic_path
+from runtime.errors import AnnotationError, InputError
+from runtime.video.flow import FlowEstimator, FlowMethod
+from runtime.video.names import ID_PREFIX, VIDEO_SUFFIXES, other_name
+from training.preparation.annotation_faults import note_annotations, store_durations
+from training.preparation.preparation_report import Findings, PreparationReport
+from training.preparation.thumos14 import (
+    SUBSET_NAMES,
+    Faults,
+    Subset,
+    ThumosTables,
+    database_of,
+    find_faults,
+    read_tables,
+)
+from training.stores.flow_store import FLOW_STORE, build_flow_store
+from training.stores.frame_store import FrameStore
+from training.stores.store_building import RGB_STORE, build_frame_store
+
+ANNOTATIONS = "annotations.json"
+CLASSES = "classes.txt"
+THUMOS_FPS = 10.0
+ACTIVITYNET_FRAMES = 768
+Stream = Literal["rgb", "flow"]
+
+
+@dataclass(frozen=True)
+class StoreOptions:
+    """How the frame stores are made."""
+
+    streams: tuple[Stream, ...] = ("rgb",)
+    """With "flow", flow is made from the RGB arrays, which are made either way."""
+    flow_method: FlowMethod = "auto"
+    flow_jpeg: bool = False
+    """Send frames and flow through JPEG, as the published flow went."""
+    sample_fps: float | None = 10.0
+    """Sampled frames per second; or None and"""
+    whole_frames: int | None = None
+    """T: whole videos are sampled down to this many frames."""
+    frame_size: int = 112
+    """Pixels of the square frame."""
+    workers: int | None = None
+    """Processes; None: one per CPU."""
+    progress: bool = True
+
+
+@dataclass(frozen=True)
+class _Stores:
+    rgb: FrameStore
+    flow: FrameStore | None
+
+    def facts(self) -> dict[str, str]:
+        """What was made, in words."""
+        found = {"RGB": _store_fact(self.rgb)}
+        if self.flow is not None:
+            found["flow"] = f"{_store_fact(self.flow)}, {self.flow.flow_method}"
+        return found
+
+
+def prepare_thumos14(
+    videos_dir: Path,
+    tables_dir: Path,
+    out: Path,
+    *,
+    subsets: Sequence[Subset] = ("val", "test"),
+    faults: Faults = "keep",
+    options: StoreOptions,
+) -> PreparationReport:
+    """THUMOS14 from its videos and the published tables; see the module's docstring for what is written.
+
+    Args:
+        videos_dir: folder with <video>.mp4 of the subsets.
+        tables_dir: see `training.preparation.thumos14`.
+        subsets: val (trained on, called "training" in the annotation file), test, or both.
+        faults: what to do with the tables' known faults; "keep" gives the published training clips.
+
+    Raises:
+        AnnotationError: a table is missing or malformed. Told before any video is read.
+        InputError: no such folder of videos, or `out` holds stores of another kind.
+    """
+    tables = {subset: read_tables(tables_dir, subset) for subset in subsets}
+    found = Findings()
+    for each in tables.values():
+        find_faults(each, faults, found)
+    others = _other_subsets(out / ANNOTATIONS, subsets)
+    names = [video.name for each in tables.values() for video in each.videos]
+    stores = _build_stores(videos_dir, names, out, options, found)
+    for each in tables.values():
+        _compare_counts(each, stores.rgb, found)
+    database = {
+        name: entry for subset, each in tables.items() for name, entry in database_of(each, subset, faults).items()
+    }
+    return _finish(out, others | database, stores, found, {"times": f"faults of the tables: {faults}"})
+
+
+def _other_subsets(path: Path, subsets: Sequence[Subset]) -> dict[str, Any]:
+    """What an annotation file written before says of the subsets that are not prepared now, to be kept."""
+    if not path.is_file():
+        return {}
+    written = {SUBSET_NAMES[subset] for subset in subsets}
+    entries = _read_database(path, Findings())
+    return {name: entry for name, entry in entries.items() if entry.get("subset") not in written}
+
+
+def prepare_activitynet(
+    videos_dir: Path, annotations: Path, out: Path, *, classes_file: Path | None = None, options: StoreOptions
+) -> PreparationReport:
+    """ActivityNet from its videos and its JSON: each video at fps·min(768/frames, 1), its first 768 frames.
+
+    Frames are decoded and resized directly; the released code re-encodes the videos with ffmpeg first. Videos are named
+    v_<id> in what is written, as the published arrays are; a file may be called v_<id> or <id>. Videos of subset
+    "testing" are left out, and instances that do not end after they start.
+
+    Args:
+        annotations: activity_net.v1-3.json or another file of its form.
+        classes_file: class names, one a line; default: the labels of the annotations, sorted.
+
+    Raises:
+        AnnotationError: the annotations or the class list cannot be read, or a label is not in the list.
+        InputError: no such folder of videos, or `out` holds stores of another kind.
+    """
+    if (out / ANNOTATIONS).exists() and annotations.exists() and annotations.samefile(out / ANNOTATIONS):
+        raise InputError(f"{annotations}: would be written over; give the original annotations, or another --out")
+    found = Findings()
+    database = {
+        name: entry for name, entry in _read_database(annotations, found).items() if entry.get("subset") != "testing"
+    }
+    videos = parse_annotations({"database": database}, str(annotations))
+    if not videos:
+        raise AnnotationError(f"{annotations}: no video outside the subset 'testing'; is it the ActivityNet file?")
+    classes = _class_list(videos, classes_file)
+    renamed = _as_file_names(database)
+    stores = _build_stores(videos_dir, list(renamed), out, options, found)
+    note_annotations(parse_annotations({"database": renamed}, str(annotations)), store_durations(stores.rgb), found)
+    _write_text(out / CLASSES, "".join(f"{name}\n" for name in classes))
+    return _finish(out, renamed, stores, found, {"classes": f"{len(classes)}, in {out / CLASSES}"})
+
+
+def prepare_own(root: Path, *, annotations: str = ANNOTATIONS, options: StoreOptions) -> PreparationReport:
+    """A data set of one's own: `root`/videos and one ActivityNet JSON, which stays as it is.
+
+    Raises:
+        AnnotationError: the annotations cannot be read.
+        InputError: no folder `root`/videos, or `root` holds stores of another kind.
+    """
+    found = Findings()
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; expected one with videos/ and {annotations}")
+    videos = load_annotations(root / annotations)
+    if not videos:
+        raise AnnotationError(f"{root / annotations}: names no video; annotate at least one")
+    stores = _build_stores(root / "videos", [video.name for video in videos], root, options, found)
+    note_annotations(videos, store_durations(stores.rgb), found)
+    counts = {subset: [v for v in videos if v.subset == subset] for subset in sorted({v.subset for v in videos})}
+    facts = {
+        "classes": ", ".join(class_names(videos)) or "none",
+        "subsets": ", ".join(f"{subset or '(none)'} {len(members)}" for subset, members in counts.items()),
+    }
+    report = PreparationReport({**stores.facts(), **facts}, found)
+    report.write(root)
+    return report
+
+
+def _build_stores(videos_dir: Path, names: Sequence[str], out: Path, options: StoreOptions, found: Findings) -> _Stores:
+    """The stores of the videos `names`; what cannot be had is noted and the others go on."""
+    if not videos_dir.is_dir():
+        raise InputError(f"{videos_dir}: no such folder of videos")
+    if "flow" in options.streams:
+        FlowEstimator(options.flow_method)  # a method that OpenCV lacks is told before hours of decoding
+    _note_strangers(videos_dir, names, found)
+    rgb = build_frame_store(
+        videos_dir,
+        names,
+        out / RGB_STORE,
+        frame_size=options.frame_size,
+        sample_fps=options.sample_fps,
+        whole_frames=options.whole_frames,
+        workers=options.workers,
+        progress=options.progress,
+        on_failure=found.fail,
+    )
+    there = [name for name in names if name in rgb.videos and name not in found.failures]
+    for name in there:
+        video = rgb.videos[name]
+        if None not in (video.declared_frames, video.source_frames) and video.declared_frames != video.source_frames:
+            found.note("videos with more or fewer frames than they declare", name)
+    if "flow" not in options.streams:
+        return _Stores(rgb, None)
+    flow = build_flow_store(
+        rgb,
+        there,
+        out / FLOW_STORE,
+        method=options.flow_method,
+        jpeg=options.flow_jpeg,
+        workers=options.workers,
+        progress=options.progress,
+        on_failure=found.fail,
+    )
+    return _Stores(rgb, flow)
+
+
+def _finish(
+    out: Path, database: Mapping[str, Any], stores: _Stores, found: Findings, facts: Mapping[str, str]
+) -> PreparationReport:
+    """Write the annotations of the videos there are, and the report."""
+    kept = {name: entry for name, entry in database.items() if name not in found.failures}
+    _write_text(out / ANNOTATIONS, json.dumps({"database": kept}, indent=1, ensure_ascii=False))
+    instances = sum(len(entry["annotations"]) for entry in kept.values())
+    annotated = f"{instances} actions in {len(kept)} of {len(database)} videos, in {out / ANNOTATIONS}"
+    report = PreparationReport({**stores.facts(), "annotations": annotated, **facts}, found)
+    report.write(out)
+    return report
+
+
+def _store_fact(store: FrameStore) -> str:
+    frames = sum(video.frames for video in store.videos.values())
+    sampling = store.sampling
+    rate = f"{sampling.fps:g} fps" if sampling.fps else f"whole videos in up to {sampling.whole_frames} frames"
+    return f"{len(store)} videos, {frames} frames of {sampling.frame_size} pixels, {rate}, in {store.folder}"
+
+
+def _compare_counts(tables: ThumosTables, store: FrameStore, found: Findings) -> None:
+    for video in tables.videos:
+        stored = store.videos.get(video.name)
+        if stored is None:
+            continue
+        if stored.frames != video.sampled:
+            found.note("videos with another number of sampled frames than the table's sample_count", video.name)
+        if stored.source_frames not in (None, int(video.frames)):
+            found.note("videos with another number of frames than the table's count", video.name)
+
+
+def _note_strangers(videos_dir: Path, names: Sequence[str], found: Findings) -> None:
+    """Files that no annotation names, and those whose name another file has too."""
+    known = {*names, *map(other_name, names)}
+    seen: set[str] = set()
+    for path in sorted(videos_dir.iterdir()):
+        if path.suffix.lower() not in VIDEO_SUFFIXES or not path.is_file():
+            continue
+        if path.stem not in known:
+            found.note("videos without annotation, left out", path.name)
+        elif path.stem in seen:
+            found.note("files with the name of another, which is taken in their place; rename them", path.name)
+        seen.add(path.stem)
+
+
+def _read_database(path: Path, found: Findings) -> dict[str, Any]:
+    """The `database` of an ActivityNet file without the instances that do not end after they start, which are noted."""
+    try:
+        database = json.loads(path.read_text(encoding="utf-8"))["database"]
+        entries = {str(name): dict(entry) for name, entry in database.items()}
+    except OSError as error:
+        raise AnnotationError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise AnnotationError(f'{path}: not an ActivityNet file: expected {{"database": {{video: {{…}}}}}}') from None
+    for name, entry in entries.items():
+        if isinstance(entry.get("annotations"), list):
+            kept = [item for item in entry["annotations"] if not _is_empty(item)]
+            found.note(
+                "actions that do not end after they start, left out", name, len(entry["annotations"]) - len(kept)
+            )
+            entry["annotations"] = kept
+    return entries
+
+
+def _is_empty(item: object) -> bool:
+    """Whether a well-formed annotation has an end that is not after its start; the reader judges malformed ones."""
+    segment = item.get("segment") if isinstance(item, Mapping) else None
+    try:
+        start, end = map(float, segment or ())
+    except (TypeError, ValueError):
+        return False
+    return end <= start
+
+
+def _class_list(videos: Sequence[VideoAnnotation], path: Path | None) -> tuple[str, ...]:
+    there = class_names(videos)
+    if path is None:
+        return there
+    try:
+        classes = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise AnnotationError(f"{path}: cannot be read as a list of classes: {error}") from None
+    unknown = sorted(set(there) - set(classes))
+    if unknown:
+        raise AnnotationError(f"{path}: lacks {len(unknown)} labels of the annotations, the first is {unknown[0]!r}")
+    return classes
+
+
+def _as_file_names(database: Mapping[str, Any]) -> dict[str, Any]:
+    """Entries under the names of ActivityNet's files, v_<id>. An id may itself begin so; if all do, they are names."""
+    if all(name.startswith(ID_PREFIX) for name in database):
+        return dict(database)
+    return {f"{ID_PREFIX}{name}": entry for name, entry in database.items()}
+
+
+def _write_text(path: Path, text: str) -> None:
+    with atomic_path(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")

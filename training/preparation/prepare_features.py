@@ -1,0 +1,200 @@
+"""A feature set in one command: folders of feature files and annotations → a description, and a report of what was odd.
+
+<out>/features.json         see feature_source.py; the features and the annotations stay where they are
+<out>/prepare_report.json
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from runtime.annotations.activitynet import VideoAnnotation, class_names, load_annotations, read_document
+from runtime.common.console import ProgressLine
+from runtime.errors import AnnotationError, InputError
+from runtime.features.description import FEATURES, FOLD, FeatureSource, write_source
+from runtime.features.feature_set import FeatureSet
+from runtime.features.files import FEATURE_SUFFIXES
+from runtime.features.scan import FeatureScan, scan_features
+from training.data.folds import read_list
+from training.preparation.annotation_faults import note_annotations
+from training.preparation.preparation_report import Findings, PreparationReport
+
+
+def prepare_features(source: FeatureSource, out: Path, *, classes_file: Path | None = None) -> PreparationReport:
+    """Look at every value of a feature set, describe it in `out`/features.json, and say what is odd.
+
+    Args:
+        source: its folders and annotations as seen from the working directory.
+        out: folder for the description; folders are written relative to it.
+        classes_file: classes that the model knows, one a line; default: the labels of the annotations.
+
+    Raises:
+        AnnotationError: the annotations cannot be read, or have a label that is not in the list of classes.
+        InputError: a folder is missing, the layout is in doubt, or no video has sound features.
+    """
+    found = Findings()
+    videos = load_annotations(source.annotations)
+    classes = _known_classes(videos, classes_file)
+    folds = _feature_folds(source)
+    sets = {fold: _sound(source, videos, fold, found) for fold in folds}
+    first = sets[folds[0]]
+    there = [video for video in videos if video.name in first.videos]
+    for fold in folds[1:]:
+        for name in sorted(first.videos.keys() & sets[fold].videos.keys()):
+            if sets[fold].steps(name) != first.steps(name):
+                found.note(f"videos with other numbers of steps in fold {fold}", name)
+    _note_times(there, first, found)
+    _note_label_ids(source.annotations, found)
+    write_source(out / FEATURES, _described(source, out, first))
+    report = PreparationReport(_facts(source, out, there, first, folds, classes), found)
+    report.write(out)
+    return report
+
+
+def _known_classes(videos: Sequence[VideoAnnotation], path: Path | None) -> tuple[str, ...]:
+    there = class_names(videos)
+    known = there if path is None else read_list(path)
+    unknown = sorted(set(there) - set(known))
+    if unknown:
+        raise AnnotationError(
+            f"{path}: lacks {len(unknown)} of the {len(there)} labels of the annotations, the first is {unknown[0]!r}; "
+            "add it, or correct the annotations"
+        )
+    return known
+
+
+def _feature_folds(source: FeatureSource) -> list[str]:
+    """What stands for `{fold}` in the folders there are; one empty name where all folds have the same features."""
+    if not source.per_fold:
+        return [""]
+    pattern = next(Path(stream.folder) for stream in source.streams if FOLD in stream.folder)
+    if FOLD not in pattern.name or FOLD in str(pattern.parent):
+        raise InputError(f"{pattern}: expected {FOLD} in the last folder's name, and there alone")
+    before, after = map(len, pattern.name.split(FOLD, 1))
+    folders = (path for path in pattern.parent.glob(pattern.name.replace(FOLD, "*")) if path.is_dir())
+    folds = sorted(path.name[before : len(path.name) - after] for path in folders)
+    if not folds:
+        raise InputError(f"{pattern}: no such folders, expected one per fold")
+    return folds
+
+
+def _sound(source: FeatureSource, videos: Sequence[VideoAnnotation], fold: str, found: Findings) -> FeatureSet:
+    """The set of the videos whose features are sound in every value; the others are noted."""
+    scan = scan_features(source, Path(), videos, fold=fold)
+    faults = scan.missing | scan.faults
+    sound = [video for video in videos if video.name not in faults]
+    if not sound:
+        raise next(iter(faults.values()), InputError(f"{source.annotations}: names no video; annotate at least one"))
+    features = FeatureSet(source, Path(), sound, fold=fold)
+    with ProgressLine() as line:
+        for number, video in enumerate(sound):
+            line.show(f"features {number + 1} of {len(sound)}: {video.name}")
+            try:
+                features.read(video.name)
+            except InputError as error:
+                faults[video.name] = error
+    for name, fault in faults.items():
+        found.fail(f"{name} (fold {fold})" if fold else name, fault)
+    _note_strangers(scan, source, fold, found)
+    left = [video for video in sound if video.name not in faults]
+    if not left:
+        raise next(iter(faults.values()))
+    return FeatureSet(source, Path(), left, fold=fold)
+
+
+def _note_strangers(scan: FeatureScan, source: FeatureSource, fold: str, found: Findings) -> None:
+    """Feature files that no annotation names."""
+    for stream in source.streams:
+        for path in sorted(Path(stream.folder.replace(FOLD, fold)).iterdir()):
+            if path.suffix.lower() in FEATURE_SUFFIXES and path not in scan.files:
+                found.note("feature files without annotation, left out", path.name)
+
+
+def _note_times(videos: Sequence[VideoAnnotation], features: FeatureSet, found: Findings) -> None:
+    """Annotations against the time that the features cover."""
+    timings = {video.name: features.timing(video.name) for video in videos}
+    extents = {name: timing.extent_s(features.steps(name)) for name, timing in timings.items()}
+    note_annotations(videos, extents, found, slack_s=max(timing.step_s for timing in timings.values()))
+    for video in videos:
+        short = sum(0 < i.end_s - i.start_s < timings[video.name].step_s for i in video.instances)
+        found.note("actions shorter than one step", video.name, count=short)
+        found.note("actions annotated twice", video.name, len(video.instances) - len(set(video.instances)))
+
+
+def _note_label_ids(annotations: str, found: Findings) -> None:
+    """Labels with several numbers, or numbers with several labels (`label_id`, ActionFormer); classes go by label."""
+    document = read_document(annotations)
+    pairs = {
+        (item["label"], str(item["label_id"]))
+        for video in document["database"].values()  # type: ignore[index]  # load_annotations has read it
+        for item in video["annotations"]
+        if "label_id" in item
+    }
+    for label, times in Counter(label for label, _ in pairs).items():
+        if times > 1:
+            found.note("labels with several label_id; classes go by label", label)
+    for number, times in Counter(number for _, number in pairs).items():
+        if times > 1:
+            found.note("label_id that several labels share; classes go by label", number)
+
+
+def _described(source: FeatureSource, out: Path, features: FeatureSet) -> FeatureSource:
+    """The description as it is written: what was found out said, paths relative to `out`."""
+    layouts = set(features.layouts)
+    return replace(
+        source,
+        annotations=_relative(source.annotations, out),
+        streams=tuple(replace(stream, folder=_relative(stream.folder, out)) for stream in source.streams),
+        layout=layouts.pop() if len(layouts) == 1 else "auto",
+        width=features.width,
+    )
+
+
+def _relative(path: str, folder: Path) -> str:
+    return Path(os.path.relpath(path, folder)).as_posix()
+
+
+def _facts(
+    source: FeatureSource,
+    out: Path,
+    videos: Sequence[VideoAnnotation],
+    features: FeatureSet,
+    folds: Sequence[str],
+    classes: Sequence[str],
+) -> Mapping[str, str]:
+    """What the set is, in words."""
+    steps = [features.steps(video.name) for video in videos]
+    step_s = [features.timing(video.name).step_s for video in videos]
+    seconds = [features.timing(video.name).extent_s(count) for video, count in zip(videos, steps, strict=True)]
+    widths = " + ".join(map(str, features.widths))
+    where = ", ".join(stream.folder for stream in source.streams)
+    per_fold = f", {len(folds)} folds: {', '.join(folds)}" if source.per_fold else ""
+    actions = [(i.end_s - i.start_s, at) for video, at in zip(videos, step_s, strict=True) for i in video.instances]
+    counts = Counter(instance.label for video in videos for instance in video.instances)
+    subsets = Counter(video.subset or "(none)" for video in videos)
+    return {
+        "features": f"{len(videos)} videos, {sum(steps)} steps of {widths} channels, in {where}{per_fold}",
+        "steps": f"{_spread(steps)} in a video; {_spread(step_s, ' s')} from one to the next",
+        "videos": f"{_spread(seconds, ' s')} long, {sum(seconds) / 60:.1f} minutes together",
+        "actions": f"{len(actions)}: {_spread([length for length, _ in actions], ' s')}; "
+        f"{_spread([length / at for length, at in actions], ' steps')}",
+        "classes": f"{len(classes)}: " + ", ".join(f"{name} {counts[name]}" for name in classes),
+        "subsets": ", ".join(f"{name} {count}" for name, count in sorted(subsets.items())),
+        "description": str(out / FEATURES),
+    }
+
+
+def _spread(values: Sequence[float], unit: str = "") -> str:
+    """The smallest, middle and largest value."""
+    if not values:
+        return "none"
+    low, middle, high = min(values), float(np.median(values)), max(values)
+    if low == high:
+        return f"{low:.4g}{unit}"
+    return f"{low:.4g} to {high:.4g}{unit} (median {middle:.4g})"

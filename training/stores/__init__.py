@@ -1,0 +1,1 @@
+"""Store frames and optical flow for training."""

@@ -1,0 +1,217 @@
+"""Frame stores: a folder with one memory-mapped array of sampled, resized frames per video, and an index.
+
+<store>/<video>.npy    uint8 [T,H,W,3] RGB (or [T,H,W,2] flow x, y), the form of the published arrays
+<store>/index.json     how they were sampled and what each must look like
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.common.files import atomic_path
+from runtime.common.mappings import from_mapping, to_mapping
+from runtime.errors import InputError
+
+INDEX = "index.json"
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How frames were taken from the videos."""
+
+    fps: float | None
+    """Frames per second of video time; None: each video at a rate of its own, so that it gives `whole_frames`."""
+    frame_size: int
+    """Pixels of the square frame; the aspect ratio is not kept."""
+    channels: int = 3
+    """3 = RGB, 2 = flow (x, y)."""
+    whole_frames: int | None = None
+    """T: a whole video is sampled down to this many frames, a shorter one keeps all of its own (ActivityNet)."""
+
+    def __str__(self) -> str:
+        rate = f"{self.fps:g} fps" if self.fps else f"whole videos in up to {self.whole_frames} frames"
+        return f"{'flow' if self.channels == 2 else 'RGB'}, {self.frame_size} pixels, {rate}"
+
+    def __post_init__(self) -> None:
+        if (self.fps is None) == (self.whole_frames is None):
+            raise ValueError(f"got fps {self.fps} and whole_frames {self.whole_frames}, expected one of the two")
+        rate = self.whole_frames if self.fps is None else self.fps
+        if not (rate and rate > 0) or self.frame_size < 1 or self.channels not in (2, 3):
+            raise ValueError(
+                f"got {rate} fps or frames, frame_size {self.frame_size}, channels {self.channels}; "
+                "expected positive numbers and 3 (RGB) or 2 (flow) channels"
+            )
+
+
+@dataclass(frozen=True)
+class StoredVideo:
+    """What the index knows of one array."""
+
+    frames: int
+    array_bytes: int
+    """Size of the .npy file."""
+    source_bytes: int | None = None
+    """Size of the video file it was made from, of flow too; None when it was made elsewhere."""
+    source_fps: float | None = None
+    """Frame rate of that file."""
+    source_frames: int | None = None
+    """Frames that were decoded from it …"""
+    declared_frames: int | None = None
+    """… and those its container declares."""
+    sample_fps: float | None = None
+    """Sampled frames per second of this video, where the store has no common rate."""
+
+
+@dataclass(frozen=True)
+class StoreIndex:
+    """The content of index.json."""
+
+    sampling: Sampling
+    videos: dict[str, StoredVideo] = field(default_factory=dict)
+    flow_method: str = ""
+    """What made the flow of a flow store, by name; empty for RGB and for arrays made elsewhere."""
+    schema: int = 1
+
+
+class FrameStore:
+    """The arrays of a store, opened on demand: the data set is never in memory as a whole."""
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        """Open a store.
+
+        Raises:
+            InputError: no index there, or not one of a frame store.
+        """
+        self.folder = Path(folder)
+        self._index = read_index(self.folder / INDEX)
+
+    @property
+    def sampling(self) -> Sampling:
+        return self._index.sampling
+
+    @property
+    def videos(self) -> Mapping[str, StoredVideo]:
+        """The videos by name."""
+        return self._index.videos
+
+    @property
+    def flow_method(self) -> str:
+        """Name of the optical flow in a flow store; empty when unknown."""
+        return self._index.flow_method
+
+    def sample_fps(self, video: str) -> float:
+        """Sampled frames per second of a video of the store."""
+        rate = self._index.videos[video].sample_fps or self.sampling.fps
+        if rate is None:
+            raise InputError(f"{self.folder}: {INDEX} has no sample_fps for {video!r}; build the frame store again")
+        return rate
+
+    def __len__(self) -> int:
+        return len(self._index.videos)
+
+    def __getitem__(self, video: str) -> NDArray[np.uint8]:
+        """The frames of a video, uint8 [T,H,W,C], as a read-only memory map.
+
+        The file is opened at each call (0.1 ms) and closed with the array, so that open files do not pile up.
+
+        Raises:
+            InputError: no such video, or its file is missing, cut off, or not what the index says.
+        """
+        if video not in self._index.videos:
+            raise InputError(f"{self.folder}: no frames of {video!r}; build the frame store again with this video")
+        return open_array(self.folder / f"{video}.npy", self.sampling, self._index.videos[video].frames)
+
+
+def index_arrays(
+    folder: str | os.PathLike[str],
+    *,
+    frame_size: int,
+    sample_fps: float | None = None,
+    rates: Mapping[str, float] | None = None,
+    whole_frames: int | None = None,
+    channels: int = 3,
+) -> FrameStore:
+    """Make a store of a folder of .npy files made elsewhere (the published RGB or flow arrays): write its index only.
+
+    Args:
+        folder: holds <video>.npy.
+        frame_size: pixels of their square frames.
+        sample_fps: their common rate (THUMOS14: 10); or
+        rates: each video's own (ActivityNet: `fps` of the released video_info_train_val.json), with
+        whole_frames: T, the most frames of one (768).
+        channels: 3, or 2 for flow.
+
+    Raises:
+        InputError: no .npy file there, one that is not uint8 [T, frame_size, frame_size, channels], or a video
+            without a rate.
+    """
+    folder = Path(folder)
+    sampling = checked_sampling(fps=sample_fps, frame_size=frame_size, channels=channels, whole_frames=whole_frames)
+    paths = sorted(folder.glob("*.npy"))
+    if not paths:
+        raise InputError(f"{folder}: holds no .npy file, expected one array [T,H,W,{channels}] per video")
+    lacking = [path.stem for path in paths if sample_fps is None and path.stem not in (rates or {})]
+    if lacking:
+        raise InputError(f"{folder}: {len(lacking)} videos have no rate, the first is {lacking[0]!r}; add it to rates")
+    videos = {
+        path.stem: StoredVideo(
+            len(open_array(path, sampling)),
+            path.stat().st_size,
+            sample_fps=None if rates is None else float(rates[path.stem]),
+        )
+        for path in paths
+    }
+    write_index(folder / INDEX, StoreIndex(sampling, videos))
+    return FrameStore(folder)
+
+
+def checked_sampling(
+    *, frame_size: int, fps: float | None = None, channels: int = 3, whole_frames: int | None = None
+) -> Sampling:
+    """A `Sampling` of what a user gave; a value out of range is an InputError."""
+    try:
+        return Sampling(None if fps is None else float(fps), frame_size, channels, whole_frames)
+    except ValueError as error:
+        raise InputError(f"frame store: {error}") from None
+
+
+def open_array(path: Path, sampling: Sampling, frames: int | None = None) -> NDArray[np.uint8]:
+    """Memory-map one array and check it (InputError); `frames` None takes any number."""
+    advice = "delete it and build the frame store again"
+    try:
+        array: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: cannot be read ({' '.join(str(error).split())}); {advice}") from None
+    expected = (sampling.frame_size, sampling.frame_size, sampling.channels)
+    if (
+        array.dtype != np.uint8
+        or array.ndim != 4
+        or array.shape[1:] != expected
+        or len(array) != (frames or len(array))
+    ):
+        want = ",".join(map(str, (frames or "T", *expected)))
+        raise InputError(f"{path}: got {array.dtype} {list(array.shape)}, expected uint8 [{want}]; {advice}")
+    return array
+
+
+def read_index(path: Path) -> StoreIndex:
+    """The index of a store (InputError: missing or malformed)."""
+    try:
+        return from_mapping(StoreIndex, json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise InputError(f"{path.parent}: no frame store there ({path.name} is missing); build it first") from None
+    except (OSError, ValueError) as error:  # StructureError is a ValueError
+        raise InputError(f"{path}: not the index of a frame store: {' '.join(str(error).split())}") from None
+
+
+def write_index(path: Path, index: StoreIndex) -> None:
+    """Write the index of a store, whole or not at all."""
+    with atomic_path(path) as unfinished:
+        unfinished.write_text(json.dumps(to_mapping(index), indent=1), encoding="utf-8")

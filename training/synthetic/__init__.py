@@ -1,0 +1,1 @@
+"""Make synthetic videos in which only motion tells the class."""

@@ -1,0 +1,200 @@
+"""Synthetic action videos: real .mp4 files and an ActivityNet annotation file, the same for the same seed.
+
+A video shows two or three textured objects over a moving background. All wander slowly; now and then one performs one
+of six motions (`synthetic_motion.ACTION_LABELS`). Looks are drawn apart from motions, and the objects that do not act
+look like those that do, so neither the class nor whether anything happens can be read from a single frame.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from runtime.common.files import atomic_path
+from runtime.errors import AnnotationError, InputError, MissingDependencyError, VideoError
+from training.synthetic.render import Image, render
+from training.synthetic.scene import Scene, VideoSeed, plan_scene
+
+CODEC = "mp4v"
+"""MPEG-4 part 2: every OpenCV build writes and reads it."""
+
+
+@dataclass(frozen=True)
+class VideoFormat:
+    """What the video files are like."""
+
+    size: int = 128
+    """Width and height in pixels."""
+    fps: float = 30.0
+    shortest_s: float = 20.0
+    """Shortest video, seconds."""
+    longest_s: float = 120.0
+    """Longest video, seconds."""
+
+    def __post_init__(self) -> None:
+        if self.size < 16 or self.size % 2:
+            raise InputError(f"size: got {self.size}, expected an even number of pixels, at least 16")
+        if self.fps <= 0:
+            raise InputError(f"fps: got {self.fps}, expected more than 0")
+        if not 2 <= self.shortest_s <= self.longest_s:
+            raise InputError(f"lengths: got {self.shortest_s} to {self.longest_s} s, expected 2 <= shortest <= longest")
+
+
+def make_synthetic(
+    out_dir: Path | str,
+    *,
+    videos: int,
+    seed: int,
+    subset: str,
+    video_format: VideoFormat | None = None,
+    workers: int | None = None,
+    progress: bool = False,
+) -> Path:
+    """Write `videos` files out_dir/videos/<subset>_<index>.mp4 and their entries in out_dir/annotations.json.
+
+    Entries of other subsets already in the annotation file are kept, so one folder can hold a training and a
+    validation set. Video number i of a subset is the same whatever `videos` is, and for any number of workers.
+
+    Args:
+        videos: number of videos, at least 1.
+        seed: any integer ≥ 0.
+        subset: name of the subset; also draws different videos for different names.
+        video_format: size, frame rate and lengths.
+        workers: processes; None = one per CPU this process may use.
+
+    Returns: the path of annotations.json.
+
+    Raises:
+        InputError: an argument out of range.
+        VideoError: OpenCV cannot write the video files.
+    """
+    if videos < 1 or seed < 0 or not subset.isidentifier():
+        raise InputError(
+            f"got videos={videos}, seed={seed}, subset={subset!r}; "
+            "expected videos >= 1, seed >= 0 and a subset of letters, digits and underscores"
+        )
+    video_format = video_format or VideoFormat()
+    out_dir = Path(out_dir)
+    (out_dir / "videos").mkdir(parents=True, exist_ok=True)
+    workers = min(videos, workers or len(os.sched_getaffinity(0)))
+    write = partial(_write_one, out_dir / "videos", video_format)
+    seeds = [VideoSeed(seed, subset, index) for index in range(videos)]
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        raise MissingDependencyError("tqdm", "train", "making synthetic videos") from None
+    with tqdm(total=videos, desc=f"synthetic {subset}", unit="video", disable=not progress) as bar:
+        entries: dict[str, Any] = {}
+        for name, entry in _map(write, seeds, workers):
+            entries[name] = entry
+            bar.update()
+    return _write_annotations(out_dir / "annotations.json", subset, entries)
+
+
+def _map(write: partial[tuple[str, Any]], seeds: list[VideoSeed], workers: int) -> Iterable[tuple[str, Any]]:
+    if workers <= 1:
+        yield from map(write, seeds)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+        yield from pool.map(write, seeds)
+
+
+def _write_one(folder: Path, video_format: VideoFormat, source: VideoSeed) -> tuple[str, Any]:
+    scene = plan_scene(
+        source, fps=video_format.fps, shortest_s=video_format.shortest_s, longest_s=video_format.longest_s
+    )
+    write_video(folder / f"{source.name}.mp4", render(scene, video_format.size), scene.fps, video_format.size)
+    return source.name, activitynet_entry(scene)
+
+
+def activitynet_entry(scene: Scene) -> dict[str, Any]:
+    """The scene's entry of the `database` in an ActivityNet annotation file; times in seconds."""
+    annotations = [{"label": a.label, "segment": [a.start_s, a.end_s]} for a in scene.actions]
+    return {
+        "subset": scene.source.subset,
+        "duration": round(scene.duration_s, 3),
+        "fps": scene.fps,
+        "annotations": annotations,
+    }
+
+
+def write_video(path: Path, frames: Iterable[Image], fps: float, size: int) -> None:
+    """Write RGB frames uint8 [size, size, 3] as a video; the file appears under its name only when complete.
+
+    Raises:
+        VideoError: OpenCV has no encoder for it or the folder cannot be written.
+    """
+    with atomic_path(path) as unfinished:
+        writer = cv2.VideoWriter(str(unfinished), cv2.VideoWriter.fourcc(*CODEC), fps, (size, size))
+        if not writer.isOpened():
+            raise VideoError(f"{path}: OpenCV cannot write it; check the folder's rights and that OpenCV has FFmpeg")
+        try:
+            for frame in frames:
+                writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+        finally:
+            writer.release()
+
+
+def _write_annotations(path: Path, subset: str, entries: Mapping[str, Any]) -> Path:
+    kept = {}
+    if path.exists():
+        try:
+            database = json.loads(path.read_text(encoding="utf-8"))["database"]
+            kept = {name: entry for name, entry in database.items() if entry["subset"] != subset}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise AnnotationError(f"{path}: not an annotation file made here; choose another folder") from None
+    document = {"version": "synthetic-1", "database": {**kept, **entries}}
+    with atomic_path(path) as unfinished:
+        unfinished.write_text(json.dumps(document, indent=1), encoding="utf-8")
+    return path
+
+
+def add_make_synthetic(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the verb `make-synthetic`; its parser sets `func`, as `runtime.cli` wants."""
+    parser = commands.add_parser("make-synthetic", help="write synthetic action videos and their annotations")
+    _add_arguments(parser)
+    parser.set_defaults(func=_run)
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    defaults = VideoFormat()
+    parser.add_argument("out", type=Path, help="folder for videos/ and annotations.json")
+    parser.add_argument("--videos", type=int, default=60, help="number of videos (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="default: %(default)s")
+    parser.add_argument("--subset", default="training", help="name of the subset (default: %(default)s)")
+    parser.add_argument("--size", type=int, default=defaults.size, help="frame edge, pixels (default: %(default)s)")
+    parser.add_argument("--shortest", type=float, default=defaults.shortest_s, help="seconds (default: %(default)s)")
+    parser.add_argument("--longest", type=float, default=defaults.longest_s, help="seconds (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=None, help="processes (default: one per CPU)")
+
+
+def _run(args: argparse.Namespace) -> int:
+    video_format = VideoFormat(size=args.size, shortest_s=args.shortest, longest_s=args.longest)
+    path = make_synthetic(
+        args.out,
+        videos=args.videos,
+        seed=args.seed,
+        subset=args.subset,
+        video_format=video_format,
+        workers=args.workers,
+        progress=True,
+    )
+    print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    _parser = argparse.ArgumentParser(description=__doc__)
+    _add_arguments(_parser)
+    raise SystemExit(_run(_parser.parse_args()))

@@ -1,0 +1,122 @@
+"""The training windows of a feature set, as a configuration names them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+
+from runtime.annotations.activitynet import class_names, load_annotations
+from runtime.common.console import print_warning
+from runtime.errors import AnnotationError, ConfigError
+from runtime.features.description import read_source
+from runtime.features.feature_set import open_features
+from training.clip_cutting import cut, warn_without_clips
+from training.config.settings import Config, DataConfig
+from training.data.annotations import FrameAnnotation
+from training.data.clips import repeated, unseen_instances
+from training.data.feature_dataset import FeatureDataset
+from training.data.folds import Fold, inner_folds, make_folds
+from training.data.step_annotations import step_annotations
+
+
+@dataclass(frozen=True)
+class FeatureWindows:
+    """What a network on features is trained on."""
+
+    config: Config
+    """With the numbers that the data has: classes, width, steps per second, how the features were made."""
+    dataset: FeatureDataset
+    classes: tuple[str, ...]
+    """In index order."""
+
+
+def open_feature_windows(config: Config) -> FeatureWindows:
+    """The windows of the training videos of the fold that the configuration names.
+
+    Raises:
+        ConfigError: an unknown fold, or classes or a width that differ from the data's.
+        InputError, AnnotationError: features or annotations that cannot be used.
+    """
+    data = config.data
+    description = Path(data.root) / data.features
+    source = read_source(description)
+    annotations = description.parent / source.annotations
+    classes = data.classes or class_names(load_annotations(annotations))
+    fold = choose_fold(config_folds(config), data, str(description))
+    features, videos = open_features(description, names=fold.train, fold=fold.feature_fold, streams=data.streams)
+    if config.in_features:
+        features.require_width(config.in_features)
+    config = _with_classes(config, classes, features.width, str(annotations))
+    annotated = step_annotations(videos, features, classes, class_agnostic=data.class_agnostic)
+    clips = cut(annotated, data, config.window_length)
+    warn_without_clips(annotated, clips, config.window_length, "steps of features")
+    _warn_unseen(annotated, config)
+    rate = 1 / median(features.timing(video.name).step_s for video in videos)
+    triplet = config.family == "afsd" and config.loss.consistency in ("triplet", "both")
+    dataset = FeatureDataset(
+        repeated(clips, data.repeat_share, config.run.seed),
+        features,
+        clip_length=config.window_length,
+        contrastive=data.contrastive_share if triplet else 0.0,
+        background=data.background,
+        mixing=data.mixing,
+        seed=config.run.seed,
+    )
+    made = replace(data, sample_fps=rate, feature_sampling=source.sampling)
+    return FeatureWindows(replace(config, data=made), dataset, classes)
+
+
+def config_folds(config: Config) -> tuple[Fold, ...]:
+    """The folds of `data.split`; with `data.inner_group` those among the training videos, of all folds or of one.
+
+    Raises:
+        AnnotationError, InputError: see `make_folds` and `inner_folds`.
+    """
+    data = config.data
+    description = Path(data.root) / data.features
+    folds = make_folds(description.parent / read_source(description).annotations, data.split)
+    if not data.inner_group:
+        return folds
+    outer = [fold for fold in folds if fold.name == str(data.fold)] or folds
+    unseen_in = folds if data.inner_features == "unseen" else None
+    return tuple(inner for fold in outer for inner in inner_folds(fold, data.inner_group, unseen_in))
+
+
+def choose_fold(folds: Sequence[Fold], data: DataConfig, source: str) -> Fold:
+    """The fold that `data.fold` names, or the only one (ConfigError: neither)."""
+    chosen = [fold for fold in folds if fold.name == str(data.fold)]
+    if data.fold == "" and len(folds) == 1:
+        chosen = list(folds)
+    if not chosen:
+        names = ", ".join(fold.name for fold in folds)
+        raise ConfigError(f"{source}: data.fold is {data.fold!r}, expected one of {names}")
+    return chosen[0]
+
+
+def _with_classes(config: Config, classes: tuple[str, ...], width: int, source: str) -> Config:
+    """The configuration with the data's classes and width."""
+    if not classes:
+        raise AnnotationError(f"{source}: no action in any video, expected at least one")
+    if config.num_classes not in (0, len(classes) + 1):
+        raise ConfigError(
+            f"{config.network_section}.num_classes is {config.num_classes}, the annotations have {len(classes)} "
+            f"classes: expected {len(classes) + 1}, the background included, or 0 for as many as they have"
+        )
+    return config.of_data(len(classes) + 1, width)
+
+
+def _warn_unseen(annotated: Sequence[FrameAnnotation], config: Config) -> None:
+    """Say how many actions no window shows far enough to learn from them."""
+    data, length = config.data, config.window_length
+    if data.sampling == "whole_video":
+        return
+    stride, keep = data.clip_stride, data.keep_share
+    unseen = [len(unseen_instances(v, clip_length=length, stride=stride, keep=keep)) for v in annotated]
+    if sum(unseen):
+        total = sum(len(video.instances) for video in annotated)
+        print_warning(
+            f"{sum(unseen)} of {total} actions are a target in no window of {length} steps every {stride}; "
+            "make the windows longer or data.clip_stride shorter"
+        )

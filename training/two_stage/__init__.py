@@ -1,0 +1,1 @@
+"""Build and train a two-stage detector on A2Net's proposals (TIP 2020, section III-G)."""

@@ -1,0 +1,178 @@
+"""The anchor-free module in a two-stage detector (A2Net, section III-G): a class-agnostic A2Net proposes, proposals of
+points and anchors go into one NMS, and a second stage classifies and refines what is left, pooled from the levels.
+
+Everything between the stages is of fixed shape and made of standard operators, so that the detector exports whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from runtime.spec.anchors import A2NetLayout, level_points
+from runtime.spec.constants import A2NetDecoding
+from training.a2net.config import A2NetConfig
+from training.a2net.network import A2Net, A2NetOutput
+from training.a2net.targets import decode_anchors
+from training.networks.layers import at_least_float32
+from training.two_stage.config import TwoStageConfig
+
+NMS_ROUNDS = 24
+"""Rounds of the suppression: exact while no chain of proposals, each of which decides on the next, is longer (among
+1,024 on GTEA the longest took 14)."""
+
+
+class Proposals(NamedTuple):
+    """What the first stage proposes, without gradient; best first."""
+
+    segments: Tensor
+    """[B,N,2] start and end as fractions of the window; (0, 0) where there are fewer than N."""
+    scores: Tensor
+    """[B,N] in 0..1; 0 where there are fewer than N."""
+
+
+class TwoStageOutput(NamedTuple):
+    """Outputs of one forward; see `runtime.decoding.two_stage.TWO_STAGE_OUTPUTS`."""
+
+    proposals: Tensor
+    """[B,N,2] start and end in steps of the window."""
+    prop_score: Tensor
+    """[B,N,1] in 0..1."""
+    cls: Tensor
+    """[B,N,K] class logits, background first."""
+    reg: Tensor
+    """[B,N,2] (Δc, Δw)."""
+
+
+class TwoStage(nn.Module):
+    """Features [B,C,T] float32 → `TwoStageOutput`."""
+
+    def __init__(self, first: A2NetConfig, config: TwoStageConfig, decoding: A2NetDecoding) -> None:
+        super().__init__()
+        self.config, self.decoding = config, decoding
+        self.first = A2Net(first)
+        self.second = SecondStage([first.level_channels[level] for level in config.levels], config)
+
+    def forward(self, features: Tensor, lengths: Tensor | None = None) -> TwoStageOutput:
+        """Outputs of a batch of windows, of which `lengths` [B] steps are video; None: all."""
+        levels = self.first.levels(features)
+        found = self.propose(self.first.predict(levels), lengths)
+        logits, offsets = self.second(self.pooled(levels, found.segments))
+        steps = found.segments * self.first.config.window_steps
+        return TwoStageOutput(steps, found.scores[..., None], logits, offsets)
+
+    @torch.no_grad()
+    def propose(self, output: A2NetOutput, lengths: Tensor | None = None) -> Proposals:
+        """The N best of a window's proposals behind NMS, those of points and anchors together, cut at `lengths` [B]."""
+        segments, scores = first_stage_detections(output, self.first.config.layout, self.decoding)
+        if lengths is not None:
+            segments = torch.minimum(segments, lengths[:, None, None].to(segments) / self.first.config.window_steps)
+            scores = scores * (segments[..., 1] > segments[..., 0])  # in the padding there are many of one score
+        scores, order = scores.topk(self.config.candidates, dim=1)
+        segments = _chosen(segments, order)
+        scores = scores * greedy_nms(segments, self.config.decoding.proposal_nms)
+        scores, order = scores.topk(self.config.proposals, dim=1)
+        return Proposals(_chosen(segments, order) * (scores > 0)[..., None], scores)
+
+    def pooled(self, levels: Sequence[Tensor], segments: Tensor) -> Tensor:
+        """Segments [B,N,2] (fractions of the window) pooled from the configured levels: [B,N,ΣC·bins]."""
+        config = self.config
+        parts = [pool_means(levels[level], segments, config.bins, config.context) for level in config.levels]
+        return torch.cat([part.flatten(2) for part in parts], dim=2)
+
+
+class SecondStage(nn.Module):
+    """Two fully connected layers, then classes and offsets; [B,N,ΣC·bins] → [B,N,K] and [B,N,2]."""
+
+    def __init__(self, channels: Sequence[int], config: TwoStageConfig) -> None:
+        super().__init__()
+        widths = (sum(channels) * config.bins, config.hidden, config.hidden)
+        layers = [
+            layer
+            for wide, narrow in pairwise(widths)
+            for layer in (nn.Linear(wide, narrow), nn.ReLU(), nn.Dropout(config.dropout))
+        ]
+        self.shared = nn.Sequential(*layers)
+        self.cls = nn.Linear(config.hidden, config.num_classes)
+        self.reg = nn.Linear(config.hidden, 2)
+
+    def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
+        """Class logits, background first, and (Δc, Δw) of each proposal."""
+        shared = self.shared(pooled)
+        return at_least_float32(self.cls(shared)), at_least_float32(self.reg(shared))
+
+
+def first_stage_detections(output: A2NetOutput, layout: A2NetLayout, decoding: A2NetDecoding) -> tuple[Tensor, Tensor]:
+    """Segments [B,M,2] (fractions of the window) and scores [B,M] of all anchors, then of all points.
+
+    Segments and scores are those of `runtime.decoding.a2net`; of its constants only λ and `overlap` count here. What is
+    empty scores 0.
+    """
+    point_weight, anchor_weight = decoding.weights
+    parts = []
+    if output.ab is not None:
+        anchors = decode_anchors(output.ab, layout)
+        overlap = anchors.overlap
+        if anchors.logits is None:
+            scores = overlap.clamp(0, 1)
+        else:
+            overlap = overlap.sigmoid() if decoding.overlap == "sigmoid" else overlap.clamp(0, 1)
+            scores = anchors.logits.softmax(dim=2)[..., 1] * overlap
+        parts.append((anchors.boxes, scores * anchor_weight))
+    if output.af_cls is not None and output.af_reg is not None:
+        points = torch.cat([torch.from_numpy(p) for p in level_points(layout)]).to(output.af_reg)
+        ends = torch.stack((points - output.af_reg[..., 0], points + output.af_reg[..., 1]), dim=-1)
+        parts.append((ends / layout.units, output.af_cls.softmax(dim=2)[..., 1] * point_weight))
+    segments = torch.cat([part[0] for part in parts], dim=1).clamp(0, 1)
+    scores = torch.cat([part[1] for part in parts], dim=1)
+    return segments, scores * (segments[..., 1] > segments[..., 0])
+
+
+def greedy_nms(segments: Tensor, threshold: float) -> Tensor:
+    """Which segments [B,P,2], best first, hard NMS keeps: [B,P], 1 or 0.
+
+    A segment goes where one before it that stays overlaps it by more than `threshold`. Taken as an equation for all of
+    them at once, each round of it settles one more link of every chain. tIoU above τ is written without its division:
+    intersection > τ/(1 + τ)·(sum of both widths).
+    """
+    start, end = segments[..., :1], segments[..., 1:]
+    share = threshold / (1 + threshold) * (end - start)
+    shared = torch.minimum(end, end.mT) - torch.maximum(start, start.mT)
+    rivals = (shared > share + share.mT).to(segments.dtype).tril(-1)
+    kept = torch.ones_like(segments[..., :1])
+    for _ in range(NMS_ROUNDS):
+        kept = (rivals @ kept < 0.5).to(segments.dtype)
+    return kept.squeeze(-1)
+
+
+def pool_means(level: Tensor, segments: Tensor, bins: int, context: float) -> Tensor:
+    """Exact means of a level over bins of each segment, in which its cells are steps of constant height.
+
+    Args:
+        level: [B,C,t].
+        segments: [B,N,2] start and end as fractions of the window.
+        bins: of equal length.
+        context: widths of the segment pooled on either side as well.
+
+    Returns:
+        [B,N,C,bins]; what lies outside the window counts as 0, and so does a segment without length.
+    """
+    cells = level.shape[2]
+    start, width = segments[..., :1] * cells, (segments[..., 1:] - segments[..., :1]) * cells
+    step = width * (1 + 2 * context) / bins
+    low = start - context * width + step * torch.arange(bins, device=level.device)
+    left = torch.arange(cells, device=level.device)
+    ends = ((edge[..., None] - left).clamp(0, 1) for edge in (low + step, low))
+    shared = torch.sub(*ends)  # [B,N,bins,t]: how much of each cell lies in the bin
+    weights = (shared / step.clamp(min=1e-6)[..., None]).to(level.dtype)
+    pooled = weights.flatten(1, 2) @ level.transpose(1, 2)  # [B,N·bins,C]
+    return pooled.reshape(len(pooled), -1, bins, level.shape[1]).transpose(2, 3)
+
+
+def _chosen(segments: Tensor, order: Tensor) -> Tensor:
+    """Segments [B,M,2] in the given order [B,n]."""
+    return segments.gather(1, order[..., None].expand(-1, -1, 2))

@@ -1,0 +1,106 @@
+"""One training step's forward of the two-stage detector: both stages and all losses, end to end (section III-G)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from training.a2net.config import A2NetLossConfig
+from training.a2net.losses import a2net_losses
+from training.afsd.targets import segment_iou
+from training.data.dataset import Batch
+from training.networks.normalisation import mask_features
+from training.two_stage.config import TwoStageLossConfig
+from training.two_stage.network import TwoStage
+
+
+class TwoStageLosses(NamedTuple):
+    """The weighted total and its terms, scalars."""
+
+    total: Tensor
+    proposals: Tensor
+    """Of the first stage, weighed by `A2NetLossConfig`."""
+    classification: Tensor
+    """Cross-entropy of the classes over chosen proposals."""
+    location: Tensor
+    """Smooth L1 of (Δc, Δw) over positive proposals."""
+
+
+class ProposalTargets(NamedTuple):
+    """What the second stage is to say of each proposal."""
+
+    labels: Tensor
+    """[B,N] int64; 0 = background."""
+    offsets: Tensor
+    """[B,N,2] (Δc, Δw); meaningless where the label is 0."""
+
+
+class TwoStageTrainingStep(nn.Module):
+    """Network and criterion as one module, so that a distributed wrapper sees a single forward."""
+
+    def __init__(self, model: TwoStage, first: A2NetLossConfig, config: TwoStageLossConfig) -> None:
+        super().__init__()
+        self.model, self.first, self.config = model, first, config
+
+    def forward(self, batch: Batch) -> TwoStageLosses:
+        """All losses of a batch. Both stages draw their negatives from PyTorch's global generator.
+
+        The instances themselves are pooled beside the proposals, so that early steps have positives to learn from.
+        """
+        levels = self.model.first.levels(mask_features(batch.frames, batch.valid))
+        output = self.model.first.predict(levels)
+        actions = [torch.cat([clip[:, :2], torch.ones_like(clip[:, 2:])], dim=1) for clip in batch.targets]
+        layout = self.model.first.config.layout
+        proposing = a2net_losses(output, actions, layout, self.first).total(self.first)
+        found = self.model.propose(output, batch.valid.sum(dim=1))
+        truth = pad_sequence([clip[:, :2] for clip in batch.targets], batch_first=True).to(found.segments)
+        segments = torch.cat([found.segments, truth], dim=1)
+        targets = assign_proposals(segments, batch.targets, self.config.positive_iou)
+        logits, offsets = self.model.second(self.model.pooled(levels, segments))
+        chosen = choose_proposals(targets.labels, segments, self.config.negative_ratio)
+        positive = targets.labels > 0
+        classification = F.cross_entropy(logits[chosen], targets.labels[chosen], reduction="sum")
+        classification = classification / chosen.sum().clamp(min=1)
+        location = F.smooth_l1_loss(offsets[positive], targets.offsets[positive], reduction="sum")
+        location = location / positive.sum().clamp(min=1)
+        config = self.config
+        total = config.proposals * proposing + config.classification * classification + config.location * location
+        return TwoStageLosses(total, proposing, classification, location)
+
+
+@torch.no_grad()
+def assign_proposals(segments: Tensor, instances: Sequence[Tensor], positive_iou: float) -> ProposalTargets:
+    """Give every proposal [B,N,2] the instance of its largest tIoU, of equal ones the first listed, if that is enough.
+
+    Args:
+        segments: start and end as fractions of the window; empty ones are background.
+        instances: per clip [n,3]: start, end as fractions of the window, class index ≥ 1; n may be 0.
+        positive_iou: enough.
+    """
+    labels = torch.zeros(segments.shape[:2], dtype=torch.int64, device=segments.device)
+    matched = torch.zeros_like(segments)
+    for b, clip in enumerate(instances):
+        if len(clip):
+            overlap, best = segment_iou(segments[b][:, None], clip[:, :2].to(segments)).max(dim=1)
+            labels[b] = torch.where(overlap >= positive_iou, clip[best, 2].to(torch.int64), 0)
+            matched[b] = clip[best, :2].to(segments)
+    width = (segments[..., 1] - segments[..., 0]).clamp(min=1e-6)
+    target_width = (matched[..., 1] - matched[..., 0]).clamp(min=1e-6)
+    centre = (matched.sum(dim=-1) - segments.sum(dim=-1)) / 2
+    return ProposalTargets(labels, torch.stack((centre / width, torch.log(target_width / width)), dim=-1))
+
+
+@torch.no_grad()
+def choose_proposals(labels: Tensor, segments: Tensor, negative_ratio: float) -> Tensor:
+    """Which proposals [B,N] the classes are learnt from: all positives, and of the background, drawn over the whole
+    batch, about `negative_ratio` times as many; all of it in a batch without positives."""
+    positive = labels > 0
+    background = ~positive & (segments[..., 1] > segments[..., 0])
+    share = negative_ratio * positive.sum() / background.sum().clamp(min=1)
+    share = torch.where(positive.any(), share, 1.0)
+    return positive | (background & (torch.rand(labels.shape, device=labels.device) < share))
