@@ -83,8 +83,8 @@ def _add_judging(group: Any) -> None:
 def _calibrate(args: argparse.Namespace) -> int:
     try:
         from calibration.calibrate import calibrate
-        from calibration.options import CalibrationOptions, Tuning
-        from calibration.tuning.fine_tune import FineTuning
+        from calibration.options import CalibrationOptions
+        from calibration.tuning.fine_tune import FineTuning, Tuning
     except ImportError as error:
         raise MissingDependencyError(str(error.name), "export", "calibration") from None
     options = CalibrationOptions(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from calibration.judging.sensitivity import Way
 from calibration.ranges.choose import PERCENTILE, Method, Numbers
-from calibration.tuning.fine_tune import FineTuning
+from calibration.tuning.fine_tune import Tuning
 from runtime.annotations.activitynet import VideoAnnotation
 from runtime.errors import InputError
 from runtime.features.video_features import Source
@@ -24,17 +23,6 @@ COMPARED = 4
 
 SEARCHED = 8
 """Clips on which ranges are searched, and channels measured for equalisation."""
-
-
-@dataclass(frozen=True)
-class Tuning:
-    """Quantisation-aware fine-tuning, the last resort."""
-
-    checkpoint: Path
-    """That the ONNX file was exported from."""
-    data: str
-    """Root of the training data; empty: as the checkpoint's configuration says."""
-    run: FineTuning
 
 
 @dataclass(frozen=True)

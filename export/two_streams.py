@@ -13,8 +13,8 @@ from export.to_onnx import save_onnx
 from export.to_openvino import save_openvino
 from runtime.decoding.afsd import location_centres
 from runtime.errors import ExportError, InputError
-from runtime.spec.model import ModelSpec
-from runtime.two_streams import TwoStreamEngine, fuse_specs
+from runtime.spec.model import ModelSpec, fuse_specs
+from runtime.two_streams import TwoStreamEngine
 from training.afsd.network import AFSD
 from training.afsd.pyramid import AfsdOutput
 from training.checkpoints.files import build_afsd, load_checkpoint

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.decoding.afsd import Candidates
+from runtime.decoding.candidates import Candidates
 from runtime.decoding.families import decode_window, suppression_of
 from runtime.engines import open_engine
 from runtime.engines.base import Engine

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.annotations.activitynet import VideoAnnotation
-from runtime.decoding.afsd import Candidates
+from runtime.decoding.candidates import Candidates
 from runtime.decoding.families import decode_window, suppression_of
 from runtime.decoding.two_stage import decode_proposals
 from runtime.detector import BACKBONE_USE, DetectorOptions, fixed_batch

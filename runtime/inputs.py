@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.decoding.afsd import Candidates
+from runtime.decoding.candidates import Candidates
 from runtime.engines.base import Arrays, Engine
 from runtime.features.extractor import FeatureExtractor, check_backbone_fits
 from runtime.spec.model import ModelSpec

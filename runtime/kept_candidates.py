@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.common.files import atomic_path
-from runtime.decoding.afsd import Candidates
+from runtime.decoding.candidates import Candidates
 from runtime.decoding.families import suppression_of
 from runtime.detector import DetectorOptions
 from runtime.errors import InputError

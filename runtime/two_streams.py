@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,48 +12,10 @@ from numpy.typing import NDArray
 from runtime.decoding.afsd import AFSD_OUTPUTS, location_centres, refined_segments
 from runtime.engines.base import Engine
 from runtime.engines.pipeline import overlapping
-from runtime.errors import EngineError, InputError
-from runtime.spec.model import ModelSpec
-
-AGREEING = (
-    "family", "classes", "sample_fps", "sampling", "window_length", "window_stride", "frame_size", "crop_size",
-    "level_lengths", "decoding",
-)  # fmt: skip
-"""Fields of ModelSpec that two streams must have in common."""
+from runtime.errors import EngineError
+from runtime.spec.model import ModelSpec, fuse_specs
 
 Outputs = Mapping[str, NDArray[Any]]
-
-
-def fuse_specs(rgb: ModelSpec, flow: ModelSpec) -> ModelSpec:
-    """The spec of two streams together: inputs `frames`, `flow` and `lengths`, thresholds of the fused scores.
-
-    Raises:
-        InputError: not an RGB and a flow model, or they differ in what they must have in common.
-    """
-    if (rgb.stream, flow.stream) != ("rgb", "flow"):
-        raise InputError(
-            f"two streams: got models on {rgb.stream} and on {flow.stream}, expected one on rgb, then one on flow"
-        )
-    differing = [name for name in AGREEING if getattr(rgb, name) != getattr(flow, name)]
-    if differing:
-        listed = "; ".join(f"{name} {getattr(rgb, name)!r} and {getattr(flow, name)!r}" for name in differing)
-        raise InputError(f"two streams: the rgb and the flow model differ in {listed}; expected the same")
-    frames, lengths = (next(t for t in rgb.inputs if t.name == name) for name in ("frames", "lengths"))
-    flow_frames = next(t for t in flow.inputs if t.name == "frames")
-    decoding = rgb.decoding
-    return replace(
-        rgb,
-        stream="rgb+flow",
-        inputs=(frames, replace(flow_frames, name="flow"), lengths),
-        decoding=replace(
-            decoding,
-            score_threshold=_first(decoding.fused_threshold, decoding.score_threshold),
-            nms_floor=_first(decoding.fused_floor, decoding.nms_floor),
-        ),
-        multiply_adds=rgb.multiply_adds + flow.multiply_adds,
-        checkpoint_sha256="+".join(filter(None, (rgb.checkpoint_sha256, flow.checkpoint_sha256))),
-        precision=rgb.precision if rgb.precision == flow.precision else f"{rgb.precision}+{flow.precision}",
-    )
 
 
 def fuse_outputs(rgb: Outputs, flow: Outputs, spec: ModelSpec) -> dict[str, NDArray[np.float32]]:
@@ -130,10 +91,6 @@ class TwoStreamEngine:
         """Close both."""
         self._rgb.close()
         self._flow.close()
-
-
-def _first(value: float | None, otherwise: float) -> float:
-    return otherwise if value is None else value
 
 
 def _both(rgb: str, flow: str) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.spec.model import METADATA_KEY, Decoding, ModelSpec, TensorSpec
+from runtime.spec.constants import Decoding
+from runtime.spec.model import METADATA_KEY, ModelSpec, TensorSpec
 
 LEVELS = (4, 2, 1)
 LENGTH = 16

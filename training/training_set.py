@@ -1,4 +1,4 @@
-"""The training windows of a feature set, as a configuration names them."""
+"""Open the training clips or windows that a configuration names, of frames or of features."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from runtime.common.console import print_warning
 from runtime.errors import AnnotationError, ConfigError
 from runtime.features.description import read_source
 from runtime.features.feature_set import open_features
-from training.clip_cutting import cut, warn_without_clips
 from training.config.settings import Config, DataConfig
-from training.data.annotations import FrameAnnotation
-from training.data.clips import repeated, unseen_instances
+from training.data.annotations import FrameAnnotation, step_annotations
+from training.data.clips import Clip, cut_clips, repeated, unseen_instances, whole_video_clips
+from training.data.dataset import ClipDataset, frame_annotations
 from training.data.feature_dataset import FeatureDataset
 from training.data.folds import Fold, inner_folds, make_folds
-from training.data.step_annotations import step_annotations
+from training.stores.flow_store import build_flow_store, flow_method_of
+from training.stores.frame_store import FrameStore, Sampling
+from training.stores.store_building import RGB_STORE, build_frame_store
 
 
 @dataclass(frozen=True)
@@ -119,4 +121,95 @@ def _warn_unseen(annotated: Sequence[FrameAnnotation], config: Config) -> None:
         print_warning(
             f"{sum(unseen)} of {total} actions are a target in no window of {length} steps every {stride}; "
             "make the windows longer or data.clip_stride shorter"
+        )
+
+
+def open_clips(config: Config) -> tuple[ClipDataset, tuple[str, ...]]:
+    """The training clips a configuration names, and the class names in index order."""
+    data, model = config.data, config.model
+    videos = load_annotations(Path(data.root) / data.annotations, data.train_subset)
+    classes = data.classes or class_names(videos)
+    if model.num_classes not in (0, len(classes) + 1):
+        raise ConfigError(
+            f"model.num_classes is {model.num_classes}, the annotations have {len(classes)} classes: "
+            f"expected {len(classes) + 1}, the background included, or 0 for as many as they have"
+        )
+    if not classes:
+        raise AnnotationError(f"{Path(data.root) / data.annotations}: no action in subset {data.train_subset!r}")
+    store = _open_store(config, [video.name for video in videos])
+    _check_store(store, config)
+    annotated = frame_annotations(videos, store, classes, class_agnostic=data.class_agnostic)
+    clips = cut(annotated, data, model.clip_length)
+    warn_without_clips(annotated, clips, model.clip_length)
+    dataset = ClipDataset(
+        clips,
+        store,
+        clip_length=model.clip_length,
+        crop_size=model.crop_size,
+        flip=data.flip,
+        contrastive=data.contrastive_share if config.loss.consistency in ("triplet", "both") else 0.0,
+        padding=data.padding,
+        background=data.background,
+        flow_flip=data.flow_flip,
+        seed=config.run.seed,
+    )
+    return dataset, classes
+
+
+def _open_store(config: Config, names: list[str]) -> FrameStore:
+    """The frame store, built or completed from the videos beside it when there are any."""
+    data = config.data
+    root = Path(data.root)
+    if not (root / "videos").is_dir():
+        return FrameStore(root / data.frames)
+    rgb = build_frame_store(
+        root / "videos",
+        names,
+        root / (RGB_STORE if config.model.stream == "flow" else data.frames),
+        frame_size=data.frame_size,
+        sample_fps=None if data.sampling == "whole_video" else data.sample_fps,
+        whole_frames=config.model.clip_length if data.sampling == "whole_video" else None,
+    )
+    if config.model.stream == "rgb":
+        return rgb
+    method, jpeg = flow_method_of(root / data.frames)
+    return build_flow_store(rgb, names, root / data.frames, method=method, jpeg=jpeg)
+
+
+def _check_store(store: FrameStore, config: Config) -> None:
+    data = config.data
+    whole = config.model.clip_length if data.sampling == "whole_video" else None
+    fps = None if whole else data.sample_fps
+    expected = Sampling(fps, data.frame_size, config.model.in_channels, whole)
+    if store.sampling != expected:
+        raise ConfigError(
+            f"{store.folder}: holds arrays of {store.sampling}; the configuration asks for {expected}. "
+            "Set data.frames to the folder that has them, change the setting, or prepare again"
+        )
+
+
+def cut(videos: Sequence[FrameAnnotation], data: DataConfig, clip_length: int) -> list[Clip]:
+    """The training clips of annotated videos, as `data` wants them cut."""
+    if data.sampling == "whole_video":
+        return whole_video_clips(videos, clip_length=clip_length, rearrangement=data.rearrangement)
+    return cut_clips(
+        videos,
+        clip_length=clip_length,
+        stride=data.clip_stride,
+        window=data.clip_window,
+        rearrangement=data.rearrangement,
+        keep=data.keep_share,
+        store=data.store_share,
+    )
+
+
+def warn_without_clips(
+    annotated: Sequence[FrameAnnotation], clips: Sequence[Clip], clip_length: int, unit: str = "frames of the video"
+) -> None:
+    """Say which videos with actions give no clip."""
+    without = sorted({video.name for video in annotated if video.instances} - {clip.video for clip in clips})
+    if without:
+        print_warning(
+            f"{len(without)} of {len(annotated)} videos give no clip to train on, the first is {without[0]!r}: no "
+            f"action of theirs lies completely within {clip_length} {unit}"
         )

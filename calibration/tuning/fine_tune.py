@@ -122,3 +122,14 @@ def _record(layers: Layers, path: Path, resume: Path | None) -> None:
         raise ConfigError(
             f"{resume}: made with other quantisers than those given; resume with the same table, or start anew"
         )
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Quantisation-aware fine-tuning, the last resort."""
+
+    checkpoint: Path
+    """That the ONNX file was exported from."""
+    data: str
+    """Root of the training data; empty: as the checkpoint's configuration says."""
+    run: FineTuning

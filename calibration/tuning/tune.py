@@ -7,11 +7,10 @@ from pathlib import Path
 
 import onnx
 
-from calibration.options import Tuning
 from calibration.quantise.placement import Layout
 from calibration.ranges.choose import Quantiser
 from calibration.tuning.fake_quantisation import InputQuantiser, Layers
-from calibration.tuning.fine_tune import fine_tune
+from calibration.tuning.fine_tune import Tuning, fine_tune
 from export.to_onnx import export_onnx
 from runtime.errors import InputError
 from runtime.spec.model import ModelSpec

@@ -18,7 +18,7 @@ from runtime.annotations.activitynet import (
     parse_splits,
     read_document,
 )
-from runtime.annotations.thumos14 import AMBIGUOUS, read_kit_annotations, read_table_annotations, read_text_detections
+from runtime.annotations.thumos14 import AMBIGUOUS, read_kit_annotations, read_table_annotations
 from runtime.commands.detect import add_flow_flags, add_label_flags
 from runtime.common.console import ProgressLine, print_warning
 from runtime.errors import InputError
@@ -36,6 +36,7 @@ from runtime.evaluation import (
 )
 from runtime.features.video_features import Source, annotated_feature_videos, source_digest
 from runtime.results.detections import Detections, load_detections, write_json
+from runtime.results.thumos14 import read_text_detections
 from runtime.results.video_scores import VideoScores, load_video_scores
 from runtime.spec.model import ModelSpec
 from runtime.video.names import find_video

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.decoding.afsd import Candidates, sigmoid, softmax
+from runtime.decoding.candidates import Candidates, sigmoid, softmax
 from runtime.errors import EngineError, InputError
 from runtime.segments import valid_segments
 from runtime.spec.anchors import A2NetLayout, default_anchors, level_points

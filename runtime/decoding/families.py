@@ -9,7 +9,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from runtime.decoding.a2net import A2NET_OUTPUTS, decode_a2net
-from runtime.decoding.afsd import Candidates, decode_afsd
+from runtime.decoding.afsd import decode_afsd
+from runtime.decoding.candidates import Candidates
 from runtime.decoding.two_stage import decode_two_stage
 from runtime.spec.model import ModelSpec
 from runtime.suppression.policies import (

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.decoding.afsd import Candidates, softmax
+from runtime.decoding.candidates import Candidates, softmax
 from runtime.errors import EngineError, InputError
 from runtime.segments import valid_segments
 from runtime.spec.model import ModelSpec

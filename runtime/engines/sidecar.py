@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from runtime.common.files import atomic_path
+from runtime.common.files import atomic_path, file_sha256
 from runtime.common.mappings import StructureError, from_mapping, to_mapping
 from runtime.engines.tensorrt.build_facts import EngineBuild
 from runtime.errors import SpecError
@@ -86,12 +86,6 @@ def _content(engine: Path, path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not {"spec", "sha256"} <= set(content):
         raise SpecError(f"{path}: expected the keys 'spec' and 'sha256'; export the engine again")
     return content
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _verify(file: Path, expected: object, sidecar: Path) -> None:

@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 
 from runtime.engines.base import Engine
 from runtime.errors import EngineError, InputError
-from runtime.spec.model import FEATURES_OUTPUT, ModelSpec
+from runtime.spec.model import AGREEING, FEATURES_OUTPUT, ModelSpec
 from runtime.spec.time_axis import FeatureSampling
 from runtime.timing import Timing
-from runtime.two_streams import AGREEING
 from runtime.video.readers import Frame
 from runtime.video.rgb_and_flow import RGB_CHANNELS
 from runtime.video.sampling import FrameStream, VideoWarning

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,13 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.annotations.activitynet import finite_number
-from runtime.common.files import atomic_path
+from runtime.common.files import PathLike, atomic_path
 from runtime.errors import AnnotationError, InputError
 
 FORMAT_VERSION = "afsd 1"
 """The "version" of the JSON files written here."""
-
-PathLike = str | os.PathLike[str]
 
 
 class Detection(NamedTuple):

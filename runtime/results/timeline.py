@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.annotations.activitynet import VideoAnnotation
-from runtime.common.files import atomic_path
+from runtime.common.files import PathLike, atomic_path
 from runtime.errors import InputError
 from runtime.results.canvas import INK, MUTED, Canvas, Colour, blend, readable_on
-from runtime.results.detections import Detections, PathLike
+from runtime.results.detections import Detections
 
 # Okabe and Ito's colours, told apart with any colour vision; rows also carry their names. (R, G, B)
 PALETTE: tuple[Colour, ...] = (

@@ -1,4 +1,4 @@
-"""Constants of A2Net's decoding, as the configuration and the ModelSpec hold them."""
+"""Hold the constants that turn raw outputs into detections, as the configuration and the ModelSpec keep them."""
 
 from __future__ import annotations
 
@@ -50,3 +50,38 @@ ACTIVITYNET = A2NetDecoding(balance=5 / 7, overlap="plain", nms_threshold=0.6, n
 
 THUMOS14_COPIES = (("CliffDiving", "Diving"),)
 """`copied_classes` of the released THUMOS14 code."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """Constants that turn raw outputs into detections (AFSD, section 4.1)."""
+
+    score_threshold: float = 0.01
+    """A candidate needs a score strictly above this."""
+    nms_sigma: float = 0.5
+    """σ of the Gaussian soft-NMS, score ← score·exp(−tIoU²/σ)."""
+    nms_floor: float = 0.001
+    """Candidates whose decayed score falls below this are dropped."""
+    nms_top_k: int = 5000
+    """At most this many detections per class and video."""
+    quality: bool = True
+    """Whether sigmoid(center) multiplies the class scores; off in a network without a quality head (Table 2 b)."""
+    fusion: Literal["mean", "geometric"] = "mean"
+    """How two streams become one: the mean of all raw outputs (THUMOS14), or the geometric mean of the refined,
+    clamped segment ends beside the mean of the logits (ActivityNet)."""
+    fused_threshold: float | None = None
+    """`score_threshold` of two streams together; None: the same."""
+    fused_floor: float | None = None
+    """`nms_floor` of two streams together; None: the same."""
+
+
+@dataclass(frozen=True)
+class TwoStageDecoding:
+    """Constants between the stages; those behind the second one are AFSD's (`ModelSpec.decoding`)."""
+
+    proposal_nms: float = 0.7
+    """Of two proposals with a tIoU above this the lower one is dropped, those of anchors and points alike (R-C3D)."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.proposal_nms <= 1:
+            raise ValueError(f"proposal_nms is {self.proposal_nms}, expected a tIoU above 0, up to 1")

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from runtime.common.mappings import StructureError, from_mapping, to_mapping
-from runtime.errors import SpecError
+from runtime.errors import InputError, SpecError
 from runtime.spec.anchors import A2NetLayout
-from runtime.spec.constants import A2NetDecoding
+from runtime.spec.constants import A2NetDecoding, Decoding, TwoStageDecoding
 from runtime.spec.time_axis import FeatureSampling
-from runtime.two_stage_decoding import TwoStageDecoding
 
 SCHEMA = 2
 """Version of the ModelSpec layout; a file with a higher number needs a newer release of this project."""
@@ -34,29 +33,6 @@ class TensorSpec:
     shape: tuple[Dimension, ...]
     """Sizes; "batch" marks the dynamic axis."""
     dtype: Literal["uint8", "int32", "float32"]
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """Constants that turn raw outputs into detections (AFSD, section 4.1)."""
-
-    score_threshold: float = 0.01
-    """A candidate needs a score strictly above this."""
-    nms_sigma: float = 0.5
-    """σ of the Gaussian soft-NMS, score ← score·exp(−tIoU²/σ)."""
-    nms_floor: float = 0.001
-    """Candidates whose decayed score falls below this are dropped."""
-    nms_top_k: int = 5000
-    """At most this many detections per class and video."""
-    quality: bool = True
-    """Whether sigmoid(center) multiplies the class scores; off in a network without a quality head (Table 2 b)."""
-    fusion: Literal["mean", "geometric"] = "mean"
-    """How two streams become one: the mean of all raw outputs (THUMOS14), or the geometric mean of the refined,
-    clamped segment ends beside the mean of the logits (ActivityNet)."""
-    fused_threshold: float | None = None
-    """`score_threshold` of two streams together; None: the same."""
-    fused_floor: float | None = None
-    """`nms_floor` of two streams together; None: the same."""
 
 
 @dataclass(frozen=True)
@@ -202,3 +178,46 @@ def spec_from_json(text: str, source: str) -> ModelSpec:
         return from_mapping(ModelSpec, data)
     except StructureError as error:
         raise SpecError(f"{source}: its ModelSpec does not fit: {error}; export the model again") from None
+
+
+AGREEING = (
+    "family", "classes", "sample_fps", "sampling", "window_length", "window_stride", "frame_size", "crop_size",
+    "level_lengths", "decoding",
+)  # fmt: skip
+"""Fields of ModelSpec that two streams must have in common."""
+
+
+def fuse_specs(rgb: ModelSpec, flow: ModelSpec) -> ModelSpec:
+    """The spec of two streams together: inputs `frames`, `flow` and `lengths`, thresholds of the fused scores.
+
+    Raises:
+        InputError: not an RGB and a flow model, or they differ in what they must have in common.
+    """
+    if (rgb.stream, flow.stream) != ("rgb", "flow"):
+        raise InputError(
+            f"two streams: got models on {rgb.stream} and on {flow.stream}, expected one on rgb, then one on flow"
+        )
+    differing = [name for name in AGREEING if getattr(rgb, name) != getattr(flow, name)]
+    if differing:
+        listed = "; ".join(f"{name} {getattr(rgb, name)!r} and {getattr(flow, name)!r}" for name in differing)
+        raise InputError(f"two streams: the rgb and the flow model differ in {listed}; expected the same")
+    frames, lengths = (next(t for t in rgb.inputs if t.name == name) for name in ("frames", "lengths"))
+    flow_frames = next(t for t in flow.inputs if t.name == "frames")
+    decoding = rgb.decoding
+    return replace(
+        rgb,
+        stream="rgb+flow",
+        inputs=(frames, replace(flow_frames, name="flow"), lengths),
+        decoding=replace(
+            decoding,
+            score_threshold=_first(decoding.fused_threshold, decoding.score_threshold),
+            nms_floor=_first(decoding.fused_floor, decoding.nms_floor),
+        ),
+        multiply_adds=rgb.multiply_adds + flow.multiply_adds,
+        checkpoint_sha256="+".join(filter(None, (rgb.checkpoint_sha256, flow.checkpoint_sha256))),
+        precision=rgb.precision if rgb.precision == flow.precision else f"{rgb.precision}+{flow.precision}",
+    )
+
+
+def _first(value: float | None, otherwise: float) -> float:
+    return otherwise if value is None else value

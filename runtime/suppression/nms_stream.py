@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.decoding.afsd import Candidates
+from runtime.decoding.candidates import Candidates
 from runtime.errors import InputError
 from runtime.segments import tiou
 from runtime.suppression.nms import GONE, Decay, check_segments

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from runtime.decoding.a2net import copied
-from runtime.decoding.afsd import Candidates
+from runtime.decoding.candidates import Candidates
 from runtime.spec.constants import A2NetDecoding
 from runtime.spec.model import ModelSpec
 from runtime.suppression.nms import LEAST_SCORE, Decay, Gaussian, Hard, hard_nms, soft_nms_reference

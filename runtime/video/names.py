@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 from pathlib import Path
 
-from runtime.engines.sidecar import file_sha256
+from runtime.common.files import file_sha256
 from runtime.errors import VideoError
 from runtime.video.readers import is_url, natural_key
 

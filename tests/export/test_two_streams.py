@@ -18,7 +18,8 @@ from runtime.detector import Detector, DetectorOptions
 from runtime.engines import Engine, open_engine
 from runtime.errors import ExportError, InputError
 from runtime.results.detections import Detections
-from runtime.two_streams import TwoStreamEngine, fuse_specs
+from runtime.spec.model import fuse_specs
+from runtime.two_streams import TwoStreamEngine
 from tests.training.small import CLASSES, small_config
 from training.afsd.network import AFSD
 from training.checkpoints.files import Checkpoint, save_checkpoint

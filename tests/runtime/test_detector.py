@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.decoding.afsd import Candidates, decode_afsd
+from runtime.decoding.afsd import decode_afsd
+from runtime.decoding.candidates import Candidates
 from runtime.detector import Detector, DetectorOptions
 from runtime.errors import EngineError, InputError, VideoError
 from runtime.results.detections import Detections
 from runtime.spec.anchors import A2NetLayout
-from runtime.spec.constants import A2NetDecoding
-from runtime.spec.model import Decoding
+from runtime.spec.constants import A2NetDecoding, Decoding
 from runtime.spec.time_axis import FeatureSampling
 from runtime.video.resize import FramePreparation
 from runtime.video.sampling import open_frames

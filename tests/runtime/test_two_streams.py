@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from runtime.detector import Detector, DetectorOptions
 from runtime.errors import EngineError, InputError
 from runtime.results.detections import Detections
-from runtime.spec.model import Decoding, ModelSpec
-from runtime.two_streams import TwoStreamEngine, fuse_outputs, fuse_specs
+from runtime.spec.constants import Decoding
+from runtime.spec.model import ModelSpec, fuse_specs
+from runtime.two_streams import TwoStreamEngine, fuse_outputs
 from runtime.video.flow import FlowEstimator
 from runtime.video.resize import resize_bicubic
 from runtime.video.sampling import open_frames

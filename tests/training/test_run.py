@@ -14,9 +14,10 @@ from runtime.errors import AfsdError, AnnotationError, ConfigError
 from tests.training.small import small_config
 from training.checkpoints.files import load_checkpoint
 from training.config.settings import Config
-from training.run import open_clips, train
+from training.run import train
 from training.stores.frame_store import FrameStore
 from training.synthetic.videos import VideoFormat, make_synthetic
+from training.training_set import open_clips
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from runtime.spec.anchors import RATIOS, A2NetLayout
-from training.afsd.config import GROUP_NORM_GROUPS
+from training.networks.layers import GROUP_NORM_GROUPS
 
 Norm = Literal["none", "group"]
 

@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.a2net.config import A2NetConfig, Norm
-from training.afsd.config import GROUP_NORM_GROUPS
-from training.networks.layers import at_least_float32, standardisation
+from training.networks.layers import GROUP_NORM_GROUPS, at_least_float32, standardisation
 from training.networks.multiply_adds import count_multiply_adds
 
 BASE_KERNELS = (1, 9)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from runtime.spec.anchors import A2NetLayout, default_anchors, level_points
 from training.a2net.config import A2NetLossConfig
-from training.afsd.targets import segment_iou
+from training.networks.segments import segment_iou
 
 
 class PointTargets(NamedTuple):

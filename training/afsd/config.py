@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-GROUP_NORM_GROUPS = 32
-"""Groups of every GroupNorm of pyramids and heads."""
-
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -128,3 +125,37 @@ class ModelConfig:
     def pools_levels(self) -> bool:
         """Whether the second stage pools the features of the pyramid levels."""
         return self.refinement in ("all", "self")
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights and variants of the losses (Eq. 9, 10, 13–15); names of the released command line in brackets."""
+
+    location: float = 10.0
+    """Weight of loss_l + loss_prop_l (lw)."""
+    classification: float = 1.0
+    """Weight of loss_c + loss_prop_c + loss_ct (cw)."""
+    triplet: float = 0.1
+    """Weight of the triplet part of consistency learning (ssl)."""
+    consistency: Literal["none", "activation", "triplet", "both"] = "both"
+    """Which parts of boundary consistency learning are trained (Table 2 f)."""
+    activation: Literal["tanh", "clip", "min-max"] = "tanh"
+    """What brings features into 0..1 before they are compared with the boundary maps (Table 2 a)."""
+    triplet_divisors: Literal["stride", "reference"] = "stride"
+    """Frames per cell of the level-0 features in the triplet loss: their stride, or always 4 (the released ActivityNet
+    code, where the stride is 8)."""
+    location_ranges: tuple[tuple[float, float], ...] = ()
+    """Per level (low, high]: the longer distance, in frames, of the instances it answers for (released ActivityNet
+    code); empty: every level answers for all."""
+    refined_iou: float = 0.5
+    """Coarse proposals below this tIoU are background to the refined heads (piou)."""
+    keep_best_refined: bool = False
+    """Lower `refined_iou` to a clip's best coarse proposal, so that one at least stays positive (ActivityNet code)."""
+    offset_loss: Literal["l1", "smooth-l1"] = "l1"
+    """Loss of the refined offsets: L1 (Eq. 15) or smooth L1 with β = 1 (ActivityNet code)."""
+    average_over: Literal["batch", "clips"] = "batch"
+    """Detection losses are divided by the positives of the batch, or clip by clip and averaged (ActivityNet code)."""
+    quality_target: Literal["detached", "reference"] = "detached"
+    """Whether the quality target passes gradient into the boxes, as the released code lets it."""
+    refined_normaliser: Literal["refined", "coarse"] = "refined"
+    """What divides loss_prop_c: refined positives (released code) or coarse ones (steadier from scratch)."""

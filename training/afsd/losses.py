@@ -9,11 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.afsd.boundary_pooling import boundary_max_pooling
-from training.afsd.config import ModelConfig
+from training.afsd.config import LossConfig, ModelConfig
 from training.afsd.pyramid import AfsdOutput, BoundaryFeatures
 from training.afsd.regions import segment_regions
 from training.afsd.targets import CoarseTargets, RefinedTargets, assign_refined, centerness, distance_iou
-from training.config.settings import LossConfig
 
 Quality = Literal["quality", "centerness", "none"]
 Normaliser = Literal["tanh", "clip", "min-max"]

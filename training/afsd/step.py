@@ -7,11 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from training.afsd.config import LossConfig
 from training.afsd.losses import activation_losses, detection_losses, triplet_loss
 from training.afsd.network import AFSD
 from training.afsd.pyramid import CoarsePyramid
 from training.afsd.targets import assign_coarse, level_ranges
-from training.config.settings import LossConfig
 from training.data.dataset import Batch
 from training.networks.normalisation import network_input
 

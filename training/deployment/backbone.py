@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from runtime.engines.sidecar import file_sha256
+from runtime.common.files import file_sha256
 from runtime.errors import CheckpointError, InputError
 from runtime.spec.model import FEATURES_OUTPUT, ModelSpec, TensorSpec
 from training.checkpoints.files import load_checkpoint, load_i3d, published_weights

@@ -8,8 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.afsd.config import GROUP_NORM_GROUPS
-
 Rounding = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(input, weight) of a unit's convolution → both as a quantised network sees them
 (`calibration.tuning.fake_quantisation`)."""
@@ -113,3 +111,7 @@ def normalised(conv: nn.Module, channels: int) -> nn.Sequential:
 def standardisation(channels: int) -> nn.BatchNorm1d:
     """Channels of features less their mean, divided by their deviation: of the batch in training, then of the run."""
     return nn.BatchNorm1d(channels, affine=False)
+
+
+GROUP_NORM_GROUPS = 32
+"""Groups of every GroupNorm of pyramids and heads."""

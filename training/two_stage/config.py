@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from runtime.two_stage_decoding import TwoStageDecoding
+from runtime.spec.constants import TwoStageDecoding
 from training.a2net.config import A2NetConfig
 
 

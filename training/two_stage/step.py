@@ -12,9 +12,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from training.a2net.config import A2NetLossConfig
 from training.a2net.losses import a2net_losses
-from training.afsd.targets import segment_iou
 from training.data.dataset import Batch
 from training.networks.normalisation import mask_features
+from training.networks.segments import segment_iou
 from training.two_stage.config import TwoStageLossConfig
 from training.two_stage.network import TwoStage
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from runtime.annotations.thumos14 import CLASS_IDS
 from runtime.decoding.a2net import A2NET_OUTPUTS, copied, decode_a2net
-from runtime.decoding.afsd import Candidates
+from runtime.decoding.candidates import Candidates
 from runtime.errors import EngineError, InputError
 from runtime.spec.anchors import RATIOS, A2NetLayout, default_anchors, level_points
 from runtime.spec.constants import ACTIVITYNET, THUMOS14_COPIES, A2NetDecoding

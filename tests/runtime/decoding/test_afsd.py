@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from runtime.decoding.afsd import AFSD_OUTPUTS, Candidates, decode_afsd, level_priors, sigmoid
+from runtime.decoding.afsd import AFSD_OUTPUTS, decode_afsd, level_priors
+from runtime.decoding.candidates import Candidates, sigmoid
 from runtime.errors import EngineError, InputError
-from runtime.spec.model import Decoding, ModelSpec
+from runtime.spec.constants import Decoding
+from runtime.spec.model import ModelSpec
 from tests.slow import plain_scores, plain_segments
 from tests.tiny import tiny_spec
 

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from runtime.decoding.afsd import Candidates
+from runtime.decoding.candidates import Candidates
 from runtime.decoding.two_stage import TWO_STAGE_OUTPUTS, decode_proposals, decode_two_stage
 from runtime.errors import EngineError, InputError
 from runtime.feature_detector import FeatureDetector
 from runtime.kept_candidates import KeptCandidates, read_candidates, write_candidates
 from runtime.segments import tiou
-from runtime.spec.model import Decoding, ModelSpec, TensorSpec
+from runtime.spec.constants import Decoding, TwoStageDecoding
+from runtime.spec.model import ModelSpec, TensorSpec
 from runtime.spec.time_axis import FeatureTiming
-from runtime.two_stage_decoding import TwoStageDecoding
 from tests.tiny_backbone import WINDOW, feature_model_spec
 from tests.training.cross_validation.test_kept_candidates import DrawnEngine
 

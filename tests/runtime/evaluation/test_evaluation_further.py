@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from runtime.annotations.activitynet import VideoAnnotation, load_annotations
-from runtime.annotations.thumos14 import CLASS_IDS, read_kit_annotations, read_table_annotations, read_text_detections
+from runtime.annotations.thumos14 import CLASS_IDS, read_kit_annotations, read_table_annotations
 from runtime.cli import main
 from runtime.errors import AnnotationError, InputError
 from runtime.evaluation import (
@@ -27,6 +27,7 @@ from runtime.evaluation import (
 )
 from runtime.evaluation.error_kinds import KINDS
 from runtime.results.detections import Detections, load_detections, write_json
+from runtime.results.thumos14 import read_text_detections
 from tests.evaluation_cases import CLASSES, drawn, found, overlap, truth
 from tests.shared import shared
 

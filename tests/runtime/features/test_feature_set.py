@@ -16,8 +16,8 @@ from runtime.features.feature_set import FeatureSet
 from runtime.features.files import resized_features
 from runtime.spec.time_axis import FeatureSampling
 from tests.shared import shared
+from training.data.annotations import late_instances, step_annotations
 from training.data.folds import FoldRule, make_folds
-from training.data.step_annotations import late_instances, step_annotations
 
 RNG = np.random.default_rng(1)
 STEPS = {"a": 40, "b": 55, "c": 21}

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from runtime.decoding.afsd import Candidates
+from runtime.decoding.candidates import Candidates
 from runtime.errors import InputError
 from runtime.segments import tiou
 from runtime.suppression.nms import Gaussian, soft_nms, soft_nms_reference

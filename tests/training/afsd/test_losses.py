@@ -9,11 +9,10 @@ import pytest
 import torch
 
 from tests.golden_network import GOLDEN
-from training.afsd.config import ModelConfig
+from training.afsd.config import LossConfig, ModelConfig
 from training.afsd.losses import boundary_activation, detection_losses, focal_loss, iou_loss, triplet_loss
 from training.afsd.pyramid import AfsdOutput, BoundaryFeatures
 from training.afsd.targets import assign_coarse, assign_refined, centerness, distance_iou, level_ranges
-from training.config.settings import LossConfig
 
 CASES = sorted({key.split("_")[0] for key in np.load(GOLDEN / "losses.npz")})
 

@@ -15,11 +15,10 @@ from runtime.errors import InputError
 from runtime.features.description import FeatureSource, FeatureStream
 from runtime.features.feature_set import FeatureSet
 from tests.shared import shared
-from training.data.annotations import FrameAnnotation, FrameInstance
+from training.data.annotations import FrameAnnotation, FrameInstance, step_annotations
 from training.data.clips import FEATURE_IOA, cut_clips, unseen_instances
 from training.data.dataset import Sample, collate
 from training.data.feature_dataset import FeatureDataset
-from training.data.step_annotations import step_annotations
 
 
 def video(steps: int, *instances: tuple[float, float]) -> FrameAnnotation:

@@ -21,12 +21,12 @@ from runtime.video.flow import FlowEstimator
 from runtime.video.resize import resize_bicubic
 from runtime.video.sampling import open_frames
 from tests.shared import ROOT, shared
-from training.commands.train import add_prepare
+from training.commands.prepare import add_prepare
 from training.config.files import load_config
 from training.preparation.prepare import StoreOptions, prepare_activitynet, prepare_own, prepare_thumos14
-from training.run import open_clips
 from training.stores.flow_store import build_flow_store, flow_method_of
 from training.stores.frame_store import FrameStore
+from training.training_set import open_clips
 
 OPTIONS = StoreOptions(frame_size=20, workers=1, progress=False)
 INFO = "video,fps,sample_fps,count,sample_count\n"

@@ -15,7 +15,7 @@ from runtime.errors import AfsdError, InputError
 from runtime.features.description import read_source
 from runtime.features.feature_set import open_features
 from tests.shared import shared
-from training.commands.train import add_prepare
+from training.commands.prepare import add_prepare
 
 
 def afsd(*arguments: str | Path) -> int:

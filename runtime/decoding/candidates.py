@@ -1,0 +1,64 @@
+"""Hold scored segments before suppression, and compute what every decoder needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.segments import valid_segments
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Scored segments before suppression, as a struct of arrays."""
+
+    segments: NDArray[np.float64]
+    """[M,2] start and end in seconds."""
+    labels: NDArray[np.int32]
+    """[M] index of the action class, 0-based, background not counted."""
+    scores: NDArray[np.float64]
+    """[M] in 0..1."""
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @classmethod
+    def empty(cls) -> Candidates:
+        """No candidates."""
+        return cls(np.empty((0, 2)), np.empty(0, np.int32), np.empty(0))
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Candidates]) -> Candidates:
+        """All candidates of `parts`, in order."""
+        if not parts:
+            return cls.empty()
+        return cls(
+            np.concatenate([p.segments for p in parts]),
+            np.concatenate([p.labels for p in parts]),
+            np.concatenate([p.scores for p in parts]),
+        )
+
+    def placed(self, start_s: float, end_s: float) -> Candidates:
+        """In seconds of the video: moved by `start_s`, cut to 0 … `end_s`; what is empty then is left out."""
+        segments = np.clip(self.segments + start_s, 0.0, end_s)
+        return Candidates(segments, self.labels, self.scores).take(valid_segments(segments))
+
+    def take(self, chosen: NDArray[Any]) -> Candidates:
+        """The candidates chosen by an index or bool array."""
+        return Candidates(self.segments[chosen], self.labels[chosen], self.scores[chosen])
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Softmax over the last axis, same shape and dtype."""
+    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
+
+
+def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """1/(1 + exp(−x)), same shape and dtype; written so that exp cannot overflow."""
+    small = np.exp(-np.abs(logits))
+    return np.asarray(np.where(logits >= 0, np.float32(1), small) / (np.float32(1) + small))

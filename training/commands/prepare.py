@@ -1,0 +1,219 @@
+"""Add `afsd prepare thumos14 | activitynet | own | features`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from runtime.common.console import EXIT_ERROR
+from runtime.errors import InputError, MissingDependencyError
+from runtime.features.description import FeatureSource, FeatureStream
+from runtime.spec.time_axis import FeatureSampling
+from runtime.video.flow import FLOW_METHODS
+
+
+def add_prepare(subparsers: Any) -> None:
+    """`afsd prepare thumos14|activitynet|own|features`: videos or features and annotations → a data set, checked."""
+    parser = subparsers.add_parser(
+        "prepare",
+        help="make a data set ready for training",
+        description="Videos and annotations → frame stores, one annotation file, and a report of what was odd. An "
+        "interrupted run goes on where it was; a video that cannot be read is reported and the others go on. Features "
+        "made elsewhere → a description of them, checked value by value.",
+    )
+    sets = parser.add_subparsers(dest="data_set", metavar="DATA_SET", required=True)
+    _add_thumos14(sets)
+    _add_activitynet(sets)
+    _add_own(sets)
+    _add_features(sets)
+
+
+def _add_thumos14(sets: Any) -> None:
+    parser = sets.add_parser("thumos14", help="THUMOS14 from its videos and the published tables")
+    parser.add_argument("--tables", metavar="DIR", type=Path, required=True, help="folder of the annotation tables")
+    parser.add_argument("--videos", metavar="DIR", type=Path, help="folder of the videos of the chosen subsets")
+    parser.add_argument("--out", metavar="DIR", type=Path, default=Path("data/thumos14"), help="default: %(default)s")
+    parser.add_argument("--subset", choices=("val", "test", "both"), default="both", help="val is trained on")
+    parser.add_argument(
+        "--faults", choices=("keep", "repair"), default="keep", help="the tables' known faults: keep them, as published"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="compare the tables with the published training set, alone"
+    )
+    _add_store_flags(parser)
+    parser.set_defaults(func=_prepare_thumos14)
+
+
+def _add_activitynet(sets: Any) -> None:
+    parser = sets.add_parser("activitynet", help="ActivityNet v1.3 from its videos and its JSON")
+    parser.add_argument("--videos", metavar="DIR", type=Path, required=True, help="folder of v_<id>.mp4 or <id>.mp4")
+    parser.add_argument("--annotations", metavar="FILE", type=Path, required=True, help="activity_net.v1-3.json")
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, default=Path("data/activitynet"), help="default: %(default)s"
+    )
+    parser.add_argument("--classes", metavar="FILE", type=Path, help="class names, one a line (default: from the JSON)")
+    _add_store_flags(parser)
+    parser.set_defaults(func=_prepare_activitynet)
+
+
+def _add_own(sets: Any) -> None:
+    parser = sets.add_parser("own", help="a folder with videos/ and annotations.json")
+    parser.add_argument("root", metavar="FOLDER", type=Path, help="holds videos/ and the annotations; stores go there")
+    parser.add_argument("--annotations", metavar="NAME", default="annotations.json", help="default: %(default)s")
+    parser.add_argument("--fps", type=float, default=10.0, help="frames per second to sample (%(default)s)")
+    parser.add_argument("--size", type=int, default=112, help="pixels of the stored square frame (%(default)s)")
+    parser.add_argument(
+        "--whole-video", metavar="T", type=int, help="in place of --fps: sample every video down to T frames"
+    )
+    _add_store_flags(parser)
+    parser.set_defaults(func=_prepare_own)
+
+
+def _add_features(sets: Any) -> None:
+    parser = sets.add_parser("features", help="feature files (.npy, .npz), one per video, and an annotation file")
+    parser.add_argument(
+        "--features",
+        metavar="DIR",
+        nargs="+",
+        required=True,
+        help="folder of <video>.npy; two folders are two streams (RGB, then flow); {fold} stands for a fold's name",
+    )
+    parser.add_argument("--annotations", metavar="FILE", required=True, help="ActivityNet JSON")
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, required=True, help="folder for the description, features.json"
+    )
+    parser.add_argument(
+        "--stride", metavar="FRAMES", type=float, default=1.0, help="from one step to the next (%(default)g)"
+    )
+    parser.add_argument("--window", metavar="FRAMES", type=float, help="of a snippet (default: the stride)")
+    parser.add_argument("--fps", type=float, help="of all videos, when made (default: fps of the annotations)")
+    parser.add_argument("--offset", metavar="FRAMES", type=float, help="middle of the first step (default: window / 2)")
+    parser.add_argument("--every", metavar="N", type=int, default=1, help="use every N-th step (%(default)s)")
+    parser.add_argument("--whole-video", action="store_true", help="the steps are spread evenly over each video")
+    parser.add_argument("--resize", metavar="T", type=int, help="with --whole-video: resize every video to T steps")
+    parser.add_argument(
+        "--layout", choices=("auto", "steps_first", "channels_first"), default="auto", help="[T,C], [C,T]"
+    )
+    parser.add_argument("--prefix", default="", help="of file names before the video's name")
+    parser.add_argument("--suffix", default="", help="of file names after the video's name, before .npy")
+    parser.add_argument("--width", metavar="C", type=int, help="channels of all streams together, to be checked")
+    parser.add_argument(
+        "--uneven", choices=("cut", "stretch"), default="cut", help="streams of different length (%(default)s)"
+    )
+    parser.add_argument(
+        "--classes", metavar="FILE", type=Path, help="classes the model knows, one a line, to be checked"
+    )
+    parser.set_defaults(func=_prepare_features)
+
+
+def _add_store_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--streams", choices=("rgb", "flow"), nargs="+", default=["rgb"], help="default: rgb")
+    parser.add_argument(
+        "--flow-method", choices=FLOW_METHODS, default="auto", help="auto: TV-L1 where OpenCV has it, else DIS"
+    )
+    parser.add_argument("--flow-jpeg", action="store_true", help="send frames and flow through JPEG, as published")
+    parser.add_argument("--workers", metavar="N", type=int, help="processes (default: one per CPU)")
+
+
+def _prepare_thumos14(args: argparse.Namespace) -> int:
+    if args.check:
+        return _check_thumos14(args.tables)
+    if args.videos is None:
+        raise InputError("afsd prepare thumos14 needs --videos DIR, or --check to look at the tables alone")
+    prepare = _load_prepare()
+    subsets = ("val", "test") if args.subset == "both" else (args.subset,)
+    options = _store_options(args, sample_fps=prepare.THUMOS_FPS)
+    return _tell(
+        prepare.prepare_thumos14(
+            args.videos, args.tables, args.out, subsets=subsets, faults=args.faults, options=options
+        )
+    )
+
+
+def _check_thumos14(tables: Path) -> int:
+    """Print the check values and the tables' faults; 2 if a value differs."""
+    _load_prepare()
+    from training.preparation.preparation_report import PreparationReport
+    from training.preparation.thumos_check import check_thumos14
+
+    values, found = check_thumos14(tables)
+    for value in values:
+        print(f"{value.what}: {value.got}" + ("  ok" if value.agrees else f"  DIFFERS, published: {value.expected}"))
+    for line in PreparationReport({}, found).lines():
+        print(line)
+    return 0 if all(value.agrees for value in values) else EXIT_ERROR
+
+
+def _prepare_activitynet(args: argparse.Namespace) -> int:
+    prepare = _load_prepare()
+    options = _store_options(args, whole_frames=prepare.ACTIVITYNET_FRAMES)
+    return _tell(
+        prepare.prepare_activitynet(args.videos, args.annotations, args.out, classes_file=args.classes, options=options)
+    )
+
+
+def _prepare_own(args: argparse.Namespace) -> int:
+    whole = args.whole_video
+    options = _store_options(
+        args, sample_fps=None if whole is not None else args.fps, whole_frames=whole, frame_size=args.size
+    )
+    return _tell(_load_prepare().prepare_own(args.root, annotations=args.annotations, options=options))
+
+
+def _prepare_features(args: argparse.Namespace) -> int:
+    try:
+        from training.preparation.prepare_features import prepare_features
+    except ImportError as error:
+        raise MissingDependencyError(str(error.name), "train", "preparing data") from None
+    return _tell(prepare_features(_feature_source(args), args.out, classes_file=args.classes))
+
+
+def _feature_source(args: argparse.Namespace) -> FeatureSource:
+    try:
+        return FeatureSource(
+            annotations=args.annotations,
+            streams=tuple(FeatureStream(folder, args.prefix, args.suffix) for folder in args.features),
+            sampling=FeatureSampling(
+                stride=args.stride,
+                window=args.stride if args.window is None else args.window,
+                fps=args.fps,
+                offset=args.offset,
+                every=args.every,
+                whole_video=args.whole_video,
+            ),
+            layout=args.layout,
+            width=args.width,
+            resize=args.resize,
+            uneven=args.uneven,
+        )
+    except ValueError as error:
+        raise InputError(f"afsd prepare features: {error}") from None
+
+
+def _store_options(args: argparse.Namespace, **sampling: Any) -> Any:
+    if args.workers is not None and args.workers < 1:
+        raise InputError(f"--workers: got {args.workers}, expected 1 or more")
+    options = {"sample_fps": None, "whole_frames": None, **sampling}
+    return _load_prepare().StoreOptions(
+        streams=tuple(args.streams),
+        flow_method=args.flow_method,
+        flow_jpeg=args.flow_jpeg,
+        workers=args.workers,
+        **options,
+    )
+
+
+def _load_prepare() -> Any:
+    try:
+        from training.preparation import prepare
+    except ImportError as error:
+        raise MissingDependencyError(str(error.name), "train", "preparing data") from None
+    return prepare
+
+
+def _tell(report: Any) -> int:
+    """Print the report; 2 if a video could not be had."""
+    for line in report.lines():
+        print(line)
+    return EXIT_ERROR if report.failed else 0
