@@ -24,14 +24,15 @@ from calibration.ranges.clips import Clips, draw_clips
 from calibration.ranges.collect import collect_histograms
 from calibration.ranges.table import RangeTable, load_table, make_table
 from calibration.tuning.tune import tuned
+from export.graph.carried_spec import read_carried_spec
 from export.graph.precision import require_symmetric
 from export.graph.source import loaded, require_writable
 from runtime.common.console import ProgressLine
 from runtime.common.files import atomic_path
 from runtime.errors import InputError
-from runtime.features.video_features import Source, source_digest
+from runtime.features.video_features import Video, identify_video
 from runtime.results.timeline import save_image
-from runtime.spec.model import METADATA_KEY, ModelSpec, Quantization, spec_from_json
+from runtime.spec.model import Quantization
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def calibrate(
     out: Path,
     options: CalibrationOptions,
     *,
-    videos: Sequence[Source] = (),
+    videos: Sequence[Video] = (),
     table: Path | None = None,
     test: TestSet | None = None,
     say: Callable[[str], None] = print,
@@ -64,7 +65,7 @@ def calibrate(
         source: float32 ONNX file of this project.
         out: ONNX file to write.
         options: see `CalibrationOptions`.
-        videos: from which clips are drawn; of a model on features, `FeatureVideo`s.
+        videos: from which clips are drawn; of a model on features, `Features`.
         table: ranges that were measured before, in place of measuring; searching and correcting still need `videos`.
         test: what it is judged on; needed for a budget.
         say: receives progress and reports.
@@ -118,10 +119,7 @@ class _Work:
         self.say = self._above(say)
         graph = loaded(source)
         self.plain = self.layout = Layout(graph, str(source))
-        carried = [entry.value for entry in graph.metadata_props if entry.key == METADATA_KEY]
-        if not carried:
-            raise InputError(f"{source}: holds no ModelSpec; export it with export/to_onnx.py")
-        self.spec: ModelSpec = spec_from_json(carried[0], str(source))
+        self.spec = read_carried_spec(graph, str(source))
         if self.spec.is_backbone:
             raise InputError(f"{source}: is a backbone; only networks that detect are calibrated so far")
         if self.spec.stream == "features" and options.tune:
@@ -135,7 +133,7 @@ class _Work:
                 raise InputError(f"{named}: was measured on the {state} network; give or leave out --equalise likewise")
         self.asked = self._asked()
 
-    def require_apart(self, videos: Sequence[Source], test: TestSet | None) -> None:
+    def require_apart(self, videos: Sequence[Video], test: TestSet | None) -> None:
         """Clips of test videos would make the judgement too good.
 
         Raises:
@@ -143,8 +141,8 @@ class _Work:
         """
         if test is None or self.options.force:
             return
-        judged = {source_digest(video) for video in test.videos}
-        used = {str(video): source_digest(video) for video in videos} | (self.given.videos if self.given else {})
+        judged = {identify_video(video) for video in test.videos}
+        used = {str(video): identify_video(video) for video in videos} | (self.given.videos if self.given else {})
         both = [name for name, digest in used.items() if digest in judged]
         if both:
             raise InputError(

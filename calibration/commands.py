@@ -113,27 +113,33 @@ def _calibrate(args: argparse.Namespace) -> int:
 def _of_features(args: argparse.Namespace) -> tuple[list[Any], Any]:
     """Videos to calibrate on and the test set, from folders of features."""
     from calibration.options import TestSet
+    from export.graph.carried_spec import read_carried_spec
+    from export.graph.source import loaded
     from runtime.commands.evaluate import load_ground_truth
-    from runtime.features.video_features import annotated_feature_videos, feature_videos
+    from runtime.features.feature_set import list_features, open_model_features
 
-    test = None
+    test, judging = None, []
     if args.annotations is not None:
         truth = load_ground_truth(args.annotations, None if args.subset == "all" else args.subset)
         if args.test:
             truth = tuple(video for video in truth if video.name in args.test)
         if not truth:
             raise InputError(f"{args.annotations}: names none of the test videos; give other names with --test")
-        test = TestSet(tuple(annotated_feature_videos(args.features, truth)), truth)
+        spec = read_carried_spec(loaded(args.source), str(args.source))
+        features = open_model_features(args.features, spec, truth)
+        judging = [features.features(video.name) for video in truth]
+        test = TestSet(tuple(judging), truth)
     elif args.test:
-        test = TestSet(tuple(feature_videos(args.features, args.test)))
+        judging = list_features(args.features, args.test)
+        test = TestSet(tuple(judging))
     if args.videos or args.table:
-        return feature_videos(args.features, args.videos) if args.videos else [], test
-    judged = {video.name for video in test.videos} if test else set()
-    others = [video for video in feature_videos(args.features) if video.name not in judged]
+        return list_features(args.features, args.videos) if args.videos else [], test
+    judged = {path.resolve() for video in judging for path in video.paths}
+    others = [video for video in list_features(args.features) if judged.isdisjoint(p.resolve() for p in video.paths)]
     if not others:
         raise InputError(
-            f"--features: all {len(judged)} videos judge, so none is left for clips; name those that judge with --test "
-            "or --subset"
+            f"--features: all {len(judging)} videos judge, so none is left for clips; name those that "
+            "judge with --test or --subset"
         )
     return others, test
 

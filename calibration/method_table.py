@@ -27,13 +27,13 @@ from calibration.ranges.clips import draw_clips
 from calibration.ranges.collect import collect_histograms
 from calibration.ranges.table import make_table
 from export.demo import SHIPPED
+from export.graph.carried_spec import read_carried_spec
 from export.studies.train_demo import make_data
 from export.to_onnx import export_onnx
 from runtime.annotations.activitynet import load_annotations
 from runtime.common.console import told
 from runtime.common.files import atomic_path
 from runtime.common.tables import aligned
-from runtime.spec.model import METADATA_KEY, spec_from_json
 from runtime.video.names import find_video
 
 PLAIN = "minmax"
@@ -79,8 +79,7 @@ def method_table(out: Path, seeds: list[int], clips: int, say: Callable[[str], N
 
 def _graphs(layout: Layout, data: Path, seed: int, clips: int, say: Callable[[str], None]) -> Graphs:
     """Every method for both targets, and min–max with each remedy."""
-    carried = next(entry.value for entry in layout.graph.metadata_props if entry.key == METADATA_KEY)
-    spec = spec_from_json(carried, "the network")
+    spec = read_carried_spec(layout.graph, "the network")
     training = sorted((data / "videos").glob("training_*"))
     with draw_clips(training, spec, clips, seed, say) as drawn:
         say(f"seed {seed}: {len(drawn)} clips")

@@ -11,7 +11,7 @@ from calibration.ranges.choose import PERCENTILE, Method, Numbers
 from calibration.tuning.fine_tune import Tuning
 from runtime.annotations.activitynet import VideoAnnotation
 from runtime.errors import InputError
-from runtime.features.video_features import Source
+from runtime.features.video_features import Video
 
 Target = Literal["openvino", "tensorrt"]
 
@@ -80,6 +80,6 @@ class TestSet:
     """Videos that judge, and what is known of them."""
 
     __test__ = False  # not a class of tests
-    videos: tuple[Source, ...]
+    videos: tuple[Video, ...]
     truth: tuple[VideoAnnotation, ...] | None = None
     """Annotations in the same order; None: the float network's own detections are the measure."""

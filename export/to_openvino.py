@@ -18,10 +18,10 @@ from export.graph.convolutions import Layer, convolution_report
 from export.graph.precision import QUANTISED, precision_of
 from export.graph.source import Say, read_source
 from export.to_onnx import check
-from runtime.decoding.families import class_output
 from runtime.engines import Engine, open_engine
 from runtime.engines.sidecar import write_sidecar
 from runtime.errors import ExportError, MissingDependencyError
+from runtime.families import class_output
 from runtime.spec.model import ModelSpec
 
 

@@ -11,14 +11,15 @@ import onnx
 
 from export.comparison.drift import DriftReport, drift_on_videos, drift_on_windows, require_drift
 from export.comparison.parity import compare, require
+from export.graph.carried_spec import read_carried_spec
 from export.graph.precision import HALF, QUANTISED, Precision, precision_of, to_half
 from export.graph.source import Say, Source, cpu_engine, read_source
 from export.to_onnx import check_name, save_onnx
 from runtime.common.files import atomic_path
-from runtime.decoding.families import class_output
 from runtime.engines import Engine
 from runtime.errors import ExportError
-from runtime.spec.model import METADATA_KEY, ModelSpec, spec_from_json
+from runtime.families import class_output
+from runtime.spec.model import ModelSpec
 
 LIMITS = {"fp16": 0.05, "bf16": 0.3}
 """Largest drift of the coarse class logits in half precision. A graph that is wired wrongly differs by about 1; sound
@@ -45,8 +46,7 @@ class Typed:
     @property
     def spec(self) -> ModelSpec:
         """As the graph carries it."""
-        text = next(entry.value for entry in self.graph.metadata_props if entry.key == METADATA_KEY)
-        return spec_from_json(text, str(self.path))
+        return read_carried_spec(self.graph, str(self.path))
 
     def check(
         self, engine: Engine, videos: Sequence[Path], say: Say, smallest: int = 1, largest: int = 2

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from runtime.detector import Detector, DetectorOptions
     from runtime.engines import open_engine
-    from runtime.feature_detector import FeatureDetector
+    from runtime.features.video_features import Features
     from runtime.results.detections import Detections
     from runtime.spec.model import ModelSpec
 
-__all__ = ["Detections", "Detector", "DetectorOptions", "FeatureDetector", "ModelSpec", "open_engine"]
+__all__ = ["Detections", "Detector", "DetectorOptions", "Features", "ModelSpec", "open_engine"]
 
 _HOME = {
     "Detections": "runtime.results.detections",
     "Detector": "runtime.detector",
     "DetectorOptions": "runtime.detector",
-    "FeatureDetector": "runtime.feature_detector",
+    "Features": "runtime.features.video_features",
     "ModelSpec": "runtime.spec.model",
     "open_engine": "runtime.engines",
 }

@@ -1,9 +1,10 @@
-"""Detector: video in, detections out, all at once or as soon as each is final."""
+"""Detect actions in a video: frames or features in, detections out, all at once or as soon as each is final."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -13,33 +14,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.decoding.candidates import Candidates
-from runtime.decoding.families import decode_window, suppression_of
 from runtime.engines import open_engine
-from runtime.engines.base import Engine
+from runtime.engines.base import Arrays, Engine
 from runtime.engines.pipeline import infer_in_turn
 from runtime.errors import AfsdError, InputError
-from runtime.inputs import StepInput, StepRun, feature_inputs
+from runtime.families import family_of
+from runtime.features.extractor import FeatureExtractor, check_backbone_fits
+from runtime.features.video_features import Features
+from runtime.inputs import Input, Progress, make_engine_inputs, open_input
 from runtime.results.detections import Detections
-from runtime.segments import valid_segments
 from runtime.spec.model import ModelSpec
-from runtime.suppression.policies import Suppression
 from runtime.timing import Timing
 from runtime.two_streams import TwoStreamEngine
 from runtime.video.flow import FLOW_METHODS, FlowMethod
-from runtime.video.rgb_and_flow import RGB_CHANNELS, FlowSource, open_streams
-from runtime.video.sampling import FrameSource, FrameStream
-from runtime.windows import Window, WindowBuffer
-
-MIN_READ_AHEAD = 8
-"""Frames decoded ahead of the network at least."""
+from runtime.video.rgb_and_flow import FlowSource
+from runtime.video.sampling import FrameSource
+from runtime.windows import Window
 
 EngineSource = str | os.PathLike[str] | Engine
 """Path of an engine file, or a loaded engine."""
 
-BACKBONE_USE = "give it as Detector(model, backbone=…), beside a model on features, or to afsd features"
-
-Progress = Callable[[Timing], None]
-"""Called after each batch of windows, and of a backbone's snippets."""
+WindowOutputs = tuple[Window, Mapping[str, NDArray[np.float32]], int]
+"""A window, the raw outputs of its batch, and its number in the batch."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +70,7 @@ class DetectorOptions:
 
 class Detector:
     """Finds actions in videos with one engine, with an RGB and a flow engine whose outputs are fused, or with an engine
-    on features behind the backbones that make them.
+    on features, given the features or the backbones that make them.
 
     Give it paths or loaded engines; it closes only what it opened. Not for concurrent use.
     """
@@ -90,15 +86,15 @@ class Detector:
         """Load the engines whose paths are given.
 
         Args:
-            engine: of an RGB, flow, or fused two-stream model; or of one on features, with `backbone`.
+            engine: of a model on RGB, flow, both, or features.
             flow_engine: of the flow model beside an RGB one.
-            backbone: of an I3D that makes the features; of one on RGB and one on flow, in the order of the model's
-                channels.
+            backbone: of an I3D that makes the features of a model on features; of one on RGB and one on flow, in the
+                order of the model's channels.
             options: see `DetectorOptions`.
 
         Raises:
-            InputError: a model of another family or stream, a batch size fixed at another number, or models that do
-                not belong together.
+            InputError: a backbone in place of a detector, a batch size fixed at another number, or models that do not
+                belong together.
             EngineError, SpecError, MissingDependencyError: see `open_engine`.
         """
         self.options = DetectorOptions() if options is None else options
@@ -109,9 +105,10 @@ class Detector:
             if flow_engine is not None:
                 self.engine = TwoStreamEngine(self.engine, self._load(flow_engine))
             self.spec = self.engine.spec
-            """Of the model; of two, of both together."""
-            self._steps = self._behind(backbone)
-            self._fixed_batch = fixed_batch(self.spec, self.options.batch_size)
+            """Spec of the model; of two, of both together."""
+            self._family = family_of(self.spec)
+            self._extractor = None if backbone is None else self._load_backbones(backbone)
+            self._fixed_batch = _require_batch(self.spec, self.options.batch_size)
         except AfsdError:
             self.close()
             raise
@@ -120,7 +117,7 @@ class Detector:
 
     def run(
         self,
-        frames: FrameSource,
+        source: FrameSource | Features,
         *,
         flow: FlowSource | None = None,
         fps: float | None = None,
@@ -129,23 +126,24 @@ class Detector:
         """Detect in the whole input: the concatenation of what `stream` gives.
 
         Args:
-            frames: file, folder of images, URL, camera index, array [T,H,W,C] uint8 0–255, or an iterable of
-                frames or chunks. RGB; a flow model also takes arrays and iterables of flow (x, y).
+            source: file, folder of images, URL, camera index, array [T,H,W,C] uint8 0–255, or an iterable of frames or
+                chunks. RGB; a flow model also takes arrays and iterables of flow (x, y). A model on features takes
+                `Features`, an .npy or .npz, or an array [T,C]; with a backbone also frames.
             flow: precomputed flow for two streams, one for each frame the network sees; computed when None.
-            fps: frames per second of the input. Default: the file's own; the model's for arrays and folders.
+            fps: frames per second of the video. Default: the file's own; the model's for arrays and folders.
             on_progress: called after each batch.
 
         Raises:
-            VideoError, InputError, MissingDependencyError: see `open_streams`.
+            VideoError, InputError, MissingDependencyError: see `open_input`.
             EngineError: the network failed or gave NaN.
         """
-        source = self._open(frames, flow, fps)
-        nothing = Detections.empty(self.spec.classes, source.name)
-        return Detections.concatenate([nothing, *self._stream(source, self.timing, on_progress)])
+        video = self.open(source, flow=flow, fps=fps)
+        nothing = Detections.empty(self.spec.classes, video.name)
+        return Detections.concatenate([nothing, *self._stream(video, on_progress)])
 
     def stream(
         self,
-        frames: FrameSource,
+        source: FrameSource | Features,
         *,
         flow: FlowSource | None = None,
         fps: float | None = None,
@@ -157,7 +155,41 @@ class Detector:
         A model that sees whole videos gives everything at the end.
         Arguments and errors as in `run`; a source that cannot be opened fails here, not at the first step.
         """
-        return self._stream(self._open(frames, flow, fps), self.timing, on_progress)
+        return self._stream(self.open(source, flow=flow, fps=fps), on_progress)
+
+    def open(
+        self, source: FrameSource | Features, *, flow: FlowSource | None = None, fps: float | None = None
+    ) -> Input:
+        """Open a video as the model needs it, and start the clock; arguments and errors as in `run`."""
+        video = open_input(
+            source,
+            self.spec,
+            extractor=self._extractor,
+            flow=flow,
+            flow_method=self.options.flow_method,
+            fps=fps,
+            batch_size=self.options.batch_size,
+            allow_truncated=self.options.allow_truncated,
+        )
+        self.timing = video.timing
+        return video
+
+    def infer(self, video: Input, on_progress: Progress | None = None) -> Iterator[WindowOutputs]:
+        """Run the network over an opened video and yield each window with its raw outputs; closes the video.
+
+        Raises:
+            VideoError, InputError: the video breaks; see `run`.
+            EngineError: the network failed.
+        """
+        timing = video.timing
+        with closing(video):
+            batches = self._batches(video.windows(on_progress), timing)
+            for batch, outputs in infer_in_turn(self.engine, batches, timing.engine):
+                timing.windows += len(batch)
+                for index, window in enumerate(batch):
+                    yield window, outputs, index
+                if on_progress is not None:
+                    on_progress(timing)
 
     def close(self) -> None:
         """Close what this detector opened."""
@@ -172,74 +204,24 @@ class Detector:
     ) -> None:
         self.close()
 
-    def _behind(self, backbone: EngineSource | Sequence[EngineSource] | None) -> StepInput | None:
-        """What feeds a model on features; None: the model sees frames itself."""
-        if backbone is None:
-            _check_model(self.spec)
-            return None
-        several = [backbone] if isinstance(backbone, (str, os.PathLike, Engine)) else backbone
-        return StepInput(self.spec, [self._load(one) for one in several])
-
     def _load(self, engine: EngineSource) -> Engine:
         if not isinstance(engine, (str, os.PathLike)):
             return engine
         self._opened.append(open_engine(Path(engine)))
         return self._opened[-1]
 
-    def _open(self, frames: FrameSource, flow: FlowSource | None, fps: float | None) -> FrameStream:
-        """Open the source, as the model needs it, and start the clock."""
-        seen = self.spec if self._steps is None else self._steps.seen
-        timing = Timing(seen.sample_fps)
-        source = open_streams(
-            frames,
-            seen,
-            timing,
-            flow=flow,
-            flow_method=self.options.flow_method,
-            fps=fps,
-            read_ahead=max(MIN_READ_AHEAD, self.options.batch_size * seen.window_stride),
-            allow_truncated=self.options.allow_truncated,
-        )
-        timing.sample_fps, timing.expected_frames = source.sample_fps, source.expected
-        self.timing = timing
-        return source
+    def _load_backbones(self, backbone: EngineSource | Sequence[EngineSource]) -> FeatureExtractor:
+        several = [backbone] if isinstance(backbone, (str, os.PathLike, Engine)) else backbone
+        fps = None if self.spec.features is None else self.spec.features.fps
+        extractor = FeatureExtractor([self._load(one) for one in several], sample_fps=fps)
+        check_backbone_fits(self.spec, extractor)
+        return extractor
 
-    def _stream(self, source: FrameStream, timing: Timing, on_progress: Progress | None) -> Iterator[Detections]:
-        run = None if self._steps is None else StepRun(self._steps, source)
-        rate = source.sample_fps if run is None else 1 / run.timing.step_s
-        spec = replace(self.spec, sample_fps=rate)  # a whole video, and the features of any, have a rate of their own
-        suppression = self._suppression(spec)
-        windows = self._windows(source, timing) if run is None else run.windows(timing, on_progress)
-        with source:
-            for batch, outputs in infer_in_turn(self.engine, self._prepared(windows, timing, spec), timing.engine):
-                timing.windows += len(batch)
-                for index, window in enumerate(batch):
-                    with timing.post():
-                        final = suppression.push(self._decode(outputs, index, window, spec), window.offset)
-                    yield from self._present(final, source, run)
-                if on_progress is not None:
-                    on_progress(timing)
-            with timing.post():
-                final = suppression.finish()
-            yield from self._present(final, source, run)
-
-    def _prepared(
-        self, windows: Iterator[Window | None], timing: Timing, spec: ModelSpec
-    ) -> Iterator[tuple[list[Window], dict[str, NDArray[Any]]] | None]:
-        """Batches with the inputs made of them; None before a frame that must be waited for."""
-        for batch in self._batches(windows):
-            if batch is None:
-                yield None
-                continue
-            with timing.engine():
-                size = self._fixed_batch or len(batch)
-                on_features = spec.stream == "features"
-                inputs = feature_inputs(batch, size) if on_features else engine_inputs(batch, size, spec)
-            yield batch, inputs
-
-    def _batches(self, windows: Iterator[Window | None]) -> Iterator[list[Window] | None]:
-        """Windows in groups of `batch_size`, by window index alone; the last group may be smaller. None between them:
-        the next frame must be waited for."""
+    def _batches(
+        self, windows: Iterator[Window | None], timing: Timing
+    ) -> Iterator[tuple[list[Window], Arrays] | None]:
+        """Group windows by `batch_size`, by window index alone, with the engine's inputs made of them; the last group
+        may be smaller. None: the next frame must be waited for."""
         waiting: list[Window] = []
         for window in windows:
             if window is None:
@@ -247,76 +229,47 @@ class Detector:
                 continue
             waiting.append(window)
             if len(waiting) == self.options.batch_size:
-                yield waiting
+                yield self._prepare(waiting, timing)
                 waiting = []
         if waiting:
-            yield waiting
+            yield self._prepare(waiting, timing)
 
-    def _windows(self, source: FrameStream, timing: Timing) -> Iterator[Window | None]:
-        """Windows of frames; None: the next frame must be waited for."""
-        buffer = WindowBuffer(self.spec.window_length, self.spec.window_stride)
-        while True:
-            if not source.ready:
-                yield None
-            if (frame := timing.next_frame(source)) is None:
-                break
-            yield from buffer.push(frame)
-        yield from buffer.finish()
+    def _prepare(self, batch: list[Window], timing: Timing) -> tuple[list[Window], Arrays]:
+        with timing.engine():
+            return batch, make_engine_inputs(batch, self._fixed_batch or len(batch), self.spec)
+
+    def _stream(self, video: Input, on_progress: Progress | None) -> Iterator[Detections]:
+        spec = replace(self.spec, sample_fps=video.rate)  # each video may have a rate of its own
+        published = self.options.nms == "reference"
+        suppression = self._family.suppress_as_published(spec) if published else self._family.suppress(spec)
+        timing, windows = video.timing, self.infer(video, on_progress)
+        with closing(windows):  # type: ignore[type-var]  # a generator
+            for window, outputs, index in windows:
+                with timing.post():
+                    final = suppression.push(self._decode(outputs, index, window, spec), window.offset)
+                yield from self._present(video, final)
+        with timing.post():
+            final = suppression.finish()
+        yield from self._present(video, final)
 
     def _decode(self, outputs: Mapping[str, NDArray[Any]], index: int, window: Window, spec: ModelSpec) -> Candidates:
         published = self.options.nms == "reference"
-        return decode_window(
-            outputs,
-            index,
-            window.offset,
-            spec,
-            score_threshold=self.options.score_threshold,
-            keep_empty=published,
-            length=None if published or spec.sampling == "whole_video" else window.length,
+        whole = published or (spec.sampling == "whole_video" and spec.features is None)
+        length = None if whole else window.length
+        return self._family.decode(
+            outputs, index, window.offset, spec, self.options.score_threshold, keep_empty=published, length=length
         )
 
-    def _suppression(self, spec: ModelSpec) -> Suppression:
-        return suppression_of(spec, reference=self.options.nms == "reference")
-
-    def _present(self, final: Candidates, source: FrameStream, run: StepRun | None) -> Iterator[Detections]:
-        """What is shown of final candidates. Those of a whole video are cut at its end, as published; the padding of a
-        short one lies behind it."""
-        final = final if run is None else run.placed(final)
-        shown = final.take(final.scores >= self.options.min_score)
-        if self.spec.sampling == "whole_video" and source.duration is not None:
-            shown = replace(shown, segments=np.clip(shown.segments, 0, source.duration))
-            shown = shown.take(valid_segments(shown.segments))
+    def _present(self, video: Input, final: Candidates) -> Iterator[Detections]:
+        """Yield what is shown of final candidates, if anything."""
+        placed = video.place(final)
+        shown = placed.take(placed.scores >= self.options.min_score)
         if len(shown):
-            yield Detections(shown.segments, shown.labels, shown.scores, self.spec.classes, source.name)
+            yield Detections(shown.segments, shown.labels, shown.scores, self.spec.classes, video.name)
 
 
-def engine_inputs(batch: list[Window], size: int, spec: ModelSpec) -> dict[str, NDArray[Any]]:
-    """Engine inputs: frames uint8 [size,T,H,W,C], lengths int32 [size], and for two streams flow uint8 [size,T,H,W,2];
-    the last window fills up a short batch."""
-    filled = batch + [batch[-1]] * (size - len(batch))
-    lengths = np.array([window.length for window in filled], np.int32)
-    if spec.stream != "rgb+flow":
-        return {"frames": np.stack([window.frames for window in filled]), "lengths": lengths}
-    return {
-        "frames": np.stack([window.frames[..., :RGB_CHANNELS] for window in filled]),
-        "flow": np.stack([window.frames[..., RGB_CHANNELS:] for window in filled]),
-        "lengths": lengths,
-    }
-
-
-def _check_model(spec: ModelSpec) -> None:
-    if spec.is_backbone:
-        raise InputError(f"the model is a backbone, which detects nothing; {BACKBONE_USE}")
-    if spec.family != "afsd" or spec.stream == "features":
-        raise InputError(
-            f"the model is {spec.family} on {spec.stream}, expected afsd on rgb or flow frames; "
-            "give the features of the video to FeatureDetector or to afsd evaluate --features, or to Detector or afsd "
-            "detect the backbone that makes them"
-        )
-
-
-def fixed_batch(spec: ModelSpec, batch_size: int) -> int | None:
-    """The batch size the engine was built for, which must be the one asked for; None if any will do."""
+def _require_batch(spec: ModelSpec, batch_size: int) -> int | None:
+    """Return the batch size the engine was built for, which must be the one asked for; None if any will do."""
     fixed = {size for tensor in spec.inputs if isinstance(size := tensor.shape[0], int)}
     if fixed - {batch_size}:
         built = " and ".join(map(str, sorted(fixed)))

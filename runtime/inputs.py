@@ -1,75 +1,252 @@
-"""How a model on features is fed from frames, and what feeding it from files has in common with that."""
+"""Open what a detector is given as windows for its engine: frames, features, or frames through a backbone.
+
+All three stand behind one protocol, `Input`, so that the detector's loop knows none of them.
+"""
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.decoding.candidates import Candidates
-from runtime.engines.base import Arrays, Engine
-from runtime.features.extractor import FeatureExtractor, check_backbone_fits
+from runtime.engines.base import Arrays
+from runtime.errors import InputError
+from runtime.features.extractor import FeatureExtractor
+from runtime.features.files import FEATURE_SUFFIXES
+from runtime.features.video_features import Features, find_time_axis, open_steps
+from runtime.segments import valid_segments
 from runtime.spec.model import ModelSpec
-from runtime.spec.time_axis import FeatureTiming
 from runtime.timing import Timing
-from runtime.video.sampling import FrameStream
-from runtime.windows import Window, WindowBuffer
+from runtime.video.flow import FlowMethod
+from runtime.video.rgb_and_flow import RGB_CHANNELS, FlowSource, open_streams
+from runtime.video.sampling import FrameSource, FrameStream
+from runtime.windows import Window, WindowBuffer, cut_windows
+
+MIN_READ_AHEAD = 8
+"""Frames decoded ahead of the network at least."""
+
+Progress = Callable[[Timing], None]
+"""Called after each batch of windows, and of a backbone's snippets."""
 
 
-class StepInput:
-    """Frames → snippets → steps of features → windows of a model on features, in bounded memory."""
+class Input(Protocol):
+    """One video on its way to the engine."""
 
-    def __init__(self, model: ModelSpec, backbones: Sequence[Engine]) -> None:
-        """Take a model and its backbones together.
+    @property
+    def name(self) -> str:
+        """Name of the video; empty where none is known."""
+        ...
 
-        Raises:
-            InputError: see `FeatureExtractor`; or the model takes other features than these.
-        """
-        fps = None if model.features is None else model.features.fps
-        self.extractor = FeatureExtractor(backbones, sample_fps=fps)
-        check_backbone_fits(model, self.extractor)
-        self.model = model
-        self.seen = self.extractor.spec
-        """What the backbones see of a source (see `open_streams`)."""
+    @property
+    def rate(self) -> float:
+        """Frames or steps per second, in which windows are counted."""
+        ...
+
+    @property
+    def timing(self) -> Timing:
+        """Where the time of this video goes; grows while it is read."""
+        ...
+
+    def windows(self, on_progress: Progress | None = None) -> Iterator[Window | None]:
+        """Yield windows as soon as each is complete; None: the next frame must be waited for."""
+        ...
+
+    def place(self, candidates: Candidates) -> Candidates:
+        """Return final candidates as seconds of the video, within it."""
+        ...
+
+    def close(self) -> None:
+        """Stop reading and release the video; safe to call more than once."""
+        ...
 
 
-class StepRun:
-    """One source on its way through a `StepInput`."""
+def open_input(
+    source: FrameSource | Features,
+    spec: ModelSpec,
+    *,
+    extractor: FeatureExtractor | None = None,
+    flow: FlowSource | None = None,
+    flow_method: FlowMethod = "auto",
+    fps: float | None = None,
+    batch_size: int = 1,
+    allow_truncated: bool = False,
+) -> Input:
+    """Open a video for a model.
 
-    def __init__(self, through: StepInput, source: FrameStream) -> None:
-        features = through.model.features
-        assert features is not None  # check_backbone_fits
-        self.timing: FeatureTiming = features.timing(source.name, 1, fps=source.sample_fps)
-        """When in the source the steps lie."""
-        self._source, self._every = source, features.every
-        self._model, self._extractor = through.model, through.extractor
+    Args:
+        source: frames in any form (see `open_frames`); of a model on features also `Features`, a path of an .npy or
+            .npz, or an array [T,C].
+        spec: of the model.
+        extractor: the backbones that make features of frames, of a model on features.
+        flow, flow_method, fps, allow_truncated: see `open_streams`.
+        batch_size: windows that are waited for together.
+
+    Raises:
+        VideoError, InputError, MissingDependencyError: see `open_streams`, `open_steps` and `find_time_axis`; features
+            given to a model on frames, or frames to a model on features without a backbone.
+    """
+    if spec.features is None and isinstance(source, Features):
+        raise InputError(f"{source}: features, and the model sees {spec.stream} frames; give it the video itself")
+    features = None if spec.features is None else _as_features(source, fps)
+    if features is not None:
+        return FeatureInput(features, spec)
+    if spec.features is not None and extractor is None:
+        raise InputError(
+            f"{_shown(source)}: the model sees features, not frames; give it the features of the video (.npy, .npz, or "
+            "Features(…)), or the backbone that makes them: Detector(model, backbone=…), --backbone"
+        )
+    seen = spec if extractor is None else extractor.spec
+    timing = Timing(seen.sample_fps)
+    stream = open_streams(
+        source,  # type: ignore[arg-type]  # features were told apart above
+        seen,
+        timing,
+        flow=flow,
+        flow_method=flow_method,
+        fps=fps,
+        read_ahead=max(MIN_READ_AHEAD, batch_size * seen.window_stride),
+        allow_truncated=allow_truncated,
+    )
+    timing.sample_fps, timing.expected_frames = stream.sample_fps, stream.expected
+    return FrameInput(stream, spec, timing) if extractor is None else BackboneInput(stream, spec, timing, extractor)
+
+
+class FrameInput:
+    """Frames → windows of frames."""
+
+    def __init__(self, stream: FrameStream, spec: ModelSpec, timing: Timing) -> None:
+        self.name, self.rate, self.timing = stream.name, stream.sample_fps, timing  # a whole video has its own rate
+        self._stream, self._spec = stream, spec
+
+    def windows(self, on_progress: Progress | None = None) -> Iterator[Window | None]:
+        """See `Input`."""
+        buffer = WindowBuffer(self._spec.window_length, self._spec.window_stride)
+        while True:
+            if not self._stream.ready:
+                yield None
+            if (frame := self.timing.next_frame(self._stream)) is None:
+                break
+            yield from buffer.push(frame)
+        yield from buffer.finish()
+
+    def place(self, candidates: Candidates) -> Candidates:
+        """Cut candidates of a whole video at its end, as published: the padding of a short one lies behind it."""
+        if self._spec.sampling != "whole_video" or self._stream.duration is None:
+            return candidates
+        segments = np.clip(candidates.segments, 0, self._stream.duration)
+        return replace(candidates, segments=segments).take(valid_segments(segments))
+
+    def close(self) -> None:
+        """See `Input`."""
+        self._stream.close()
+
+
+class BackboneInput:
+    """Frames → snippets → steps of features → windows of steps, in bounded memory."""
+
+    def __init__(self, stream: FrameStream, spec: ModelSpec, timing: Timing, extractor: FeatureExtractor) -> None:
+        assert spec.features is not None  # check_backbone_fits
+        self._axis = spec.features.time_axis(stream.name, 1, fps=stream.sample_fps)
+        self.name, self.rate, self.timing = stream.name, 1 / self._axis.step_s, timing
+        self._stream, self._spec, self._extractor = stream, spec, extractor
+        self._every = spec.features.every
         self._steps = 0
         self._ended = False
 
-    def windows(self, timing: Timing, on_progress: Callable[[Timing], None] | None) -> Iterator[Window | None]:
-        """Windows of steps [T,C] as soon as each is complete; None: the next frame must be waited for."""
-        buffer = WindowBuffer(self._model.window_length, self._model.window_stride)
-        for steps in self._extractor.steps(self._source, timing, self._every):
+    def windows(self, on_progress: Progress | None = None) -> Iterator[Window | None]:
+        """See `Input`."""
+        buffer = WindowBuffer(self._spec.window_length, self._spec.window_stride)
+        for steps in self._extractor.steps(self._stream, self.timing, self._every):
             if steps is None:
                 yield None
                 continue
             self._steps += len(steps)
             yield from buffer.push(steps)
             if on_progress is not None:
-                on_progress(timing)
+                on_progress(self.timing)
         self._ended = True
         yield from buffer.finish()
 
-    def placed(self, found: Candidates) -> Candidates:
-        """Final candidates as seconds of the video. Before its end none reaches behind the last snippet seen."""
-        end_s = self.timing.extent_s(self._steps) if self._ended else math.inf
-        return found.placed(self.timing.seconds(0.0), end_s)
+    def place(self, candidates: Candidates) -> Candidates:
+        """See `Input`. Before the end of the video no candidate reaches behind the last snippet seen."""
+        end_s = self._axis.extent_s(self._steps) if self._ended else math.inf
+        return candidates.place(self._axis.seconds(0.0), end_s)
+
+    def close(self) -> None:
+        """See `Input`."""
+        self._stream.close()
 
 
-def feature_inputs(batch: list[Window], size: int) -> Arrays:
-    """Engine inputs: features float32 [size,C,T], lengths int32 [size]; the last window fills up a short batch."""
-    filled = batch + [batch[-1]] * (size - len(batch))
-    features: NDArray[np.float32] = np.stack([np.ascontiguousarray(window.frames.T) for window in filled])
-    return {"features": features, "lengths": np.array([window.length for window in filled], np.int32)}
+class FeatureInput:
+    """Features of a whole video → windows of steps."""
+
+    def __init__(self, features: Features, spec: ModelSpec) -> None:
+        """Open the features; errors as in `open_steps` and `find_time_axis`."""
+        self._reader = open_steps(features, spec)
+        self._axis = find_time_axis(features, spec, self._reader.steps)
+        self.name, self.rate = features.name, 1 / self._axis.step_s
+        self.start_s = self._axis.seconds(0.0)
+        """Second of the video at the edge of step 0."""
+        self.end_s = features.duration_s or self._axis.extent_s(self._reader.steps)
+        """Second at which detections are cut."""
+        self._spec = spec
+        self.timing = Timing(self.rate, expected_frames=self._reader.steps)
+
+    def windows(self, on_progress: Progress | None = None) -> Iterator[Window]:
+        """See `Input`."""
+        steps = self._reader.read()
+        self.timing.frames = len(steps)
+        return cut_windows(steps, self._spec.window_length, self._spec.window_stride)
+
+    def place(self, candidates: Candidates) -> Candidates:
+        """See `Input`."""
+        return candidates.place(self.start_s, self.end_s)
+
+    def close(self) -> None:
+        """Do nothing: files of features are open only while they are read."""
+
+
+def make_engine_inputs(windows: Sequence[Window], size: int, spec: ModelSpec) -> Arrays:
+    """Stack windows as the inputs of an engine; the last window fills up a short batch.
+
+    Args:
+        windows: at least one.
+        size: B, windows of the batch.
+        spec: of the model.
+
+    Returns:
+        `lengths` int32 [B], and `features` float32 [B,C,T], or `frames` uint8 [B,T,H,W,C] and, for two streams, `flow`
+        uint8 [B,T,H,W,2].
+    """
+    filled = [*windows, *[windows[-1]] * (size - len(windows))]
+    lengths = {"lengths": np.array([window.length for window in filled], np.int32)}
+    if spec.stream == "features":
+        features: NDArray[np.float32] = np.stack([np.ascontiguousarray(window.frames.T) for window in filled])
+        return {"features": features, **lengths}
+    if spec.stream != "rgb+flow":
+        return {"frames": np.stack([window.frames for window in filled]), **lengths}
+    return {
+        "frames": np.stack([window.frames[..., :RGB_CHANNELS] for window in filled]),
+        "flow": np.stack([window.frames[..., RGB_CHANNELS:] for window in filled]),
+        **lengths,
+    }
+
+
+def _as_features(source: Any, fps: float | None) -> Features | None:
+    """Return what a model on features was given as features; None: it is something else, such as a video."""
+    if isinstance(source, Features):
+        return source if fps is None else replace(source, fps=fps)
+    if isinstance(source, (str, os.PathLike)) and Path(source).suffix.lower() in FEATURE_SUFFIXES:
+        return Features(source, fps=fps)
+    return Features(source, fps=fps) if isinstance(source, np.ndarray) and source.ndim == 2 else None
+
+
+def _shown(source: object) -> str:
+    return str(source) if isinstance(source, (str, os.PathLike, int)) else "frames"

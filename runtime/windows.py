@@ -7,19 +7,14 @@ video's at once.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import InputError
-
-ShortVideos = Literal["pad", "drop"]
-"""A video shorter than a window is one padded window, or none at all: in the released A2Net test code such a video is
-never looked at."""
-Padding = Literal["zeros", "repeat"]
-"""What stands behind the last step of a short video: zeros, or that step again (released A2Net code)."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +24,7 @@ class Window:
     offset: int
     """Index of the first frame, in sampled frames from the start of the stream."""
     frames: NDArray[Any]
-    """[T,H,W,C] uint8 0–255, or features [T,C] float32; from `length` on zeros, or what `Padding` says."""
+    """[T,H,W,C] uint8 0–255, or features [T,C] float32; padding from `length` on."""
     length: int
     """Valid frames, 1 … T."""
 
@@ -47,38 +42,37 @@ def window_offsets(n: int, length: int, stride: int) -> list[int]:
     return offsets if offsets[-1] == last else [*offsets, last]
 
 
-def padded(steps: NDArray[Any], length: int, padding: Padding = "zeros") -> NDArray[Any]:
-    """Steps [n, …], 1 ≤ n ≤ length, as [length, …], newly allocated; `padding` says what follows them."""
+def pad(steps: NDArray[Any], length: int) -> NDArray[Any]:
+    """Return steps [n, …], 1 ≤ n ≤ length, as [length, …], newly allocated, zeros behind them."""
     window = np.zeros((length, *steps.shape[1:]), steps.dtype)
     window[: len(steps)] = steps
-    if padding == "repeat":
-        window[len(steps) :] = steps[-1]
     return window
 
 
-def cut_windows(
-    steps: NDArray[Any], length: int, stride: int, *, short: ShortVideos = "pad", padding: Padding = "zeros"
-) -> list[Window]:
-    """The windows over the steps [n, …] of a whole video, by `window_offsets`; the last one ends with the video.
+def repeat_last(steps: NDArray[Any], length: int) -> NDArray[Any]:
+    """Return steps [n, …], 1 ≤ n ≤ length, as [length, …], newly allocated, the last one repeated behind them."""
+    window = pad(steps, length)
+    window[len(steps) :] = steps[-1]
+    return window
+
+
+def cut_windows(steps: NDArray[Any], length: int, stride: int) -> Iterator[Window]:
+    """Cut the steps [n, …] of a whole video into windows by `window_offsets`; the last one ends with the video.
 
     Args:
         steps: features [n,C], or frames.
         length: steps of a window.
         stride: steps between windows; with more than `length` some steps would be in no window.
-        short: see `ShortVideos`.
-        padding: see `Padding`.
 
     Raises:
         InputError: not 0 < stride ≤ length.
     """
-    _check_windows(length, stride, "steps")
-    if short == "drop" and len(steps) < length:
-        return []
+    _require_windows(length, stride, "steps")
     pieces = ((offset, steps[offset : offset + length]) for offset in window_offsets(len(steps), length, stride))
-    return [Window(offset, padded(piece, length, padding), len(piece)) for offset, piece in pieces]
+    return (Window(offset, pad(piece, length), len(piece)) for offset, piece in pieces)
 
 
-def _check_windows(length: int, stride: int, unit: str) -> None:
+def _require_windows(length: int, stride: int, unit: str) -> None:
     if length <= 0 or not 0 < stride <= length:
         raise InputError(f"windows of {length} {unit} every {stride}: expected 0 < stride ≤ length")
 
@@ -90,7 +84,7 @@ class WindowBuffer:
     """
 
     def __init__(self, length: int, stride: int) -> None:
-        _check_windows(length, stride, "frames")
+        _require_windows(length, stride, "frames")
         self._length = length
         self._stride = stride
         self._ring: NDArray[Any] | None = None

@@ -16,12 +16,12 @@ from runtime import cli
 from runtime.annotations.activitynet import VideoAnnotation
 from runtime.features.feature_set import FeatureSet
 from runtime.results.detections import Detections
-from runtime.spec.time_axis import FeatureTiming
+from runtime.spec.time_axis import TimeAxis
 from tests.shared import ROOT
 from tests.test_own_data_guide import declared_verbs
 
 TEXT = (ROOT / "docs/features.md").read_text(encoding="utf-8")
-Detect = Callable[[NDArray[np.float32], FeatureTiming, str], Detections]
+Detect = Callable[[NDArray[np.float32], TimeAxis, str], Detections]
 
 
 def block(language: str) -> str:
@@ -55,7 +55,7 @@ def train_somehow(features: FeatureSet, videos: tuple[VideoAnnotation, ...], see
     assert len({video.name[:2] for video in videos}) == 1
     classes = ("cut", "stir")
 
-    def detect(steps: NDArray[np.float32], timing: FeatureTiming, name: str) -> Detections:
+    def detect(steps: NDArray[np.float32], timing: TimeAxis, name: str) -> Detections:
         rows = []
         for label in (0, 1):
             edges = np.flatnonzero(np.diff(np.pad(steps[:, 3 + label] > 0.5, 1).astype(int)))

@@ -10,7 +10,7 @@ from statistics import median
 from runtime.annotations.activitynet import class_names, load_annotations
 from runtime.common.console import print_warning
 from runtime.errors import AnnotationError, ConfigError
-from runtime.features.description import read_source
+from runtime.features.description import read_description
 from runtime.features.feature_set import open_features
 from training.config.settings import Config, DataConfig
 from training.data.annotations import FrameAnnotation, step_annotations
@@ -43,7 +43,7 @@ def open_feature_windows(config: Config) -> FeatureWindows:
     """
     data = config.data
     description = Path(data.root) / data.features
-    source = read_source(description)
+    source = read_description(description)
     annotations = description.parent / source.annotations
     classes = data.classes or class_names(load_annotations(annotations))
     fold = choose_fold(config_folds(config), data, str(description))
@@ -55,7 +55,7 @@ def open_feature_windows(config: Config) -> FeatureWindows:
     clips = cut(annotated, data, config.window_length)
     warn_without_clips(annotated, clips, config.window_length, "steps of features")
     _warn_unseen(annotated, config)
-    rate = 1 / median(features.timing(video.name).step_s for video in videos)
+    rate = 1 / median(features.time_axis(video.name).step_s for video in videos)
     triplet = config.family == "afsd" and config.loss.consistency in ("triplet", "both")
     dataset = FeatureDataset(
         repeated(clips, data.repeat_share, config.run.seed),
@@ -78,7 +78,7 @@ def config_folds(config: Config) -> tuple[Fold, ...]:
     """
     data = config.data
     description = Path(data.root) / data.features
-    folds = make_folds(description.parent / read_source(description).annotations, data.split)
+    folds = make_folds(description.parent / read_description(description).annotations, data.split)
     if not data.inner_group:
         return folds
     outer = [fold for fold in folds if fold.name == str(data.fold)] or folds

@@ -17,8 +17,8 @@ from calibration.quantise.placement import Layout
 from export.graph.trace import seeded_inputs
 from runtime.benchmark.ceiling import seconds_of
 from runtime.common.tables import aligned, percent
-from runtime.decoding.families import class_output
 from runtime.engines import Engine
+from runtime.families import class_output
 
 RUNS = 5
 """Timed passes of each network, in turns with the float one."""

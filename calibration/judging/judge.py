@@ -11,14 +11,14 @@ import numpy as np
 import onnx
 
 from export.comparison.drift import DriftReport, Recording, drift_of, record
+from export.graph.carried_spec import read_carried_spec
 from export.to_openvino import convert
 from runtime.annotations.activitynet import Instance, VideoAnnotation
 from runtime.engines import Engine, open_engine
 from runtime.errors import InputError
 from runtime.evaluation import ACTIVITYNET_TIOUS, THUMOS_TIOUS, evaluate
-from runtime.features.video_features import Source
+from runtime.features.video_features import Video
 from runtime.results.detections import Detections
-from runtime.spec.model import METADATA_KEY, spec_from_json
 
 OWN_LABELS = 0.5
 """Without labels, detections of the float network count as true from this share of its highest score on."""
@@ -38,7 +38,7 @@ class Judge:
     """Runs networks on test videos and compares them with the float network, which is run once."""
 
     def __init__(
-        self, reference: Engine, videos: Sequence[Source], truth: Sequence[VideoAnnotation] | None = None
+        self, reference: Engine, videos: Sequence[Video], truth: Sequence[VideoAnnotation] | None = None
     ) -> None:
         """Run the float network.
 
@@ -80,7 +80,7 @@ class Judge:
 
 def open_graph(graph: onnx.ModelProto) -> Engine:
     """An engine of a graph that is no file: in OpenVINO where it is installed and can, else in ONNX Runtime."""
-    spec = spec_from_json(next(e.value for e in graph.metadata_props if e.key == METADATA_KEY), "the graph")
+    spec = read_carried_spec(graph, "the graph")
     with tempfile.TemporaryDirectory(prefix="afsd-") as folder:
         if spec.precision != "fp8" and has_openvino():
             path = Path(folder) / "graph.xml"

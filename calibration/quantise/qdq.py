@@ -20,7 +20,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from calibration.quantise.placement import PASSED, Layer, Layout
 from calibration.ranges.choose import FP8_LARGEST, Numbers, Quantiser
-from runtime.spec.model import METADATA_KEY, Quantization, spec_from_json
+from export.graph.carried_spec import read_carried_spec, write_carried_spec
+from runtime.spec.model import Quantization
 
 FP8_OPSET = 19
 """First opset whose QuantizeLinear gives FP8."""
@@ -64,11 +65,9 @@ def quantised(
     if numbers == "fp8":
         for entry in (*model.opset_import, *(e for function in model.functions for e in function.opset_import)):
             entry.version = entry.version if entry.domain else max(entry.version, FP8_OPSET)
-    for entry in model.metadata_props:
-        if entry.key == METADATA_KEY:
-            precision = "fp8" if numbers == "fp8" else "int8"
-            spec = replace(spec_from_json(entry.value, "the graph"), precision=precision, quantization=record)
-            entry.value = spec.to_json()
+    precision = "fp8" if numbers == "fp8" else "int8"
+    spec = read_carried_spec(model, "the graph")
+    write_carried_spec(model, replace(spec, precision=precision, quantization=record))
     onnx.checker.check_model(model)
     return model
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -18,15 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.detector import engine_inputs
 from runtime.errors import InputError
-from runtime.feature_detector import joined_steps
-from runtime.features.video_features import FeatureVideo, Source, source_digest
-from runtime.inputs import feature_inputs
+from runtime.features.video_features import Features, Video, identify_video, open_steps
+from runtime.inputs import make_engine_inputs, open_input
 from runtime.spec.model import ModelSpec
-from runtime.timing import Timing
-from runtime.video.rgb_and_flow import open_streams
-from runtime.windows import Window, WindowBuffer, cut_windows
+from runtime.windows import Window, cut_windows
 
 THINNED = 4
 """Every fourth row and column tells brightness and motion well enough."""
@@ -83,7 +80,7 @@ class Clips:
     def _inputs(self, k: int) -> dict[str, NDArray[Any]]:
         path, length = self._windows[k]
         window = Window(0, np.load(path, allow_pickle=False), length)
-        return feature_inputs([window], 1) if self.spec.stream == "features" else engine_inputs([window], 1, self.spec)
+        return make_engine_inputs([window], 1, self.spec)
 
     def store(self, windows: Iterator[Window]) -> None:
         """Write the windows of `clips`, in their order."""
@@ -105,7 +102,7 @@ class Clips:
 
 
 def draw_clips(
-    videos: Sequence[Source], spec: ModelSpec, count: int, seed: int = 0, say: Callable[[str], None] = lambda _: None
+    videos: Sequence[Video], spec: ModelSpec, count: int, seed: int = 0, say: Callable[[str], None] = lambda _: None
 ) -> Clips:
     """Draw `count` windows, or all there are, and store them.
 
@@ -128,9 +125,9 @@ def draw_clips(
         raise InputError(f"calibration: got {count} clips, expected at least 1")
     rng = np.random.default_rng(seed)
     for video in videos:
-        if isinstance(video, FeatureVideo) != (spec.stream == "features"):
+        if isinstance(video, Features) != (spec.features is not None):
             raise InputError(f"{video}: the model sees {spec.stream}; give the same of videos to calibrate on")
-    videos = list(dict.fromkeys(v if isinstance(v, FeatureVideo) else v.resolve() for v in videos))
+    videos = list(dict.fromkeys(v if isinstance(v, Features) else v.resolve() for v in videos))
     named = _names(videos)
     drawn = [videos[k] for k in np.sort(rng.permutation(len(videos))[:count])]
     if len(drawn) < len(videos):
@@ -152,31 +149,27 @@ def draw_clips(
     if sum(map(len, chosen)) < count:
         say(f"the videos have {sum(map(len, chosen))} windows, all are taken")
     kept = [(path, clips) for path, clips in zip(drawn, chosen, strict=True) if clips]
-    clips = Clips(spec, [c for _, clips in kept for c in clips], {named[p]: source_digest(p) for p, _ in kept})
+    clips = Clips(spec, [c for _, clips in kept for c in clips], {named[p]: identify_video(p) for p, _ in kept})
     clips.store(window for path, some in kept for window in _picked(path, spec, some))
     return clips
 
 
-def _names(videos: Sequence[Source]) -> dict[Source, str]:
+def _names(videos: Sequence[Video]) -> dict[Video, str]:
     """A name of each video: its file's, without suffix; with the folder where two would be alike."""
-    stems = [video.name if isinstance(video, FeatureVideo) else video.stem for video in videos]
+    stems = [video.name if isinstance(video, Features) else video.stem for video in videos]
     return {
         video: stem if stems.count(stem) == 1 else str(Path(str(video)).with_suffix(""))
         for video, stem in zip(videos, stems, strict=True)
     }
 
 
-def _windows(video: Source, spec: ModelSpec) -> Iterator[Window]:
+def _windows(video: Video, spec: ModelSpec) -> Iterator[Window]:
     """The windows of a video, as the detector cuts them."""
-    if isinstance(video, FeatureVideo):
-        steps = joined_steps(video.files, spec, video.name)
-        yield from cut_windows(steps, spec.window_length, spec.window_stride)
+    if isinstance(video, Features):  # where in time its steps lie does not count here
+        yield from cut_windows(open_steps(video, spec).read(), spec.window_length, spec.window_stride)
         return
-    buffer = WindowBuffer(spec.window_length, spec.window_stride)
-    with open_streams(str(video), spec, Timing(spec.sample_fps)) as stream:
-        for frame in stream:
-            yield from buffer.push(frame)
-    yield from buffer.finish()
+    with closing(open_input(video, spec)) as opened:
+        yield from (window for window in opened.windows() if window is not None)
 
 
 def _survey(video: str, number: int, window: Window) -> Clip | None:
@@ -221,6 +214,6 @@ def _ranks(clips: Sequence[Clip]) -> dict[tuple[str, int], tuple[float, float]]:
     return {(c.video, c.window): (float(b), float(m)) for c, (b, m) in zip(clips, ranks, strict=True)}
 
 
-def _picked(video: Source, spec: ModelSpec, clips: Sequence[Clip]) -> Iterator[Window]:
+def _picked(video: Video, spec: ModelSpec, clips: Sequence[Clip]) -> Iterator[Window]:
     numbers = {clip.window for clip in clips}
     return (window for number, window in enumerate(_windows(video, spec)) if number in numbers)

@@ -8,7 +8,7 @@ reference.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,11 @@ from export.graph.trace import seeded_batches
 from runtime.common.files import atomic_path
 from runtime.common.tables import aligned
 from runtime.decoding.two_stage import TWO_STAGE_OUTPUTS
-from runtime.detector import Detector, DetectorOptions
+from runtime.detector import Detector
 from runtime.engines.base import Engine
 from runtime.errors import ExportError, InputError
 from runtime.evaluation.matching import match_by_score
-from runtime.feature_detector import FeatureDetector
-from runtime.features.video_features import FeatureVideo
+from runtime.features.video_features import Features
 from runtime.results.detections import Detections
 from runtime.segments import tiou
 from runtime.spec.model import ModelSpec
@@ -148,27 +147,20 @@ class Recording:
     """Of every video."""
 
 
-def record(engine: Engine, videos: Sequence[FrameSource | FeatureVideo]) -> Recording:
+def record(engine: Engine, videos: Sequence[FrameSource | Features]) -> Recording:
     """Detect in videos and keep what the engine gave.
 
     Args:
         engine: of any model.
-        videos: see `runtime.detector.Detector.run`; of a model on features, `FeatureVideo`s.
+        videos: see `runtime.detector.Detector.run`.
 
     Raises:
         InputError: features for a model on frames, or frames for one on features.
         VideoError, EngineError: see `Detector.run`.
     """
     recorded = _Recorded(engine)
-    on_features = engine.spec.features is not None
-    detect: Callable[[Any], Detections] = (
-        FeatureDetector(recorded).run_video if on_features else Detector(recorded, options=DetectorOptions()).run
-    )
-    detections = []
-    for video in videos:
-        if isinstance(video, FeatureVideo) != on_features:
-            raise InputError(f"{video}: the model sees {engine.spec.stream}; give it the same of the video")
-        detections.append(detect(video))
+    detector = Detector(recorded)
+    detections = [detector.run(video) for video in videos]
     return Recording(_name(engine), tuple(recorded.outputs), tuple(detections))
 
 
@@ -182,7 +174,7 @@ def drift_of(reference: Recording, recording: Recording, *, best: int = BEST) ->
 
 
 def drift_on_videos(
-    reference: Engine, engine: Engine, videos: Sequence[FrameSource | FeatureVideo], *, best: int = BEST
+    reference: Engine, engine: Engine, videos: Sequence[FrameSource | Features], *, best: int = BEST
 ) -> DriftReport:
     """Detect in each video with both engines and compare raw outputs and detections.
 

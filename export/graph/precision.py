@@ -16,8 +16,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from export.graph.carried_spec import read_carried_spec, write_carried_spec
 from runtime.errors import ExportError
-from runtime.spec.model import METADATA_KEY, spec_from_json
 
 Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8", "fp8")
@@ -159,9 +159,7 @@ def _suffix(half: int) -> str:
 
 
 def _set_spec_precision(model: onnx.ModelProto, precision: Precision) -> None:
-    for entry in model.metadata_props:
-        if entry.key == METADATA_KEY:
-            entry.value = replace(spec_from_json(entry.value, "the graph"), precision=precision).to_json()
+    write_carried_spec(model, replace(read_carried_spec(model, "the graph"), precision=precision))
 
 
 @dataclass

@@ -15,7 +15,8 @@ from onnx import helper
 from torch import nn
 
 from export.boundary_pooling.function import OPSET, attach
-from runtime.spec.model import METADATA_KEY, ModelSpec, TensorSpec
+from export.graph.carried_spec import write_carried_spec
+from runtime.spec.model import ModelSpec, TensorSpec
 
 DTYPES = {"uint8": torch.uint8, "int32": torch.int32, "float32": torch.float32}
 """PyTorch's types of a TensorSpec."""
@@ -55,7 +56,7 @@ def to_graph(module: nn.Module, spec: ModelSpec) -> onnx.ModelProto:
     name_domains_once(model)
     write_out_pool_pads(model)
     attach(model, spec.window_length)
-    helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
+    write_carried_spec(model, spec)
     onnx.checker.check_model(model, full_check=True)
     return model
 

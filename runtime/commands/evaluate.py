@@ -34,7 +34,7 @@ from runtime.evaluation import (
     evaluate_proposals,
     format_table,
 )
-from runtime.features.video_features import Source, annotated_feature_videos, source_digest
+from runtime.features.video_features import Video, identify_video
 from runtime.results.detections import Detections, load_detections, write_json
 from runtime.results.thumos14 import read_text_detections
 from runtime.results.video_scores import VideoScores, load_video_scores
@@ -103,10 +103,11 @@ def _add_engine_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--videos", metavar="DIR", type=Path, help="videos (default: videos/ beside the ground truth)")
     group.add_argument(
         "--features",
-        metavar="DIR",
+        metavar="PLACE",
         nargs="+",
         type=Path,
-        help="of a model on features: folder of <video>.npy or .npz in place of --videos, one per stream",
+        help="of a model on features, in place of --videos: a features.json, or a folder of <video>.npy or .npz per "
+        "stream",
     )
     group.add_argument("--save", metavar="FILE", type=Path, help="write the detections as JSON")
     group.add_argument(
@@ -226,17 +227,20 @@ def _detections(arguments: argparse.Namespace, truth: Sequence[VideoAnnotation])
 
 
 def _from_features(arguments: argparse.Namespace, truth: Sequence[VideoAnnotation]) -> list[Detections]:
-    from runtime.detector import DetectorOptions
-    from runtime.feature_detector import FeatureDetector, detect_annotated_features
+    from runtime.detector import Detector, DetectorOptions
+    from runtime.features.feature_set import open_model_features
 
     if arguments.flow_engine or arguments.videos or arguments.video_scores:
         raise InputError("--features: leave out --videos, --flow-engine and --video-scores, which are of other models")
-    with FeatureDetector(arguments.detections, options=DetectorOptions(nms=arguments.nms)) as detector:
+    with Detector(arguments.detections, options=DetectorOptions(nms=arguments.nms)) as detector:
+        if detector.spec.features is None:
+            raise InputError(f"--features: the model sees {detector.spec.stream} frames; give it --videos")
+        opened = open_model_features(arguments.features, detector.spec, truth, fold=arguments.fold)
+        videos = [opened.features(video.name) for video in truth]
         if not arguments.force:
-            videos = annotated_feature_videos(arguments.features, truth)
             require_unseen(detector.spec, {video.name: video for video in videos})
         warn_unknown(detector.spec, truth)
-        return detect_annotated_features(detector, truth, arguments.features)
+        return [detector.run(video) for video in videos]
 
 
 def _from_videos(arguments: argparse.Namespace, truth: Sequence[VideoAnnotation]) -> list[Detections]:
@@ -265,7 +269,7 @@ def warn_unknown(spec: ModelSpec, truth: Sequence[VideoAnnotation]) -> None:
         )
 
 
-def require_unseen(spec: ModelSpec, videos: Mapping[str, Source]) -> None:
+def require_unseen(spec: ModelSpec, videos: Mapping[str, Video]) -> None:
     """Check that a quantised network was not calibrated on the videos that judge it, each given with its name.
 
     Raises:
@@ -274,7 +278,7 @@ def require_unseen(spec: ModelSpec, videos: Mapping[str, Source]) -> None:
     if spec.quantization is None or not spec.quantization.videos:
         return
     seen = {digest: name for name, digest in spec.quantization.videos.items()}
-    digests = {name: source_digest(video) for name, video in videos.items()}
+    digests = {name: identify_video(video) for name, video in videos.items()}
     both = [f"{name} ({seen[digest]} there)" for name, digest in digests.items() if digest in seen]
     if both:
         raise InputError(

@@ -1,18 +1,27 @@
-"""Files appear whole or not at all: written under a temporary name in the same folder, then renamed."""
+"""Write files atomically, and read and write JSON with one-line errors.
+
+A file appears whole or not at all: it is written under a temporary name in the same folder, then renamed.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from runtime.errors import AfsdError
+
+PathLike = str | os.PathLike[str]
 
 
 @contextmanager
-def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; when the block ends well, it is renamed to `path`, else removed.
+def atomic_path(path: PathLike) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it to `path` when the block ends well, else remove it.
 
     The temporary name keeps the suffix, since some writers choose the format by it. Missing parent folders are
     made. An older file at `path` stays untouched until the rename.
@@ -30,10 +39,51 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_text(path: PathLike, text: str) -> None:
+    """Write text atomically, as UTF-8."""
+    with atomic_path(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
+def read_json(path: PathLike, what: str, error: type[AfsdError]) -> Any:
+    """Read a JSON file.
+
+    Args:
+        path: the file, UTF-8.
+        what: names its content in errors, as in "description of a feature set".
+        error: type that is raised.
+
+    Raises:
+        AfsdError: of the type `error`: no such file, unreadable, not JSON, or a key that is there twice in an object.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_require_unique_keys)
+    except FileNotFoundError:
+        raise error(f"{path}: no such file; expected a {what}") from None
+    except (OSError, ValueError) as problem:  # a UnicodeDecodeError is a ValueError
+        raise error(f"{path}: cannot be read as JSON: {one_line(problem)}; expected a {what}") from None
+
+
+def write_json(path: PathLike, content: object, *, indent: int | None = 1) -> None:
+    """Write JSON atomically: UTF-8, letters of all alphabets as they are, a newline at the end."""
+    write_text(path, json.dumps(content, indent=indent, ensure_ascii=False) + "\n")
+
+
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal."""
+    """Compute the SHA-256 of a file's bytes, as hexadecimal digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-PathLike = str | os.PathLike[str]
+def one_line(value: object) -> str:
+    """Return the text of a value, such as an error of a library, without its line breaks."""
+    return " ".join(str(value).split())
+
+
+def _require_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Build a JSON object; a key given twice is an error, since the first one would be lost without a word."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"{next(key for key in keys if keys.count(key) > 1)!r} is there twice; keep one of the two")
+    return content

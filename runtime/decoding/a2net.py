@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.decoding.candidates import Candidates, sigmoid, softmax
-from runtime.errors import EngineError, InputError
+from runtime.decoding.candidates import Candidates, require_numbers, sigmoid, softmax, take_output
+from runtime.errors import InputError
 from runtime.segments import valid_segments
 from runtime.spec.anchors import A2NetLayout, default_anchors, level_points
 from runtime.spec.constants import A2NetDecoding
@@ -57,11 +57,7 @@ def decode_a2net(
     with np.errstate(invalid="ignore", over="ignore"):  # NaN is reported below, an infinite distance is clamped
         parts = _modules(outputs, index, layout, decoding)
     segments, scores = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    if np.isnan(scores).any() or np.isnan(segments).any():
-        raise EngineError(
-            f"the network gave NaN in the window at {start:g} s, expected finite numbers; "
-            "run a model of higher precision or check its weights"
-        )
+    require_numbers((scores, segments), start)
     if length is not None:
         segments = np.minimum(segments, F32(length / duration))
     chosen = scores > F32(decoding.score_threshold)
@@ -77,7 +73,7 @@ def decode_a2net(
     )
 
 
-def copied(candidates: Candidates, classes: tuple[str, ...], copies: tuple[tuple[str, str], ...]) -> Candidates:
+def copy_classes(candidates: Candidates, classes: tuple[str, ...], copies: tuple[tuple[str, str], ...]) -> Candidates:
     """The candidates, and those of the first class of each pair once more as the second (`copied_classes`).
 
     Raises:
@@ -103,12 +99,12 @@ def _modules(
     point_weight, anchor_weight = decoding.weights
     parts = []
     if layout.anchor_ratios:
-        ab = _window_output(outputs, "ab", index, (layout.num_anchors, layout.anchor_width))
+        ab = take_output(outputs, "ab", index, (layout.num_anchors, layout.anchor_width))
         segments, scores = anchor_candidates(ab, layout, decoding)
         parts.append((segments, scores * F32(anchor_weight)))
     if layout.point_levels:
-        logits = _window_output(outputs, "af_cls", index, (layout.num_points, layout.num_classes))
-        distances = _window_output(outputs, "af_reg", index, (layout.num_points, 2))
+        logits = take_output(outputs, "af_cls", index, (layout.num_points, layout.num_classes))
+        distances = take_output(outputs, "af_reg", index, (layout.num_points, 2))
         scores = softmax(logits)[:, 1:] * F32(point_weight)
         parts.append((point_segments(distances, layout), scores))
     return parts
@@ -139,16 +135,3 @@ def point_segments(distances: NDArray[np.float32], layout: A2NetLayout) -> NDArr
     starts = np.maximum(points - distances[:, 0], F32(0))
     ends = np.minimum(points + distances[:, 1], F32(layout.units))
     return np.asarray(np.stack([starts, ends], axis=-1) / F32(layout.units), F32)
-
-
-def _window_output(
-    outputs: Mapping[str, NDArray[Any]], name: str, index: int, shape: tuple[int, int]
-) -> NDArray[np.float32]:
-    """One output of one window, float32, checked against the layout."""
-    if name not in outputs:
-        raise InputError(f"outputs hold {', '.join(sorted(outputs)) or 'nothing'}, expected also {name!r}")
-    array = outputs[name]
-    if array.ndim != 3 or array.shape[1:] != shape or not 0 <= index < len(array):
-        expected = f"(more than {index}, {shape[0]}, {shape[1]})"
-        raise InputError(f"output {name!r} has shape {array.shape}, expected {expected} for this layout")
-    return np.asarray(array[index], F32)

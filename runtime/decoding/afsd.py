@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.decoding.candidates import Candidates, sigmoid, softmax
-from runtime.errors import EngineError, InputError
+from runtime.decoding.candidates import Candidates, require_numbers, sigmoid, softmax, take_output
 from runtime.segments import valid_segments
 from runtime.spec.model import ModelSpec
 
@@ -56,17 +55,17 @@ def decode_afsd(
         InputError: an output is missing or its shape does not fit the spec.
         EngineError: the network gave NaN.
     """
-    loc, conf, prop_loc, prop_conf, center = _window_outputs(outputs, index, spec)
+    classes = len(spec.classes) + 1
+    loc, conf, prop_loc, prop_conf, center = (
+        take_output(outputs, name, index, (spec.num_locations, width))
+        for name, width in zip(AFSD_OUTPUTS, (2, classes, 2, classes, 1), strict=True)
+    )
     with np.errstate(invalid="ignore", over="ignore"):  # NaN is reported below, an infinite distance is clamped
         scores = (softmax(conf) + softmax(prop_conf)) / np.float32(2)
         if spec.decoding.quality:
             scores = scores * sigmoid(center)
         segments = refined_segments(loc, prop_loc, spec)
-    if np.isnan(scores).any() or np.isnan(segments).any():
-        raise EngineError(
-            f"the network gave NaN in the window at frame {offset}, expected finite numbers; "
-            "run a model of higher precision or check its weights"
-        )
+    require_numbers((scores, segments), offset / spec.sample_fps)
     if length is not None:
         segments = np.minimum(segments, np.float32(length))
     threshold = np.float32(spec.decoding.score_threshold if score_threshold is None else score_threshold)
@@ -95,18 +94,3 @@ def refined_segments(loc: NDArray[np.float32], prop_loc: NDArray[np.float32], sp
     centres = location_centres(spec)
     segments = np.stack([centres - distances[..., 0], centres + distances[..., 1]], axis=-1)
     return np.asarray(np.clip(segments, np.float32(0), np.float32(spec.window_length)))
-
-
-def _window_outputs(outputs: Mapping[str, NDArray[Any]], index: int, spec: ModelSpec) -> list[NDArray[np.float32]]:
-    """The five outputs of one window, float32 [N, 2 | K | 2 | K | 1], checked against the spec."""
-    classes = len(spec.classes) + 1
-    window = []
-    for name, width in zip(AFSD_OUTPUTS, (2, classes, 2, classes, 1), strict=True):
-        if name not in outputs:
-            raise InputError(f"outputs hold {', '.join(sorted(outputs)) or 'nothing'}, expected also {name!r}")
-        array = outputs[name]
-        if array.ndim != 3 or array.shape[1:] != (spec.num_locations, width) or not 0 <= index < len(array):
-            expected = f"(more than {index}, {spec.num_locations}, {width})"
-            raise InputError(f"output {name!r} has shape {array.shape}, expected {expected} for this ModelSpec")
-        window.append(np.asarray(array[index], np.float32))
-    return window

@@ -1,14 +1,15 @@
-"""Hold scored segments before suppression, and compute what every decoder needs."""
+"""Hold scored segments before suppression, and do what every decoder does: take its window, refuse NaN."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.errors import EngineError, InputError
 from runtime.segments import valid_segments
 
 
@@ -28,12 +29,12 @@ class Candidates:
 
     @classmethod
     def empty(cls) -> Candidates:
-        """No candidates."""
+        """Return no candidates."""
         return cls(np.empty((0, 2)), np.empty(0, np.int32), np.empty(0))
 
     @classmethod
     def concatenate(cls, parts: Sequence[Candidates]) -> Candidates:
-        """All candidates of `parts`, in order."""
+        """Return all candidates of `parts`, in order."""
         if not parts:
             return cls.empty()
         return cls(
@@ -42,23 +43,55 @@ class Candidates:
             np.concatenate([p.scores for p in parts]),
         )
 
-    def placed(self, start_s: float, end_s: float) -> Candidates:
-        """In seconds of the video: moved by `start_s`, cut to 0 … `end_s`; what is empty then is left out."""
+    def place(self, start_s: float, end_s: float) -> Candidates:
+        """Move the candidates by `start_s`, cut them to 0 … `end_s` seconds, and leave out what is empty then."""
         segments = np.clip(self.segments + start_s, 0.0, end_s)
         return Candidates(segments, self.labels, self.scores).take(valid_segments(segments))
 
     def take(self, chosen: NDArray[Any]) -> Candidates:
-        """The candidates chosen by an index or bool array."""
+        """Return the candidates chosen by an index or bool array."""
         return Candidates(self.segments[chosen], self.labels[chosen], self.scores[chosen])
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Softmax over the last axis, same shape and dtype."""
+    """Compute the softmax over the last axis, same shape and dtype."""
     exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
 
 
 def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """1/(1 + exp(−x)), same shape and dtype; written so that exp cannot overflow."""
+    """Compute 1/(1 + exp(−x)), same shape and dtype; written so that exp cannot overflow."""
     small = np.exp(-np.abs(logits))
     return np.asarray(np.where(logits >= 0, np.float32(1), small) / (np.float32(1) + small))
+
+
+def take_output(
+    outputs: Mapping[str, NDArray[Any]], name: str, index: int, shape: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """Return one output of one window as float32, checked to be there and of its shape.
+
+    Args:
+        outputs: raw outputs of a batch, by name, batch first.
+        name: of the output.
+        index: which window of the batch.
+        shape: [N,width] that the ModelSpec lets expect.
+
+    Raises:
+        InputError: the output is missing or has another shape.
+    """
+    if name not in outputs:
+        raise InputError(f"outputs hold {', '.join(sorted(outputs)) or 'nothing'}, expected also {name!r}")
+    array = outputs[name]
+    if array.shape[1:] != shape or not 0 <= index < len(array):
+        expected = ", ".join(map(str, (f"more than {index}", *shape)))
+        raise InputError(f"output {name!r} has shape {array.shape}, expected ({expected}) for this ModelSpec")
+    return np.asarray(array[index], np.float32)
+
+
+def require_numbers(arrays: Sequence[NDArray[np.float32]], start_s: float) -> None:
+    """Raise an EngineError where scores or segments of the window that starts at `start_s` hold NaN."""
+    if any(np.isnan(array).any() for array in arrays):
+        raise EngineError(
+            f"the network gave NaN in the window at {start_s:g} s, expected finite numbers; "
+            "run a model of higher precision or check its weights"
+        )

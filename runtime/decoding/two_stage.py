@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.decoding.candidates import Candidates, softmax
-from runtime.errors import EngineError, InputError
+from runtime.decoding.candidates import Candidates, require_numbers, softmax, take_output
 from runtime.segments import valid_segments
 from runtime.spec.model import ModelSpec
 
@@ -41,11 +40,7 @@ def decode_two_stage(
         centre = proposals[:, :1] + width / F32(2) + regression[:, :1] * width
         half = width * np.exp(regression[:, 1:]) / F32(2)
         segments = np.concatenate([centre - half, centre + half], axis=1)
-    if np.isnan(scores).any() or np.isnan(segments).any() or np.isnan(strength).any():
-        raise EngineError(
-            f"the network gave NaN in the window at {offset / spec.sample_fps:g} s, expected finite numbers; "
-            "run a model of higher precision or check its weights"
-        )
+    require_numbers((scores, segments, strength), offset / spec.sample_fps)
     segments = np.clip(segments, F32(0), F32(spec.window_length if length is None else length))
     threshold = spec.decoding.score_threshold if score_threshold is None else score_threshold
     chosen = (scores > F32(threshold)) & (strength > 0)
@@ -73,12 +68,5 @@ def _in_seconds(
 
 
 def _window_output(outputs: Mapping[str, NDArray[Any]], name: str, index: int, spec: ModelSpec) -> NDArray[np.float32]:
-    """One output of one window [N,width], checked against the spec."""
-    if name not in outputs:
-        raise InputError(f"outputs hold {', '.join(sorted(outputs)) or 'nothing'}, expected also {name!r}")
-    shape = next(tuple(tensor.shape[1:]) for tensor in spec.outputs if tensor.name == name)
-    array = outputs[name]
-    if array.shape[1:] != shape or not 0 <= index < len(array):
-        expected = f"(more than {index}, {shape[0]}, {shape[1]})"
-        raise InputError(f"output {name!r} has shape {array.shape}, expected {expected}")
-    return np.asarray(array[index], F32)
+    shape = next(tuple(int(n) for n in tensor.shape[1:]) for tensor in spec.outputs if tensor.name == name)
+    return take_output(outputs, name, index, shape)

@@ -1,12 +1,19 @@
-"""Which axis of feature arrays is time: told by the arrays themselves where they leave no doubt."""
+"""Find out which axis of feature arrays is time, where the arrays themselves leave no doubt."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
+from typing import Literal
 
 from runtime.errors import InputError
-from runtime.features.files import Layout
+
+AxisOrder = Literal["steps_first", "channels_first"]
+"""Order of the axes of an array: [T,C], or [C,T]."""
+
+Shape = tuple[int, int]
+"""Shape of an array as stored."""
 
 STEPS_TOLERANCE = 0.05
 """Share by which the length of an axis may differ from the steps that the duration lets expect …"""
@@ -14,42 +21,54 @@ STEPS_TOLERANCE_MIN = 8.0
 """… or this many steps, whichever is more: extractors treat the ends of videos differently."""
 
 
-def find_layout(
-    shapes: Mapping[str, tuple[int, int]],
-    source: str,
-    width: int | None = None,
-    steps: Mapping[str, float] | None = None,
-) -> Layout:
-    """The layout of the arrays of one folder.
-
-    The first that decides: one axis alone has the wanted width; one axis alone is the same in most videos, as widths
-    are; one axis alone has the length that most videos' durations let expect.
+def axis_orders_by_width(shapes: Sequence[Sequence[Shape]], width: int) -> list[tuple[AxisOrder, ...]]:
+    """Return every choice of one order per stream that gives most videos `width` channels over all streams.
 
     Args:
-        shapes: of the videos' arrays as stored; at least one.
-        source: names them in the error.
-        width: C that the model takes, where known.
+        shapes: of each video, its streams' arrays as stored.
+        width: C that the model takes, all streams together.
+    """
+    choices: tuple[AxisOrder, AxisOrder] = ("steps_first", "channels_first")
+    return [
+        orders
+        for orders in product(choices, repeat=len(shapes[0]))
+        if _most(sum(map(_width, video, orders)) == width for video in shapes)
+    ]
+
+
+def find_axis_order(shapes: Mapping[str, Shape], folder: str, steps: Mapping[str, float] | None = None) -> AxisOrder:
+    """Find the axis order of the arrays of one folder.
+
+    The first that decides: one axis alone is the same in most videos, as widths are; one axis alone has the length
+    that most videos' durations let expect.
+
+    Args:
+        shapes: of the videos' arrays; at least one.
+        folder: names them in the error.
         steps: T that the videos' durations let expect, where known.
 
     Raises:
         InputError: nothing decides, as with a single square array.
     """
-    by_width = [width is not None and _most(shape[axis] == width for shape in shapes.values()) for axis in (0, 1)]
     alike = [len(shapes) > 1 and _has_common([shape[axis] for shape in shapes.values()]) for axis in (0, 1)]
     known = {video: count for video, count in (steps or {}).items() if video in shapes}
     timed = [bool(known) and _most(_near(shapes[v][axis], count) for v, count in known.items()) for axis in (0, 1)]
-    for widths in (by_width, alike, [timed[1], timed[0]]):  # where one axis is time, the other is the width
-        if widths[0] != widths[1]:
-            return "channels_first" if widths[0] else "steps_first"
+    for is_width in (alike, [timed[1], timed[0]]):  # where one axis is time, the other is the width
+        if is_width[0] != is_width[1]:
+            return "channels_first" if is_width[0] else "steps_first"
     video, shape = next(iter(shapes.items()))
     raise InputError(
-        f"{source}: cannot tell which axis is time: {video} is {list(shape)}; "
+        f"{folder}: cannot tell which axis is time: {video} is {list(shape)}; "
         "say it: layout steps_first for [T,C], channels_first for [C,T]"
     )
 
 
+def _width(shape: Shape, order: AxisOrder) -> int:
+    return shape[1] if order == "steps_first" else shape[0]
+
+
 def _has_common(lengths: Sequence[int]) -> bool:
-    """Whether more than half of them are the same."""
+    """Whether more than half of the lengths are the same."""
     return 2 * max(Counter(lengths).values()) > len(lengths)
 
 

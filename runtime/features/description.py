@@ -1,7 +1,7 @@
-"""What a feature set is: folders with one feature file per video, and a file that describes them.
+"""Describe a feature set: folders with one feature file per video, and a file that says what they are.
 
-<root>/features.json     which folders, which annotations, how the steps lie in time (`FeatureSource`)
-<folder>/<prefix><video><suffix>.npy | .npz     [T,C]   (see runtime/features/files.py)
+<root>/features.json     which folders, which annotations, how the steps lie in time (`FeatureDescription`)
+<folder>/<prefix><video><suffix>.npy | .npz     [T,C]   (see files.py)
 
 Folders and annotations are relative to the file. A folder may hold `{fold}` in its name, as in "split{fold}": features
 that were made anew for every fold of a cross-validation, such as GTEA's, each to be used with its own fold alone.
@@ -10,53 +10,48 @@ Several folders are streams: their channels follow one another in the order of t
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Literal
 
-from runtime.common.files import atomic_path
-from runtime.common.mappings import from_mapping, to_mapping
+from runtime.common.files import PathLike, one_line, read_json, write_json
+from runtime.common.mappings import StructureError, from_mapping, to_mapping
 from runtime.errors import InputError
-from runtime.features.files import Layout
-from runtime.spec.time_axis import FeatureSampling
+from runtime.features.axes import AxisOrder
+from runtime.spec.time_axis import FeatureSampling, Uneven
 
 FEATURES = "features.json"
 FOLD = "{fold}"
-Uneven = Literal["cut", "stretch"]
-"""Streams of different length: cut to the shortest, if they differ by a step or two (flow has one frame less than RGB);
-or stretched to the longest by linear interpolation, however different they are (OpenTAD)."""
 
 
 @dataclass(frozen=True)
-class FeatureStream:
-    """The files of one stream."""
+class StreamFolder:
+    """Where the files of one stream lie and how they are named."""
 
     folder: str
     """Relative to the description; may hold `{fold}`."""
     prefix: str = ""
-    """Before the name of the video in its file's name (ActionFormer: `file_prefix`; ActivityNet: v_) …"""
+    """Text before the video's name in a file's name (ActionFormer: `file_prefix`; ActivityNet: v_)."""
     suffix: str = ""
-    """… and after it, before .npy or .npz."""
+    """Text after the video's name, before .npy or .npz."""
 
 
 @dataclass(frozen=True)
-class FeatureSource:
+class FeatureDescription:
     """The content of features.json."""
 
     annotations: str
     """ActivityNet JSON."""
-    streams: tuple[FeatureStream, ...]
+    streams: tuple[StreamFolder, ...]
     """At least one."""
     sampling: FeatureSampling = field(default_factory=FeatureSampling)
-    layout: Layout | Literal["auto"] = "auto"
-    """Which axis of the arrays is time; "auto": found out where there is no doubt (see feature_layout.py)."""
+    layout: AxisOrder | Literal["auto"] = "auto"
+    """Which axis of the arrays is time; "auto": found out where there is no doubt (see axes.py)."""
     width: int | None = None
-    """Channels of all streams together, where it is known beforehand."""
+    """Channels of all streams together, where known beforehand."""
     resize: int | None = None
     """Every video is resized to this many steps by linear interpolation (whole videos, ActivityNet)."""
     uneven: Uneven = "cut"
+    """What is done where the streams of a video differ in length."""
     schema: int = 1
 
     def __post_init__(self) -> None:
@@ -67,28 +62,25 @@ class FeatureSource:
 
     @property
     def per_fold(self) -> bool:
-        """Whether the features are other ones in every fold."""
+        """Whether every fold has features of its own."""
         return any(FOLD in stream.folder for stream in self.streams)
 
-    def of_streams(self, *numbers: int) -> FeatureSource:
-        """The set of some of its streams alone, counted from 0, in the order given (A2Net, Table VII)."""
+    def of_streams(self, *numbers: int) -> FeatureDescription:
+        """Return the description of some streams alone, counted from 0, in the order given (A2Net, Table VII)."""
         if not all(0 <= number < len(self.streams) for number in numbers):
             raise InputError(f"streams {numbers}: expected numbers from 0 to {len(self.streams) - 1}")
         return replace(self, streams=tuple(self.streams[number] for number in numbers), width=None)
 
 
-def read_source(path: str | os.PathLike[str]) -> FeatureSource:
-    """The description of a feature set (InputError: missing or malformed)."""
-    path = Path(path)
+def read_description(path: PathLike) -> FeatureDescription:
+    """Read the description of a feature set (InputError: missing or malformed)."""
+    content = read_json(path, "description of a feature set; afsd prepare features writes one", InputError)
     try:
-        return from_mapping(FeatureSource, json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no description of a feature set; write one with afsd prepare features") from None
-    except (OSError, ValueError) as error:  # StructureError is a ValueError
-        raise InputError(f"{path}: not the description of a feature set: {' '.join(str(error).split())}") from None
+        return from_mapping(FeatureDescription, content)
+    except StructureError as error:
+        raise InputError(f"{path}: not the description of a feature set: {one_line(error)}") from None
 
 
-def write_source(path: str | os.PathLike[str], source: FeatureSource) -> None:
+def write_description(path: PathLike, description: FeatureDescription) -> None:
     """Write the description of a feature set, whole or not at all."""
-    with atomic_path(path) as unfinished:
-        unfinished.write_text(json.dumps(to_mapping(source), indent=1), encoding="utf-8")
+    write_json(path, to_mapping(description))

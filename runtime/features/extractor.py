@@ -22,7 +22,7 @@ from runtime.timing import Timing
 from runtime.video.readers import Frame
 from runtime.video.rgb_and_flow import RGB_CHANNELS
 from runtime.video.sampling import FrameStream, VideoWarning
-from runtime.windows import Window, WindowBuffer, padded
+from runtime.windows import Window, WindowBuffer, repeat_last
 
 SNIPPETS_PER_CALL = 4
 """Snippets per call of a backbone: the frames of four wait together, which delays a live stream by as many strides."""
@@ -112,7 +112,7 @@ class FeatureExtractor:
                 stacklevel=2,
             )
             (short,) = buffer.finish()
-            yield replace(short, frames=padded(short.frames[: short.length], length, "repeat"))
+            yield replace(short, frames=repeat_last(short.frames[: short.length], length))
 
     def _features(self, snippets: list[Frame], timing: Timing) -> NDArray[np.float32]:
         """Steps [n,C] of n snippets; the last one fills up a batch that an engine was built for."""
@@ -147,7 +147,7 @@ def check_backbone_fits(model: ModelSpec, extractor: FeatureExtractor) -> None:
     if wanted.whole_video:
         raise InputError(
             "backbone: the model sees whole videos resized to one window, which is not possible before their end; "
-            "make the features with afsd features, and give them to FeatureDetector"
+            "make the features with afsd features, and give them to the model"
         )
     made = extractor.sampling
     if (wanted.stride, wanted.window) != (made.stride, made.window):

@@ -1,68 +1,56 @@
-"""The features of a data set's videos: found, checked against one another, and read step by step."""
+"""Read the features of a data set's videos, found and checked against one another."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.annotations.activitynet import VideoAnnotation, load_annotations
+from runtime.common.files import PathLike
 from runtime.errors import InputError
-from runtime.features.description import FeatureSource, read_source
-from runtime.features.files import checked_features, read_features, resized_features
-from runtime.features.scan import VideoFeatures, scan_features
-from runtime.spec.time_axis import FeatureTiming
-
-Missing = Literal["refuse", "skip"]
-"""Videos without features: an error, or left out without a word (ActionFormer)."""
+from runtime.features.description import FeatureDescription, StreamFolder, read_description
+from runtime.features.files import FEATURE_SUFFIXES
+from runtime.features.scan import find_files, require_folder, require_one, scan_features
+from runtime.features.video_features import Features, StepReader, select_streams
+from runtime.spec.model import ModelSpec
+from runtime.spec.time_axis import TimeAxis
+from runtime.video.readers import natural_key
 
 
 class FeatureSet:
-    """The features of the videos of a data set, read when asked for: never in memory as a whole.
-
-    An .npy is read slice by slice; an .npz is unpacked whole each time.
-    """
+    """The features of the videos of a data set, read when asked for: never in memory as a whole."""
 
     def __init__(
-        self,
-        source: FeatureSource,
-        root: str | os.PathLike[str],
-        videos: Iterable[VideoAnnotation],
-        *,
-        fold: str = "",
-        missing: Missing = "refuse",
+        self, description: FeatureDescription, root: PathLike, videos: Iterable[VideoAnnotation], *, fold: str = ""
     ) -> None:
         """Find the files of the videos and read what their headers say.
 
         Args:
-            source: what the features are.
-            root: folder that the folders of `source` are relative to.
+            description: what the features are.
+            root: folder that the folders of `description` are relative to.
             videos: those that are to have features; their durations and rates are used.
             fold: name of the fold, for features made for every fold.
-            missing: see `Missing`.
 
         Raises:
             InputError: a folder or a fold is missing, or the first video with a fault: no file or two, unreadable, no
-                steps, streams of different length, another width than the others. A video with unknown timing.
+                steps, streams of different length, another width than the others. A video with an unknown time axis.
         """
-        self.source, self.fold = source, fold
+        self.description, self.fold = description, fold
         self._annotations = {video.name: video for video in videos}
-        scan = scan_features(source, Path(root), self._annotations.values(), fold=fold)
-        self.missing = tuple(scan.missing) if missing == "skip" else ()
-        """Videos left out for want of a file."""
-        faults = scan.faults if missing == "skip" else scan.missing | scan.faults
+        scan = scan_features(description, Path(root), self._annotations.values(), fold=fold)
+        faults = scan.missing | scan.faults
         if faults:
             more = f" ({len(faults)} of {len(self._annotations)} videos have a fault)" if len(faults) > 1 else ""
             raise InputError(f"{next(iter(faults.values()))}{more}")
         if not scan.videos:
             raise InputError(f"{root}: no video with features, expected at least one of {len(self._annotations)}")
-        self.videos: Mapping[str, VideoFeatures] = scan.videos
-        self.widths, self.layouts = scan.widths, scan.layouts
-        self._timings = {name: self._timing(name) for name in self.videos}
+        self.videos: Mapping[str, StepReader] = scan.videos
+        self.widths, self.orders = scan.widths, scan.orders
+        self._time_axes = {name: self._time_axis(video) for name, video in self._annotations.items()}
 
     @property
     def width(self) -> int:
@@ -70,74 +58,144 @@ class FeatureSet:
         return sum(self.widths)
 
     def require_width(self, width: int) -> None:
-        """InputError unless a network that takes `width` channels fits."""
+        """Raise an InputError unless a network that takes `width` channels fits."""
         if self.width != width:
             parts = " + ".join(map(str, self.widths))
             raise InputError(
-                f"{self.source.streams[0].folder}: features of {parts} channels, the model takes {width}; "
+                f"{self.description.streams[0].folder}: features of {parts} channels, the model takes {width}; "
                 "use the features it was trained on, or train it on these"
             )
 
     def steps(self, video: str) -> int:
-        """T of a video of the set."""
+        """Return T of a video of the set."""
         return self.videos[video].steps
 
-    def timing(self, video: str) -> FeatureTiming:
-        """How the steps of a video of the set lie in time."""
-        return self._timings[video]
+    def time_axis(self, video: str) -> TimeAxis:
+        """Return how the steps of a video of the set lie in time."""
+        return self._time_axes[video]
 
     def read(self, video: str, start: int = 0, stop: int | None = None) -> NDArray[np.float32]:
-        """Steps start … stop − 1 of a video (slices as usual): float32 [n,C], checked to be finite (InputError)."""
-        files = self.videos[video]
-        chosen = slice(*slice(start, stop).indices(files.steps))
-        parts = [self._read(path, index, files, chosen) for index, path in enumerate(files.paths)]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+        """Read steps start … stop − 1 of a video (slices as usual): float32 [n,C], finite (else InputError)."""
+        return self.videos[video].read(start, stop)
 
-    def _read(self, path: Path, stream: int, files: VideoFeatures, chosen: slice) -> NDArray[np.float32]:
-        """A slice of one stream: cut or stretched to the common length, every so many-th step, then resized."""
-        features, every = read_features(path, self.layouts[stream]), self.source.sampling.every
-        resize = self.source.resize
-        stretched = self.source.uneven == "stretch" and len(features) != files.common
-        if resize is None and not stretched:  # the usual way: only what is asked for is read
-            return checked_features(features[::every][chosen], str(path), chosen.start, every)
-        whole = checked_features(features, str(path))
-        whole = resized_features(whole, files.common) if stretched else whole[: files.common]
-        whole = whole[::every]
-        return (whole if resize is None else resized_features(whole, resize))[chosen]
+    def features(self, video: str) -> Features:
+        """Return the features of a video of the set as `Detector.run` takes them."""
+        annotation = self._annotations[video]
+        return Features(
+            self.videos[video].streams,
+            name=video,
+            fps=annotation.fps,
+            duration_s=annotation.duration_s,
+            layout=self.orders,
+            uneven=self.description.uneven,
+            sampling=self.description.sampling,
+        )
 
-    def _timing(self, name: str) -> FeatureTiming:
-        video = self._annotations[name]
-        return self.source.sampling.timing(name, self.steps(name), fps=video.fps, duration_s=video.duration_s)
+    def _time_axis(self, video: VideoAnnotation) -> TimeAxis:
+        sampling = self.description.sampling
+        return sampling.time_axis(video.name, self.steps(video.name), fps=video.fps, duration_s=video.duration_s)
 
 
 def open_features(
-    description: str | os.PathLike[str],
-    *,
-    names: Iterable[str] | None = None,
-    fold: str = "",
-    missing: Missing = "refuse",
-    streams: Sequence[int] = (),
+    path: PathLike, *, names: Iterable[str] | None = None, fold: str = "", streams: Sequence[int] = ()
 ) -> tuple[FeatureSet, tuple[VideoAnnotation, ...]]:
-    """A feature set and the annotations of its videos, from features.json.
+    """Open a feature set and the annotations of its videos, from features.json.
 
     Args:
-        description: path of features.json.
+        path: of features.json.
         names: the videos wanted, such as one side of a fold; None: all of the annotations.
         fold: see `FeatureSet`.
-        missing: see `Missing`; videos that are skipped are not among the annotations returned.
-        streams: those wanted, see `FeatureSource.of_streams`; none: all.
+        streams: those wanted, see `FeatureDescription.of_streams`; none: all.
 
     Raises:
-        InputError: see `read_source` and `FeatureSet`; a name that is not annotated.
+        InputError: see `read_description` and `FeatureSet`; a name that is not annotated.
         AnnotationError: the annotations cannot be read.
     """
-    path = Path(description)
-    source = read_source(path)
-    source = source.of_streams(*streams) if streams else source
-    videos = {video.name: video for video in load_annotations(path.parent / source.annotations)}
+    path = Path(path)
+    description = read_description(path)
+    description = description.of_streams(*streams) if streams else description
+    videos = {video.name: video for video in load_annotations(path.parent / description.annotations)}
     wanted = list(videos if names is None else names)
     unknown = [name for name in wanted if name not in videos]
     if unknown:
-        raise InputError(f"{path}: {unknown[0]!r} is not in the annotations {source.annotations}; correct the name")
-    features = FeatureSet(source, path.parent, [videos[name] for name in wanted], fold=fold, missing=missing)
-    return features, tuple(videos[name] for name in wanted if name in features.videos)
+        raise InputError(
+            f"{path}: {unknown[0]!r} is not in the annotations {description.annotations}; correct the name"
+        )
+    chosen = tuple(videos[name] for name in wanted)
+    return FeatureSet(description, path.parent, chosen, fold=fold), chosen
+
+
+def open_model_features(
+    places: Sequence[Path], spec: ModelSpec, videos: Sequence[VideoAnnotation], *, fold: str = ""
+) -> FeatureSet:
+    """Open the features of annotated videos for a model, from features.json or from plain folders.
+
+    Args:
+        places: one features.json, or one folder of <video>.npy or .npz per stream.
+        spec: of a model on features. Plain folders are taken to hold features made as those of its training set.
+        videos: those whose features are wanted.
+        fold: see `FeatureSet`.
+
+    Raises:
+        InputError: see `FeatureSet`; features of another width or made in another way than the model's.
+    """
+    assert spec.features is not None
+    name = str(places[0])
+    if places[0].suffix == ".json":
+        if len(places) > 1:
+            raise InputError(f"{name}: got {len(places)} places, expected one features.json, or a folder per stream")
+        root, description = places[0].parent, read_description(places[0])
+        _require_same_sampling(description, spec, name)
+    else:
+        root, description = Path(), _describe_folders(places, spec)
+    chosen = select_streams(len(description.streams), spec, name)
+    if chosen != tuple(range(len(description.streams))):
+        description = replace(description.of_streams(*chosen), width=spec.channels)
+    features = FeatureSet(description, root, videos, fold=fold)
+    features.require_width(spec.channels)
+    return features
+
+
+def list_features(folders: Sequence[Path], names: Sequence[str] = ()) -> list[Features]:
+    """List the videos of plain folders of features: those named, or all that the first folder has, in natural order.
+
+    Args:
+        folders: of <video>.npy or .npz, one per stream.
+        names: of videos.
+
+    Raises:
+        InputError: no such folder, no feature file in it, or a video without features in one of them.
+    """
+    there = {path.stem for path in require_folder(folders[0]).iterdir() if path.suffix in FEATURE_SUFFIXES}
+    if not there:
+        raise InputError(f"{folders[0]}: holds no .npy or .npz, expected a feature file per video")
+    plain = StreamFolder("")
+    return [
+        Features([require_one(find_files(require_folder(folder), plain, name), name) for folder in folders], name)
+        for name in (names or sorted(there, key=natural_key))
+    ]
+
+
+def _describe_folders(folders: Sequence[Path], spec: ModelSpec) -> FeatureDescription:
+    """Describe plain folders as the features that a model was trained on."""
+    assert spec.features is not None
+    all_given = len(select_streams(len(folders), spec, str(folders[0]))) == len(folders)
+    return FeatureDescription(
+        annotations="",
+        streams=tuple(StreamFolder(str(folder)) for folder in folders),
+        sampling=spec.features,
+        width=spec.channels if all_given else None,
+        resize=spec.feature_resize,
+        uneven=spec.feature_uneven,
+    )
+
+
+def _require_same_sampling(description: FeatureDescription, spec: ModelSpec, name: str) -> None:
+    """Raise an InputError where the steps are others than those that a model was trained on; rates may differ."""
+    trained, here = spec.features, description.sampling
+    for field in ("stride", "window", "every", "whole_video"):
+        if getattr(trained, field) != getattr(here, field):
+            raise InputError(
+                f"{name}: sampling.{field} is {getattr(here, field)!r}, the model was trained on features with "
+                f"{getattr(trained, field)!r}; use the features it was trained on, or train it on these"
+            )

@@ -7,27 +7,22 @@ have another name if it is the only one, and [C,T] is read too: the width of the
 
 from __future__ import annotations
 
-import os
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.common.files import PathLike, one_line
 from runtime.errors import InputError
-
-Layout = Literal["steps_first", "channels_first"]
-"""Arrays [T,C], or [C,T]."""
+from runtime.features.axes import AxisOrder
 
 FEATURE_SUFFIXES = (".npy", ".npz")
-UNEVEN_STEPS = 2
-"""Steps by which the streams of a video may differ in length without being taken for different videos: flow has a
-frame less than RGB."""
 NPZ_KEY = "feats"
 """Name of the array in an .npz, by both conventions."""
 ADVICE = "copy it again or extract the features of this video again"
@@ -43,16 +38,16 @@ class FeatureHeader:
     """As stored."""
     dtype: np.dtype[Any]
 
-    def steps(self, layout: Layout) -> int:
+    def steps(self, order: AxisOrder) -> int:
         """T"""
-        return self.shape[0] if layout == "steps_first" else self.shape[1]
+        return self.shape[0] if order == "steps_first" else self.shape[1]
 
-    def width(self, layout: Layout) -> int:
+    def width(self, order: AxisOrder) -> int:
         """C"""
-        return self.shape[1] if layout == "steps_first" else self.shape[0]
+        return self.shape[1] if order == "steps_first" else self.shape[0]
 
 
-def read_header(path: str | os.PathLike[str]) -> FeatureHeader:
+def read_header(path: PathLike) -> FeatureHeader:
     """Shape and type of the array in a feature file, whose data is not read.
 
     Raises:
@@ -71,10 +66,10 @@ def read_header(path: str | os.PathLike[str]) -> FeatureHeader:
     return FeatureHeader((shape[0], shape[1]), dtype)
 
 
-def read_features(path: str | os.PathLike[str], layout: Layout = "steps_first") -> NDArray[Any]:
+def read_features(path: PathLike, order: AxisOrder = "steps_first") -> NDArray[Any]:
     """The features [T,C] of a file, in their own type; of an .npy a read-only memory map, of an .npz all in memory.
 
-    Values are not looked at: see `checked_features`.
+    Values are not looked at: see `require_finite`.
 
     Raises:
         InputError: see `read_header`.
@@ -86,20 +81,11 @@ def read_features(path: str | os.PathLike[str], layout: Layout = "steps_first") 
         try:
             array = _load(path)
         except _UNREADABLE as error:
-            raise InputError(f"{path}: cannot be read ({_one_line(error)}); {ADVICE}") from None
-    return array if layout == "steps_first" else array.T
+            raise InputError(f"{path}: cannot be read ({one_line(error)}); {ADVICE}") from None
+    return array if order == "steps_first" else array.T
 
 
-def find_features(folder: Path, video: str) -> Path:
-    """The feature file of a video in a folder (InputError: none, or both an .npy and an .npz)."""
-    found = [path for suffix in FEATURE_SUFFIXES if (path := folder / f"{video}{suffix}").is_file()]
-    if len(found) != 1:
-        there = "neither" if not found else "both"
-        raise InputError(f"{folder / video}: {there} of .npy and .npz is there, expected one feature file per video")
-    return found[0]
-
-
-def checked_features(features: NDArray[Any], source: str, first_step: int = 0, every: int = 1) -> NDArray[np.float32]:
+def require_finite(features: NDArray[Any], source: str, first_step: int = 0, every: int = 1) -> NDArray[np.float32]:
     """Features [T,C] as contiguous float32; `source` names them in errors.
 
     Args:
@@ -121,7 +107,7 @@ def checked_features(features: NDArray[Any], source: str, first_step: int = 0, e
     return values
 
 
-def resized_features(features: NDArray[np.float32], steps: int) -> NDArray[np.float32]:
+def resize_steps(features: NDArray[np.float32], steps: int) -> NDArray[np.float32]:
     """Features [T,C] of any T ≥ 1 as `steps` steps: linear interpolation between the centres of steps (no antialias).
 
     New step j lies at (j + ½)·T / steps − ½, held within the first and last centre (torch: align_corners=False).
@@ -155,7 +141,7 @@ def _stream(path: Path) -> Iterator[tuple[IO[bytes], int]]:
     except _UNREADABLE as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path}: cannot be read ({_one_line(error)}); {ADVICE}") from None
+        raise InputError(f"{path}: cannot be read ({one_line(error)}); {ADVICE}") from None
 
 
 def _array_name(path: Path, members: list[str]) -> str:
@@ -184,7 +170,3 @@ def _load(path: Path) -> NDArray[Any]:
     with np.load(path, allow_pickle=False) as archive:
         loaded: NDArray[Any] = archive[_array_name(path, archive.files)]
         return loaded
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -22,7 +22,7 @@ from runtime.common.files import atomic_path
 from runtime.common.mappings import StructureError, from_mapping, to_mapping
 from runtime.common.npy_writer import feature_writer
 from runtime.errors import InputError
-from runtime.features.description import FEATURES, FeatureSource, FeatureStream, write_source
+from runtime.features.description import FEATURES, FeatureDescription, StreamFolder, write_description
 from runtime.features.extractor import FeatureExtractor, feature_width
 from runtime.timing import Timing
 from runtime.video.flow import FlowEstimator, FlowMethod
@@ -195,10 +195,10 @@ class FeatureFolder:
         }
         _write_json(self.out / VIDEOS, {"database": database})
         if not (self.out / FEATURES).exists():
-            streams = tuple(FeatureStream(engine.spec.stream) for engine in self._extractor.backbones)
+            streams = tuple(StreamFolder(engine.spec.stream) for engine in self._extractor.backbones)
             sampling, width = self._extractor.sampling, self._extractor.width
-            source = FeatureSource(VIDEOS, streams, sampling, layout="steps_first", width=width)
-            write_source(self.out / FEATURES, source)
+            source = FeatureDescription(VIDEOS, streams, sampling, layout="steps_first", width=width)
+            write_description(self.out / FEATURES, source)
         _write_json(self.out / RECORD, to_mapping(self._record))
 
 

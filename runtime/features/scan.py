@@ -1,47 +1,40 @@
-"""The files of a feature set: where they are, and what their headers say; each fault told by video."""
+"""Find the files of a feature set and read their headers; each fault is reported by video."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from runtime.annotations.activitynet import VideoAnnotation
 from runtime.errors import InputError
-from runtime.features.axes import find_layout
-from runtime.features.description import FOLD, FeatureSource, FeatureStream
-from runtime.features.files import FEATURE_SUFFIXES, UNEVEN_STEPS, FeatureHeader, Layout, read_header
+from runtime.features.axes import AxisOrder, axis_orders_by_width, find_axis_order
+from runtime.features.description import FOLD, FeatureDescription, StreamFolder
+from runtime.features.files import FEATURE_SUFFIXES, FeatureHeader, read_header
+from runtime.features.video_features import StepReader, align_streams
 from runtime.spec.time_axis import FeatureSampling
 from runtime.video.names import other_name
 
 AGAIN = "extract the features of this video again"
 Files = list[tuple[Path, FeatureHeader]]
-"""Of one video, one per stream."""
+"""The files of one video, one per stream."""
 
 
-@dataclass(frozen=True)
-class VideoFeatures:
-    """The feature files of one video."""
-
-    paths: tuple[Path, ...]
-    """One per stream."""
-    common: int
-    """Steps that every stream is cut or stretched to …"""
-    steps: int
-    """… and T, those that are used, after `every` and `resize`."""
+class MissingFeaturesError(InputError):
+    """A video has no feature file."""
 
 
 @dataclass
 class FeatureScan:
     """What the files of a feature set are, before anybody insists on their being right."""
 
-    layouts: tuple[Layout, ...] = ()
+    orders: tuple[AxisOrder, ...] = ()
     """Per stream."""
     widths: tuple[int, ...] = ()
     """Per stream."""
-    videos: dict[str, VideoFeatures] = field(default_factory=dict)
-    """Those without a fault."""
+    videos: dict[str, StepReader] = field(default_factory=dict)
+    """Videos without a fault."""
     missing: dict[str, InputError] = field(default_factory=dict)
     """Videos without a file."""
     faults: dict[str, InputError] = field(default_factory=dict)
@@ -51,60 +44,67 @@ class FeatureScan:
 
 
 def scan_features(
-    source: FeatureSource, root: Path, videos: Iterable[VideoAnnotation], *, fold: str = ""
+    description: FeatureDescription, root: Path, videos: Iterable[VideoAnnotation], *, fold: str = ""
 ) -> FeatureScan:
-    """Look at the headers of all files; faults are collected by video.
+    """Read the headers of all files; faults are collected by video.
 
     Raises:
-        InputError: a folder is missing, `fold` is wanted or not, the layout is in doubt, or the width is not as told.
+        InputError: a folder is missing, `fold` is wanted or not, the axis order is in doubt, or the width is not the
+            one that the description has.
     """
-    folders = [_folder(root, stream, source, fold) for stream in source.streams]
+    folders = [_stream_folder(root, stream, description, fold) for stream in description.streams]
     videos, scan = list(videos), FeatureScan()
     headers: dict[str, Files] = {}
     for video in videos:
         try:
-            found = [_find(folder, stream, video.name) for folder, stream in zip(folders, source.streams, strict=True)]
+            places = zip(folders, description.streams, strict=True)
+            found = [find_files(folder, stream, video.name) for folder, stream in places]
             scan.files.update(path for candidates in found for path in candidates)
-            paths = [_only(candidates, video.name) for candidates in found]
+            paths = [require_one(candidates, video.name) for candidates in found]
             headers[video.name] = [(path, read_header(path)) for path in paths]
-        except _MissingFeaturesError as error:
+        except MissingFeaturesError as error:
             scan.missing[video.name] = error
         except InputError as error:
             scan.faults[video.name] = error
     if headers:
-        _judge(scan, source, folders, headers, _expected_steps(source.sampling, videos))
+        _judge(scan, description, folders, headers, _expected_steps(description.sampling, videos))
     return scan
 
 
-class _MissingFeaturesError(InputError):
-    """A video has no feature file."""
+def find_files(folder: Path, stream: StreamFolder, video: str) -> list[Path]:
+    """Find the feature files of a video in a folder, under its name or else its `other_name` (v_X and X).
 
-
-def _folder(root: Path, stream: FeatureStream, source: FeatureSource, fold: str) -> Path:
-    if source.per_fold and not fold:
-        raise InputError(f"{stream.folder}: features made for every fold; say which fold they are wanted for")
-    folder = root / stream.folder.replace(FOLD, fold)
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder, expected one with a feature file per video")
-    return folder
-
-
-def _find(folder: Path, stream: FeatureStream, video: str) -> list[Path]:
-    """The files of a video under its name, or else its `other_name`; at least one."""
+    Raises:
+        MissingFeaturesError: there is none.
+    """
     for name in (video, other_name(video)):
         stem = f"{stream.prefix}{name}{stream.suffix}"
         found = [path for path in (folder / f"{stem}{kind}" for kind in FEATURE_SUFFIXES) if path.is_file()]
         if found:
             return found
     expected = folder / f"{stream.prefix}{video}{stream.suffix}{FEATURE_SUFFIXES[0]}"
-    raise _MissingFeaturesError(f"{expected}: no features of {video!r}; extract them, or leave out the video")
+    raise MissingFeaturesError(f"{expected}: no features of {video!r}; extract them, or leave out the video")
 
 
-def _only(files: list[Path], video: str) -> Path:
+def require_one(files: Sequence[Path], video: str) -> Path:
+    """Return the only feature file of a video (InputError: there are two)."""
     if len(files) > 1:
         names = " and ".join(path.name for path in files)
         raise InputError(f"{files[0].parent}: features of {video!r} are there twice, as {names}; keep one of them")
     return files[0]
+
+
+def require_folder(folder: Path) -> Path:
+    """Return the folder of a stream (InputError: there is none)."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder, expected one with a feature file per video")
+    return folder
+
+
+def _stream_folder(root: Path, stream: StreamFolder, description: FeatureDescription, fold: str) -> Path:
+    if description.per_fold and not fold:
+        raise InputError(f"{stream.folder}: features made for every fold; say which fold they are wanted for")
+    return require_folder(root / stream.folder.replace(FOLD, fold))
 
 
 def _expected_steps(sampling: FeatureSampling, videos: Iterable[VideoAnnotation]) -> dict[str, float]:
@@ -117,49 +117,61 @@ def _expected_steps(sampling: FeatureSampling, videos: Iterable[VideoAnnotation]
 
 def _judge(
     scan: FeatureScan,
-    source: FeatureSource,
-    folders: list[Path],
+    description: FeatureDescription,
+    folders: Sequence[Path],
     headers: Mapping[str, Files],
     expected_steps: Mapping[str, float],
 ) -> None:
-    """Find layouts and widths, then take each video into the scan, as sound or with its fault."""
-    layouts: list[Layout] = []
-    for index, folder in enumerate(folders):
-        shapes = {video: files[index][1].shape for video, files in headers.items()}
-        width = source.width if len(folders) == 1 else None
-        found = find_layout(shapes, str(folder), width, expected_steps) if source.layout == "auto" else source.layout
-        layouts.append(found)
-    scan.layouts = tuple(layouts)
+    """Find axis orders and widths, then take each video into the scan, as sound or with its fault."""
+    scan.orders = _axis_orders(description, folders, headers, expected_steps)
     scan.widths = tuple(
-        Counter(files[index][1].width(layout) for files in headers.values()).most_common(1)[0][0]
-        for index, layout in enumerate(layouts)
+        Counter(files[index][1].width(order) for files in headers.values()).most_common(1)[0][0]
+        for index, order in enumerate(scan.orders)
     )
-    if source.width not in (None, sum(scan.widths)):
+    if description.width not in (None, sum(scan.widths)):
         parts = " + ".join(map(str, scan.widths))
-        raise InputError(f"{folders[0]}: features of {parts} channels, expected {source.width} as told; correct one")
+        raise InputError(f"{folders[0]}: features of {parts} channels, expected {description.width}; correct one")
     for video, files in headers.items():
         try:
-            scan.videos[video] = _checked(files, source, scan)
+            scan.videos[video] = _require_sound(files, description, scan)
         except InputError as error:
             scan.faults[video] = error
 
 
-def _checked(files: Files, source: FeatureSource, scan: FeatureScan) -> VideoFeatures:
-    for (path, header), layout, width in zip(files, scan.layouts, scan.widths, strict=True):
-        if header.width(layout) != width:
+def _axis_orders(
+    description: FeatureDescription,
+    folders: Sequence[Path],
+    headers: Mapping[str, Files],
+    expected_steps: Mapping[str, float],
+) -> tuple[AxisOrder, ...]:
+    """The axis order of each stream: as described, else by the width of all streams, else stream by stream."""
+    if description.layout != "auto":
+        return (description.layout,) * len(folders)
+    shapes = {video: [header.shape for _, header in files] for video, files in headers.items()}
+    if description.width is not None:
+        fitting = axis_orders_by_width(list(shapes.values()), description.width)
+        if len(fitting) == 1:
+            return fitting[0]
+    return tuple(
+        find_axis_order({video: streams[index] for video, streams in shapes.items()}, str(folder), expected_steps)
+        for index, folder in enumerate(folders)
+    )
+
+
+def _require_sound(files: Files, description: FeatureDescription, scan: FeatureScan) -> StepReader:
+    for (path, header), order, width in zip(files, scan.orders, scan.widths, strict=True):
+        if header.width(order) != width:
             raise InputError(
-                f"{path}: {header.width(layout)} channels in {list(header.shape)}, most others have {width}; {AGAIN}"
+                f"{path}: {header.width(order)} channels in {list(header.shape)}, most others have {width}; {AGAIN}"
             )
-        if header.steps(layout) == 0:
-            raise InputError(
-                f"{path}: no steps at all, expected at least one; extract the features of this video again"
-            )
-    stored = tuple(header.steps(layout) for (_, header), layout in zip(files, scan.layouts, strict=True))
-    if source.uneven == "cut" and max(stored) - min(stored) > UNEVEN_STEPS:
-        raise InputError(
-            f"{files[0][0]}: streams of {' and '.join(map(str, stored))} steps, expected at most {UNEVEN_STEPS} of "
-            "difference; extract both from the same frames, or stretch them: uneven stretch"
-        )
-    common = min(stored) if source.uneven == "cut" else max(stored)
-    steps = source.resize or -(-common // source.sampling.every)
-    return VideoFeatures(tuple(path for path, _ in files), common, steps)
+        if header.steps(order) == 0:
+            raise InputError(f"{path}: no steps at all, expected at least one; {AGAIN}")
+    steps = [header.steps(order) for (_, header), order in zip(files, scan.orders, strict=True)]
+    return StepReader(
+        streams=tuple(path for path, _ in files),
+        orders=scan.orders,
+        common=align_streams(steps, description.uneven, str(files[0][0])),
+        stretch=description.uneven == "stretch",
+        every=description.sampling.every,
+        resize=description.resize,
+    )

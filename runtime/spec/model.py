@@ -10,9 +10,9 @@ from runtime.common.mappings import StructureError, from_mapping, to_mapping
 from runtime.errors import InputError, SpecError
 from runtime.spec.anchors import A2NetLayout
 from runtime.spec.constants import A2NetDecoding, Decoding, TwoStageDecoding
-from runtime.spec.time_axis import FeatureSampling
+from runtime.spec.time_axis import FeatureSampling, Uneven
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the ModelSpec layout; a file with a higher number needs a newer release of this project."""
 
 METADATA_KEY = "model_spec"
@@ -20,6 +20,9 @@ METADATA_KEY = "model_spec"
 
 FEATURES_OUTPUT = "features"
 """A backbone's output, float32 [B,C]: one step of features per snippet."""
+
+FAMILY_PARTS = {"a2net": "a2net", "a2net_decoding": "a2net", "two_stage": "two_stage"}
+"""Fields of a ModelSpec that one family has and the others leave out."""
 
 Dimension = int | str
 """A fixed size, or the name of a dynamic axis (only "batch" is dynamic)."""
@@ -93,6 +96,11 @@ class ModelSpec:
     """How the features are made that the network was trained on; None on frames."""
     feature_streams: tuple[int, ...] = ()
     """Streams of the feature set that the network was trained on, counted from 0; empty: all."""
+    feature_uneven: Uneven = "cut"
+    """What was done in training where the streams of a video differ in length."""
+    feature_resize: int | None = None
+    """Steps to which the features of every video were resized in training; None: `window_length` of a network that
+    sees whole videos, else not resized."""
     a2net: A2NetLayout | None = None
     """Where A2Net's outputs lie; None of AFSD, as the next."""
     a2net_decoding: A2NetDecoding | None = None
@@ -123,10 +131,9 @@ class ModelSpec:
             raise ValueError(f"stream is {self.stream}: expected `features` on features, and only there")
         if len(set(self.feature_streams)) < len(self.feature_streams) or min(self.feature_streams, default=0) < 0:
             raise ValueError(f"feature_streams is {self.feature_streams}, expected numbers from 0, each once")
-        if any((self.family == "a2net") != (part is not None) for part in (self.a2net, self.a2net_decoding)):
-            raise ValueError(f"family is {self.family}: expected `a2net` and its decoding of A2Net, and only there")
-        if (self.family == "two_stage") != (self.two_stage is not None):
-            raise ValueError(f"family is {self.family}: expected `two_stage` of a two-stage detector, and only there")
+        for part, family in FAMILY_PARTS.items():
+            if (self.family == family) != (getattr(self, part) is not None):
+                raise ValueError(f"family is {self.family}: expected `{part}` of {family}, and only there")
         sizes = zip(self.crop_size, self.frame_size, strict=True)
         if self.stream != "features" and any(c <= 0 or c > f for c, f in sizes):
             raise ValueError(f"crop_size {self.crop_size} does not fit frame_size {self.frame_size}")

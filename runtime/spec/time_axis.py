@@ -1,4 +1,4 @@
-"""When in a video a step of its features lies: frames per second, stride and window of the snippets → seconds.
+"""Map steps of features to seconds of their video: frames per second, stride and window of the snippets.
 
 A video of F frames gives T snippets; step i is the feature of the frames i·stride … i·stride + window. Positions along
 the steps are continuous and count edges, as everywhere in this project: step i covers [i, i + 1], its centre is i + ½
@@ -24,13 +24,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from numbers import Real
+from typing import Literal
 
 from runtime.errors import InputError
 
+Uneven = Literal["cut", "stretch"]
+"""What is done with streams of different length: cut to the shortest, if they differ by a step or two (flow has one
+frame less than RGB); or stretched to the longest by linear interpolation, however different they are (OpenTAD)."""
+
 
 @dataclass(frozen=True)
-class FeatureTiming:
-    """How the steps of one video lie in time."""
+class TimeAxis:
+    """Map the steps of one video to its seconds and back."""
 
     fps: float
     """Frames per second of the video the features are of."""
@@ -59,7 +64,7 @@ class FeatureTiming:
 
 @dataclass(frozen=True)
 class FeatureSampling:
-    """How the features of a data set were made; see the module's docstring for the names others use."""
+    """Say how the features of a data set were made; the module's docstring has the names others use."""
 
     stride: float = 1.0
     """Frames from one feature to the next."""
@@ -70,7 +75,7 @@ class FeatureSampling:
     offset: float | None = None
     """Frame in the middle of step 0; None: window / 2."""
     every: int = 1
-    """Only every so many-th feature is used."""
+    """Use every n-th feature."""
     whole_video: bool = False
     """The steps are spread evenly over the video, however long: stride, window, fps and offset do not count."""
 
@@ -84,16 +89,16 @@ class FeatureSampling:
         if self.every < 1:
             raise ValueError(f"every is {self.every}, expected 1 or more")
 
-    def timing(
+    def time_axis(
         self, video: str, steps: int, *, fps: float | None = None, duration_s: float | None = None
-    ) -> FeatureTiming:
-        """How the steps of one video lie in time.
+    ) -> TimeAxis:
+        """Return the time axis of one video.
 
         Args:
             video: its name, for errors.
             steps: T ≥ 1, those that are used (after `every`).
             fps: of the video, as the annotations have it.
-            duration_s: likewise, seconds.
+            duration_s: of the video, seconds, as the annotations have it.
 
         Raises:
             InputError: neither the sampling nor the annotations know the rate, or, for `whole_video`, the duration; or
@@ -107,11 +112,11 @@ class FeatureSampling:
                 raise InputError(
                     f"{video}: no duration; features spread over the whole video need it: add it to the annotations"
                 )
-            return FeatureTiming(fps=steps / duration_s, stride=1.0, offset=0.5)
+            return TimeAxis(fps=steps / duration_s, stride=1.0, offset=0.5)
         rate = self.fps or fps
         if rate is None:
             raise InputError(
                 f"{video}: no frames per second: give one for all videos (fps, --fps), or add fps to its annotations"
             )
         offset = self.window / 2 if self.offset is None else self.offset
-        return FeatureTiming(fps=rate, stride=self.stride * self.every, offset=offset)
+        return TimeAxis(fps=rate, stride=self.stride * self.every, offset=offset)

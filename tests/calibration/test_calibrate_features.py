@@ -18,10 +18,11 @@ from export.graph.precision import output_convolutions, precision_of, require_sy
 from export.to_onnx import export_onnx
 from export.to_openvino import export_openvino
 from runtime.cli import main
+from runtime.detector import Detector
 from runtime.engines import open_engine
 from runtime.errors import InputError
-from runtime.feature_detector import FeatureDetector
-from runtime.features.video_features import FeatureVideo, feature_videos, source_digest
+from runtime.features.feature_set import list_features
+from runtime.features.video_features import Features, identify_video
 from runtime.spec.model import Quantization
 from runtime.video.names import video_digest
 from tests.training.feature_data import NETWORKS, make_feature_set, small_feature_config
@@ -103,7 +104,7 @@ def test_one_command_from_features_to_a_file(
 
 def test_clips_are_the_detectors_windows(made: Made) -> None:
     """Every window of two videos, with the inputs that the detector gives its engine."""
-    videos = feature_videos([made.features], ["a0", "b1"])
+    videos = list_features([made.features], ["a0", "b1"])
     engine = open_engine(made.onnx)
     given: list[dict[str, np.ndarray]] = []
 
@@ -116,9 +117,9 @@ def test_clips_are_the_detectors_windows(made: Made) -> None:
 
         def close(self) -> None: ...
 
-    detector = FeatureDetector(Watched())
+    detector = Detector(Watched())
     for video in videos:
-        detector.run(*video.files, fps=20)
+        detector.run(video, fps=20)
     with draw_clips(videos, engine.spec, 99) as clips:
         drawn = list(clips)
         assert [clip.video for clip in clips.clips] == ["a0"] * (len(drawn) // 2) + ["b1"] * (len(drawn) // 2)
@@ -185,9 +186,9 @@ def test_a_video_that_judges_is_not_calibrated_on(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--features", "none"], "none: no such folder; expected one with a feature file per video"),
+        (["--features", "none"], "none: no such folder, expected one with a feature file per video"),
         (["--features", "empty"], "empty: holds no .npy or .npz"),
-        (["--features", "rgb", "--videos", "x"], "neither of .npy and .npz is there"),
+        (["--features", "rgb", "--videos", "x"], "no features of 'x'; extract them"),
         (["--videos", "rgb/a0.npy"], "give the same of videos to calibrate on"),
         (["--features", "rgb", "--videos", "a0", "--test", "a0", "b0"], "a0.npy is a test video too (1 of 1 are)"),
         (["--features", "rgb", "--videos", "flat"], "nothing can be measured on them"),
@@ -217,9 +218,9 @@ def test_a_video_of_several_files_is_known_by_all_of_them(tmp_path: Path) -> Non
     for name, value in (("a", 1.0), ("b", 2.0), ("c", 1.0)):
         np.save(tmp_path / f"{name}.npy", np.full((3, 2), value, np.float32))
     a, b, c = (tmp_path / f"{name}.npy" for name in "abc")
-    assert source_digest(FeatureVideo("x", (a,))) == source_digest(FeatureVideo("y", (c,))) == video_digest(a)
-    assert source_digest(FeatureVideo("x", (a, b))) == source_digest(FeatureVideo("y", (c, b)))
-    assert len({source_digest(FeatureVideo("x", files)) for files in ((a,), (a, b), (b, a))}) == 3
+    assert identify_video(Features(a, "x")) == identify_video(Features(c, "y")) == video_digest(a)
+    assert identify_video(Features((a, b), "x")) == identify_video(Features((c, b), "y"))
+    assert len({identify_video(Features(files, "x")) for files in ((a,), (a, b), (b, a))}) == 3
 
 
 def test_frames_are_not_given_to_a_network_on_features(made: Made) -> None:

@@ -24,7 +24,6 @@ from runtime.cli import main
 from runtime.detector import Detector
 from runtime.engines import open_engine
 from runtime.errors import CheckpointError, ExportError
-from runtime.feature_detector import FeatureDetector
 from runtime.spec.time_axis import FeatureSampling
 from tests.conftest import Exported
 from tests.shared import shared
@@ -202,7 +201,7 @@ def test_from_a_video_to_detections_without_torch(backbone: Path, tmp_path: Path
         found = detector.run(video)
     assert done.stdout.strip() == f"[] {len(found)}"
     assert main(["features", video, "--backbone", str(backbone), "--out", str(tmp_path / "set")]) == 0
-    expected = FeatureDetector(model).run(tmp_path / "set" / "rgb" / "test.npy", fps=declared_rate(video))
+    expected = Detector(model).run(tmp_path / "set" / "rgb" / "test.npy", fps=declared_rate(video))
     assert len(found) == len(expected) > 0
     for name in ("segments", "labels", "scores"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))

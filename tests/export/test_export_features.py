@@ -13,9 +13,8 @@ import pytest
 from export.graph.trace import seeded_inputs
 from export.to_onnx import export_onnx
 from export.to_openvino import export_openvino
-from runtime.detector import DetectorOptions
+from runtime.detector import Detector, DetectorOptions
 from runtime.engines import open_engine
-from runtime.feature_detector import FeatureDetector
 from tests.training.feature_data import CLASSES, FAMILIES, SAMPLING, WIDTH, make_feature_set, small_feature_config
 from training.deployment.views import open_torch_engine
 from training.run import train
@@ -82,9 +81,7 @@ def test_steps_behind_the_length_are_not_seen(exported: Path) -> None:
 def test_detections_are_those_of_pytorch(checkpoint: Path, exported: Path, root: Path, nms: str) -> None:
     options = DetectorOptions(nms=nms, batch_size=2, min_score=0.05)  # type: ignore[arg-type]
     engines = (open_torch_engine(checkpoint), open_engine(exported))
-    torch, onnx_runtime = (
-        FeatureDetector(engine, options=options).run(root / "rgb" / "b1.npy", fps=20) for engine in engines
-    )
+    torch, onnx_runtime = (Detector(engine, options=options).run(root / "rgb" / "b1.npy", fps=20) for engine in engines)
     assert len(torch) == len(onnx_runtime) > 0
     order = [np.lexsort((*np.round(found.segments, 2).T, found.labels)) for found in (torch, onnx_runtime)]
     np.testing.assert_allclose(onnx_runtime.segments[order[1]], torch.segments[order[0]], atol=2e-2)
@@ -102,14 +99,14 @@ def test_a_network_of_one_module_has_its_outputs_alone(modules: str, root: Path,
     config = small_feature_config("a2net_gtea", root, "run.max_steps=1", f"a2net.modules={modules}")
     exported = export_onnx(train(config, tmp_path))
     assert {output.name for output in onnx.load(exported).graph.output} == SINGLE[modules]
-    found = FeatureDetector(exported).run(root / "rgb" / "b0.npy", fps=20)
+    found = Detector(exported).run(root / "rgb" / "b0.npy", fps=20)
     assert len(found) > 0
 
 
 def test_detecting_needs_no_torch(exported: Path, root: Path) -> None:
     script = (
         "import sys; from runtime import FeatureDetector; "
-        f"FeatureDetector({str(exported)!r}).run({str(root / 'rgb' / 'b0.npy')!r}, fps=20); "
+        f"Detector({str(exported)!r}).run({str(root / 'rgb' / 'b0.npy')!r}, fps=20); "
         "print(sorted({'torch', 'onnx', 'training'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

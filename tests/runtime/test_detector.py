@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +14,7 @@ from runtime.decoding.candidates import Candidates
 from runtime.detector import Detector, DetectorOptions
 from runtime.errors import EngineError, InputError, VideoError
 from runtime.results.detections import Detections
-from runtime.spec.anchors import A2NetLayout
-from runtime.spec.constants import A2NetDecoding, Decoding
-from runtime.spec.time_axis import FeatureSampling
+from runtime.spec.constants import Decoding
 from runtime.video.resize import FramePreparation
 from runtime.video.sampling import open_frames
 from runtime.windows import window_offsets
@@ -226,13 +223,6 @@ def test_flow_model_takes_flow_arrays() -> None:
             detector.run(wrong)
 
 
-def test_models_that_do_not_fit() -> None:
-    a2net = tiny_spec(family="a2net", a2net=A2NetLayout(), a2net_decoding=A2NetDecoding())
-    for other in (a2net, replace(tiny_spec(), stream="features", features=FeatureSampling())):
-        with pytest.raises(InputError, match="expected afsd on rgb or flow frames"):
-            Detector(TinyEngine(other))
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -255,7 +245,7 @@ def test_a_network_that_gives_nan() -> None:
             outputs["conf"][0, 3, 1] = np.nan
             return outputs
 
-    with pytest.raises(EngineError, match="NaN in the window at frame 0"):
+    with pytest.raises(EngineError, match="NaN in the window at 0 s"):
         Detector(Broken()).run(video(40))
 
 

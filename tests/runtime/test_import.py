@@ -65,7 +65,7 @@ def test_the_package_loads_neither_numpy_nor_opencv_and_gives_its_names_when_use
         "print([getattr(runtime, name).__name__ for name in runtime.__all__], 'cv2' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    expected = ["Detections", "Detector", "DetectorOptions", "FeatureDetector", "ModelSpec", "open_engine"]
+    expected = ["Detections", "Detector", "DetectorOptions", "Features", "ModelSpec", "open_engine"]
     assert done.stdout.splitlines() == ["[]", f"{expected} False"]
 
 

@@ -271,7 +271,7 @@ def test_nan_of_one_stream_is_told() -> None:
 
     for fusion in ("mean", "geometric"):
         decoding = Decoding(fusion=fusion)  # type: ignore[arg-type]
-        with pytest.raises(EngineError, match="NaN in the window at frame 0"):
+        with pytest.raises(EngineError, match="NaN in the window at 0 s"):
             both(Broken, decoding=decoding).run(video(40))
 
 

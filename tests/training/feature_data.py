@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from runtime.features.description import FEATURES, FeatureSource, FeatureStream, write_source
+from runtime.features.description import FEATURES, FeatureDescription, StreamFolder, write_description
 from runtime.spec.time_axis import FeatureSampling
 from training.config.files import load_config
 from training.config.settings import Config
@@ -50,7 +50,7 @@ def make_feature_set(folder: Path) -> Path:
     names = {group: [name for name in database if name[0] == group] for group in "ab"}
     splits = {group: {"train": names["b" if group == "a" else "a"], "test": names[group]} for group in "ab"}
     (folder / "annotations.json").write_text(json.dumps({"database": database, "splits": splits}))
-    write_source(folder / FEATURES, FeatureSource("annotations.json", (FeatureStream("rgb"),), SAMPLING))
+    write_description(folder / FEATURES, FeatureDescription("annotations.json", (StreamFolder("rgb"),), SAMPLING))
     return folder
 
 

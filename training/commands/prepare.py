@@ -8,7 +8,7 @@ from typing import Any
 
 from runtime.common.console import EXIT_ERROR
 from runtime.errors import InputError, MissingDependencyError
-from runtime.features.description import FeatureSource, FeatureStream
+from runtime.features.description import FeatureDescription, StreamFolder
 from runtime.spec.time_axis import FeatureSampling
 from runtime.video.flow import FLOW_METHODS
 
@@ -169,11 +169,11 @@ def _prepare_features(args: argparse.Namespace) -> int:
     return _tell(prepare_features(_feature_source(args), args.out, classes_file=args.classes))
 
 
-def _feature_source(args: argparse.Namespace) -> FeatureSource:
+def _feature_source(args: argparse.Namespace) -> FeatureDescription:
     try:
-        return FeatureSource(
+        return FeatureDescription(
             annotations=args.annotations,
-            streams=tuple(FeatureStream(folder, args.prefix, args.suffix) for folder in args.features),
+            streams=tuple(StreamFolder(folder, args.prefix, args.suffix) for folder in args.features),
             sampling=FeatureSampling(
                 stride=args.stride,
                 window=args.stride if args.window is None else args.window,

@@ -108,7 +108,7 @@ def _edges(text: str) -> tuple[float, ...]:
 
 
 def _configs(args: argparse.Namespace) -> Any:
-    from runtime.features.description import read_source
+    from runtime.features.description import read_description
     from training.config.files import load_config
     from training.paper_tables.rows import Configs
 
@@ -120,7 +120,7 @@ def _configs(args: argparse.Namespace) -> Any:
             f"--a2net {args.a2net}, --afsd {args.afsd}, --two-stage {args.two_stage}: expected a configuration of each "
             "of these networks"
         )
-    source = read_source(Path(a2net.data.root) / a2net.data.features)
+    source = read_description(Path(a2net.data.root) / a2net.data.features)
     return Configs(a2net, afsd, two_stage, tuple(args.stream_weights), len(source.streams))
 
 

@@ -9,15 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from runtime.annotations.activitynet import VideoAnnotation, load_annotations
-from runtime.detector import DetectorOptions
+from runtime.detector import Detector, DetectorOptions
 from runtime.errors import ConfigError
 from runtime.evaluation import evaluate, evaluate_proposals
-from runtime.feature_detector import FeatureDetector
-from runtime.features.description import read_source
+from runtime.features.description import read_description
 from runtime.features.feature_set import FeatureSet, open_features
-from runtime.kept_candidates import KeptCandidates, read_candidates, write_candidates
 from training.config.files import config_to_mapping
 from training.config.settings import Config
+from training.cross_validation.kept_candidates import KeptCandidates, keep_candidates, read_candidates, write_candidates
 from training.cross_validation.runner import CrossValidation, cross_validate, detection_metrics, frequent_classes
 from training.data.folds import Fold
 from training.deployment.views import open_torch_engine
@@ -61,7 +60,7 @@ def cross_run(
     if config.stream != "features":
         raise ConfigError(f"{config.name}: it is trained on {config.stream} frames, expected features")
     description = Path(config.data.root) / config.data.features
-    videos = load_annotations(description.parent / read_source(description).annotations)
+    videos = load_annotations(description.parent / read_description(description).annotations)
     frequent = frequent_classes(videos)
 
     def run(fold: Fold, seed: int) -> dict[str, float]:
@@ -108,21 +107,17 @@ def kept_run(
         return read_candidates(folder / CANDIDATES)
     description = Path(config.data.root) / config.data.features
     features, videos = open_features(description, names=fold.test, fold=fold.feature_fold, streams=config.data.streams)
-    with FeatureDetector(open_torch_engine(folder / LAST), options=options) as detector:
+    with Detector(open_torch_engine(folder / LAST), options=options) as detector:
         kept = keep_set(detector, features, videos)
     write_candidates(folder / CANDIDATES, kept)
     return kept
 
 
-def keep_set(detector: FeatureDetector, features: FeatureSet, videos: Sequence[VideoAnnotation]) -> KeptCandidates:
-    """Candidates in videos of a feature set, each named as in the annotations; their instances are not looked at."""
-    kept = [
-        detector.keep(
-            features.read(video.name), features.timing(video.name), video=video.name, duration_s=video.duration_s
-        )
-        for video in videos
-    ]
-    return KeptCandidates(detector.spec, tuple(kept))
+def keep_set(detector: Detector, features: FeatureSet, videos: Sequence[VideoAnnotation]) -> KeptCandidates:
+    """Keep the candidates in videos of a feature set, each named as in the annotations; no instance is looked at."""
+    return KeptCandidates(
+        detector.spec, tuple(keep_candidates(detector, features.features(video.name)) for video in videos)
+    )
 
 
 def _settings(config: Config, tious: Sequence[float], options: DetectorOptions | None) -> str:

@@ -49,7 +49,7 @@ def to_sampled_frames(
         sample_fps: frames, or steps of features, per second.
         classes: action names; number k (from 0) becomes label k + 1.
         class_agnostic: every label becomes 1, whatever its name.
-        origin: position of second 0 (features: `FeatureTiming.position(0)`).
+        origin: position of second 0 (features: `TimeAxis.position(0)`).
 
     Raises:
         AnnotationError: a label that is not among the classes.
@@ -80,10 +80,10 @@ def step_annotations(
     class_agnostic: bool = False,
     late: Late = "clip",
 ) -> list[FrameAnnotation]:
-    """Annotations in steps of the features, position x = `FeatureTiming.position`; input of `cut_clips`.
+    """Annotations in steps of the features, position x = `TimeAxis.position`; input of `cut_clips`.
 
     Positions are held within 0 … T: the first and the last snippet's middle lie half a window inside the video.
-    Instances of which nothing is left there are left out. Videos that the set has left out are left out.
+    Instances of which nothing is left there are left out.
 
     Args:
         videos: of the set.
@@ -98,13 +98,11 @@ def step_annotations(
     """
     annotated = []
     for video in videos:
-        if video.name in features.missing:
-            continue
         if video.name not in features.videos:
             raise InputError(f"{video.name}: not in the feature set; open the set with this video")
         if late == "refuse":
             _refuse_late(video, features)
-        timing = features.timing(video.name)
+        timing = features.time_axis(video.name)
         along = to_sampled_frames(
             video,
             frames=features.steps(video.name),
@@ -119,7 +117,7 @@ def step_annotations(
 
 def late_instances(video: VideoAnnotation, features: FeatureSet) -> list[int]:
     """Numbers of the annotations of a video that end more than one step after its features."""
-    timing = features.timing(video.name)
+    timing = features.time_axis(video.name)
     latest = timing.extent_s(features.steps(video.name)) + timing.step_s
     return [number for number, instance in enumerate(video.instances) if instance.end_s > latest]
 
@@ -127,7 +125,7 @@ def late_instances(video: VideoAnnotation, features: FeatureSet) -> list[int]:
 def _refuse_late(video: VideoAnnotation, features: FeatureSet) -> None:
     late = late_instances(video, features)
     if late:
-        timing, steps = features.timing(video.name), features.steps(video.name)
+        timing, steps = features.time_axis(video.name), features.steps(video.name)
         raise AnnotationError(
             f"{video.name}: annotation {late[0]} ends at {video.instances[late[0]].end_s:g} s, the {steps} steps of "
             f"features at {timing.extent_s(steps):g} s; correct it, correct fps and stride, or let it be clipped"

@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 from runtime.annotations.activitynet import VideoAnnotation
 from runtime.errors import InputError
 from runtime.video.resize import centre_crop
-from runtime.windows import padded
+from runtime.windows import pad
 from training.data.annotations import FrameAnnotation, to_sampled_frames
 from training.data.augmentation import (
     BackgroundRule,
@@ -270,7 +270,7 @@ class ClipDataset(WindowDataset):
             view = random_flip(view, rng, negate_x=self._negate_x) if self._flip else view
         else:
             view = centre_crop(stored, (size, size))
-        return padded(view, self._clip_length)
+        return pad(view, self._clip_length)
 
 
 def _rearrange(frames: NDArray[Any], valid: NDArray[np.bool_], rearrangement: Rearrangement) -> RearrangedClip:

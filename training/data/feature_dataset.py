@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.features.feature_set import FeatureSet
-from runtime.windows import Padding, padded
+from runtime.windows import pad, repeat_last
 from training.data.augmentation import BackgroundRule
 from training.data.clips import Clip
 from training.data.dataset import WindowDataset
@@ -26,7 +26,6 @@ class FeatureDataset(WindowDataset):
         *,
         clip_length: int,
         contrastive: float = 0.0,
-        padding: Padding = "zeros",
         background: BackgroundRule = "correct",
         mixing: FeatureMixing | None = None,
         seed: int = 0,
@@ -35,7 +34,6 @@ class FeatureDataset(WindowDataset):
         Args:
             clips, clip_length, contrastive, background, seed: see `WindowDataset`; clips in steps.
             features: of their videos.
-            padding: what stands behind the last step of a video shorter than T; "repeat" as published (A2Net).
             mixing: augmentation; None: windows as they are.
 
         Raises:
@@ -43,17 +41,16 @@ class FeatureDataset(WindowDataset):
         """
         super().__init__(clips, clip_length=clip_length, contrastive=contrastive, background=background, seed=seed)
         self._features = features
-        self._padding: Padding = padding
         self._mixing = FeatureMixing() if mixing is None else mixing
         self._videos = sorted({clip.video for clip in clips})
 
     def _load(self, clip: Clip, rng: Random) -> NDArray[np.float32]:
         steps = self._features.read(clip.video, clip.offset, clip.offset + self._clip_length)
         mixed = self._mixing.apply(steps, rng, lambda length: self._piece(length, rng))
-        return padded(mixed, self._clip_length, self._padding)
+        return pad(mixed, self._clip_length)
 
     def _piece(self, length: int, rng: Random) -> NDArray[np.float32]:
         """`length` following steps of a video drawn by chance; the last one repeated where it is shorter."""
         video = rng.choice(self._videos)
         first = rng.randrange(max(self._features.steps(video) - length, 0) + 1)
-        return padded(self._features.read(video, first, first + length), length, "repeat")
+        return repeat_last(self._features.read(video, first, first + length), length)

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from runtime.benchmark.speed import Measurement, run_benchmark
+from runtime.detector import Detector
 from runtime.engines import open_engine
 from runtime.engines.base import Engine
 from runtime.evaluation import evaluate
-from runtime.feature_detector import FeatureDetector
 from runtime.features.feature_set import open_features
 from training.config.settings import Config
 from training.cross_validation.from_config import keep_set, run_folder
@@ -76,7 +76,7 @@ def _engine_row(name: str, engine: Engine, config: Config, options: TableOptions
         streams = engine.spec.feature_streams
         features, videos = open_features(description, names=fold.test, fold=fold.feature_fold, streams=streams)
         features.require_width(engine.spec.channels)
-        detector = FeatureDetector(engine, options=options.detection)
+        detector = Detector(engine, options=options.detection)
         found = keep_set(detector, features, videos).detections(options.detection)
         metrics = detection_metrics(evaluate(found, videos, options.tious))
         scores = {metric: Spread(value, folds=(value,)) for metric, value in metrics.items()}

@@ -14,9 +14,9 @@ from runtime.annotations.thumos14 import AMBIGUOUS
 from runtime.detector import DetectorOptions
 from runtime.evaluation import A2NET_EDGES, evaluate, evaluate_durations, evaluate_proposals
 from runtime.evaluation.durations import bin_names
-from runtime.features.description import read_source
-from runtime.kept_candidates import KeptCandidates, fuse_late
+from runtime.features.description import read_description
 from training.cross_validation.from_config import cross_run, kept_run, proposal_metrics
+from training.cross_validation.kept_candidates import KeptCandidates, fuse_late
 from training.cross_validation.runner import (
     CrossValidation,
     FoldRun,
@@ -165,12 +165,12 @@ def _row(
 def _candidates(row: Row, fold: Fold, seed: int, out: Path, options: TableOptions) -> list[KeptCandidates]:
     """What each network of a row proposes in the test videos of a fold."""
     kept = [kept_run(n.config, out / n.key, fold, seed, options.detection) for n in row.networks]
-    return kept if row.balance is None else [each.balanced(row.balance) for each in kept]
+    return kept if row.balance is None else [each.balance(row.balance) for each in kept]
 
 
 def _annotations(network: Network) -> Annotations:
     description = Path(network.config.data.root) / network.config.data.features
-    videos = load_annotations(description.parent / read_source(description).annotations)
+    videos = load_annotations(description.parent / read_description(description).annotations)
     return {video.name: video for video in videos}
 
 

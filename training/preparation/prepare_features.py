@@ -17,7 +17,7 @@ import numpy as np
 from runtime.annotations.activitynet import VideoAnnotation, class_names, load_annotations, read_document
 from runtime.common.console import ProgressLine
 from runtime.errors import AnnotationError, InputError
-from runtime.features.description import FEATURES, FOLD, FeatureSource, write_source
+from runtime.features.description import FEATURES, FOLD, FeatureDescription, write_description
 from runtime.features.feature_set import FeatureSet
 from runtime.features.files import FEATURE_SUFFIXES
 from runtime.features.scan import FeatureScan, scan_features
@@ -26,7 +26,7 @@ from training.preparation.annotation_faults import note_annotations
 from training.preparation.preparation_report import Findings, PreparationReport
 
 
-def prepare_features(source: FeatureSource, out: Path, *, classes_file: Path | None = None) -> PreparationReport:
+def prepare_features(source: FeatureDescription, out: Path, *, classes_file: Path | None = None) -> PreparationReport:
     """Look at every value of a feature set, describe it in `out`/features.json, and say what is odd.
 
     Args:
@@ -51,7 +51,7 @@ def prepare_features(source: FeatureSource, out: Path, *, classes_file: Path | N
                 found.note(f"videos with other numbers of steps in fold {fold}", name)
     _note_times(there, first, found)
     _note_label_ids(source.annotations, found)
-    write_source(out / FEATURES, _described(source, out, first))
+    write_description(out / FEATURES, _described(source, out, first))
     report = PreparationReport(_facts(source, out, there, first, folds, classes), found)
     report.write(out)
     return report
@@ -69,7 +69,7 @@ def _known_classes(videos: Sequence[VideoAnnotation], path: Path | None) -> tupl
     return known
 
 
-def _feature_folds(source: FeatureSource) -> list[str]:
+def _feature_folds(source: FeatureDescription) -> list[str]:
     """What stands for `{fold}` in the folders there are; one empty name where all folds have the same features."""
     if not source.per_fold:
         return [""]
@@ -84,7 +84,7 @@ def _feature_folds(source: FeatureSource) -> list[str]:
     return folds
 
 
-def _sound(source: FeatureSource, videos: Sequence[VideoAnnotation], fold: str, found: Findings) -> FeatureSet:
+def _sound(source: FeatureDescription, videos: Sequence[VideoAnnotation], fold: str, found: Findings) -> FeatureSet:
     """The set of the videos whose features are sound in every value; the others are noted."""
     scan = scan_features(source, Path(), videos, fold=fold)
     faults = scan.missing | scan.faults
@@ -108,7 +108,7 @@ def _sound(source: FeatureSource, videos: Sequence[VideoAnnotation], fold: str, 
     return FeatureSet(source, Path(), left, fold=fold)
 
 
-def _note_strangers(scan: FeatureScan, source: FeatureSource, fold: str, found: Findings) -> None:
+def _note_strangers(scan: FeatureScan, source: FeatureDescription, fold: str, found: Findings) -> None:
     """Feature files that no annotation names."""
     for stream in source.streams:
         for path in sorted(Path(stream.folder.replace(FOLD, fold)).iterdir()):
@@ -118,7 +118,7 @@ def _note_strangers(scan: FeatureScan, source: FeatureSource, fold: str, found: 
 
 def _note_times(videos: Sequence[VideoAnnotation], features: FeatureSet, found: Findings) -> None:
     """Annotations against the time that the features cover."""
-    timings = {video.name: features.timing(video.name) for video in videos}
+    timings = {video.name: features.time_axis(video.name) for video in videos}
     extents = {name: timing.extent_s(features.steps(name)) for name, timing in timings.items()}
     note_annotations(videos, extents, found, slack_s=max(timing.step_s for timing in timings.values()))
     for video in videos:
@@ -144,14 +144,14 @@ def _note_label_ids(annotations: str, found: Findings) -> None:
             found.note("label_id that several labels share; classes go by label", number)
 
 
-def _described(source: FeatureSource, out: Path, features: FeatureSet) -> FeatureSource:
+def _described(source: FeatureDescription, out: Path, features: FeatureSet) -> FeatureDescription:
     """The description as it is written: what was found out said, paths relative to `out`."""
-    layouts = set(features.layouts)
+    orders = set(features.orders)
     return replace(
         source,
         annotations=_relative(source.annotations, out),
         streams=tuple(replace(stream, folder=_relative(stream.folder, out)) for stream in source.streams),
-        layout=layouts.pop() if len(layouts) == 1 else "auto",
+        layout=orders.pop() if len(orders) == 1 else "auto",
         width=features.width,
     )
 
@@ -161,7 +161,7 @@ def _relative(path: str, folder: Path) -> str:
 
 
 def _facts(
-    source: FeatureSource,
+    source: FeatureDescription,
     out: Path,
     videos: Sequence[VideoAnnotation],
     features: FeatureSet,
@@ -170,8 +170,8 @@ def _facts(
 ) -> Mapping[str, str]:
     """What the set is, in words."""
     steps = [features.steps(video.name) for video in videos]
-    step_s = [features.timing(video.name).step_s for video in videos]
-    seconds = [features.timing(video.name).extent_s(count) for video, count in zip(videos, steps, strict=True)]
+    step_s = [features.time_axis(video.name).step_s for video in videos]
+    seconds = [features.time_axis(video.name).extent_s(count) for video, count in zip(videos, steps, strict=True)]
     widths = " + ".join(map(str, features.widths))
     where = ", ".join(stream.folder for stream in source.streams)
     per_fold = f", {len(folds)} folds: {', '.join(folds)}" if source.per_fold else ""

@@ -16,9 +16,9 @@ from calibration.quantise.placement import Layout
 from calibration.ranges.clips import Clips, draw_clips
 from calibration.ranges.collect import collect_histograms
 from calibration.ranges.table import RangeTable, load_table, make_table
-from runtime.detector import engine_inputs
 from runtime.engines import open_engine
 from runtime.errors import InputError, VideoError
+from runtime.inputs import make_engine_inputs
 from runtime.spec.model import ModelSpec
 from runtime.timing import Timing
 from runtime.video.names import video_digest
@@ -70,7 +70,7 @@ def test_clips_are_the_detectors_windows(videos: list[Path], spec: ModelSpec) ->
         length, stride = spec.window_length, spec.window_stride
         assert clip.offset == clip.window * stride
         window = Window(clip.offset, frames[clip.offset : clip.offset + length], length)
-        for name, expected in engine_inputs([window], 1, spec).items():
+        for name, expected in make_engine_inputs([window], 1, spec).items():
             np.testing.assert_array_equal(inputs[name], expected)
 
 

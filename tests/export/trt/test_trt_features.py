@@ -17,10 +17,10 @@ from export.to_onnx import export_onnx
 from export.to_precision import typed_onnx
 from export.to_trt import TrtOptions, export_trt
 from export.trt.build import BuildOptions
-from runtime.decoding.families import class_output
 from runtime.engines import open_engine
 from runtime.engines.sidecar import read_build, read_sidecar
 from runtime.errors import ExportError
+from runtime.families import class_output
 from tests.training.feature_data import NETWORKS, SAMPLING, make_feature_set, small_feature_config
 from training.run import train
 

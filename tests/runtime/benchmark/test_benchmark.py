@@ -13,7 +13,7 @@ from runtime.benchmark.speed import TABLE_3, format_report, run_benchmark
 from runtime.commands.benchmark import parse_engine
 from runtime.errors import InputError
 from runtime.two_streams import TwoStreamEngine
-from tests.runtime.test_feature_detector import LoudEngine
+from tests.runtime.test_detector_on_features import LoudEngine
 from tests.tiny import LENGTH, TinyEngine, tiny_spec
 from tests.tiny_backbone import feature_model_spec
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from runtime.cli import main
 from runtime.common.npy_writer import feature_writer
 from runtime.errors import EngineError
-from runtime.features.description import read_source
+from runtime.features.description import read_description
 from runtime.features.extractor import FeatureExtractor
 from runtime.features.feature_set import open_features
 from runtime.features.files import read_features
@@ -87,8 +87,8 @@ def test_features_are_written_as_a_set_that_training_reads(tmp_path: Path, rgb: 
         assert (stored.dtype, stored.flags.c_contiguous) == (np.float32, True)
     assert features.width == 3
     # the middle of step 5 is the middle of its snippet: frames 20 to 27, from second 20 / fps to 28 / fps
-    assert features.timing("b").seconds(5.5) == pytest.approx(24 / 10)
-    assert read_source(out / "features.json").sampling == SAMPLING
+    assert features.time_axis("b").seconds(5.5) == pytest.approx(24 / 10)
+    assert read_description(out / "features.json").sampling == SAMPLING
     assert not list(out.rglob("*.tmp*"))
 
 
@@ -243,8 +243,9 @@ def test_detecting_with_backbones_is_detecting_in_their_features(
 ) -> None:
     """Both streams, flow computed; the detector's engine alone is none of a file."""
     from runtime.commands import detect
+    from runtime.detector import Detector
     from runtime.engines import open_engine
-    from runtime.feature_detector import FeatureDetector
+    from runtime.features.video_features import Features
 
     write_video(tmp_path / "a.avi", 200)
     flow, out = str(write_tiny_backbone(tmp_path / "flow.onnx", "flow")), tmp_path / "set"
@@ -254,7 +255,7 @@ def test_detecting_with_backbones_is_detecting_in_their_features(
     backbones = ["--backbone", rgb, "--flow-backbone", flow, "--flow-method", "dis"]
     assert main(["features", str(tmp_path / "a.avi"), *backbones, "--out", str(out)]) == 0
     files = [out / stream / "a.npy" for stream in ("rgb", "flow")]
-    expected = FeatureDetector(model).run(*files, fps=25.0)
+    expected = Detector(model).run(Features(files, fps=25.0))
     told(capsys)
     assert main(["detect", "MODEL", str(tmp_path / "a.avi"), *backbones, "--score", "0", "--json"]) == 0
     entries = json.loads(told(capsys)[0])["results"]["a"]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from runtime.annotations.thumos14 import CLASS_IDS
-from runtime.decoding.a2net import A2NET_OUTPUTS, copied, decode_a2net
+from runtime.decoding.a2net import A2NET_OUTPUTS, copy_classes, decode_a2net
 from runtime.decoding.candidates import Candidates
 from runtime.errors import EngineError, InputError
 from runtime.spec.anchors import RATIOS, A2NetLayout, default_anchors, level_points
@@ -319,19 +319,19 @@ def test_video_as_released(seed: int, per_class: int, per_video: int) -> None:
         kept += [(label, *mine[i]) for i in plain_hard_nms(mine, 0.2)[:per_class]]
     expected = sorted(kept, key=lambda row: -row[3])[:per_video]
     decoding = A2NetDecoding(nms_top_k=per_class, video_top_k=per_video, copied_classes=THUMOS14_COPIES)
-    assert survivors(HardSuppression(SPEC, decoding), windows) == expected
+    assert survivors(HardSuppression(replace(SPEC, a2net_decoding=decoding)), windows) == expected
 
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(0, 8))
 def test_the_stream_gives_what_the_whole_video_gives(seed: int, count: int) -> None:
     windows = windows_of(seed, count)
-    streamed = survivors(LocalHardSuppression(SPEC, UNCAPPED), windows)
-    assert sorted(streamed) == sorted(survivors(HardSuppression(SPEC, UNCAPPED), windows))
+    streamed = survivors(LocalHardSuppression(replace(SPEC, a2net_decoding=UNCAPPED)), windows)
+    assert sorted(streamed) == sorted(survivors(HardSuppression(replace(SPEC, a2net_decoding=UNCAPPED)), windows))
 
 
 def test_copies_need_known_classes() -> None:
     candidates = Candidates(np.array([[0.0, 1.0]]), np.zeros(1, np.int32), np.ones(1))
-    assert len(copied(candidates, tuple(CLASS_IDS), THUMOS14_COPIES)) == 1  # a BaseballPitch is not copied
+    assert len(copy_classes(candidates, tuple(CLASS_IDS), THUMOS14_COPIES)) == 1  # a BaseballPitch is not copied
     with pytest.raises(InputError, match="CliffDiving → Diving"):
-        copied(candidates, ("Billiards",), THUMOS14_COPIES)
+        copy_classes(candidates, ("Billiards",), THUMOS14_COPIES)

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 from runtime.decoding.candidates import Candidates
 from runtime.decoding.two_stage import TWO_STAGE_OUTPUTS, decode_proposals, decode_two_stage
+from runtime.detector import Detector
 from runtime.errors import EngineError, InputError
-from runtime.feature_detector import FeatureDetector
-from runtime.kept_candidates import KeptCandidates, read_candidates, write_candidates
+from runtime.features.video_features import Features
 from runtime.segments import tiou
 from runtime.spec.constants import Decoding, TwoStageDecoding
 from runtime.spec.model import ModelSpec, TensorSpec
-from runtime.spec.time_axis import FeatureTiming
 from tests.tiny_backbone import WINDOW, feature_model_spec
 from tests.training.cross_validation.test_kept_candidates import DrawnEngine
+from training.cross_validation.kept_candidates import KeptCandidates, keep_candidates, read_candidates, write_candidates
 
 COUNT = 6
 
@@ -107,12 +107,12 @@ class DrawnProposals(DrawnEngine):
 def test_candidates_and_proposals_are_kept_apart(tmp_path: Path) -> None:
     """Detections of what is kept are the detector's; proposals of neighbouring windows go through the NMS once more."""
     spec = two_stage_spec()
-    detector, timing = FeatureDetector(DrawnProposals(spec)), FeatureTiming(fps=20, stride=4, offset=4)
+    detector = Detector(DrawnProposals(spec))
     steps = np.random.default_rng(5).normal(size=(45, 3)).astype(np.float32)
-    write_candidates(tmp_path / "c.npz", KeptCandidates(spec, (detector.keep(steps, timing, video="v"),)))
+    write_candidates(tmp_path / "c.npz", KeptCandidates(spec, (keep_candidates(detector, Features(steps, "v", 20)),)))
     kept = read_candidates(tmp_path / "c.npz")
     (found,), (proposed,) = kept.detections(), kept.proposals()
-    expected = detector.detect(steps, timing, video="v")
+    expected = detector.run(Features(steps, "v", 20))
     np.testing.assert_array_equal(found.segments, expected.segments)
     np.testing.assert_array_equal(found.scores, expected.scores)
     assert proposed.classes == ("action",)
@@ -146,5 +146,5 @@ def test_a_threshold_that_cannot_be(threshold: float) -> None:
 
 
 def test_a_spec_that_contradicts_itself() -> None:
-    with pytest.raises(ValueError, match="family is afsd: expected `two_stage` of a two-stage detector"):
+    with pytest.raises(ValueError, match="family is afsd: expected `two_stage` of two_stage, and only there"):
         replace(two_stage_spec(), family="afsd")

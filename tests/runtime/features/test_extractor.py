@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from runtime.detector import Detector, DetectorOptions
 from runtime.errors import EngineError, InputError
-from runtime.feature_detector import FeatureDetector
 from runtime.features.extractor import FeatureExtractor
 from runtime.results.detections import Detections
 from runtime.spec.model import spec_from_json
@@ -125,7 +124,7 @@ def test_detections_are_those_of_the_features_in_a_file(
     there = 0
     for count in LENGTHS:
         frames = video(count, seed=count)
-        expected = FeatureDetector(model, options=options).run(plain_steps(frames), fps=25)
+        expected = Detector(model, options=options).run(plain_steps(frames), fps=25)
         same(detector.run(frames, fps=25), expected)
         assert detector.timing.frames == count
         streamed = [Detections.empty(("a", "b")), *detector.stream(cut(frames, seed=count), fps=25)]
@@ -139,7 +138,7 @@ def test_frames_are_taken_at_the_rate_of_the_features() -> None:
     model = MixingModel(feature_model_spec("a2net", features=replace(SAMPLING, fps=10.0)))
     frames = video(300)
     found = Detector(model, backbone=TinyBackbone()).run(frames, fps=20)
-    same(found, FeatureDetector(model).run(plain_steps(frames[1::2])))
+    same(found, Detector(model).run(plain_steps(frames[1::2])))
     assert found.segments.max() > 10
     assert found.segments.max() <= 15
 
@@ -234,11 +233,11 @@ def test_what_does_not_belong_together_is_refused(model: Any, backbones: list[An
 
 
 def test_a_backbone_is_no_detector() -> None:
-    for make in (Detector, FeatureDetector):
-        with pytest.raises(InputError, match="is a backbone, which detects nothing; give it as Detector"):
-            make(TinyBackbone())  # type: ignore[operator]
-    with pytest.raises(InputError, match="detect the backbone that makes them"):
-        Detector(MixingModel(A2NET))
+    with pytest.raises(InputError, match="is a backbone, which detects nothing; give it as Detector"):
+        Detector(TinyBackbone())
+    frames = np.zeros((20, 8, 10, 3), np.uint8)
+    with pytest.raises(InputError, match=r"the model sees features, not frames; give it .* or the backbone"):
+        Detector(MixingModel(A2NET)).run(frames)
 
 
 def test_the_spec_of_a_backbone_survives_its_json_and_is_checked() -> None:

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from runtime.annotations.activitynet import Instance, VideoAnnotation, load_annotations
 from runtime.errors import AnnotationError, InputError
-from runtime.features.axes import find_layout
-from runtime.features.description import FeatureSource, FeatureStream, read_source, write_source
+from runtime.features.axes import axis_orders_by_width, find_axis_order
+from runtime.features.description import FeatureDescription, StreamFolder, read_description, write_description
 from runtime.features.feature_set import FeatureSet
-from runtime.features.files import resized_features
+from runtime.features.files import resize_steps
 from runtime.spec.time_axis import FeatureSampling
 from tests.shared import shared
 from training.data.annotations import late_instances, step_annotations
@@ -33,8 +33,8 @@ def save(folder: Path, width: int = 6, **steps: int) -> dict[str, NDArray[np.flo
     return arrays
 
 
-def source(*folders: str, **options: object) -> FeatureSource:
-    return FeatureSource("a.json", tuple(FeatureStream(folder) for folder in folders), **options)  # type: ignore[arg-type]
+def source(*folders: str, **options: object) -> FeatureDescription:
+    return FeatureDescription("a.json", tuple(StreamFolder(folder) for folder in folders), **options)  # type: ignore[arg-type]
 
 
 def test_one_stream_is_read_slice_by_slice(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_streams_are_stretched_to_the_longer_as_opentad_does(tmp_path: Path) -> 
         FeatureSet(source("rgb", "flow"), tmp_path, VIDEOS)
     sampling = FeatureSampling(every=2)
     features = FeatureSet(source("rgb", "flow", uneven="stretch", sampling=sampling), tmp_path, VIDEOS)
-    expected = np.hstack([rgb["b"], resized_features(flow["b"], 55)])[::2]
+    expected = np.hstack([rgb["b"], resize_steps(flow["b"], 55)])[::2]
     assert features.steps("b") == 28
     np.testing.assert_array_equal(features.read("b"), expected)
     np.testing.assert_array_equal(features.read("b", 5, 9), expected[5:9])
@@ -80,12 +80,12 @@ def test_only_every_nth_step_and_whole_videos_resized(tmp_path: Path) -> None:
     arrays = save(tmp_path / "rgb")
     features = FeatureSet(source("rgb", sampling=FeatureSampling(stride=4, every=3)), tmp_path, VIDEOS)
     assert features.steps("a") == 14
-    assert features.timing("a").stride == 12
+    assert features.time_axis("a").stride == 12
     np.testing.assert_array_equal(features.read("a", 2, 4), arrays["a"][6:12:3])
     whole = FeatureSet(source("rgb", sampling=FeatureSampling(whole_video=True), resize=16), tmp_path, VIDEOS)
     assert [whole.steps(name) for name in STEPS] == [16] * 3
-    np.testing.assert_array_equal(whole.read("c"), resized_features(arrays["c"], 16))
-    assert whole.timing("a").seconds(16) == pytest.approx(4.0)
+    np.testing.assert_array_equal(whole.read("c"), resize_steps(arrays["c"], 16))
+    assert whole.time_axis("a").seconds(16) == pytest.approx(4.0)
 
 
 def test_features_of_each_fold_are_its_own(tmp_path: Path) -> None:
@@ -104,22 +104,16 @@ def test_names_of_files_and_activitynets_two_names(tmp_path: Path) -> None:
     for name in STEPS:
         (tmp_path / "f" / f"{name}.npy").rename(tmp_path / "f" / f"v_{name}-i3d.npy")
     for prefix in ("v_", ""):
-        described = FeatureSource("a.json", (FeatureStream("f", prefix=prefix, suffix="-i3d"),))
+        described = FeatureDescription("a.json", (StreamFolder("f", prefix=prefix, suffix="-i3d"),))
         np.testing.assert_array_equal(FeatureSet(described, tmp_path, VIDEOS).read("a"), arrays["a"])
 
 
-def test_videos_without_features_are_refused_or_skipped(tmp_path: Path) -> None:
+def test_videos_without_features_are_refused(tmp_path: Path) -> None:
     save(tmp_path / "f")
     (tmp_path / "f" / "b.npy").unlink()
     (tmp_path / "f" / "c.npy").unlink()
     with pytest.raises(InputError, match=r"b\.npy: no features of 'b'; extract them.* \(2 of 3 videos have a fault\)"):
         FeatureSet(source("f"), tmp_path, VIDEOS)
-    features = FeatureSet(source("f", layout="steps_first"), tmp_path, VIDEOS, missing="skip")
-    assert features.missing == ("b", "c")
-    assert [video.name for video in step_annotations(VIDEOS, features, ["x"])] == ["a"]
-    (tmp_path / "f" / "a.npy").unlink()
-    with pytest.raises(InputError, match="no video with features"):
-        FeatureSet(source("f"), tmp_path, VIDEOS, missing="skip")
 
 
 @pytest.mark.parametrize(
@@ -129,7 +123,7 @@ def test_videos_without_features_are_refused_or_skipped(tmp_path: Path) -> None:
         ("none", r"b\.npy: no steps at all"),
         ("twice", "features of 'b' are there twice, as b.npy and b.npz"),
         ("cut", r"b\.npy: cut off"),
-        ("told", r"f: features of 6 channels, expected 7 as told"),
+        ("told", r"f: features of 6 channels, expected 7; correct one"),
         ("fps", "b: no frames per second"),
     ],
 )
@@ -169,34 +163,52 @@ def test_values_that_are_not_finite_name_file_and_step(tmp_path: Path, form: str
 
 
 @pytest.mark.parametrize(
-    ("shapes", "width", "steps", "expected"),
+    ("shapes", "steps", "expected"),
     [
-        ([(9, 6), (7, 6)], None, None, "steps_first"),
-        ([(6, 9), (6, 7)], None, None, "channels_first"),
-        ([(9, 6), (7, 6), (8, 5)], None, None, "steps_first"),
-        ([(9, 6)], 6, None, "steps_first"),
-        ([(9, 6)], 9, None, "channels_first"),
-        ([(6, 9), (6, 7)], 9, None, "channels_first"),
-        ([(100, 400)], None, [100.0], "steps_first"),
-        ([(100, 400)], None, [390.0], "channels_first"),
-        ([(100, 400), (100, 400)], None, None, None),
-        ([(100, 400), (100, 400)], 400, None, "steps_first"),
-        ([(9, 9)], 9, [9.0], None),
-        ([(9, 6)], None, None, None),
+        ([(9, 6), (7, 6)], None, "steps_first"),
+        ([(6, 9), (6, 7)], None, "channels_first"),
+        ([(9, 6), (7, 6), (8, 5)], None, "steps_first"),
+        ([(100, 400)], [100.0], "steps_first"),
+        ([(100, 400)], [390.0], "channels_first"),
+        ([(100, 400), (100, 400)], None, None),
+        ([(9, 9)], [9.0], None),
+        ([(9, 6)], None, None),
     ],
 )
-def test_the_layout_is_found_where_there_is_no_doubt(
-    shapes: list[tuple[int, int]], width: int | None, steps: list[float] | None, expected: str | None
+def test_the_axis_order_is_found_where_there_is_no_doubt(
+    shapes: list[tuple[int, int]], steps: list[float] | None, expected: str | None
 ) -> None:
     named = {f"v{number}": shape for number, shape in enumerate(shapes)}
     counts = {f"v{number}": count for number, count in enumerate(steps or [])}
     if expected is not None:
-        assert find_layout(named, "f", width, counts) == expected
+        assert find_axis_order(named, "f", counts) == expected
         return
     with pytest.raises(
         InputError, match=r"f: cannot tell which axis is time: v0 is \[.*layout steps_first for \[T,C\]"
     ):
-        find_layout(named, "f", width, counts)
+        find_axis_order(named, "f", counts)
+
+
+FIRST, LAST = "steps_first", "channels_first"
+
+
+@pytest.mark.parametrize(
+    ("shapes", "width", "expected"),
+    [
+        ([[(9, 6)]], 6, [(FIRST,)]),
+        ([[(9, 6)]], 9, [(LAST,)]),
+        ([[(6, 9)], [(6, 7)]], 9, []),
+        ([[(100, 400)], [(100, 400)]], 400, [(FIRST,)]),
+        ([[(9, 9)]], 9, [(FIRST,), (LAST,)]),
+        ([[(40, 6), (4, 40)]], 10, [(FIRST, LAST)]),  # each stream has an order of its own
+        ([[(40, 6), (40, 4)], [(7, 6), (7, 4)]], 10, [(FIRST, FIRST)]),
+        ([[(6, 4), (4, 6)]], 10, [(FIRST, FIRST), (LAST, LAST)]),
+    ],
+)
+def test_the_width_of_all_streams_tells_their_axis_orders(
+    shapes: list[list[tuple[int, int]]], width: int, expected: list[tuple[str, ...]]
+) -> None:
+    assert axis_orders_by_width(shapes, width) == expected
 
 
 def test_channels_first_arrays_are_turned(tmp_path: Path) -> None:
@@ -209,10 +221,10 @@ def test_channels_first_arrays_are_turned(tmp_path: Path) -> None:
 
 def test_the_description_is_written_and_read(tmp_path: Path) -> None:
     described = source("rgb", "flow", sampling=FeatureSampling(stride=4, window=16, fps=30), layout="steps_first")
-    write_source(tmp_path / "features.json", described)
-    assert read_source(tmp_path / "features.json") == described
-    with pytest.raises(InputError, match="no description of a feature set; write one with afsd prepare features"):
-        read_source(tmp_path / "gone.json")
+    write_description(tmp_path / "features.json", described)
+    assert read_description(tmp_path / "features.json") == described
+    with pytest.raises(InputError, match="no such file; expected a description of a feature set; afsd prepare"):
+        read_description(tmp_path / "gone.json")
     for text in (
         "{",
         '{"annotations": "a"}',
@@ -220,8 +232,8 @@ def test_the_description_is_written_and_read(tmp_path: Path) -> None:
         '{"annotations": 1, "streams": []}',
     ):
         (tmp_path / "features.json").write_text(text)
-        with pytest.raises(InputError, match="not the description of a feature set"):
-            read_source(tmp_path / "features.json")
+        with pytest.raises(InputError, match=r"not the description of a feature set|cannot be read as JSON"):
+            read_description(tmp_path / "features.json")
     with pytest.raises(ValueError, match="resize is 5"):
         source("rgb", resize=5)
 
@@ -260,12 +272,12 @@ def test_gtea_as_its_readme_says() -> None:
     for fold in make_folds(root / "gtea.json", FoldRule(by="splits")):
         chosen = [video for video in videos if video.name in {*fold.train, *fold.test}]
         features = FeatureSet(described, root, chosen, fold=fold.feature_fold)
-        assert (len(chosen), features.width, features.layouts) == (28, 128, ("steps_first",))
+        assert (len(chosen), features.width, features.orders) == (28, 128, ("steps_first",))
         annotations = {video.name: video for video in step_annotations(chosen, features, classes, late="refuse")}
         assert sum(len(video.instances) for video in annotations.values()) == 526
         for video in chosen:
             steps = features.steps(video.name)
-            assert features.timing(video.name).extent_s(steps) == pytest.approx(video.duration_s)
+            assert features.time_axis(video.name).extent_s(steps) == pytest.approx(video.duration_s)
             assert features.read(video.name).shape == (steps, 128)
             along = annotations[video.name].instances
             assert max(i.end for i in along) <= steps

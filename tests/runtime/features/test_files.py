@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.errors import InputError
-from runtime.features.files import checked_features, read_features, read_header, resized_features
-from runtime.spec.time_axis import FeatureSampling, FeatureTiming
+from runtime.features.files import read_features, read_header, require_finite, resize_steps
+from runtime.spec.time_axis import FeatureSampling, TimeAxis
 
 RNG = np.random.default_rng(0)
 
@@ -32,7 +32,7 @@ def test_npy_and_npz_are_read_in_both_layouts(tmp_path: Path, dtype: str, order:
         assert (header.steps("channels_first"), header.width("channels_first")) == (3, 7)
         np.testing.assert_array_equal(read_features(tmp_path / name), stored)
         np.testing.assert_array_equal(read_features(tmp_path / name, "channels_first"), stored.T)
-    values = checked_features(read_features(tmp_path / "a.npy"), "a")
+    values = require_finite(read_features(tmp_path / "a.npy"), "a")
     assert values.dtype == np.float32
     assert values.flags.c_contiguous
 
@@ -123,15 +123,15 @@ def test_values_that_are_no_float32_are_told_with_their_place(value: float) -> N
     features = np.zeros((4, 3))
     features[2, 1] = value
     with pytest.raises(InputError, match=r"v\.npy: step 24, channel 1 is .* \(1 such values\)"):
-        checked_features(features, "v.npy", first_step=10, every=2)
-    assert checked_features(features[:2], "v.npy").shape == (2, 3)
+        require_finite(features, "v.npy", first_step=10, every=2)
+    assert require_finite(features[:2], "v.npy").shape == (2, 3)
 
 
 @pytest.mark.parametrize(("length", "steps"), [(5, 9), (9, 5), (1, 4), (4, 1), (6, 6), (100, 128)])
 def test_resizing_is_torch_interpolation(length: int, steps: int) -> None:
     features = RNG.normal(size=(length, 3)).astype(np.float32)
     expected = torch.nn.functional.interpolate(torch.from_numpy(features.T)[None], size=steps, mode="linear")
-    np.testing.assert_allclose(resized_features(features, steps), expected[0].numpy().T, atol=1e-5)
+    np.testing.assert_allclose(resize_steps(features, steps), expected[0].numpy().T, atol=1e-5)
 
 
 numbers = st.floats(0.5, 64)
@@ -141,35 +141,35 @@ numbers = st.floats(0.5, 64)
 def test_time_is_what_actionformer_and_opentad_compute(
     stride: float, window: float, fps: float, seconds: float, every: int
 ) -> None:
-    timing = FeatureSampling(stride=stride, window=window, every=every).timing("v", 9, fps=fps)
+    timing = FeatureSampling(stride=stride, window=window, every=every).time_axis("v", 9, fps=fps)
     centre = (seconds * fps - 0.5 * window) / (stride * every)  # ActionFormer: grid of centres
     assert timing.position(seconds) - 0.5 == pytest.approx(centre)
-    opentad = FeatureSampling(stride=stride, offset=window / 2, every=every).timing("v", 9, fps=fps)
+    opentad = FeatureSampling(stride=stride, offset=window / 2, every=every).time_axis("v", 9, fps=fps)
     assert (centre * stride * every + window / 2) / fps == pytest.approx(seconds, abs=1e-9)
     assert opentad == timing
     assert timing.seconds(timing.position(seconds)) == pytest.approx(seconds, abs=1e-6)
 
 
 def test_time_of_a2net_single_frames_and_whole_videos() -> None:
-    a2net = FeatureSampling(stride=4, window=16, offset=2).timing("v", 9, fps=30)
+    a2net = FeatureSampling(stride=4, window=16, offset=2).time_axis("v", 9, fps=30)
     assert [a2net.seconds(x) for x in (0, 1, 128)] == pytest.approx([0, 4 / 30, 512 / 30])
-    frames = FeatureSampling().timing("v", 790, fps=15)
+    frames = FeatureSampling().time_axis("v", 790, fps=15)
     assert frames.position(52.0) == pytest.approx(780)
     assert frames.extent_s(790) == pytest.approx(790 / 15)
-    snippets = FeatureSampling(stride=4, window=16, fps=30).timing("v", 22, fps=25)  # 16 + 21 · 4 = 100 frames
-    assert snippets == FeatureTiming(30, 4, 8)
+    snippets = FeatureSampling(stride=4, window=16, fps=30).time_axis("v", 22, fps=25)  # 16 + 21 · 4 = 100 frames
+    assert snippets == TimeAxis(30, 4, 8)
     assert snippets.extent_s(22) == pytest.approx(100 / 30)
     assert snippets.seconds(0.5) == pytest.approx(8 / 30)
-    whole = FeatureSampling(whole_video=True).timing("v", 128, duration_s=64)
+    whole = FeatureSampling(whole_video=True).time_axis("v", 128, duration_s=64)
     assert [whole.seconds(x) for x in (0, 64, 128)] == pytest.approx([0, 32, 64])
     assert whole.extent_s(128) == pytest.approx(64)
 
 
 def test_unknown_rates_and_durations() -> None:
     with pytest.raises(InputError, match=r"v: no frames per second: give one for all videos .*, or add fps"):
-        FeatureSampling().timing("v", 5)
+        FeatureSampling().time_axis("v", 5)
     with pytest.raises(InputError, match="v: no duration"):
-        FeatureSampling(whole_video=True, fps=30).timing("v", 5)
+        FeatureSampling(whole_video=True, fps=30).time_axis("v", 5)
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 
 from runtime.annotations.activitynet import load_annotations
+from runtime.detector import Detector
 from runtime.errors import ConfigError
 from runtime.evaluation import evaluate
-from runtime.feature_detector import FeatureDetector
-from runtime.kept_candidates import read_candidates
+from runtime.features.video_features import Features
 from tests.training.feature_data import NETWORKS, SMALL, make_feature_set, small_feature_config
 from training.commands.train import add_cross_validate
 from training.config.files import load_config
 from training.cross_validation.from_config import CANDIDATES, RESULTS, cross_run
+from training.cross_validation.kept_candidates import read_candidates
 from training.deployment.views import open_torch_engine
 from training.training_set import config_folds
 
@@ -40,9 +41,9 @@ def test_folds_are_trained_apart_and_judged_on_their_own_videos(
     stored = {run["fold"]: run["metrics"] for run in json.loads((out / RESULTS).read_text())["runs"]}
     for fold in config_folds(load_config("a2net_gtea", settings)):
         truth = [v for v in load_annotations(root / "annotations.json") if v.name in fold.test]
-        detector = FeatureDetector(open_torch_engine(out / f"{fold.name}-seed-5" / "last.ckpt"))
+        detector = Detector(open_torch_engine(out / f"{fold.name}-seed-5" / "last.ckpt"))
         files = [root / "rgb" / f"{video.name}.npy" for video in truth]
-        found = [detector.run(f, fps=20, duration_s=v.duration_s) for f, v in zip(files, truth, strict=True)]
+        found = [detector.run(Features(f, fps=20, duration_s=v.duration_s)) for f, v in zip(files, truth, strict=True)]
         result = evaluate(found, truth, (0.3, 0.5))
         assert stored[fold.name]["mAP average"] == pytest.approx(result.average)
         assert result.average > 0.3  # it has learnt: 0.9 and more by then, 0.1 - 0.8 after 12 epochs

@@ -12,17 +12,23 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from runtime.detector import DetectorOptions
+from runtime.detector import Detector, DetectorOptions
 from runtime.errors import InputError
-from runtime.feature_detector import FeatureDetector
-from runtime.kept_candidates import KeptCandidates, fuse_late, read_candidates, write_candidates
+from runtime.features.video_features import Features
 from runtime.results.detections import Detections
 from runtime.spec.model import ModelSpec
-from runtime.spec.time_axis import FeatureTiming
 from runtime.suppression.nms import hard_nms
 from tests.tiny_backbone import feature_model_spec
+from training.cross_validation.kept_candidates import (
+    KeptCandidates,
+    fuse_late,
+    keep_candidates,
+    read_candidates,
+    write_candidates,
+)
 
-TIMING = FeatureTiming(fps=20, stride=4, offset=4)
+FPS = 20
+"""Of the video; the spec says 4 frames from step to step."""
 STEPS = 45
 """Four windows and a padded one."""
 
@@ -57,12 +63,12 @@ def balanced(spec: ModelSpec, balance: float) -> ModelSpec:
 
 
 def detected(spec: ModelSpec, options: DetectorOptions | None = None, seed: int = 0) -> Detections:
-    return FeatureDetector(DrawnEngine(spec, seed), options=options).detect(steps(), TIMING, video="v")
+    return Detector(DrawnEngine(spec, seed), options=options).run(Features(steps(), "v", FPS))
 
 
 def kept(spec: ModelSpec, options: DetectorOptions | None = None, seed: int = 0) -> KeptCandidates:
-    detector = FeatureDetector(DrawnEngine(spec, seed), options=options)
-    return KeptCandidates(spec, (detector.keep(steps(), TIMING, video="v"),))
+    detector = Detector(DrawnEngine(spec, seed), options=options)
+    return KeptCandidates(spec, (keep_candidates(detector, Features(steps(), "v", FPS)),))
 
 
 def assert_same(got: Detections, expected: Detections) -> None:
@@ -84,15 +90,8 @@ def test_the_detector_s_detections_come_out_of_the_file(family: str, nms: Any, t
 @pytest.mark.parametrize("balance", [0.0, 0.2, 0.5, 0.8, 1.0])
 def test_another_balance_is_the_detector_of_that_balance(balance: float) -> None:
     spec = feature_model_spec("a2net")
-    (found,) = kept(spec).balanced(balance).detections()
+    (found,) = kept(spec).balance(balance).detections()
     assert_same(found, detected(balanced(spec, balance)))
-
-
-def test_a_module_alone_is_the_detector_at_the_end_of_the_balance() -> None:
-    spec = balanced(feature_model_spec("a2net"), 0.3)
-    for module, balance in (("anchor-free", 1.0), ("anchor-based", 0.0)):
-        (found,) = kept(spec).of_module(module).detections()  # type: ignore[arg-type]
-        assert_same(found, detected(balanced(spec, balance)))
 
 
 def test_late_fusion_is_one_nms_over_all_candidates() -> None:
@@ -116,9 +115,7 @@ def test_late_fusion_is_one_nms_over_all_candidates() -> None:
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     one, afsd = kept(feature_model_spec("a2net")), kept(feature_model_spec("afsd"))
     with pytest.raises(InputError, match=r"λ 0\.2: the candidates are of afsd, expected a2net's"):
-        afsd.balanced(0.2)
-    with pytest.raises(InputError, match="the network has no anchor-free module"):
-        afsd.of_module("anchor-free")
+        afsd.balance(0.2)
     with pytest.raises(InputError, match="the networks differ in classes, videos or seconds per step"):
         fuse_late([one, replace(one, videos=(replace(one.videos[0], video="w"),))])
     with pytest.raises(InputError, match="expected one above 0 for each"):

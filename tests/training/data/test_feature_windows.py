@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from runtime.annotations.activitynet import Instance, VideoAnnotation, load_annotations
 from runtime.errors import InputError
-from runtime.features.description import FeatureSource, FeatureStream
+from runtime.features.description import FeatureDescription, StreamFolder
 from runtime.features.feature_set import FeatureSet
 from tests.shared import shared
 from training.data.annotations import FrameAnnotation, FrameInstance, step_annotations
@@ -73,7 +73,7 @@ def features(tmp_path: Path) -> FeatureSet:
     rng = np.random.default_rng(3)
     for name, steps in (("long", 50), ("short", 12)):
         np.save(tmp_path / f"{name}.npy", rng.normal(size=(steps, 6)).astype(np.float16))
-    return FeatureSet(FeatureSource("a", (FeatureStream("."),)), tmp_path, VIDEOS)
+    return FeatureSet(FeatureDescription("a", (StreamFolder("."),)), tmp_path, VIDEOS)
 
 
 VIDEOS = [
@@ -88,9 +88,8 @@ def dataset(features: FeatureSet, **options: object) -> FeatureDataset:
     return FeatureDataset(clips, features, clip_length=16, **options)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("padding", ["zeros", "repeat"])
-def test_samples_are_the_features_of_the_window(features: FeatureSet, padding: str) -> None:
-    data = dataset(features, padding=padding)
+def test_samples_are_the_features_of_the_window(features: FeatureSet) -> None:
+    data = dataset(features)
     samples: list[Sample] = [data[index] for index in range(len(data))]
     assert [tuple(sample.frames.shape) for sample in samples] == [(6, 16)] * 5
     stored = {name: features.read(name) for name in ("long", "short")}
@@ -98,8 +97,7 @@ def test_samples_are_the_features_of_the_window(features: FeatureSet, padding: s
     np.testing.assert_array_equal(samples[3].frames, stored["long"][24:40].T)
     last = samples[-1]
     np.testing.assert_array_equal(last.frames[:, :12], stored["short"].T)
-    behind = stored["short"][-1:].T if padding == "repeat" else np.zeros((6, 1))
-    np.testing.assert_array_equal(last.frames[:, 12:], np.broadcast_to(behind, (6, 4)))
+    np.testing.assert_array_equal(last.frames[:, 12:], np.zeros((6, 4)))
     assert last.valid.tolist() == [True] * 12 + [False] * 4
     assert last.targets.tolist() == [[3 / 16, 8 / 16, 2]]
     batch = collate(samples)
@@ -131,7 +129,7 @@ def test_gtea_in_windows() -> None:
     """No action of up to half a window is lost, whatever the fold; the longer ones are reported."""
     root = shared("data/gtea")
     videos = load_annotations(root / "gtea.json")
-    source = FeatureSource("gtea.json", (FeatureStream("split1"),))
+    source = FeatureDescription("gtea.json", (StreamFolder("split1"),))
     found = FeatureSet(source, root, videos)
     annotated = step_annotations(videos, found, sorted({i.label for v in videos for i in v.instances}))
     for length in (128, 256, 512):

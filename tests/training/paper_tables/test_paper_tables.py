@@ -14,11 +14,11 @@ import pytest
 
 from export.to_onnx import export_onnx
 from runtime.annotations.activitynet import VideoAnnotation, load_annotations
+from runtime.detector import Detector
 from runtime.errors import ConfigError, InputError
 from runtime.evaluation import evaluate, evaluate_durations, evaluate_proposals
-from runtime.feature_detector import FeatureDetector
-from runtime.features.description import FEATURES, FeatureStream, read_source, write_source
-from runtime.kept_candidates import fuse_late, read_candidates
+from runtime.features.description import FEATURES, StreamFolder, read_description, write_description
+from runtime.features.video_features import Features
 from runtime.results.detections import Detections
 from tests.training.feature_data import NETWORKS, SMALL, make_feature_set
 from training.a2net.config import A2NetConfig
@@ -27,6 +27,7 @@ from training.commands.tables import add_paper_tables
 from training.config.files import load_config
 from training.config.settings import Config
 from training.cross_validation.from_config import CANDIDATES, RESULTS
+from training.cross_validation.kept_candidates import fuse_late, read_candidates
 from training.deployment.views import multiply_adds, open_torch_engine
 from training.paper_tables.rows import Configs, levels, methods, streams
 from training.paper_tables.summary import MethodRow, Spread, SummaryTable
@@ -54,9 +55,11 @@ def stored(out: Path, table: str) -> dict[str, dict[str, Any]]:
 def judged(root: Path, out: Path, key: str, fold: str) -> tuple[list[Detections], list[VideoAnnotation]]:
     """What the checkpoint of a run finds in its test videos."""
     truth = [video for video in load_annotations(root / "annotations.json") if video.name[0] == fold]
-    detector = FeatureDetector(open_torch_engine(out / key / f"{fold}-seed-4" / "last.ckpt"))
+    detector = Detector(open_torch_engine(out / key / f"{fold}-seed-4" / "last.ckpt"))
     files = [root / "rgb" / f"{video.name}.npy" for video in truth]
-    return [detector.run(f, fps=20, duration_s=v.duration_s) for f, v in zip(files, truth, strict=True)], truth
+    return [
+        detector.run(Features(f, fps=20, duration_s=v.duration_s)) for f, v in zip(files, truth, strict=True)
+    ], truth
 
 
 def test_one_set_of_runs_gives_all_tables_of_the_modules(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,8 +105,8 @@ def two_streams(folder: Path) -> Path:
     rng = np.random.default_rng(8)
     for path in (root / "rgb").glob("*.npy"):
         np.save(root / "flow" / path.name, rng.normal(size=(90, 6)).astype(np.float32))
-    source = read_source(root / FEATURES)
-    write_source(root / FEATURES, replace(source, streams=(*source.streams, FeatureStream("flow"))))
+    source = read_description(root / FEATURES)
+    write_description(root / FEATURES, replace(source, streams=(*source.streams, StreamFolder("flow"))))
     document = json.loads((root / "annotations.json").read_text())
     for name, video in document["database"].items():
         video["subset"] = "test" if name[0] == "a" else "training"
@@ -120,13 +123,13 @@ def test_streams_alone_early_and_late(tmp_path: Path) -> None:
     files = [[root / stream / f"{video.name}.npy" for stream in ("rgb", "flow")] for video in truth]
     kept = []
     for key, chosen, width in (("stream-0", [0], 12), ("stream-1", [1], 6), ("joint", [0, 1], 18)):
-        detector = FeatureDetector(open_torch_engine(out / key / "all-seed-4" / "last.ckpt"))
+        detector = Detector(open_torch_engine(out / key / "all-seed-4" / "last.ckpt"))
         assert detector.spec.channels == width
         kept.append(read_candidates(out / key / "all-seed-4" / CANDIDATES))
         for expected, both, video in zip(kept[-1].detections(), files, truth, strict=True):
             given = [both, [both[number] for number in chosen]]  # all streams, or the model's own alone
             for paths in given:
-                found = detector.run(*paths, fps=20, duration_s=video.duration_s)
+                found = detector.run(Features(list(paths), fps=20, duration_s=video.duration_s))
                 np.testing.assert_allclose(found.segments, expected.segments)
     expected_score = evaluate(fuse_late(kept[:2], [1, 2]).detections(), truth, (0.3, 0.5)).average
     assert table["late fusion"]["scores"]["mAP average"]["mean"] == pytest.approx(expected_score)

@@ -12,7 +12,7 @@ import pytest
 
 from runtime.common.console import EXIT_ERROR
 from runtime.errors import AfsdError, InputError
-from runtime.features.description import read_source
+from runtime.features.description import read_description
 from runtime.features.feature_set import open_features
 from tests.shared import shared
 from training.commands.prepare import add_prepare
@@ -75,7 +75,7 @@ def test_the_description_opens_from_where_it_lies(
 ) -> None:
     assert prepare(root) == 0
     made = root / "made/set"
-    source = read_source(made / "features.json")
+    source = read_description(made / "features.json")
     monkeypatch.chdir("/")
     assert [stream.folder for stream in source.streams] == ["../../rgb", "../../flow"]
     assert (source.layout, source.width) == ("channels_first", 8)

@@ -1,4 +1,4 @@
-"""Candidates kept in a file before suppression, so that λ, late fusion and judging need no network again.
+"""Keep candidates in a file before suppression, so that λ, late fusion and judging need no network again.
 
 Suppression of what is kept gives what the detector gives. Several networks are fused late as A2Net's Table III does:
 the candidates of all of them go through one NMS.
@@ -12,16 +12,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.common.files import atomic_path
 from runtime.decoding.candidates import Candidates
-from runtime.decoding.families import suppression_of
-from runtime.detector import DetectorOptions
+from runtime.decoding.two_stage import decode_proposals
+from runtime.detector import Detector, DetectorOptions
 from runtime.errors import InputError
+from runtime.families import family_of
+from runtime.features.video_features import Features
+from runtime.inputs import FeatureInput
 from runtime.results.detections import Detections
 from runtime.spec.model import ModelSpec, spec_from_json
 from runtime.suppression.nms import hard_nms
@@ -30,7 +32,6 @@ PLAIN, POINTS, ANCHORS, PROPOSALS = 0, 1, 2, 3
 """Which module a candidate is of; plain ones (AFSD's, or already weighed) have no λ. Proposals are those of a two-stage
 detector's first stage, all with label 0, and no detections."""
 
-Module = Literal["anchor-free", "anchor-based"]
 ARRAYS = ("segments", "labels", "scores", "modules", "offsets")
 
 
@@ -69,8 +70,8 @@ class KeptCandidates:
     """Its decoding holds λ and the constants of the NMS."""
     videos: tuple[VideoCandidates, ...]
 
-    def balanced(self, balance: float) -> KeptCandidates:
-        """The same under another λ (A2Net, Table V).
+    def balance(self, balance: float) -> KeptCandidates:
+        """Return a copy under another λ (A2Net, Table V).
 
         Raises:
             InputError: another network, which has no λ, or λ outside 0..1.
@@ -83,29 +84,20 @@ class KeptCandidates:
             raise InputError(f"λ: {error}") from None
         return replace(self, spec=replace(self.spec, a2net_decoding=decoding))
 
-    def of_module(self, module: Module) -> KeptCandidates:
-        """Those of one of A2Net's modules, unweighed (InputError: the network has no such module)."""
-        code = POINTS if module == "anchor-free" else ANCHORS
-        layout = self.spec.a2net
-        if layout is None or not (layout.point_levels if code == POINTS else layout.anchor_ratios):
-            raise InputError(f"the network has no {module} module; expected A2Net with it")
-        chosen = (video.take(video.modules == code) for video in self.videos)
-        plain = (replace(video, modules=np.full_like(video.modules, PLAIN)) for video in chosen)
-        return replace(self, videos=tuple(plain))
-
-    def weighed(self, weight: float = 1.0) -> KeptCandidates:
-        """The same with λ and `weight` in the scores, for good, without proposals; what falls to the score threshold is
-        dropped."""
-        return replace(self, videos=tuple(self._weighed(video, weight) for video in self.videos))
+    def weigh(self, weight: float = 1.0) -> KeptCandidates:
+        """Return a copy with λ and `weight` multiplied into the scores. Proposals, and candidates at or below the score
+        threshold, are removed."""
+        return replace(self, videos=tuple(self._weigh(video, weight) for video in self.videos))
 
     def detections(self, options: DetectorOptions | None = None) -> list[Detections]:
-        """What the detector of these options gives, video by video."""
+        """Return what the detector of these options gives, video by video."""
         options = DetectorOptions() if options is None else options
-        return [self._suppressed(self._weighed(video, 1.0), options) for video in self.videos]
+        return [self._suppress(self._weigh(video, 1.0), options) for video in self.videos]
 
     def proposals(self) -> list[Detections]:
-        """What a two-stage detector's first stage proposes, video by video: the windows' proposals through the NMS once
-        more, as actions of one class, each video's best first. Weighed or fused candidates hold none.
+        """Return what a two-stage detector's first stage proposes, video by video, as actions of one class, best first.
+
+        The windows' proposals go through the NMS once more. Weighed or fused candidates hold none.
 
         Raises:
             InputError: another network.
@@ -116,10 +108,10 @@ class KeptCandidates:
         for video in self.videos:
             proposed = video.take(video.modules == PROPOSALS).candidates
             kept = hard_nms(proposed.segments, proposed.scores, self.spec.two_stage.proposal_nms)
-            found.append(present(proposed.take(kept), video.start_s, video.end_s, ("action",), video.video, 0.0))
+            found.append(_present(proposed.take(kept), video, ("action",), 0.0))
         return found
 
-    def _weighed(self, video: VideoCandidates, weight: float) -> VideoCandidates:
+    def _weigh(self, video: VideoCandidates, weight: float) -> VideoCandidates:
         """In float32, as the decoder does."""
         video, decoding = video.take(video.modules != PROPOSALS), self.spec.a2net_decoding
         points, anchors = (1.0, 1.0) if decoding is None else decoding.weights
@@ -135,28 +127,65 @@ class KeptCandidates:
         )
         return plain.take((video.modules == PLAIN) | (scores > threshold))
 
-    def _suppressed(self, video: VideoCandidates, options: DetectorOptions) -> Detections:
+    def _suppress(self, video: VideoCandidates, options: DetectorOptions) -> Detections:
         spec = replace(self.spec, sample_fps=1 / video.step_s)
-        suppression, parts = suppression_of(spec, reference=options.nms == "reference"), []
+        family, parts = family_of(spec), []
+        suppression = family.suppress_as_published(spec) if options.nms == "reference" else family.suppress(spec)
         starts = np.append(np.flatnonzero(np.diff(video.offsets, prepend=-1)), len(video.offsets))
         for first, last in pairwise(starts.tolist()):
             window = video.candidates.take(np.arange(first, last))
             parts.append(suppression.push(window, int(video.offsets[first])))
         found = Candidates.concatenate([*parts, suppression.finish()])
-        return present(found, video.start_s, video.end_s, spec.classes, video.video, options.min_score)
+        return _present(found, video, spec.classes, options.min_score)
 
 
-def present(
-    found: Candidates, start_s: float, end_s: float, classes: tuple[str, ...], video: str, min_score: float
-) -> Detections:
-    """Final candidates, in seconds from `start_s`, as seconds of the video and within it."""
-    shown = found.placed(start_s, end_s)
+def keep_candidates(detector: Detector, features: Features) -> VideoCandidates:
+    """Run a detector on the features of a video and keep its candidates before λ and suppression.
+
+    A2Net's are kept module by module: λ 1 leaves the points alone, λ 0 the anchors. A two-stage detector's proposals
+    are kept beside its candidates.
+
+    Raises:
+        InputError, EngineError: see `Detector.run`.
+    """
+    video = detector.open(features)
+    assert isinstance(video, FeatureInput)
+    spec, published = replace(detector.spec, sample_fps=video.rate), detector.options.nms == "reference"
+    specs = {PLAIN: spec}
+    if (decoding := spec.a2net_decoding) is not None:  # of one window the anchors first, as the decoder gives them
+        alone = {ANCHORS: replace(decoding, balance=0.0), POINTS: replace(decoding, balance=1.0)}
+        specs = {module: replace(spec, a2net_decoding=constants) for module, constants in alone.items()}
+    decode, threshold = family_of(spec).decode, detector.options.score_threshold
+    found: list[tuple[int, int, Candidates]] = []
+    for window, outputs, index in detector.infer(video):
+        length = None if published else window.length
+        for module, weighed in specs.items():
+            part = decode(outputs, index, window.offset, weighed, threshold, keep_empty=published, length=length)
+            found.append((module, window.offset, part))
+        if spec.two_stage is not None:
+            proposed = decode_proposals(outputs, index, window.offset, spec, window.length)
+            found.append((PROPOSALS, window.offset, proposed))
+    counts = [len(part) for _, _, part in found]
+    return VideoCandidates(
+        video.name,
+        start_s=video.start_s,
+        end_s=video.end_s,
+        step_s=1 / video.rate,
+        candidates=Candidates.concatenate([part for _, _, part in found]),
+        modules=np.repeat(np.array([module for module, _, _ in found], np.int8), counts),
+        offsets=np.repeat(np.array([offset for _, offset, _ in found], np.int64), counts),
+    )
+
+
+def _present(found: Candidates, video: VideoCandidates, classes: tuple[str, ...], min_score: float) -> Detections:
+    """Return final candidates as detections of the video."""
+    shown = found.place(video.start_s, video.end_s)
     shown = shown.take(shown.scores >= min_score)
-    return Detections(shown.segments, shown.labels, shown.scores, classes, video)
+    return Detections(shown.segments, shown.labels, shown.scores, classes, video.video)
 
 
 def fuse_late(members: Sequence[KeptCandidates], weights: Sequence[float] = ()) -> KeptCandidates:
-    """The candidates of several networks together, for one NMS: that of the network with the longest windows.
+    """Join the candidates of several networks for one NMS: that of the network with the longest windows.
 
     Args:
         members: of the same videos and classes; at least one.
@@ -176,8 +205,8 @@ def fuse_late(members: Sequence[KeptCandidates], weights: Sequence[float] = ()) 
                 "late fusion: the networks differ in classes, videos or seconds per step; expected the same"
             )
     spec = max((member.spec for member in members), key=lambda spec: spec.window_length)
-    weighed = [member.weighed(factor / max(factors)) for member, factor in zip(members, factors, strict=True)]
-    return KeptCandidates(spec, tuple(map(_joined, zip(*(member.videos for member in weighed), strict=True))))
+    weighed = [member.weigh(factor / max(factors)) for member, factor in zip(members, factors, strict=True)]
+    return KeptCandidates(spec, tuple(map(_join_networks, zip(*(member.videos for member in weighed), strict=True))))
 
 
 def write_candidates(path: Path, kept: KeptCandidates) -> None:
@@ -189,7 +218,7 @@ def write_candidates(path: Path, kept: KeptCandidates) -> None:
 
 
 def read_candidates(path: Path) -> KeptCandidates:
-    """What `write_candidates` wrote (InputError: missing or not such a file; SpecError: see `spec_from_json`)."""
+    """Read what `write_candidates` wrote (InputError: missing or not such a file; SpecError: see `spec_from_json`)."""
     try:
         with np.load(path, allow_pickle=False) as file:
             spec, head = str(file["spec"]), json.loads(str(file["videos"]))
@@ -213,7 +242,7 @@ def _times(kept: KeptCandidates) -> list[tuple[str, float, float, float]]:
     return [(video.video, video.start_s, video.end_s, video.step_s) for video in kept.videos]
 
 
-def _joined(parts: Sequence[VideoCandidates]) -> VideoCandidates:
+def _join_networks(parts: Sequence[VideoCandidates]) -> VideoCandidates:
     """The candidates of one video in the order of their windows; of one offset those of the first network first."""
     together = replace(
         parts[0],

@@ -17,7 +17,9 @@ from runtime.cli import main
 from runtime.commands.evaluate import warn_unknown
 from runtime.detector import Detector, DetectorOptions
 from runtime.errors import InputError
-from runtime.feature_detector import FeatureDetector, detect_annotated_features
+from runtime.features.feature_set import open_model_features
+from runtime.features.video_features import Features
+from runtime.results.detections import Detections
 from runtime.spec.model import ModelSpec, spec_from_json
 from runtime.spec.time_axis import FeatureSampling
 from tests.tiny import TinyEngine
@@ -87,8 +89,8 @@ ACTIONS = ((0, 3, 7), (1, 18, 24), (0, 33, 39))
 def test_actions_are_found_at_their_seconds(family: str, nms: str, batch: int) -> None:
     """Each lies whole in two windows at most; what a window shows in part is found in part, and overlaps the whole."""
     options = DetectorOptions(nms=nms, batch_size=batch, min_score=0.5)  # type: ignore[arg-type]
-    detector = FeatureDetector(LoudEngine(feature_model_spec(family)), options=options)
-    found = detector.run(features_with(41, *ACTIONS), video="v", fps=20)
+    detector = Detector(LoudEngine(feature_model_spec(family)), options=options)
+    found = detector.run(Features(features_with(41, *ACTIONS), name="v", fps=20))
     best = {(d.label, round(d.start_s, 4), round(d.end_s, 4)) for d in found if d.score > 0.9}
     wanted = {("ab"[label], round(seconds(s), 4), round(seconds(e), 4)) for label, s, e in ACTIONS}
     missed = wanted - best
@@ -103,7 +105,7 @@ def test_actions_are_found_at_their_seconds(family: str, nms: str, batch: int) -
 @pytest.mark.parametrize("family", ["afsd", "a2net"])
 def test_a_video_shorter_than_a_window_is_padded_and_cut(family: str) -> None:
     engine = LoudEngine(feature_model_spec(family))
-    found = FeatureDetector(engine, options=DetectorOptions(min_score=0.5)).run(features_with(9, (1, 4, 9)), fps=20)
+    found = Detector(engine, options=DetectorOptions(min_score=0.5)).run(features_with(9, (1, 4, 9)), fps=20)
     (call,) = engine.calls
     assert call["features"].shape == (1, WIDTH, WINDOW)
     assert call["lengths"].tolist() == [9]
@@ -114,13 +116,13 @@ def test_a_video_shorter_than_a_window_is_padded_and_cut(family: str) -> None:
 
 
 def test_detections_end_with_the_video() -> None:
-    detector = FeatureDetector(LoudEngine(feature_model_spec("afsd")), options=DetectorOptions(min_score=0.5))
+    detector = Detector(LoudEngine(feature_model_spec("afsd")), options=DetectorOptions(min_score=0.5))
     features = features_with(16, (0, 0, 4), (1, 12, 16))
     whole = detector.run(features, fps=20)
     assert whole.segments.max() == pytest.approx(((16 - 0.5) * 4 + 4) / 20)  # before the last snippet's end, 3.4 s
-    assert detector.run(features, fps=20, duration_s=3.0).segments.max() == 3.0
+    assert detector.run(Features(features, fps=20, duration_s=3.0)).segments.max() == 3.0
     early = replace(feature_model_spec("afsd"), features=FeatureSampling(stride=4, window=8, offset=0))
-    shifted = FeatureDetector(LoudEngine(early), options=DetectorOptions(min_score=0.5)).run(features, fps=20)
+    shifted = Detector(LoudEngine(early), options=DetectorOptions(min_score=0.5)).run(features, fps=20)
     assert shifted.segments.min() == 0  # by the formula −0.1 s
 
 
@@ -130,21 +132,21 @@ def test_files_layouts_streams_and_skipped_steps(tmp_path: Path) -> None:
     np.savez(tmp_path / "w.npz", feats=features.T)
     for number, part in enumerate(np.split(features, [1], axis=1)):
         np.save(tmp_path / f"{number}.npy", part)
-    detector = FeatureDetector(LoudEngine(feature_model_spec("afsd")))
+    detector = Detector(LoudEngine(feature_model_spec("afsd")))
     expected = detector.run(features, fps=20)
     for given in (["v.npy"], ["w.npz"], ["0.npy", "1.npy"]):
-        found = detector.run(*(tmp_path / name for name in given), fps=20)
+        found = detector.run(Features([tmp_path / name for name in given], fps=20))
         np.testing.assert_array_equal(found.segments, expected.segments)
         assert found.video == given[0].split(".")[0]
     every = replace(feature_model_spec("afsd"), features=replace(SAMPLING, stride=2, every=2))
-    skipped = FeatureDetector(LoudEngine(every)).run(np.repeat(features, 2, axis=0), fps=20)
+    skipped = Detector(LoudEngine(every)).run(np.repeat(features, 2, axis=0), fps=20)
     np.testing.assert_array_equal(skipped.segments, expected.segments)
 
 
 def test_features_spread_over_the_whole_video() -> None:
     spec = feature_model_spec("a2net", sampling="whole_video", features=FeatureSampling(whole_video=True))
-    detector = FeatureDetector(LoudEngine(spec), options=DetectorOptions(min_score=0.5))
-    found = detector.run(features_with(16, (0, 4, 8)), duration_s=32.0)
+    detector = Detector(LoudEngine(spec), options=DetectorOptions(min_score=0.5))
+    found = detector.run(Features(features_with(16, (0, 4, 8)), duration_s=32.0))
     np.testing.assert_allclose(found.segments, [[8, 16]])
     with pytest.raises(InputError, match="no duration"):
         detector.run(features_with(16))
@@ -152,12 +154,12 @@ def test_features_spread_over_the_whole_video() -> None:
 
 def test_a_fixed_batch_is_filled_up() -> None:
     engine = LoudEngine(feature_model_spec("afsd", batch=2))
-    found = FeatureDetector(engine, options=DetectorOptions(batch_size=2)).run(features_with(41, *ACTIONS), fps=20)
+    found = Detector(engine, options=DetectorOptions(batch_size=2)).run(features_with(41, *ACTIONS), fps=20)
     assert [call["features"].shape[0] for call in engine.calls] == [2, 2, 2]
-    alone = FeatureDetector(LoudEngine(feature_model_spec("afsd"))).run(features_with(41, *ACTIONS), fps=20)
+    alone = Detector(LoudEngine(feature_model_spec("afsd"))).run(features_with(41, *ACTIONS), fps=20)
     np.testing.assert_array_equal(found.segments, alone.segments)
     with pytest.raises(InputError, match="built for 2 windows"):
-        FeatureDetector(engine)
+        Detector(engine)
 
 
 @pytest.mark.parametrize(
@@ -175,26 +177,27 @@ def test_a_fixed_batch_is_filled_up() -> None:
 )
 def test_features_that_do_not_fit(features: NDArray[Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        FeatureDetector(LoudEngine(feature_model_spec("afsd"))).run(features, video="v", fps=20)
+        Detector(LoudEngine(feature_model_spec("afsd"))).run(Features(features, name="v", fps=20))
 
 
 def test_misuse() -> None:
-    detector = FeatureDetector(LoudEngine(feature_model_spec("afsd")))
+    detector = Detector(LoudEngine(feature_model_spec("afsd")))
     with pytest.raises(InputError, match="features: got none"):
-        detector.run()
+        detector.run(Features(()))
     with pytest.raises(InputError, match="features: no frames per second"):
         detector.run(features_with(20))
     for rate in (0, -1.0, float("nan"), float("inf"), "15"):
         with pytest.raises(InputError, match=r"features: fps is .*, expected a positive number"):
             detector.run(features_with(20), fps=rate)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"features: duration_s is -2, expected a positive number"):
-        detector.run(features_with(20), fps=20, duration_s=-2)
+        detector.run(Features(features_with(20), fps=20, duration_s=-2))
     with pytest.raises(InputError, match="streams of 20 and 23 steps, expected at most 2"):
-        detector.run(features_with(20), features_with(23), fps=20)
-    with pytest.raises(InputError, match="the model sees rgb frames, expected one on features; use Detector"):
-        FeatureDetector(TinyEngine())
-    with pytest.raises(InputError, match="the model is afsd on features, expected afsd on rgb or flow frames; give"):
-        Detector(LoudEngine(feature_model_spec("afsd")))
+        detector.run(Features((features_with(20), features_with(23)), fps=20))
+    with pytest.raises(InputError, match="v: features, and the model sees rgb frames; give it the video itself"):
+        Detector(TinyEngine()).run(Features(features_with(20), "v"))
+    for frames in ("video.mp4", 0, np.zeros((20, 8, 8, 3), np.uint8)):
+        with pytest.raises(InputError, match="the model sees features, not frames; give it the features of the video"):
+            detector.run(frames)
 
 
 @pytest.mark.parametrize("family", ["afsd", "a2net"])
@@ -209,7 +212,7 @@ def test_the_spec_of_features_is_stored_and_read(family: str) -> None:
     [
         ({"features": None}, "stream is features: expected `features`"),
         ({"a2net": LAYOUT}, "family is afsd: expected `a2net`"),
-        ({"family": "a2net", "a2net": LAYOUT}, "family is a2net: expected `a2net` and its decoding"),
+        ({"family": "a2net", "a2net": LAYOUT}, "family is a2net: expected `a2net_decoding` of a2net, and only"),
     ],
 )
 def test_a_spec_that_contradicts_itself(changes: dict[str, Any], message: str) -> None:
@@ -217,22 +220,32 @@ def test_a_spec_that_contradicts_itself(changes: dict[str, Any], message: str) -
         replace(feature_model_spec("afsd"), **changes)
 
 
+def annotated_detections(detector: Detector, truth: list[VideoAnnotation], folder: Path) -> list[Detections]:
+    opened = open_model_features([folder], detector.spec, truth)
+    return [detector.run(opened.features(video.name)) for video in truth]
+
+
 def test_annotated_videos(tmp_path: Path) -> None:
     np.save(tmp_path / "v.npy", features_with(41, *ACTIONS))
     truth = [VideoAnnotation("v", "", 8.4, 20.0, ())]
-    detector = FeatureDetector(LoudEngine(feature_model_spec("a2net")))
-    (found,) = detect_annotated_features(detector, truth, [tmp_path])
-    np.testing.assert_array_equal(found.segments, detector.run(tmp_path / "v.npy", fps=20, duration_s=8.4).segments)
+    detector = Detector(LoudEngine(feature_model_spec("a2net")))
+    (found,) = annotated_detections(detector, truth, tmp_path)
+    np.testing.assert_array_equal(
+        found.segments, detector.run(Features(tmp_path / "v.npy", fps=20, duration_s=8.4)).segments
+    )
     np.savez(tmp_path / "v.npz", feats=np.zeros((4, 3)))
-    for videos, message in ((truth, "both of .npy and .npz"), ([replace(truth[0], name="w")], "w: neither of .npy")):
+    for videos, message in (
+        (truth, "features of 'v' are there twice"),
+        ([replace(truth[0], name="w")], "no features of 'w'; extract them"),
+    ):
         with pytest.raises(InputError, match=message):
-            detect_annotated_features(detector, videos, [tmp_path])
+            annotated_detections(detector, videos, tmp_path)
 
 
 def test_a_missing_folder_of_features_is_named(tmp_path: Path) -> None:
-    detector = FeatureDetector(LoudEngine(feature_model_spec("a2net")))
-    with pytest.raises(InputError, match="none: no such folder; expected one with a feature file per video"):
-        detect_annotated_features(detector, [VideoAnnotation("v", "", 8.4, 20.0, ())], [tmp_path / "none"])
+    detector = Detector(LoudEngine(feature_model_spec("a2net")))
+    with pytest.raises(InputError, match="none: no such folder, expected one with a feature file per video"):
+        annotated_detections(detector, [VideoAnnotation("v", "", 8.4, 20.0, ())], tmp_path / "none")
 
 
 def test_evaluate_takes_features_or_videos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -259,9 +272,9 @@ def test_a_model_of_some_streams_picks_them_from_all() -> None:
     loud = features_with(41, *ACTIONS)
     streams = [loud[:, 1:], np.full((41, 7), 9.0, np.float32), loud[:, :1]]
     engine = LoudEngine(spec)
-    detector = FeatureDetector(engine)
-    detector.run(*streams, fps=20)
-    detector.run(streams[2], streams[0], fps=20)
+    detector = Detector(engine)
+    detector.run(Features(streams, fps=20))
+    detector.run(Features((streams[2], streams[0]), fps=20))
     half = len(engine.calls) // 2
     for first, second in zip(engine.calls[:half], engine.calls[half:], strict=True):
         np.testing.assert_array_equal(first["features"], second["features"])
