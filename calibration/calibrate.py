@@ -28,7 +28,7 @@ from export.graph.carried_spec import read_carried_spec
 from export.graph.precision import require_symmetric
 from export.graph.source import loaded, require_writable
 from runtime.common.console import ProgressLine
-from runtime.common.files import atomic_path
+from runtime.common.files import atomic_path, write_text
 from runtime.errors import InputError
 from runtime.features.video_features import Video, identify_video
 from runtime.results.timeline import save_image
@@ -304,8 +304,7 @@ class _Work:
             "path": asdict(path) | {"chosen": len(path.chosen.restored)} if path else None,
             "costs": [asdict(cost) for cost in self.costs],
         }
-        with atomic_path(report) as unfinished:
-            unfinished.write_text(json.dumps(content, indent=1, default=str), encoding="utf-8")
+        write_text(report, json.dumps(content, indent=1, default=str) + "\n")
         with atomic_path(out) as unfinished:
             onnx.save(graph, unfinished)
         files = (out, ranges, report, *([plot] if drawn else []))

@@ -8,7 +8,6 @@ Ranges are measured on training videos, once a seed, and serve both targets and 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -32,8 +31,9 @@ from export.studies.train_demo import make_data
 from export.to_onnx import export_onnx
 from runtime.annotations.activitynet import load_annotations
 from runtime.common.console import told
-from runtime.common.files import atomic_path
-from runtime.common.tables import aligned
+from runtime.common.files import read_json, write_json, write_text
+from runtime.common.tables import align
+from runtime.errors import InputError
 from runtime.video.names import find_video
 
 PLAIN = "minmax"
@@ -67,13 +67,11 @@ def method_table(out: Path, seeds: list[int], clips: int, say: Callable[[str], N
         stored = out / f"seed-{seed}-{clips}.json"
         if not stored.is_file():
             done = {name: _judged(judge, graph) for name, graph in _graphs(layout, data, seed, clips, say)}
-            with atomic_path(stored) as unfinished:
-                unfinished.write_text(json.dumps(done, indent=1), encoding="utf-8")
-        for name, value in json.loads(stored.read_text(encoding="utf-8")).items():
+            write_json(stored, done)
+        for name, value in read_json(stored, "file of results", InputError).items():
             results.setdefault(name, []).append(value)
     text = _format(judge.map, results)
-    with atomic_path(out / "methods.md") as unfinished:
-        unfinished.write_text(text + "\n", encoding="utf-8")
+    write_text(out / "methods.md", text + "\n")
     return text
 
 
@@ -121,7 +119,7 @@ def _format(float_map: float, results: Mapping[str, list[float]]) -> str:
         spread = points.std(ddof=1) if len(points) > 1 else float("nan")
         drop = 100 * float_map - points
         rows.append([name, f"{points.mean():.2f}", f"{spread:.2f}", f"{drop.mean():+.2f}", f"{drop.max():+.2f}"])
-    return aligned(rows)
+    return align(rows)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 import tempfile
@@ -24,7 +23,7 @@ from export.graph.source import Say, require_writable
 from export.to_precision import Typed, typed_onnx
 from export.trt.build import BuildOptions, Plan, build_plan, without_plugin
 from export.trt.library import RTX_DEFAULT, Library, find_library, local_gpu
-from runtime.common.files import atomic_path
+from runtime.common.files import write_json
 from runtime.engines import open_engine
 from runtime.engines.sidecar import write_sidecar
 from runtime.engines.tensorrt.build_facts import EngineBuild
@@ -237,8 +236,7 @@ def _write_report(
         "drift": asdict(drift) if drift else None,
         "layers": [asdict(layer) for layer in plan.layers],
     }
-    with atomic_path(target.with_name(f"{target.name}.report.json")) as unfinished:
-        unfinished.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    write_json(target.with_name(f"{target.name}.report.json"), content)
 
 
 def _say_built(target: Path, plan: Plan, convolutions: ConvolutionReport, say: Say) -> None:

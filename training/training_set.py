@@ -66,7 +66,13 @@ def open_feature_windows(config: Config) -> FeatureWindows:
         mixing=data.mixing,
         seed=config.run.seed,
     )
-    made = replace(data, sample_fps=rate, feature_sampling=source.sampling)
+    made = replace(
+        data,
+        sample_fps=rate,
+        feature_sampling=source.sampling,
+        feature_uneven=source.uneven,
+        feature_resize=source.resize,
+    )
     return FeatureWindows(replace(config, data=made), dataset, classes)
 
 

@@ -16,7 +16,7 @@ from calibration.judging.sensitivity import Cost
 from calibration.quantise.placement import Layout
 from export.graph.trace import seeded_inputs
 from runtime.benchmark.ceiling import seconds_of
-from runtime.common.tables import aligned, percent
+from runtime.common.tables import align, percent
 from runtime.engines import Engine
 from runtime.families import class_output
 
@@ -83,7 +83,7 @@ class BudgetPath:
             ]
             for step in self.steps
         ]  # fmt: skip
-        return f"average mAP against {against}\n{aligned(rows)}"
+        return f"average mAP against {against}\n{align(rows)}"
 
 
 def walk(

@@ -15,7 +15,7 @@ from calibration.quantise.qdq import quantised
 from calibration.ranges.choose import Quantiser
 from calibration.ranges.collect import Inputs, Inside
 from export.comparison.drift import output_drift
-from runtime.common.tables import aligned
+from runtime.common.tables import align
 
 Way = Literal["alone", "restored"]
 """Each layer alone quantised, all others float; or each alone restored to float, all others quantised."""
@@ -89,7 +89,7 @@ def format_costs(costs: Sequence[Cost], count: int = 12) -> str:
         ]
         for cost in costs[:count]
     ]
-    return aligned(rows)
+    return align(rows)
 
 
 def _cost(layer: Layer, outputs: dict[str, float]) -> Cost:

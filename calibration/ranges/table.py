@@ -15,7 +15,7 @@ from calibration.quantise.placement import Layout
 from calibration.ranges.choose import PERCENTILE, Method, Numbers, Quantiser, choose_range, quantiser
 from calibration.ranges.clips import Clip, Clips
 from calibration.ranges.histogram import BINS, Histogram
-from runtime.common.files import atomic_path
+from runtime.common.files import read_json, write_text
 from runtime.common.mappings import StructureError, from_mapping, to_mapping
 from runtime.errors import InputError
 
@@ -119,8 +119,7 @@ class RangeTable:
 
     def write(self, path: Path) -> None:
         """Store as JSON, one point a line."""
-        with atomic_path(path) as unfinished:
-            unfinished.write_text(self._json(), encoding="utf-8")
+        write_text(path, self._json())
 
     def _json(self) -> str:
         content = to_mapping(self)
@@ -153,12 +152,7 @@ def load_table(path: Path) -> RangeTable:
     Raises:
         InputError: no such file, or not a table.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such table of ranges") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not a table of ranges ({' '.join(str(error).split())})") from None
+    content = read_json(path, "table of ranges", InputError)
     try:
         table = from_mapping(RangeTable, content)
         for name, point in table.points.items():

@@ -6,14 +6,13 @@ ordinary checkpoint with float weights; exported and quantised with the same ran
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from calibration.tuning.fake_quantisation import Layers, quantise_layers
-from runtime.common.files import atomic_path
+from runtime.common.files import read_json, write_json
 from runtime.errors import ConfigError, InputError
 from training.afsd.network import AFSD
 from training.checkpoints.files import load_checkpoint
@@ -112,13 +111,12 @@ def _record(layers: Layers, path: Path, resume: Path | None) -> None:
     """Store the quantisers of a new run, or compare with those of the run that is resumed."""
     content = {name: {str(t): asdict(q) for t, q in inputs.items()} for name, inputs in layers.items()}
     if resume is None:
-        with atomic_path(path) as unfinished:
-            unfinished.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        write_json(path, content)
         return
     stored = resume.with_name(QUANTISERS)
     if not stored.is_file():
         raise ConfigError(f"{resume}: no {QUANTISERS} beside it, expected a run of fine-tuning; start one from it")
-    if json.loads(stored.read_text(encoding="utf-8")) != content:
+    if read_json(stored, "file of quantisers", ConfigError) != content:
         raise ConfigError(
             f"{resume}: made with other quantisers than those given; resume with the same table, or start anew"
         )

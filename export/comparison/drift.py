@@ -7,7 +7,6 @@ reference.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.graph.trace import seeded_batches
-from runtime.common.files import atomic_path
-from runtime.common.tables import aligned
+from runtime.common.files import write_json
+from runtime.common.tables import align
 from runtime.decoding.two_stage import TWO_STAGE_OUTPUTS
 from runtime.detector import Detector
 from runtime.engines.base import Engine
@@ -102,7 +101,7 @@ class DriftReport:
         rows = [["output", "rms", "drift", "worst"]]
         rows += [[o.name, f"{o.rms:.4g}", f"{o.relative:.2%}", f"{o.worst:.3g}"] for o in self.outputs]
         kind = "windows of the videos" if self.detections else "seeded windows"
-        text = f"drift of {self.engine} from {self.reference}, {self.windows} {kind}\n{_indented(aligned(rows))}"
+        text = f"drift of {self.engine} from {self.reference}, {self.windows} {kind}\n{_indented(align(rows))}"
         if self.outputs[0].unpaired:
             text += f"\n  {self.outputs[0].unpaired:.2%} of the proposals are others, and left out"
         if not self.detections:
@@ -127,12 +126,11 @@ class DriftReport:
             ]
             for d in self.detections
         ]  # fmt: skip
-        return f"{text}\n{_indented(aligned(rows))}"
+        return f"{text}\n{_indented(align(rows))}"
 
     def write(self, path: Path) -> None:
         """Store the report as JSON."""
-        with atomic_path(path) as unfinished:
-            unfinished.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+        write_json(path, asdict(self))
 
 
 @dataclass(frozen=True)

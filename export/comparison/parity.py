@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.graph.trace import seeded_batches
-from runtime.common.files import atomic_path
+from runtime.common.files import write_json
 from runtime.decoding.a2net import A2NET_OUTPUTS
 from runtime.engines.base import Engine
 from runtime.errors import ExportError
@@ -81,8 +80,7 @@ class ParityReport:
 
     def write(self, path: Path) -> None:
         """Store the report as JSON."""
-        with atomic_path(path) as unfinished:
-            unfinished.write_text(json.dumps({**asdict(self), "passed": self.passed}, indent=1), encoding="utf-8")
+        write_json(path, {**asdict(self), "passed": self.passed})
 
 
 def compare(reference: Engine, engine: Engine, smallest: int = 1, largest: int = 2) -> ParityReport:

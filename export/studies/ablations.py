@@ -10,7 +10,6 @@ run that is finished is not done again.
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import sys
 import time
@@ -22,7 +21,8 @@ import numpy as np
 
 from export.studies.train_demo import make_data, measure
 from runtime.common.console import told
-from runtime.common.files import atomic_path
+from runtime.common.files import read_json, write_json, write_text
+from runtime.errors import ExportError
 from training.config.files import load_config
 from training.config.settings import Config
 from training.deployment.views import open_torch_engine
@@ -77,8 +77,7 @@ def ablate(out: Path, tables: Sequence[str], seeds: Sequence[int], overrides: li
             scores[name].append(_run(folder, [*settings, f"run.seed={seed}", *changes], steps, data))
             print(f"{name}, seed {seed}: {scores[name][-1]['average']:.1%}", flush=True)
     text = "\n\n".join(_table(t, scores) for t in tables)
-    with atomic_path(out / "tables.md") as unfinished:
-        unfinished.write_text(text + "\n", encoding="utf-8")
+    write_text(out / "tables.md", text + "\n")
     return text
 
 
@@ -90,9 +89,8 @@ def _run(folder: Path, settings: list[str], steps: int, data: Path) -> dict[str,
         checkpoint = _train(folder, [*settings, f"run.max_steps={steps}"])
         minutes = (time.perf_counter() - began) / 60
         result = measure(open_torch_engine(checkpoint), data)
-        with atomic_path(figures) as unfinished:
-            unfinished.write_text(json.dumps(result | {"minutes": round(minutes, 2)}, indent=1), encoding="utf-8")
-    measured: dict[str, Any] = json.loads(figures.read_text(encoding="utf-8"))
+        write_json(figures, result | {"minutes": round(minutes, 2)})
+    measured: dict[str, Any] = read_json(figures, "file of figures", ExportError)
     return {**measured["mAP"], "average": measured["average_mAP"]}
 
 

@@ -7,7 +7,6 @@ large the engine and the memory were, and what the convolutions compute in, as t
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +15,8 @@ from typing import Any
 from export.studies.full_size import full_size
 from export.trt.library import parse_architectures
 from runtime.common.console import told
-from runtime.common.tables import aligned
+from runtime.common.files import read_json
+from runtime.common.tables import align
 from runtime.errors import ExportError
 from training.synthetic.videos import make_synthetic
 
@@ -46,10 +46,10 @@ def engine_table(source: Path, out: Path, architectures: tuple[str, ...]) -> str
             engine = out / f"{source.stem}.{precision}.{name.lower()}.engine"
             target = ("--to", "tensorrt", "--library", "tensorrt-rtx", "--sm", name, "--precision", precision)
             _run("export", str(typed), *target, "-o", str(engine))
-            report = json.loads(engine.with_name(f"{engine.name}.report.json").read_text(encoding="utf-8"))
+            report = read_json(engine.with_name(f"{engine.name}.report.json"), "report of a build", ExportError)
             rows.append([name, precision, *_cells(report)])
             print("  ".join(rows[-1]), file=sys.stderr)
-    return aligned(rows)
+    return align(rows)
 
 
 def typed_file(source: Path, precision: str, out: Path) -> Path:

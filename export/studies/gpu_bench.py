@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from export.graph.precision import BFLOAT16_OPSET, HALF, Precision
 from export.to_trt import Pooling, TrtOptions, export_trt
 from export.trt.build import BuildOptions, build_plan, without_plugin
 from export.trt.library import Library, find_library, local_gpu
+from runtime.common.files import read_json
 from runtime.engines import Engine, open_engine
 from runtime.engines.sidecar import write_sidecar
 from runtime.engines.tensorrt.build_facts import EngineBuild
@@ -88,7 +88,7 @@ class TensorRtBench:
         """See `Workbench`; `export_trt` compares the engine before it gives it its name."""
         build = BuildOptions(batch=case.batch, timing_cache=target.with_name("timing.cache"))
         export_trt(typed, target, options=TrtOptions(case.precision, "tensorrt", case.pooling, build), say=progress)
-        report = json.loads(target.with_name(f"{target.name}.report.json").read_text(encoding="utf-8"))
+        report = read_json(target.with_name(f"{target.name}.report.json"), "report of a build", ExportError)
         found = report["convolutions"]
         asked = found["by_precision"].get(case.precision, 0)
         return f"{report['seconds']:.0f} s, {report['bytes'] / 1e6:.0f} MB, {asked} of {found['total']} convolutions"

@@ -18,7 +18,7 @@ from export.to_openvino import export_openvino
 from runtime.annotations.activitynet import load_annotations
 from runtime.commands.evaluate import detect_annotated
 from runtime.common.console import told
-from runtime.common.files import atomic_path
+from runtime.common.files import write_json
 from runtime.detector import Detector
 from runtime.engines import Engine, open_engine
 from runtime.evaluation import evaluate, format_table
@@ -41,8 +41,7 @@ def train_demo(out: Path, overrides: list[str], ship: bool) -> dict[str, Any]:
     slim = slim_checkpoint(checkpoint, out / "synthetic.ckpt", half=True)
     figures = {"seed": config.run.seed, "training_minutes": round(minutes, 2)}
     figures |= measure(open_engine(export_openvino(export_onnx(slim))), data)
-    with atomic_path(out / "figures.json") as unfinished:
-        unfinished.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    write_json(out / "figures.json", figures)
     if ship:
         slim_checkpoint(slim, SHIPPED, half=True, metrics=figures)
         print(f"shipped: {SHIPPED}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from export.graph.convolutions import Layer
 from export.graph.source import Say
 from export.trt.library import Library
 from export.trt.worker import GRAPH, LOG, PLAN, PROGRESS, REQUEST, RESULT, Request
-from runtime.common.files import atomic_path
+from runtime.common.files import atomic_path, read_json, write_json
 from runtime.common.mappings import from_mapping, to_mapping
 from runtime.engines.tensorrt.build_facts import MODULES
 from runtime.errors import ExportError
@@ -87,13 +86,13 @@ def build_plan(
         folder = Path(name)
         onnx.save(graph, folder / GRAPH)
         request = _request(spec, library, options, plugin_for)
-        (folder / REQUEST).write_text(json.dumps(to_mapping(request)), encoding="utf-8")
+        write_json(folder / REQUEST, to_mapping(request))
         status, complaint = _run(folder, say)
         with atomic_path(log) as unfinished:
             unfinished.write_bytes((folder / LOG).read_bytes() if (folder / LOG).is_file() else b"")
         if status not in (0, 2) or not (folder / RESULT).is_file():
             raise ExportError(f"{library.title}: its builder ended with status {status}: {complaint}; the log is {log}")
-        result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+        result = read_json(folder / RESULT, "result of a build", ExportError)
         if status:
             raise ExportError(f"{result['error']}; the log is {log}")
         layers = tuple(from_mapping(Layer, layer) for layer in result["layers"])

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-import json
 import signal
 import sys
 import time
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from export.trt.layers import parse_layers
-from runtime.common.files import atomic_path
+from runtime.common.files import atomic_path, read_json, write_json
 from runtime.common.mappings import from_mapping
 from runtime.errors import AfsdError, ExportError
 
@@ -60,7 +59,7 @@ class Request:
 
 def main(folder: Path) -> int:
     """Build; 0 when there is a plan, else 2 with the reason in result.json."""
-    request = from_mapping(Request, json.loads((folder / REQUEST).read_text(encoding="utf-8")))
+    request = from_mapping(Request, read_json(folder / REQUEST, "request of a build", ExportError))
     start = time.perf_counter()
     _end_with_parent()
     try:
@@ -85,7 +84,7 @@ def _end_with_parent() -> None:
 
 
 def _answer(folder: Path, content: dict[str, Any]) -> None:
-    (folder / RESULT).write_text(json.dumps(content), encoding="utf-8")
+    write_json(folder / RESULT, content)
 
 
 def _peak_mib() -> float:

@@ -9,14 +9,12 @@ ActionFormer): classes go by their names.
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from runtime.common.files import PathLike, read_json
 from runtime.errors import AnnotationError
 
 
@@ -40,7 +38,7 @@ class VideoAnnotation:
     instances: tuple[Instance, ...]
 
 
-def load_annotations(path: str | os.PathLike[str], subset: str | None = None) -> tuple[VideoAnnotation, ...]:
+def load_annotations(path: PathLike, subset: str | None = None) -> tuple[VideoAnnotation, ...]:
     """The videos of an ActivityNet JSON file in the order of the file; with `subset`, only those of that subset.
 
     `subset` "" takes the only subset there is, or else "test".
@@ -75,15 +73,10 @@ def parse_splits(document: object, source: str) -> dict[str, tuple[tuple[str, ..
     return folds
 
 
-def read_document(path: str | os.PathLike[str]) -> object:
-    """What a JSON file holds (AnnotationError: no such file, not JSON, or a key that is there twice)."""
-    path = Path(path)
-    try:
-        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_duplicates)
-    except FileNotFoundError:
-        raise AnnotationError(f"{path}: no such annotation file") from None
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise AnnotationError(f"{path}: cannot be read as JSON: {' '.join(str(error).split())}") from None
+def read_document(path: PathLike) -> object:
+    """Read a JSON file (AnnotationError: no such file, not JSON, or a key that is there twice)."""
+    document: object = read_json(path, "file of annotations", AnnotationError)
+    return document
 
 
 def parse_annotations(document: object, source: str) -> tuple[VideoAnnotation, ...]:
@@ -97,15 +90,6 @@ def parse_annotations(document: object, source: str) -> tuple[VideoAnnotation, .
 def class_names(videos: Iterable[VideoAnnotation]) -> tuple[str, ...]:
     """The sorted labels of the videos; number k of them (from 0) is class k + 1 of the network, 0 the background."""
     return tuple(sorted({instance.label for video in videos for instance in video.instances}))
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; a key given twice is an error, since the first one would be lost without a word."""
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"{next(key for key in keys if keys.count(key) > 1)!r} is there twice; keep one of the two")
-    return content
 
 
 def _video(name: str, entry: object, where: str) -> VideoAnnotation:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.benchmark.ceiling import matrix_ceiling, seconds_of
+from runtime.common.tables import align
 from runtime.detector import Detector, DetectorOptions
 from runtime.engines.base import Engine
 from runtime.engines.tensorrt.cuda import device_facts, load_bindings
@@ -259,23 +260,24 @@ def format_report(report: Report) -> str:
     lines = [f"machine: {report.processor}"]
     lines += [f"ceiling {name}: {value:,.0f} GFLOP/s (matrix product)" for name, value in report.ceilings.items()]
     moving = "steps/s" if on_features else "clip fps"
-    header = (
-        f"{'engine':<20}{'library':<25}{'device':<17}{'precision':<10}{'batch':>5}{'warm-up':>9}{'runs':>6}"
-        f"{'ms (10–90 %)':>25}{'windows/s':>11}{moving:>10}{'resident':>10}{'ratio':>7}{'ceiling':>9}{'video fps':>11}"
-    )
-    lines += ["", header, "-" * len(header)]
+    header = ["engine", "library", "device", "precision", "batch", "warm-up", "runs", "ms (10–90 %)", "windows/s"]
+    rows = [[*header, moving, "resident", "ratio", "ceiling", "video fps"]]
     for m in report.measurements:
-        spread = f"{m.median_ms:,.1f} ({m.low_ms:,.1f}–{m.high_ms:,.1f})"
-        share = f"{m.ceiling_share:.0%}" if m.ceiling_share else "–"
-        resident = f"{m.resident_clip_fps:,.0f}" if m.resident_clip_fps else "–"
-        video = f"{m.video_fps:,.0f}" if m.video_fps else "–"
-        lines.append(
-            f"{m.name[:19]:<20}{m.library[:24]:<25}{m.device[:16]:<17}{m.precision:<10}{m.batch:>5}{m.warmup:>9}"
-            f"{m.runs:>6}{spread:>25}"
-            f"{m.windows_per_s:>11,.1f}{m.clip_fps:>10,.0f}{resident:>10}{m.ratio:>6.2f}×{share:>9}{video:>11}"
-        )
+        rows.append(
+            [
+                m.name, m.library, m.device, m.precision, str(m.batch), str(m.warmup), str(m.runs),
+                f"{m.median_ms:,.1f} ({m.low_ms:,.1f}–{m.high_ms:,.1f})",
+                f"{m.windows_per_s:,.1f}",
+                f"{m.clip_fps:,.0f}",
+                f"{m.resident_clip_fps:,.0f}" if m.resident_clip_fps else "–",
+                f"{m.ratio:.2f}×",
+                f"{m.ceiling_share:.0%}" if m.ceiling_share else "–",
+                f"{m.video_fps:,.0f}" if m.video_fps else "–",
+            ]
+        )  # fmt: skip
+    lines += ["", align(rows, "llll" + "r" * 10)]
     if on_features:
         return "\n".join(lines)
     lines += ["", "Table 3 of AFSD (clip fps, network alone, batch 1, 256 frames of 96×96):"]
-    lines += [f"  {method:<8}{gpu:<20}{fps:>6,}" for method, gpu, fps in TABLE_3]
+    lines.append(align([[method, gpu, f"{fps:,}"] for method, gpu, fps in TABLE_3], "llr", indent=2))
     return "\n".join(lines)

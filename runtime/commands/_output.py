@@ -9,10 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from runtime.common.tables import align
 from runtime.results.detections import Detection, Detections
 from runtime.timing import Timing
+
+SHORTHANDS = {"csv": "csv", "srt": "srt", "plot": "png"}
+"""Flags of their own for formats, and the formats they stand for."""
 
 
 class Output:
@@ -59,34 +61,30 @@ class Output:
         return unique
 
     def _write_files(self, found: Detections, video_seconds: float) -> list[str]:
-        """Write what was asked for; returns the paths."""
-        flags = self._flags
-        stem = (flags.out if flags.out is not None else Path()) / found.video
-        written = []
-        if flags.out is not None:
-            found.to_json(f"{stem}.json")
-            written.append(f"{stem}.json")
-        if flags.csv:
-            found.to_csv(f"{stem}.csv")
-            written.append(f"{stem}.csv")
-        if flags.srt:
-            found.to_srt(f"{stem}.srt")
-            written.append(f"{stem}.srt")
-        if flags.plot:
-            found.plot(f"{stem}.png", duration_s=video_seconds)
-            written.append(f"{stem}.png")
-        return written
+        """Write the formats that were asked for; returns the paths."""
+        folder = self._flags.out if self._flags.out is not None else Path()
+        written = [folder / f"{found.video}.{name}" for name in chosen_formats(self._flags)]
+        for path in written:
+            found.save(path, duration_s=video_seconds)
+        return list(map(str, written))
+
+
+def chosen_formats(flags: argparse.Namespace) -> list[str]:
+    """Return the names of the formats to write: those of --format, or JSON where --out is given, and the shorthands."""
+    formats = list(flags.format or (["json"] if flags.out is not None else []))
+    formats += [name for flag, name in SHORTHANDS.items() if getattr(flags, flag)]
+    return list(dict.fromkeys(formats))
 
 
 def table(found: Detections, top: int) -> Iterator[str]:
-    """Lines of a table of the `top` best detections, in order of their starts."""
-    best = found.sorted("score").take(np.arange(min(top, len(found)))).sorted("start")
+    """Yield the lines of a table of the `top` best detections, in order of their starts."""
+    best = found.sorted("score")[:top].sorted("start")
     if not len(best):
         return
-    yield f"{'start s':>10}{'end s':>10}{'score':>8}  class"
-    yield from map(_row, best)
+    rows = [[f"{d.start_s:.2f}", f"{d.end_s:.2f}", f"{d.score:.3f}", d.label] for d in best]
+    yield from align([["start s", "end s", "score", "class"], *rows], "rrrl", indent=2).splitlines()
     if len(found) > top:
-        yield f"{'':>10}… and {len(found) - top} more of lower score (--top {len(found)} shows all)"
+        yield f"  … and {len(found) - top} more of lower score (--top {len(found)} shows all)"
 
 
 def _row(one: Detection) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from runtime.common.console import EXIT_ERROR, ProgressLine, print_error
 from runtime.errors import AfsdError, InputError
+from runtime.results.writers import FORMATS
 
 if TYPE_CHECKING:
     from runtime.commands._output import Output
@@ -85,10 +86,18 @@ def add_label_flags(group: argparse._ArgumentGroup) -> None:
 
 def _add_output_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--json", action="store_true", help="print JSON, not a table; with --stream one object a line")
-    group.add_argument("--csv", action="store_true", help="write DIR/<video>.csv")
-    group.add_argument("--srt", action="store_true", help="write DIR/<video>.srt, subtitles for a video player")
-    group.add_argument("--plot", action="store_true", help="write DIR/<video>.png, the timeline")
-    group.add_argument("--out", metavar="DIR", type=Path, help="folder of the files; always writes DIR/<video>.json")
+    formats = ", ".join(f"{name} ({format.description})" for name, format in FORMATS.items())
+    group.add_argument(
+        "--format",
+        metavar="NAME",
+        nargs="+",
+        choices=tuple(FORMATS),
+        help=f"write DIR/<video>.NAME, several if wanted: {formats} (default with --out: json)",
+    )
+    group.add_argument("--csv", action="store_true", help="as --format csv, beside the others")
+    group.add_argument("--srt", action="store_true", help="as --format srt, beside the others")
+    group.add_argument("--plot", action="store_true", help="as --format png, beside the others")
+    group.add_argument("--out", metavar="DIR", type=Path, help="folder of the files (default: the working directory)")
     group.add_argument("--score", type=float, default=0.1, help="leave out detections below this score (%(default)s)")
     group.add_argument("--top", metavar="N", type=int, default=20, help="rows of the table per video (%(default)s)")
     group.add_argument("--stream", action="store_true", help="print each detection as soon as it is final")
@@ -203,14 +212,15 @@ def progress(timing: Timing) -> str:
 
 
 def _check(arguments: argparse.Namespace) -> None:
+    from runtime.commands._output import chosen_formats
     from runtime.video.names import expand_sources, is_live
 
     if not 0 <= arguments.score <= 1:
         raise InputError(f"--score: got {arguments.score}, expected 0 … 1")
     if arguments.top < 0:
         raise InputError(f"--top: got {arguments.top}, expected 0 or more rows")
-    if arguments.stream and (arguments.csv or arguments.srt or arguments.plot or arguments.out):
-        raise InputError("--stream only prints; leave out --csv, --srt, --plot and --out, or leave out --stream")
+    if arguments.stream and (chosen_formats(arguments) or arguments.out):
+        raise InputError("--stream only prints; leave out --format, --csv, --srt, --plot and --out, or --stream itself")
     if arguments.stream and arguments.nms == "reference":
         raise InputError("--nms reference needs the whole video; leave out --stream, or use --nms local")
     live = [source for source in expand_sources(arguments.videos) if is_live(source)]

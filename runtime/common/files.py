@@ -60,8 +60,10 @@ def read_json(path: PathLike, what: str, error: type[AfsdError]) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_require_unique_keys)
     except FileNotFoundError:
         raise error(f"{path}: no such file; expected a {what}") from None
-    except (OSError, ValueError) as problem:  # a UnicodeDecodeError is a ValueError
-        raise error(f"{path}: cannot be read as JSON: {one_line(problem)}; expected a {what}") from None
+    except OSError as problem:
+        raise error(f"{path}: cannot be read ({problem.strerror}); expected a {what}") from None
+    except ValueError as problem:  # a UnicodeDecodeError too
+        raise error(f"{path}: not JSON ({one_line(problem)}); expected a {what}") from None
 
 
 def write_json(path: PathLike, content: object, *, indent: int | None = 1) -> None:

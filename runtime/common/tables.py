@@ -1,4 +1,4 @@
-"""Text tables for people."""
+"""Print text tables for people."""
 
 from __future__ import annotations
 
@@ -6,15 +6,26 @@ from collections.abc import Sequence
 
 
 def percent(share: float) -> str:
-    """0.4567 → 45.67"""
+    """Format a share as percent: 0.4567 → "45.67"."""
     return f"{100 * share:.2f}"
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells in columns: the first to the left, the others to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+def align(rows: Sequence[Sequence[str]], sides: str = "", *, indent: int = 0) -> str:
+    """Align rows of cells in columns that are as wide as their widest cell, two spaces apart.
+
+    Args:
+        rows: cells, as many in each row; the first row may be a header.
+        sides: "l" or "r" per column; empty: the first to the left, the others to the right.
+        indent: spaces before each line.
+    """
+    columns = len(rows[0])
+    sides = sides or "l" + "r" * (columns - 1)
+    widths = [max(len(row[column]) for row in rows) for column in range(columns)]
     lines = (
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
+        "  ".join(
+            cell.ljust(width) if side == "l" else cell.rjust(width)
+            for cell, width, side in zip(row, widths, sides, strict=True)
+        )
         for row in rows
     )
-    return "\n".join(line.rstrip() for line in lines)
+    return "\n".join(f"{' ' * indent}{line}".rstrip() for line in lines)

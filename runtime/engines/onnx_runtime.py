@@ -75,30 +75,11 @@ class OnnxRuntimeEngine:
                 raise
         if fp8:  # ONNX Runtime 1.31 fuses FP8 into convolutions that it cannot run, or whose results are wrong
             self._session = _session(onnxruntime, path, names, options, plainly=True)
-        self._spec = self._read_spec()
-        self._output_names = [tensor.name for tensor in self._spec.outputs]
-        self._library = f"onnxruntime {onnxruntime.__version__}"
-        self._device = f"cuda:{options.device_index} ({options.provider or 'cuda'})" if on_gpu else "cpu"
-
-    @property
-    def spec(self) -> ModelSpec:
-        """What the network takes and gives."""
-        return self._spec
-
-    @property
-    def library(self) -> str:
-        """Name and version of the library."""
-        return self._library
-
-    @property
-    def device(self) -> str:
-        """The device it runs on: "cpu", "cuda:INDEX (cuda)" or "cuda:INDEX (tensorrt)", by the provider."""
-        return self._device
-
-    @property
-    def precision(self) -> str:
-        """Arithmetic it runs in: what the file was exported in."""
-        return self._spec.precision
+        self.spec = self._read_spec()
+        self.library = f"onnxruntime {onnxruntime.__version__}"
+        self.device = f"cuda:{options.device_index} ({options.provider or 'cuda'})" if on_gpu else "cpu"
+        self.precision = self.spec.precision
+        self._output_names = [tensor.name for tensor in self.spec.outputs]
 
     def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
         """Run one batch; see `runtime.engines.base.Engine.infer`.
@@ -107,7 +88,7 @@ class OnnxRuntimeEngine:
             InputError: arrays that do not fit the ModelSpec.
             EngineError: the engine is closed, or the run failed.
         """
-        check_inputs(self._spec, inputs)
+        check_inputs(self.spec, inputs)
         if self._session is None:
             raise EngineError(f"{self._path}: the engine is closed; open it again")
         try:

@@ -13,7 +13,6 @@ from runtime.engines.checks import Shape, check_fit, check_inputs
 from runtime.engines.options import EngineOptions
 from runtime.engines.sidecar import read_sidecar
 from runtime.errors import EngineError, MissingDependencyError
-from runtime.spec.model import ModelSpec
 
 PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16"}
 """OpenVINO's names of `EngineOptions.precision`."""
@@ -35,38 +34,19 @@ class OpenVinoEngine:
         except ImportError:
             raise MissingDependencyError("openvino", "openvino", "running an OpenVINO .xml file") from None
         self._path = path
-        self._spec = read_sidecar(path, [path, path.with_suffix(".bin")])
+        self.spec = read_sidecar(path, [path, path.with_suffix(".bin")])
         core = openvino.Core()
         device = _device(core, options)
-        precision = options.precision or ("bf16" if self._spec.precision == "bf16" else "fp32")
+        precision = options.precision or ("bf16" if self.spec.precision == "bf16" else "fp32")
         self._compiled: Any = _compile(core, path, device, _settings(options, precision, device))
-        check_fit(self._spec, _shapes(self._compiled.inputs), _shapes(self._compiled.outputs), str(path))
+        check_fit(self.spec, _shapes(self._compiled.inputs), _shapes(self._compiled.outputs), str(path))
         _check_precision(self._compiled, precision, path)
         self._request: Any = self._compiled.create_infer_request()
-        self._library = f"openvino {openvino.__version__.partition('-')[0]}"
-        eight = [self._spec.precision] if self._spec.precision == "int8" else []
-        self._device = f"{device.lower()} ({'+'.join([*eight, precision])})"
-        self._precision = eight[0] if eight else precision
-
-    @property
-    def spec(self) -> ModelSpec:
-        """What the network takes and gives."""
-        return self._spec
-
-    @property
-    def library(self) -> str:
-        """Name and version of the library."""
-        return self._library
-
-    @property
-    def device(self) -> str:
+        self.library = f"openvino {openvino.__version__.partition('-')[0]}"
+        eight = [self.spec.precision] if self.spec.precision == "int8" else []
+        self.device = f"{device.lower()} ({'+'.join([*eight, precision])})"
         """Device and arithmetic, as in "cpu (fp32)", or "cpu (int8+bf16)": 8-bit layers, and what the others run in."""
-        return self._device
-
-    @property
-    def precision(self) -> str:
-        """Arithmetic of the heavy layers: fp32, bf16 or int8."""
-        return self._precision
+        self.precision = eight[0] if eight else precision
 
     def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
         """Run one batch; see `runtime.engines.base.Engine.infer`.
@@ -75,14 +55,14 @@ class OpenVinoEngine:
             InputError: arrays that do not fit the ModelSpec.
             EngineError: the engine is closed, or the run failed.
         """
-        check_inputs(self._spec, inputs)
+        check_inputs(self.spec, inputs)
         if self._request is None:
             raise EngineError(f"{self._path}: the engine is closed; open it again")
         try:
             results = self._request.infer({k: np.ascontiguousarray(v) for k, v in inputs.items()}, share_inputs=True)
         except Exception as error:  # OpenVINO raises RuntimeError and its own types
             raise EngineError(f"{self._path}: the run failed: {_last_line(error)}") from error
-        return {tensor.name: results[tensor.name] for tensor in self._spec.outputs}
+        return {tensor.name: results[tensor.name] for tensor in self.spec.outputs}
 
     def close(self) -> None:
         """Release the network."""

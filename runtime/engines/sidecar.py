@@ -1,7 +1,7 @@
 """The sidecar of engine files that cannot carry a ModelSpec: `<stem>.json` with the spec and the files' SHA-256.
 
-A TensorRT engine's sidecar also holds its `EngineBuild`, and a seal over all: what it says cannot be read off the plan,
-so an edited line must not pass.
+A TensorRT engine's sidecar also holds its `EngineBuild`, and a checksum over all: what it says cannot be read off the
+plan, so an edited line must not pass.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from runtime.common.files import atomic_path, file_sha256
+from runtime.common.files import file_sha256, read_json, write_json
 from runtime.common.mappings import StructureError, from_mapping, to_mapping
 from runtime.engines.tensorrt.build_facts import EngineBuild
 from runtime.errors import SpecError
 from runtime.spec.model import ModelSpec, spec_from_json
+
+CHECKSUM = "checksum"
+"""Key of the checksum in a TensorRT engine's sidecar."""
 
 
 def sidecar_path(engine: Path) -> Path:
@@ -29,10 +32,9 @@ def write_sidecar(engine: Path, spec: ModelSpec, files: Sequence[Path], build: E
     content: dict[str, Any] = {"spec": to_mapping(spec), "sha256": {path.name: file_sha256(path) for path in files}}
     if build is not None:
         content["build"] = to_mapping(build)
-        content["seal"] = _seal(content)
+        content[CHECKSUM] = _checksum(content)
     target = sidecar_path(engine)
-    with atomic_path(target) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_json(target, content)
     return target
 
 
@@ -63,26 +65,23 @@ def read_build(engine: Path) -> EngineBuild:
         build = from_mapping(EngineBuild, content.get("build"))
     except StructureError as error:
         raise SpecError(f"{path}: 'build' does not fit a TensorRT engine: {error}; build the engine again") from None
-    if content.get("seal") != _seal(content):
+    if content.get(CHECKSUM) != _checksum(content):
         raise SpecError(
-            f"{path}: edited after the build, its seal does not fit; copy it again or build the engine again"
+            f"{path}: edited after the build, its checksum does not fit; copy it again or build the engine again"
         )
     return build
 
 
-def _seal(content: dict[str, Any]) -> str:
-    """SHA-256 of everything but the seal itself, as JSON with sorted keys."""
-    rest = {key: value for key, value in content.items() if key != "seal"}
+def _checksum(content: dict[str, Any]) -> str:
+    """Compute the SHA-256 of everything but the checksum itself, as JSON with sorted keys."""
+    rest = {key: value for key, value in content.items() if key != CHECKSUM}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _content(engine: Path, path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise SpecError(f"{engine}: its sidecar {path.name} is missing; copy it beside the engine or export again")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise SpecError(f"{path}: not JSON ({error}); export the engine again") from None
+    content = read_json(path, "sidecar; export the engine again", SpecError)
     if not isinstance(content, dict) or not {"spec", "sha256"} <= set(content):
         raise SpecError(f"{path}: expected the keys 'spec' and 'sha256'; export the engine again")
     return content

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.annotations.activitynet import VideoAnnotation
-from runtime.common.tables import aligned, percent
+from runtime.common.tables import align, percent
 from runtime.errors import InputError
 from runtime.evaluation.matching import (
     NOBODY,
@@ -63,7 +63,7 @@ class DurationResult:
         for name, count, values in zip(self.names, self.truths.tolist(), self.map, strict=True):
             cells = ["–" if np.isnan(value) else percent(float(value)) for value in (*values, values.mean())]
             rows.append([name, *cells, str(count)])
-        return aligned(rows)
+        return align(rows)
 
 
 def bin_names(edges: Sequence[float]) -> tuple[str, ...]:

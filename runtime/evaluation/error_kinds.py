@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.annotations.activitynet import VideoAnnotation
-from runtime.common.tables import aligned, percent
+from runtime.common.tables import align, percent
 from runtime.errors import InputError
 from runtime.evaluation.matching import (
     ClassPool,
@@ -88,7 +88,7 @@ class FalsePositiveResult:
             ]
             for k, name in enumerate(KINDS)
         ]
-        return aligned([header, *rows])
+        return align([header, *rows])
 
 
 def analyse_false_positives(

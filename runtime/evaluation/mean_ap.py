@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.annotations.activitynet import VideoAnnotation
-from runtime.common.tables import aligned, percent
+from runtime.common.tables import align, percent
 from runtime.errors import InputError
 from runtime.evaluation.matching import (
     ClassPool,
@@ -164,4 +164,4 @@ def format_table(result: EvaluationResult, per_class: bool = False) -> str:
         )
         if count
     ]
-    return "\n".join([aligned([header, *(rows if per_class else []), mean]), *notes])
+    return "\n".join([align([header, *(rows if per_class else []), mean]), *notes])

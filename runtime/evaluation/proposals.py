@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from runtime.annotations.activitynet import VideoAnnotation
 from runtime.annotations.thumos14 import AMBIGUOUS
-from runtime.common.tables import aligned, percent
+from runtime.common.tables import align, percent
 from runtime.errors import InputError
 from runtime.evaluation.matching import checked_thresholds, judged_classes, judged_detections
 from runtime.results.detections import Detections
@@ -68,7 +68,7 @@ class ProposalResult:
         reached = [n for n in numbers if n >= first and not np.isnan(self.at(n))]
         header = ["recall % of proposals", *(f"AR@{n:g}" for n in reached), "AUC", "up to AN", "there are"]
         last = f"{self.numbers[-1]:g}" if len(self.numbers) else "0"
-        return aligned(
+        return align(
             [header, ["", *(percent(self.at(n)) for n in reached), percent(self.auc), last, f"{self.available:.1f}"]]
         )
 

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from runtime.common.files import atomic_path
+from runtime.common.files import read_json, write_json
 from runtime.common.mappings import StructureError, from_mapping, to_mapping
 from runtime.common.npy_writer import feature_writer
 from runtime.errors import InputError
@@ -193,13 +192,13 @@ class FeatureFolder:
             name: {"duration": video.duration_s, "fps": video.fps, "annotations": []}
             for name, video in self._record.videos.items()
         }
-        _write_json(self.out / VIDEOS, {"database": database})
+        write_json(self.out / VIDEOS, {"database": database})
         if not (self.out / FEATURES).exists():
             streams = tuple(StreamFolder(engine.spec.stream) for engine in self._extractor.backbones)
             sampling, width = self._extractor.sampling, self._extractor.width
             source = FeatureDescription(VIDEOS, streams, sampling, layout="steps_first", width=width)
             write_description(self.out / FEATURES, source)
-        _write_json(self.out / RECORD, to_mapping(self._record))
+        write_json(self.out / RECORD, to_mapping(self._record))
 
 
 def _settings(extractor: FeatureExtractor, options: ExtractionOptions) -> ExtractionSettings:
@@ -222,11 +221,11 @@ def _settings(extractor: FeatureExtractor, options: ExtractionOptions) -> Extrac
 def _read_record(path: Path) -> ExtractionRecord | None:
     if not path.exists():
         return None
+    content = read_json(path, "record of afsd features; write to another folder", InputError)
     try:
-        return from_mapping(ExtractionRecord, json.loads(path.read_text(encoding="utf-8")))
-    except (StructureError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: not the record of afsd features ({reason}); write to another folder") from None
+        return from_mapping(ExtractionRecord, content)
+    except StructureError as error:
+        raise InputError(f"{path}: not the record of afsd features ({error}); write to another folder") from None
 
 
 def _begun(out: Path, record: ExtractionRecord) -> ExtractionRecord:
@@ -234,7 +233,7 @@ def _begun(out: Path, record: ExtractionRecord) -> ExtractionRecord:
     strangers = _features_in(out, record)
     if strangers:
         raise InputError(f"{strangers[0]}: features of unknown make ({out / RECORD} is missing); use another folder")
-    _write_json(out / RECORD, to_mapping(record))
+    write_json(out / RECORD, to_mapping(record))
     return record
 
 
@@ -261,8 +260,3 @@ def _flat(settings: ExtractionSettings) -> dict[str, Any]:
 def _told(value: Any) -> str:
     text = str(value)
     return f"{text[:12]}…" if len(text) == SHA256_DIGITS else text
-
-
-def _write_json(path: Path, content: Any) -> None:
-    with atomic_path(path) as unfinished:
-        unfinished.write_text(json.dumps(content, indent=1), encoding="utf-8")

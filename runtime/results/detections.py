@@ -1,4 +1,4 @@
-"""Detections: what a network found in one video, as a struct of arrays, and the files people exchange them in."""
+"""Hold what a network found in one video, as a struct of arrays, and read and write the files people exchange."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.annotations.activitynet import finite_number
-from runtime.common.files import PathLike, atomic_path
-from runtime.errors import AnnotationError, InputError
+from runtime.common.files import PathLike, read_json, write_text
+from runtime.errors import AnnotationError, InputError, MissingDependencyError
+from runtime.results.subtitles import subtitle_time
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 FORMAT_VERSION = "afsd 1"
 """The "version" of the JSON files written here."""
@@ -58,12 +62,12 @@ class Detections:
 
     @classmethod
     def empty(cls, classes: Sequence[str], video: str = "") -> Detections:
-        """Nothing found."""
+        """Return no detections."""
         return cls(np.empty((0, 2)), np.empty(0, np.int32), np.empty(0), tuple(classes), video)
 
     @classmethod
     def concatenate(cls, parts: Sequence[Detections]) -> Detections:
-        """All detections of `parts` in order; they must have the same classes and video.
+        """Join the detections of `parts` in order; they must have the same classes and video.
 
         Raises:
             InputError: no parts, or parts of different classes or videos.
@@ -90,32 +94,53 @@ class Detections:
         ):
             yield Detection(self.classes[label], score, start, end)
 
-    def take(self, chosen: NDArray[Any]) -> Detections:
-        """Those chosen by an index or bool array."""
+    def __repr__(self) -> str:
+        count = f"{len(self)} detection{'' if len(self) == 1 else 's'} of {len(self.classes)} classes"
+        if not len(self):
+            return f"<Detections {self.video!r}: {count}>"
+        best = self[int(self.scores.argmax())]
+        return (
+            f"<Detections {self.video!r}: {count}, best {best.label} {best.score:.2f} at "
+            f"{best.start_s:.1f} – {best.end_s:.1f} s>"
+        )
+
+    @overload
+    def __getitem__(self, chosen: int) -> Detection: ...
+    @overload
+    def __getitem__(self, chosen: slice | Sequence[int] | NDArray[Any]) -> Detections: ...
+    def __getitem__(self, chosen: int | slice | Sequence[int] | NDArray[Any]) -> Detection | Detections:
+        """Return one detection by its number, or those that a slice, a bool mask [D] or numbers choose."""
+        if isinstance(chosen, (int, np.integer)):
+            start, end = self.segments[chosen].tolist()
+            return Detection(self.classes[self.labels[chosen]], float(self.scores[chosen]), start, end)
+        return self.take(chosen if isinstance(chosen, slice) else np.asarray(chosen, None if len(chosen) else np.intp))
+
+    def take(self, chosen: NDArray[Any] | slice) -> Detections:
+        """Return the detections chosen by an index or bool array, or by a slice."""
         return replace(self, segments=self.segments[chosen], labels=self.labels[chosen], scores=self.scores[chosen])
 
     def sorted(self, by: Literal["score", "start"] = "score") -> Detections:
-        """Best first, or in the order of their starts; of equal ones the earlier stays first."""
+        """Return the detections best first, or in the order of their starts; of equal ones the earlier stays first."""
         key = -self.scores if by == "score" else self.segments[:, 0]
         return self.take(np.argsort(key, kind="stable"))
 
     def above(self, min_score: float) -> Detections:
-        """Those whose score is at least `min_score`."""
+        """Return the detections whose score is at least `min_score`."""
         return self.take(self.scores >= min_score)
 
     def of_class(self, name: str) -> Detections:
-        """Those of one class; none when the class is unknown."""
+        """Return the detections of one class; none when the class is unknown."""
         return self.take(self.labels == (self.classes.index(name) if name in self.classes else -1))
 
     def to_json(self, path: PathLike | None = None) -> str:
-        """ActivityNet JSON {"version", "results": {video: [{"label", "score", "segment"}]}, "external_data"}.
+        """Return ActivityNet JSON {"version", "results": {video: [{"label", "score", "segment"}]}, "external_data"}.
 
-        Returns the text, and writes it to `path` when given.
+        The text is written to `path` too, when given.
         """
         return _emit(json.dumps(_document([self]), ensure_ascii=False), path)
 
     def to_csv(self, path: PathLike | None = None) -> str:
-        """Lines `video,label,start_s,end_s,score` under a header. Returns the text, and writes it when given a path."""
+        """Return lines `video,label,start_s,end_s,score` under a header, written to `path` too when given."""
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
         writer.writerow(["video", "label", "start_s", "end_s", "score"])
@@ -123,12 +148,41 @@ class Detections:
         return _emit(buffer.getvalue(), path)
 
     def to_srt(self, path: PathLike | None = None) -> str:
-        """SubRip subtitles in the order of the starts. Returns the text, and writes it when given a path."""
+        """Return SubRip subtitles in the order of the starts, written to `path` too when given."""
         cues = (
-            f"{number}\n{_srt_time(d.start_s)} --> {_srt_time(d.end_s)}\n{d.label} {d.score:.2f}\n"
+            f"{number}\n{subtitle_time(d.start_s, ',')} --> {subtitle_time(d.end_s, ',')}\n{d.label} {d.score:.2f}\n"
             for number, d in enumerate(self.sorted("start"), start=1)
         )
         return _emit("\n".join(cues), path)
+
+    def to_dataframe(self) -> DataFrame:
+        """Return a pandas DataFrame with the columns video, label, start_s, end_s, score; one row per detection.
+
+        Raises:
+            MissingDependencyError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise MissingDependencyError("pandas", "", "Detections.to_dataframe") from None
+        labels = np.array(self.classes, object)[self.labels]
+        starts, ends = self.segments.T
+        columns = {"video": self.video, "label": labels, "start_s": starts, "end_s": ends, "score": self.scores}
+        return pandas.DataFrame(columns, index=range(len(self)))
+
+    def save(self, path: PathLike, *, duration_s: float | None = None) -> None:
+        """Write these detections in the format of the path's suffix, one of `runtime.results.writers.FORMATS`.
+
+        Args:
+            path: of the file, which appears whole or not at all.
+            duration_s: length of the video, for the timeline's axis.
+
+        Raises:
+            InputError: a suffix of no format.
+        """
+        from runtime.results.writers import write_detections
+
+        write_detections(self, Path(path), duration_s)
 
     def plot(
         self, path: PathLike, *, duration_s: float | None = None, thumbnails: Sequence[NDArray[np.uint8]] = ()
@@ -157,7 +211,7 @@ def load_detections(path: PathLike, keep_inverted: bool = False) -> list[Detecti
     Raises:
         AnnotationError: the file cannot be read, is not of this form, or holds NaN; names the video and the entry.
     """
-    document = _read_json(Path(path))
+    document = read_json(path, "file of detections", AnnotationError)
     results = document.get("results") if isinstance(document, Mapping) else None
     if not isinstance(results, Mapping):
         raise AnnotationError(f'{path}: expected {{"results": {{video: [{{"label", "score", "segment"}}, …]}}}}')
@@ -186,24 +240,8 @@ def _document(videos: Sequence[Detections]) -> dict[str, Any]:
 
 def _emit(text: str, path: PathLike | None) -> str:
     if path is not None:
-        with atomic_path(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(path, text)
     return text
-
-
-def _srt_time(seconds: float) -> str:
-    milliseconds = round(max(seconds, 0) * 1000)
-    minutes, milliseconds = divmod(milliseconds, 60_000)
-    return f"{minutes // 60:02d}:{minutes % 60:02d}:{milliseconds // 1000:02d},{milliseconds % 1000:03d}"
-
-
-def _read_json(path: Path) -> object:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise AnnotationError(f"{path}: no such file of detections") from None
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise AnnotationError(f"{path}: cannot be read as JSON: {error}") from None
 
 
 def _entries(entries: object, where: str, keep_inverted: bool) -> list[Detection]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -13,7 +14,9 @@ from runtime.annotations.activitynet import VideoAnnotation
 from runtime.common.files import PathLike, atomic_path
 from runtime.errors import InputError
 from runtime.results.canvas import INK, MUTED, Canvas, Colour, blend, readable_on
-from runtime.results.detections import Detections
+
+if TYPE_CHECKING:
+    from runtime.results.detections import Detections
 
 # Okabe and Ito's colours, told apart with any colour vision; rows also carry their names. (R, G, B)
 PALETTE: tuple[Colour, ...] = (

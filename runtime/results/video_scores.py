@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.common.files import PathLike, read_json
 from runtime.errors import AnnotationError, InputError
 from runtime.results.detections import Detections
 from runtime.video.names import ID_PREFIX, known_as
@@ -72,18 +70,13 @@ class VideoScores:
         )
 
 
-def load_video_scores(path: str | os.PathLike[str]) -> VideoScores:
+def load_video_scores(path: PathLike) -> VideoScores:
     """Read `{"results": {id: [scores]}, "class": [names]}`; ids with or without a leading "v_".
 
     Raises:
         AnnotationError: no such file, not of this form, or scores that are not finite, negative, or too few or many.
     """
-    try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise AnnotationError(f"{path}: {error.strerror}; expected a file of video-level scores") from None
-    except ValueError as error:
-        raise AnnotationError(f"{path}: not JSON ({error}); expected a file of video-level scores") from None
+    data = read_json(path, "file of video-level scores", AnnotationError)
     results, classes = (data.get("results"), data.get("class")) if isinstance(data, dict) else (None, None)
     if not isinstance(results, dict) or not isinstance(classes, list):
         raise AnnotationError(f'{path}: expected the keys "results" (id → scores) and "class" (names)')
@@ -93,7 +86,7 @@ def load_video_scores(path: str | os.PathLike[str]) -> VideoScores:
     return VideoScores(tuple(classes), scores)
 
 
-def _checked(row: Any, video: str, classes: int, path: str | os.PathLike[str]) -> NDArray[np.float64]:
+def _checked(row: Any, video: str, classes: int, path: PathLike) -> NDArray[np.float64]:
     """One video's scores as float64 [classes]."""
     try:
         scores = np.asarray(row, np.float64)

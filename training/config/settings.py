@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from runtime.spec.constants import A2NetDecoding, Decoding
-from runtime.spec.time_axis import FeatureSampling
+from runtime.spec.time_axis import FeatureSampling, Uneven
 from training.a2net.config import A2NetConfig, A2NetLossConfig
 from training.afsd.config import LossConfig, ModelConfig
 from training.data.feature_mixing import FeatureMixing
@@ -45,7 +45,11 @@ class DataConfig:
     """Features of an inner fold: those of its outer fold, or those of the fold that tests its group. Where the network
     that made them was trained on the training videos of their fold, only the latter are like those of a test."""
     feature_sampling: FeatureSampling | None = None
-    """How the features were made; taken from their description, and kept in the checkpoint."""
+    """How the features were made; taken from their description, and kept in the checkpoint, as the next two."""
+    feature_uneven: Uneven = "cut"
+    """What is done where the streams of a video differ in length."""
+    feature_resize: int | None = None
+    """Steps to which the features of every video are resized; None: they are not."""
     classes: tuple[str, ...] = ()
     """Action names in index order; empty: sorted names of the annotations."""
     class_agnostic: bool = False

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from runtime.annotations.activitynet import VideoAnnotation
 from runtime.common.files import atomic_path
 from runtime.common.mappings import from_mapping, to_mapping
-from runtime.common.tables import aligned, percent
+from runtime.common.tables import align, percent
 from runtime.errors import ConfigError, InputError
 from runtime.evaluation.mean_ap import EvaluationResult
 from training.data.folds import Fold
@@ -99,7 +99,7 @@ class CrossValidation:
             rows.append([metric, *("–" if math.isnan(cell) else percent(cell) for cell in cells)])
         minutes = sum(run.seconds for run in self.runs) / 60
         seeds = ", ".join(map(str, self.seeds))
-        return f"{aligned([header, *rows])}\n{len(self.runs)} runs, seeds {seeds}, {minutes:.1f} minutes together"
+        return f"{align([header, *rows])}\n{len(self.runs)} runs, seeds {seeds}, {minutes:.1f} minutes together"
 
 
 @dataclass(frozen=True, eq=False)

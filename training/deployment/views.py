@@ -126,6 +126,8 @@ def model_spec(
         decoding=replace(config.decoding, quality=config.decoding.quality and model.quality != "none"),
         features=(data.feature_sampling or FeatureSampling()) if features else None,
         feature_streams=data.streams if features else (),
+        feature_uneven=data.feature_uneven,
+        feature_resize=data.feature_resize,
         a2net=None if two_stage else a2net,
         a2net_decoding=config.a2net_decoding if a2net and not two_stage else None,
         two_stage=two_stage.decoding if two_stage else None,

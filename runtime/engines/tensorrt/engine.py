@@ -25,7 +25,6 @@ from runtime.engines.tensorrt.device_array import DeviceArray, split_inputs
 from runtime.engines.tensorrt.loading import LoadedPlan, load_plan
 from runtime.engines.tensorrt.slots import Slot, Ticket, make_slot, shape_of
 from runtime.errors import EngineError, InputError
-from runtime.spec.model import ModelSpec
 
 ALIGNMENT = 256
 """Bytes to which TensorRT wants addresses of tensors aligned; CUDA's own allocations are."""
@@ -47,7 +46,11 @@ class TensorRtEngine:
         _check_options(path, options)
         self._path = path
         self._plan: LoadedPlan | None = load_plan(path, options)
-        self._spec, self._build, self._device = self._plan.spec, self._plan.build, self._plan.device
+        self.spec, self._build, self._device = self._plan.spec, self._plan.build, self._plan.device
+        self.library = f"{self._build.library} {'.'.join(self._build.version.split('.')[:3])}"
+        self.device = str(self._device.facts)
+        """Index and name of the GPU, as in "cuda:0 (NVIDIA GeForce RTX 4090)"."""
+        self.precision: str = self._build.precision
         self._graphs = options.cuda_graph
         self._batch = 0
         """Batch size that the context is set to."""
@@ -55,30 +58,10 @@ class TensorRtEngine:
             self._context: Any = _make_context(self._plan, path, self._graphs)
             self._uploads, self._compute, self._downloads = (self._device.stream() for _ in range(3))
             self._produced = self._device.event()
-            self._slots = [make_slot(self._device, self._spec, self._build.batch[2])]
+            self._slots = [make_slot(self._device, self.spec, self._build.batch[2])]
         except BaseException:
             self.close()
             raise
-
-    @property
-    def spec(self) -> ModelSpec:
-        """What the network takes and gives."""
-        return self._spec
-
-    @property
-    def library(self) -> str:
-        """Name and version of the library, as in "tensorrt 11.4.0"."""
-        return f"{self._build.library} {'.'.join(self._build.version.split('.')[:3])}"
-
-    @property
-    def device(self) -> str:
-        """Index and name of the GPU, as in "cuda:0 (NVIDIA GeForce RTX 4090)"."""
-        return str(self._device.facts)
-
-    @property
-    def precision(self) -> str:
-        """Arithmetic of the heavy layers, as written in the graph it was built from."""
-        return self._build.precision
 
     def infer(self, inputs: Mapping[str, Any]) -> dict[str, NDArray[np.float32]]:
         """Run one batch; see `runtime.engines.base.Engine.infer`. Each input is a host array, or an array on this GPU
@@ -94,8 +77,8 @@ class TensorRtEngine:
         """Begin one batch and return while it runs. Host arrays may be changed at once; arrays on the GPU must stay as
         they are until the batch is collected. Arguments and errors as in `infer`."""
         given = split_inputs(inputs)
-        check_inputs(self._spec, given, (np.ndarray, DeviceArray))
-        batch = int(given[self._spec.inputs[0].name].shape[0])
+        check_inputs(self.spec, given, (np.ndarray, DeviceArray))
+        batch = int(given[self.spec.inputs[0].name].shape[0])
         low, _, high = self._build.batch
         if not low <= batch <= high:
             raise InputError(f"batch: got {batch} windows, the engine {self._path.name} takes {low} … {high}")
@@ -126,7 +109,7 @@ class TensorRtEngine:
         self._device.use()
         try:
             self._device.wait_for(slot.finished)
-            outputs = self._spec.outputs
+            outputs = self.spec.outputs
             return {t.name: slot.view(t.name, shape_of(t, ticket.batch), t.dtype).copy() for t in outputs}
         finally:
             slot.ticket = None
@@ -161,7 +144,7 @@ class TensorRtEngine:
                 return slot
         if len(self._slots) == self.depth:
             raise EngineError(f"{self._path}: {self.depth} batches are in flight; collect one before the next")
-        self._slots.append(make_slot(self._device, self._spec, self._build.batch[2]))
+        self._slots.append(make_slot(self._device, self.spec, self._build.batch[2]))
         return self._slots[-1]
 
     def _slot_of(self, ticket: Ticket) -> Slot:
@@ -224,7 +207,7 @@ class TensorRtEngine:
         for slot in self._slots:
             self._drop_graph(slot)
             slot.warm = 0
-        for tensor in self._spec.inputs:
+        for tensor in self.spec.inputs:
             shape = shape_of(tensor, batch)
             self._accept(self._context.set_input_shape(tensor.name, shape), f"shape {shape} of {tensor.name!r}")
         self._batch = batch
@@ -245,7 +228,7 @@ class TensorRtEngine:
         """Bring the outputs to the host behind the network."""
         self._device.record(slot.computed, self._compute)
         self._device.wait(self._downloads, slot.computed)
-        for tensor in self._spec.outputs:
+        for tensor in self.spec.outputs:
             pinned = slot.view(tensor.name, shape_of(tensor, batch), tensor.dtype)
             self._device.download(pinned, slot.address[tensor.name], self._downloads)
         self._device.record(slot.finished, self._downloads)

@@ -19,6 +19,7 @@ from runtime.decoding.candidates import Candidates
 from runtime.errors import EngineError, InputError
 from runtime.spec.anchors import RATIOS, A2NetLayout, default_anchors, level_points
 from runtime.spec.constants import ACTIVITYNET, THUMOS14_COPIES, A2NetDecoding
+from runtime.spec.model import ModelSpec
 from runtime.suppression.nms import hard_nms
 from runtime.suppression.policies import HardSuppression, LocalHardSuppression, Suppression
 from tests.tiny import tiny_spec
@@ -283,6 +284,12 @@ def test_bad_threshold() -> None:
 
 
 SPEC = replace(tiny_spec(), classes=("Billiards", "CliffDiving", "Diving"))
+
+
+def a2net_spec(decoding: A2NetDecoding) -> ModelSpec:
+    return replace(SPEC, family="a2net", a2net=A2NetLayout(), a2net_decoding=decoding)
+
+
 UNCAPPED = A2NetDecoding(nms_top_k=10**6, video_top_k=10**6, copied_classes=THUMOS14_COPIES)
 
 
@@ -319,15 +326,15 @@ def test_video_as_released(seed: int, per_class: int, per_video: int) -> None:
         kept += [(label, *mine[i]) for i in plain_hard_nms(mine, 0.2)[:per_class]]
     expected = sorted(kept, key=lambda row: -row[3])[:per_video]
     decoding = A2NetDecoding(nms_top_k=per_class, video_top_k=per_video, copied_classes=THUMOS14_COPIES)
-    assert survivors(HardSuppression(replace(SPEC, a2net_decoding=decoding)), windows) == expected
+    assert survivors(HardSuppression(a2net_spec(decoding)), windows) == expected
 
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(0, 8))
 def test_the_stream_gives_what_the_whole_video_gives(seed: int, count: int) -> None:
     windows = windows_of(seed, count)
-    streamed = survivors(LocalHardSuppression(replace(SPEC, a2net_decoding=UNCAPPED)), windows)
-    assert sorted(streamed) == sorted(survivors(HardSuppression(replace(SPEC, a2net_decoding=UNCAPPED)), windows))
+    streamed = survivors(LocalHardSuppression(a2net_spec(UNCAPPED)), windows)
+    assert sorted(streamed) == sorted(survivors(HardSuppression(a2net_spec(UNCAPPED)), windows))
 
 
 def test_copies_need_known_classes() -> None:

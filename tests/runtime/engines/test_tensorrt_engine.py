@@ -395,10 +395,10 @@ def test_files_are_verified_first(install: Install, tmp_path: Path) -> None:
         ("build", None, "'build' does not fit a TensorRT engine"),
         ("build", {**content["build"], "batch": [3, 2, 1]}, "'build' does not fit a TensorRT engine"),
         ("spec", {**content["spec"], "window_length": -1}, "its ModelSpec does not fit"),
-        ("build", {**content["build"], "precision": "int8"}, "edited after the build, its seal does not fit"),
+        ("build", {**content["build"], "precision": "int8"}, "edited after the build, its checksum does not fit"),
         ("build", {**content["build"], "architectures": ["8.6", "8.9"]}, "edited after the build"),
         ("spec", {**content["spec"], "window_stride": 4}, "edited after the build"),
-        ("seal", "", "edited after the build"),
+        ("checksum", "", "edited after the build"),
         ("sha256", {}, r"holds no SHA-256 of tiny\.engine"),
     ]:
         sidecar_path(path).write_text(json.dumps({**content, key: value}))

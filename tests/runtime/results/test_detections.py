@@ -139,7 +139,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match="no such file"):
         load_detections(tmp_path / "none.json")
     (tmp_path / "d.json").write_text("{")
-    with pytest.raises(AnnotationError, match="cannot be read as JSON"):
+    with pytest.raises(AnnotationError, match="not JSON"):
         load_detections(tmp_path / "d.json")
 
 

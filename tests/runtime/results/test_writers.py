@@ -1,0 +1,93 @@
+"""Output formats: every entry of the table writes a file that other readers understand."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from runtime.errors import InputError
+from runtime.results.detections import Detections
+from runtime.results.writers import FORMATS
+
+FOUND = Detections(
+    np.array([[3661.25, 3662.5], [0.5, 2.0]]), np.array([1, 0], np.int32), np.array([0.9, 0.25]), ("<run>", "jump"), "v"
+)
+TIMES = [(0.5, 2.0), (3661.25, 3662.5)]
+"""In the order of their starts."""
+
+
+def read_cues(text: str, point: str) -> list[tuple[float, float]]:
+    """Times of subtitles, by the letter of their formats."""
+    pattern = rf"(\d+):(\d\d):(\d\d){re.escape(point)}(\d\d\d)"
+    found = re.findall(f"^{pattern} --> {pattern}$", text, re.MULTILINE)
+    rows = [[int(number) for number in row] for row in found]
+    return [
+        tuple(h * 3600 + m * 60 + s + ms / 1000 for h, m, s, ms in (row[:4], row[4:]))  # type: ignore[misc]
+        for row in rows
+    ]
+
+
+def check(name: str, path: Path) -> None:
+    """Read the file of a format back by other means than the project's."""
+    if name == "png":
+        assert cv2.imread(str(path)).shape[1] == 1600
+        return
+    text = path.read_text(encoding="utf-8")
+    if name == "json":
+        segments = [entry["segment"] for entry in json.loads(text)["results"]["v"]]
+        assert sorted(map(tuple, segments)) == TIMES
+    elif name == "csv":
+        rows = list(csv.DictReader(text.splitlines()))
+        assert sorted((float(row["start_s"]), float(row["end_s"])) for row in rows) == TIMES
+        assert rows[1]["label"] == "<run>"
+    elif name == "srt":
+        assert read_cues(text, ",") == TIMES
+    else:
+        assert name == "vtt"
+        assert text.startswith("WEBVTT\n\n")
+        assert read_cues(text, ".") == TIMES
+        assert "&lt;run&gt; 0.25" in text  # "<" would begin a tag
+
+
+@pytest.mark.parametrize("name", list(FORMATS))
+def test_every_format_is_written_by_its_suffix_and_read_by_others(name: str, tmp_path: Path) -> None:
+    FOUND.save(tmp_path / f"v.{name}", duration_s=4000.0)
+    check(name, tmp_path / f"v.{name}")
+    assert [path.name for path in tmp_path.iterdir()] == [f"v.{name}"]  # no temporary file is left
+
+
+def test_an_unknown_suffix_names_the_known_ones(tmp_path: Path) -> None:
+    for name, got in (("v.xls", ".xls"), ("v", "no suffix")):
+        with pytest.raises(InputError, match=rf"got {got}, expected one of \.json, \.csv, \.srt, \.vtt, \.png"):
+            FOUND.save(tmp_path / name)
+
+
+def test_detections_are_chosen_by_number_slice_and_mask() -> None:
+    assert FOUND[0] == ("jump", 0.9, 3661.25, 3662.5)
+    assert FOUND[-1].label == "<run>"
+    assert [d.label for d in FOUND[1:]] == ["<run>"]
+    assert [d.label for d in FOUND[FOUND.scores > 0.5]] == ["jump"]
+    assert [d.label for d in FOUND[[1, 0]]] == ["<run>", "jump"]
+    assert len(FOUND[[]]) == 0
+    with pytest.raises(IndexError):
+        FOUND[2]
+
+
+def test_a_person_reads_the_repr() -> None:
+    assert repr(FOUND) == "<Detections 'v': 2 detections of 2 classes, best jump 0.90 at 3661.2 – 3662.5 s>"
+    assert repr(Detections.empty(("a",), "w")) == "<Detections 'w': 0 detections of 1 classes>"
+
+
+def test_a_dataframe_has_a_row_per_detection() -> None:
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    table = FOUND.to_dataframe()
+    assert list(table.columns) == ["video", "label", "start_s", "end_s", "score"]
+    assert table["end_s"].tolist() == [3662.5, 2.0]
+    assert table["label"].tolist() == ["jump", "<run>"]
+    assert isinstance(Detections.empty(("a",)).to_dataframe(), pandas.DataFrame)
