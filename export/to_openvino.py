@@ -83,7 +83,7 @@ def convert(graph: onnx.ModelProto, spec: ModelSpec, target: Path) -> list[Path]
     try:
         import openvino
     except ImportError:
-        raise MissingDependencyError("OpenVINO", "openvino", "exporting to OpenVINO") from None
+        raise MissingDependencyError("openvino", "openvino", "exporting to OpenVINO") from None
     if precision_of(graph) == "fp8":
         raise ExportError("OpenVINO: the graph is fp8, which is for GPUs; calibrate with --numbers uint8")
     inlined = target.with_suffix(".inlined.onnx")
