@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runtime.common.files import read_text
 from runtime.errors import AnnotationError
 
 
@@ -76,10 +77,10 @@ def parse_splits(document: object, source: str) -> dict[str, tuple[tuple[str, ..
 
 
 def read_document(path: str | os.PathLike[str]) -> object:
-    """What a JSON file holds (AnnotationError: no such file, not JSON, or a key that is there twice)."""
+    """Read a JSON file, packed with gzip or not (AnnotationError: no such file, not JSON, or a key given twice)."""
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_duplicates)
+        return json.loads(read_text(path), object_pairs_hook=_without_duplicates)
     except FileNotFoundError:
         raise AnnotationError(f"{path}: no such annotation file") from None
     except (OSError, UnicodeDecodeError, ValueError) as error:

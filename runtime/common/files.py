@@ -1,10 +1,13 @@
-"""Files appear whole or not at all: written under a temporary name in the same folder, then renamed."""
+"""Files appear whole or not at all, written under a temporary name and renamed; texts are read packed or not."""
 
 from __future__ import annotations
 
+import errno
+import gzip
 import hashlib
 import os
 import secrets
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,3 +40,29 @@ def file_sha256(path: Path) -> str:
 
 
 PathLike = str | os.PathLike[str]
+
+
+def read_text(path: PathLike) -> str:
+    """Read a UTF-8 text; a file of gzip, known by its first bytes whatever its name, is unpacked.
+
+    Raises:
+        OSError: it cannot be read or unpacked.
+        UnicodeDecodeError: not UTF-8.
+    """
+    content = Path(path).read_bytes()
+    if content.startswith(GZIP):
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise OSError(errno.EIO, f"a gzip file that is damaged or cut off ({error})", str(path)) from None
+    return content.decode("utf-8")
+
+
+GZIP = b"\x1f\x8b"
+"""First bytes of a file of gzip."""
+
+
+def text_suffix(path: PathLike) -> str:
+    """Return the suffix that names a text's format, in small letters: ".json" of x.json and of x.json.gz."""
+    path = Path(path)
+    return (path.with_suffix("") if path.suffix.lower() == ".gz" else path).suffix.lower()

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.annotations.activitynet import finite_number
-from runtime.common.files import PathLike, atomic_path
+from runtime.common.files import PathLike, atomic_path, read_text
 from runtime.errors import AnnotationError, InputError
 
 FORMAT_VERSION = "afsd 1"
@@ -199,7 +199,7 @@ def _srt_time(seconds: float) -> str:
 
 def _read_json(path: Path) -> object:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_text(path))
     except FileNotFoundError:
         raise AnnotationError(f"{path}: no such file of detections") from None
     except (OSError, UnicodeDecodeError, ValueError) as error:

@@ -6,12 +6,12 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.common.files import read_text
 from runtime.errors import AnnotationError, InputError
 from runtime.results.detections import Detections
 from runtime.video.names import ID_PREFIX, known_as
@@ -79,7 +79,7 @@ def load_video_scores(path: str | os.PathLike[str]) -> VideoScores:
         AnnotationError: no such file, not of this form, or scores that are not finite, negative, or too few or many.
     """
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        data = json.loads(read_text(path))
     except OSError as error:
         raise AnnotationError(f"{path}: {error.strerror}; expected a file of video-level scores") from None
     except ValueError as error:

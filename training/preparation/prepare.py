@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from runtime.annotations.activitynet import VideoAnnotation, class_names, load_annotations, parse_annotations
-from runtime.common.files import atomic_path
+from runtime.common.files import atomic_path, read_text
 from runtime.errors import AnnotationError, InputError
 from runtime.video.flow import FlowEstimator, FlowMethod
 from runtime.video.names import ID_PREFIX, VIDEO_SUFFIXES, other_name
@@ -264,7 +264,7 @@ def _note_strangers(videos_dir: Path, names: Sequence[str], found: Findings) -> 
 def _read_database(path: Path, found: Findings) -> dict[str, Any]:
     """The `database` of an ActivityNet file without the instances that do not end after they start, which are noted."""
     try:
-        database = json.loads(path.read_text(encoding="utf-8"))["database"]
+        database = json.loads(read_text(path))["database"]
         entries = {str(name): dict(entry) for name, entry in database.items()}
     except OSError as error:
         raise AnnotationError(f"{path}: cannot be read: {error.strerror}") from None

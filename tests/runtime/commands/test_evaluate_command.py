@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -52,6 +53,29 @@ def test_the_only_subset_is_taken(folder: Path, tmp_path: Path, capsys: pytest.C
     assert json.loads(capsys.readouterr().out)["average_mAP"] == 1.0
     assert main(["evaluate", str(found), str(tmp_path / "two.json")]) == 2
     assert "no video of subset 'test'; the file has 'testing', 'x'" in capsys.readouterr().err
+
+
+def test_packed_files_are_judged_like_plain_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = {
+        "truth.json": json.dumps(
+            {"database": {"v": {"subset": "test", "annotations": [{"label": "Diving", "segment": [0.5, 2.0]}]}}}
+        ),
+        "truth.csv": "video,type,start,end\r\nv,Diving,0.5,2.0\r\n",
+        "found.json": json.dumps({"results": {"v": [{"label": "Diving", "score": 0.9, "segment": [0.6, 2.0]}]}}),
+        "found.txt": "v.mp4 0.6 2.0 26 0.9\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text, newline="")
+        (tmp_path / f"{name}.gz").write_bytes(gzip.compress(text.encode()))
+    judged = {}
+    for found in ("found.json", "found.txt", "found.json.gz", "found.txt.gz"):
+        for truth in ("truth.json", "truth.csv", "truth.json.gz", "truth.csv.gz"):
+            assert main(["evaluate", str(tmp_path / found), str(tmp_path / truth), "--json"]) == 0
+            judged[found, truth] = json.loads(capsys.readouterr().out)["average_mAP"]
+    assert set(judged.values()) == {1.0}
+    (tmp_path / "found.txt.gz").write_bytes((tmp_path / "found.txt.gz").read_bytes()[:15])
+    assert main(["evaluate", str(tmp_path / "found.txt.gz"), str(tmp_path / "truth.json")]) == 2
+    assert "found.txt.gz: cannot be read as text" in capsys.readouterr().err
 
 
 def test_the_test_videos_of_a_fold(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
