@@ -45,7 +45,7 @@ def demo(out: Path, videos: int) -> int:
 
     Videos and exported files that this code made before are taken as they are.
     """
-    print("six steps, one to two minutes on two cores; the second time half: videos and exported files stay")
+    print("six steps, one to two minutes on two idle cores; half the second time: videos and exported files stay")
     truth = _make_videos(out, videos)
     model, engine_file = _export(out)
     _step(3, "finding actions with OpenVINO, from video files to detections")

@@ -241,14 +241,17 @@ def _from_features(arguments: argparse.Namespace, truth: Sequence[VideoAnnotatio
 
 
 def _from_videos(arguments: argparse.Namespace, truth: Sequence[VideoAnnotation]) -> list[Detections]:
+    from runtime.annotations.video_rates import warn_of_other_rates
     from runtime.detector import Detector, DetectorOptions
 
     folder = arguments.videos or Path(arguments.ground_truth).parent / "videos"
     labels = load_video_scores(arguments.video_scores) if arguments.video_scores else None
     options = DetectorOptions(nms=arguments.nms, flow_method=arguments.flow_method)
     with Detector(arguments.detections, flow_engine=arguments.flow_engine, options=options) as detector:
+        files = {video.name: find_video(folder, video.name) for video in truth}
         if not arguments.force:
-            require_unseen(detector.spec, {video.name: find_video(folder, video.name) for video in truth})
+            require_unseen(detector.spec, files)
+        warn_of_other_rates(truth, list(files.values()))
         if labels is None:
             warn_unknown(detector.spec, truth)
         return detect_annotated(detector, truth, folder, labels, arguments.labels_per_video)

@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, exported: Exported) -> Path
         for k, level in enumerate(levels):
             write_video(root / name / f"{name}_{k}.avi", level=level, speed=1 + k)
     database = {
-        f"test_{k}": {"subset": "test", "annotations": [{"label": "a", "segment": [1.0 + k, 3.0 + k]}]}
+        f"test_{k}": {"subset": "test", "fps": 10 - k, "annotations": [{"label": "a", "segment": [1.0 + k, 3.0 + k]}]}
         for k in range(2)
     }
     (root / "annotations.json").write_text(json.dumps({"database": database}))
@@ -122,7 +122,8 @@ def test_the_budget_is_kept_and_the_path_shown(
     ]
     arguments += ["--videos", str(folder / "training"), "--test", str(folder / "test"), "--max-drop", "100"]
     assert main([*arguments, "--annotations", str(folder / "annotations.json")]) == 0
-    told = capsys.readouterr().out
+    told, warned = capsys.readouterr()
+    assert "1 of 2 videos have another frame rate than their annotations say: test_1 is annotated with 9 fps" in warned
     assert "against labels" in told
     assert "conv" in told  # the dearest layers by name
     assert out.with_name("m.onnx.png").stat().st_size > 1000

@@ -108,3 +108,22 @@ def test_a_missing_video_is_named_before_any_is_run(folder: Path, capsys: pytest
     error = capsys.readouterr().err
     assert "first" in error
     assert error.count("\n") == 1
+
+
+def test_another_frame_rate_than_the_files_is_one_warning(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entry = {"annotations": [{"label": "jump", "segment": [0.5, 2.0]}]}
+    truth = tmp_path / "truth.json"
+    arguments = ["evaluate", str(folder / "tiny.onnx"), str(truth), "--videos", str(folder / "videos"), "--json"]
+    for first, second in ((None, None), (30, 29.97), (25, 30), (24, 60)):
+        rates = {"first": first, "second": second}
+        database = {name: {**entry, **({"fps": fps} if fps else {})} for name, fps in rates.items()}
+        truth.write_text(json.dumps({"database": database}))
+        assert main(arguments) == 0
+        lines = [line for line in capsys.readouterr().err.splitlines() if "rate" in line]
+        wrong = sum(fps in (24, 25, 60) for fps in (first, second))
+        assert len(lines) == min(wrong, 1)
+        if wrong:
+            assert f"{wrong} of 2 videos have another frame rate than their annotations say" in lines[0]
+            assert f"first is annotated with {first} fps and its file has 30;" in lines[0]
