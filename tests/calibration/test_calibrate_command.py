@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -136,6 +137,26 @@ def test_the_budget_is_kept_and_the_path_shown(
     assert report["path"]["chosen"] == 0
     assert len(report["costs"]) == len(steps[2]["restored"])
     assert recorded(out).remedies == ("bias corrected",)
+    found = next(line for line in told.splitlines() if line.startswith("8 bit against float32 on 2 videos: "))
+    best = steps[0]["detections"]
+    assert f"{best['followed'] - best['lost']} of the best {best['followed']} detections kept, {best['moved']}" in found
+    _, _, found = found.partition("on 2 videos")
+    assert_export_says(out, capsys, f"as afsd calibrate measured on 2 videos{found}; mAP {-steps[0]['drop']:+.2f}")
+    test = str(folder / "test" / "test_0.avi")
+    assert_export_says(out, capsys, "openvino .* against onnxruntime .* on 1 video: .* detections kept", test)
+    out.write_bytes(out.read_bytes() + b"\xa0\x06\x00")  # a field that nobody knows: another file than the report's
+    assert_export_says(out, capsys, "what 8 bit does to detections is not known")
+
+
+def assert_export_says(source: Path, capsys: pytest.CaptureFixture[str], expected: str, *videos: str) -> None:
+    """The export to OpenVINO of a calibrated file says what happens to detections, and no drift of made-up windows."""
+    pytest.importorskip("openvino")
+    flags = ["--videos", *videos] if videos else []
+    assert main(["export", str(source), "--to", "openvino", *flags]) == 0
+    told = capsys.readouterr().out
+    pattern = expected if videos else re.escape(expected)
+    assert re.search(pattern, told), told
+    assert "drift of" not in told
 
 
 def test_without_labels_the_float_networks_detections_judge(folder: Path, tmp_path: Path) -> None:
