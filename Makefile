@@ -7,14 +7,22 @@
 # make int8        INT8 of the shipped network by every method, for both targets, three seeds     (half an hour)
 # make engines     TensorRT-RTX engines of the published-size network for three GPUs, without a GPU    (ten minutes)
 # make gpu-check   on a machine with an NVIDIA GPU: every engine, its parity and its speed, as a report in docs/
+# make clean       delete the environment, builds and caches; runs/ stays, since what you trained cannot be made again
+# make distclean   list what is deleted when runs/ goes too, with sizes; make distclean YES=1 deletes it
+#
+# make VARIABLE=…  PYTHON: interpreter of the environment (python3); TORCH_INDEX: see below
 
 PYTHON ?= python3
+# PyTorch's own index of CPU wheels. On Linux the plain package brings two gigabytes of CUDA, so PyTorch comes from here
+# where there is no NVIDIA GPU and the index answers within seconds. Empty: always the plain package.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 RUN := runs/synthetic
+REMADE := $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: demo test test-slow lint train-demo ablations benchmark int8 engines gpu-check clean
+.PHONY: demo test test-slow lint train-demo ablations benchmark int8 engines gpu-check clean distclean
 
 demo: $(READY)
 	@$(BIN)/afsd demo --out runs/demo
@@ -49,17 +57,35 @@ engines: $(READY)
 
 gpu-check: $(READY)
 	@$(BIN)/python -m export.studies.gpu_check --gpu
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --requirement requirements-gpu.txt
+	@$(PIP) --requirement requirements-gpu.txt
 	@$(BIN)/python -m export.studies.gpu_check
+
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
+ANSWERS := import os, sys, threading, urllib.request as u; t = threading.Timer(5, os._exit, (1,)); t.daemon = True; \
+	t.start(); u.urlopen(sys.argv[1]).close()
+CPU_TORCH = [ "$$(uname -s)" = Linux ] && [ -n "$(TORCH_INDEX)" ] && ! nvidia-smi -L >/dev/null 2>&1 && \
+	$(BIN)/python -c '$(ANSWERS)' "$(TORCH_INDEX)/torch/" 2>/dev/null
 
 # The environment is made anew when what it is made from is newer.
 $(READY): requirements-dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"needs Python 3.11 or newer, got {v[0]}.{v[1]}: make PYTHON=python3.11")'
-	@echo "setting up $(VENV): PyTorch, ONNX Runtime, OpenVINO and the tools (about a minute)"
+	@echo "setting up $(VENV), once: PyTorch, ONNX Runtime, OpenVINO, TensorRT-RTX and the tools of development."
+	@echo "0.6 GB to download and 2.1 GB on disk with PyTorch for CPUs; a minute or two beside the download."
 	@$(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --requirement requirements-dev.txt
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@if $(CPU_TORCH); then \
+		echo "no NVIDIA GPU here: PyTorch for CPUs from $(TORCH_INDEX)"; \
+		$(PIP) --no-deps --index-url $(TORCH_INDEX) $$(grep '^torch==' requirements-dev.txt) \
+		|| echo "it is not there: PyTorch's plain package, on Linux with 2 GB of CUDA more"; \
+	else echo "PyTorch's plain package, which on Linux may bring 2 GB of CUDA more"; fi
+	@$(PIP) --requirement requirements-dev.txt
+	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(REMADE)
+
+distclean:
+	@du -shc $(REMADE) runs/* 2>/dev/null || true
+	@if [ "$(YES)" != 1 ]; then \
+		echo "nothing is deleted yet; runs/ has what was trained here: make distclean YES=1 deletes all of this"; exit 1; fi
+	rm -rf $(REMADE) runs

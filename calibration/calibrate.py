@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -24,11 +24,12 @@ from calibration.ranges.clips import Clips, draw_clips
 from calibration.ranges.collect import collect_histograms
 from calibration.ranges.table import RangeTable, load_table, make_table
 from calibration.tuning.tune import tuned
+from export.comparison.quantised import REPORT, on_videos
 from export.graph.carried_spec import read_carried_spec
 from export.graph.precision import require_symmetric
 from export.graph.source import loaded, require_writable
 from runtime.common.console import ProgressLine
-from runtime.common.files import atomic_path, write_text
+from runtime.common.files import atomic_path, file_sha256, write_text
 from runtime.errors import InputError
 from runtime.features.video_features import Video, identify_video
 from runtime.results.timeline import save_image
@@ -176,7 +177,8 @@ class _Work:
                 f"{self.source}: no layer can stay in 8 bit within {path.max_drop:g} points of mAP; give a larger "
                 "--max-drop, another --method, --fine-tune, or take half precision (afsd export --precision)"
             )
-        return self._write(out, self._graph(path.chosen.restored if path else ()), path)
+        graph = self._graph(path.chosen.restored if path else ())
+        return self._write(out, graph, path, len(test.videos) if test else 0)
 
     def _drawn(self) -> Clips:
         if self.clips is None:
@@ -294,19 +296,25 @@ class _Work:
             require_symmetric(graph, str(self.source))
         return graph
 
-    def _write(self, out: Path, graph: onnx.ModelProto, path: BudgetPath | None) -> Calibrated:
-        ranges, report, plot = (_beside(out, end) for end in (RANGES, ".calibration.json", ".png"))
+    def _write(self, out: Path, graph: onnx.ModelProto, path: BudgetPath | None, judged: int) -> Calibrated:
+        ranges, report, plot = (_beside(out, end) for end in (RANGES, REPORT, ".png"))
         drawn = path is not None and len(path.steps) > 1
         if path is not None and drawn:
             save_image(draw_path(path, f"{self.source.name} for {self.options.target}"), plot)
-        content = {
+        content: dict[str, Any] = {
             "options": asdict(self.options),
             "path": asdict(path) | {"chosen": len(path.chosen.restored)} if path else None,
             "costs": [asdict(cost) for cost in self.costs],
+            "test_videos": judged,
         }
-        write_text(report, json.dumps(content, indent=1, default=str) + "\n")
-        with atomic_path(out) as unfinished:
-            onnx.save(graph, unfinished)
+        with atomic_path(out) as network:
+            onnx.save(graph, network)
+            content["sha256"] = file_sha256(network)
+            write_text(report, json.dumps(content, indent=1, default=str) + "\n")
+        if path:
+            self.say(f"8 bit against float32 {on_videos(path.chosen.detections, judged)}")
+        else:
+            self.say("what 8 bit does to detections was not looked at: give --test VIDEO for that")
         files = (out, ranges, report, *([plot] if drawn else []))
         self.say(f"wrote {', '.join(str(file) for file in files)} ({out.stat().st_size / 1e6:.1f} MB)")
         return Calibrated(out, self.table, path, self.costs, files)

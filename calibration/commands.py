@@ -156,6 +156,7 @@ def _files(arguments: list[str], flag: str) -> list[Path]:
 def _test_set(args: argparse.Namespace) -> Any:
     """The videos that judge; with annotations those that the subset names, found among the files given."""
     from calibration.options import TestSet
+    from runtime.annotations.video_rates import warn_of_other_rates
     from runtime.commands.evaluate import load_ground_truth
 
     if not args.test:
@@ -182,4 +183,6 @@ def _test_set(args: argparse.Namespace) -> Any:
         raise InputError(f"{args.annotations}: names none of the {len(files)} test videos; give the right folder")
     if len(chosen) < len(files):
         print(f"{len(files) - len(chosen)} of {len(files)} test videos are not in the annotations and are left out")
-    return TestSet(tuple(file for file, _ in chosen), tuple(video for _, video in chosen))
+    test = TestSet(tuple(file for file, _ in chosen), tuple(video for _, video in chosen))
+    warn_of_other_rates([video for _, video in chosen], [file for file, _ in chosen])
+    return test

@@ -27,7 +27,7 @@ def add_export(subparsers: Any) -> None:
     )
     parser.add_argument(
         "--videos", type=Path, nargs="+", default=[], metavar="VIDEO",
-        help="say what half precision does to detections on these",
+        help="say what half precision does to detections on these; of an int8 file, what the engine does",
     )  # fmt: skip
     _add_tensorrt(parser.add_argument_group("TensorRT"))
     parser.set_defaults(func=_export)
@@ -68,10 +68,8 @@ def _export(args: argparse.Namespace) -> int:
         _without(args, "--flow writes float32", "precision", "videos")
         export_fused(args.source, args.flow, args.out, to=args.to, config=args.config, flow_config=args.flow_config)
     elif args.to == "openvino":
-        _without(
-            args, "an OpenVINO file is float32, and `--precision bf16` is chosen when it runs", "precision", "videos"
-        )
-        export_openvino(args.source, args.out, args.config)
+        _without(args, "an OpenVINO file is float32, and `--precision bf16` is chosen when it runs", "precision")
+        export_openvino(args.source, args.out, args.config, videos=args.videos)
     else:
         typed_onnx(args.source, args.precision or "fp32", args.config, out=args.out, videos=args.videos)
     return 0

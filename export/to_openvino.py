@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 if __package__ in (None, ""):  # run as a script: make the four packages importable from the source tree
@@ -12,20 +13,27 @@ if __package__ in (None, ""):  # run as a script: make the four packages importa
 import onnx
 import onnx.inliner
 
-from export.comparison.drift import DriftReport, drift_on_windows, require_drift
-from export.comparison.parity import COARSE
+from export.comparison.drift import DriftReport
+from export.comparison.parity import ParityReport
+from export.comparison.quantised import check_quantised
 from export.graph.convolutions import Layer, convolution_report
 from export.graph.precision import QUANTISED, precision_of
 from export.graph.source import Say, read_source
 from export.to_onnx import check
 from runtime.engines import Engine, open_engine
 from runtime.engines.sidecar import write_sidecar
-from runtime.errors import ExportError, MissingDependencyError
-from runtime.families import class_output
+from runtime.errors import ExportError, InputError, MissingDependencyError
 from runtime.spec.model import ModelSpec
 
 
-def export_openvino(source: str | Path, out: str | Path | None = None, config: str = "", say: Say = print) -> Path:
+def export_openvino(
+    source: str | Path,
+    out: str | Path | None = None,
+    config: str = "",
+    say: Say = print,
+    *,
+    videos: Sequence[Path] = (),
+) -> Path:
     """Write OpenVINO IR (.xml, .bin and a sidecar with the ModelSpec), after its numbers were compared.
 
     From a checkpoint they are compared with PyTorch's; from an ONNX file with that file's in ONNX Runtime.
@@ -35,9 +43,11 @@ def export_openvino(source: str | Path, out: str | Path | None = None, config: s
         out: the .xml file; beside the source when None.
         config: configuration of a bare state dict's network.
         say: receives progress and the parity report.
+        videos: of a calibrated file: its detections on them are compared with the ONNX file's.
 
     Raises:
         MissingDependencyError: OpenVINO is not installed.
+        InputError: videos for a float32 file.
         CheckpointError, ConfigError, SpecError: the source cannot be read or does not fit.
         ExportError: the numbers differ; nothing is written.
     """
@@ -45,30 +55,45 @@ def export_openvino(source: str | Path, out: str | Path | None = None, config: s
     if target.suffix != ".xml":
         raise ExportError(f"{target}: expected a file name ending in .xml")
     network = read_source(source, config, say)
-    return save_openvino(network.graph, network.reference, target, say)
+    quantised = precision_of(network.graph) in QUANTISED
+    if videos and not quantised:
+        raise InputError(f"--videos: {source} is no calibrated file, and OpenVINO computes the same; leave it out")
+
+    def compare_quantised(reference: Engine, artifact: Path, say: Say) -> DriftReport:
+        say(f"comparing with {reference.library}")
+        engine = open_engine(artifact)
+        try:
+            report = check_quantised(reference, engine, source, say, videos=videos)
+        finally:
+            engine.close()
+        for line in convolution_report(openvino_layers(artifact), network.graph, "int8").lines():
+            say(line)
+        return report
+
+    return save_openvino(network.graph, network.reference, target, say, compare_quantised if quantised else check)
 
 
-def save_openvino(graph: onnx.ModelProto, reference: Engine, target: Path, say: Say) -> Path:
+def save_openvino(
+    graph: onnx.ModelProto,
+    reference: Engine,
+    target: Path,
+    say: Say,
+    compare: Callable[[Engine, Path, Say], ParityReport | DriftReport] = check,
+) -> Path:
     """Convert a graph and give the files their names once the numbers are those of the reference.
-
-    Of a quantised graph it is also said which convolutions run in 8 bit.
 
     Raises:
         MissingDependencyError: OpenVINO is not installed.
         ExportError: the numbers differ; nothing is written.
     """
-    quantised = precision_of(graph) in QUANTISED
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
         unfinished = Path(folder) / target.name
         files = convert(graph, reference.spec, unfinished)
-        report = check_quantised(reference, unfinished, say) if quantised else check(reference, unfinished, say)
-        if quantised:
-            for line in convolution_report(openvino_layers(unfinished), graph, "int8").lines():
-                say(line)
+        report = compare(reference, unfinished, say)
         for file in files:
             file.replace(target.parent / file.name)
-    report.write(target.with_suffix(".xml.drift.json" if quantised else ".xml.parity.json"))
+    report.write(target.with_suffix(f".xml.{'parity' if isinstance(report, ParityReport) else 'drift'}.json"))
     say(f"wrote {target} ({target.with_suffix('.bin').stat().st_size / 1e6:.1f} MB of weights)")
     return target
 
@@ -83,7 +108,7 @@ def convert(graph: onnx.ModelProto, spec: ModelSpec, target: Path) -> list[Path]
     try:
         import openvino
     except ImportError:
-        raise MissingDependencyError("OpenVINO", "openvino", "exporting to OpenVINO") from None
+        raise MissingDependencyError("openvino", "openvino", "exporting to OpenVINO") from None
     if precision_of(graph) == "fp8":
         raise ExportError("OpenVINO: the graph is fp8, which is for GPUs; calibrate with --numbers uint8")
     inlined = target.with_suffix(".inlined.onnx")
@@ -94,30 +119,6 @@ def convert(graph: onnx.ModelProto, spec: ModelSpec, target: Path) -> list[Path]
     inlined.unlink()
     weights = target.with_suffix(".bin")
     return [weights, target, write_sidecar(target, spec, [target, weights])]
-
-
-def check_quantised(reference: Engine, artifact: Path, say: Say) -> DriftReport:
-    """Compare a quantised network with the same in ONNX Runtime: a rounding may go the other way, no more.
-
-    Raises:
-        ExportError: more than that.
-    """
-    say(f"comparing with {reference.library}")
-    engine = open_engine(artifact)
-    try:
-        report = drift_on_windows(reference, engine)
-    finally:
-        engine.close()
-    say(report.table())
-    judged = {*COARSE, class_output(reference.spec)}
-    require_drift(report, judged, SAME_ROUNDING, "rounding", "nothing was written")
-    return report
-
-
-SAME_ROUNDING = 0.3
-"""Largest drift of a coarse output between two engines of one quantised graph. A number that lies between two steps is
-rounded up by one and down by the other, and what follows is as different as int8 is from float (full-size network with
-random weights: 4 to 10 %); a graph that is wired wrongly differs by about 1."""
 
 
 def openvino_layers(path: Path) -> tuple[Layer, ...]:

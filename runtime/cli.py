@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, entry_points, version
+from importlib.metadata import entry_points
 from typing import Any
 
 import runtime.commands
@@ -55,19 +55,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="afsd", description="Find actions in videos: from checkpoint to detections.", allow_abbrev=False
     )
-    parser.add_argument("--version", action="version", version=f"afsd {_version()}")
+    parser.add_argument("--version", action="version", version=f"afsd {runtime.__version__}")
     subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for verb, add in find_verbs():
         if verb not in subparsers.choices:
             add(subparsers)
     return parser
-
-
-def _version() -> str:
-    try:
-        return version("afsd")
-    except PackageNotFoundError:
-        return "of a source tree that is not installed"
 
 
 def find_verbs() -> Iterator[tuple[str, AddVerb]]:

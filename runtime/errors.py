@@ -24,14 +24,29 @@ class EngineError(AfsdError):
 
 
 class MissingDependencyError(AfsdError, ImportError):
-    """A library is not installed; the message names the extra that brings it (empty: the library by itself)."""
+    """A library is not installed; the message says how to install it (see `install_hint`)."""
 
     def __init__(self, library: str, extra: str, purpose: str, instead_of: str = "") -> None:
-        package = f"'afsd[{extra}]'" if extra else library
-        install = f"pip install {package}"
-        if instead_of:  # two packages of one module exclude each other
-            install = f"pip uninstall {instead_of}, then {install}"
-        super().__init__(f"{purpose} needs {library}, which is not installed: {install}")
+        hint = install_hint(library, extra, instead_of)
+        super().__init__(f"{purpose} needs {library}, which is not installed: {hint}")
+
+
+def install_hint(library: str, extra: str = "", instead_of: str = "") -> str:
+    """Return the command that installs a library: from a clone of this project, which is in no package index, or alone.
+
+    Args:
+        library: its package or module.
+        extra: extra of this project that brings the library and what it is used with; empty: none does.
+        instead_of: package of the same module, which excludes it.
+    """
+    module = library.partition(".")[0]
+    alone = f"pip install {PACKAGES.get(module, module)}"
+    hint = f"pip install '.[{extra}]' in a clone of this project, or {alone}" if extra else alone
+    return f"pip uninstall {instead_of}, then {hint}" if instead_of else hint
+
+
+PACKAGES = {"cv2": "opencv-python-headless", "yaml": "pyyaml"}
+"""Modules whose package has another name → the package."""
 
 
 class AnnotationError(AfsdError):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from export.demo import SHIPPED, demo
+from export.demo import SHIPPED, demo, make_once
 from runtime.annotations.activitynet import load_annotations
 from runtime.commands.evaluate import detect_annotated
 from runtime.detector import Detector
@@ -57,5 +57,39 @@ def test_the_demo_runs_and_writes_everything(tmp_path: Path, capsys: pytest.Capt
     said = capsys.readouterr().out
     assert "mAP" in said
     assert "V100" in said
-    for name in ("synthetic.onnx", "synthetic.xml", "detections.json", "timeline.png"):
+    assert "there already" not in said
+    made = {name: (tmp_path / name).stat() for name in ("synthetic.onnx", "synthetic.xml", "data/annotations.json")}
+    for name in (*made, "detections.json", "timeline.png"):
         assert (tmp_path / name).stat().st_size > 0
+    assert demo(tmp_path, videos=2) == 0
+    assert capsys.readouterr().out.count("there already") == 2
+    assert all((tmp_path / name).stat().st_mtime_ns == before.st_mtime_ns for name, before in made.items())
+
+
+def test_the_demo_makes_anew_what_is_missing_unfinished_or_of_other_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, made = tmp_path / "file", []
+
+    def make() -> None:
+        made.append(len(made))
+        file.write_text("x")
+
+    def fail() -> None:
+        raise KeyboardInterrupt
+
+    def again(options: str = "") -> int:
+        make_once(tmp_path / "stamp", [file], make, options)
+        return len(made)
+
+    assert (again(), again()) == (1, 1)
+    assert (again("6"), again("6")) == (2, 2)
+    file.unlink()
+    assert (again("6"), again("6")) == (3, 3)
+    with pytest.raises(KeyboardInterrupt):
+        make_once(tmp_path / "stamp", [file], fail, "7")
+    assert (again("6"), again("6")) == (4, 4)  # what was left by the interrupted run is not trusted
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export" / "new.py").write_text("")
+    monkeypatch.setattr("export.demo.ROOT", tmp_path)
+    assert (again("6"), again("6")) == (5, 5)

@@ -14,6 +14,7 @@ import onnx
 from calibration.judging.judge import Judge, open_graph
 from calibration.judging.sensitivity import Cost
 from calibration.quantise.placement import Layout
+from export.comparison.drift import DetectionDrift
 from export.graph.trace import seeded_inputs
 from runtime.benchmark.ceiling import seconds_of
 from runtime.common.tables import align, percent
@@ -38,10 +39,8 @@ class Step:
     """Below the float network's, in points of mAP."""
     logits: float
     """Drift of the coarse class logits."""
-    lost: int
-    gained: int
-    moved: int
-    """Detections, of the best of each video (see `export.comparison.drift`)."""
+    detections: DetectionDrift
+    """Of all test videos together."""
     speed: float
     """Times the float network's on this machine, both in one session; 0: not timed (the target is not here)."""
 
@@ -78,7 +77,7 @@ class BudgetPath:
         rows += [
             [
                 str(len(step.restored)), f"{step.share:.1%}", percent(step.map), f"{step.drop:+.2f}",
-                f"{step.logits:.2%}", str(step.lost), str(step.gained), str(step.moved),
+                f"{step.logits:.2%}", *map(str, (step.detections.lost, step.detections.gained, step.detections.moved)),
                 f"{step.speed:.2f}x" if step.speed else "–", "chosen" if step == self.chosen else "",
             ]
             for step in self.steps
@@ -153,12 +152,11 @@ def _step(
     work = sum(layer.multiply_adds for layer in layout.layers)
     in_float = sum(layer.multiply_adds for layer in layout.layers if layer.name in (*restored, *kept))
     total = max(engine.spec.multiply_adds, work)
-    together = judgement.drift.detections[-1]
     logits = class_output(engine.spec)
     drift = next(output.relative for output in judgement.drift.outputs if output.name == logits)
     return Step(
-        restored, (work - in_float) / total, judgement.map, 100 * (judge.map - judgement.map), drift, together.lost,
-        together.gained, together.moved, speed,
+        restored, (work - in_float) / total, judgement.map, 100 * (judge.map - judgement.map), drift,
+        judgement.drift.detections[-1], speed,
     )  # fmt: skip
 
 

@@ -84,6 +84,14 @@ class DetectionDrift:
     best_unpaired: float
     """Highest score of those lost or gained: those near the threshold come and go with the last digit."""
 
+    def sentence(self) -> str:
+        """Say what happened to the best detections."""
+        alone = f" (highest score {self.best_unpaired:.3f})" if self.lost or self.gained else ""
+        return (
+            f"{self.followed - self.lost} of the best {self.followed} detections kept, {self.moved} of them moved by "
+            f"more than {MOVED_SECONDS:g} s; {self.lost} lost and {self.gained} new{alone}"
+        )
+
 
 @dataclass(frozen=True)
 class DriftReport:

@@ -75,11 +75,7 @@ def find_library(
     for name in order:
         if (module := _imported(MODULES[name])) is not None:
             return Library(name, module, str(module.__version__))
-    raise MissingDependencyError(
-        " or ".join("TensorRT" if name == "tensorrt" else "TensorRT-RTX" for name in order),
-        "tensorrt" if "tensorrt" in order else "tensorrt-rtx",
-        "building an engine",
-    )
+    raise MissingDependencyError(order[0], order[0], "building an engine")
 
 
 def parse_architectures(text: str) -> tuple[str, ...]:

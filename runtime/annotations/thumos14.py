@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from runtime.annotations.activitynet import Instance, VideoAnnotation, finite_number
+from runtime.common.files import read_text
 from runtime.errors import AnnotationError
 
 CLASS_IDS = {
@@ -70,15 +72,14 @@ def read_table_annotations(path: Path) -> tuple[VideoAnnotation, ...]:
         AnnotationError: unreadable, a column missing, or a row of another form.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            lacking = [name for name in ("video", "type", "start", "end") if name not in (reader.fieldnames or [])]
-            if lacking:
-                raise AnnotationError(f"{path}: no column {', '.join(lacking)}; expected video, type, start, end")
-            rows = [
-                (row["video"], row["type"], row["start"], row["end"], f"{path}: line {number}")
-                for number, row in enumerate(reader, 2)
-            ]
+        reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
+        lacking = [name for name in ("video", "type", "start", "end") if name not in (reader.fieldnames or [])]
+        if lacking:
+            raise AnnotationError(f"{path}: no column {', '.join(lacking)}; expected video, type, start, end")
+        rows = [
+            (row["video"], row["type"], row["start"], row["end"], f"{path}: line {number}")
+            for number, row in enumerate(reader, 2)
+        ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise AnnotationError(f"{path}: cannot be read as a table ({error})") from None
     return _videos(rows)
@@ -87,7 +88,7 @@ def read_table_annotations(path: Path) -> tuple[VideoAnnotation, ...]:
 def read_lines(path: Path, columns: int, form: str) -> Iterator[tuple[list[str], str]]:
     """Every line that is not empty, split at white space, with its place for error messages."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except FileNotFoundError:
         raise AnnotationError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -21,6 +21,7 @@ from runtime.annotations.activitynet import (
 from runtime.annotations.thumos14 import AMBIGUOUS, read_kit_annotations, read_table_annotations
 from runtime.commands.detect import add_flow_flags, add_label_flags
 from runtime.common.console import ProgressLine, print_warning
+from runtime.common.files import text_suffix
 from runtime.errors import InputError
 from runtime.evaluation import (
     A2NET_EDGES,
@@ -56,7 +57,7 @@ def add_evaluate(subparsers: Any) -> None:
     parser.add_argument(
         "detections",
         metavar="DETECTIONS|ENGINE",
-        help='ActivityNet JSON with "results", THUMOS\'14 text (.txt), or an engine file',
+        help='ActivityNet JSON with "results", THUMOS\'14 text (.txt), either packed (.gz) or not, or an engine file',
     )
     parser.add_argument(
         "ground_truth",
@@ -210,12 +211,12 @@ def load_ground_truth(path: str | Path, subset: str | None = None) -> tuple[Vide
     path = Path(path)
     if path.is_dir():
         return read_kit_annotations(path)
-    return read_table_annotations(path) if path.suffix == ".csv" else load_annotations(path, subset)
+    return read_table_annotations(path) if text_suffix(path) == ".csv" else load_annotations(path, subset)
 
 
 def _detections(arguments: argparse.Namespace, truth: Sequence[VideoAnnotation]) -> list[Detections]:
     """Read from a file, or found by an engine in the annotated videos."""
-    suffix = Path(arguments.detections).suffix
+    suffix = text_suffix(arguments.detections)
     if suffix == ".txt":
         return read_text_detections(Path(arguments.detections))
     if suffix == ".json":
@@ -244,14 +245,17 @@ def _from_features(arguments: argparse.Namespace, truth: Sequence[VideoAnnotatio
 
 
 def _from_videos(arguments: argparse.Namespace, truth: Sequence[VideoAnnotation]) -> list[Detections]:
+    from runtime.annotations.video_rates import warn_of_other_rates
     from runtime.detector import Detector, DetectorOptions
 
     folder = arguments.videos or Path(arguments.ground_truth).parent / "videos"
     labels = load_video_scores(arguments.video_scores) if arguments.video_scores else None
     options = DetectorOptions(nms=arguments.nms, flow_method=arguments.flow_method)
     with Detector(arguments.detections, flow_engine=arguments.flow_engine, options=options) as detector:
+        files = {video.name: find_video(folder, video.name) for video in truth}
         if not arguments.force:
-            require_unseen(detector.spec, {video.name: find_video(folder, video.name) for video in truth})
+            require_unseen(detector.spec, files)
+        warn_of_other_rates(truth, list(files.values()))
         if labels is None:
             warn_unknown(detector.spec, truth)
         return detect_annotated(detector, truth, folder, labels, arguments.labels_per_video)

@@ -5,10 +5,13 @@ A file appears whole or not at all: it is written under a temporary name in the 
 
 from __future__ import annotations
 
+import errno
+import gzip
 import hashlib
 import json
 import os
 import secrets
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +20,9 @@ from typing import Any
 from runtime.errors import AfsdError
 
 PathLike = str | os.PathLike[str]
+
+GZIP = b"\x1f\x8b"
+"""First bytes of a file of gzip."""
 
 
 @contextmanager
@@ -49,7 +55,7 @@ def read_json(path: PathLike, what: str, error: type[AfsdError]) -> Any:
     """Read a JSON file.
 
     Args:
-        path: the file, UTF-8.
+        path: the file, UTF-8, packed with gzip or not.
         what: names its content in errors, as in "description of a feature set".
         error: type that is raised.
 
@@ -57,7 +63,7 @@ def read_json(path: PathLike, what: str, error: type[AfsdError]) -> Any:
         AfsdError: of the type `error`: no such file, unreadable, not JSON, or a key that is there twice in an object.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_require_unique_keys)
+        return json.loads(read_text(path), object_pairs_hook=_require_unique_keys)
     except FileNotFoundError:
         raise error(f"{path}: no such file; expected a {what}") from None
     except OSError as problem:
@@ -89,3 +95,25 @@ def _require_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         keys = [key for key, _ in pairs]
         raise ValueError(f"{next(key for key in keys if keys.count(key) > 1)!r} is there twice; keep one of the two")
     return content
+
+
+def read_text(path: PathLike) -> str:
+    """Read a UTF-8 text; a file of gzip, known by its first bytes whatever its name, is unpacked.
+
+    Raises:
+        OSError: it cannot be read or unpacked.
+        UnicodeDecodeError: not UTF-8.
+    """
+    content = Path(path).read_bytes()
+    if content.startswith(GZIP):
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise OSError(errno.EIO, f"a gzip file that is damaged or cut off ({error})", str(path)) from None
+    return content.decode("utf-8")
+
+
+def text_suffix(path: PathLike) -> str:
+    """Return the suffix that names a text's format, in small letters: ".json" of x.json and of x.json.gz."""
+    path = Path(path)
+    return (path.with_suffix("") if path.suffix.lower() == ".gz" else path).suffix.lower()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from runtime.engines.checks import Shape, check_fit, check_inputs
 from runtime.engines.options import EngineOptions
-from runtime.errors import EngineError, InputError, MissingDependencyError, SpecError
+from runtime.errors import EngineError, InputError, MissingDependencyError, SpecError, install_hint
 from runtime.spec.model import METADATA_KEY, ModelSpec, spec_from_json
 
 LOG_ERRORS_ONLY = 3
@@ -115,7 +115,7 @@ def _check_available(onnxruntime: Any, names: tuple[str, ...], options: EngineOp
     if missing:
         raise EngineError(
             f"device {options.device!r}: this onnxruntime {onnxruntime.__version__} has no {missing[0]}; "
-            "uninstall onnxruntime and pip install 'afsd[gpu]', or use device 'cpu'"
+            f"{install_hint('onnxruntime-gpu', 'gpu', instead_of='onnxruntime')}; or use device 'cpu'"
         )
 
 

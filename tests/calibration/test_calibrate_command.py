@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, exported: Exported) -> Path
         for k, level in enumerate(levels):
             write_video(root / name / f"{name}_{k}.avi", level=level, speed=1 + k)
     database = {
-        f"test_{k}": {"subset": "test", "annotations": [{"label": "a", "segment": [1.0 + k, 3.0 + k]}]}
+        f"test_{k}": {"subset": "test", "fps": 10 - k, "annotations": [{"label": "a", "segment": [1.0 + k, 3.0 + k]}]}
         for k in range(2)
     }
     (root / "annotations.json").write_text(json.dumps({"database": database}))
@@ -122,7 +123,8 @@ def test_the_budget_is_kept_and_the_path_shown(
     ]
     arguments += ["--videos", str(folder / "training"), "--test", str(folder / "test"), "--max-drop", "100"]
     assert main([*arguments, "--annotations", str(folder / "annotations.json")]) == 0
-    told = capsys.readouterr().out
+    told, warned = capsys.readouterr()
+    assert "1 of 2 videos have another frame rate than their annotations say: test_1 is annotated with 9 fps" in warned
     assert "against labels" in told
     assert "conv" in told  # the dearest layers by name
     assert out.with_name("m.onnx.png").stat().st_size > 1000
@@ -135,6 +137,26 @@ def test_the_budget_is_kept_and_the_path_shown(
     assert report["path"]["chosen"] == 0
     assert len(report["costs"]) == len(steps[2]["restored"])
     assert recorded(out).remedies == ("bias corrected",)
+    found = next(line for line in told.splitlines() if line.startswith("8 bit against float32 on 2 videos: "))
+    best = steps[0]["detections"]
+    assert f"{best['followed'] - best['lost']} of the best {best['followed']} detections kept, {best['moved']}" in found
+    _, _, found = found.partition("on 2 videos")
+    assert_export_says(out, capsys, f"as afsd calibrate measured on 2 videos{found}; mAP {-steps[0]['drop']:+.2f}")
+    test = str(folder / "test" / "test_0.avi")
+    assert_export_says(out, capsys, "openvino .* against onnxruntime .* on 1 video: .* detections kept", test)
+    out.write_bytes(out.read_bytes() + b"\xa0\x06\x00")  # a field that nobody knows: another file than the report's
+    assert_export_says(out, capsys, "what 8 bit does to detections is not known")
+
+
+def assert_export_says(source: Path, capsys: pytest.CaptureFixture[str], expected: str, *videos: str) -> None:
+    """The export to OpenVINO of a calibrated file says what happens to detections, and no drift of made-up windows."""
+    pytest.importorskip("openvino")
+    flags = ["--videos", *videos] if videos else []
+    assert main(["export", str(source), "--to", "openvino", *flags]) == 0
+    told = capsys.readouterr().out
+    pattern = expected if videos else re.escape(expected)
+    assert re.search(pattern, told), told
+    assert "drift of" not in told
 
 
 def test_without_labels_the_float_networks_detections_judge(folder: Path, tmp_path: Path) -> None:

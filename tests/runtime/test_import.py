@@ -69,6 +69,19 @@ def test_the_package_loads_neither_numpy_nor_opencv_and_gives_its_names_when_use
     assert done.stdout.splitlines() == ["[]", f"{expected} False"]
 
 
+@pytest.mark.parametrize(("found", "version"), [("'1.2.3'", "1.2.3"), ("error()", "0+unknown")])
+def test_version_is_that_of_the_package(found: str, version: str) -> None:
+    code = (
+        "import importlib.metadata as m, sys\n"
+        "def error(): raise m.PackageNotFoundError\n"
+        f"m.version = lambda name: {found}\n"
+        "import runtime\nprint(runtime.__version__)\n"
+        "from runtime import cli\ncli.main(['--version'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [version, f"afsd {version}"]
+
+
 @pytest.mark.parametrize("layer", LAYERS)
 def test_arrows_between_packages(layer: str) -> None:
     forbidden = set(LAYERS[LAYERS.index(layer) + 1 :])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from runtime.annotations.activitynet import VideoAnnotation
+from runtime.annotations.video_rates import rates_differ
 from training.preparation.preparation_report import Findings
 from training.stores.frame_store import FrameStore, StoredVideo
 
@@ -34,6 +35,15 @@ def note_annotations(
             _note_times(video, durations[video.name], found, slack_s)
     for label, subset in _labels_of_one_subset(videos).items():
         found.note(f"classes that only subset {subset!r} has", label)
+
+
+def note_rates(videos: Iterable[VideoAnnotation], store: FrameStore, found: Findings) -> None:
+    """Note the videos whose annotated frame rate is not that of the file their frames were made from, with both."""
+    for video in videos:
+        stored = store.videos.get(video.name)
+        if stored is not None and rates_differ(video.fps, stored.source_fps):
+            where = f"{video.name} ({video.fps:g} fps, file {stored.source_fps:g})"
+            found.note("annotated frame rates that disagree with the file", where)
 
 
 def store_durations(store: FrameStore) -> dict[str, float]:

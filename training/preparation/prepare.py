@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from runtime.annotations.activitynet import VideoAnnotation, class_names, load_annotations, parse_annotations
-from runtime.common.files import atomic_path
+from runtime.common.files import atomic_path, read_text
 from runtime.errors import AnnotationError, InputError
 from runtime.video.flow import FlowEstimator, FlowMethod
 from runtime.video.names import ID_PREFIX, VIDEO_SUFFIXES, other_name
-from training.preparation.annotation_faults import note_annotations, store_durations
+from training.preparation.annotation_faults import note_annotations, note_rates, store_durations
 from training.preparation.preparation_report import Findings, PreparationReport
 from training.preparation.thumos14 import (
     SUBSET_NAMES,
@@ -148,7 +148,9 @@ def prepare_activitynet(
     classes = _class_list(videos, classes_file)
     renamed = _as_file_names(database)
     stores = _build_stores(videos_dir, list(renamed), out, options, found)
-    note_annotations(parse_annotations({"database": renamed}, str(annotations)), store_durations(stores.rgb), found)
+    videos = parse_annotations({"database": renamed}, str(annotations))
+    note_annotations(videos, store_durations(stores.rgb), found)
+    note_rates(videos, stores.rgb, found)
     _write_text(out / CLASSES, "".join(f"{name}\n" for name in classes))
     return _finish(out, renamed, stores, found, {"classes": f"{len(classes)}, in {out / CLASSES}"})
 
@@ -168,6 +170,7 @@ def prepare_own(root: Path, *, annotations: str = ANNOTATIONS, options: StoreOpt
         raise AnnotationError(f"{root / annotations}: names no video; annotate at least one")
     stores = _build_stores(root / "videos", [video.name for video in videos], root, options, found)
     note_annotations(videos, store_durations(stores.rgb), found)
+    note_rates(videos, stores.rgb, found)
     counts = {subset: [v for v in videos if v.subset == subset] for subset in sorted({v.subset for v in videos})}
     facts = {
         "classes": ", ".join(class_names(videos)) or "none",
@@ -264,7 +267,7 @@ def _note_strangers(videos_dir: Path, names: Sequence[str], found: Findings) -> 
 def _read_database(path: Path, found: Findings) -> dict[str, Any]:
     """The `database` of an ActivityNet file without the instances that do not end after they start, which are noted."""
     try:
-        database = json.loads(path.read_text(encoding="utf-8"))["database"]
+        database = json.loads(read_text(path))["database"]
         entries = {str(name): dict(entry) for name, entry in database.items()}
     except OSError as error:
         raise AnnotationError(f"{path}: cannot be read: {error.strerror}") from None

@@ -22,7 +22,7 @@ from export.graph.convolutions import convolution_report
 from export.graph.precision import output_convolutions, precision_of, require_symmetric
 from export.to_openvino import convert, export_openvino, openvino_layers
 from runtime.engines import open_engine
-from runtime.errors import ExportError
+from runtime.errors import ExportError, InputError
 from runtime.spec.model import METADATA_KEY, Quantization, spec_from_json
 from tests.conftest import Exported
 from tests.quantise import quantised_graph, quantisers_of
@@ -221,6 +221,11 @@ def test_openvino_runs_it_in_eight_bit(exported: Exported, windows: list[Inputs]
     said: list[str] = []
     written = export_openvino(source, say=said.append)
     assert (tmp_path / "small.int8.xml.drift.json").is_file()
+    assert not any("drift" in line for line in said)  # the engines differ by roundings, which tells no user anything
+    assert any("the same network as small.int8.onnx, apart from roundings" in line for line in said)
+    assert any("what 8 bit does to detections is not known: afsd calibrate --test VIDEO" in line for line in said)
+    with pytest.raises(InputError, match=r"--videos: .*small\.onnx is no calibrated file"):
+        export_openvino(exported.onnx, tmp_path / "x.xml", videos=[tmp_path / "v.mp4"])
     engine = open_engine(written)
     assert (engine.precision, engine.spec.precision) == ("int8", "int8")
     report = convolution_report(openvino_layers(written), graph, "int8")

@@ -20,7 +20,11 @@ from calibration.quantise.remedies import corrected_biases, equalised, layer_err
 from calibration.ranges.choose import Quantiser, quantiser
 from calibration.ranges.collect import Inputs, Inside, collect_histograms
 from calibration.ranges.table import Measured, RangeTable
+from export.comparison.drift import DetectionDrift
 from tests.quantise import quantisers_of
+
+NOTHING = DetectionDrift("all", 0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0)
+"""No detections to compare."""
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +161,7 @@ def test_layers_are_restored_until_the_drop_is_inside(
     def step(_: object, graph: tuple[str, ...], restored: tuple[str, ...], *__: object) -> Step:
         assert graph == restored
         drop = max(0.0, 7.0 - 2 * len(restored))
-        return Step(restored, 1.0, 1 - drop / 100, drop, 0.01, 0, 0, 0, 2.0 - 0.1 * len(restored))
+        return Step(restored, 1.0, 1 - drop / 100, drop, 0.01, NOTHING, 2.0 - 0.1 * len(restored))
 
     asked: list[int] = []
 
@@ -178,9 +182,9 @@ def test_layers_are_restored_until_the_drop_is_inside(
 
 
 def test_the_picture_shows_every_step(tmp_path: Path) -> None:
-    steps = tuple(Step(("x",) * k, 1 - k / 10, 0.9, 3.0 - k, 0.0, 0, 0, 0, 3 - k / 4) for k in range(4))
+    steps = tuple(Step(("x",) * k, 1 - k / 10, 0.9, 3.0 - k, 0.0, NOTHING, 3 - k / 4) for k in range(4))
     image = draw_path(budget.BudgetPath(0.93, True, 0.5, steps), "title")
     assert image.shape == (HEIGHT, WIDTH, 3)
     assert (image == np.array(CHOSEN, np.uint8)).all(axis=2).sum() > 100
-    same = tuple(Step((), 1.0, 0.9, 0.0, 0.0, 0, 0, 0, 0.0) for _ in range(1))  # nothing to scale by
+    same = tuple(Step((), 1.0, 0.9, 0.0, 0.0, NOTHING, 0.0) for _ in range(1))  # nothing to scale by
     assert draw_path(budget.BudgetPath(0.9, False, None, same), "title").shape == (HEIGHT, WIDTH, 3)

@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from export.comparison.drift import DriftReport, detection_drift, drift_on_videos, output_drift, require_drift
+from export.comparison.quantised import check_quantised
 from runtime.decoding.afsd import AFSD_OUTPUTS
 from runtime.errors import ExportError, InputError
 from runtime.results.detections import Detections
@@ -136,6 +137,26 @@ def test_two_engines_on_a_video(tmp_path: Path) -> None:
     assert "moved > 0.1 s" in shifted.table()
     shifted.write(tmp_path / "drift.json")
     assert json.loads((tmp_path / "drift.json").read_text())["windows"] == shifted.windows
+
+
+def test_a_quantised_engine_may_round_otherwise_but_not_be_another_network(tmp_path: Path) -> None:
+    said: list[str] = []
+    source = tmp_path / "m.int8.onnx"
+    report = check_quantised(TinyEngine(), Shifted(), source, said.append)  # the second stage is as roundings leave it
+    assert {output.name for output in report.outputs if output.relative > 0} == {"prop_loc"}
+    assert said[0].endswith("made-up windows: the same network as m.int8.onnx, apart from roundings")
+    assert "not known" in said[1]
+
+    class Other(TinyEngine):
+        def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+            outputs = super().infer(inputs)
+            return {**outputs, "conf": outputs["conf"][..., ::-1]}
+
+    with pytest.raises(
+        ExportError, match=r"in its output conf, more than rounding explains \(30%\); nothing was written"
+    ):
+        check_quantised(TinyEngine(), Other(), source, said.append)
+    assert len(said) == 2
 
 
 def test_bad_input() -> None:

@@ -156,5 +156,5 @@ def test_without_a_gpu_it_stops_with_one_line(monkeypatch: pytest.MonkeyPatch) -
 def test_without_tensorrt_it_stops_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("export.studies.gpu_bench.local_gpu", lambda: DeviceFacts(0, "NVIDIA Some", "8.9"))
     monkeypatch.setattr("export.trt.library._imported", lambda name: None)
-    with pytest.raises(ExportError, match=r"gpu-check needs TensorRT: .*pip install 'afsd\[tensorrt\]'"):
+    with pytest.raises(ExportError, match=r"gpu-check needs TensorRT: .*pip install '\.\[tensorrt\]'"):
         TensorRtBench()

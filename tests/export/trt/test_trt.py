@@ -111,7 +111,7 @@ def test_which_library_builds(
 def test_libraries_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export.trt.library, "_imported", lambda name: None)
     for asked, extra in (("auto", "tensorrt"), ("tensorrt", "tensorrt"), ("tensorrt-rtx", "tensorrt-rtx")):
-        with pytest.raises(MissingDependencyError, match=rf"not installed: pip install 'afsd\[{extra}\]'"):
+        with pytest.raises(MissingDependencyError, match=rf"not installed: pip install '\.\[{extra}\]'"):
             find_library(asked, (), gpu=True)  # type: ignore[arg-type]
     with pytest.raises(ExportError, match=r"--sm 86: TensorRT builds for the GPU in this machine; leave it out"):
         find_library("tensorrt", ("8.6",), gpu=True)

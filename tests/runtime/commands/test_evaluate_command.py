@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -54,6 +55,29 @@ def test_the_only_subset_is_taken(folder: Path, tmp_path: Path, capsys: pytest.C
     assert "no video of subset 'test'; the file has 'testing', 'x'" in capsys.readouterr().err
 
 
+def test_packed_files_are_judged_like_plain_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = {
+        "truth.json": json.dumps(
+            {"database": {"v": {"subset": "test", "annotations": [{"label": "Diving", "segment": [0.5, 2.0]}]}}}
+        ),
+        "truth.csv": "video,type,start,end\r\nv,Diving,0.5,2.0\r\n",
+        "found.json": json.dumps({"results": {"v": [{"label": "Diving", "score": 0.9, "segment": [0.6, 2.0]}]}}),
+        "found.txt": "v.mp4 0.6 2.0 26 0.9\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text, newline="")
+        (tmp_path / f"{name}.gz").write_bytes(gzip.compress(text.encode()))
+    judged = {}
+    for found in ("found.json", "found.txt", "found.json.gz", "found.txt.gz"):
+        for truth in ("truth.json", "truth.csv", "truth.json.gz", "truth.csv.gz"):
+            assert main(["evaluate", str(tmp_path / found), str(tmp_path / truth), "--json"]) == 0
+            judged[found, truth] = json.loads(capsys.readouterr().out)["average_mAP"]
+    assert set(judged.values()) == {1.0}
+    (tmp_path / "found.txt.gz").write_bytes((tmp_path / "found.txt.gz").read_bytes()[:15])
+    assert main(["evaluate", str(tmp_path / "found.txt.gz"), str(tmp_path / "truth.json")]) == 2
+    assert "found.txt.gz: cannot be read as text" in capsys.readouterr().err
+
+
 def test_the_test_videos_of_a_fold(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     entry = {"annotations": [{"label": "jump", "segment": [0.5, 2.0]}]}
     splits = {"1": {"train": ["a"], "test": ["b"]}, "2": {"train": ["b"], "test": ["a"]}}
@@ -84,3 +108,22 @@ def test_a_missing_video_is_named_before_any_is_run(folder: Path, capsys: pytest
     error = capsys.readouterr().err
     assert "first" in error
     assert error.count("\n") == 1
+
+
+def test_another_frame_rate_than_the_files_is_one_warning(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entry = {"annotations": [{"label": "jump", "segment": [0.5, 2.0]}]}
+    truth = tmp_path / "truth.json"
+    arguments = ["evaluate", str(folder / "tiny.onnx"), str(truth), "--videos", str(folder / "videos"), "--json"]
+    for first, second in ((None, None), (30, 29.97), (25, 30), (24, 60)):
+        rates = {"first": first, "second": second}
+        database = {name: {**entry, **({"fps": fps} if fps else {})} for name, fps in rates.items()}
+        truth.write_text(json.dumps({"database": database}))
+        assert main(arguments) == 0
+        lines = [line for line in capsys.readouterr().err.splitlines() if "rate" in line]
+        wrong = sum(fps in (24, 25, 60) for fps in (first, second))
+        assert len(lines) == min(wrong, 1)
+        if wrong:
+            assert f"{wrong} of 2 videos have another frame rate than their annotations say" in lines[0]
+            assert f"first is annotated with {first} fps and its file has 30;" in lines[0]

@@ -1,12 +1,13 @@
-"""Files appear whole or not at all."""
+"""Files appear whole or not at all, and are read packed or not."""
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
 
-from runtime.common.files import atomic_path
+from runtime.common.files import atomic_path, read_text, text_suffix
 
 
 def test_the_file_appears_at_the_end_with_its_suffix(tmp_path: Path) -> None:
@@ -33,3 +34,24 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
         fill_the_disk()
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("name", ["x.txt", "x.txt.gz"])
+def test_a_text_is_read_packed_or_not_whatever_its_name(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    for content in ("", "ä\n" * 1000):
+        path.write_bytes(content.encode())
+        assert read_text(path) == content
+        path.write_bytes(gzip.compress(content.encode()))
+        assert read_text(path) == content
+    for damaged in (path.read_bytes()[:20], path.read_bytes()[:12] + bytes(30), b"\x1f\x8bnothing of the kind"):
+        path.write_bytes(damaged)
+        with pytest.raises(OSError, match=r"a gzip file that is damaged or cut off \("):
+            read_text(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix"), [("a.json", ".json"), ("b.x.JSON.GZ", ".json"), ("c.gz", ""), ("d", ""), ("v1.2/e", "")]
+)
+def test_the_suffix_of_a_packed_text_is_the_one_before(name: str, suffix: str) -> None:
+    assert text_suffix(name) == suffix

@@ -17,7 +17,7 @@ from tests.fake_cuda import FakeCuda, Operation, Status, read
 
 def test_the_bindings_are_named_with_their_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, BINDINGS, None)
-    with pytest.raises(MissingDependencyError, match=r"a thing needs cuda-bindings.*pip install 'afsd\[tensorrt\]'"):
+    with pytest.raises(MissingDependencyError, match=r"a thing needs cuda-bindings.*pip install '\.\[tensorrt\]'"):
         load_bindings("tensorrt", "a thing")
 
 

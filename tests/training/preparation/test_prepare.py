@@ -250,6 +250,16 @@ def test_own_data_reports_what_is_odd(source: Path, tmp_path: Path, capsys: pyte
     assert sorted(FrameStore(root / "frames").videos) == ["a", "b"]
 
 
+def test_own_data_compares_frame_rates_with_the_files(source: Path, tmp_path: Path) -> None:
+    root = own(source, tmp_path / "mine", a=[action(0.2, 1.0)], b=[action(0.1, 1.0)], c=[action(0.1, 1.0)])
+    document = json.loads((root / "annotations.json").read_text())
+    for name, fps in (("a", 30), ("b", 29.97), ("c", 25)):
+        document["database"][name]["fps"] = fps
+    (root / "annotations.json").write_text(json.dumps(document))
+    assert afsd("own", str(root), "--size", "20", "--workers", "1") == 0
+    assert report(root) == {"annotated frame rates that disagree with the file": {"c (25 fps, file 30)": 1}}
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_damaged_video_is_told_and_the_others_go_on(
     source: Path, tmp_path: Path, workers: str, capsys: pytest.CaptureFixture[str]

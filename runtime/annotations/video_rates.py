@@ -1,0 +1,50 @@
+"""Compare the frame rates that annotations give with those that the video files declare."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+from runtime.annotations.activitynet import VideoAnnotation
+from runtime.common.console import print_warning
+from runtime.video.readers import CaptureReader
+from runtime.video.sampling import MAX_FPS
+
+RATE_TOLERANCE = 0.02
+"""Share by which an annotated frame rate may differ from the file's: 30 stands for 29.97, and 24 not for 25."""
+
+
+def rates_differ(annotated: float | None, declared: float | None) -> bool:
+    """Return whether two frame rates are different ones; a rate that is not known, or no rate but a time base, is not.
+
+    Args:
+        annotated: frames per second of the annotations.
+        declared: frames per second of the file.
+    """
+    if annotated is None or declared is None or declared >= MAX_FPS:
+        return False
+    return abs(annotated - declared) > RATE_TOLERANCE * declared
+
+
+def warn_of_other_rates(videos: Sequence[VideoAnnotation], files: Sequence[Path]) -> None:
+    """Print one warning where files declare other frame rates than their annotations give.
+
+    Args:
+        videos: annotations; those without `fps` are passed over.
+        files: of the videos, in the same order.
+
+    Raises:
+        VideoError: a file cannot be opened.
+    """
+    known = [(video, file) for video, file in zip(videos, files, strict=True) if video.fps is not None]
+    others = []
+    for video, file in known:
+        with closing(CaptureReader(str(file))) as reader:
+            if rates_differ(video.fps, reader.fps):
+                others.append(f"{video.name} is annotated with {video.fps:g} fps and its file has {reader.fps:g}")
+    if others:
+        print_warning(
+            f"{len(others)} of {len(known)} videos have another frame rate than their annotations say: {others[0]}; "
+            "times count as seconds, so check that they were not made of frame numbers with the wrong rate"
+        )
