@@ -4,7 +4,7 @@ released code mended; each option that brings one back says so.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from runtime.spec.anchors import RATIOS, A2NetLayout
@@ -77,6 +77,25 @@ class A2NetConfig:
             _ = self.layout  # raises what it finds wrong
         if not self.reduced_channels and len(set(self.level_channels[: self._point_levels])) > 1:
             raise ValueError(f"level_channels {self.level_channels} differ: expected reduced_channels above 0")
+
+    @property
+    def stream(self) -> Literal["features"]:
+        """What the network sees."""
+        return "features"
+
+    @property
+    def window_length(self) -> int:
+        """Steps of a window, under the name that all networks have in common."""
+        return self.window_steps
+
+    @property
+    def in_features(self) -> int:
+        """Width of the features, under the name that all networks have in common."""
+        return self.in_channels
+
+    def with_width(self, in_features: int) -> A2NetConfig:
+        """Return a copy for features of that width."""
+        return replace(self, in_channels=in_features)
 
     @property
     def num_levels(self) -> int:

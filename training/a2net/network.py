@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from training.a2net.config import A2NetConfig, Norm
 from training.networks.layers import GROUP_NORM_GROUPS, at_least_float32, standardisation
-from training.networks.multiply_adds import count_multiply_adds
 
 BASE_KERNELS = (1, 9)
 """Kernels of the two base convolutions."""
@@ -203,11 +202,6 @@ class AnchorBased(nn.ModuleDict):
             for prediction, x in zip(self.values(), levels, strict=True)
         ]
         return at_least_float32(torch.cat(outputs, dim=1))
-
-
-def multiply_adds(config: A2NetConfig) -> int:
-    """Multiply-adds of one window; the paper calls them FLOPs (Table VI)."""
-    return count_multiply_adds(lambda: A2Net(config), (1, config.in_channels, config.window_steps))
 
 
 def _initialise(network: nn.Module) -> None:

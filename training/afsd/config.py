@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 
@@ -99,6 +99,15 @@ class ModelConfig:
             raise ValueError("stem 'motion' and freeze_backbone are the I3D's: leave them out where stream is features")
 
     @property
+    def window_length(self) -> int:
+        """T, under the name that all networks have in common."""
+        return self.clip_length
+
+    def with_width(self, in_features: int) -> ModelConfig:
+        """Return a copy for features of that width."""
+        return replace(self, in_features=in_features)
+
+    @property
     def in_channels(self) -> int:
         """3 for RGB, 2 for flow (x, y), or the width of the features."""
         return {"rgb": 3, "flow": 2, "features": self.in_features}[self.stream]
@@ -159,3 +168,16 @@ class LossConfig:
     """Whether the quality target passes gradient into the boxes, as the released code lets it."""
     refined_normaliser: Literal["refined", "coarse"] = "refined"
     """What divides loss_prop_c: refined positives (released code) or coarse ones (steadier from scratch)."""
+
+    def check_network(self, network: ModelConfig) -> None:
+        """Raise a ValueError unless the network has what these losses teach."""
+        if network.refinement in ("naive", "none") and self.consistency != "none":
+            raise ValueError(
+                f"loss.consistency is {self.consistency!r}, but model.refinement {network.refinement!r} has no "
+                "boundary features to teach: set it to 'none'"
+            )
+        if self.location_ranges and len(self.location_ranges) != network.num_levels:
+            raise ValueError(
+                f"loss.location_ranges has {len(self.location_ranges)} ranges, expected one per level "
+                f"({network.num_levels}) or none"
+            )

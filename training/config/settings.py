@@ -6,8 +6,9 @@ released code's faults mended; `docs/differences.md` lists them and the options 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal, Protocol, Self
 
 from runtime.spec.constants import A2NetDecoding, Decoding
 from runtime.spec.time_axis import FeatureSampling, Uneven
@@ -16,6 +17,35 @@ from training.afsd.config import LossConfig, ModelConfig
 from training.data.feature_mixing import FeatureMixing
 from training.data.folds import FoldRule
 from training.two_stage.config import TwoStageConfig, TwoStageLossConfig
+
+Family = Literal["afsd", "a2net", "two_stage"]
+Stream = Literal["rgb", "flow", "features"]
+
+SECTIONS: Mapping[Family, tuple[str, ...]] = {
+    "two_stage": ("two_stage", "a2net"),
+    "a2net": ("a2net",),
+    "afsd": ("model",),
+}
+"""Sections of `Config` that shape each family's network: the first has the number of classes, the last is a
+`WindowSection`. `training.families` has all else that differs between families."""
+
+
+class WindowSection(Protocol):
+    """What the section of a network that sees the frames or features says, whatever the network."""
+
+    @property
+    def stream(self) -> Stream: ...
+
+    @property
+    def window_length(self) -> int:
+        """T, frames or feature steps of a window."""
+
+    @property
+    def in_features(self) -> int:
+        """Width of the features; 0: as wide as the data, or frames."""
+
+    def with_width(self, in_features: int) -> Self:
+        """Return a copy for features of that width."""
 
 
 @dataclass(frozen=True)
@@ -168,14 +198,13 @@ class Config:
     two_stage_loss: TwoStageLossConfig = field(default_factory=TwoStageLossConfig)
 
     def __post_init__(self) -> None:
-        if self.a2net is not None and self.model != ModelConfig():
+        if "model" not in SECTIONS[self.family] and self.model != ModelConfig():
             raise ValueError("model is AFSD's section, a2net A2Net's: expected one of them alone")
         if self.data.inner_features == "unseen" and not self.data.inner_group:
             raise ValueError("data.inner_features is 'unseen', expected data.inner_group, whose folds it is for")
         if self.two_stage is not None:
-            if self.a2net is None or self.a2net.num_classes != 2:
-                raise ValueError("two_stage needs a first stage: expected a2net, with num_classes 2 (action or not)")
             self.two_stage.check_first_stage(self.a2net)
+        self.loss.check_network(self.model)
         if self.data.classes and self.num_classes not in (0, len(self.data.classes) + 1):
             raise ValueError(
                 f"{self.network_section}.num_classes is {self.num_classes}, but data.classes names "
@@ -192,56 +221,45 @@ class Config:
             )
         if self.stream != "features" and self.data.frame_size < self.model.crop_size:
             raise ValueError(f"data.frame_size {self.data.frame_size} is below model.crop_size {self.model.crop_size}")
-        if self.model.refinement in ("naive", "none") and self.loss.consistency != "none":
-            raise ValueError(
-                f"loss.consistency is {self.loss.consistency!r}, but model.refinement {self.model.refinement!r} has no "
-                "boundary features to teach: set it to 'none'"
-            )
-        if self.loss.location_ranges and len(self.loss.location_ranges) != self.model.num_levels:
-            raise ValueError(
-                f"loss.location_ranges has {len(self.loss.location_ranges)} ranges, expected one per level "
-                f"({self.model.num_levels}) or none"
-            )
 
     @property
-    def family(self) -> Literal["afsd", "a2net", "two_stage"]:
-        """Which network it is."""
-        if self.two_stage is not None:
-            return "two_stage"
-        return "afsd" if self.a2net is None else "a2net"
+    def family(self) -> Family:
+        """Which network it is: of the first entry of `SECTIONS` whose first section is there."""
+        return next(family for family, (first, *_) in SECTIONS.items() if getattr(self, first) is not None)
 
     @property
     def network_section(self) -> str:
         """Name of the section that holds the number of classes."""
-        return "model" if self.family == "afsd" else self.family
+        return SECTIONS[self.family][0]
 
     @property
-    def stream(self) -> Literal["rgb", "flow", "features"]:
+    def _window(self) -> WindowSection:
+        section: WindowSection = getattr(self, SECTIONS[self.family][-1])
+        return section
+
+    @property
+    def stream(self) -> Stream:
         """What the network sees."""
-        return self.model.stream if self.a2net is None else "features"
+        return self._window.stream
 
     @property
     def window_length(self) -> int:
         """T, frames or feature steps of a window."""
-        return self.model.clip_length if self.a2net is None else self.a2net.window_steps
+        return self._window.window_length
 
     @property
     def num_classes(self) -> int:
         """K, the background included; 0: not known before the data is opened."""
-        if self.two_stage is not None:
-            return self.two_stage.num_classes
-        return self.model.num_classes if self.a2net is None else self.a2net.num_classes
+        return int(getattr(self, self.network_section).num_classes)
 
     @property
     def in_features(self) -> int:
         """Width of the features; 0: not known before the data is opened, or frames."""
-        return self.model.in_features if self.a2net is None else self.a2net.in_channels
+        return self._window.in_features
 
     def of_data(self, num_classes: int, in_features: int = 0) -> Config:
-        """The same with the number of classes and the width of the features that the data has."""
-        if self.a2net is not None and self.two_stage is not None:
-            a2net = replace(self.a2net, in_channels=in_features)
-            return replace(self, a2net=a2net, two_stage=replace(self.two_stage, num_classes=num_classes))
-        if self.a2net is not None:
-            return replace(self, a2net=replace(self.a2net, num_classes=num_classes, in_channels=in_features))
-        return replace(self, model=replace(self.model, num_classes=num_classes, in_features=in_features))
+        """Return a copy with the number of classes and the width of the features that the data has."""
+        sections: dict[str, Any] = {SECTIONS[self.family][-1]: self._window.with_width(in_features)}
+        name = self.network_section
+        sections[name] = replace(sections.get(name, getattr(self, name)), num_classes=num_classes)
+        return replace(self, **sections)

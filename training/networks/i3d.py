@@ -26,6 +26,9 @@ MIXED_CHANNELS: dict[str, tuple[int, int, int, int, int, int]] = {
     "Mixed_5c": (384, 192, 384, 48, 128, 128),
 }
 
+FIRST_LAYER = "Conv3d_1a_7x7.conv3d.weight"
+"""Entry of the first convolution's weights in a state dict."""
+
 STRIDE_4F, STRIDE_5C = 16, 32
 """Spatial strides of the endpoints Mixed_4f and Mixed_5c; their temporal strides are 4 and 8."""
 

@@ -17,10 +17,12 @@ from runtime.spec.constants import ACTIVITYNET as ACTIVITYNET_DECODING
 from runtime.spec.constants import A2NetDecoding
 from tests.golden_network import GOLDEN, formula_input, formula_weights
 from training.a2net.config import ACTIVITYNET, ACTIVITYNET_LOSSES, A2NetConfig, A2NetLossConfig
-from training.a2net.network import A2Net, A2NetOutput, multiply_adds
+from training.a2net.network import A2Net, A2NetOutput
 from training.checkpoints.files import build_model, load_checkpoint
 from training.checkpoints.recognise import recognise
 from training.config.files import load_config
+from training.config.settings import Config
+from training.deployment.views import multiply_adds
 
 THUMOS14 = A2NetConfig()
 SMALL = A2NetConfig(in_channels=6, num_classes=4, base_channels=8, level_channels=(8, 8, 16), reduced_channels=8)
@@ -107,7 +109,7 @@ def biases(levels: int) -> int:
 
 @pytest.mark.parametrize(("levels", "paper"), [(3, 1.02), (4, 1.11), (5, 1.18), (6, 1.24)])
 def test_multiply_adds_of_table_vi(levels: int, paper: float) -> None:
-    count = multiply_adds(replace(THUMOS14, level_channels=CHANNELS[:levels]))
+    count = multiply_adds(Config(a2net=replace(THUMOS14, level_channels=CHANNELS[:levels])))
     assert round((count + biases(levels)) / 1e9, 2) == paper
     if levels == 6:
         assert count == 1_239_018_496

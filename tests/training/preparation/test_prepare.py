@@ -192,7 +192,8 @@ def test_activitynet_samples_whole_videos(source: Path, tmp_path: Path, monkeypa
     settings = [f"data.root={out}", "model.clip_length=64", "model.num_levels=3", "model.level_units=[4, 8, 16]",
                 "model.crop_size=32", "data.frame_size=40",
                 "loss.location_ranges=[[0, 30], [15, 60], [30, 64]]"]  # fmt: skip
-    dataset, classes = open_clips(load_config("activitynet", settings))
+    opened = open_clips(load_config("activitynet", settings))
+    dataset, classes = opened.dataset, opened.classes
     assert (len(dataset), classes) == (1, ("action",))
     (target,) = dataset[0].targets.tolist()
     assert target == pytest.approx([t * rgb.sample_fps("v_one") / 64 for t in (0.2, 1.0)] + [1])
