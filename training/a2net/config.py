@@ -4,7 +4,7 @@ released code mended; each option that brings one back says so.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from runtime.spec.anchors import RATIOS, A2NetLayout
@@ -77,25 +77,6 @@ class A2NetConfig:
             _ = self.layout  # raises what it finds wrong
         if not self.reduced_channels and len(set(self.level_channels[: self._point_levels])) > 1:
             raise ValueError(f"level_channels {self.level_channels} differ: expected reduced_channels above 0")
-
-    @property
-    def stream(self) -> Literal["features"]:
-        """What the network sees."""
-        return "features"
-
-    @property
-    def window_length(self) -> int:
-        """Steps of a window, under the name that all networks have in common."""
-        return self.window_steps
-
-    @property
-    def in_features(self) -> int:
-        """Width of the features, under the name that all networks have in common."""
-        return self.in_channels
-
-    def with_width(self, in_features: int) -> A2NetConfig:
-        """Return a copy for features of that width."""
-        return replace(self, in_channels=in_features)
 
     @property
     def num_levels(self) -> int:
@@ -175,25 +156,3 @@ class A2NetLossConfig:
             raise ValueError("expected share_without_positives in 0..1 and negative_ratio not negative")
         if self.force_match and self.matching == "predicted":
             raise ValueError("force_match takes an instance's best default anchor: expected matching 'default'")
-
-
-ACTIVITYNET = A2NetConfig(
-    num_classes=2,
-    level_channels=(512,) * 7,
-    point_levels=6,
-    reduced_channels=0,
-    tower_depth=4,
-    anchor_ratios=(RATIOS,) * 6 + ((0.5, 0.75, 1.0),),
-    anchor_outputs="overlap",
-    names="activitynet",
-)
-"""The released class-agnostic ActivityNet network: one window per video, labels added afterwards."""
-
-ACTIVITYNET_LOSSES = A2NetLossConfig(
-    point_classification=1.0,
-    anchor_overlap=1.0,
-    matching="default",
-    force_match=True,
-    share_without_positives=0.8,
-)
-"""The released ActivityNet recipe; an anchor has no class and no regression there, so two terms are absent."""

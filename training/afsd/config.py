@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 
@@ -97,15 +97,6 @@ class ModelConfig:
             raise ValueError(f"dropout is {self.dropout}, expected 0 or more, below 1")
         if self.stem != "random" or self.freeze_backbone:
             raise ValueError("stem 'motion' and freeze_backbone are the I3D's: leave them out where stream is features")
-
-    @property
-    def window_length(self) -> int:
-        """T, under the name that all networks have in common."""
-        return self.clip_length
-
-    def with_width(self, in_features: int) -> ModelConfig:
-        """Return a copy for features of that width."""
-        return replace(self, in_features=in_features)
 
     @property
     def in_channels(self) -> int:

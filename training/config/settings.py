@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, NamedTuple
 
 from runtime.spec.constants import A2NetDecoding, Decoding
 from runtime.spec.time_axis import FeatureSampling, Uneven
@@ -21,31 +21,26 @@ from training.two_stage.config import TwoStageConfig, TwoStageLossConfig
 Family = Literal["afsd", "a2net", "two_stage"]
 Stream = Literal["rgb", "flow", "features"]
 
-SECTIONS: Mapping[Family, tuple[str, ...]] = {
-    "two_stage": ("two_stage", "a2net"),
-    "a2net": ("a2net",),
-    "afsd": ("model",),
+
+class Names(NamedTuple):
+    """Where `Config` has the settings that every network has."""
+
+    section: str
+    """With `num_classes`; a configuration is of the first family of `NETWORKS` whose section is there."""
+    window_section: str
+    """What sees the window; its `stream`, or else "features"."""
+    window_length: str
+    """T there."""
+    in_features: str
+    """Width of the features there."""
+
+
+NETWORKS: Mapping[Family, Names] = {
+    "two_stage": Names("two_stage", "a2net", "window_steps", "in_channels"),
+    "a2net": Names("a2net", "a2net", "window_steps", "in_channels"),
+    "afsd": Names("model", "model", "clip_length", "in_features"),
 }
-"""Sections of `Config` that shape each family's network: the first has the number of classes, the last is a
-`WindowSection`. `training.families` has all else that differs between families."""
-
-
-class WindowSection(Protocol):
-    """What the section of a network that sees the frames or features says, whatever the network."""
-
-    @property
-    def stream(self) -> Stream: ...
-
-    @property
-    def window_length(self) -> int:
-        """T, frames or feature steps of a window."""
-
-    @property
-    def in_features(self) -> int:
-        """Width of the features; 0: as wide as the data, or frames."""
-
-    def with_width(self, in_features: int) -> Self:
-        """Return a copy for features of that width."""
+"""`training.families` has all else that differs between families."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +193,7 @@ class Config:
     two_stage_loss: TwoStageLossConfig = field(default_factory=TwoStageLossConfig)
 
     def __post_init__(self) -> None:
-        if "model" not in SECTIONS[self.family] and self.model != ModelConfig():
+        if self.network_section != "model" and self.model != ModelConfig():
             raise ValueError("model is AFSD's section, a2net A2Net's: expected one of them alone")
         if self.data.inner_features == "unseen" and not self.data.inner_group:
             raise ValueError("data.inner_features is 'unseen', expected data.inner_group, whose folds it is for")
@@ -224,28 +219,28 @@ class Config:
 
     @property
     def family(self) -> Family:
-        """Which network it is: of the first entry of `SECTIONS` whose first section is there."""
-        return next(family for family, (first, *_) in SECTIONS.items() if getattr(self, first) is not None)
+        """Which network it is."""
+        return next(family for family, names in NETWORKS.items() if getattr(self, names.section) is not None)
 
     @property
     def network_section(self) -> str:
         """Name of the section that holds the number of classes."""
-        return SECTIONS[self.family][0]
+        return NETWORKS[self.family].section
 
     @property
-    def _window(self) -> WindowSection:
-        section: WindowSection = getattr(self, SECTIONS[self.family][-1])
-        return section
+    def _window(self) -> Any:
+        return getattr(self, NETWORKS[self.family].window_section)
 
     @property
     def stream(self) -> Stream:
         """What the network sees."""
-        return self._window.stream
+        stream: Stream = getattr(self._window, "stream", "features")
+        return stream
 
     @property
     def window_length(self) -> int:
         """T, frames or feature steps of a window."""
-        return self._window.window_length
+        return int(getattr(self._window, NETWORKS[self.family].window_length))
 
     @property
     def num_classes(self) -> int:
@@ -255,11 +250,10 @@ class Config:
     @property
     def in_features(self) -> int:
         """Width of the features; 0: not known before the data is opened, or frames."""
-        return self._window.in_features
+        return int(getattr(self._window, NETWORKS[self.family].in_features))
 
     def of_data(self, num_classes: int, in_features: int = 0) -> Config:
         """Return a copy with the number of classes and the width of the features that the data has."""
-        sections: dict[str, Any] = {SECTIONS[self.family][-1]: self._window.with_width(in_features)}
-        name = self.network_section
-        sections[name] = replace(sections.get(name, getattr(self, name)), num_classes=num_classes)
-        return replace(self, **sections)
+        names = NETWORKS[self.family]
+        wide = replace(self, **{names.window_section: replace(self._window, **{names.in_features: in_features})})
+        return replace(wide, **{names.section: replace(getattr(wide, names.section), num_classes=num_classes)})
