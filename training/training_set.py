@@ -14,7 +14,7 @@ from runtime.features.description import read_description
 from runtime.features.feature_set import open_features
 from training.config.settings import Config, DataConfig
 from training.data.annotations import FrameAnnotation, step_annotations
-from training.data.clips import Clip, cut_clips, repeated, unseen_instances, whole_video_clips
+from training.data.clips import Clip, cut_clips, repeat_rare, unseen_instances, whole_video_clips
 from training.data.dataset import ClipDataset, WindowDataset, frame_annotations
 from training.data.feature_dataset import FeatureDataset
 from training.data.folds import Fold, inner_folds, make_folds
@@ -63,7 +63,7 @@ def open_feature_windows(config: Config) -> TrainingSet:
     _warn_unseen(annotated, config)
     rate = 1 / median(features.time_axis(video.name).step_s for video in videos)
     dataset = FeatureDataset(
-        repeated(clips, data.repeat_share, config.run.seed),
+        repeat_rare(clips, data.repeat_share, config.run.seed),
         features,
         clip_length=config.window_length,
         contrastive=_rearranged_share(config),

@@ -110,7 +110,7 @@ class DataConfig:
     contrastive_share: float = 1.0
     """Share of the clips that also give a rearranged one for the triplet loss; each costs a second forward pass."""
     repeat_share: float = 0.0
-    """Windows of features with classes that fewer windows than this share show are repeated (`clips.repeated`)."""
+    """Windows of features with classes that fewer windows than this share show are repeated (`clips.repeat_rare`)."""
     mixing: FeatureMixing = field(default_factory=FeatureMixing)
     """Augmentation of features."""
     workers: int = 4
