@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Sampler
 from tqdm import tqdm
 
+from runtime.common.files import one_line
 from runtime.errors import CheckpointError, ConfigError, InputError
 from training.checkpoints.files import Checkpoint, load_checkpoint, save_checkpoint
 from training.checkpoints.weights import load_weights
@@ -300,7 +301,7 @@ def _fabric(run: RunConfig) -> Fabric:
     except (RuntimeError, ValueError, ImportError) as error:
         raise ConfigError(
             f"run.accelerator {run.accelerator!r}, run.devices {run.devices}, run.precision {run.precision!r}: "
-            f"{' '.join(str(error).split())[:200]}; set what this machine has, for example accelerator cpu"
+            f"{one_line(error)[:200]}; set what this machine has, for example accelerator cpu"
         ) from None
 
 

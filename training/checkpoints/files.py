@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from runtime.common.files import atomic_path
+from runtime.common.files import atomic_path, one_line
 from runtime.errors import CheckpointError
 from training.checkpoints.recognise import recognise
 from training.checkpoints.weights import LISTED, load_weights
@@ -81,7 +81,7 @@ def load_checkpoint(path: str | Path, config: Config | None = None) -> Checkpoin
     data = _load(path)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     if SCHEMA_KEY not in data:
-        return _bare(path, data, config, sha256)
+        return _read_bare(path, data, config, sha256)
     if data[SCHEMA_KEY] != SCHEMA:
         raise CheckpointError(f"{path}: checkpoint schema {data[SCHEMA_KEY]}, this release reads {SCHEMA}; update it")
     try:
@@ -131,7 +131,7 @@ def _load(path: Path) -> dict[str, Any]:
             "(save a state dict instead)"
         ) from None
     except (RuntimeError, EOFError, ValueError, OSError, KeyError, IndexError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:120]
+        reason = one_line(error)[:120]
         raise CheckpointError(f"{path}: not a readable checkpoint ({reason}); is the file complete?") from None
     if not isinstance(data, dict) or not data:
         raise CheckpointError(f"{path}: got {type(data).__name__}, expected a checkpoint's dictionary")
@@ -145,7 +145,7 @@ def _without_retired(config: Any) -> Any:
     return config
 
 
-def _bare(path: Path, data: dict[str, Any], config: Config | None, sha256: str) -> Checkpoint:
+def _read_bare(path: Path, data: dict[str, Any], config: Config | None, sha256: str) -> Checkpoint:
     weights = _state_dict(path, data)
     config = config or recognise(weights, str(path))
     classes = config.data.classes or tuple(f"class_{index}" for index in range(1, config.num_classes))

@@ -102,11 +102,11 @@ def step_annotations(
             class_agnostic=class_agnostic,
             origin=timing.position(0.0),
         )
-        annotated.append(_within(along))
+        annotated.append(_clip(along))
     return annotated
 
 
-def _within(video: FrameAnnotation) -> FrameAnnotation:
+def _clip(video: FrameAnnotation) -> FrameAnnotation:
     """Instances clipped to 0 … T; those without length left out."""
     clipped = (
         replace(instance, start=max(instance.start, 0.0), end=min(instance.end, float(video.frames)))
