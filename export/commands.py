@@ -131,8 +131,8 @@ def add_export_backbone(subparsers: Any) -> None:
 
 def _export_backbone(args: argparse.Namespace) -> int:
     try:
-        from export.backbone import export_backbone
-        from training.deployment.backbone import random_backbone, read_backbone
+        from export.to_backbone import export_backbone
+        from training.deployment.i3d_features import random_backbone, read_backbone
     except ImportError as error:
         raise MissingDependencyError(str(error.name), "export", "export") from None
     if (args.weights is None) == (args.random is None):

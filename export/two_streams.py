@@ -15,9 +15,8 @@ from runtime.decoding.afsd import location_centres
 from runtime.errors import ExportError, InputError
 from runtime.spec.model import ModelSpec, fuse_specs
 from runtime.two_streams import TwoStreamEngine
-from training.afsd.network import AFSD
 from training.afsd.pyramid import AfsdOutput
-from training.checkpoints.files import build_afsd, load_checkpoint
+from training.checkpoints.files import build_model, load_checkpoint
 from training.config.files import load_config
 from training.deployment.views import Deployed, TorchEngine
 
@@ -30,7 +29,7 @@ class Fused(nn.Module):
 
     centres: Tensor
 
-    def __init__(self, rgb: AFSD, flow: AFSD, spec: ModelSpec) -> None:
+    def __init__(self, rgb: nn.Module, flow: nn.Module, spec: ModelSpec) -> None:
         """Pair two networks; `spec` is the fused one."""
         super().__init__()
         self.rgb, self.flow = Deployed(rgb), Deployed(flow)
@@ -98,7 +97,7 @@ def export_fused(
         spec = fuse_specs(*specs)
     except InputError as error:
         raise ExportError(f"{rgb} and {flow}: {error}") from None
-    networks = [build_afsd(checkpoint, str(path)) for checkpoint, path in zip(loaded, (rgb, flow), strict=True)]
+    networks = [build_model(checkpoint, str(path)) for checkpoint, path in zip(loaded, (rgb, flow), strict=True)]
     reference = TwoStreamEngine(*(TorchEngine(network, own) for network, own in zip(networks, specs, strict=True)))
     say(f"tracing {rgb} and {flow}")
     graph = to_graph(Fused(networks[0], networks[1], spec).eval(), spec)

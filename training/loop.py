@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from lightning_fabric import Fabric
@@ -17,22 +17,15 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Sampler
 from tqdm import tqdm
 
+from runtime.common.files import one_line
 from runtime.errors import CheckpointError, ConfigError, InputError
-from training.a2net.network import A2Net
-from training.a2net.step import A2NetStepLosses, A2NetTrainingStep
-from training.afsd.network import AFSD
-from training.afsd.step import StepLosses, TrainingStep
-from training.build_network import Network, build_network
-from training.checkpoints.files import Checkpoint, load_checkpoint, load_kinetics, load_weights, save_checkpoint
+from training.checkpoints.files import Checkpoint, load_checkpoint, save_checkpoint
+from training.checkpoints.weights import load_weights
 from training.config.files import config_to_mapping
 from training.config.settings import Config, OptimiserConfig, RunConfig
 from training.data.dataset import WindowDataset, collate
+from training.families import family_of
 from training.metric_log import MetricLog
-from training.two_stage.network import TwoStage
-from training.two_stage.step import TwoStageLosses, TwoStageTrainingStep
-
-Losses = StepLosses | A2NetStepLosses | TwoStageLosses
-"""Of one step: the total first, then its terms."""
 
 STEP_FACTOR = 0.1
 """What the schedule "step" leaves of the learning rate."""
@@ -40,11 +33,17 @@ STEP_FACTOR = 0.1
 SHOWN_LOSSES = 3
 """So many of them stand beside the progress bar."""
 
-BACKBONE = "backbone."
-"""Prefix of the backbone's entries in a state dict of AFSD; a Kinetics file has none."""
-
 LAST = "last.ckpt"
 """The newest state of a run, to resume from."""
+
+
+class Losses(Protocol):
+    """Losses of one step, a named tuple of scalars: the total first, then its terms."""
+
+    @property
+    def total(self) -> torch.Tensor: ...
+
+    def _asdict(self) -> dict[str, torch.Tensor]: ...
 
 
 class ClipOrder(Sampler[int]):
@@ -112,9 +111,10 @@ class Trainer:
         self.fabric = _fabric(run)
         self.fabric.launch()
         seed_everything(run.seed)
-        model = build_network(config)
+        family = family_of(config)
+        model: nn.Module = family.build(config)
         if run.init:
-            self._say(_initialise(model, config))
+            self._say(family.load_initial(model, load_checkpoint(run.init, config).weights, run))
         if prepare:
             prepare(model)
         self.order = ClipOrder(
@@ -132,7 +132,7 @@ class Trainer:
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
         self.model = _channels_last(model)
         self.step: Any
-        self.step, self.optimizer = self.fabric.setup(_step(self.model, config), self.optimizer)
+        self.step, self.optimizer = self.fabric.setup(family.make_step(self.model, config), self.optimizer)
         self.average = (
             AveragedModel(self.model, multi_avg_fn=_ema(optimiser.ema), use_buffers=True) if optimiser.ema else None
         )
@@ -148,7 +148,7 @@ class Trainer:
 
     def run(self) -> Path:
         """Train to the last epoch (or `run.max_minutes`) and return the path of the last checkpoint."""
-        columns = ("epoch", "learning_rate", "grad_norm", "seconds", *_loss_fields(self.config))
+        columns = ("epoch", "learning_rate", "grad_norm", "seconds", *family_of(self.config).losses)
         log = MetricLog(self.out_dir, columns, self.progress.step) if self.fabric.is_global_zero else None
         bar = tqdm(
             total=self.total_steps, initial=self.progress.step, desc=self.config.name, unit="step", mininterval=1.0,
@@ -263,37 +263,25 @@ class Trainer:
         over = self.progress.seconds > 60 * minutes
         return bool(self.fabric.broadcast(over))  # the first process decides, or the others would wait for it forever
 
-    def _resume(self, checkpoint: Checkpoint, source: str) -> None:
+    def _resume(self, checkpoint: Checkpoint, origin: str) -> None:
         state = checkpoint.training
         if not state:
-            raise CheckpointError(f"{source}: it holds no training state; start from it with run.init instead")
-        _check_same_run(checkpoint.config, self.config, source)
-        load_weights(self.model, state["weights"], source)
+            raise CheckpointError(f"{origin}: it holds no training state; start from it with run.init instead")
+        _check_same_run(checkpoint.config, self.config, origin)
+        load_weights(self.model, state["weights"], origin)
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         if self.average:
-            load_weights(self.average.module, checkpoint.weights, source)
+            load_weights(self.average.module, checkpoint.weights, origin)
             self.average.n_averaged.fill_(state["averaged"])
         torch.set_rng_state(state["random"]["torch"])
         version, words, gauss = state["random"]["python"]
         random.setstate((version, tuple(words), gauss))
         self.progress = Progress(**state["progress"])
-        self._say(f"resumed {source} at step {self.progress.step} of {self.total_steps}")
+        self._say(f"resumed {origin} at step {self.progress.step} of {self.total_steps}")
 
     def _say(self, message: str) -> None:
         self.fabric.print(message)
-
-
-def _step(model: Network, config: Config) -> nn.Module:
-    """Network and criterion of a configuration."""
-    if isinstance(model, TwoStage):
-        return TwoStageTrainingStep(model, config.a2net_loss, config.two_stage_loss)
-    return A2NetTrainingStep(model, config.a2net_loss) if isinstance(model, A2Net) else TrainingStep(model, config.loss)
-
-
-def _loss_fields(config: Config) -> tuple[str, ...]:
-    fields = {"afsd": StepLosses._fields, "a2net": A2NetStepLosses._fields, "two_stage": TwoStageLosses._fields}
-    return fields[config.family]
 
 
 def _parameter_groups(model: nn.Module, optimiser: OptimiserConfig) -> list[dict[str, Any]]:
@@ -313,7 +301,7 @@ def _fabric(run: RunConfig) -> Fabric:
     except (RuntimeError, ValueError, ImportError) as error:
         raise ConfigError(
             f"run.accelerator {run.accelerator!r}, run.devices {run.devices}, run.precision {run.precision!r}: "
-            f"{' '.join(str(error).split())[:200]}; set what this machine has, for example accelerator cpu"
+            f"{one_line(error)[:200]}; set what this machine has, for example accelerator cpu"
         ) from None
 
 
@@ -328,27 +316,7 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def _initialise(model: Network, config: Config) -> str:
-    """Start from a Kinetics file (its names have no `backbone.` prefix) or from a checkpoint, whole or its backbone."""
-    path = config.run.init
-    checkpoint = load_checkpoint(path, config)
-    if not isinstance(model, AFSD):
-        if config.run.init_part == "backbone":
-            raise ConfigError("run.init_part is 'backbone', expected 'all': a network on features has no backbone")
-        load_weights(model, checkpoint.weights, path)
-        return f"started from {path}"
-    own = {k.removeprefix(BACKBONE): v for k, v in checkpoint.weights.items() if k.startswith(BACKBONE)}
-    if not own:
-        skipped = load_kinetics(model, path)
-        return f"started the backbone from {path}; not loaded: {', '.join(skipped) or 'nothing'}"
-    if config.run.init_part == "backbone":
-        load_weights(model.backbone, own, path)
-        return f"started the backbone from {path}"
-    load_weights(model, checkpoint.weights, path)
-    return f"started from {path}"
-
-
-def _check_same_run(old: Config, new: Config, source: str) -> None:
+def _check_same_run(old: Config, new: Config, origin: str) -> None:
     """What shapes the losses must be the same; where data lies, log intervals and limits may change.
 
     More epochs may be asked for where the schedule does not depend on their number.
@@ -366,12 +334,12 @@ def _check_same_run(old: Config, new: Config, source: str) -> None:
     changed = [section for section in now if before[section] != now[section]]
     if changed:
         raise ConfigError(
-            f"{source}: made with other settings in {', '.join(changed)}; resume with the configuration and the --set "
+            f"{origin}: made with other settings in {', '.join(changed)}; resume with the configuration and the --set "
             "options it was made with"
         )
 
 
-def _channels_last(model: Network) -> Network:
+def _channels_last(model: nn.Module) -> nn.Module:
     """Lay the 3-D convolutions' weights out channels last, the faster order on CPUs; names and values stay."""
     for module in model.modules():
         if isinstance(module, nn.Conv3d):

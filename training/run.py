@@ -9,7 +9,7 @@ from typing import Any
 from runtime.errors import ConfigError
 from training.config.settings import Config
 from training.loop import LAST, Trainer
-from training.training_set import open_clips, open_feature_windows
+from training.training_set import open_training_set
 
 
 def train(
@@ -29,9 +29,5 @@ def train(
         raise ConfigError(
             f"{out_dir}: holds a run already; go on with it (--resume {out_dir / LAST}), or choose another --out"
         )
-    if config.stream == "features":
-        windows = open_feature_windows(config)
-        return Trainer(windows.config, windows.dataset, windows.classes, out_dir, resume, prepare).run()
-    dataset, classes = open_clips(config)
-    config = config.of_data(len(classes) + 1)  # where it says 0; the checkpoint holds the number
-    return Trainer(config, dataset, classes, out_dir, resume, prepare).run()
+    found = open_training_set(config)
+    return Trainer(found.config, found.dataset, found.classes, out_dir, resume, prepare).run()

@@ -14,33 +14,39 @@ from runtime.features.description import read_description
 from runtime.features.feature_set import open_features
 from training.config.settings import Config, DataConfig
 from training.data.annotations import FrameAnnotation, step_annotations
-from training.data.clips import Clip, cut_clips, repeated, unseen_instances, whole_video_clips
-from training.data.dataset import ClipDataset, frame_annotations
+from training.data.clips import Clip, cut_clips, repeat_rare, unseen_instances, whole_video_clips
+from training.data.dataset import ClipDataset, WindowDataset, frame_annotations
 from training.data.feature_dataset import FeatureDataset
 from training.data.folds import Fold, inner_folds, make_folds
+from training.families import family_of
 from training.stores.flow_store import build_flow_store, flow_method_of
 from training.stores.frame_store import FrameStore, Sampling
 from training.stores.store_building import RGB_STORE, build_frame_store
 
 
 @dataclass(frozen=True)
-class FeatureWindows:
-    """What a network on features is trained on."""
+class TrainingSet:
+    """What a network is trained on."""
 
     config: Config
-    """With the numbers that the data has: classes, width, steps per second, how the features were made."""
-    dataset: FeatureDataset
+    """With the numbers that the data has: classes, and of features width, steps per second, how they were made."""
+    dataset: WindowDataset
     classes: tuple[str, ...]
     """In index order."""
 
 
-def open_feature_windows(config: Config) -> FeatureWindows:
-    """The windows of the training videos of the fold that the configuration names.
+def open_training_set(config: Config) -> TrainingSet:
+    """Open the training videos that the configuration names, as frames or as features.
 
     Raises:
-        ConfigError: an unknown fold, or classes or a width that differ from the data's.
-        InputError, AnnotationError: features or annotations that cannot be used.
+        ConfigError: an unknown fold, or classes, a width or a frame store that differ from the configuration's.
+        InputError, AnnotationError, VideoError: data that is missing or cannot be used.
     """
+    return open_feature_windows(config) if config.stream == "features" else open_clips(config)
+
+
+def open_feature_windows(config: Config) -> TrainingSet:
+    """Open the windows of features of the fold that the configuration names (errors: `open_training_set`)."""
     data = config.data
     description = Path(data.root) / data.features
     source = read_description(description)
@@ -56,12 +62,11 @@ def open_feature_windows(config: Config) -> FeatureWindows:
     warn_without_clips(annotated, clips, config.window_length, "steps of features")
     _warn_unseen(annotated, config)
     rate = 1 / median(features.time_axis(video.name).step_s for video in videos)
-    triplet = config.family == "afsd" and config.loss.consistency in ("triplet", "both")
     dataset = FeatureDataset(
-        repeated(clips, data.repeat_share, config.run.seed),
+        repeat_rare(clips, data.repeat_share, config.run.seed),
         features,
         clip_length=config.window_length,
-        contrastive=data.contrastive_share if triplet else 0.0,
+        contrastive=_rearranged_share(config),
         background=data.background,
         mixing=data.mixing,
         seed=config.run.seed,
@@ -73,7 +78,7 @@ def open_feature_windows(config: Config) -> FeatureWindows:
         feature_uneven=source.uneven,
         feature_resize=source.resize,
     )
-    return FeatureWindows(replace(config, data=made), dataset, classes)
+    return TrainingSet(replace(config, data=made), dataset, classes)
 
 
 def config_folds(config: Config) -> tuple[Fold, ...]:
@@ -92,21 +97,21 @@ def config_folds(config: Config) -> tuple[Fold, ...]:
     return tuple(inner for fold in outer for inner in inner_folds(fold, data.inner_group, unseen_in))
 
 
-def choose_fold(folds: Sequence[Fold], data: DataConfig, source: str) -> Fold:
+def choose_fold(folds: Sequence[Fold], data: DataConfig, origin: str) -> Fold:
     """The fold that `data.fold` names, or the only one (ConfigError: neither)."""
     chosen = [fold for fold in folds if fold.name == str(data.fold)]
     if data.fold == "" and len(folds) == 1:
         chosen = list(folds)
     if not chosen:
         names = ", ".join(fold.name for fold in folds)
-        raise ConfigError(f"{source}: data.fold is {data.fold!r}, expected one of {names}")
+        raise ConfigError(f"{origin}: data.fold is {data.fold!r}, expected one of {names}")
     return chosen[0]
 
 
-def _with_classes(config: Config, classes: tuple[str, ...], width: int, source: str) -> Config:
-    """The configuration with the data's classes and width."""
+def _with_classes(config: Config, classes: tuple[str, ...], width: int, origin: str) -> Config:
+    """The configuration with the data's classes and width; `origin` of the classes is for errors."""
     if not classes:
-        raise AnnotationError(f"{source}: no action in any video, expected at least one")
+        raise AnnotationError(f"{origin}: no action in any video, expected at least one")
     if config.num_classes not in (0, len(classes) + 1):
         raise ConfigError(
             f"{config.network_section}.num_classes is {config.num_classes}, the annotations have {len(classes)} "
@@ -130,18 +135,13 @@ def _warn_unseen(annotated: Sequence[FrameAnnotation], config: Config) -> None:
         )
 
 
-def open_clips(config: Config) -> tuple[ClipDataset, tuple[str, ...]]:
-    """The training clips a configuration names, and the class names in index order."""
+def open_clips(config: Config) -> TrainingSet:
+    """Open the clips of frames that the configuration names (errors: `open_training_set`)."""
     data, model = config.data, config.model
-    videos = load_annotations(Path(data.root) / data.annotations, data.train_subset)
+    annotations = Path(data.root) / data.annotations
+    videos = load_annotations(annotations, data.train_subset)
     classes = data.classes or class_names(videos)
-    if model.num_classes not in (0, len(classes) + 1):
-        raise ConfigError(
-            f"model.num_classes is {model.num_classes}, the annotations have {len(classes)} classes: "
-            f"expected {len(classes) + 1}, the background included, or 0 for as many as they have"
-        )
-    if not classes:
-        raise AnnotationError(f"{Path(data.root) / data.annotations}: no action in subset {data.train_subset!r}")
+    config = _with_classes(config, classes, 0, f"{annotations}, subset {data.train_subset!r}")
     store = _open_store(config, [video.name for video in videos])
     _check_store(store, config)
     annotated = frame_annotations(videos, store, classes, class_agnostic=data.class_agnostic)
@@ -153,13 +153,18 @@ def open_clips(config: Config) -> tuple[ClipDataset, tuple[str, ...]]:
         clip_length=model.clip_length,
         crop_size=model.crop_size,
         flip=data.flip,
-        contrastive=data.contrastive_share if config.loss.consistency in ("triplet", "both") else 0.0,
+        contrastive=_rearranged_share(config),
         padding=data.padding,
         background=data.background,
         flow_flip=data.flow_flip,
         seed=config.run.seed,
     )
-    return dataset, classes
+    return TrainingSet(config, dataset, classes)
+
+
+def _rearranged_share(config: Config) -> float:
+    """Share of the clips that also give a rearranged one."""
+    return config.data.contrastive_share if family_of(config).needs_rearranged(config) else 0.0
 
 
 def _open_store(config: Config, names: list[str]) -> FrameStore:

@@ -16,7 +16,7 @@ from runtime.common.files import read_json, write_json
 from runtime.errors import ConfigError, InputError
 from training.afsd.network import AFSD
 from training.checkpoints.files import load_checkpoint
-from training.config.files import with_overrides
+from training.config.files import apply_overrides
 from training.config.settings import Config
 from training.run import train
 
@@ -104,7 +104,7 @@ def tuning_config(checkpoint: Path, options: FineTuning, overrides: Sequence[str
         keep_epochs=False,
     )
     model = replace(config.model, freeze_batch_norm=True)
-    return with_overrides(replace(config, model=model, optimiser=optimiser, run=run), overrides, str(checkpoint))
+    return apply_overrides(replace(config, model=model, optimiser=optimiser, run=run), overrides, str(checkpoint))
 
 
 def _record(layers: Layers, path: Path, resume: Path | None) -> None:

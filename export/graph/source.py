@@ -17,7 +17,7 @@ from runtime.errors import EngineError, ExportError
 from runtime.spec.model import ModelSpec
 from training.checkpoints.files import Checkpoint, build_model, load_checkpoint
 from training.config.files import load_config
-from training.deployment.views import TorchEngine, deployed, model_spec
+from training.deployment.views import TorchEngine, make_deployable, model_spec
 
 Say = Callable[[str], None]
 """Receives progress and reports."""
@@ -65,7 +65,7 @@ def read_source(path: Path, config: str, say: Say) -> Source:
     checkpoint = load_checkpoint(path, load_config(config) if config else None)
     spec, network = exported_spec(checkpoint), build_model(checkpoint, str(path))
     say(f"tracing {path}")
-    return Source(path, to_graph(deployed(network), spec), TorchEngine(network, spec))
+    return Source(path, to_graph(make_deployable(network, spec), spec), TorchEngine(network, spec))
 
 
 def loaded(path: Path) -> onnx.ModelProto:

@@ -25,10 +25,10 @@ from training.afsd.config import ModelConfig
 from training.afsd.network import AFSD
 from training.afsd.projection import DilatedUnit, FeatureProjection
 from training.afsd.step import TrainingStep
-from training.build_network import build_network
 from training.checkpoints.files import build_model, load_checkpoint
 from training.data.dataset import collate
 from training.deployment.views import model_spec
+from training.families import build_network
 from training.loop import LAST, Trainer
 from training.run import train
 from training.training_set import open_feature_windows

@@ -52,7 +52,7 @@ def test_classes_come_from_the_annotations_and_the_checkpoint_holds_their_number
 
 
 def test_flow_is_made_for_a_flow_network(root: Path) -> None:
-    dataset, _ = open_clips(config(root, "model.stream=flow", "data.frames=flow"))
+    dataset = open_clips(config(root, "model.stream=flow", "data.frames=flow")).dataset
     rgb, flow = FrameStore(root / "frames"), FrameStore(root / "flow")
     assert {n: v.frames for n, v in rgb.videos.items()} == {n: v.frames for n, v in flow.videos.items()}
     assert dataset[0].frames.shape == (2, 32, 32, 32)
@@ -60,8 +60,8 @@ def test_flow_is_made_for_a_flow_network(root: Path) -> None:
 
 def test_mirrored_flow_changes_its_sign_unless_as_released(root: Path) -> None:
     """Of the same draw, only the x component differs, and by its sign: levels q and 255 − q."""
-    correct, _ = open_clips(config(root, "model.stream=flow", "data.frames=flow"))
-    released, _ = open_clips(config(root, "model.stream=flow", "data.frames=flow", "data.flow_flip=reference"))
+    correct = open_clips(config(root, "model.stream=flow", "data.frames=flow")).dataset
+    released = open_clips(config(root, "model.stream=flow", "data.frames=flow", "data.flow_flip=reference")).dataset
     mirrored = []
     for epoch in range(12):
         correct.set_epoch(epoch)
@@ -75,7 +75,7 @@ def test_mirrored_flow_changes_its_sign_unless_as_released(root: Path) -> None:
 
 def test_a_whole_video_is_one_clip_at_its_own_rate(root: Path) -> None:
     whole = ("data.sampling=whole_video", "data.padding=after", "data.rearrangement=activitynet")
-    dataset, _ = open_clips(config(root, *whole, "data.frames=whole"))
+    dataset = open_clips(config(root, *whole, "data.frames=whole")).dataset
     store = FrameStore(root / "whole")
     assert len(dataset) == 2
     for index, (name, seconds) in enumerate(zip(sorted(store.videos), ([0.5, 1.5], [1.0, 2.5]), strict=True)):
@@ -134,5 +134,5 @@ def test_videos_that_give_no_clip_are_told(root: Path, capsys: pytest.CaptureFix
 def test_a_subset_without_actions(root: Path) -> None:
     path = root / "annotations.json"
     path.write_text(json.dumps({"database": {"training_0000": {"subset": "training", "annotations": []}}}))
-    with pytest.raises(AnnotationError, match=r"annotations\.json: no action in subset 'training'"):
+    with pytest.raises(AnnotationError, match=r"annotations\.json, subset 'training': no action"):
         open_clips(config(root))

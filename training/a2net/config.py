@@ -156,25 +156,3 @@ class A2NetLossConfig:
             raise ValueError("expected share_without_positives in 0..1 and negative_ratio not negative")
         if self.force_match and self.matching == "predicted":
             raise ValueError("force_match takes an instance's best default anchor: expected matching 'default'")
-
-
-ACTIVITYNET = A2NetConfig(
-    num_classes=2,
-    level_channels=(512,) * 7,
-    point_levels=6,
-    reduced_channels=0,
-    tower_depth=4,
-    anchor_ratios=(RATIOS,) * 6 + ((0.5, 0.75, 1.0),),
-    anchor_outputs="overlap",
-    names="activitynet",
-)
-"""The released class-agnostic ActivityNet network: one window per video, labels added afterwards."""
-
-ACTIVITYNET_LOSSES = A2NetLossConfig(
-    point_classification=1.0,
-    anchor_overlap=1.0,
-    matching="default",
-    force_match=True,
-    share_without_positives=0.8,
-)
-"""The released ActivityNet recipe; an anchor has no class and no regression there, so two terms are absent."""

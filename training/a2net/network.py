@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from training.a2net.config import A2NetConfig, Norm
 from training.networks.layers import GROUP_NORM_GROUPS, at_least_float32, standardisation
-from training.networks.multiply_adds import count_multiply_adds
 
 BASE_KERNELS = (1, 9)
 """Kernels of the two base convolutions."""
@@ -84,7 +83,7 @@ class Convolution(nn.Conv1d):
         return x if self.norm is None else torch.as_tensor(self.norm(x))
 
 
-def _numbered(name: str, convolutions: Sequence[nn.Module]) -> dict[str, nn.Module]:
+def _number(name: str, convolutions: Sequence[nn.Module]) -> dict[str, nn.Module]:
     """`name`1, `name`2, … as the checkpoints call them."""
     return {f"{name}{number}": convolution for number, convolution in enumerate(convolutions, 1)}
 
@@ -97,7 +96,7 @@ class BaseFeatures(nn.ModuleDict):
         convolutions = [
             Convolution(c, config.base_channels, k, norm=config.norm) for c, k in zip(inputs, BASE_KERNELS, strict=True)
         ]
-        super().__init__(_numbered("conv", convolutions))
+        super().__init__(_number("conv", convolutions))
         self.dropout = config.dropout
 
     def forward(self, x: Tensor) -> Tensor:
@@ -115,7 +114,7 @@ class HierarchicalFeatures(nn.ModuleDict):
             Convolution(c_in, c_out, stride=1 if level == 0 else 2, norm=config.norm)
             for level, (c_in, c_out) in enumerate(zip(inputs, config.level_channels, strict=False))
         ]
-        super().__init__({BASE_NAMES[config.names]: BaseFeatures(config), **_numbered("conv", levels)})
+        super().__init__({BASE_NAMES[config.names]: BaseFeatures(config), **_number("conv", levels)})
 
     def forward(self, features: Tensor) -> list[Tensor]:
         """Levels [B,C_level,t], fine to coarse."""
@@ -132,7 +131,7 @@ class Branch(nn.ModuleDict):
 
     def __init__(self, channels: int, depth: int, outputs: int, norm: Norm) -> None:
         tower = [Convolution(channels, channels, norm=norm) for _ in range(depth)]
-        super().__init__({**_numbered("conv", tower), "pred": Convolution(channels, outputs)})
+        super().__init__({**_number("conv", tower), "pred": Convolution(channels, outputs)})
 
     def forward(self, x: Tensor) -> Tensor:
         *tower, prediction = self.values()
@@ -161,7 +160,7 @@ class AnchorFree(nn.Module):
         self.reduce_channels = None
         if config.reduced_channels:
             reductions = [Convolution(c, channels, 1, norm=config.norm) for c in config.level_channels[:levels]]
-            self.reduce_channels = nn.ModuleDict(_numbered("conv", reductions))
+            self.reduce_channels = nn.ModuleDict(_number("conv", reductions))
         heads = {"cls_branch": config.num_classes, "reg_branch": 2}
         self.pred = nn.ModuleDict(
             {name: Branch(channels, config.tower_depth, n, config.norm) for name, n in heads.items()}
@@ -193,7 +192,7 @@ class AnchorBased(nn.ModuleDict):
             Convolution(channels, len(ratios) * width)
             for channels, ratios in zip(config.level_channels, config.layout.anchor_ratios, strict=True)
         ]
-        super().__init__(_numbered("pred", predictions))
+        super().__init__(_number("pred", predictions))
         self.width = width
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
@@ -203,11 +202,6 @@ class AnchorBased(nn.ModuleDict):
             for prediction, x in zip(self.values(), levels, strict=True)
         ]
         return at_least_float32(torch.cat(outputs, dim=1))
-
-
-def multiply_adds(config: A2NetConfig) -> int:
-    """Multiply-adds of one window; the paper calls them FLOPs (Table VI)."""
-    return count_multiply_adds(lambda: A2Net(config), (1, config.in_channels, config.window_steps))
 
 
 def _initialise(network: nn.Module) -> None:

@@ -159,3 +159,16 @@ class LossConfig:
     """Whether the quality target passes gradient into the boxes, as the released code lets it."""
     refined_normaliser: Literal["refined", "coarse"] = "refined"
     """What divides loss_prop_c: refined positives (released code) or coarse ones (steadier from scratch)."""
+
+    def check_network(self, network: ModelConfig) -> None:
+        """Raise a ValueError unless the network has what these losses teach."""
+        if network.refinement in ("naive", "none") and self.consistency != "none":
+            raise ValueError(
+                f"loss.consistency is {self.consistency!r}, but model.refinement {network.refinement!r} has no "
+                "boundary features to teach: set it to 'none'"
+            )
+        if self.location_ranges and len(self.location_ranges) != network.num_levels:
+            raise ValueError(
+                f"loss.location_ranges has {len(self.location_ranges)} ranges, expected one per level "
+                f"({network.num_levels}) or none"
+            )

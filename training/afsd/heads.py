@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from training.afsd.config import ModelConfig
 from training.afsd.region_features import SAMPLES, RegionFeature
-from training.networks.layers import Unit1D, at_least_float32, normalised
+from training.networks.layers import Unit1D, at_least_float32, group_norm_unit
 
 
 class ScaleExp(nn.Module):
@@ -25,7 +25,7 @@ class ScaleExp(nn.Module):
 
 def tower(channels: int) -> nn.Sequential:
     """Two kernel-3 units on a level's feature [B,channels,t]; one tower serves localisation, one classification."""
-    return nn.Sequential(*(normalised(Unit1D(channels, channels, 3), channels) for _ in range(2)))
+    return nn.Sequential(*(group_norm_unit(Unit1D(channels, channels, 3), channels) for _ in range(2)))
 
 
 class ProposalBranch(nn.Module):
@@ -38,17 +38,17 @@ class ProposalBranch(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         channels, pooled = config.head_channels, 0
-        self.cur_point_conv = normalised(Unit1D(channels, channels, 1), channels)
+        self.cur_point_conv = group_norm_unit(Unit1D(channels, channels, 1), channels)
         self.lr_conv, self.roi_conv, self.level_feature = None, None, None
         if config.pools_levels:
-            self.lr_conv = normalised(Unit1D(channels, 2 * channels, 1), 2 * channels)
+            self.lr_conv = group_norm_unit(Unit1D(channels, 2 * channels, 1), 2 * channels)
             self.level_feature = RegionFeature(2 * channels, config.pooling, config.pooling_backward)
             pooled += self.level_feature.out_channels
         if config.pools_frames:
             frame_channels = channels * (SAMPLES if config.pooling == "stack" else 1)
-            self.roi_conv = normalised(Unit1D(frame_channels, channels, 1), channels)
+            self.roi_conv = group_norm_unit(Unit1D(frame_channels, channels, 1), channels)
             pooled += channels
-        self.proposal_conv = normalised(Unit1D(pooled + channels, channels, 1), channels)
+        self.proposal_conv = group_norm_unit(Unit1D(pooled + channels, channels, 1), channels)
 
     def boundary_feature(self, x: Tensor) -> Tensor | None:
         """Tower feature [B,C,t] → [B,2C,t]: first half for starts, second for ends (None: not pooled)."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from training.afsd.config import ModelConfig
 from training.afsd.projection import FeatureProjection
 from training.afsd.pyramid import AfsdOutput, BoundaryFeatures, CoarsePyramid
-from training.afsd.stem import motion_energy_filters
+from training.afsd.stem import set_motion_energy_filters
 from training.networks.i3d import Backbone
 
 
@@ -61,5 +61,5 @@ def _backbone(config: ModelConfig) -> Backbone | FeatureProjection:
         frozen=config.freeze_backbone,
     )
     if config.stem == "motion":
-        motion_energy_filters(backbone._model.Conv3d_1a_7x7.conv3d)
+        set_motion_energy_filters(backbone._model.Conv3d_1a_7x7.conv3d)
     return backbone

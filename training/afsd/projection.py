@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from training.afsd.config import ModelConfig
-from training.networks.layers import Unit1D, normalised, standardisation
+from training.networks.layers import Unit1D, group_norm_unit, standardisation
 
 HALVING_KERNEL = 3
 """Kernel of the units that halve the steps, as in the pyramid."""
@@ -26,7 +26,7 @@ class DilatedUnit(nn.Module):
 
     def __init__(self, channels: int, dilation: int, dropout: float) -> None:
         super().__init__()
-        self.dilated = normalised(Unit1D(channels, channels, 3, dilation=dilation), channels)
+        self.dilated = group_norm_unit(Unit1D(channels, channels, 3, dilation=dilation), channels)
         self.dropout = nn.Dropout(dropout)
         self.mix = Unit1D(channels, channels, 1)
 
@@ -50,9 +50,9 @@ class FeatureProjection(nn.Module):
         halvings = [
             Unit1D(channels, channels, HALVING_KERNEL, 2) for _ in range(config.feature_stride.bit_length() - 1)
         ]
-        self.units = nn.Sequential(*(layer for unit in units for layer in normalised(unit, channels)))
+        self.units = nn.Sequential(*(layer for unit in units for layer in group_norm_unit(unit, channels)))
         self.dilated = nn.Sequential(*(DilatedUnit(channels, d, config.dropout) for d in config.projection_dilations))
-        self.halvings = nn.Sequential(*(layer for unit in halvings for layer in normalised(unit, channels)))
+        self.halvings = nn.Sequential(*(layer for unit in halvings for layer in group_norm_unit(unit, channels)))
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, features: Tensor) -> Projected:

@@ -15,7 +15,7 @@ from training.afsd.projection import Projected
 from training.afsd.region_features import RegionFeature
 from training.afsd.regions import frame_regions, level_regions, location_priors
 from training.networks.i3d import STRIDE_4F, STRIDE_5C, Endpoints, mixed_output
-from training.networks.layers import Unit1D, Unit3D, at_least_float32, normalised
+from training.networks.layers import Unit1D, Unit3D, at_least_float32, group_norm_unit
 
 
 class AfsdOutput(NamedTuple):
@@ -57,7 +57,7 @@ class CoarsePyramid(nn.Module):
         super().__init__()
         channels, classes = config.head_channels, config.num_classes
         self.config, self.clip_length = config, config.clip_length
-        self.pyramids = nn.ModuleList(normalised(conv, channels) for conv in _level_convolutions(config))
+        self.pyramids = nn.ModuleList(group_norm_unit(conv, channels) for conv in _level_convolutions(config))
         self.loc_heads = nn.ModuleList(ScaleExp(unit) for unit in config.level_units)
         self.loc_tower, self.conf_tower = tower(channels), tower(channels)
         self.loc_head = Unit1D(channels, 2, 3)
@@ -70,7 +70,7 @@ class CoarsePyramid(nn.Module):
         self.center_head = None if config.quality == "none" else Unit1D(channels, 1, 3)
         self.deconv, self.frame_feature = None, None
         if config.pools_frames:
-            units = (normalised(Unit1D(channels, channels, kernel), channels) for kernel in (3, 3, 1))
+            units = (group_norm_unit(Unit1D(channels, channels, kernel), channels) for kernel in (3, 3, 1))
             self.deconv = nn.Sequential(*(layer for unit in units for layer in unit))
             self.frame_feature = RegionFeature(channels, config.pooling, config.pooling_backward)
         self.register_buffer("priors", location_priors(config.level_lengths), persistent=False)
@@ -115,18 +115,18 @@ class CoarsePyramid(nn.Module):
             scale(self.loc_head(x)).transpose(1, 2) for scale, x in zip(self.loc_heads, loc_features, strict=True)
         ]
         loc = torch.cat(distances, dim=1)
-        conf = _concatenated(self.conf_head, conf_features)
+        conf = _concatenate(self.conf_head, conf_features)
         if self.config.refinement == "none":
             return AfsdOutput(loc, conf, torch.zeros_like(loc), conf, self._quality(loc_features, loc)), None
         frame = self.frame_level(levels[0])
-        regions, pooled = self._regions(distances), self._frame_pooled(frame, loc)
+        regions, pooled = self._regions(distances), self._pool_frames(frame, loc)
         loc_refined, loc_boundary = zip(*map(self.loc_proposal_branch, loc_features, regions, pooled), strict=True)
         conf_refined, conf_boundary = zip(*map(self.conf_proposal_branch, conf_features, regions, pooled), strict=True)
         output = AfsdOutput(
             loc,
             conf,
-            _concatenated(self.prop_loc_head, loc_refined),
-            _concatenated(self.prop_conf_head, conf_refined),
+            _concatenate(self.prop_loc_head, loc_refined),
+            _concatenate(self.prop_conf_head, conf_refined),
             self._quality(loc_refined, loc),
         )
         return output, BoundaryFeatures(frame, loc_boundary[0], conf_boundary[0])
@@ -136,7 +136,7 @@ class CoarsePyramid(nn.Module):
         """Level-scale regions [B,t,4] of every level."""
         return [level_regions(d, self.clip_length, self.config.region_divisors) for d in distances]
 
-    def _frame_pooled(self, frame: Tensor | None, loc: Tensor) -> Sequence[Tensor | None]:
+    def _pool_frames(self, frame: Tensor | None, loc: Tensor) -> Sequence[Tensor | None]:
         """The frame-level feature read in all frame-scale regions, level by level (None: not pooled)."""
         lengths = list(self.config.level_lengths)
         if frame is None or self.frame_feature is None:
@@ -149,7 +149,7 @@ class CoarsePyramid(nn.Module):
         """Quality logits [B,N,1]; zeros without the head, which decoding then leaves out."""
         if self.center_head is None:
             return torch.zeros_like(loc[..., :1])
-        return _concatenated(self.center_head, features)
+        return _concatenate(self.center_head, features)
 
 
 def _level_convolutions(config: ModelConfig) -> list[nn.Module]:
@@ -169,7 +169,7 @@ def _level_convolutions(config: ModelConfig) -> list[nn.Module]:
     return convolutions + [Unit1D(channels, channels, 3, 2) for _ in range(config.num_levels - len(convolutions))]
 
 
-def _concatenated(head: nn.Module, features: Sequence[Tensor]) -> Tensor:
+def _concatenate(head: nn.Module, features: Sequence[Tensor]) -> Tensor:
     """A head on every level [B,C,t] → [B,N,outputs]."""
     return at_least_float32(torch.cat([head(x) for x in features], dim=2)).transpose(1, 2)
 

@@ -23,7 +23,7 @@ WINDOW = 0.6
 
 
 @torch.no_grad()
-def motion_energy_filters(convolution: nn.Conv3d) -> None:
+def set_motion_energy_filters(convolution: nn.Conv3d) -> None:
     """Replace the weights [O,C,t,h,w] of a first convolution, drawn from PyTorch's global generator."""
     weight = convolution.weight
     pairs = -(-weight.shape[0] // 2)

@@ -41,8 +41,8 @@ class TrainingStep(nn.Module):
         """All losses of a batch; total = lw·(l + prop_l) + cw·(c + prop_c + ct) + start + end + ssl·trip."""
         config, model = self.config, self.model.config
         output, features, contrastive = self.model.detect(
-            _laid_out(network_input(batch.frames, batch.valid, model.stream)),
-            _laid_out(network_input(batch.rearranged, batch.rearranged_valid, model.stream)),
+            _lay_out(network_input(batch.frames, batch.valid, model.stream)),
+            _lay_out(network_input(batch.rearranged, batch.rearranged_valid, model.stream)),
         )
         head: CoarsePyramid = self.model.coarse_pyramid_detection
         ranges = level_ranges(config.location_ranges, model.level_lengths)
@@ -66,7 +66,7 @@ class TrainingStep(nn.Module):
         return StepLosses(total, *terms, start, end, trip)
 
 
-def _laid_out(frames: Tensor) -> Tensor:
+def _lay_out(frames: Tensor) -> Tensor:
     """Frames channels last in memory: a third faster in 3-D convolutions on the CPU, the same numbers."""
     if frames.dim() == 3:  # features
         return frames

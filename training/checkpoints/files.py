@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from runtime.common.files import atomic_path
+from runtime.common.files import atomic_path, one_line
 from runtime.errors import CheckpointError
-from training.afsd.network import AFSD
-from training.build_network import Network, build_network
-from training.checkpoints.recognise import LISTED, recognise
+from training.checkpoints.recognise import recognise
+from training.checkpoints.weights import LISTED, load_weights
 from training.config.files import config_from_mapping, config_to_mapping
 from training.config.settings import Config
-from training.networks.i3d import I3D, Backbone
+from training.families import build_network
 
 SCHEMA = 1
 SCHEMA_KEY = "afsd_checkpoint"
@@ -33,9 +31,6 @@ CHECKPOINT_STARTS = (b"P", b"\x80", b"")
 
 RETIRED = ("validation_subset",)
 """Settings of `data` in checkpoints of older releases."""
-
-BATCH_COUNTER = "num_batches_tracked"
-"""Entry of batch norms that files of PyTorch 0.3, as the Kinetics weights are, do not have; only training reads it."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +81,7 @@ def load_checkpoint(path: str | Path, config: Config | None = None) -> Checkpoin
     data = _load(path)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     if SCHEMA_KEY not in data:
-        return _bare(path, data, config, sha256)
+        return _read_bare(path, data, config, sha256)
     if data[SCHEMA_KEY] != SCHEMA:
         raise CheckpointError(f"{path}: checkpoint schema {data[SCHEMA_KEY]}, this release reads {SCHEMA}; update it")
     try:
@@ -102,74 +97,24 @@ def load_checkpoint(path: str | Path, config: Config | None = None) -> Checkpoin
         raise CheckpointError(f"{path}: the entry {error} is missing; the file is damaged") from None
 
 
-def build_model(checkpoint: Checkpoint, source: str = "checkpoint") -> Network:
-    """The network of a checkpoint in eval mode, every entry loaded.
+def build_model(checkpoint: Checkpoint, origin: str = "checkpoint") -> nn.Module:
+    """Build the network of a checkpoint in eval mode, every entry loaded.
 
     Raises:
-        CheckpointError: entries missing, left over or misshapen, by name.
+        CheckpointError: entries missing, left over or misshapen, by name; `origin` is the checkpoint's file.
     """
     model = build_network(checkpoint.config)
-    load_weights(model, checkpoint.weights, source)
+    load_weights(model, checkpoint.weights, origin)
     return model.eval()
 
 
-def build_afsd(checkpoint: Checkpoint, source: str = "checkpoint") -> AFSD:
-    """`build_model` where only AFSD will do (CheckpointError: another family)."""
-    model = build_model(checkpoint, source)
-    if not isinstance(model, AFSD):
-        raise CheckpointError(f"{source}: got {checkpoint.config.family}, expected afsd")
-    return model
-
-
-def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
-    """Copy `weights` into `model`, whose names and shapes must be the same (CheckpointError otherwise)."""
-    wanted = model.state_dict()
-    problems = [f"{name} is missing" for name in wanted if name not in weights]
-    problems += [f"{name} is not part of the network" for name in weights if name not in wanted]
-    problems += [
-        f"{name} has shape {list(weights[name].shape)}, expected {list(value.shape)}"
-        for name, value in wanted.items()
-        if name in weights and weights[name].shape != value.shape
-    ]
-    if problems:
-        more = f" and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
-        raise CheckpointError(
-            f"{source}: {len(problems)} entries do not fit the network, which has {len(wanted)}: "
-            f"{'; '.join(problems[:LISTED])}{more}; is it of this configuration?"
-        )
-    model.load_state_dict(dict(weights))
-
-
-def published_weights(path: str | Path) -> dict[str, Tensor]:
-    """The state dict in a published file: bare, or the entry `model` beside `epoch` and `optimizer` (A2Net).
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read the state dict of a published file: bare, or the entry `model` beside `epoch` and `optimizer` (A2Net).
 
     Raises:
         CheckpointError: no such file, not a checkpoint, pickled code, or something else than tensors in it.
     """
-    data = _load(Path(path))
-    return _tensors(Path(path), data["model"] if isinstance(data.get("model"), dict) else data)
-
-
-def load_kinetics(model: AFSD, path: str | Path) -> tuple[str, ...]:
-    """Start the backbone from Kinetics I3D weights (`rgb_imagenet.pt`, `flow_imagenet.pt`: same names, no prefix).
-
-    Returns:
-        Names in the file that were not loaded: those of the classifier, `logits.*`.
-
-    Raises:
-        CheckpointError: any other entry missing, left over or misshapen; or a network of features.
-    """
-    if not isinstance(model.backbone, Backbone):
-        raise CheckpointError(f"{path}: weights of an I3D, and the network sees features; start it from a checkpoint")
-    return load_i3d(model.backbone._model, published_weights(path), str(path))
-
-
-def load_i3d(network: I3D, weights: Mapping[str, Tensor], source: str) -> tuple[str, ...]:
-    """Copy an I3D's weights, under their Kinetics names; returns and raises what `load_kinetics` does."""
-    skipped = tuple(name for name in weights if name.startswith("logits."))
-    counters = {k: v for k, v in network.state_dict().items() if k.endswith(BATCH_COUNTER)}  # unknown before 0.4.1
-    load_weights(network, {**counters, **{k: v for k, v in weights.items() if k not in skipped}}, source)
-    return skipped
+    return _state_dict(path, _load(path))
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -186,7 +131,7 @@ def _load(path: Path) -> dict[str, Any]:
             "(save a state dict instead)"
         ) from None
     except (RuntimeError, EOFError, ValueError, OSError, KeyError, IndexError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:120]
+        reason = one_line(error)[:120]
         raise CheckpointError(f"{path}: not a readable checkpoint ({reason}); is the file complete?") from None
     if not isinstance(data, dict) or not data:
         raise CheckpointError(f"{path}: got {type(data).__name__}, expected a checkpoint's dictionary")
@@ -200,11 +145,16 @@ def _without_retired(config: Any) -> Any:
     return config
 
 
-def _bare(path: Path, data: dict[str, Any], config: Config | None, sha256: str) -> Checkpoint:
-    weights = _tensors(path, data["model"] if isinstance(data.get("model"), dict) else data)
+def _read_bare(path: Path, data: dict[str, Any], config: Config | None, sha256: str) -> Checkpoint:
+    weights = _state_dict(path, data)
     config = config or recognise(weights, str(path))
     classes = config.data.classes or tuple(f"class_{index}" for index in range(1, config.num_classes))
     return Checkpoint(weights, config, classes, sha256=sha256)
+
+
+def _state_dict(path: Path, data: dict[str, Any]) -> dict[str, Tensor]:
+    """The weights in a published file."""
+    return _tensors(path, data["model"] if isinstance(data.get("model"), dict) else data)
 
 
 def _tensors(path: Path, data: Any) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""A checkpoint made small for shipping: weights, configuration, classes and metrics, without the training state."""
+"""Make a checkpoint small for shipping: weights, configuration, classes and metrics, without the training state."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import torch
 from training.checkpoints.files import load_checkpoint, save_checkpoint
 
 
-def slim_checkpoint(source: Path, target: Path, *, half: bool = False, metrics: dict[str, Any] | None = None) -> Path:
-    """Write `source` without optimizer, schedule and random states.
+def slim_checkpoint(path: Path, target: Path, *, half: bool = False, metrics: dict[str, Any] | None = None) -> Path:
+    """Write the checkpoint `path` without optimizer, schedule and random states.
 
     Args:
-        source, target: checkpoints.
+        path, target: checkpoints.
         half: store weights as float16, half the size; loading widens them again. Rounding costs about 2^-11 relative,
-            so measure the slim file, not its source. The batch norms' variances must be below 65504.
+            so measure the slim file, not the whole one. The batch norms' variances must be below 65504.
         metrics: what was measured, added to what the checkpoint holds.
 
     Raises:
-        CheckpointError: `source` cannot be read.
+        CheckpointError: `path` cannot be read.
     """
-    checkpoint = load_checkpoint(source)
+    checkpoint = load_checkpoint(path)
     weights = checkpoint.weights
     if half:
         weights = {k: v.to(torch.float16) if v.is_floating_point() else v for k, v in weights.items()}

@@ -124,7 +124,7 @@ def _prepare_thumos14(args: argparse.Namespace) -> int:
     prepare = _load_prepare()
     subsets = ("val", "test") if args.subset == "both" else (args.subset,)
     options = _store_options(args, sample_fps=prepare.THUMOS_FPS)
-    return _tell(
+    return _print_report(
         prepare.prepare_thumos14(
             args.videos, args.tables, args.out, subsets=subsets, faults=args.faults, options=options
         )
@@ -148,7 +148,7 @@ def _check_thumos14(tables: Path) -> int:
 def _prepare_activitynet(args: argparse.Namespace) -> int:
     prepare = _load_prepare()
     options = _store_options(args, whole_frames=prepare.ACTIVITYNET_FRAMES)
-    return _tell(
+    return _print_report(
         prepare.prepare_activitynet(args.videos, args.annotations, args.out, classes_file=args.classes, options=options)
     )
 
@@ -158,7 +158,7 @@ def _prepare_own(args: argparse.Namespace) -> int:
     options = _store_options(
         args, sample_fps=None if whole is not None else args.fps, whole_frames=whole, frame_size=args.size
     )
-    return _tell(_load_prepare().prepare_own(args.root, annotations=args.annotations, options=options))
+    return _print_report(_load_prepare().prepare_own(args.root, annotations=args.annotations, options=options))
 
 
 def _prepare_features(args: argparse.Namespace) -> int:
@@ -166,7 +166,7 @@ def _prepare_features(args: argparse.Namespace) -> int:
         from training.preparation.prepare_features import prepare_features
     except ImportError as error:
         raise MissingDependencyError(str(error.name), "train", "preparing data") from None
-    return _tell(prepare_features(_feature_source(args), args.out, classes_file=args.classes))
+    return _print_report(prepare_features(_feature_source(args), args.out, classes_file=args.classes))
 
 
 def _feature_source(args: argparse.Namespace) -> FeatureDescription:
@@ -212,7 +212,7 @@ def _load_prepare() -> Any:
     return prepare
 
 
-def _tell(report: Any) -> int:
+def _print_report(report: Any) -> int:
     """Print the report; 2 if a video could not be had."""
     for line in report.lines():
         print(line)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from runtime.common.files import one_line
 from runtime.common.mappings import StructureError, from_mapping, to_mapping
 from runtime.errors import ConfigError
 from training.config.settings import Config
@@ -25,7 +26,7 @@ _Yaml.add_implicit_resolver(
 )
 
 
-def named_configs() -> list[str]:
+def list_configs() -> list[str]:
     """Names that `load_config` accepts beside file paths."""
     return sorted(path.stem for path in CONFIG_FOLDER.glob("*.yaml"))
 
@@ -40,9 +41,7 @@ def load_config(name_or_path: str, overrides: list[str] | None = None) -> Config
     if not path.is_file():
         path = Path(name_or_path)
     if not path.is_file():
-        raise ConfigError(
-            f"{name_or_path}: no such config file; expected a path or one of {', '.join(named_configs())}"
-        )
+        raise ConfigError(f"{name_or_path}: no such config file; expected a path or one of {', '.join(list_configs())}")
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), _Yaml) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -56,16 +55,16 @@ def _reason(error: Exception) -> str:
     """Where and why YAML stumbles, in one line."""
     mark = getattr(error, "problem_mark", None)
     if mark is None:
-        return " ".join(str(error).split())
+        return one_line(error)
     return f"line {mark.line + 1}, column {mark.column + 1}: {getattr(error, 'problem', 'a mistake')}"
 
 
-def config_from_mapping(data: object, source: str) -> Config:
-    """A configuration from plain data, as a checkpoint stores it; `source` names it in errors (ConfigError)."""
+def config_from_mapping(data: object, origin: str) -> Config:
+    """A configuration from plain data, as a checkpoint stores it; `origin` names it in errors (ConfigError)."""
     try:
         return from_mapping(Config, data)
     except StructureError as error:
-        raise ConfigError(f"{source}: {error}") from None
+        raise ConfigError(f"{origin}: {error}") from None
 
 
 def config_to_mapping(config: Config) -> dict[str, object]:
@@ -74,12 +73,12 @@ def config_to_mapping(config: Config) -> dict[str, object]:
     return mapping
 
 
-def with_overrides(config: Config, overrides: Sequence[str], source: str) -> Config:
-    """A configuration with some `section.key=value` changed; `source` names it in errors (ConfigError)."""
+def apply_overrides(config: Config, overrides: Sequence[str], origin: str) -> Config:
+    """A configuration with some `section.key=value` changed; `origin` names it in errors (ConfigError)."""
     data = config_to_mapping(config)
     for override in overrides:
         _apply_override(data, override)
-    return config_from_mapping(data, source)
+    return config_from_mapping(data, origin)
 
 
 def _apply_override(data: dict[str, object], override: str) -> None:

@@ -6,8 +6,9 @@ released code's faults mended; `docs/differences.md` lists them and the options 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 from runtime.spec.constants import A2NetDecoding, Decoding
 from runtime.spec.time_axis import FeatureSampling, Uneven
@@ -16,6 +17,30 @@ from training.afsd.config import LossConfig, ModelConfig
 from training.data.feature_mixing import FeatureMixing
 from training.data.folds import FoldRule
 from training.two_stage.config import TwoStageConfig, TwoStageLossConfig
+
+Family = Literal["afsd", "a2net", "two_stage"]
+Stream = Literal["rgb", "flow", "features"]
+
+
+class Names(NamedTuple):
+    """Where `Config` has the settings that every network has."""
+
+    section: str
+    """With `num_classes`; a configuration is of the first family of `NETWORKS` whose section is there."""
+    window_section: str
+    """What sees the window; its `stream`, or else "features"."""
+    window_length: str
+    """T there."""
+    in_features: str
+    """Width of the features there."""
+
+
+NETWORKS: Mapping[Family, Names] = {
+    "two_stage": Names("two_stage", "a2net", "window_steps", "in_channels"),
+    "a2net": Names("a2net", "a2net", "window_steps", "in_channels"),
+    "afsd": Names("model", "model", "clip_length", "in_features"),
+}
+"""`training.families` has all else that differs between families."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +110,7 @@ class DataConfig:
     contrastive_share: float = 1.0
     """Share of the clips that also give a rearranged one for the triplet loss; each costs a second forward pass."""
     repeat_share: float = 0.0
-    """Windows of features with classes that fewer windows than this share show are repeated (`clips.repeated`)."""
+    """Windows of features with classes that fewer windows than this share show are repeated (`clips.repeat_rare`)."""
     mixing: FeatureMixing = field(default_factory=FeatureMixing)
     """Augmentation of features."""
     workers: int = 4
@@ -168,14 +193,13 @@ class Config:
     two_stage_loss: TwoStageLossConfig = field(default_factory=TwoStageLossConfig)
 
     def __post_init__(self) -> None:
-        if self.a2net is not None and self.model != ModelConfig():
+        if self.network_section != "model" and self.model != ModelConfig():
             raise ValueError("model is AFSD's section, a2net A2Net's: expected one of them alone")
         if self.data.inner_features == "unseen" and not self.data.inner_group:
             raise ValueError("data.inner_features is 'unseen', expected data.inner_group, whose folds it is for")
         if self.two_stage is not None:
-            if self.a2net is None or self.a2net.num_classes != 2:
-                raise ValueError("two_stage needs a first stage: expected a2net, with num_classes 2 (action or not)")
             self.two_stage.check_first_stage(self.a2net)
+        self.loss.check_network(self.model)
         if self.data.classes and self.num_classes not in (0, len(self.data.classes) + 1):
             raise ValueError(
                 f"{self.network_section}.num_classes is {self.num_classes}, but data.classes names "
@@ -192,56 +216,44 @@ class Config:
             )
         if self.stream != "features" and self.data.frame_size < self.model.crop_size:
             raise ValueError(f"data.frame_size {self.data.frame_size} is below model.crop_size {self.model.crop_size}")
-        if self.model.refinement in ("naive", "none") and self.loss.consistency != "none":
-            raise ValueError(
-                f"loss.consistency is {self.loss.consistency!r}, but model.refinement {self.model.refinement!r} has no "
-                "boundary features to teach: set it to 'none'"
-            )
-        if self.loss.location_ranges and len(self.loss.location_ranges) != self.model.num_levels:
-            raise ValueError(
-                f"loss.location_ranges has {len(self.loss.location_ranges)} ranges, expected one per level "
-                f"({self.model.num_levels}) or none"
-            )
 
     @property
-    def family(self) -> Literal["afsd", "a2net", "two_stage"]:
+    def family(self) -> Family:
         """Which network it is."""
-        if self.two_stage is not None:
-            return "two_stage"
-        return "afsd" if self.a2net is None else "a2net"
+        return next(family for family, names in NETWORKS.items() if getattr(self, names.section) is not None)
 
     @property
     def network_section(self) -> str:
         """Name of the section that holds the number of classes."""
-        return "model" if self.family == "afsd" else self.family
+        return NETWORKS[self.family].section
 
     @property
-    def stream(self) -> Literal["rgb", "flow", "features"]:
+    def _window(self) -> Any:
+        return getattr(self, NETWORKS[self.family].window_section)
+
+    @property
+    def stream(self) -> Stream:
         """What the network sees."""
-        return self.model.stream if self.a2net is None else "features"
+        stream: Stream = getattr(self._window, "stream", "features")
+        return stream
 
     @property
     def window_length(self) -> int:
         """T, frames or feature steps of a window."""
-        return self.model.clip_length if self.a2net is None else self.a2net.window_steps
+        return int(getattr(self._window, NETWORKS[self.family].window_length))
 
     @property
     def num_classes(self) -> int:
         """K, the background included; 0: not known before the data is opened."""
-        if self.two_stage is not None:
-            return self.two_stage.num_classes
-        return self.model.num_classes if self.a2net is None else self.a2net.num_classes
+        return int(getattr(self, self.network_section).num_classes)
 
     @property
     def in_features(self) -> int:
         """Width of the features; 0: not known before the data is opened, or frames."""
-        return self.model.in_features if self.a2net is None else self.a2net.in_channels
+        return int(getattr(self._window, NETWORKS[self.family].in_features))
 
     def of_data(self, num_classes: int, in_features: int = 0) -> Config:
-        """The same with the number of classes and the width of the features that the data has."""
-        if self.a2net is not None and self.two_stage is not None:
-            a2net = replace(self.a2net, in_channels=in_features)
-            return replace(self, a2net=a2net, two_stage=replace(self.two_stage, num_classes=num_classes))
-        if self.a2net is not None:
-            return replace(self, a2net=replace(self.a2net, num_classes=num_classes, in_channels=in_features))
-        return replace(self, model=replace(self.model, num_classes=num_classes, in_features=in_features))
+        """Return a copy with the number of classes and the width of the features that the data has."""
+        names = NETWORKS[self.family]
+        wide = replace(self, **{names.window_section: replace(self._window, **{names.in_features: in_features})})
+        return replace(wide, **{names.section: replace(getattr(wide, names.section), num_classes=num_classes)})

@@ -20,6 +20,7 @@ from training.cross_validation.kept_candidates import KeptCandidates, keep_candi
 from training.cross_validation.runner import CrossValidation, cross_validate, detection_metrics, frequent_classes
 from training.data.folds import Fold
 from training.deployment.views import open_torch_engine
+from training.families import family_of
 from training.loop import LAST
 from training.run import train
 from training.training_set import config_folds
@@ -73,7 +74,7 @@ def cross_run(
         kept = kept_run(settings, out, fold, seed, options)
         truth = [video for video in videos if video.name in fold.test]
         metrics = detection_metrics(evaluate(kept.detections(options), truth, tuple(tious)), frequent)
-        return metrics if kept.spec.two_stage is None else metrics | proposal_metrics(kept, truth)
+        return metrics | proposal_metrics(kept, truth) if family_of(config).has_proposals else metrics
 
     return cross_validate(
         config_folds(config), seeds, run, out / RESULTS, settings=_settings(config, tious, options), progress=say

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.annotations.activitynet import VideoAnnotation
-from runtime.common.files import atomic_path
-from runtime.common.mappings import from_mapping, to_mapping
+from runtime.common.files import one_line, read_json, write_json
+from runtime.common.mappings import StructureError, from_mapping, to_mapping
 from runtime.common.tables import align, percent
 from runtime.errors import ConfigError, InputError
 from runtime.evaluation.mean_ap import EvaluationResult
@@ -152,10 +152,10 @@ def cross_validate(
             continue
         progress(f"run {number + 1} of {len(pairs)}: fold {fold.name}, seed {seed}")
         started = time.perf_counter()
-        metrics = _finite(run_fold(fold, seed), fold, seed)
+        metrics = _require_finite(run_fold(fold, seed), fold, seed)
         run = FoldRun(fold.name, seed, _fingerprint(fold), metrics, time.perf_counter() - started)
         done = replace(done, runs=(*done.runs, run))
-        _write(path, done)
+        write_json(path, to_mapping(done))
     asked = {(fold.name, seed) for fold, seed in pairs}
     return replace(done, runs=tuple(run for run in done.runs if (run.fold, run.seed) in asked))
 
@@ -172,10 +172,10 @@ def detection_metrics(result: EvaluationResult, frequent: Iterable[str] = ()) ->
     return metrics | _by_tiou(result.of_classes(there), "frequent mAP") if there else metrics
 
 
-def frequent_classes(videos: Iterable[VideoAnnotation], share: float = FREQUENT_SHARE) -> tuple[str, ...]:
-    """The sorted classes that have at least `share` of the instances of all videos."""
+def frequent_classes(videos: Iterable[VideoAnnotation]) -> tuple[str, ...]:
+    """Return the sorted classes that have at least `FREQUENT_SHARE` of the instances of all videos."""
     counts = Counter(instance.label for video in videos for instance in video.instances)
-    return tuple(sorted(name for name, count in counts.items() if count >= share * counts.total()))
+    return tuple(sorted(name for name, count in counts.items() if count >= FREQUENT_SHARE * counts.total()))
 
 
 def _by_tiou(result: EvaluationResult, name: str) -> dict[str, float]:
@@ -188,7 +188,7 @@ def _require_once(given: Sequence[object], what: str) -> None:
         raise InputError(f"{what}s {', '.join(map(str, given)) or 'none'}: expected at least one, each once")
 
 
-def _finite(metrics: Mapping[str, float], fold: Fold, seed: int) -> dict[str, float]:
+def _require_finite(metrics: Mapping[str, float], fold: Fold, seed: int) -> dict[str, float]:
     for name, value in metrics.items():
         if not math.isfinite(value):
             raise InputError(
@@ -212,17 +212,12 @@ def _read(path: Path, settings: str) -> CrossValidation:
     if not path.exists():
         return CrossValidation(settings)
     try:
-        done = from_mapping(CrossValidation, json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:  # StructureError is a ValueError
-        raise ConfigError(f"{path}: not a file of cross-validation runs: {' '.join(str(error).split())}") from None
+        done = from_mapping(CrossValidation, read_json(path, "file of cross-validation runs", ConfigError))
+    except StructureError as error:
+        raise ConfigError(f"{path}: not a file of cross-validation runs: {one_line(error)}") from None
     if done.settings != settings:
         raise ConfigError(f"{path}: holds runs of other settings; choose another file for these, or delete it")
     return done
-
-
-def _write(path: Path, done: CrossValidation) -> None:
-    with atomic_path(path) as unfinished:
-        unfinished.write_text(json.dumps(to_mapping(done), indent=1), encoding="utf-8")
 
 
 def _means(values: NDArray[np.float64]) -> NDArray[np.float64]:

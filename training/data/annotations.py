@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from runtime.annotations.activitynet import VideoAnnotation
 from runtime.errors import AnnotationError, InputError
@@ -68,17 +67,12 @@ def to_sampled_frames(
     return FrameAnnotation(video.name, frames, instances)
 
 
-Late = Literal["clip", "refuse"]
-"""Actions that end more than one step after the features of their video: they end there too, or are an error."""
-
-
 def step_annotations(
     videos: Iterable[VideoAnnotation],
     features: FeatureSet,
     classes: Sequence[str],
     *,
     class_agnostic: bool = False,
-    late: Late = "clip",
 ) -> list[FrameAnnotation]:
     """Annotations in steps of the features, position x = `TimeAxis.position`; input of `cut_clips`.
 
@@ -90,18 +84,15 @@ def step_annotations(
         features: of the videos.
         classes: action names; number k (from 0) becomes label k + 1.
         class_agnostic: every label becomes 1.
-        late: see `Late`.
 
     Raises:
-        AnnotationError: a label that is not among the classes, or a late action that is refused.
+        AnnotationError: a label that is not among the classes.
         InputError: a video that is not in the set.
     """
     annotated = []
     for video in videos:
         if video.name not in features.videos:
             raise InputError(f"{video.name}: not in the feature set; open the set with this video")
-        if late == "refuse":
-            _refuse_late(video, features)
         timing = features.time_axis(video.name)
         along = to_sampled_frames(
             video,
@@ -111,28 +102,11 @@ def step_annotations(
             class_agnostic=class_agnostic,
             origin=timing.position(0.0),
         )
-        annotated.append(_within(along))
+        annotated.append(_clip(along))
     return annotated
 
 
-def late_instances(video: VideoAnnotation, features: FeatureSet) -> list[int]:
-    """Numbers of the annotations of a video that end more than one step after its features."""
-    timing = features.time_axis(video.name)
-    latest = timing.extent_s(features.steps(video.name)) + timing.step_s
-    return [number for number, instance in enumerate(video.instances) if instance.end_s > latest]
-
-
-def _refuse_late(video: VideoAnnotation, features: FeatureSet) -> None:
-    late = late_instances(video, features)
-    if late:
-        timing, steps = features.time_axis(video.name), features.steps(video.name)
-        raise AnnotationError(
-            f"{video.name}: annotation {late[0]} ends at {video.instances[late[0]].end_s:g} s, the {steps} steps of "
-            f"features at {timing.extent_s(steps):g} s; correct it, correct fps and stride, or let it be clipped"
-        )
-
-
-def _within(video: FrameAnnotation) -> FrameAnnotation:
+def _clip(video: FrameAnnotation) -> FrameAnnotation:
     """Instances clipped to 0 … T; those without length left out."""
     clipped = (
         replace(instance, start=max(instance.start, 0.0), end=min(instance.end, float(video.frames)))

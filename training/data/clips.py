@@ -19,8 +19,6 @@ KEEP_IOA = 0.5
 """Share of an instance that must lie within a window for it to be a target there."""
 STORE_IOA = 1.0
 """At least one instance of a window must lie within it by this share, or the window is not trained on."""
-FEATURE_IOA = 0.9
-"""Both shares for windows of features (A2Net data code)."""
 BOUNDARY_SHARE = 10
 """The start and end regions of an instance are 1/10 of its length wide (AFSD, section 3.4) …"""
 MIN_BOUNDARY = 2.0
@@ -133,8 +131,8 @@ def unseen_instances(
     )
 
 
-def repeated(clips: Sequence[Clip], share: float, seed: int) -> list[Clip]:
-    """Clips with rare classes more than once, so that each class is seen more nearly alike often.
+def repeat_rare(clips: Sequence[Clip], share: float, seed: int) -> list[Clip]:
+    """Repeat clips with rare classes, so that each class is seen more nearly alike often.
 
     Repeat-factor sampling (Gupta et al., LVIS, CVPR 2019): a class that a share f of the clips shows asks for
     r = max(1, √(share / f)) copies, a clip for those of its rarest class; what lies between two whole numbers is drawn.

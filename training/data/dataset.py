@@ -19,7 +19,6 @@ from torch.utils.data import Dataset
 
 from runtime.annotations.activitynet import VideoAnnotation
 from runtime.errors import InputError
-from runtime.video.resize import centre_crop
 from runtime.windows import pad
 from training.data.annotations import FrameAnnotation, to_sampled_frames
 from training.data.augmentation import (
@@ -33,7 +32,7 @@ from training.data.augmentation import (
 from training.data.clips import Clip, boundary_maps
 from training.stores.frame_store import FrameStore
 
-Padding = Literal["before", "after"]
+PaddingOrder = Literal["before", "after"]
 """Short clips are padded before normalisation (with −1, as published) or after it (with 0, as at test)."""
 
 
@@ -150,9 +149,9 @@ class WindowDataset(Dataset[Sample], ABC):
         clips: Sequence[Clip],
         *,
         clip_length: int,
-        contrastive: float = 1.0,
-        background: BackgroundRule = "correct",
-        seed: int = 0,
+        contrastive: float,
+        background: BackgroundRule,
+        seed: int,
     ) -> None:
         """
         Args:
@@ -227,10 +226,9 @@ class ClipDataset(WindowDataset):
         *,
         clip_length: int,
         crop_size: int,
-        augment: bool = True,
         flip: bool = True,
         contrastive: float = 1.0,
-        padding: Padding = "before",
+        padding: PaddingOrder = "before",
         background: BackgroundRule = "correct",
         flow_flip: Literal["correct", "reference"] = "correct",
         seed: int = 0,
@@ -240,8 +238,7 @@ class ClipDataset(WindowDataset):
             clips, clip_length, contrastive, background, seed: see `WindowDataset`.
             store: frames of their videos.
             crop_size: pixels of the square the network sees.
-            augment: random crop and flip; else the centre crop.
-            flip: mirror half of the clips (with `augment`); off where left and right mean different classes.
+            flip: mirror half of the clips; off where left and right mean different classes.
             padding: of clips shorter than T.
             flow_flip: whether the x component of mirrored flow changes its sign ("correct") or not.
 
@@ -253,7 +250,6 @@ class ClipDataset(WindowDataset):
             raise InputError(f"crop_size is {crop_size}, expected 1 to {store.sampling.frame_size}, the stored frame")
         self._store = store
         self._crop_size = crop_size
-        self._augment = augment
         self._flip = flip
         self._padding = padding
         self._negate_x = flow_flip == "correct" and store.sampling.channels == 2
@@ -264,12 +260,8 @@ class ClipDataset(WindowDataset):
     def _load(self, clip: Clip, rng: Random) -> NDArray[np.uint8]:
         """Slice, crop and flip as views of the memory map, then copy the pixels once: uint8 [T,H,W,C]."""
         stored = self._store[clip.video][clip.offset : clip.offset + self._clip_length]
-        size = self._crop_size
-        if self._augment:
-            view = random_crop(stored, size, rng)
-            view = random_flip(view, rng, negate_x=self._negate_x) if self._flip else view
-        else:
-            view = centre_crop(stored, (size, size))
+        view = random_crop(stored, self._crop_size, rng)
+        view = random_flip(view, rng, negate_x=self._negate_x) if self._flip else view
         return pad(view, self._clip_length)
 
 

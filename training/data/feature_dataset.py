@@ -17,7 +17,7 @@ from training.data.feature_mixing import FeatureMixing
 
 
 class FeatureDataset(WindowDataset):
-    """The windows of a feature set; `Sample.frames` is float32 [C,T], `valid` false for padding of either kind."""
+    """The windows of a feature set; `Sample.frames` is float32 [C,T], `valid` false for padding, which is zeros."""
 
     def __init__(
         self,

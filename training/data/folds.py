@@ -92,7 +92,7 @@ def make_folds(annotations: Path, rule: FoldRule) -> tuple[Fold, ...]:
         folds = leave_one_group_out(names, rule.group)
     else:
         folds = random_folds(names, rule.count, rule.seed)
-    return tuple(_checked(fold, names, str(annotations)) for fold in folds)
+    return tuple(_check(fold, names, str(annotations)) for fold in folds)
 
 
 def leave_one_group_out(names: Sequence[str], group: str) -> list[Fold]:
@@ -146,13 +146,13 @@ def inner_folds(fold: Fold, group: str, unseen_in: Sequence[Fold] | None = None)
         InputError: see `leave_one_group_out`; or a group that no fold of `unseen_in` tests whole.
     """
     inner = leave_one_group_out(fold.train, group)
-    features = [fold.feature_fold if unseen_in is None else _tested(each, unseen_in).feature_fold for each in inner]
+    features = [fold.feature_fold if unseen_in is None else _find_test(each, unseen_in).feature_fold for each in inner]
     return tuple(
         replace(each, name=f"{fold.name}/{each.name}", features=own) for each, own in zip(inner, features, strict=True)
     )
 
 
-def _tested(inner: Fold, folds: Sequence[Fold]) -> Fold:
+def _find_test(inner: Fold, folds: Sequence[Fold]) -> Fold:
     """The fold that tests what an inner one does."""
     found = next((fold for fold in folds if set(inner.test) <= set(fold.test)), None)
     if found is None:
@@ -160,7 +160,7 @@ def _tested(inner: Fold, folds: Sequence[Fold]) -> Fold:
     return found
 
 
-def _of_subset(videos: Iterable[VideoAnnotation], subset: str, source: Path) -> tuple[str, ...]:
+def _of_subset(videos: Iterable[VideoAnnotation], subset: str, origin: Path) -> tuple[str, ...]:
     """The videos of a subset; its name in any case, as ActionFormer reads it, unless that would join two subsets."""
     videos = list(videos)
     there = {video.subset for video in videos}
@@ -168,15 +168,15 @@ def _of_subset(videos: Iterable[VideoAnnotation], subset: str, source: Path) -> 
     chosen = {subset} if subset in there else alike
     if len(chosen) != 1:
         listed = ", ".join(sorted(map(repr, there))) or "no video at all"
-        raise AnnotationError(f"{source}: no video of subset {subset!r}, or several alike; the file has {listed}")
+        raise AnnotationError(f"{origin}: no video of subset {subset!r}, or several alike; the file has {listed}")
     return tuple(video.name for video in videos if video.subset in chosen)
 
 
-def _splits(document: object, source: Path) -> list[Fold]:
-    splits = parse_splits(document, str(source))
+def _splits(document: object, origin: Path) -> list[Fold]:
+    splits = parse_splits(document, str(origin))
     if not splits:
         raise AnnotationError(
-            f'{source}: no "splits"; expected {{fold: {{"train": [video, …], "test": […]}}}}, or other folds: '
+            f'{origin}: no "splits"; expected {{fold: {{"train": [video, …], "test": […]}}}}, or other folds: '
             "data.split.by subsets, lists, groups or random"
         )
     return [Fold(name, train, test) for name, (train, test) in splits.items()]
@@ -204,27 +204,27 @@ def read_list(path: Path) -> tuple[str, ...]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as a list of videos, one a line: {error}") from None
+        raise InputError(f"{path}: cannot be read as a list of names, one a line: {error}") from None
     return tuple(line.strip() for line in lines if line.strip())
 
 
-def _checked(fold: Fold, names: Sequence[str], source: str) -> Fold:
+def _check(fold: Fold, names: Sequence[str], origin: str) -> Fold:
     """The fold with every video under the name that the annotations have for it."""
     known = set(names)
-    train, test = (tuple(_known(video, known, fold.name, source) for video in side) for side in (fold.train, fold.test))
+    train, test = (tuple(_match(video, known, fold.name, origin) for video in side) for side in (fold.train, fold.test))
     for side, videos in (("train", train), ("test", test)):
         if not videos:
-            raise InputError(f"{source}: fold {fold.name}: no video to {side} on, expected at least one")
+            raise InputError(f"{origin}: fold {fold.name}: no video to {side} on, expected at least one")
     together = [*train, *test]
     if len(set(together)) < len(together):
         twice = next(video for video in together if together.count(video) > 1)
-        raise InputError(f"{source}: fold {fold.name}: {twice!r} is there twice, expected once, in train or in test")
+        raise InputError(f"{origin}: fold {fold.name}: {twice!r} is there twice, expected once, in train or in test")
     return replace(fold, train=train, test=test)
 
 
-def _known(video: str, known: set[str], fold: str, source: str) -> str:
+def _match(video: str, known: set[str], fold: str, origin: str) -> str:
     """Lists may name files (S1_Tea_C1.txt) in place of videos."""
     found = known_as(video, known) or known_as(Path(video).stem, known)
     if found is None:
-        raise InputError(f"{source}: fold {fold}: {video!r} is not among the annotated videos; correct the list")
+        raise InputError(f"{origin}: fold {fold}: {video!r} is not among the annotated videos; correct the list")
     return found

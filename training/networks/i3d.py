@@ -26,6 +26,9 @@ MIXED_CHANNELS: dict[str, tuple[int, int, int, int, int, int]] = {
     "Mixed_5c": (384, 192, 384, 48, 128, 128),
 }
 
+FIRST_LAYER = "Conv3d_1a_7x7.conv3d.weight"
+"""Entry of the first convolution's weights in a state dict."""
+
 STRIDE_4F, STRIDE_5C = 16, 32
 """Spatial strides of the endpoints Mixed_4f and Mixed_5c; their temporal strides are 4 and 8."""
 
@@ -39,14 +42,14 @@ class Endpoints(NamedTuple):
     """[B, 1024·m, T/8, H/32, W/32]"""
 
 
-def scaled(channels: int, multiplier: float) -> int:
+def scale_channels(channels: int, multiplier: float) -> int:
     """A published channel count times the multiplier, rounded to a multiple of 8 (at least 8)."""
     return max(CHANNEL_QUANTUM, round(channels * multiplier / CHANNEL_QUANTUM) * CHANNEL_QUANTUM)
 
 
 def mixed_output(name: str, multiplier: float) -> int:
     """Output channels of a Mixed block."""
-    b0, _, b1b, _, b2b, b3b = (scaled(c, multiplier) for c in MIXED_CHANNELS[name])
+    b0, _, b1b, _, b2b, b3b = (scale_channels(c, multiplier) for c in MIXED_CHANNELS[name])
     return b0 + b1b + b2b + b3b
 
 
@@ -73,7 +76,7 @@ class I3D(nn.Module):
 
     def __init__(self, in_channels: int = 3, multiplier: float = 1.0) -> None:
         super().__init__()
-        stem, wide = scaled(64, multiplier), scaled(192, multiplier)
+        stem, wide = scale_channels(64, multiplier), scale_channels(192, multiplier)
         self.Conv3d_1a_7x7 = Unit3D(in_channels, stem, (7, 7, 7), (2, 2, 2))
         self.MaxPool3d_2a_3x3 = SamePool3d((1, 3, 3), (1, 2, 2))
         self.Conv3d_2b_1x1 = Unit3D(stem, stem, (1, 1, 1))
@@ -85,7 +88,7 @@ class I3D(nn.Module):
                 self.MaxPool3d_4a_3x3 = SamePool3d((3, 3, 3), (2, 2, 2))
             elif name == "Mixed_5b":
                 self.MaxPool3d_5a_2x2 = SamePool3d((2, 2, 2), (2, 2, 2))
-            self.add_module(name, Mixed(before, tuple(scaled(c, multiplier) for c in channels)))
+            self.add_module(name, Mixed(before, tuple(scale_channels(c, multiplier) for c in channels)))
             before = mixed_output(name, multiplier)
 
     def endpoints(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:

@@ -30,7 +30,7 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def _rounded(rounding: Rounding | None, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+def _round(rounding: Rounding | None, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """A convolution's input and weight, rounded where the network is quantised; before padding, since 0 stays 0."""
     return (x, weight) if rounding is None else rounding(x, weight)
 
@@ -58,7 +58,7 @@ class Unit3D(nn.Module):
         self.rounding: Rounding | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        x, weight = _rounded(self.rounding, x, self.conv3d.weight)
+        x, weight = _round(self.rounding, x, self.conv3d.weight)
         symmetric = [0, 0, 0]
         if self.padded:
             pads = [same_padding(n, k, s) for n, k, s in zip(x.shape[2:], self.kernel, self.stride, strict=True)]
@@ -96,14 +96,14 @@ class Unit1D(nn.Module):
         self.rounding: Rounding | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        x, weight = _rounded(self.rounding, x, self.conv1d.weight)
+        x, weight = _round(self.rounding, x, self.conv1d.weight)
         front, back = same_padding(x.shape[2], self.dilation * (self.kernel - 1) + 1, self.stride)
         if front != back:
             x, front = F.pad(x, (front, back)), 0
         return F.conv1d(x, weight, self.conv1d.bias, self.stride, front, self.dilation)
 
 
-def normalised(conv: nn.Module, channels: int) -> nn.Sequential:
+def group_norm_unit(conv: nn.Module, channels: int) -> nn.Sequential:
     """conv → GroupNorm(32) → ReLU, the building block of pyramid, towers and branches."""
     return nn.Sequential(conv, nn.GroupNorm(GROUP_NORM_GROUPS, channels), nn.ReLU())
 

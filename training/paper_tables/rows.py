@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from runtime.errors import ConfigError
-from training.config.files import with_overrides
+from training.config.files import apply_overrides
 from training.config.settings import Config
 
 Measure = Literal["precision", "durations", "proposals", "two-stage"]
@@ -59,7 +59,7 @@ class Configs:
 
 def modules(configs: Configs) -> tuple[Row, ...]:
     """A2Net, Tables I, III and XIII: either module alone, both late, both trained together."""
-    af, ab = (_changed(configs.a2net, key, f"a2net.modules={name}") for key, name in ALONE.items())
+    af, ab = (_change(configs.a2net, key, f"a2net.modules={name}") for key, name in ALONE.items())
     return (
         Row("anchor-free", (af,)),
         Row("anchor-based", (ab,)),
@@ -81,7 +81,7 @@ def levels(configs: Configs) -> tuple[Row, ...]:
     rows = []
     for count in (count for count in LEVELS if count <= len(channels)):
         key = "joint" if count == len(channels) else f"levels-{count}"
-        rows.append(Row(f"{count} levels", (_changed(configs.a2net, key, *_of_levels(configs.a2net, count)),)))
+        rows.append(Row(f"{count} levels", (_change(configs.a2net, key, *_of_levels(configs.a2net, count)),)))
     return tuple(rows)
 
 
@@ -94,7 +94,7 @@ def streams(configs: Configs) -> tuple[Row, ...]:
     if configs.streams < 2:
         raise ConfigError(f"{configs.a2net.data.root}: features of one stream, expected two or more for this table")
     alone = [
-        _changed(configs.a2net, f"stream-{number}", f"data.streams=[{number}]") for number in range(configs.streams)
+        _change(configs.a2net, f"stream-{number}", f"data.streams=[{number}]") for number in range(configs.streams)
     ]
     return (
         *(Row(f"stream {number}", (network,)) for number, network in enumerate(alone)),
@@ -106,10 +106,10 @@ def streams(configs: Configs) -> tuple[Row, ...]:
 def afsd(configs: Configs) -> tuple[Row, ...]:
     """AFSD on features: without boundary pooling, without consistency learning, and whole."""
     return (
-        Row("AFSD without boundary pooling", (_changed(configs.afsd, "afsd-no-pooling", *NO_POOLING),)),
+        Row("AFSD without boundary pooling", (_change(configs.afsd, "afsd-no-pooling", *NO_POOLING),)),
         Row(
             "AFSD without consistency",
-            (_changed(configs.afsd, "afsd-no-consistency", "loss.consistency=none"),),
+            (_change(configs.afsd, "afsd-no-consistency", "loss.consistency=none"),),
         ),
         Row("AFSD", (Network("afsd", configs.afsd),)),
     )
@@ -117,7 +117,7 @@ def afsd(configs: Configs) -> tuple[Row, ...]:
 
 def two_stage(configs: Configs) -> tuple[Row, ...]:
     """Section III-G: a two-stage detector whose proposals are those of anchors alone, and of both modules."""
-    alone = _changed(configs.two_stage, "two-stage-anchors", "a2net.modules=anchor-based")
+    alone = _change(configs.two_stage, "two-stage-anchors", "a2net.modules=anchor-based")
     return Row("two-stage, anchors", (alone,)), Row("with anchor-free", (Network("two-stage", configs.two_stage),))
 
 
@@ -143,8 +143,8 @@ ALONE: Mapping[str, str] = {"af": "anchor-free", "ab": "anchor-based"}
 """Folder → the module that is trained alone."""
 
 
-def _changed(config: Config, key: str, *settings: str) -> Network:
-    return Network(key, with_overrides(config, settings, f"{config.name}, {key}"))
+def _change(config: Config, key: str, *settings: str) -> Network:
+    return Network(key, apply_overrides(config, settings, f"{config.name}, {key}"))
 
 
 def _of_levels(config: Config, count: int) -> Sequence[str]:

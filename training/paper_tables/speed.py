@@ -56,13 +56,13 @@ def speed_table(
         for _, engine in opened:
             engine.close()
     measured = zip((*table.rows, *added), report.measurements, strict=True)
-    timed = tuple(_timed(row, found, report.measurements[0]) for row, found in measured)
+    timed = tuple(_add_time(row, found, report.measurements[0]) for row, found in measured)
     used = "; ".join(dict.fromkeys(f"{m.library}, {m.precision}" for m in report.measurements))
     note = f"Median of {runs} passes, batch 1, in turns in one process; {report.processor}; {used}."
     return replace(table, rows=timed, notes=(*table.notes, note))
 
 
-def _timed(row: MethodRow, found: Measurement, first: Measurement) -> MethodRow:
+def _add_time(row: MethodRow, found: Measurement, first: Measurement) -> MethodRow:
     time = {"ms per window": found.median_ms, "time / first row's": found.median_ms / first.median_ms}
     return replace(row, facts={**row.facts, **time})
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runtime.common.files import atomic_path
+from runtime.common.files import write_json, write_text
 
 
 @dataclass(frozen=True)
@@ -89,14 +88,9 @@ class SummaryTable:
 
     def write(self, stem: Path) -> None:
         """Write <stem>.md, .csv and .json, each whole or not at all."""
-        texts = {
-            ".md": self.markdown() + "\n",
-            ".csv": self.csv(),
-            ".json": json.dumps(self.to_mapping(), indent=1, ensure_ascii=False),
-        }
-        for suffix, text in texts.items():
-            with atomic_path(stem.with_name(stem.name + suffix)) as unfinished:
-                unfinished.write_text(text, encoding="utf-8")
+        write_text(stem.with_name(f"{stem.name}.md"), self.markdown() + "\n")
+        write_text(stem.with_name(f"{stem.name}.csv"), self.csv())
+        write_json(stem.with_name(f"{stem.name}.json"), self.to_mapping())
 
 
 def _names(mappings: Any) -> Sequence[str]:

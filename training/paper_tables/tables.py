@@ -130,11 +130,11 @@ def table_of_rows(
 def train_row(row: Row, out: Path, options: TableOptions, say: Callable[[str], None]) -> list[CrossValidation]:
     """The cross-validations of a row's networks, with what was missing run."""
 
-    def told(network: Network) -> Callable[[str], None]:
+    def say_of(network: Network) -> Callable[[str], None]:
         return lambda text: say(f"{network.key}: {text}")
 
     return [
-        cross_run(n.config, out / n.key, options.seeds, RUN_TIOUS, options=options.detection, say=told(n))
+        cross_run(n.config, out / n.key, options.seeds, RUN_TIOUS, options=options.detection, say=say_of(n))
         for n in row.networks
     ]
 

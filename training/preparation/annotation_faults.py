@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
-from runtime.annotations.activitynet import VideoAnnotation
+from runtime.annotations.activitynet import VideoAnnotation, class_names
 from runtime.annotations.video_rates import rates_differ
+from runtime.errors import AnnotationError
+from training.data.folds import read_list
 from training.preparation.preparation_report import Findings
 from training.stores.frame_store import FrameStore, StoredVideo
 
@@ -44,6 +47,24 @@ def note_rates(videos: Iterable[VideoAnnotation], store: FrameStore, found: Find
         if stored is not None and rates_differ(video.fps, stored.source_fps):
             where = f"{video.name} ({video.fps:g} fps, file {stored.source_fps:g})"
             found.note("annotated frame rates that disagree with the file", where)
+
+
+def list_classes(videos: Sequence[VideoAnnotation], path: Path | None) -> tuple[str, ...]:
+    """Return the classes that the list `path` names, one a line, or without a list all labels, sorted.
+
+    Raises:
+        AnnotationError: a label that is not in the list.
+        InputError: the list cannot be read.
+    """
+    there = class_names(videos)
+    known = there if path is None else read_list(path)
+    unknown = sorted(set(there) - set(known))
+    if unknown:
+        raise AnnotationError(
+            f"{path}: lacks {len(unknown)} of the {len(there)} labels of the annotations, the first is {unknown[0]!r}; "
+            "add it, or correct the annotations"
+        )
+    return known
 
 
 def store_durations(store: FrameStore) -> dict[str, float]:

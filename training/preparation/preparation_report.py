@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runtime.common.files import atomic_path
+from runtime.common.files import one_line, write_json
 from runtime.errors import AfsdError
 
 REPORT = "prepare_report.json"
@@ -32,7 +31,7 @@ class Findings:
 
     def fail(self, name: str, error: AfsdError) -> None:
         """Add a video that cannot be had."""
-        self.failures[name] = " ".join(str(error).split())
+        self.failures[name] = one_line(error)
 
 
 @dataclass(frozen=True)
@@ -70,10 +69,8 @@ class PreparationReport:
             ],
             "failed": self.findings.failures,
         }
-        path = folder / REPORT
-        with atomic_path(path) as unfinished:
-            unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
-        return path
+        write_json(folder / REPORT, content)
+        return folder / REPORT
 
 
 def _first(names: Mapping[str, int]) -> str:

@@ -8,18 +8,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from runtime.annotations.activitynet import VideoAnnotation, class_names, load_annotations, parse_annotations
-from runtime.common.files import atomic_path, read_text
+from runtime.annotations.activitynet import class_names, load_annotations, parse_annotations
+from runtime.common.files import read_json, write_json, write_text
 from runtime.errors import AnnotationError, InputError
 from runtime.video.flow import FlowEstimator, FlowMethod
 from runtime.video.names import ID_PREFIX, VIDEO_SUFFIXES, other_name
-from training.preparation.annotation_faults import note_annotations, note_rates, store_durations
+from training.preparation.annotation_faults import list_classes, note_annotations, note_rates, store_durations
 from training.preparation.preparation_report import Findings, PreparationReport
 from training.preparation.thumos14 import (
     SUBSET_NAMES,
@@ -133,8 +132,8 @@ def prepare_activitynet(
         classes_file: class names, one a line; default: the labels of the annotations, sorted.
 
     Raises:
-        AnnotationError: the annotations or the class list cannot be read, or a label is not in the list.
-        InputError: no such folder of videos, or `out` holds stores of another kind.
+        AnnotationError: the annotations cannot be read, or a label is not in the list.
+        InputError: no such folder of videos or list of classes, or `out` holds stores of another kind.
     """
     if (out / ANNOTATIONS).exists() and annotations.exists() and annotations.samefile(out / ANNOTATIONS):
         raise InputError(f"{annotations}: would be written over; give the original annotations, or another --out")
@@ -145,13 +144,13 @@ def prepare_activitynet(
     videos = parse_annotations({"database": database}, str(annotations))
     if not videos:
         raise AnnotationError(f"{annotations}: no video outside the subset 'testing'; is it the ActivityNet file?")
-    classes = _class_list(videos, classes_file)
+    classes = list_classes(videos, classes_file)
     renamed = _as_file_names(database)
     stores = _build_stores(videos_dir, list(renamed), out, options, found)
     videos = parse_annotations({"database": renamed}, str(annotations))
     note_annotations(videos, store_durations(stores.rgb), found)
     note_rates(videos, stores.rgb, found)
-    _write_text(out / CLASSES, "".join(f"{name}\n" for name in classes))
+    write_text(out / CLASSES, "".join(f"{name}\n" for name in classes))
     return _finish(out, renamed, stores, found, {"classes": f"{len(classes)}, in {out / CLASSES}"})
 
 
@@ -224,7 +223,7 @@ def _finish(
 ) -> PreparationReport:
     """Write the annotations of the videos there are, and the report."""
     kept = {name: entry for name, entry in database.items() if name not in found.failures}
-    _write_text(out / ANNOTATIONS, json.dumps({"database": kept}, indent=1, ensure_ascii=False))
+    write_json(out / ANNOTATIONS, {"database": kept})
     instances = sum(len(entry["annotations"]) for entry in kept.values())
     annotated = f"{instances} actions in {len(kept)} of {len(database)} videos, in {out / ANNOTATIONS}"
     report = PreparationReport({**stores.facts(), "annotations": annotated, **facts}, found)
@@ -266,11 +265,9 @@ def _note_strangers(videos_dir: Path, names: Sequence[str], found: Findings) -> 
 
 def _read_database(path: Path, found: Findings) -> dict[str, Any]:
     """The `database` of an ActivityNet file without the instances that do not end after they start, which are noted."""
+    document = read_json(path, "file of the form of ActivityNet's", AnnotationError)
     try:
-        database = json.loads(read_text(path))["database"]
-        entries = {str(name): dict(entry) for name, entry in database.items()}
-    except OSError as error:
-        raise AnnotationError(f"{path}: cannot be read: {error.strerror}") from None
+        entries = {str(name): dict(entry) for name, entry in document["database"].items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         raise AnnotationError(f'{path}: not an ActivityNet file: expected {{"database": {{video: {{…}}}}}}') from None
     for name, entry in entries.items():
@@ -293,27 +290,8 @@ def _is_empty(item: object) -> bool:
     return end <= start
 
 
-def _class_list(videos: Sequence[VideoAnnotation], path: Path | None) -> tuple[str, ...]:
-    there = class_names(videos)
-    if path is None:
-        return there
-    try:
-        classes = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-    except (OSError, UnicodeDecodeError) as error:
-        raise AnnotationError(f"{path}: cannot be read as a list of classes: {error}") from None
-    unknown = sorted(set(there) - set(classes))
-    if unknown:
-        raise AnnotationError(f"{path}: lacks {len(unknown)} labels of the annotations, the first is {unknown[0]!r}")
-    return classes
-
-
 def _as_file_names(database: Mapping[str, Any]) -> dict[str, Any]:
     """Entries under the names of ActivityNet's files, v_<id>. An id may itself begin so; if all do, they are names."""
     if all(name.startswith(ID_PREFIX) for name in database):
         return dict(database)
     return {f"{ID_PREFIX}{name}": entry for name, entry in database.items()}
-
-
-def _write_text(path: Path, text: str) -> None:
-    with atomic_path(path) as unfinished:
-        unfinished.write_text(text, encoding="utf-8")

@@ -14,15 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from runtime.annotations.activitynet import VideoAnnotation, class_names, load_annotations, read_document
+from runtime.annotations.activitynet import VideoAnnotation, load_annotations, read_document
 from runtime.common.console import ProgressLine
-from runtime.errors import AnnotationError, InputError
+from runtime.errors import InputError
 from runtime.features.description import FEATURES, FOLD, FeatureDescription, write_description
 from runtime.features.feature_set import FeatureSet
 from runtime.features.files import FEATURE_SUFFIXES
 from runtime.features.scan import FeatureScan, scan_features
-from training.data.folds import read_list
-from training.preparation.annotation_faults import note_annotations
+from training.preparation.annotation_faults import list_classes, note_annotations
 from training.preparation.preparation_report import Findings, PreparationReport
 
 
@@ -40,7 +39,7 @@ def prepare_features(source: FeatureDescription, out: Path, *, classes_file: Pat
     """
     found = Findings()
     videos = load_annotations(source.annotations)
-    classes = _known_classes(videos, classes_file)
+    classes = list_classes(videos, classes_file)
     folds = _feature_folds(source)
     sets = {fold: _sound(source, videos, fold, found) for fold in folds}
     first = sets[folds[0]]
@@ -55,18 +54,6 @@ def prepare_features(source: FeatureDescription, out: Path, *, classes_file: Pat
     report = PreparationReport(_facts(source, out, there, first, folds, classes), found)
     report.write(out)
     return report
-
-
-def _known_classes(videos: Sequence[VideoAnnotation], path: Path | None) -> tuple[str, ...]:
-    there = class_names(videos)
-    known = there if path is None else read_list(path)
-    unknown = sorted(set(there) - set(known))
-    if unknown:
-        raise AnnotationError(
-            f"{path}: lacks {len(unknown)} of the {len(there)} labels of the annotations, the first is {unknown[0]!r}; "
-            "add it, or correct the annotations"
-        )
-    return known
 
 
 def _feature_folds(source: FeatureDescription) -> list[str]:

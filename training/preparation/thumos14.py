@@ -82,19 +82,12 @@ class ThumosTables:
 
 
 def read_tables(folder: str | os.PathLike[str], subset: Subset) -> ThumosTables:
-    """Both tables of a subset in `folder` (AnnotationError as for `read_table_files`)."""
-    return read_table_files(
-        Path(folder) / f"{subset}_video_info.csv", _first_file(Path(folder), subset), tuple(CLASS_IDS.values())
-    )
+    """Read both tables of a subset in `folder` (AnnotationError as for `read_table_files`)."""
+    return read_table_files(Path(folder) / f"{subset}_video_info.csv", _first_file(Path(folder), subset))
 
 
-def read_table_files(
-    info_csv: str | os.PathLike[str], annotation_csv: str | os.PathLike[str], class_ids: Sequence[int]
-) -> ThumosTables:
-    """The two tables of a subset.
-
-    Args:
-        class_ids: `type_idx` of the classes, beside 0.
+def read_table_files(info_csv: str | os.PathLike[str], annotation_csv: str | os.PathLike[str]) -> ThumosTables:
+    """Read the two tables of a subset.
 
     Raises:
         AnnotationError: a missing file or column, a value that is no number, an unknown class or video, no video.
@@ -110,7 +103,7 @@ def read_table_files(
         if row.class_id == AMBIGUOUS_ID and cells["video"] not in info:
             without_info[cells["video"]] = None
             continue
-        if row.class_id not in (AMBIGUOUS_ID, *class_ids) or cells["video"] not in info:
+        if row.class_id not in (AMBIGUOUS_ID, *CLASS_IDS.values()) or cells["video"] not in info:
             raise AnnotationError(f"{where}: class {row.class_id} of video {cells['video']!r} is unknown")
         rows[cells["video"]].append(row)
     videos = tuple(
@@ -127,27 +120,10 @@ def read_table_files(
     return ThumosTables(videos, tuple(without_info))
 
 
-def read_thumos_tables(
-    info_csv: str | os.PathLike[str],
-    annotation_csv: str | os.PathLike[str],
-    class_ids: Sequence[int] = tuple(CLASS_IDS.values()),
-) -> tuple[FrameAnnotation, ...]:
-    """The videos of the tables in sampled frames, as the published training has them (see `frame_annotations_of`).
-
-    Args:
-        class_ids: `type_idx` of the classes in the network's order.
-
-    Raises:
-        AnnotationError: as for `read_table_files`.
-    """
-    return frame_annotations_of(read_table_files(info_csv, annotation_csv, class_ids), class_ids)
-
-
-def frame_annotations_of(
-    tables: ThumosTables, class_ids: Sequence[int] = tuple(CLASS_IDS.values())
-) -> tuple[FrameAnnotation, ...]:
-    """Times are startFrame and endFrame × sample_count / count, with the tables' own faults; Ambiguous is left out."""
-    index = {original: k + 1 for k, original in enumerate(class_ids)}
+def frame_annotations_of(tables: ThumosTables) -> tuple[FrameAnnotation, ...]:
+    """The videos in sampled frames, as the published training has them: startFrame and endFrame × sample_count / count,
+    with the tables' own faults; Ambiguous is left out."""
+    index = {original: k + 1 for k, original in enumerate(CLASS_IDS.values())}
     return tuple(
         FrameAnnotation(
             video.name,

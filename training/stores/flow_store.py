@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from runtime.common.files import atomic_path
 from runtime.video.flow import FlowEstimator, FlowMethod
 from training.stores.frame_store import INDEX, FrameStore, Sampling, StoredVideo, StoreIndex, open_array, read_index
-from training.stores.store_building import OnFailure, complete_store, existing_index, is_complete, write_array
+from training.stores.store_building import OnFailure, complete_store, find_index, is_complete, write_array
 
 FLOW_STORE = "flow"
 """Folder of a data set's flow arrays."""
@@ -55,7 +55,7 @@ def build_flow_store(
     if _made_elsewhere(out, names):
         return FrameStore(out)
     flow_name = FlowEstimator(method, jpeg=jpeg).name + (THROUGH_JPEG if jpeg else "")
-    index = existing_index(out, StoreIndex(sampling, flow_method=flow_name))
+    index = find_index(out, StoreIndex(sampling, flow_method=flow_name))
     stored = {name: rgb.videos[name] for name in names}
     build = partial(_build_flow, out, s, stored, method, jpeg)
 
@@ -99,11 +99,11 @@ def _build_flow(
     path, size = folder / f"{name}.npy", sampling.frame_size
     frames = open_array(source, sampling, rgb[name].frames)
     with atomic_path(path) as new:
-        count = write_array(new, _flow_of(frames, FlowEstimator(method, jpeg=jpeg)), (size, size, FLOW_CHANNELS))
+        count = write_array(new, _compute_flow(frames, FlowEstimator(method, jpeg=jpeg)), (size, size, FLOW_CHANNELS))
     return StoredVideo(count, path.stat().st_size, _source_of(rgb[name]), sample_fps=rgb[name].sample_fps)
 
 
-def _flow_of(frames: NDArray[np.uint8], estimator: FlowEstimator) -> Iterator[NDArray[np.uint8]]:
+def _compute_flow(frames: NDArray[np.uint8], estimator: FlowEstimator) -> Iterator[NDArray[np.uint8]]:
     for frame in frames:
         yield from estimator.push(frame)
     yield from estimator.finish()

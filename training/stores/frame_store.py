@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.common.files import atomic_path
-from runtime.common.mappings import from_mapping, to_mapping
+from runtime.common.files import one_line, read_json, write_json
+from runtime.common.mappings import StructureError, from_mapping, to_mapping
 from runtime.errors import InputError
 
 INDEX = "index.json"
@@ -153,7 +152,7 @@ def index_arrays(
             without a rate.
     """
     folder = Path(folder)
-    sampling = checked_sampling(fps=sample_fps, frame_size=frame_size, channels=channels, whole_frames=whole_frames)
+    sampling = make_sampling(fps=sample_fps, frame_size=frame_size, channels=channels, whole_frames=whole_frames)
     paths = sorted(folder.glob("*.npy"))
     if not paths:
         raise InputError(f"{folder}: holds no .npy file, expected one array [T,H,W,{channels}] per video")
@@ -172,7 +171,7 @@ def index_arrays(
     return FrameStore(folder)
 
 
-def checked_sampling(
+def make_sampling(
     *, frame_size: int, fps: float | None = None, channels: int = 3, whole_frames: int | None = None
 ) -> Sampling:
     """A `Sampling` of what a user gave; a value out of range is an InputError."""
@@ -188,7 +187,7 @@ def open_array(path: Path, sampling: Sampling, frames: int | None = None) -> NDA
     try:
         array: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: cannot be read ({' '.join(str(error).split())}); {advice}") from None
+        raise InputError(f"{path}: cannot be read ({one_line(error)}); {advice}") from None
     expected = (sampling.frame_size, sampling.frame_size, sampling.channels)
     if (
         array.dtype != np.uint8
@@ -202,16 +201,15 @@ def open_array(path: Path, sampling: Sampling, frames: int | None = None) -> NDA
 
 
 def read_index(path: Path) -> StoreIndex:
-    """The index of a store (InputError: missing or malformed)."""
+    """Read the index of a store (InputError: missing or malformed)."""
+    if not path.exists():
+        raise InputError(f"{path.parent}: no frame store there ({path.name} is missing); build it first")
     try:
-        return from_mapping(StoreIndex, json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise InputError(f"{path.parent}: no frame store there ({path.name} is missing); build it first") from None
-    except (OSError, ValueError) as error:  # StructureError is a ValueError
-        raise InputError(f"{path}: not the index of a frame store: {' '.join(str(error).split())}") from None
+        return from_mapping(StoreIndex, read_json(path, "frame store's index", InputError))
+    except StructureError as error:
+        raise InputError(f"{path}: not the index of a frame store: {one_line(error)}") from None
 
 
 def write_index(path: Path, index: StoreIndex) -> None:
     """Write the index of a store, whole or not at all."""
-    with atomic_path(path) as unfinished:
-        unfinished.write_text(json.dumps(to_mapping(index), indent=1), encoding="utf-8")
+    write_json(path, to_mapping(index))

@@ -31,7 +31,7 @@ from training.stores.frame_store import (
     Sampling,
     StoredVideo,
     StoreIndex,
-    checked_sampling,
+    make_sampling,
     read_index,
     write_index,
 )
@@ -84,9 +84,9 @@ def build_frame_store(
         InputError: the folder holds a store of another sampling, or sampling values out of range.
         VideoError: a video is missing (before any is decoded) or damaged (those already built stay).
     """
-    sampling = checked_sampling(fps=sample_fps, frame_size=frame_size, whole_frames=whole_frames)
+    sampling = make_sampling(fps=sample_fps, frame_size=frame_size, whole_frames=whole_frames)
     out, sources = Path(out_dir), {}
-    index = existing_index(out, StoreIndex(sampling))
+    index = find_index(out, StoreIndex(sampling))
     for name in names:
         try:
             sources[name] = find_video(Path(videos_dir), name)
@@ -99,7 +99,7 @@ def build_frame_store(
     return complete_store(out, index, sources, partial(_build_rgb, out, sampling), workers, progress, on_failure)
 
 
-def existing_index(folder: Path, wanted: StoreIndex) -> StoreIndex:
+def find_index(folder: Path, wanted: StoreIndex) -> StoreIndex:
     """What a store in `folder` holds already, which must have been made as wanted; nothing if there is none."""
     if not (folder / INDEX).exists():
         return wanted

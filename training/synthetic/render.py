@@ -33,7 +33,7 @@ class Sprite:
 
 def render(scene: Scene, size: int) -> Iterator[Image]:
     """The frames of the scene, uint8 [size, size, 3] RGB, one at a time."""
-    rng = scene.source.rng(Stream.LOOKS)
+    rng = scene.seed.rng(Stream.LOOKS)
     field = _draw_field(rng)
     sprites = [_draw_sprite(rng) for _ in scene.objects]
     times = scene.times()

@@ -83,7 +83,7 @@ class Camera:
 class Scene:
     """The plan of one video: `frames` frames at `fps`, the wandering objects, and the actions sorted by start."""
 
-    source: VideoSeed
+    seed: VideoSeed
     fps: float
     frames: int
     objects: tuple[Wander, ...]
@@ -109,16 +109,16 @@ class Scene:
         return poses
 
 
-def plan_scene(source: VideoSeed, *, fps: float, shortest_s: float, longest_s: float) -> Scene:
-    """Draw the plan of the video `source` with a length of shortest_s to longest_s seconds."""
-    schedule = source.rng(Stream.SCHEDULE)
+def plan_scene(seed: VideoSeed, *, fps: float, shortest_s: float, longest_s: float) -> Scene:
+    """Draw the plan of the video `seed` with a length of shortest_s to longest_s seconds."""
+    schedule = seed.rng(Stream.SCHEDULE)
     frames = round(schedule.uniform(shortest_s, longest_s) * fps)
-    paths = source.rng(Stream.PATHS)
+    paths = seed.rng(Stream.PATHS)
     count = int(paths.integers(2, len(QUADRANTS)))
     places = paths.permutation(len(QUADRANTS))[:count]
     objects = tuple(draw_wander(paths, *(np.array(QUADRANTS[p]) + paths.uniform(-0.04, 0.04, 2))) for p in places)
     return Scene(
-        source=source,
+        seed=seed,
         fps=fps,
         frames=frames,
         objects=objects,

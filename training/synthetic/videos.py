@@ -8,7 +8,6 @@ look like those that do, so neither the class nor whether anything happens can b
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 from collections.abc import Iterable, Mapping
@@ -20,7 +19,7 @@ from typing import Any
 
 import cv2
 
-from runtime.common.files import atomic_path
+from runtime.common.files import atomic_path, read_json, write_json
 from runtime.errors import AnnotationError, InputError, MissingDependencyError, VideoError
 from training.synthetic.render import Image, render
 from training.synthetic.scene import Scene, VideoSeed, plan_scene
@@ -110,19 +109,17 @@ def _map(write: partial[tuple[str, Any]], seeds: list[VideoSeed], workers: int) 
         yield from pool.map(write, seeds)
 
 
-def _write_one(folder: Path, video_format: VideoFormat, source: VideoSeed) -> tuple[str, Any]:
-    scene = plan_scene(
-        source, fps=video_format.fps, shortest_s=video_format.shortest_s, longest_s=video_format.longest_s
-    )
-    write_video(folder / f"{source.name}.mp4", render(scene, video_format.size), scene.fps, video_format.size)
-    return source.name, activitynet_entry(scene)
+def _write_one(folder: Path, video_format: VideoFormat, seed: VideoSeed) -> tuple[str, Any]:
+    scene = plan_scene(seed, fps=video_format.fps, shortest_s=video_format.shortest_s, longest_s=video_format.longest_s)
+    write_video(folder / f"{seed.name}.mp4", render(scene, video_format.size), scene.fps, video_format.size)
+    return seed.name, activitynet_entry(scene)
 
 
 def activitynet_entry(scene: Scene) -> dict[str, Any]:
     """The scene's entry of the `database` in an ActivityNet annotation file; times in seconds."""
     annotations = [{"label": a.label, "segment": [a.start_s, a.end_s]} for a in scene.actions]
     return {
-        "subset": scene.source.subset,
+        "subset": scene.seed.subset,
         "duration": round(scene.duration_s, 3),
         "fps": scene.fps,
         "annotations": annotations,
@@ -149,14 +146,12 @@ def write_video(path: Path, frames: Iterable[Image], fps: float, size: int) -> N
 def _write_annotations(path: Path, subset: str, entries: Mapping[str, Any]) -> Path:
     kept = {}
     if path.exists():
+        document = read_json(path, "file of annotations made here", AnnotationError)
         try:
-            database = json.loads(path.read_text(encoding="utf-8"))["database"]
-            kept = {name: entry for name, entry in database.items() if entry["subset"] != subset}
-        except (ValueError, KeyError, TypeError, AttributeError):
+            kept = {name: entry for name, entry in document["database"].items() if entry["subset"] != subset}
+        except (KeyError, TypeError, AttributeError):
             raise AnnotationError(f"{path}: not an annotation file made here; choose another folder") from None
-    document = {"version": "synthetic-1", "database": {**kept, **entries}}
-    with atomic_path(path) as unfinished:
-        unfinished.write_text(json.dumps(document, indent=1), encoding="utf-8")
+    write_json(path, {"version": "synthetic-1", "database": {**kept, **entries}})
     return path
 
 

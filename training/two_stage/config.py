@@ -45,8 +45,10 @@ class TwoStageConfig:
         if self.num_classes == 1 or self.num_classes < 0:
             raise ValueError(f"num_classes is {self.num_classes}, expected 0, or at least 2 (the background is one)")
 
-    def check_first_stage(self, first: A2NetConfig) -> None:
-        """ValueError unless the first stage has the levels and as many detections as are asked for."""
+    def check_first_stage(self, first: A2NetConfig | None) -> None:
+        """Raise a ValueError unless the first stage is class-agnostic and has the levels and detections asked for."""
+        if first is None or first.num_classes != 2:
+            raise ValueError("two_stage needs a first stage: expected a2net, with num_classes 2 (action or not)")
         if max(self.levels) >= first.num_levels:
             raise ValueError(f"two_stage.levels is {self.levels}, the first stage has {first.num_levels} levels")
         there = first.layout.num_points + first.layout.num_anchors

@@ -61,7 +61,7 @@ class TwoStage(nn.Module):
         """Outputs of a batch of windows, of which `lengths` [B] steps are video; None: all."""
         levels = self.first.levels(features)
         found = self.propose(self.first.predict(levels), lengths)
-        logits, offsets = self.second(self.pooled(levels, found.segments))
+        logits, offsets = self.second(self.pool(levels, found.segments))
         steps = found.segments * self.first.config.window_steps
         return TwoStageOutput(steps, found.scores[..., None], logits, offsets)
 
@@ -73,12 +73,12 @@ class TwoStage(nn.Module):
             segments = torch.minimum(segments, lengths[:, None, None].to(segments) / self.first.config.window_steps)
             scores = scores * (segments[..., 1] > segments[..., 0])  # in the padding there are many of one score
         scores, order = scores.topk(self.config.candidates, dim=1)
-        segments = _chosen(segments, order)
+        segments = _take(segments, order)
         scores = scores * greedy_nms(segments, self.config.decoding.proposal_nms)
         scores, order = scores.topk(self.config.proposals, dim=1)
-        return Proposals(_chosen(segments, order) * (scores > 0)[..., None], scores)
+        return Proposals(_take(segments, order) * (scores > 0)[..., None], scores)
 
-    def pooled(self, levels: Sequence[Tensor], segments: Tensor) -> Tensor:
+    def pool(self, levels: Sequence[Tensor], segments: Tensor) -> Tensor:
         """Segments [B,N,2] (fractions of the window) pooled from the configured levels: [B,N,ΣC·bins]."""
         config = self.config
         parts = [pool_means(levels[level], segments, config.bins, config.context) for level in config.levels]
@@ -173,6 +173,6 @@ def pool_means(level: Tensor, segments: Tensor, bins: int, context: float) -> Te
     return pooled.reshape(len(pooled), -1, bins, level.shape[1]).transpose(2, 3)
 
 
-def _chosen(segments: Tensor, order: Tensor) -> Tensor:
+def _take(segments: Tensor, order: Tensor) -> Tensor:
     """Segments [B,M,2] in the given order [B,n]."""
     return segments.gather(1, order[..., None].expand(-1, -1, 2))

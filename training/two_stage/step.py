@@ -61,7 +61,7 @@ class TwoStageTrainingStep(nn.Module):
         truth = pad_sequence([clip[:, :2] for clip in batch.targets], batch_first=True).to(found.segments)
         segments = torch.cat([found.segments, truth], dim=1)
         targets = assign_proposals(segments, batch.targets, self.config.positive_iou)
-        logits, offsets = self.model.second(self.model.pooled(levels, segments))
+        logits, offsets = self.model.second(self.model.pool(levels, segments))
         chosen = choose_proposals(targets.labels, segments, self.config.negative_ratio)
         positive = targets.labels > 0
         classification = F.cross_entropy(logits[chosen], targets.labels[chosen], reduction="sum")

@@ -16,7 +16,7 @@ from runtime.features.feature_set import FeatureSet
 from runtime.features.files import resize_steps
 from runtime.spec.time_axis import FeatureSampling
 from tests.shared import shared
-from training.data.annotations import late_instances, step_annotations
+from training.data.annotations import step_annotations
 from training.data.folds import FoldRule, make_folds
 
 RNG = np.random.default_rng(1)
@@ -250,9 +250,6 @@ def test_annotations_in_steps_are_clipped_to_the_features(tmp_path: Path) -> Non
     (video,) = step_annotations(videos, features, ["x", "y"])
     found = [(i.start, i.end, i.label) for i in video.instances]
     assert found == [pytest.approx(row) for row in [(0.5, 1.5, 1), (0, 0.25, 2), (38.5, 40, 1), (38.5, 40, 1)]]
-    assert late_instances(videos[0], features) == [3, 4]
-    with pytest.raises(AnnotationError, match=r"a: annotation 3 ends at 99 s, the 40 steps of features at 17.2 s"):
-        step_annotations(videos, features, ["x", "y"], late="refuse")
     with pytest.raises(AnnotationError, match="label 'y' is not one of the classes x"):
         step_annotations(videos, features, ["x"])
     with pytest.raises(InputError, match="b: not in the feature set"):
@@ -273,7 +270,7 @@ def test_gtea_as_its_readme_says() -> None:
         chosen = [video for video in videos if video.name in {*fold.train, *fold.test}]
         features = FeatureSet(described, root, chosen, fold=fold.feature_fold)
         assert (len(chosen), features.width, features.orders) == (28, 128, ("steps_first",))
-        annotations = {video.name: video for video in step_annotations(chosen, features, classes, late="refuse")}
+        annotations = {video.name: video for video in step_annotations(chosen, features, classes)}
         assert sum(len(video.instances) for video in annotations.values()) == 526
         for video in chosen:
             steps = features.steps(video.name)

@@ -18,7 +18,7 @@ from runtime.spec.anchors import RATIOS, A2NetLayout
 from runtime.spec.constants import A2NetDecoding
 from runtime.suppression.nms import hard_nms
 from tests.golden_network import GOLDEN
-from training.a2net.config import ACTIVITYNET, ACTIVITYNET_LOSSES, A2NetConfig, A2NetLossConfig
+from training.a2net.config import A2NetConfig, A2NetLossConfig
 from training.a2net.losses import A2NetLosses, a2net_losses
 from training.a2net.network import A2Net, A2NetOutput
 from training.a2net.targets import (
@@ -30,8 +30,11 @@ from training.a2net.targets import (
     encode_boxes,
     match_anchors,
 )
+from training.config.files import load_config
 
 THUMOS14 = A2NetConfig().layout
+ACTIVITYNET = load_config("a2net_activitynet")
+ACTIVITYNET_LOSSES = ACTIVITYNET.a2net_loss
 REFERENCE = A2NetLossConfig(match_score="reference", point_ranges="reference", empty_batch="reference")
 """The released THUMOS14 code."""
 
@@ -402,7 +405,8 @@ def test_class_agnostic_overlap_loss_against_a_loop() -> None:
     """ActivityNet's golden outputs: default boxes, forced positives, all hard and no easy negatives."""
     output, _ = golden_output("anet")
     assert output.ab is not None
-    layout = ACTIVITYNET.layout
+    assert ACTIVITYNET.a2net is not None
+    layout = ACTIVITYNET.a2net.layout
     instances = torch.cat((INSTANCES, torch.tensor([[0.9, 0.903, 1]])))  # shorter than any anchor: forced
     instances[:, 2] = 1
     boxes = default_boxes(layout).tolist()

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import ConfigError
-from training.config.files import config_from_mapping, config_to_mapping, load_config, named_configs
+from training.config.files import config_from_mapping, config_to_mapping, list_configs, load_config
 
 
-@pytest.mark.parametrize("name", named_configs())
+@pytest.mark.parametrize("name", list_configs())
 def test_named_configs_load_and_survive_a_round_trip(name: str) -> None:
     config = load_config(name)
     assert config.name == name

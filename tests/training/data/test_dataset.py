@@ -52,21 +52,6 @@ def test_no_clips_or_too_large_a_crop_is_an_error(clips: list[Clip], store: Fram
         ClipDataset(clips, store, clip_length=T, crop_size=13)
 
 
-def test_without_augmentation_a_sample_is_the_centre_of_the_window(clips: list[Clip], store: FrameStore) -> None:
-    data = dataset(clips, store, augment=False)
-    assert len(data) == len(clips) == 6
-    for index, clip in enumerate(clips):
-        sample = data[index]
-        frames = store[clip.video][clip.offset : clip.offset + T, 2:10, 2:10]
-        assert sample.frames.shape == (3, T, CROP, CROP)
-        assert sample.frames.dtype == torch.uint8
-        np.testing.assert_array_equal(sample.frames[:, : clip.length], np.moveaxis(frames, 3, 0))
-        assert not sample.frames[:, clip.length :].any()
-        want = [[i.start / T, i.end / T, i.label] for i in clip.instances]
-        np.testing.assert_array_equal(sample.targets, np.array(want, np.float32))
-        np.testing.assert_array_equal(sample.boundaries, boundary_maps(clip.instances, T))
-
-
 def test_augmentation_follows_the_published_order_of_draws(clips: list[Clip], store: FrameStore) -> None:
     data = dataset(clips, store)
     data.set_epoch(3)
@@ -77,7 +62,11 @@ def test_augmentation_follows_the_published_order_of_draws(clips: list[Clip], st
         window = store[clip.video][clip.offset : clip.offset + T, top : top + CROP, left : left + CROP]
         frames[: clip.length] = np.flip(window, 2) if flip else window
         sample = data[index]
+        assert sample.frames.dtype == torch.uint8
         np.testing.assert_array_equal(sample.frames, np.moveaxis(frames, 3, 0))
+        targets = [[i.start / T, i.end / T, i.label] for i in clip.instances]
+        np.testing.assert_array_equal(sample.targets, np.array(targets, np.float32))
+        np.testing.assert_array_equal(sample.boundaries, boundary_maps(clip.instances, T))
         want = draw_rearrangement(clip.instances, clip.background_length, T, rng, background="reference")
         assert (want is None) == (sample.rearranged is None) == (not HAS_REARRANGED[index])
         if want and sample.rearranged:
@@ -100,7 +89,7 @@ def test_flip_and_contrastive_can_be_off(clips: list[Clip], store: FrameStore) -
 def test_padding_becomes_minus_one_or_zero(store: FrameStore) -> None:
     clips = cut_clips([SHORT], clip_length=T, stride=16)
     for padding, value in (("before", -1.0), ("after", 0.0)):
-        sample = dataset(clips, store, padding=padding, augment=False)[0]
+        sample = dataset(clips, store, padding=padding)[0]
         frames = normalise(sample.frames[None], sample.valid[None])[0]
         assert (frames[:, 50:] == value).all()
         np.testing.assert_allclose(frames[:, :50], sample.frames[:, :50].double() / 127.5 - 1, atol=1e-6)

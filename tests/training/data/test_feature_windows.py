@@ -16,9 +16,12 @@ from runtime.features.description import FeatureDescription, StreamFolder
 from runtime.features.feature_set import FeatureSet
 from tests.shared import shared
 from training.data.annotations import FrameAnnotation, FrameInstance, step_annotations
-from training.data.clips import FEATURE_IOA, cut_clips, unseen_instances
+from training.data.clips import cut_clips, unseen_instances
 from training.data.dataset import Sample, collate
 from training.data.feature_dataset import FeatureDataset
+
+FEATURE_IOA = 0.9
+"""Both shares for windows of features (A2Net data code)."""
 
 
 def video(steps: int, *instances: tuple[float, float]) -> FrameAnnotation:

@@ -105,7 +105,7 @@ def test_splits_that_cannot_be(annotations: Path, splits: object, said: str) -> 
 def test_lists_groups_and_counts_that_cannot_be(annotations: Path) -> None:
     with pytest.raises(InputError, match="no such lists"):
         make_folds(annotations, FoldRule(by="lists", train="a{fold}", test="b{fold}"))
-    with pytest.raises(InputError, match="cannot be read as a list of videos"):
+    with pytest.raises(InputError, match="cannot be read as a list of names"):
         make_folds(annotations, FoldRule(by="lists", train="none", test="b"))
     with pytest.raises(InputError, match="S1_a: the group '_c' is not in the video's name"):
         leave_one_group_out(NAMES, "_c")

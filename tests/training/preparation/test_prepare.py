@@ -192,7 +192,8 @@ def test_activitynet_samples_whole_videos(source: Path, tmp_path: Path, monkeypa
     settings = [f"data.root={out}", "model.clip_length=64", "model.num_levels=3", "model.level_units=[4, 8, 16]",
                 "model.crop_size=32", "data.frame_size=40",
                 "loss.location_ranges=[[0, 30], [15, 60], [30, 64]]"]  # fmt: skip
-    dataset, classes = open_clips(load_config("activitynet", settings))
+    opened = open_clips(load_config("activitynet", settings))
+    dataset, classes = opened.dataset, opened.classes
     assert (len(dataset), classes) == (1, ("action",))
     (target,) = dataset[0].targets.tolist()
     assert target == pytest.approx([t * rgb.sample_fps("v_one") / 64 for t in (0.2, 1.0)] + [1])
@@ -202,7 +203,7 @@ def test_activitynet_samples_whole_videos(source: Path, tmp_path: Path, monkeypa
 def test_activitynet_class_lists(source: Path, tmp_path: Path) -> None:
     folder = activitynet(source, tmp_path / "videos")
     (tmp_path / "names.txt").write_text("run\n\n")
-    with pytest.raises(AnnotationError, match=r"names\.txt: lacks 1 labels of the annotations, the first is 'swim'"):
+    with pytest.raises(AnnotationError, match=r"names\.txt: lacks 1 of the 2 labels .*, the first is 'swim'"):
         prepare_activitynet(folder, folder / "anet.json", tmp_path / "out", classes_file=tmp_path / "names.txt",
                             options=OPTIONS)  # fmt: skip
     assert not (tmp_path / "out").exists()
@@ -359,7 +360,7 @@ def test_a_killed_run_goes_on_where_it_was(source: Path, tmp_path: Path) -> None
         (["own", "nowhere"], "nowhere: no such folder; expected one with videos"),
         (["thumos14", "--tables", "nowhere", "--check"], "val_video_info.csv: cannot be read as a table"),
         (["thumos14", "--tables", "nowhere"], "needs --videos DIR, or --check"),
-        (["activitynet", "--videos", "nowhere", "--annotations", "nowhere.json"], "nowhere.json: cannot be read"),
+        (["activitynet", "--videos", "nowhere", "--annotations", "nowhere.json"], "nowhere.json: no such file"),
         (["own", "nowhere", "--workers", "0"], "--workers: got 0, expected 1 or more"),
     ],
 )

@@ -16,9 +16,9 @@ from runtime.decoding.two_stage import decode_two_stage
 from runtime.errors import ConfigError
 from runtime.suppression.nms import hard_nms
 from tests.training.feature_data import WIDTH, small_feature_config
-from training.build_network import build_network
 from training.config.settings import Config
 from training.deployment.views import TorchEngine, model_spec
+from training.families import build_network
 from training.two_stage.network import TwoStage, first_stage_detections, greedy_nms, pool_means
 from training.two_stage.step import assign_proposals, choose_proposals
 

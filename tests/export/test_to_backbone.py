@@ -15,7 +15,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from export.backbone import export_backbone
+from export.to_backbone import export_backbone
 from export.to_onnx import export_onnx
 from export.to_openvino import export_openvino
 from export.to_precision import typed_onnx
@@ -29,9 +29,9 @@ from tests.conftest import Exported
 from tests.shared import shared
 from tests.test_own_data_guide import declared_verbs
 from tests.training.feature_data import make_feature_set, small_feature_config
-from training.build_network import build_network
 from training.checkpoints.files import Checkpoint, load_checkpoint, save_checkpoint
-from training.deployment.backbone import I3DFeatures, random_backbone, read_backbone
+from training.deployment.i3d_features import I3DFeatures, random_backbone, read_backbone
+from training.families import build_network
 from training.networks.i3d import I3D
 
 SIZE, MULTIPLIER = 32, 0.125

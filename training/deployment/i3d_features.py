@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from runtime.common.files import file_sha256
 from runtime.errors import CheckpointError, InputError
 from runtime.spec.model import FEATURES_OUTPUT, ModelSpec, TensorSpec
-from training.checkpoints.files import load_checkpoint, load_i3d, published_weights
-from training.checkpoints.recognise import FIRST_LAYER
-from training.networks.i3d import I3D, mixed_output
+from training.checkpoints.files import load_checkpoint, read_weights
+from training.checkpoints.weights import load_i3d
+from training.networks.i3d import FIRST_LAYER, I3D, mixed_output
 from training.networks.multiply_adds import count_multiply_adds
 from training.networks.normalisation import normalise
 
@@ -62,7 +62,7 @@ class BackboneWeights:
 
 
 def read_backbone(path: Path) -> BackboneWeights:
-    """The I3D of a file: Kinetics weights, or the backbone of an AFSD checkpoint, ours or a published one.
+    """Read the I3D of a file: Kinetics weights, or the backbone of an AFSD checkpoint, ours or a published one.
 
     Raises:
         CheckpointError: it cannot be read, has no I3D, or has entries that do not fit one.
@@ -80,7 +80,7 @@ def read_backbone(path: Path) -> BackboneWeights:
 
 
 def random_backbone(stream: Stream, seed: int, multiplier: float = 1.0) -> BackboneWeights:
-    """An I3D of random weights, for trying the way from video to features without Kinetics weights.
+    """Build an I3D of random weights, for trying the way from video to features without Kinetics weights.
 
     He-normal convolutions: with PyTorch's own initial values the features of all snippets are nearly 0.
     """
@@ -95,7 +95,7 @@ def random_backbone(stream: Stream, seed: int, multiplier: float = 1.0) -> Backb
 
 
 def backbone_spec(weights: BackboneWeights, size: int = SIZE, made_with: dict[str, str] | None = None) -> ModelSpec:
-    """What the backbone takes and gives.
+    """Describe what the backbone takes and gives.
 
     Args:
         weights: of the network.
@@ -131,8 +131,8 @@ def backbone_spec(weights: BackboneWeights, size: int = SIZE, made_with: dict[st
 def _i3d_weights(path: Path) -> tuple[dict[str, Tensor], float]:
     """Weights under their Kinetics names, and the multiplier of the channels."""
     try:
-        weights = published_weights(path)
-    except CheckpointError:  # a checkpoint of ours is no bare state dict, and what cannot be read is told just below
+        weights = read_weights(path)
+    except CheckpointError:  # a checkpoint of ours is no bare state dict, and what cannot be read is said below
         weights = {}
     if FIRST_LAYER in weights:
         return weights, 1.0

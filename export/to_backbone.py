@@ -10,7 +10,7 @@ from export.graph.trace import to_graph
 from export.to_onnx import check_name, save_onnx
 from export.to_openvino import save_openvino
 from runtime.errors import ExportError
-from training.deployment.backbone import SIZE, BackboneWeights, backbone_spec
+from training.deployment.i3d_features import SIZE, BackboneWeights, backbone_spec
 from training.deployment.views import TorchEngine
 
 
