@@ -1,48 +1,51 @@
-"""A feature file that grows with its video: its length is written last."""
+"""Write arrays that grow with their video to .npy files; the length is written last."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.common.files import atomic_path
 
-DTYPE = "<f4"
-
 
 @contextmanager
-def feature_writer(path: Path, width: int) -> Iterator[Callable[[NDArray[np.float32]], None]]:
-    """Yield a function that appends steps [n,width]; the file, .npy float32 [T,width], appears if the block ends well.
+def grow_npy(path: Path, row: tuple[int, ...], dtype: str) -> Iterator[Callable[[NDArray[Any]], int]]:
+    """Yield a function that appends rows [n,*row] and returns how many there are; nothing but those rows is in memory.
 
-    Nothing but the steps appended at the moment is in memory.
+    The file, an array [T,*row] of the type, appears under its name if the block ends well.
+
+    Args:
+        path: the .npy file.
+        row: shape of one row.
+        dtype: with its byte order, as "<f4" or "|u1".
 
     Raises:
         OSError: it cannot be written.
     """
-    steps = 0
+    count = 0
     with atomic_path(path) as unfinished, unfinished.open("wb") as file:
-        start = _write_header(file, 0, width)
+        start = _write_header(file, (0, *row), dtype)
 
-        def append(features: NDArray[np.float32]) -> None:
-            nonlocal steps
-            file.write(np.ascontiguousarray(features, DTYPE).tobytes())
-            steps += len(features)
+        def append(rows: NDArray[Any]) -> int:
+            nonlocal count
+            file.write(np.ascontiguousarray(rows, dtype).tobytes())
+            count += len(rows)
+            return count
 
         yield append
         file.seek(0)
-        if _write_header(file, steps, width) != start:  # numpy leaves room for the first axis to grow
+        if _write_header(file, (count, *row), dtype) != start:  # numpy leaves room for the first axis to grow
             raise OSError(
                 f"{path}: numpy {np.__version__} wrote a header of another length; expected room for it to grow"
             )
 
 
-def _write_header(file: IO[bytes], steps: int, width: int) -> int:
-    """Bytes of the header of an array [steps,width], written at the start."""
-    header = {"descr": DTYPE, "fortran_order": False, "shape": (steps, width)}
-    np.lib.format.write_array_header_1_0(file, header)
+def _write_header(file: IO[bytes], shape: tuple[int, ...], dtype: str) -> int:
+    """Bytes of the header of an array, written at the start."""
+    np.lib.format.write_array_header_1_0(file, {"descr": dtype, "fortran_order": False, "shape": shape})
     return file.tell()

@@ -19,7 +19,7 @@ import numpy as np
 
 from runtime.common.files import read_json, write_json
 from runtime.common.mappings import StructureError, from_mapping, to_mapping
-from runtime.common.npy_writer import feature_writer
+from runtime.common.npy_writer import grow_npy
 from runtime.errors import InputError
 from runtime.features.description import FEATURES, FeatureDescription, StreamFolder, write_description
 from runtime.features.extractor import FeatureExtractor, feature_width
@@ -175,7 +175,7 @@ class FeatureFolder:
         edges, count = list(accumulate(widths))[:-1], 0
         with ExitStack() as stack:
             files = zip(self.paths(stream.name), widths, strict=True)
-            writers = [stack.enter_context(feature_writer(path, width)) for path, width in files]
+            writers = [stack.enter_context(grow_npy(path, (width,), "<f4")) for path, width in files]
             for steps in self._extractor.steps(stream, timing):
                 if steps is None:
                     continue

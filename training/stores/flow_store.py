@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.common.files import atomic_path
+from runtime.common.npy_writer import grow_npy
 from runtime.video.flow import FlowEstimator, FlowMethod
 from training.stores.frame_store import INDEX, FrameStore, Sampling, StoredVideo, StoreIndex, open_array, read_index
-from training.stores.store_building import OnFailure, complete_store, find_index, is_complete, write_array
+from training.stores.store_building import OnFailure, complete_store, find_index, is_complete
 
 FLOW_STORE = "flow"
 """Folder of a data set's flow arrays."""
@@ -96,10 +96,11 @@ def _build_flow(
     name: str,
     source: Path,
 ) -> StoredVideo:
-    path, size = folder / f"{name}.npy", sampling.frame_size
+    path, size, count = folder / f"{name}.npy", sampling.frame_size, 0
     frames = open_array(source, sampling, rgb[name].frames)
-    with atomic_path(path) as new:
-        count = write_array(new, _compute_flow(frames, FlowEstimator(method, jpeg=jpeg)), (size, size, FLOW_CHANNELS))
+    with grow_npy(path, (size, size, FLOW_CHANNELS), "|u1") as append:
+        for flow in _compute_flow(frames, FlowEstimator(method, jpeg=jpeg)):
+            count = append(flow[None])
     return StoredVideo(count, path.stat().st_size, _source_of(rgb[name]), sample_fps=rgb[name].sample_fps)
 
 

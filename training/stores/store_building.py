@@ -16,11 +16,9 @@ from functools import partial
 from pathlib import Path
 
 import cv2
-import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
-from runtime.common.files import atomic_path
+from runtime.common.npy_writer import grow_npy
 from runtime.errors import AfsdError, InputError, VideoError
 from runtime.video.names import find_video
 from runtime.video.resize import FramePreparation
@@ -223,11 +221,13 @@ def _build_rgb(folder: Path, sampling: Sampling, name: str, source: Path) -> Sto
     path = folder / f"{name}.npy"
     fps = sampling.fps or 1.0  # whole videos have a rate of their own
     resized = FramePreparation(size, size)
+    count = 0
     with (
         open_frames(source, fps, prepare=resized, max_frames=sampling.whole_frames) as frames,
-        atomic_path(path) as new,
+        grow_npy(path, (*size, sampling.channels), "|u1") as append,
     ):
-        count = write_array(new, frames, (*size, sampling.channels))
+        for frame in frames:
+            count = append(frame[None])
     return StoredVideo(
         frames=count,
         array_bytes=path.stat().st_size,
@@ -237,24 +237,3 @@ def _build_rgb(folder: Path, sampling: Sampling, name: str, source: Path) -> Sto
         declared_frames=frames.declared,
         sample_fps=None if sampling.fps else frames.sample_fps,
     )
-
-
-def write_array(path: Path, frames: Iterable[NDArray[np.uint8]], shape: tuple[int, int, int]) -> int:
-    """Write frames as they come to an .npy file [T, *shape]; returns T. Memory does not grow with the video.
-
-    The header leaves room for the final T (NumPy's header format reserves it for the growing axis).
-    """
-
-    def write_header(count: int) -> None:
-        layout = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
-        np.lib.format.write_array_header_1_0(file, layout)
-
-    count = 0
-    with path.open("wb") as file:
-        write_header(0)
-        for frame in frames:
-            file.write(np.ascontiguousarray(frame).data)
-            count += 1
-        file.seek(0)
-        write_header(count)
-    return count

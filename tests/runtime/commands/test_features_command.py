@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from runtime.cli import main
-from runtime.common.npy_writer import feature_writer
+from runtime.common.npy_writer import grow_npy
 from runtime.errors import EngineError
 from runtime.features.description import read_description
 from runtime.features.extractor import FeatureExtractor
@@ -221,19 +221,22 @@ def test_a_file_that_grows(tmp_path: Path) -> None:
     """As numpy reads it, at lengths whose numbers have one to five digits; memory is that of one piece."""
     values = np.random.default_rng(0).normal(size=(12345, 6)).astype(np.float32)
     for steps in (0, 1, 99, 12345):
-        with feature_writer(tmp_path / "x.npy", 6) as append:
+        with grow_npy(tmp_path / "x.npy", (6,), "<f4") as append:
             for first in range(0, steps, 7):
                 append(values[first : min(first + 7, steps)])
         np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), values[:steps])
 
     def pieces(count: int) -> Any:
-        with feature_writer(tmp_path / "y.npy", 6) as append:
+        with grow_npy(tmp_path / "y.npy", (6,), "<f4") as append:
             for _ in range(count):
                 yield append(values[:50])
 
     peak_memory(pieces(2))
     assert peak_memory(pieces(400)) < 1.5 * peak_memory(pieces(20))
-    with pytest.raises(ValueError, match="could not convert"), feature_writer(tmp_path / "z.npy", 6) as append:
+    with (
+        pytest.raises(ValueError, match="could not convert"),
+        grow_npy(tmp_path / "z.npy", (6,), "<f4") as append,
+    ):
         append([["no number"]])  # type: ignore[arg-type]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.npy", "y.npy"]
 
