@@ -48,12 +48,10 @@ def open_training_set(config: Config) -> TrainingSet:
 def open_feature_windows(config: Config) -> TrainingSet:
     """Open the windows of features of the fold that the configuration names (errors: `open_training_set`)."""
     data = config.data
-    description = Path(data.root) / data.features
-    source = read_description(description)
-    annotations = description.parent / source.annotations
+    description, annotations = read_description(data.features_path), annotations_path(data)
     classes = data.classes or class_names(load_annotations(annotations))
-    fold = choose_fold(config_folds(config), data, str(description))
-    features, videos = open_features(description, names=fold.train, fold=fold.feature_fold, streams=data.streams)
+    fold = choose_fold(config_folds(config), data)
+    features, videos = open_features(data.features_path, names=fold.train, fold=fold.feature_fold, streams=data.streams)
     if config.in_features:
         features.require_width(config.in_features)
     config = _with_classes(config, classes, features.width, str(annotations))
@@ -74,11 +72,16 @@ def open_feature_windows(config: Config) -> TrainingSet:
     made = replace(
         data,
         sample_fps=rate,
-        feature_sampling=source.sampling,
-        feature_uneven=source.uneven,
-        feature_resize=source.resize,
+        feature_sampling=description.sampling,
+        feature_uneven=description.uneven,
+        feature_resize=description.resize,
     )
     return TrainingSet(replace(config, data=made), dataset, classes)
+
+
+def annotations_path(data: DataConfig) -> Path:
+    """Path of the annotations that the feature set's description names (InputError: it cannot be read)."""
+    return data.features_path.parent / read_description(data.features_path).annotations
 
 
 def config_folds(config: Config) -> tuple[Fold, ...]:
@@ -88,8 +91,7 @@ def config_folds(config: Config) -> tuple[Fold, ...]:
         AnnotationError, InputError: see `make_folds` and `inner_folds`.
     """
     data = config.data
-    description = Path(data.root) / data.features
-    folds = make_folds(description.parent / read_description(description).annotations, data.split)
+    folds = make_folds(annotations_path(data), data.split)
     if not data.inner_group:
         return folds
     outer = [fold for fold in folds if fold.name == str(data.fold)] or folds
@@ -97,14 +99,14 @@ def config_folds(config: Config) -> tuple[Fold, ...]:
     return tuple(inner for fold in outer for inner in inner_folds(fold, data.inner_group, unseen_in))
 
 
-def choose_fold(folds: Sequence[Fold], data: DataConfig, origin: str) -> Fold:
+def choose_fold(folds: Sequence[Fold], data: DataConfig) -> Fold:
     """The fold that `data.fold` names, or the only one (ConfigError: neither)."""
     chosen = [fold for fold in folds if fold.name == str(data.fold)]
     if data.fold == "" and len(folds) == 1:
         chosen = list(folds)
     if not chosen:
         names = ", ".join(fold.name for fold in folds)
-        raise ConfigError(f"{origin}: data.fold is {data.fold!r}, expected one of {names}")
+        raise ConfigError(f"{data.features_path}: data.fold is {data.fold!r}, expected one of {names}")
     return chosen[0]
 
 

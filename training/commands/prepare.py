@@ -166,10 +166,10 @@ def _prepare_features(args: argparse.Namespace) -> int:
         from training.preparation.prepare_features import prepare_features
     except ImportError as error:
         raise MissingDependencyError(str(error.name), "train", "preparing data") from None
-    return _print_report(prepare_features(_feature_source(args), args.out, classes_file=args.classes))
+    return _print_report(prepare_features(_describe(args), args.out, classes_file=args.classes))
 
 
-def _feature_source(args: argparse.Namespace) -> FeatureDescription:
+def _describe(args: argparse.Namespace) -> FeatureDescription:
     try:
         return FeatureDescription(
             annotations=args.annotations,

@@ -120,8 +120,8 @@ def _configs(args: argparse.Namespace) -> Any:
             f"--a2net {args.a2net}, --afsd {args.afsd}, --two-stage {args.two_stage}: expected a configuration of each "
             "of these networks"
         )
-    source = read_description(Path(a2net.data.root) / a2net.data.features)
-    return Configs(a2net, afsd, two_stage, tuple(args.stream_weights), len(source.streams))
+    streams = read_description(a2net.data.features_path).streams
+    return Configs(a2net, afsd, two_stage, tuple(args.stream_weights), len(streams))
 
 
 def _rows(args: argparse.Namespace) -> Any:

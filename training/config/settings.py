@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from runtime.spec.constants import A2NetDecoding, Decoding
@@ -114,6 +115,11 @@ class DataConfig:
     mixing: FeatureMixing = field(default_factory=FeatureMixing)
     """Augmentation of features."""
     workers: int = 4
+
+    @property
+    def features_path(self) -> Path:
+        """Path of the feature set's description."""
+        return Path(self.root) / self.features
 
 
 @dataclass(frozen=True)

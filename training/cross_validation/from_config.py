@@ -12,7 +12,6 @@ from runtime.annotations.activitynet import VideoAnnotation, load_annotations
 from runtime.detector import Detector, DetectorOptions
 from runtime.errors import ConfigError
 from runtime.evaluation import evaluate, evaluate_proposals
-from runtime.features.description import read_description
 from runtime.features.feature_set import FeatureSet, open_features
 from training.config.files import config_to_mapping
 from training.config.settings import Config
@@ -23,7 +22,7 @@ from training.deployment.views import open_torch_engine
 from training.families import family_of
 from training.loop import LAST
 from training.run import train
-from training.training_set import config_folds
+from training.training_set import annotations_path, config_folds
 
 RESULTS = "folds.json"
 """File of the results, in the folder of the runs."""
@@ -60,8 +59,7 @@ def cross_run(
     """
     if config.stream != "features":
         raise ConfigError(f"{config.name}: it is trained on {config.stream} frames, expected features")
-    description = Path(config.data.root) / config.data.features
-    videos = load_annotations(description.parent / read_description(description).annotations)
+    videos = load_annotations(annotations_path(config.data))
     frequent = frequent_classes(videos)
 
     def run(fold: Fold, seed: int) -> dict[str, float]:
@@ -106,8 +104,8 @@ def kept_run(
     folder = run_folder(out, fold.name, seed)
     if (folder / CANDIDATES).is_file():
         return read_candidates(folder / CANDIDATES)
-    description = Path(config.data.root) / config.data.features
-    features, videos = open_features(description, names=fold.test, fold=fold.feature_fold, streams=config.data.streams)
+    data = config.data
+    features, videos = open_features(data.features_path, names=fold.test, fold=fold.feature_fold, streams=data.streams)
     with Detector(open_torch_engine(folder / LAST), options=options) as detector:
         kept = keep_set(detector, features, videos)
     write_candidates(folder / CANDIDATES, kept)

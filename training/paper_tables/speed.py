@@ -70,11 +70,10 @@ def _add_time(row: MethodRow, found: Measurement, first: Measurement) -> MethodR
 def _engine_row(name: str, engine: Engine, config: Config, options: TableOptions) -> MethodRow:
     """Precision of an engine on the test videos of `data.fold`; none where there are folds and none is named."""
     data, folds, scores = config.data, config_folds(config), dict[str, Spread]()
-    description = Path(data.root) / data.features
     if len(folds) == 1 or data.fold != "":
-        fold = choose_fold(folds, data, str(description))
-        streams = engine.spec.feature_streams
-        features, videos = open_features(description, names=fold.test, fold=fold.feature_fold, streams=streams)
+        fold = choose_fold(folds, data)
+        streams, names = engine.spec.feature_streams, fold.test
+        features, videos = open_features(data.features_path, names=names, fold=fold.feature_fold, streams=streams)
         features.require_width(engine.spec.channels)
         detector = Detector(engine, options=options.detection)
         found = keep_set(detector, features, videos).detections(options.detection)

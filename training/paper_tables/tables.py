@@ -14,7 +14,6 @@ from runtime.annotations.thumos14 import AMBIGUOUS
 from runtime.detector import DetectorOptions
 from runtime.evaluation import A2NET_EDGES, evaluate, evaluate_durations, evaluate_proposals
 from runtime.evaluation.durations import bin_names
-from runtime.features.description import read_description
 from training.cross_validation.from_config import cross_run, kept_run, proposal_metrics
 from training.cross_validation.kept_candidates import KeptCandidates, fuse_late
 from training.cross_validation.runner import (
@@ -39,7 +38,7 @@ from training.paper_tables.rows import (
     two_stage,
 )
 from training.paper_tables.summary import MethodRow, Spread, SummaryTable
-from training.training_set import config_folds
+from training.training_set import annotations_path, config_folds
 
 RUN_TIOUS = tuple(round(0.1 * k, 1) for k in range(1, 8))
 """Thresholds that the runs themselves are judged by; those of a table are its own."""
@@ -169,9 +168,7 @@ def _candidates(row: Row, fold: Fold, seed: int, out: Path, options: TableOption
 
 
 def _annotations(network: Network) -> Annotations:
-    description = Path(network.config.data.root) / network.config.data.features
-    videos = load_annotations(description.parent / read_description(description).annotations)
-    return {video.name: video for video in videos}
+    return {video.name: video for video in load_annotations(annotations_path(network.config.data))}
 
 
 def _precision(kept: KeptCandidates, truth: Truth, *, videos: Annotations, options: TableOptions) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """A feature set in one command: folders of feature files and annotations → a description, and a report of what was odd.
 
-<out>/features.json         see feature_source.py; the features and the annotations stay where they are
+<out>/features.json         see runtime/features/description.py; the features and the annotations stay where they are
 <out>/prepare_report.json
 """
 
@@ -25,11 +25,11 @@ from training.preparation.annotation_faults import list_classes, note_annotation
 from training.preparation.preparation_report import Findings, PreparationReport
 
 
-def prepare_features(source: FeatureDescription, out: Path, *, classes_file: Path | None = None) -> PreparationReport:
+def prepare_features(given: FeatureDescription, out: Path, *, classes_file: Path | None = None) -> PreparationReport:
     """Look at every value of a feature set, describe it in `out`/features.json, and say what is odd.
 
     Args:
-        source: its folders and annotations as seen from the working directory.
+        given: the set, its folders and annotations as seen from the working directory.
         out: folder for the description; folders are written relative to it.
         classes_file: classes that the model knows, one a line; default: the labels of the annotations.
 
@@ -38,10 +38,10 @@ def prepare_features(source: FeatureDescription, out: Path, *, classes_file: Pat
         InputError: a folder is missing, the layout is in doubt, or no video has sound features.
     """
     found = Findings()
-    videos = load_annotations(source.annotations)
+    videos = load_annotations(given.annotations)
     classes = list_classes(videos, classes_file)
-    folds = _feature_folds(source)
-    sets = {fold: _sound(source, videos, fold, found) for fold in folds}
+    folds = _feature_folds(given)
+    sets = {fold: _open_sound(given, videos, fold, found) for fold in folds}
     first = sets[folds[0]]
     there = [video for video in videos if video.name in first.videos]
     for fold in folds[1:]:
@@ -49,18 +49,18 @@ def prepare_features(source: FeatureDescription, out: Path, *, classes_file: Pat
             if sets[fold].steps(name) != first.steps(name):
                 found.note(f"videos with other numbers of steps in fold {fold}", name)
     _note_times(there, first, found)
-    _note_label_ids(source.annotations, found)
-    write_description(out / FEATURES, _described(source, out, first))
-    report = PreparationReport(_facts(source, out, there, first, folds, classes), found)
+    _note_label_ids(given.annotations, found)
+    write_description(out / FEATURES, _complete(given, out, first))
+    report = PreparationReport(_facts(given, out, there, first, folds, classes), found)
     report.write(out)
     return report
 
 
-def _feature_folds(source: FeatureDescription) -> list[str]:
+def _feature_folds(given: FeatureDescription) -> list[str]:
     """What stands for `{fold}` in the folders there are; one empty name where all folds have the same features."""
-    if not source.per_fold:
+    if not given.per_fold:
         return [""]
-    pattern = next(Path(stream.folder) for stream in source.streams if FOLD in stream.folder)
+    pattern = next(Path(stream.folder) for stream in given.streams if FOLD in stream.folder)
     if FOLD not in pattern.name or FOLD in str(pattern.parent):
         raise InputError(f"{pattern}: expected {FOLD} in the last folder's name, and there alone")
     before, after = map(len, pattern.name.split(FOLD, 1))
@@ -71,14 +71,14 @@ def _feature_folds(source: FeatureDescription) -> list[str]:
     return folds
 
 
-def _sound(source: FeatureDescription, videos: Sequence[VideoAnnotation], fold: str, found: Findings) -> FeatureSet:
+def _open_sound(given: FeatureDescription, videos: Sequence[VideoAnnotation], fold: str, found: Findings) -> FeatureSet:
     """The set of the videos whose features are sound in every value; the others are noted."""
-    scan = scan_features(source, Path(), videos, fold=fold)
+    scan = scan_features(given, Path(), videos, fold=fold)
     faults = scan.missing | scan.faults
     sound = [video for video in videos if video.name not in faults]
     if not sound:
-        raise next(iter(faults.values()), InputError(f"{source.annotations}: names no video; annotate at least one"))
-    features = FeatureSet(source, Path(), sound, fold=fold)
+        raise next(iter(faults.values()), InputError(f"{given.annotations}: names no video; annotate at least one"))
+    features = FeatureSet(given, Path(), sound, fold=fold)
     with ProgressLine() as line:
         for number, video in enumerate(sound):
             line.show(f"features {number + 1} of {len(sound)}: {video.name}")
@@ -88,16 +88,16 @@ def _sound(source: FeatureDescription, videos: Sequence[VideoAnnotation], fold: 
                 faults[video.name] = error
     for name, fault in faults.items():
         found.fail(f"{name} (fold {fold})" if fold else name, fault)
-    _note_strangers(scan, source, fold, found)
+    _note_strangers(scan, given, fold, found)
     left = [video for video in sound if video.name not in faults]
     if not left:
         raise next(iter(faults.values()))
-    return FeatureSet(source, Path(), left, fold=fold)
+    return FeatureSet(given, Path(), left, fold=fold)
 
 
-def _note_strangers(scan: FeatureScan, source: FeatureDescription, fold: str, found: Findings) -> None:
+def _note_strangers(scan: FeatureScan, given: FeatureDescription, fold: str, found: Findings) -> None:
     """Feature files that no annotation names."""
-    for stream in source.streams:
+    for stream in given.streams:
         for path in sorted(Path(stream.folder.replace(FOLD, fold)).iterdir()):
             if path.suffix.lower() in FEATURE_SUFFIXES and path not in scan.files:
                 found.note("feature files without annotation, left out", path.name)
@@ -131,13 +131,13 @@ def _note_label_ids(annotations: str, found: Findings) -> None:
             found.note("label_id that several labels share; classes go by label", number)
 
 
-def _described(source: FeatureDescription, out: Path, features: FeatureSet) -> FeatureDescription:
+def _complete(given: FeatureDescription, out: Path, features: FeatureSet) -> FeatureDescription:
     """The description as it is written: what was found out said, paths relative to `out`."""
     orders = set(features.orders)
     return replace(
-        source,
-        annotations=_relative(source.annotations, out),
-        streams=tuple(replace(stream, folder=_relative(stream.folder, out)) for stream in source.streams),
+        given,
+        annotations=_relative(given.annotations, out),
+        streams=tuple(replace(stream, folder=_relative(stream.folder, out)) for stream in given.streams),
         layout=orders.pop() if len(orders) == 1 else "auto",
         width=features.width,
     )
@@ -148,7 +148,7 @@ def _relative(path: str, folder: Path) -> str:
 
 
 def _facts(
-    source: FeatureDescription,
+    given: FeatureDescription,
     out: Path,
     videos: Sequence[VideoAnnotation],
     features: FeatureSet,
@@ -160,8 +160,8 @@ def _facts(
     step_s = [features.time_axis(video.name).step_s for video in videos]
     seconds = [features.time_axis(video.name).extent_s(count) for video, count in zip(videos, steps, strict=True)]
     widths = " + ".join(map(str, features.widths))
-    where = ", ".join(stream.folder for stream in source.streams)
-    per_fold = f", {len(folds)} folds: {', '.join(folds)}" if source.per_fold else ""
+    where = ", ".join(stream.folder for stream in given.streams)
+    per_fold = f", {len(folds)} folds: {', '.join(folds)}" if given.per_fold else ""
     actions = [(i.end_s - i.start_s, at) for video, at in zip(videos, step_s, strict=True) for i in video.instances]
     counts = Counter(instance.label for video in videos for instance in video.instances)
     subsets = Counter(video.subset or "(none)" for video in videos)
