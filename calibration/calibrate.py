@@ -24,10 +24,10 @@ from calibration.ranges.clips import Clips, draw_clips
 from calibration.ranges.collect import collect_histograms
 from calibration.ranges.table import RangeTable, load_table, make_table
 from calibration.tuning.tune import tuned
-from export.comparison.quantised import REPORT, on_videos
+from export.comparison.quantised import REPORT, describe_on_videos
 from export.graph.carried_spec import read_carried_spec
+from export.graph.export_input import load_graph, require_writable
 from export.graph.precision import require_symmetric
-from export.graph.source import loaded, require_writable
 from runtime.common.console import ProgressLine
 from runtime.common.files import atomic_path, file_sha256, write_text
 from runtime.errors import InputError
@@ -118,7 +118,7 @@ class _Work:
         self.clips: Clips | None = None
         self.line = ProgressLine()
         self.say = self._above(say)
-        graph = loaded(source)
+        graph = load_graph(source)
         self.plain = self.layout = Layout(graph, str(source))
         self.spec = read_carried_spec(graph, str(source))
         if self.spec.is_backbone:
@@ -312,7 +312,7 @@ class _Work:
             content["sha256"] = file_sha256(network)
             write_text(report, json.dumps(content, indent=1, default=str) + "\n")
         if path:
-            self.say(f"8 bit against float32 {on_videos(path.chosen.detections, judged)}")
+            self.say(f"8 bit against float32 {describe_on_videos(path.chosen.detections, judged)}")
         else:
             self.say("what 8 bit does to detections was not looked at: give --test VIDEO for that")
         files = (out, ranges, report, *([plot] if drawn else []))

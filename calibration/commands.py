@@ -114,7 +114,7 @@ def _of_features(args: argparse.Namespace) -> tuple[list[Any], Any]:
     """Videos to calibrate on and the test set, from folders of features."""
     from calibration.options import TestSet
     from export.graph.carried_spec import read_carried_spec
-    from export.graph.source import loaded
+    from export.graph.export_input import load_graph
     from runtime.commands.evaluate import load_ground_truth
     from runtime.features.feature_set import list_features, open_model_features
 
@@ -125,7 +125,7 @@ def _of_features(args: argparse.Namespace) -> tuple[list[Any], Any]:
             truth = tuple(video for video in truth if video.name in args.test)
         if not truth:
             raise InputError(f"{args.annotations}: names none of the test videos; give other names with --test")
-        spec = read_carried_spec(loaded(args.source), str(args.source))
+        spec = read_carried_spec(load_graph(args.source), str(args.source))
         features = open_model_features(args.features, spec, truth)
         judging = [features.features(video.name) for video in truth]
         test = TestSet(tuple(judging), truth)

@@ -53,7 +53,7 @@ def _add_tensorrt(group: Any) -> None:
 def _export(args: argparse.Namespace) -> int:
     try:
         from export.to_openvino import export_openvino
-        from export.to_precision import typed_onnx
+        from export.to_precision import write_typed_onnx
         from export.two_streams import export_fused
     except ImportError as error:
         raise MissingDependencyError(str(error.name), "export", "export") from None
@@ -71,7 +71,7 @@ def _export(args: argparse.Namespace) -> int:
         _without(args, "an OpenVINO file is float32, and `--precision bf16` is chosen when it runs", "precision")
         export_openvino(args.source, args.out, args.config, videos=args.videos)
     else:
-        typed_onnx(args.source, args.precision or "fp32", args.config, out=args.out, videos=args.videos)
+        write_typed_onnx(args.source, args.precision or "fp32", args.config, out=args.out, videos=args.videos)
     return 0
 
 

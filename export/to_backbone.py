@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from export.graph.source import Say, library_versions
+from export.graph.export_input import Say, library_versions
 from export.graph.trace import to_graph
 from export.to_onnx import check_name, save_onnx
 from export.to_openvino import save_openvino

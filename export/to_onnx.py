@@ -11,8 +11,8 @@ if __package__ in (None, ""):  # run as a script: make the four packages importa
 
 import onnx
 
-from export.comparison.parity import ParityReport, compare, require
-from export.graph.source import Say, read_source
+from export.comparison.parity import ParityReport, compare, require_parity
+from export.graph.export_input import Say, read_export_input
 from runtime.engines import Engine, open_engine
 from runtime.errors import ExportError
 
@@ -35,7 +35,7 @@ def export_onnx(checkpoint: str | Path, out: str | Path | None = None, config: s
     """
     target = Path(out) if out else Path(checkpoint).with_suffix(".onnx")
     check_name(target)
-    source = read_source(Path(checkpoint), config, say)
+    source = read_export_input(Path(checkpoint), config, say)
     return save_onnx(source.graph, source.reference, target, say)
 
 
@@ -67,7 +67,7 @@ def check(reference: Engine, artifact: Path, say: Say) -> ParityReport:
     finally:
         engine.close()
     say(report.table())
-    require(report)
+    require_parity(report)
     return report
 
 

@@ -16,9 +16,9 @@ import onnx.inliner
 from export.comparison.drift import DriftReport
 from export.comparison.parity import ParityReport
 from export.comparison.quantised import check_quantised
-from export.graph.convolutions import Layer, convolution_report
+from export.graph.convolutions import Layer, report_convolutions
+from export.graph.export_input import Say, read_export_input
 from export.graph.precision import QUANTISED, precision_of
-from export.graph.source import Say, read_source
 from export.to_onnx import check
 from runtime.engines import Engine, open_engine
 from runtime.engines.sidecar import write_sidecar
@@ -54,7 +54,7 @@ def export_openvino(
     source, target = Path(source), Path(out) if out else Path(source).with_suffix(".xml")
     if target.suffix != ".xml":
         raise ExportError(f"{target}: expected a file name ending in .xml")
-    network = read_source(source, config, say)
+    network = read_export_input(source, config, say)
     quantised = precision_of(network.graph) in QUANTISED
     if videos and not quantised:
         raise InputError(f"--videos: {source} is no calibrated file, and OpenVINO computes the same; leave it out")
@@ -66,7 +66,7 @@ def export_openvino(
             report = check_quantised(reference, engine, source, say, videos=videos)
         finally:
             engine.close()
-        for line in convolution_report(openvino_layers(artifact), network.graph, "int8").lines():
+        for line in report_convolutions(openvino_layers(artifact), network.graph, "int8").lines():
             say(line)
         return report
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import onnx
 
-from export.comparison.drift import DriftReport, drift_on_videos, drift_on_windows, require_drift
-from export.comparison.parity import compare, require
+from export.comparison.drift import DriftReport, measure_drift_on_videos, measure_drift_on_windows, require_drift
+from export.comparison.parity import compare, require_parity
 from export.comparison.quantised import check_quantised
 from export.graph.carried_spec import read_carried_spec
+from export.graph.export_input import ExportInput, Say, open_cpu_engine, read_export_input
 from export.graph.precision import HALF, QUANTISED, Precision, precision_of, to_half
-from export.graph.source import Say, Source, cpu_engine, read_source
 from export.to_onnx import check_name, save_onnx
 from runtime.common.files import atomic_path
 from runtime.engines import Engine
@@ -34,7 +34,7 @@ CALIBRATE = (
 
 
 @dataclass(frozen=True)
-class Typed:
+class TypedModel:
     """A typed graph and what it is judged by."""
 
     path: Path
@@ -63,21 +63,21 @@ class Typed:
                 self.reference, engine, self.path, say, videos=videos, limit=float("inf"), smallest=smallest,
                 largest=largest,
             )  # fmt: skip
-        report = drift_on_windows(self.reference, engine, smallest, largest)
+        report = measure_drift_on_windows(self.reference, engine, smallest, largest)
         if self.precision == "fp32":
-            require(compare(self.reference, engine, smallest, largest))
+            require_parity(compare(self.reference, engine, smallest, largest))
         limit = LIMITS.get(self.precision, float("inf"))
         drift = require_drift(report, {class_output(self.spec)}, limit, self.precision, "use another precision")
         say(report.table())
         if self.precision in LIMITS:
             say(f"  class logits drift by {drift:.2%}, accepted up to {limit:.0%}")
         if videos and smallest == 1:  # a detector gives one window at a time
-            report = drift_on_videos(self.reference, engine, [str(video) for video in videos])
+            report = measure_drift_on_videos(self.reference, engine, [str(video) for video in videos])
             say(report.table())
         return report
 
 
-def typed_onnx(
+def write_typed_onnx(
     path: Path,
     precision: Precision | None,
     config: str = "",
@@ -86,7 +86,7 @@ def typed_onnx(
     folder: Path | None = None,
     videos: Sequence[Path] = (),
     say: Say = print,
-) -> Typed:
+) -> TypedModel:
     """A checkpoint or ONNX file in a precision; what is not a file of that precision already is written and compared.
 
     Args:
@@ -106,7 +106,7 @@ def typed_onnx(
         check_name(out)
     if precision in QUANTISED and path.suffix != ".onnx":
         raise ExportError(f"--precision {precision}: {path} is not an ONNX file; {CALIBRATE}")
-    source = read_source(path, config, say)
+    source = read_export_input(path, config, say)
     if source.spec.is_backbone:
         raise ExportError(
             f"{path}: a backbone, which is float32 in ONNX and OpenVINO so far; OpenVINO runs it faster with "
@@ -126,11 +126,11 @@ def typed_onnx(
                 shutil.copyfile(path, unfinished)
             path = out
             say(f"wrote {out}, a copy: it was {own} already")
-        return Typed(path, source.graph, wanted, source.reference)
+        return TypedModel(path, source.graph, wanted, source.reference)
     target = out or (folder or path.parent) / f"{path.stem}.{wanted}.onnx"
-    typed = Typed(target, to_half(source.graph, "fp16" if wanted == "fp16" else "bf16"), wanted, source.reference)
+    typed = TypedModel(target, to_half(source.graph, "fp16" if wanted == "fp16" else "bf16"), wanted, source.reference)
     say(f"comparing {wanted} with {source.reference.library}, rounded as {wanted} rounds")
-    report = typed.check(cpu_engine(typed.graph, target), videos, say)
+    report = typed.check(open_cpu_engine(typed.graph, target), videos, say)
     with atomic_path(target) as unfinished:
         onnx.save(typed.graph, unfinished)
     report.write(target.with_name(f"{target.name}.drift.json"))
@@ -138,7 +138,7 @@ def typed_onnx(
     return typed
 
 
-def _check_possible(source: Source, own: Precision, wanted: Precision) -> None:
+def _check_possible(source: ExportInput, own: Precision, wanted: Precision) -> None:
     if wanted == own or (own == "fp32" and wanted in HALF):
         return
     if wanted in QUANTISED:

@@ -17,11 +17,11 @@ import onnx
 
 from export.boundary_pooling.function import DOMAIN
 from export.comparison.drift import DriftReport
-from export.graph.convolutions import ConvolutionReport, convolution_report
+from export.graph.convolutions import ConvolutionReport, report_convolutions
+from export.graph.export_input import Say, require_writable
 from export.graph.precision import PRECISIONS, QUANTISED, Precision, require_symmetric
-from export.graph.source import Say, require_writable
-from export.to_precision import Typed, typed_onnx
-from export.trt.build import BuildOptions, Plan, build_plan, without_plugin
+from export.to_precision import TypedModel, write_typed_onnx
+from export.trt.build import BuildOptions, Plan, build_plan, remove_plugin
 from export.trt.library import RTX_DEFAULT, Library, find_library, local_gpu
 from runtime.common.files import write_json
 from runtime.engines import open_engine
@@ -84,7 +84,7 @@ def export_trt(
     source = Path(source)
     _check_out(out)
     library = _library(options)
-    typed = typed_onnx(
+    typed = write_typed_onnx(
         source, options.precision, config, folder=Path(out).parent if out else None, videos=options.videos, say=say
     )
     if typed.precision in QUANTISED:
@@ -127,7 +127,7 @@ def _library(options: TrtOptions) -> Library | str:
     return library
 
 
-def _command(typed: Typed, out: str | Path | None, options: TrtOptions) -> str:
+def _command(typed: TypedModel, out: str | Path | None, options: TrtOptions) -> str:
     """The command line that does the rest elsewhere; what has its default is left out."""
     plain, build, given = TrtOptions(), BuildOptions(), options.build
     words = ["python", "export/to_trt.py", str(typed.path)]
@@ -150,14 +150,14 @@ def _command(typed: Typed, out: str | Path | None, options: TrtOptions) -> str:
     return shlex.join(words)
 
 
-def _build(typed: Typed, library: Library, target: Path, options: TrtOptions, say: Say) -> Path:
+def _build(typed: TypedModel, library: Library, target: Path, options: TrtOptions, say: Say) -> Path:
     """Build, verify where that is possible here, and give the files their names."""
     device = _gpu()
     if library.name == "tensorrt-rtx" and not options.build.architectures:
         options = replace(options, build=replace(options.build, architectures=RTX_DEFAULT))
     targets = options.build.architectures or ((device.architecture,) if device else ())
     pooling = _pooling(typed.graph, library, options.pooling)
-    graph = typed.graph if pooling == "plugin" else without_plugin(typed.graph)
+    graph = typed.graph if pooling == "plugin" else remove_plugin(typed.graph)
     build = EngineBuild(
         library=library.name,
         version=library.version,
@@ -171,7 +171,7 @@ def _build(typed: Typed, library: Library, target: Path, options: TrtOptions, sa
     log = target.with_name(f"{target.name}.log")
     plugin_for = targets[0] if pooling == "plugin" else ""
     plan = build_plan(graph, typed.spec, library, options.build, log, say, plugin_for)
-    convolutions = convolution_report(plan.layers, graph, typed.precision)
+    convolutions = report_convolutions(plan.layers, graph, typed.precision)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
         unfinished = Path(folder) / target.name
@@ -201,7 +201,7 @@ def _pooling(graph: onnx.ModelProto, library: Library, asked: Pooling) -> Litera
 
 
 def _compared(
-    typed: Typed, engine: Path, build: EngineBuild, device: DeviceFacts | None, videos: Sequence[Path], say: Say
+    typed: TypedModel, engine: Path, build: EngineBuild, device: DeviceFacts | None, videos: Sequence[Path], say: Say
 ) -> DriftReport | None:
     """The engine's own numbers beside the reference's, where a GPU of its kind is here."""
     if device is None or device.architecture not in build.architectures:
@@ -214,7 +214,7 @@ def _compared(
         loaded.close()
 
 
-def _engine_name(typed: Typed) -> Path:
+def _engine_name(typed: TypedModel) -> Path:
     """<stem>.<precision>.engine beside the ONNX file, the precision named once."""
     named = typed.path.stem.endswith(f".{typed.precision}")
     return typed.path.with_name(f"{typed.path.stem}{'' if named else f'.{typed.precision}'}.engine")

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from export.graph.source import Say, exported_spec
+from export.graph.export_input import Say, make_artifact_spec
 from export.graph.trace import to_graph
 from export.to_onnx import save_onnx
 from export.to_openvino import save_openvino
@@ -92,7 +92,7 @@ def export_fused(
         load_checkpoint(path, load_config(name) if name else None)
         for path, name in ((rgb, config), (flow, flow_config))
     ]
-    specs = [exported_spec(checkpoint) for checkpoint in loaded]
+    specs = [make_artifact_spec(checkpoint) for checkpoint in loaded]
     try:
         spec = fuse_specs(*specs)
     except InputError as error:

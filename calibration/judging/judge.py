@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from export.comparison.drift import DriftReport, Recording, drift_of, record
+from export.comparison.drift import DriftReport, Recording, compare_recordings, record
 from export.graph.carried_spec import read_carried_spec
 from export.to_openvino import convert
 from runtime.annotations.activitynet import Instance, VideoAnnotation
@@ -68,7 +68,7 @@ class Judge:
     def __call__(self, engine: Engine) -> Judgement:
         """Judge a network."""
         recording = record(engine, self.videos)
-        return Judgement(self._map(recording), drift_of(self._reference, recording))
+        return Judgement(self._map(recording), compare_recordings(self._reference, recording))
 
     def _map(self, recording: Recording) -> float:
         named = [

@@ -14,7 +14,7 @@ from calibration.quantise.placement import Layer, Layout
 from calibration.quantise.qdq import quantised
 from calibration.ranges.choose import Quantiser
 from calibration.ranges.collect import Inputs, Inside
-from export.comparison.drift import output_drift
+from export.comparison.drift import measure_output_drift
 from runtime.common.tables import align
 
 Way = Literal["alone", "restored"]
@@ -62,7 +62,7 @@ def sensitivity(
     def drift(kept: Collection[str]) -> dict[str, float]:
         graph = quantised(layout, quantisers, kept=kept, biases=biases)
         pairs = list(zip(expected, _run(graph, names, clips), strict=True))
-        return {output.name: output.relative for output in output_drift(pairs)}
+        return {output.name: output.relative for output in measure_output_drift(pairs)}
 
     whole = drift(kept) if way == "restored" else {}
     costs = []

@@ -23,7 +23,7 @@ LEAST = "-3.0e38"
 """Below every feature; −∞ in float16."""
 
 
-def pooling_function(longest: int) -> onnx.FunctionProto:
+def build_pooling_function(longest: int) -> onnx.FunctionProto:
     """The FunctionProto for features of up to `longest` cells.
 
     Inputs `features` [B,C,T] floating point and `regions` [B,N,4] floating point; output [B,C,N] of the features'
@@ -35,7 +35,7 @@ def pooling_function(longest: int) -> onnx.FunctionProto:
     return _parsed(lines)
 
 
-def masked_function() -> onnx.FunctionProto:
+def build_masked_function() -> onnx.FunctionProto:
     """The same for any number of cells, as a maximum over all of them with those outside a region masked: B·C·N·T
     comparisons, which a GPU does in one fused kernel and a CPU should not."""
     lines = [*CLAMPED, "floor = Floor (clamped)", "s0, s1, e0, e1 = Split <axis = 2, num_outputs = 4> (floor)"]
@@ -65,11 +65,11 @@ def _parsed(lines: list[str]) -> onnx.FunctionProto:
     return function
 
 
-def attach(model: onnx.ModelProto, longest: int) -> None:
+def attach_pooling_function(model: onnx.ModelProto, longest: int) -> None:
     """Add the function and its domain to a model whose graph uses the node; others stay as they are."""
     if not any(node.domain == DOMAIN for node in model.graph.node):
         return
-    model.functions.append(pooling_function(longest))
+    model.functions.append(build_pooling_function(longest))
     if DOMAIN not in {entry.domain for entry in model.opset_import}:
         model.opset_import.append(onnx.helper.make_opsetid(DOMAIN, 1))
 

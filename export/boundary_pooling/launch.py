@@ -40,7 +40,7 @@ class Launch:
     """Dynamic shared memory of a block."""
 
 
-def launch_for(channels: int, cells: int, dtype: Dtype) -> Launch:
+def choose_launch(channels: int, cells: int, dtype: Dtype) -> Launch:
     """Geometry for features [B,channels,cells].
 
     Raises:
@@ -73,8 +73,8 @@ class Traffic:
     reaches device memory."""
 
 
-def traffic_of(batch: int, channels: int, cells: int, regions: int, dtype: Dtype) -> Traffic:
+def compute_traffic(batch: int, channels: int, cells: int, regions: int, dtype: Dtype) -> Traffic:
     """Traffic of pooling features [batch,channels,cells] in [batch,regions,4]."""
-    blocks = channels // launch_for(channels, cells, dtype).rows
+    blocks = channels // choose_launch(channels, cells, dtype).rows
     dense = channels * (cells + regions) * WORD_BYTES[dtype]
     return Traffic(batch * (dense + blocks * regions * REGION_BYTES), batch * (dense + regions * REGION_BYTES))

@@ -9,7 +9,7 @@ and are not passed on, so the plugin declares none. TensorRT 10.9 or newer.
 
 from typing import Any
 
-from export.boundary_pooling.launch import THREADS, Dtype, launch_for
+from export.boundary_pooling.launch import THREADS, Dtype, choose_launch
 from export.boundary_pooling.nvrtc import compile_ptx, kernel_name
 from runtime.errors import ExportError, MissingDependencyError
 from training.afsd.boundary_pooling import ONNX_OPERATOR
@@ -72,7 +72,7 @@ def _define(trt: Any, trtp: Any) -> None:
         if not (channels.is_constant and cells.is_constant):
             raise ExportError("the pooling plugin needs a fixed number of channels and cells; build without the plugin")
         dtype = names[features.dtype]
-        launch = launch_for(channels.constant_value(), cells.constant_value(), dtype)
+        launch = choose_launch(channels.constant_value(), cells.constant_value(), dtype)
         params = trtp.KernelLaunchParams(
             grid_x=channels.constant_value() // launch.rows,
             grid_y=batch,

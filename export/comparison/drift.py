@@ -164,22 +164,22 @@ def record(engine: Engine, videos: Sequence[FrameSource | Features]) -> Recordin
         InputError: features for a model on frames, or frames for one on features.
         VideoError, EngineError: see `Detector.run`.
     """
-    recorded = _Recorded(engine)
+    recorded = _RecordingEngine(engine)
     detector = Detector(recorded)
     detections = [detector.run(video) for video in videos]
     return Recording(_name(engine), tuple(recorded.outputs), tuple(detections))
 
 
-def drift_of(reference: Recording, recording: Recording, *, best: int = BEST) -> DriftReport:
+def compare_recordings(reference: Recording, recording: Recording, *, best: int = BEST) -> DriftReport:
     """Compare raw outputs and detections on the same videos; `best` detections of each video are followed."""
     pairs = list(zip(reference.outputs, recording.outputs, strict=True))
     found = list(zip(reference.detections, recording.detections, strict=True))
-    each = tuple(detection_drift([pair], best, pair[0].video) for pair in found)
-    together = detection_drift(found, best, "all")
-    return DriftReport(recording.engine, reference.engine, len(pairs), output_drift(pairs), (*each, together))
+    each = tuple(measure_detection_drift([pair], best, pair[0].video) for pair in found)
+    together = measure_detection_drift(found, best, "all")
+    return DriftReport(recording.engine, reference.engine, len(pairs), measure_output_drift(pairs), (*each, together))
 
 
-def drift_on_videos(
+def measure_drift_on_videos(
     reference: Engine, engine: Engine, videos: Sequence[FrameSource | Features], *, best: int = BEST
 ) -> DriftReport:
     """Detect in each video with both engines and compare raw outputs and detections.
@@ -197,10 +197,10 @@ def drift_on_videos(
         raise InputError("drift: got no videos, expected at least one")
     if reference.spec.outputs != engine.spec.outputs or reference.spec.inputs != engine.spec.inputs:
         raise InputError("drift: the two engines have other inputs or outputs; expected one model in two precisions")
-    return drift_of(record(reference, videos), record(engine, videos), best=best)
+    return compare_recordings(record(reference, videos), record(engine, videos), best=best)
 
 
-def drift_on_windows(reference: Engine, engine: Engine, smallest: int = 1, largest: int = 2) -> DriftReport:
+def measure_drift_on_windows(reference: Engine, engine: Engine, smallest: int = 1, largest: int = 2) -> DriftReport:
     """Compare raw outputs on the seeded windows of the parity report (no video, so no detections).
 
     Args:
@@ -210,7 +210,7 @@ def drift_on_windows(reference: Engine, engine: Engine, smallest: int = 1, large
     batches = list(seeded_batches(reference.spec, smallest, largest))
     pairs = [(reference.infer(inputs), engine.infer(inputs)) for inputs in batches]
     windows = sum(len(inputs["lengths"]) for inputs in batches)
-    return DriftReport(_name(engine), _name(reference), windows, output_drift(pairs), ())
+    return DriftReport(_name(engine), _name(reference), windows, measure_output_drift(pairs), ())
 
 
 def require_drift(report: DriftReport, names: Collection[str], limit: float, cause: str, advice: str) -> float:
@@ -237,7 +237,7 @@ def require_drift(report: DriftReport, names: Collection[str], limit: float, cau
     return worst.relative
 
 
-def output_drift(pairs: Sequence[OutputPair]) -> tuple[OutputDrift, ...]:
+def measure_output_drift(pairs: Sequence[OutputPair]) -> tuple[OutputDrift, ...]:
     """Drift of every raw output over all batches, one at least; outputs are those of the first reference.
 
     A two-stage detector gives its proposals in the order of their scores, and two of nearly one score change places at
@@ -280,7 +280,7 @@ def _paired_proposals(pairs: Sequence[OutputPair]) -> tuple[list[OutputPair], fl
     return paired, 1 - together / max(all_of_them, 1)
 
 
-def detection_drift(pairs: Sequence[tuple[Detections, Detections]], best: int, name: str) -> DetectionDrift:
+def measure_detection_drift(pairs: Sequence[tuple[Detections, Detections]], best: int, name: str) -> DetectionDrift:
     """Compare pairs of (reference, engine) detections, each pair of one video."""
     followed = lost = gained = 0
     shifts, changes, alone = [np.empty(0)], [np.empty(0)], [0.0]
@@ -310,7 +310,7 @@ def detection_drift(pairs: Sequence[tuple[Detections, Detections]], best: int, n
     )
 
 
-class _Recorded:
+class _RecordingEngine:
     """An engine that keeps what it gave; raw outputs are small."""
 
     def __init__(self, engine: Engine) -> None:

@@ -99,7 +99,7 @@ def compare(reference: Engine, engine: Engine, smallest: int = 1, largest: int =
     return ParityReport(f"{engine.library} on {engine.device}", reference.library, outputs)
 
 
-def require(report: ParityReport) -> None:
+def require_parity(report: ParityReport) -> None:
     """Raise ExportError when the report is beyond tolerance."""
     if not report.passed:
         worst = max(report.outputs, key=lambda o: (not o.passed, o.relative))

@@ -10,12 +10,12 @@ from typing import Any
 from export.comparison.drift import (
     DetectionDrift,
     DriftReport,
-    drift_on_videos,
-    drift_on_windows,
+    measure_drift_on_videos,
+    measure_drift_on_windows,
     require_drift,
 )
 from export.comparison.parity import COARSE
-from export.graph.source import Say
+from export.graph.export_input import Say
 from runtime.common.files import file_sha256
 from runtime.engines.base import Engine
 from runtime.families import class_output
@@ -60,20 +60,20 @@ def check_quantised(
 
     Raises:
         ExportError: more drift than roundings explain.
-        InputError, VideoError: see `drift_on_videos`.
+        InputError, VideoError: see `measure_drift_on_videos`.
     """
-    report = drift_on_windows(reference, engine, smallest, largest)
+    report = measure_drift_on_windows(reference, engine, smallest, largest)
     require_drift(report, {*COARSE, class_output(reference.spec)}, limit, "rounding", "nothing was written")
     say(f"on {report.windows} made-up windows: the same network as {source.name}, apart from roundings")
     if videos and smallest == 1:  # a detector gives one window at a time
-        report = drift_on_videos(reference, engine, [str(video) for video in videos])
-        say(f"{engine.library} against {reference.library}, {on_videos(report.detections[-1], len(videos))}")
+        report = measure_drift_on_videos(reference, engine, [str(video) for video in videos])
+        say(f"{engine.library} against {reference.library}, {describe_on_videos(report.detections[-1], len(videos))}")
     else:
         say(_measured(source))
     return report
 
 
-def on_videos(found: DetectionDrift, videos: int) -> str:
+def describe_on_videos(found: DetectionDrift, videos: int) -> str:
     """Say in words what happened to the best detections of some videos."""
     return f"on {videos} video{'' if videos == 1 else 's'}: {found.sentence()}"
 
@@ -86,7 +86,7 @@ def _measured(source: Path) -> str:
             raise ValueError
         path = content["path"]
         (step,) = (step for step in path["steps"] if len(step["restored"]) == path["chosen"])
-        found = on_videos(DetectionDrift(**step["detections"]), content["test_videos"])
+        found = describe_on_videos(DetectionDrift(**step["detections"]), content["test_videos"])
         mean = f"; mAP {0 - step['drop']:+.2f} points" if path["labelled"] else ""
         return f"8 bit against float32, as afsd calibrate measured {found}{mean}"
     except (OSError, ValueError, KeyError, TypeError):  # not calibrated here, without test videos, or moved

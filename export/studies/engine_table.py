@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from export.studies.full_size import full_size
+from export.studies.full_size import export_full_size
 from export.trt.library import parse_architectures
 from runtime.common.console import told
 from runtime.common.files import read_json
@@ -40,7 +40,7 @@ def engine_table(source: Path, out: Path, architectures: tuple[str, ...]) -> str
     out.mkdir(parents=True, exist_ok=True)
     rows = [["GPU", "precision", "build", "engine", "peak memory", "convolutions in it", "others"]]
     for precision in PRECISIONS:
-        typed = typed_file(source, precision, out)
+        typed = write_typed_file(source, precision, out)
         for architecture in architectures:
             name = f"SM{architecture.replace('.', '')}"
             engine = out / f"{source.stem}.{precision}.{name.lower()}.engine"
@@ -52,7 +52,7 @@ def engine_table(source: Path, out: Path, architectures: tuple[str, ...]) -> str
     return align(rows)
 
 
-def typed_file(source: Path, precision: str, out: Path) -> Path:
+def write_typed_file(source: Path, precision: str, out: Path) -> Path:
     """The network in a precision, as an ONNX file in `out`; made by the commands a user has."""
     if precision == "fp32":
         return source
@@ -96,5 +96,5 @@ if __name__ == "__main__":
     parser.add_argument("--sm", default="86,89,120", help="default: %(default)s")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    network = given.source or full_size("thumos14", given.out, openvino=False).with_suffix(".onnx")
+    network = given.source or export_full_size("thumos14", given.out, openvino=False).with_suffix(".onnx")
     sys.exit(told(lambda: engine_table(network, given.out, parse_architectures(given.sm))))

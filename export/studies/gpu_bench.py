@@ -10,10 +10,10 @@ from typing import Literal, Protocol
 import onnx
 from onnx import TensorProto, helper
 
-from export.boundary_pooling.function import DOMAIN, NAME, OPSET, attach
+from export.boundary_pooling.function import DOMAIN, NAME, OPSET, attach_pooling_function
 from export.graph.precision import BFLOAT16_OPSET, HALF, Precision
 from export.to_trt import Pooling, TrtOptions, export_trt
-from export.trt.build import BuildOptions, build_plan, without_plugin
+from export.trt.build import BuildOptions, build_plan, remove_plugin
 from export.trt.library import Library, find_library, local_gpu
 from runtime.common.files import read_json
 from runtime.engines import Engine, open_engine
@@ -59,7 +59,7 @@ class Workbench(Protocol):
         ...
 
 
-def needed_gpu() -> DeviceFacts:
+def require_gpu() -> DeviceFacts:
     """The first GPU of this machine, or an ExportError that says why there is none."""
     try:
         return local_gpu()
@@ -77,7 +77,7 @@ class TensorRtBench:
         Raises:
             ExportError: one of them is missing; says which.
         """
-        self.gpu = needed_gpu()
+        self.gpu = require_gpu()
         try:
             self.library: Library = find_library("tensorrt", (), gpu=True)
         except MissingDependencyError as error:
@@ -97,7 +97,7 @@ class TensorRtBench:
         """See `Workbench`."""
         plugin = case.pooling == "plugin"
         plan = build_plan(
-            graph if plugin else without_plugin(graph),
+            graph if plugin else remove_plugin(graph),
             spec,
             self.library,
             BuildOptions(batch=case.batch),
@@ -131,7 +131,7 @@ def pooling_network(
     graph = helper.make_graph(nodes, "pooling", [values["features"], values["regions"]], [values["pooled"]])
     opset = BFLOAT16_OPSET if precision == "bf16" else OPSET
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
-    attach(model, length)
+    attach_pooling_function(model, length)
     for entry in (e for function in model.functions for e in function.opset_import if not e.domain):
         entry.version = opset
     tensors = {name: TensorSpec(name, ("batch", *shape), "float32") for name, shape in shapes.items()}

@@ -18,11 +18,11 @@ from pathlib import Path
 import onnx
 import torch
 
-from export.comparison.drift import drift_on_windows
+from export.comparison.drift import measure_drift_on_windows
 from export.graph.trace import seeded_inputs
-from export.studies.engine_table import typed_file
-from export.studies.full_size import full_size
-from export.studies.gpu_bench import Case, TensorRtBench, Workbench, needed_gpu, pooling_network, progress
+from export.studies.engine_table import write_typed_file
+from export.studies.full_size import export_full_size
+from export.studies.gpu_bench import Case, TensorRtBench, Workbench, pooling_network, progress, require_gpu
 from export.to_trt import Pooling
 from runtime.benchmark.speed import format_report, run_benchmark
 from runtime.common.console import told
@@ -150,7 +150,7 @@ def _engines(check: _Check) -> Iterator[str]:
         progress(f"building {case.name}")
         check.target(case).unlink(missing_ok=True)  # of an earlier run
         try:
-            typed = typed_file(source, case.precision, check.out)
+            typed = write_typed_file(source, case.precision, check.out)
             yield f"- {case.name}: {check.bench.network(typed, case, check.target(case))}"
         except AfsdError as error:
             yield check.failure(case.name, error)
@@ -197,7 +197,7 @@ def _parity(check: _Check) -> Iterator[str]:
         yield from failures
         for name, engine in engines:
             try:
-                yield from ("```", f"{name}: {drift_on_windows(reference, engine, largest=1).table()}", "```")
+                yield from ("```", f"{name}: {measure_drift_on_windows(reference, engine, largest=1).table()}", "```")
             except AfsdError as error:
                 yield check.failure(name, error)
             finally:
@@ -248,7 +248,7 @@ def _run(out: Path, docs: Path) -> Path:
     """The check of the full-size network, untrained: speed and parity do not depend on what it has learnt."""
     bench = TensorRtBench()
     name = "".join(c if c.isalnum() else "_" for c in bench.gpu.name.lower())
-    checkpoint = full_size("thumos14", out, openvino=False)
+    checkpoint = export_full_size("thumos14", out, openvino=False)
     tests = Path(__file__).resolve().parents[2] / "tests"
     return gpu_check(bench, checkpoint, out, docs / f"gpu_{name}.md", tests=tests if tests.is_dir() else None)
 
@@ -259,4 +259,4 @@ if __name__ == "__main__":
     parser.add_argument("--docs", type=Path, default=Path("docs"), help="folder of the report (default: %(default)s)")
     parser.add_argument("--gpu", action="store_true", help="only say whether there is a GPU")
     given = parser.parse_args()
-    sys.exit(told(needed_gpu if given.gpu else lambda: _run(given.out, given.docs)))
+    sys.exit(told(require_gpu if given.gpu else lambda: _run(given.out, given.docs)))

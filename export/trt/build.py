@@ -11,9 +11,9 @@ from pathlib import Path
 
 import onnx
 
-from export.boundary_pooling.function import DOMAIN, masked_function
+from export.boundary_pooling.function import DOMAIN, build_masked_function
 from export.graph.convolutions import Layer
-from export.graph.source import Say
+from export.graph.export_input import Say
 from export.trt.library import Library
 from export.trt.worker import GRAPH, LOG, PLAN, PROGRESS, REQUEST, RESULT, Request
 from runtime.common.files import atomic_path, read_json, write_json
@@ -99,7 +99,7 @@ def build_plan(
         return Plan((folder / PLAN).read_bytes(), result["seconds"], result["peak_mib"], layers)
 
 
-def without_plugin(graph: onnx.ModelProto) -> onnx.ModelProto:
+def remove_plugin(graph: onnx.ModelProto) -> onnx.ModelProto:
     """The graph whose poolings name no plugin, so that every TensorRT expands their function, whose body is the masked
     one."""
     model = onnx.ModelProto()
@@ -107,7 +107,7 @@ def without_plugin(graph: onnx.ModelProto) -> onnx.ModelProto:
     for function in model.functions:
         if function.domain == DOMAIN:
             opsets = [*function.opset_import]
-            function.CopyFrom(masked_function())
+            function.CopyFrom(build_masked_function())
             del function.opset_import[:]
             function.opset_import.extend(opsets)  # bfloat16 needs a newer one
     for node in model.graph.node:

@@ -186,9 +186,9 @@ def test_equalised_fp8_and_searched(folder: Path, tmp_path: Path) -> None:
     assert recorded(done.onnx).remedies == ("equalised",)
     assert done.table.chosen["fp8"].keys() == done.table.points.keys()
     engine, plain = open_engine(done.onnx), open_engine(folder / "model.onnx")
-    from export.comparison.drift import drift_on_windows
+    from export.comparison.drift import measure_drift_on_windows
 
-    drift = {output.name: output.relative for output in drift_on_windows(plain, engine).outputs}
+    drift = {output.name: output.relative for output in measure_drift_on_windows(plain, engine).outputs}
     assert 0 < drift["conf"] < 1
 
 

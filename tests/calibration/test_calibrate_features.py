@@ -13,7 +13,7 @@ import pytest
 
 from calibration.quantise.placement import Layout
 from calibration.ranges.clips import draw_clips
-from export.comparison.drift import drift_on_windows, record
+from export.comparison.drift import measure_drift_on_windows, record
 from export.graph.precision import output_convolutions, precision_of, require_symmetric
 from export.to_onnx import export_onnx
 from export.to_openvino import export_openvino
@@ -93,13 +93,13 @@ def test_one_command_from_features_to_a_file(
     report = json.loads(out.with_name(f"{out.name}.calibration.json").read_text())
     assert report["path"]["labelled"]
     assert 0 < report["path"]["steps"][0]["logits"] < 0.3
-    drift = {o.name: o.relative for o in drift_on_windows(open_engine(made.onnx), open_engine(out)).outputs}
+    drift = {o.name: o.relative for o in measure_drift_on_windows(open_engine(made.onnx), open_engine(out)).outputs}
     assert drift.keys() == {tensor.name for tensor in open_engine(made.onnx).spec.outputs}
     evaluate = ["evaluate", str(out), str(made.annotations), "--features", str(made.features)]
     assert main(evaluate) == 0
     if target == "openvino":
         written = export_openvino(out, tmp_path / "m.int8.xml", say=lambda _: None)
-        assert drift_on_windows(open_engine(out), open_engine(written)).outputs[0].relative < 0.3
+        assert measure_drift_on_windows(open_engine(out), open_engine(written)).outputs[0].relative < 0.3
 
 
 def test_clips_are_the_detectors_windows(made: Made) -> None:

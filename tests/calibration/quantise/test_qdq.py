@@ -17,8 +17,8 @@ from calibration.quantise.placement import PASSED, Layout
 from calibration.quantise.qdq import quantised, rounded_weight, stored_weight, weight_scales
 from calibration.ranges.choose import Numbers, Quantiser, quantiser
 from calibration.ranges.collect import Inputs, Inside
-from export.comparison.drift import drift_on_windows
-from export.graph.convolutions import convolution_report
+from export.comparison.drift import measure_drift_on_windows
+from export.graph.convolutions import report_convolutions
 from export.graph.precision import output_convolutions, precision_of, require_symmetric
 from export.to_openvino import convert, export_openvino, openvino_layers
 from runtime.engines import open_engine
@@ -228,12 +228,12 @@ def test_openvino_runs_it_in_eight_bit(exported: Exported, windows: list[Inputs]
         export_openvino(exported.onnx, tmp_path / "x.xml", videos=[tmp_path / "v.mp4"])
     engine = open_engine(written)
     assert (engine.precision, engine.spec.precision) == ("int8", "int8")
-    report = convolution_report(openvino_layers(written), graph, "int8")
+    report = report_convolutions(openvino_layers(written), graph, "int8")
     heads = len(output_convolutions(graph))
     assert report.by_precision == {"int8": report.total - heads, "fp32": heads}
     assert set(report.others) == {f"{name} (fp32, output head)" for name in output_convolutions(graph)}
     assert any(line.startswith(f"convolutions: {report.total - heads} of {report.total} in int8") for line in said)
-    drift = drift_on_windows(open_engine(exported.onnx), engine)
+    drift = measure_drift_on_windows(open_engine(exported.onnx), engine)
     assert 0 < next(output.relative for output in drift.outputs if output.name == "conf") < 0.3
 
 

@@ -13,8 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 import export.studies.gpu_check
-from export.boundary_pooling.launch import launch_for
-from export.graph.source import cpu_engine, loaded
+from export.boundary_pooling.launch import choose_launch
+from export.graph.export_input import load_graph, open_cpu_engine
 from export.studies.gpu_bench import Case, TensorRtBench, pooling_network
 from export.studies.gpu_check import POOLINGS, gpu_check
 from runtime.engines import Engine
@@ -61,7 +61,7 @@ class CpuBench:
         if case.precision == self.without:
             raise ExportError("the builder refused")
         target.write_bytes(b"plan")
-        self.engines[target] = cpu_engine(loaded(typed), typed)
+        self.engines[target] = open_cpu_engine(load_graph(typed), typed)
         return "built"
 
     def pooling(self, graph: onnx.ModelProto, spec: ModelSpec, case: Case, target: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_failure_is_in_the_report_and_stops_nothing(
 
 def test_the_poolings_of_the_check_fit_the_kernel() -> None:
     for channels, length, _ in POOLINGS:
-        launch_for(channels, length, "fp32")
+        choose_launch(channels, length, "fp32")
 
 
 def test_a_pooling_network_carries_its_function() -> None:

@@ -14,9 +14,9 @@ import onnx
 import pytest
 
 import export.trt.library
-from export.graph.convolutions import ConvolutionReport, convolution_report
+from export.graph.convolutions import ConvolutionReport, report_convolutions
 from export.to_trt import TrtOptions, _say_built, export_trt
-from export.trt.build import ROOT, BuildOptions, Plan, build_plan, without_plugin
+from export.trt.build import ROOT, BuildOptions, Plan, build_plan, remove_plugin
 from export.trt.layers import parse_layers
 from export.trt.library import MODULES, Library, find_library, parse_architectures
 from runtime.cli import main
@@ -54,7 +54,7 @@ def two_convolutions() -> onnx.ModelProto:
 def test_the_layer_that_computes_a_convolution_is_found(report: str) -> None:
     layers = parse_layers(report)
     assert len(layers) == 3
-    found = convolution_report(layers, two_convolutions(), "fp16")
+    found = report_convolutions(layers, two_convolutions(), "fp16")
     assert (found.total, found.by_precision, found.share) == (2, {"fp16": 1, "fp32": 1}, 0.5)
     assert found.others == ("head (fp32, output head)",)
     assert found.unseen == ()
@@ -62,7 +62,7 @@ def test_the_layer_that_computes_a_convolution_is_found(report: str) -> None:
 
 
 def test_a_convolution_left_behind_is_named() -> None:
-    found = convolution_report(parse_layers(RTX_REPORT)[1:2], two_convolutions(), "int8")
+    found = report_convolutions(parse_layers(RTX_REPORT)[1:2], two_convolutions(), "int8")
     assert found.others == ("conv_a (fp16, not on purpose)",)
     assert found.unseen == ("head",)
     assert "1 not named in the report" in found.summary()
@@ -146,10 +146,10 @@ def test_full_tensorrt_needs_a_gpu(exported: Exported, tmp_path: Path, monkeypat
 
 def test_poolings_that_name_no_plugin(exported: Exported) -> None:
     graph = onnx.load(exported.onnx)
-    poolings = [node for node in without_plugin(graph).graph.node if node.op_type == "boundary_max_pooling"]
+    poolings = [node for node in remove_plugin(graph).graph.node if node.op_type == "boundary_max_pooling"]
     assert poolings
     assert not any(attribute.name == "plugin_namespace" for node in poolings for attribute in node.attribute)
-    tables, masked = graph.functions, without_plugin(graph).functions
+    tables, masked = graph.functions, remove_plugin(graph).functions
     assert [function.opset_import for function in masked] == [function.opset_import for function in tables]
     assert len(masked[0].node) < len(tables[0].node) / 2
 
@@ -264,7 +264,7 @@ def test_a_source_that_is_none(exported: Exported, tmp_path: Path) -> None:
 
 
 def test_a_library_without_a_report_of_its_layers_says_so() -> None:
-    found = convolution_report((), two_convolutions(), "fp16")
+    found = report_convolutions((), two_convolutions(), "fp16")
     assert found.summary() == "convolutions: 2, none named: the library gave no report of its layers"
 
 
