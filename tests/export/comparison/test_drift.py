@@ -99,7 +99,7 @@ def test_proposals_that_are_others_are_counted_and_left_out() -> None:
     drift = measure_output_drift([(expected, other), (expected, expected)])
     assert [(output.relative, output.unpaired) for output in drift] == [(0.0, 1 / 8)] * 4
     report = DriftReport("fp16", "fp32", 2, drift, ())
-    assert "12.50% of the proposals are others, and left out" in report.table()
+    assert "12.50% of the proposals have no partner and are left out" in report.table()
     assert require_drift(report, {"cls"}, 0.2, "fp16", "use another precision") == 0.0
     with pytest.raises(ExportError, match=r"fp16 proposes other segments than fp32 \(12.5% of them\), more than fp16"):
         require_drift(report, {"cls"}, 0.1, "fp16", "use another precision")
