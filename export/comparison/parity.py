@@ -1,4 +1,4 @@
-"""Check that an engine computes what PyTorch computes: each output, on seeded inputs, before the artifact is written."""
+"""Check that an engine computes what PyTorch computes: every output on seeded inputs, before the file is written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Judge an engine of an 8-bit file: check that it computes the file's network, and report what happens to detections."""
+"""Judge an engine of an 8-bit file: check that it is the file's network, and report what happens to detections."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from runtime.engines.base import Engine
 from runtime.families import class_output
 
 SAME_ROUNDING = 0.3
-"""Largest relative drift of a coarse output between two engines of one quantised graph. Where one engine rounds a number
-up and the other down, later layers differ as much as int8 does from float (full-size network with random weights: 4 to
-10 %); a graph with a wrong connection differs by about 1."""
+"""Largest relative drift of a coarse output between two engines of one quantised graph. Where one engine rounds up and
+the other down, later layers differ as much as int8 does from float (full-size network with random weights: 4 to 10 %);
+a graph with a wrong connection differs by about 1."""
 
 REPORT = ".calibration.json"
 """Suffix that `afsd calibrate` appends to the name of the ONNX file for its report."""

@@ -1,4 +1,4 @@
-"""The published-size network with seeded untrained weights, exported: what a benchmark needs without weights.
+"""Export the network of published size with seeded untrained weights, for benchmarks without the published weights.
 
 Speed does not depend on what a network has learnt.
 """
@@ -20,7 +20,7 @@ from training.config.files import load_config
 
 
 def export_full_size(config: str, out: Path, *, openvino: bool = True) -> Path:
-    """Write <out>/<config>.ckpt, .onnx and OpenVINO files; what is there already is kept. Returns the checkpoint."""
+    """Write <out>/<config>.ckpt, .onnx and OpenVINO files unless they exist; return the path of the checkpoint."""
     checkpoint = out / f"{config}.ckpt"
     if not checkpoint.is_file():
         settings = load_config(config)

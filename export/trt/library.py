@@ -1,4 +1,4 @@
-"""Choose the library that builds: TensorRT for the GPU in this machine, or TensorRT for RTX, which builds without a GPU.
+"""Choose the library that builds: TensorRT for the GPU in this machine, or TensorRT for RTX, which needs no GPU.
 
 Both have the same Builder, OnnxParser and Runtime, so all other code is common to both.
 """

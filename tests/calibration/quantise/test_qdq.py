@@ -20,7 +20,7 @@ from calibration.ranges.collect import Inputs, Inside
 from export.comparison.drift import measure_drift_on_windows
 from export.graph.convolutions import report_convolutions
 from export.graph.precision import output_convolutions, precision_of, require_symmetric
-from export.to_openvino import convert, export_openvino, openvino_layers
+from export.to_openvino import convert, export_openvino, read_openvino_layers
 from runtime.engines import open_engine
 from runtime.errors import ExportError, InputError
 from runtime.spec.model import METADATA_KEY, Quantization, spec_from_json
@@ -224,11 +224,11 @@ def test_openvino_runs_it_in_eight_bit(exported: Exported, windows: list[Inputs]
     assert not any("drift" in line for line in said)  # the engines differ by roundings, which tells no user anything
     assert any("the same network as small.int8.onnx, apart from roundings" in line for line in said)
     assert any("what 8 bit does to detections is not known: afsd calibrate --test VIDEO" in line for line in said)
-    with pytest.raises(InputError, match=r"--videos: .*small\.onnx is no calibrated file"):
+    with pytest.raises(InputError, match=r"--videos: .*small\.onnx is not calibrated"):
         export_openvino(exported.onnx, tmp_path / "x.xml", videos=[tmp_path / "v.mp4"])
     engine = open_engine(written)
     assert (engine.precision, engine.spec.precision) == ("int8", "int8")
-    report = report_convolutions(openvino_layers(written), graph, "int8")
+    report = report_convolutions(read_openvino_layers(written), graph, "int8")
     heads = len(output_convolutions(graph))
     assert report.by_precision == {"int8": report.total - heads, "fp32": heads}
     assert set(report.others) == {f"{name} (fp32, output head)" for name in output_convolutions(graph)}

@@ -104,12 +104,12 @@ def test_which_library_builds(
     gpu: bool,
     expected: str,
 ) -> None:
-    monkeypatch.setattr(export.trt.library, "_imported", lambda name: _Module if name in installed else None)
+    monkeypatch.setattr(export.trt.library, "_try_import", lambda name: _Module if name in installed else None)
     assert find_library(asked, architectures, gpu=gpu).name == expected
 
 
 def test_libraries_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export.trt.library, "_imported", lambda name: None)
+    monkeypatch.setattr(export.trt.library, "_try_import", lambda name: None)
     for asked, extra in (("auto", "tensorrt"), ("tensorrt", "tensorrt"), ("tensorrt-rtx", "tensorrt-rtx")):
         with pytest.raises(MissingDependencyError, match=rf"not installed: pip install '\.\[{extra}\]'"):
             find_library(asked, (), gpu=True)  # type: ignore[arg-type]
@@ -120,7 +120,7 @@ def test_libraries_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_any_tensorrt_the_onnx_file_is_left_ready(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export.trt.library, "_imported", lambda name: None)
+    monkeypatch.setattr(export.trt.library, "_try_import", lambda name: None)
     source = tmp_path / "small.onnx"
     source.write_bytes(exported.onnx.read_bytes())
     ready = tmp_path / "small.fp16.onnx"
@@ -130,7 +130,7 @@ def test_without_any_tensorrt_the_onnx_file_is_left_ready(
 
 
 def test_full_tensorrt_needs_a_gpu(exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export.trt.library, "_imported", lambda name: _Module)
+    monkeypatch.setattr(export.trt.library, "_try_import", lambda name: _Module)
     reason = EngineError("the NVIDIA driver finds no GPU")
 
     def no_gpu() -> None:
@@ -179,8 +179,8 @@ def test_int8_needs_a_calibrated_file(exported: Exported) -> None:
         (["--to", "tensorrt", "--flow", "x.ckpt"], "--flow: write the fused ONNX file first"),
         (["--to", "tensorrt", "-o", "x.onnx"], "x.onnx: expected a file name ending in .engine"),
         (["--to", "tensorrt", "--sm", "90"], "--sm '90': TensorRT-RTX builds for"),
-        (["--sm", "86"], "--sm: of a TensorRT engine; add --to tensorrt, or leave it out"),
-        (["--to", "openvino", "--timing-cache", "x"], "--timing-cache: of a TensorRT engine; add --to tensorrt"),
+        (["--sm", "86"], "--sm is for TensorRT engines; add --to tensorrt, or leave it out"),
+        (["--to", "openvino", "--timing-cache", "x"], "--timing-cache is for TensorRT engines; add --to tensorrt"),
         (["--to", "tensorrt", "--batch", "1", "2"], "--batch: got 2 numbers, expected one, or smallest, best and"),
         (["--flow", "x.ckpt", "--precision", "fp16"], "--precision: --flow writes float32"),
         (["--precision", "fp16", "-o", "x.bin"], "x.bin: expected a file name ending in .onnx"),
@@ -228,7 +228,7 @@ def test_a_builder_that_ends_its_process_is_one_line(tmp_path: Path, monkeypatch
 def test_the_command_for_another_machine_is_the_one_that_was_given(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export.trt.library, "_imported", lambda name: None)
+    monkeypatch.setattr(export.trt.library, "_try_import", lambda name: None)
     source = tmp_path / "a folder" / "small.onnx"
     source.parent.mkdir()
     source.write_bytes(exported.onnx.read_bytes())
