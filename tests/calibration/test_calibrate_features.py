@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 
-from calibration.quantise.placement import Layout
+from calibration.quantise.placement import Placement
 from calibration.ranges.clips import draw_clips
 from export.comparison.drift import measure_drift_on_windows, record
 from export.graph.precision import output_convolutions, precision_of, require_symmetric
@@ -132,9 +132,9 @@ def test_clips_are_the_detectors_windows(made: Made) -> None:
 
 
 def test_every_convolution_but_the_heads_is_a_layer(made: Made) -> None:
-    """Multiply-adds of the layers beside a count over weights and lengths that does not use the layout."""
+    """Multiply-adds of the layers beside a count over weights and lengths that does not use the placement."""
     graph = onnx.load(made.onnx)
-    layout = Layout(graph, "small")
+    placement = Placement(graph, "small")
     shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in graph.graph.value_info}
     weights = {w.name: list(w.dims) for w in graph.graph.initializer}
     heads = output_convolutions(graph)
@@ -143,7 +143,7 @@ def test_every_convolution_but_the_heads_is_a_layer(made: Made) -> None:
         if node.op_type == "Conv" and node.name not in heads:
             out, per_group, kernel = weights[node.input[1]]
             work += out * per_group * kernel * shapes[node.output[0]][2]
-    assert sum(layer.multiply_adds for layer in layout.layers) == work
+    assert sum(layer.multiply_adds for layer in placement.layers) == work
 
 
 @pytest.mark.slow
@@ -189,11 +189,14 @@ def test_a_video_that_judges_is_not_calibrated_on(
         (["--features", "none"], "none: no such folder, expected one with a feature file per video"),
         (["--features", "empty"], "empty: holds no .npy or .npz"),
         (["--features", "rgb", "--videos", "x"], "no features of 'x'; extract them"),
-        (["--videos", "rgb/a0.npy"], "give the same of videos to calibrate on"),
+        (["--videos", "rgb/a0.npy"], "calibrate it on"),
         (["--features", "rgb", "--videos", "a0", "--test", "a0", "b0"], "a0.npy is a test video too (1 of 1 are)"),
         (["--features", "rgb", "--videos", "flat"], "nothing can be measured on them"),
         (["--features", "rgb", "--annotations", "rgb/test.json", "--test", "q"], "names none of the test videos"),
-        (["--features", "judged", "--annotations", "rgb/test.json"], "all 3 videos judge, so none is left for clips"),
+        (
+            ["--features", "judged", "--annotations", "rgb/test.json"],
+            "all 3 videos are test videos, so none is left for clips",
+        ),
         (["--features", "rgb", "--fine-tune", "x.ckpt"], "fine-tuning is for frame models; leave out --fine-tune"),
     ],
 )
