@@ -24,7 +24,7 @@ from calibration.ranges.clips import Clips, draw_clips
 from calibration.ranges.collect import collect_histograms
 from calibration.ranges.table import RangeTable, load_table, make_table
 from calibration.tuning.tune import tune
-from export.comparison.quantised import REPORT, describe_on_videos
+from export.comparison.quantisation import REPORT, describe_on_videos
 from export.graph.carried_spec import read_carried_spec
 from export.graph.export_input import load_graph, require_writable
 from export.graph.precision import require_symmetric

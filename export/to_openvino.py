@@ -15,7 +15,7 @@ import onnx.inliner
 
 from export.comparison.drift import DriftReport
 from export.comparison.parity import ParityReport
-from export.comparison.quantised import check_quantised
+from export.comparison.quantisation import check_quantised
 from export.graph.convolutions import Layer, report_convolutions
 from export.graph.export_input import Say, read_export_input
 from export.graph.precision import QUANTISED, precision_of

@@ -11,7 +11,7 @@ import onnx
 
 from export.comparison.drift import DriftReport, measure_drift_on_videos, measure_drift_on_windows, require_drift
 from export.comparison.parity import compare, require_parity
-from export.comparison.quantised import check_quantised
+from export.comparison.quantisation import check_quantised
 from export.graph.carried_spec import read_carried_spec
 from export.graph.export_input import ExportInput, Say, open_cpu_engine, read_export_input
 from export.graph.precision import HALF, QUANTISED, Precision, precision_of, to_half

@@ -24,7 +24,7 @@ SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
 """Target of `export_fused` → suffix of its file."""
 
 
-class Fused(nn.Module):
+class TwoStreamNetwork(nn.Module):
     """Runs both networks on frames and flow and fuses their raw outputs as `runtime.two_streams.fuse_outputs` does."""
 
     centres: Tensor
@@ -100,5 +100,5 @@ def export_fused(
     networks = [build_model(checkpoint, str(path)) for checkpoint, path in zip(loaded, (rgb, flow), strict=True)]
     reference = TwoStreamEngine(*(TorchEngine(network, own) for network, own in zip(networks, specs, strict=True)))
     say(f"tracing {rgb} and {flow}")
-    graph = to_graph(Fused(networks[0], networks[1], spec).eval(), spec)
+    graph = to_graph(TwoStreamNetwork(networks[0], networks[1], spec).eval(), spec)
     return (save_onnx if to == "onnx" else save_openvino)(graph, reference, target, say)

@@ -111,7 +111,7 @@ class _Writer:
         """Replace the nodes of `model` and remove the weights that are no longer read."""
         layers = self.placement.layer_of
         active = [node for node in layers if layers[node].name not in self.kept]
-        passing, rounded = self._reached(active)
+        passing, rounded = self._trace_inputs(active)
         again = next(iter(self.quantisers.values())).numbers != "uint8"
         pooled = {n.output[0] for n in model.graph.node if again and n.op_type == "MaxPool" and n.name in passing}
         for name in rounded.keys() & {value.name for value in model.graph.input}:
@@ -142,8 +142,8 @@ class _Writer:
         del graph.initializer[:]
         graph.initializer.extend(kept)
 
-    def _reached(self, active: list[str]) -> tuple[dict[str, str], dict[str, str]]:
-        """Nodes that pass numbers on to a quantised convolution → their point, and the same of tensors to round."""
+    def _trace_inputs(self, active: list[str]) -> tuple[dict[str, str], dict[str, str]]:
+        """Map the nodes that copy numbers to a quantised convolution, and the tensors to round, to their points."""
         passing: dict[str, str] = {}
         rounded: dict[str, str] = {}
         for name in active:

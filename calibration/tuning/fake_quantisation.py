@@ -69,8 +69,8 @@ quantiser. A convolution shared by pyramid levels has one quantiser per length; 
 class _Round(torch.autograd.Function):
     """Computes (clip(round(x / scale) + zero_point) − zero_point) · scale with the straight-through gradient.
 
-    The result equals ONNX's bit for bit. PyTorch's `fake_quantize` multiplies by 1 / scale and so rounds values near the
-    middle between two levels to the other level than ONNX's division. Both round half to even.
+    The result equals ONNX's bit for bit. PyTorch's `fake_quantize` multiplies by 1 / scale, which rounds values near
+    the middle between two levels to the other level than ONNX's division. Both round half to even.
     """
 
     @staticmethod

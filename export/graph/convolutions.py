@@ -92,7 +92,7 @@ def report_convolutions(layers: tuple[Layer, ...], graph: onnx.ModelProto, asked
     counts: Counter[str] = Counter()
     others, unseen = [], []
     names = [node.name for node in graph.graph.node if node.op_type == "Conv"]
-    scaled = _scaled(graph)
+    scaled = _find_scaling(graph)
     for name in names:
         layer = held.get(name) or held.get(scaled.get(name, ""))
         if layer is None or not layer.types:
@@ -105,7 +105,7 @@ def report_convolutions(layers: tuple[Layer, ...], graph: onnx.ModelProto, asked
     return ConvolutionReport(asked, len(names), dict(counts), tuple(others), tuple(unseen))
 
 
-def _scaled(graph: onnx.ModelProto) -> dict[str, str]:
+def _find_scaling(graph: onnx.ModelProto) -> dict[str, str]:
     """Map each Conv whose result only a Mul reads to that Mul, by whose name a library may report both."""
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.graph.node:

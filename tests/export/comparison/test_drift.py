@@ -18,7 +18,7 @@ from export.comparison.drift import (
     measure_output_drift,
     require_drift,
 )
-from export.comparison.quantised import check_quantised
+from export.comparison.quantisation import check_quantised
 from runtime.decoding.afsd import AFSD_OUTPUTS
 from runtime.errors import ExportError, InputError
 from runtime.results.detections import Detections
