@@ -1,7 +1,7 @@
-"""INT8 and FP8: which clips, which ranges, where Q/DQ goes, what each layer costs, what it does to detections.
+"""Quantise networks to INT8 and FP8 and measure what that does to detections.
 
-In the order a network goes through: `clips` draws windows of real videos, `layout` says where numbers are quantised,
-`collect` fills `histogram`s on the clips, `ranges` chooses what the integers span, `remedies` mends what can be mended
-for free, `qdq` writes the graph, `judge` and `sensitivity` say what it cost, `budget` gives layers back until the cost
-is inside it, and `calibrate` does all of it.
+`calibrate` does these in order: `ranges.clips` draws windows of real videos, `quantise.placement` finds where numbers
+are quantised, `ranges.collect` counts values in histograms, `ranges.choose` chooses what the integers span,
+`quantise.remedies` reduces the error, `quantise.qdq` writes the graph, `judging.judge` and `judging.sensitivity`
+measure the cost, and `judging.budget` restores layers until the drop of mAP is inside a budget.
 """

@@ -1,4 +1,4 @@
-"""`python -m calibration …`: the verb `calibrate` of the command `afsd`."""
+"""Run `afsd calibrate …` as `python -m calibration …`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""From a float ONNX file and videos to a quantised one, judged: everything `afsd calibrate` does, as a function."""
+"""Calibrate a float ONNX file on videos and judge the quantised network: `afsd calibrate` as a function."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from calibration.judging.budget import BudgetPath, walk
+from calibration.judging.budget import BudgetPath, restore_layers
 from calibration.judging.judge import Judge, has_openvino, open_graph
 from calibration.judging.plot import draw_path
-from calibration.judging.sensitivity import Cost, format_costs, sensitivity
-from calibration.options import COMPARED, SEARCHED, CalibrationOptions, TestSet
-from calibration.quantise.placement import Layout
-from calibration.quantise.qdq import quantised
-from calibration.quantise.remedies import corrected_biases, equalised, searched_ranges
+from calibration.judging.sensitivity import Cost, format_costs, measure_sensitivity
+from calibration.options import COST_CLIPS, SEARCH_CLIPS, CalibrationOptions, TestSet
+from calibration.quantise.placement import Placement
+from calibration.quantise.qdq import insert_qdq
+from calibration.quantise.remedies import correct_biases, equalise, search_ranges
 from calibration.ranges.clips import Clips, draw_clips
 from calibration.ranges.collect import collect_histograms
 from calibration.ranges.table import RangeTable, load_table, make_table
-from calibration.tuning.tune import tuned
-from export.comparison.quantised import REPORT, on_videos
+from calibration.tuning.tune import tune
+from export.comparison.quantisation import REPORT, describe_on_videos
 from export.graph.carried_spec import read_carried_spec
+from export.graph.export_input import load_graph, require_writable
 from export.graph.precision import require_symmetric
-from export.graph.source import loaded, require_writable
 from runtime.common.console import ProgressLine
 from runtime.common.files import atomic_path, file_sha256, write_text
 from runtime.errors import InputError
@@ -37,21 +37,22 @@ from runtime.spec.model import Quantization
 
 
 @dataclass(frozen=True)
-class Calibrated:
-    """What came of it."""
+class CalibrationResult:
+    """Holds the results of a calibration."""
 
     onnx: Path
+    """Quantised ONNX file."""
     table: RangeTable
     path: BudgetPath | None
-    """None without test videos."""
+    """Judgements on the test videos; None without test videos."""
     costs: tuple[Cost, ...]
-    """Empty when no layer had to be weighed."""
+    """Cost of every layer; empty if no costs were needed."""
     files: tuple[Path, ...] = field(default=())
     """All files that were written."""
 
 
 def calibrate(
-    source: Path,
+    path: Path,
     out: Path,
     options: CalibrationOptions,
     *,
@@ -59,35 +60,35 @@ def calibrate(
     table: Path | None = None,
     test: TestSet | None = None,
     say: Callable[[str], None] = print,
-) -> Calibrated:
+) -> CalibrationResult:
     """Write <out> and, beside it, the table of ranges (.ranges.json), a report (.calibration.json) and a plot (.png).
 
     Args:
-        source: float32 ONNX file of this project.
+        path: float32 ONNX file of this project.
         out: ONNX file to write.
         options: see `CalibrationOptions`.
-        videos: from which clips are drawn; of a model on features, `Features`.
-        table: ranges that were measured before, in place of measuring; searching and correcting still need `videos`.
-        test: what it is judged on; needed for a budget.
+        videos: videos from which clips are drawn; `Features` for a model on features.
+        table: table of ranges that were measured before; searching and correcting still need `videos`.
+        test: test videos to judge on; needed for a budget.
         say: receives progress and reports.
 
     Raises:
-        InputError: options, videos or a table that do not fit; clips that are of test videos; NaN activations; a budget
-            that no 8-bit layer fits in (the table of ranges is kept).
+        InputError: options, videos or a table that do not fit; clips from test videos; NaN activations; a budget that
+            allows no 8-bit layer (the table of ranges is kept).
         ExportError: the file is not float32, or `out` cannot be written.
         EngineError, SpecError, VideoError: a file cannot be read.
     """
-    if out.suffix != ".onnx" or out.resolve() == source.resolve():
+    if out.suffix != ".onnx" or out.resolve() == path.resolve():
         raise InputError(f"{out}: expected the name of another file, ending in .onnx")
     if test is None and (options.max_drop is not None or options.trade_off):
         raise InputError("a budget or trade-off is judged on test videos: give --test, best with --annotations")
     if not videos and table is None:
         raise InputError("calibration: got neither videos nor a table; give --videos FILE or FOLDER, or --table FILE")
-    weighed = options.max_drop is not None or options.trade_off
-    if not videos and (options.correct_bias or options.equalise or weighed):
-        raise InputError("correcting, equalising and weighing layers need clips: give --videos as well")
+    needs_costs = options.max_drop is not None or options.trade_off
+    if not videos and (options.correct_bias or options.equalise or needs_costs):
+        raise InputError("--correct-bias, --equalise, --max-drop and --trade-off need clips: give --videos as well")
     require_writable(out)
-    work = _Work(source, options, load_table(table) if table else None, str(table), say)
+    work = _Work(path, options, load_table(table) if table else None, str(table), say)
     work.require_apart(videos, test)
     if not videos:
         return work.run(out, test)
@@ -96,50 +97,44 @@ def calibrate(
 
 
 RANGES = ".ranges.json"
-"""End of the name of a table, behind that of the ONNX file."""
+"""Suffix that is appended to the name of the ONNX file for its table of ranges."""
 
 
-def _beside(out: Path, end: str) -> Path:
-    return out.with_name(f"{out.name}{end}")
+def _append(out: Path, suffix: str) -> Path:
+    return out.with_name(f"{out.name}{suffix}")
 
 
 class _Work:
-    """One calibration."""
+    """Runs one calibration."""
 
     def __init__(
         self,
-        source: Path,
+        path: Path,
         options: CalibrationOptions,
         table: RangeTable | None,
-        named: str,
+        table_name: str,
         say: Callable[[str], None],
     ) -> None:
-        self.source, self.options, self.given = source, options, table
+        self.path, self.options, self.given = path, options, table
         self.clips: Clips | None = None
         self.line = ProgressLine()
-        self.say = self._above(say)
-        graph = loaded(source)
-        self.plain = self.layout = Layout(graph, str(source))
-        self.spec = read_carried_spec(graph, str(source))
+        self.say = self._print_above(say)
+        graph = load_graph(path)
+        self.plain = self.placement = Placement(graph, str(path))
+        self.spec = read_carried_spec(graph, str(path))
         if self.spec.is_backbone:
-            raise InputError(f"{source}: is a backbone; only networks that detect are calibrated so far")
+            raise InputError(f"{path}: is a backbone; only networks that detect are calibrated so far")
         if self.spec.stream == "features" and options.tune:
-            raise InputError(
-                f"{source}: is a model on features, fine-tuning is for frame models; leave out --fine-tune"
-            )
+            raise InputError(f"{path}: is a model on features, fine-tuning is for frame models; leave out --fine-tune")
         if table is not None:
-            table.require_fit(self.layout, named)
+            table.require_fit(self.placement, table_name)
             if table.equalised != options.equalise:
-                state = "equalised" if table.equalised else "plain"
-                raise InputError(f"{named}: was measured on the {state} network; give or leave out --equalise likewise")
-        self.asked = self._asked()
+                state, advice = ("equalised", "add") if table.equalised else ("plain", "leave out")
+                raise InputError(f"{table_name}: was measured on the {state} network; {advice} --equalise")
+        self.asked = self._find_asked()
 
     def require_apart(self, videos: Sequence[Video], test: TestSet | None) -> None:
-        """Clips of test videos would make the judgement too good.
-
-        Raises:
-            InputError: a video is in both, under whatever name.
-        """
+        """Raise InputError if a video, under any name, is used for both calibrating and judging."""
         if test is None or self.options.force:
             return
         judged = {identify_video(video) for video in test.videos}
@@ -148,79 +143,83 @@ class _Work:
         if both:
             raise InputError(
                 f"calibration: {both[0]} is a test video too ({len(both)} of {len(used)} are), so the judgement would "
-                "be too good; calibrate on training videos, or say --force"
+                "be too good; calibrate on training videos, or add --force"
             )
 
-    def run(self, out: Path, test: TestSet | None) -> Calibrated:
-        """Measure, mend, judge and write."""
+    def run(self, out: Path, test: TestSet | None) -> CalibrationResult:
+        """Measure ranges, apply remedies, judge and write the files."""
         options = self.options
         if options.equalise:
-            if self.given and self.given.clips_sha256 != self._drawn().sha256:
+            if self.given and self.given.clips_sha256 != self._require_clips().sha256:
                 raise InputError(
                     "--equalise: channels are equalised by the clips, and the table was measured on others; give the "
-                    "same --videos, --clips and --seed, or measure anew without --table"
+                    "same --videos, --clips and --seed, or measure again without --table"
                 )
-            self.layout = Layout(equalised(self.layout, self._drawn().first(SEARCHED)), str(self.source))
-        self.table = self._searched(self.given or self._measured())
-        self.table.write(_beside(out, RANGES))  # before what may take long, or find that nothing fits
+            equalised = equalise(self.placement, self._require_clips().first(SEARCH_CLIPS))
+            self.placement = Placement(equalised, str(self.path))
+        self.table = self._search(self.given or self._measure())
+        self.table.write(_append(out, RANGES))  # before the judging, which takes long and may fail
         self.rounding = self.table.quantisers(options.method, options.stored, options.percentile)
-        self.kept = self._kept()
+        self.kept = self._find_kept()
         if options.tune:
-            self.layout = tuned(self.layout, self.spec, self.rounding, self.kept, options.tune, out, self.say)
+            self.placement = tune(self.placement, self.spec, self.rounding, self.kept, options.tune, out, self.say)
         self.biases: Mapping[str, NDArray[np.float32]] = {}
         if options.correct_bias:
-            self.biases = corrected_biases(self.layout, self.rounding, self._drawn().first(SEARCHED), self.kept)
+            self.biases = correct_biases(
+                self.placement, self.rounding, self._require_clips().first(SEARCH_CLIPS), self.kept
+            )
         self.costs: tuple[Cost, ...] = ()
-        path = self._judged(test) if test is not None else None
+        path = self._judge(test) if test is not None else None
         if path is not None and (not path.met or not path.chosen.share):
             raise InputError(
-                f"{self.source}: no layer can stay in 8 bit within {path.max_drop:g} points of mAP; give a larger "
+                f"{self.path}: no layer can stay in 8 bit within {path.max_drop:g} points of mAP; give a larger "
                 "--max-drop, another --method, --fine-tune, or take half precision (afsd export --precision)"
             )
-        graph = self._graph(path.chosen.restored if path else ())
+        graph = self._quantise(path.chosen.restored if path else ())
         return self._write(out, graph, path, len(test.videos) if test else 0)
 
-    def _drawn(self) -> Clips:
+    def _require_clips(self) -> Clips:
         if self.clips is None:
             raise InputError("calibration: this needs clips: give --videos as well")
         return self.clips
 
-    def _above(self, say: Callable[[str], None]) -> Callable[[str], None]:
-        def said(text: str) -> None:
+    def _print_above(self, say: Callable[[str], None]) -> Callable[[str], None]:
+        """Return a `say` that clears the progress line first."""
+
+        def clear_and_say(text: str) -> None:
             self.line.clear()
             say(text)
 
-        return said
+        return clear_and_say
 
-    def _measured(self) -> RangeTable:
-        clips = self._drawn()
-        self.say(
-            f"measuring ranges of {len(self.layout.points)} points on {len(clips)} clips of {len(clips.videos)} videos"
-        )
+    def _measure(self) -> RangeTable:
+        clips = self._require_clips()
+        points = len(self.placement.points)
+        self.say(f"measuring ranges of {points} points on {len(clips)} clips of {len(clips.videos)} videos")
         histograms = collect_histograms(
-            self.layout, clips, lambda done: self.line.show(f"measuring: clip {done} of {len(clips)}")
+            self.placement, clips, lambda done: self.line.show(f"measuring: clip {done} of {len(clips)}")
         )
         network, options = self.plain.sha256, self.options
         return make_table(
-            self.layout, histograms, clips, equalised=options.equalise, seed=options.seed, network=network
+            self.placement, histograms, clips, equalised=options.equalise, seed=options.seed, network=network
         )
 
-    def _searched(self, table: RangeTable) -> RangeTable:
-        """The table, with ranges for method "output" if they are wanted and not there yet."""
+    def _search(self, table: RangeTable) -> RangeTable:
+        """Return the table with searched ranges if the method is "output" and the table has none yet."""
         numbers = self.options.stored
         if self.options.method != "output" or table.chosen.get(numbers):
             return table
         if self.clips is None:
             raise InputError('method "output" searches ranges on clips: give --videos as well')
         self.say("searching ranges by the error of the outputs")
-        found = searched_ranges(self.layout, table, numbers, list(self.clips.first(SEARCHED)))
+        found = search_ranges(self.placement, table, numbers, list(self.clips.first(SEARCH_CLIPS)))
         return replace(table, chosen=table.chosen | {numbers: found})
 
-    def _asked(self) -> list[str]:
-        """Layers that shall stay float."""
+    def _find_asked(self) -> list[str]:
+        """Return the names of the layers that --keep asks for."""
         kept: list[str] = []
         for wanted in self.options.keep:
-            found = [layer.name for layer in self.layout.layers if f"{layer.name}.".startswith(f"{wanted}.")]
+            found = [layer.name for layer in self.placement.layers if f"{layer.name}.".startswith(f"{wanted}.")]
             if not found:
                 raise InputError(f"--keep {wanted}: no such layer; see the table of ranges for their names")
             kept += found
@@ -228,21 +227,21 @@ class _Work:
         return kept
 
     def _require_some(self, kept: Sequence[str]) -> None:
-        if len(set(kept)) == len(self.layout.layers):
-            raise InputError(f"{self.source}: all layers are kept in floating point; quantise one at least")
+        if len(set(kept)) == len(self.placement.layers):
+            raise InputError(f"{self.path}: all layers are kept in floating point; quantise at least one")
 
-    def _kept(self) -> tuple[str, ...]:
-        """Layers that stay float from the beginning: those asked for, and those that read nothing but zeros."""
+    def _find_kept(self) -> tuple[str, ...]:
+        """Return the layers that stay float from the beginning: those asked for, and those that read only zeros."""
         measured = self.table.points
-        zero = [p for p in self.layout.points if measured[p.name].low == measured[p.name].high == 0]
-        silent = dict.fromkeys(self.layout.layer_of[node].name for point in zero for node in point.nodes)
+        zero = [p for p in self.placement.points if measured[p.name].low == measured[p.name].high == 0]
+        silent = dict.fromkeys(self.placement.layer_of[node].name for point in zero for node in point.nodes)
         for layer in silent:
-            self.say(f"{layer}: reads nothing but zeros on all clips, so it has no range; it stays in floating point")
+            self.say(f"{layer}: reads only zeros on all clips, so the layer has no range and stays in floating point")
         kept = tuple(dict.fromkeys((*self.asked, *silent)))
         self._require_some(kept)
         return kept
 
-    def _judged(self, test: TestSet) -> BudgetPath:
+    def _judge(self, test: TestSet) -> BudgetPath:
         self.say(f"judging on {len(test.videos)} test videos")
         plain = open_graph(self.plain.graph)
         try:
@@ -251,20 +250,20 @@ class _Work:
             plain.close()
         options = self.options
         if options.max_drop is not None and not judge.map:
-            raise InputError("the float network finds nothing of what the annotations name, so no drop can be judged")
+            raise InputError("the float network finds none of the annotated actions, so no drop can be measured")
         timed = options.target == "openvino" and has_openvino()
-        path = walk(
-            self.layout, self._graph, judge, self._weighed, kept=self.kept,
+        path = restore_layers(
+            self.placement, self._quantise, judge, self._measure_costs, kept=self.kept,
             max_drop=options.max_drop, whole=options.trade_off, timed=timed, say=self.say,
         )  # fmt: skip
         self.say(path.table())
         return path
 
-    def _weighed(self) -> Sequence[Cost]:
-        """Every layer that is not kept already, the dearest first."""
-        clips = list(self._drawn().first(COMPARED))
-        self.costs = sensitivity(
-            self.layout,
+    def _measure_costs(self) -> Sequence[Cost]:
+        """Measure the cost of every layer that is not kept, the most costly first."""
+        clips = list(self._require_clips().first(COST_CLIPS))
+        self.costs = measure_sensitivity(
+            self.placement,
             self.rounding,
             clips,
             way=self.options.way,
@@ -275,8 +274,8 @@ class _Work:
         self.say(format_costs(self.costs))
         return [cost for cost in self.costs if cost.layer not in self.kept]
 
-    def _graph(self, restored: tuple[str, ...]) -> onnx.ModelProto:
-        """The quantised network with some layers restored."""
+    def _quantise(self, restored: tuple[str, ...]) -> onnx.ModelProto:
+        """Return the quantised network with some layers restored."""
         options, table = self.options, self.table
         done = {"equalised": options.equalise, "fine-tuned": options.tune, "bias corrected": self.biases}
         kept = (*self.kept, *restored)
@@ -291,16 +290,16 @@ class _Work:
             kept=kept,
         )
         half: Literal["fp16"] | None = "fp16" if options.target == "tensorrt" else None
-        graph = quantised(self.layout, self.rounding, kept=kept, biases=self.biases, half=half, record=record)
+        graph = insert_qdq(self.placement, self.rounding, kept=kept, biases=self.biases, half=half, record=record)
         if options.target == "tensorrt":
-            require_symmetric(graph, str(self.source))
+            require_symmetric(graph, str(self.path))
         return graph
 
-    def _write(self, out: Path, graph: onnx.ModelProto, path: BudgetPath | None, judged: int) -> Calibrated:
-        ranges, report, plot = (_beside(out, end) for end in (RANGES, REPORT, ".png"))
+    def _write(self, out: Path, graph: onnx.ModelProto, path: BudgetPath | None, judged: int) -> CalibrationResult:
+        ranges, report, plot = (_append(out, suffix) for suffix in (RANGES, REPORT, ".png"))
         drawn = path is not None and len(path.steps) > 1
         if path is not None and drawn:
-            save_image(draw_path(path, f"{self.source.name} for {self.options.target}"), plot)
+            save_image(draw_path(path, f"{self.path.name} for {self.options.target}"), plot)
         content: dict[str, Any] = {
             "options": asdict(self.options),
             "path": asdict(path) | {"chosen": len(path.chosen.restored)} if path else None,
@@ -312,9 +311,9 @@ class _Work:
             content["sha256"] = file_sha256(network)
             write_text(report, json.dumps(content, indent=1, default=str) + "\n")
         if path:
-            self.say(f"8 bit against float32 {on_videos(path.chosen.detections, judged)}")
+            self.say(f"8 bit against float32 {describe_on_videos(path.chosen.detections, judged)}")
         else:
-            self.say("what 8 bit does to detections was not looked at: give --test VIDEO for that")
+            self.say("what 8 bit does to detections was not measured: give --test VIDEO for that")
         files = (out, ranges, report, *([plot] if drawn else []))
         self.say(f"wrote {', '.join(str(file) for file in files)} ({out.stat().st_size / 1e6:.1f} MB)")
-        return Calibrated(out, self.table, path, self.costs, files)
+        return CalibrationResult(out, self.table, path, self.costs, files)

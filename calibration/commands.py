@@ -1,4 +1,4 @@
-"""`afsd calibrate`; onnx and onnxruntime are imported only when it runs."""
+"""Define `afsd calibrate`; onnx and onnxruntime are imported only when it runs."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from runtime.video.names import expand_sources, find_video
 
 
 def add_calibrate(subparsers: Any) -> None:
-    """`afsd calibrate MODEL.onnx --videos … --target openvino|tensorrt -o MODEL.int8.onnx`."""
+    """Add `afsd calibrate MODEL.onnx --videos … --target openvino|tensorrt -o MODEL.int8.onnx`."""
     parser = subparsers.add_parser(
         "calibrate",
-        help="INT8 (or FP8): measure ranges on videos, write Q/DQ, prove what it costs",
-        description="Measures what numbers a float32 ONNX file meets on your videos, writes one whose heavy layers are "
-        "8 bit, and says what that does to detections. `afsd export` then makes an engine of it.",
+        help="INT8 (or FP8): measure ranges on videos, write a quantised ONNX file, report the loss of accuracy",
+        description="Measures the ranges of a float32 ONNX network on your videos, writes an ONNX file whose heavy "
+        "layers are 8 bit, and reports what that does to detections. `afsd export` makes an engine of the file.",
     )
-    parser.add_argument("source", type=Path, help="float32 ONNX file of this project")
-    parser.add_argument("-o", "--out", type=Path, help="file to write (default: MODEL.int8.onnx beside the source)")
+    parser.add_argument("model", metavar="MODEL", type=Path, help="float32 ONNX file of this project")
+    parser.add_argument("-o", "--out", type=Path, help="file to write (default: <stem>.int8.onnx beside MODEL)")
     parser.add_argument("--target", choices=("openvino", "tensorrt"), default="openvino", help="default: %(default)s")
-    parser.add_argument("--numbers", choices=("uint8", "int8", "fp8"), help="of activations (default: the target's)")
+    parser.add_argument(
+        "--numbers", choices=("uint8", "int8", "fp8"), help="type of activations (default: the target's)"
+    )
     _add_measuring(parser.add_argument_group("measuring"))
     _add_remedies(parser.add_argument_group("remedies, free at run time"))
     _add_judging(parser.add_argument_group("judging"))
@@ -34,50 +36,50 @@ def _add_measuring(group: Any) -> None:
     )
     group.add_argument(
         "--features", nargs="+", default=[], type=Path, metavar="DIR",
-        help="of a model on features: folder of <video>.npy or .npz, one per stream; --videos and --test then give "
-        "names (default: --test those annotated, --videos all others)",
+        help="for a model on features: folder of <video>.npy or .npz, one per stream; --videos and --test then take "
+        "names of videos (default: --test those annotated, --videos all others)",
     )  # fmt: skip
     group.add_argument("--clips", type=int, default=64, metavar="N", help="windows to draw (default: %(default)s)")
-    group.add_argument("--seed", type=int, default=0, help="of the draw (default: %(default)s)")
+    group.add_argument("--seed", type=int, default=0, help="seed of the draw (default: %(default)s)")
     group.add_argument(
         "--method", choices=("minmax", "percentile", "entropy", "mse", "output"), default="minmax",
         help="how ranges are chosen (default: %(default)s)",
     )  # fmt: skip
-    group.add_argument("--percentile", type=float, default=99.99, help="of that method (default: %(default)s)")
+    group.add_argument("--percentile", type=float, default=99.99, help="for that method (default: %(default)s)")
     group.add_argument("--table", type=Path, metavar="FILE", help="ranges measured before (….ranges.json)")
     group.add_argument("--keep", nargs="+", default=[], metavar="LAYER", help="layers that stay in floating point")
 
 
 def _add_remedies(group: Any) -> None:
-    group.add_argument("--equalise", action="store_true", help="bring channels that share a range near each other")
-    group.add_argument("--correct-bias", action="store_true", help="take the mean error of each layer out of its bias")
+    group.add_argument("--equalise", action="store_true", help="scale channels that share a range to similar size")
+    group.add_argument("--correct-bias", action="store_true", help="subtract each layer's mean error from its bias")
     group.add_argument(
         "--fine-tune", type=Path, metavar="CHECKPOINT",
-        help="last resort: train on the checkpoint that the source was exported from, with its layers rounded",
+        help="last resort: train the checkpoint that MODEL was exported from further, with its layers rounded",
     )  # fmt: skip
     group.add_argument(
-        "--data", default="", metavar="ROOT", help="of the training data (default: the checkpoint's own)"
+        "--data", default="", metavar="ROOT", help="root of the training data (default: the checkpoint's own)"
     )
-    group.add_argument("--steps", type=int, default=200, help="of fine-tuning (default: %(default)s)")
-    group.add_argument("--learning-rate", type=float, default=0.0, help="default: made of the checkpoint's own")
+    group.add_argument("--steps", type=int, default=200, help="optimiser steps (default: %(default)s)")
+    group.add_argument("--learning-rate", type=float, default=0.0, help="default: derived from the checkpoint's own")
 
 
 def _add_judging(group: Any) -> None:
     group.add_argument("--test", nargs="+", default=[], metavar="VIDEO", help="files or folders to judge on")
     group.add_argument(
         "--annotations", type=Path, metavar="FILE",
-        help="ground truth of the test videos; without it the float network's own detections are the measure",
+        help="ground truth of the test videos; without it the float network's own detections serve as labels",
     )  # fmt: skip
-    group.add_argument("--subset", default="", help="of the annotations (default: the only one there is, else test)")
+    group.add_argument("--subset", default="", help="subset of the annotations (default: the only one, else test)")
     group.add_argument(
         "--max-drop", type=float, metavar="POINTS", help="restore layers until mAP drops by no more than this"
     )
     group.add_argument(
         "--by", choices=("alone", "restored"), default="alone",
-        help="cost of a layer: it alone quantised, or it alone restored (default: %(default)s)",
+        help="cost of a layer: this layer alone quantised, or alone restored (default: %(default)s)",
     )  # fmt: skip
-    group.add_argument("--trade-off", action="store_true", help="walk the whole path of restored layers, with a plot")
-    group.add_argument("--force", action="store_true", help="calibrate on test videos all the same")
+    group.add_argument("--trade-off", action="store_true", help="restore up to all layers and plot the trade-off")
+    group.add_argument("--force", action="store_true", help="calibrate even on test videos")
 
 
 def _calibrate(args: argparse.Namespace) -> int:
@@ -104,17 +106,17 @@ def _calibrate(args: argparse.Namespace) -> int:
         tune=Tuning(args.fine_tune, args.data, FineTuning(args.steps, args.learning_rate)) if args.fine_tune else None,
     )
     precision = "fp8" if options.stored == "fp8" else "int8"
-    out = args.out or args.source.with_name(f"{args.source.stem}.{precision}.onnx")
-    videos, test = _of_features(args) if args.features else (_files(args.videos, "--videos"), _test_set(args))
-    calibrate(args.source, out, options, videos=videos, table=args.table, test=test)
+    out = args.out or args.model.with_name(f"{args.model.stem}.{precision}.onnx")
+    videos, test = _list_features(args) if args.features else (_list_files(args.videos, "--videos"), _test_set(args))
+    calibrate(args.model, out, options, videos=videos, table=args.table, test=test)
     return 0
 
 
-def _of_features(args: argparse.Namespace) -> tuple[list[Any], Any]:
-    """Videos to calibrate on and the test set, from folders of features."""
+def _list_features(args: argparse.Namespace) -> tuple[list[Any], Any]:
+    """Return the videos to calibrate on and the test set, from folders of features."""
     from calibration.options import TestSet
     from export.graph.carried_spec import read_carried_spec
-    from export.graph.source import loaded
+    from export.graph.export_input import load_graph
     from runtime.commands.evaluate import load_ground_truth
     from runtime.features.feature_set import list_features, open_model_features
 
@@ -125,7 +127,7 @@ def _of_features(args: argparse.Namespace) -> tuple[list[Any], Any]:
             truth = tuple(video for video in truth if video.name in args.test)
         if not truth:
             raise InputError(f"{args.annotations}: names none of the test videos; give other names with --test")
-        spec = read_carried_spec(loaded(args.source), str(args.source))
+        spec = read_carried_spec(load_graph(args.model), str(args.model))
         features = open_model_features(args.features, spec, truth)
         judging = [features.features(video.name) for video in truth]
         test = TestSet(tuple(judging), truth)
@@ -138,14 +140,14 @@ def _of_features(args: argparse.Namespace) -> tuple[list[Any], Any]:
     others = [video for video in list_features(args.features) if judged.isdisjoint(p.resolve() for p in video.paths)]
     if not others:
         raise InputError(
-            f"--features: all {len(judging)} videos judge, so none is left for clips; name those that "
-            "judge with --test or --subset"
+            f"--features: all {len(judging)} videos are test videos, so none is left for clips; name the test "
+            "videos with --test or --subset"
         )
     return others, test
 
 
-def _files(arguments: list[str], flag: str) -> list[Path]:
-    """Video files; folders stand for the videos in them."""
+def _list_files(arguments: list[str], flag: str) -> list[Path]:
+    """Return video files; a folder stands for the videos in it."""
     files = [Path(str(source)) for source in expand_sources(arguments)]
     for file in files:
         if not file.is_file():
@@ -154,16 +156,16 @@ def _files(arguments: list[str], flag: str) -> list[Path]:
 
 
 def _test_set(args: argparse.Namespace) -> Any:
-    """The videos that judge; with annotations those that the subset names, found among the files given."""
+    """Return the test videos; with annotations only the files whose videos the subset contains."""
     from calibration.options import TestSet
     from runtime.annotations.video_rates import warn_of_other_rates
     from runtime.commands.evaluate import load_ground_truth
 
     if not args.test:
         if args.annotations:
-            raise InputError("--annotations: of test videos; give --test VIDEO or FOLDER as well")
+            raise InputError("--annotations are for test videos; give --test VIDEO or FOLDER as well")
         return None
-    files = _files(args.test, "--test")
+    files = _list_files(args.test, "--test")
     if args.annotations is None:
         return TestSet(tuple(files))
     truth = load_ground_truth(args.annotations, None if args.subset == "all" else args.subset)
@@ -174,7 +176,7 @@ def _test_set(args: argparse.Namespace) -> Any:
         for folder in folders:
             try:
                 found = find_video(folder, video.name)
-            except VideoError:  # it may lie in another of the folders
+            except VideoError:  # the video may be in another folder
                 continue
             if found.resolve() in given:
                 chosen.append((found, video))

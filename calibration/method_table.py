@@ -1,8 +1,8 @@
-"""INT8 of the shipped network by every method, for both targets, over seeds of the draw: `make int8`.
+"""Compare all INT8 methods on the shipped network, for both targets and several seeds of the draw: `make int8`.
 
 python -m calibration.method_table --out runs/int8
 
-Ranges are measured on training videos, once a seed, and serve both targets and all methods; mAP is of unseen videos.
+Ranges are measured on training videos once per seed, for both targets and all methods; mAP is that of unseen videos.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import numpy as np
 import onnx
 
 from calibration.judging.judge import Judge, open_graph
-from calibration.options import NUMBERS, SEARCHED
-from calibration.quantise.placement import Layout
-from calibration.quantise.qdq import quantised
-from calibration.quantise.remedies import corrected_biases, equalised, searched_ranges
-from calibration.ranges.choose import METHODS, quantiser
+from calibration.options import NUMBERS, SEARCH_CLIPS
+from calibration.quantise.placement import Placement
+from calibration.quantise.qdq import insert_qdq
+from calibration.quantise.remedies import correct_biases, equalise, search_ranges
+from calibration.ranges.choose import METHODS, make_quantiser
 from calibration.ranges.clips import draw_clips
 from calibration.ranges.collect import collect_histograms
 from calibration.ranges.table import make_table
@@ -37,36 +37,36 @@ from runtime.errors import InputError
 from runtime.video.names import find_video
 
 PLAIN = "minmax"
-"""Method beside which the remedies are shown."""
+"""Method with which the remedies are combined."""
 
 Graphs = Iterator[tuple[str, onnx.ModelProto]]
-"""What was done, and the graph."""
+"""Pairs of a title (target, method, remedy) and its quantised graph."""
 
 
-def method_table(out: Path, seeds: list[int], clips: int, say: Callable[[str], None] = print) -> str:
+def build_method_table(out: Path, seeds: list[int], clips: int, say: Callable[[str], None] = print) -> str:
     """Calibrate and judge what is missing and return the table (also written to <out>/methods.md).
 
     Args:
-        out: folder of data and results; finished runs are not done again.
-        seeds: of the draw of clips.
-        clips: windows to draw.
+        out: folder of data and results; finished runs are not repeated.
+        seeds: seeds of the draw of clips.
+        clips: number of windows to draw.
         say: receives progress.
     """
     data = make_data(out)
-    source = out / "shipped.onnx"
-    if not source.is_file():
-        export_onnx(SHIPPED, source, say=say)
-    layout = Layout(onnx.load(source), str(source))
+    network = out / "shipped.onnx"
+    if not network.is_file():
+        export_onnx(SHIPPED, network, say=say)
+    placement = Placement(onnx.load(network), str(network))
     truth = load_annotations(data / "annotations.json", "testing")
     videos = [find_video(data / "videos", video.name) for video in truth]
     results: dict[str, list[float]] = {}
-    plain = open_graph(layout.graph)
+    plain = open_graph(placement.graph)
     judge = Judge(plain, videos, truth)
     plain.close()
     for seed in seeds:
         stored = out / f"seed-{seed}-{clips}.json"
         if not stored.is_file():
-            done = {name: _judged(judge, graph) for name, graph in _graphs(layout, data, seed, clips, say)}
+            done = {name: _judge(judge, graph) for name, graph in _graphs(placement, data, seed, clips, say)}
             write_json(stored, done)
         for name, value in read_json(stored, "file of results", InputError).items():
             results.setdefault(name, []).append(value)
@@ -75,35 +75,35 @@ def method_table(out: Path, seeds: list[int], clips: int, say: Callable[[str], N
     return text
 
 
-def _graphs(layout: Layout, data: Path, seed: int, clips: int, say: Callable[[str], None]) -> Graphs:
-    """Every method for both targets, and min–max with each remedy."""
-    spec = read_carried_spec(layout.graph, "the network")
+def _graphs(placement: Placement, data: Path, seed: int, clips: int, say: Callable[[str], None]) -> Graphs:
+    """Yield the graphs of every method for both targets, and of min–max with each remedy."""
+    spec = read_carried_spec(placement.graph, "the network")
     training = sorted((data / "videos").glob("training_*"))
     with draw_clips(training, spec, clips, seed, say) as drawn:
         say(f"seed {seed}: {len(drawn)} clips")
-        some: list[Mapping[str, Any]] = list(drawn.first(SEARCHED))
+        some: list[Mapping[str, Any]] = list(drawn.first(SEARCH_CLIPS))
         table = make_table(
-            layout, collect_histograms(layout, drawn), drawn, equalised=False, seed=seed, network=layout.sha256
+            placement, collect_histograms(placement, drawn), drawn, equalised=False, seed=seed, network=placement.sha256
         )
-        even = Layout(equalised(layout, some), "equalised")
+        even = Placement(equalise(placement, some), "equalised")
         flat = make_table(
-            even, collect_histograms(even, drawn), drawn, equalised=True, seed=seed, network=layout.sha256
+            even, collect_histograms(even, drawn), drawn, equalised=True, seed=seed, network=placement.sha256
         )
         for target, numbers in NUMBERS.items():
             for method in METHODS:
                 if method == "output":
-                    ranges = searched_ranges(layout, table, numbers, some)
-                    rounding: Any = {name: quantiser(*ends, numbers) for name, ends in ranges.items()}
+                    ranges = search_ranges(placement, table, numbers, some)
+                    rounding: Any = {name: make_quantiser(*ends, numbers) for name, ends in ranges.items()}
                 else:
                     rounding = table.quantisers(method, numbers)
-                yield f"{target}, {method}", quantised(layout, rounding)
+                yield f"{target}, {method}", insert_qdq(placement, rounding)
                 if method == PLAIN:
-                    biases = corrected_biases(layout, rounding, some)
-                    yield f"{target}, {method}, bias corrected", quantised(layout, rounding, biases=biases)
-                    yield f"{target}, {method}, equalised", quantised(even, flat.quantisers(method, numbers))
+                    biases = correct_biases(placement, rounding, some)
+                    yield f"{target}, {method}, bias corrected", insert_qdq(placement, rounding, biases=biases)
+                    yield f"{target}, {method}, equalised", insert_qdq(even, flat.quantisers(method, numbers))
 
 
-def _judged(judge: Judge, graph: onnx.ModelProto) -> float:
+def _judge(judge: Judge, graph: onnx.ModelProto) -> float:
     engine = open_graph(graph)
     try:
         return judge(engine).map
@@ -128,4 +128,4 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--clips", type=int, default=64)
     given = parser.parse_args()
-    sys.exit(told(lambda: method_table(given.out, given.seeds, given.clips)))
+    sys.exit(told(lambda: build_method_table(given.out, given.seeds, given.clips)))

@@ -1,4 +1,4 @@
-"""What a calibration is asked for."""
+"""Hold the options and the test set of a calibration."""
 
 from __future__ import annotations
 
@@ -16,41 +16,47 @@ from runtime.features.video_features import Video
 Target = Literal["openvino", "tensorrt"]
 
 NUMBERS: dict[Target, Numbers] = {"openvino": "uint8", "tensorrt": "int8"}
-"""What each target's activations are stored in: processors multiply uint8 by int8; TensorRT takes no zero points."""
+"""Target → type of its activations: processors multiply uint8 by int8; TensorRT takes no zero points."""
 
-COMPARED = 4
-"""Clips on which layers are compared for their cost."""
+COST_CLIPS = 4
+"""Number of clips on which the cost of layers is measured."""
 
-SEARCHED = 8
-"""Clips on which ranges are searched, and channels measured for equalisation."""
+SEARCH_CLIPS = 8
+"""Number of clips for searching ranges, correcting biases and equalising channels."""
 
 
 @dataclass(frozen=True)
 class CalibrationOptions:
-    """How to calibrate."""
+    """Holds the options of a calibration."""
 
     target: Target = "openvino"
+    """Library that will run the network."""
     numbers: Numbers | None = None
-    """Type of the activations; None: the target's. "fp8" is for TensorRT alone."""
+    """Type of the activations; None: the target's. "fp8" is for TensorRT only."""
     method: Method = "minmax"
+    """Method of choosing ranges."""
     percentile: float = PERCENTILE
+    """Share of the values inside the range in percent, for method "percentile"."""
     clips: int = 64
+    """Number of clips to draw."""
     seed: int = 0
-    """Of the draw of clips."""
+    """Seed of the draw of clips."""
     equalise: bool = False
+    """Whether to equalise channels, see `quantise.remedies`."""
     correct_bias: bool = False
+    """Whether to correct biases, see `quantise.remedies`."""
     keep: tuple[str, ...] = ()
-    """Layers that stay in floating point from the beginning, by name or by the beginning of their name."""
+    """Layers that stay in floating point from the beginning: names, or names of modules that contain layers."""
     max_drop: float | None = None
-    """Points of mAP that may be lost; None: no layer is restored."""
+    """Largest accepted drop in points of mAP; None: no layer is restored."""
     way: Way = "alone"
     """How the cost of layers is measured."""
     trade_off: bool = False
-    """Walk the whole path of restored layers, beyond the budget."""
+    """Whether to continue beyond the budget until all layers are restored."""
     force: bool = False
-    """Calibrate on test videos all the same."""
+    """Whether to accept test videos among the videos to calibrate on."""
     tune: Tuning | None = None
-    """Fine-tune the checkpoint with its layers rounded before they are written; None: not."""
+    """Options of fine-tuning with rounded layers; None: no fine-tuning."""
 
     def __post_init__(self) -> None:
         if self.seed < 0:
@@ -62,7 +68,7 @@ class CalibrationOptions:
         if self.target == "openvino" and self.numbers not in (None, "uint8"):
             raise InputError(f"numbers: got {self.numbers}, OpenVINO computes in uint8; leave it out")
         if self.target == "tensorrt" and self.numbers == "uint8":
-            raise InputError("numbers: got uint8, TensorRT takes int8 or fp8 alone (it refuses zero points)")
+            raise InputError("numbers: got uint8, TensorRT takes only int8 or fp8 (it refuses zero points)")
 
         if self.tune and (self.equalise or self.stored == "fp8"):
             raise InputError(
@@ -77,9 +83,9 @@ class CalibrationOptions:
 
 @dataclass(frozen=True)
 class TestSet:
-    """Videos that judge, and what is known of them."""
+    """Holds the test videos and their annotations."""
 
     __test__ = False  # not a class of tests
     videos: tuple[Video, ...]
     truth: tuple[VideoAnnotation, ...] | None = None
-    """Annotations in the same order; None: the float network's own detections are the measure."""
+    """Annotations in the order of `videos`; None: the float network's own detections serve as labels."""

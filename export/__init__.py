@@ -1,1 +1,1 @@
-"""Checkpoint to artifact: ONNX, OpenVINO, and the comparison that stands before each."""
+"""Export checkpoints as ONNX, OpenVINO and TensorRT files, each compared with its original before it is written."""

@@ -1,4 +1,4 @@
-"""`python -m export …` is `afsd export …`."""
+"""Run `afsd export …` as `python -m export …`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""`afsd export`, `afsd export-backbone` and `afsd demo`; torch and onnx are imported only when they run."""
+"""Define `afsd export`, `afsd export-backbone` and `afsd demo`; torch and onnx are imported only when they run."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from runtime.errors import InputError, MissingDependencyError
 
 
 def add_export(subparsers: Any) -> None:
-    """`afsd export SOURCE [--flow CHECKPOINT] --to onnx|openvino|tensorrt`."""
+    """Add `afsd export MODEL [--flow CHECKPOINT] --to onnx|openvino|tensorrt`."""
     parser = subparsers.add_parser(
-        "export", help="write a checkpoint as ONNX, OpenVINO or TensorRT engine, its numbers compared"
+        "export", help="write a checkpoint as ONNX, OpenVINO or TensorRT file after comparing its numbers"
     )
-    parser.add_argument("source", type=Path, help="checkpoint, bare state dict or ONNX file of this project")
-    parser.add_argument("-o", "--out", type=Path, help="file to write (default: beside the source)")
+    parser.add_argument(
+        "model", metavar="MODEL", type=Path, help="checkpoint, bare state dict or ONNX file of this project"
+    )
+    parser.add_argument("-o", "--out", type=Path, help="file to write (default: beside MODEL)")
     parser.add_argument("--to", choices=("onnx", "openvino", "tensorrt"), default="onnx", help="default: %(default)s")
     parser.add_argument("--config", default="", help="network of a bare state dict; the published ones are recognised")
     parser.add_argument("--flow", type=Path, metavar="CHECKPOINT", help="flow checkpoint: both as one fused file")
@@ -27,7 +29,7 @@ def add_export(subparsers: Any) -> None:
     )
     parser.add_argument(
         "--videos", type=Path, nargs="+", default=[], metavar="VIDEO",
-        help="say what half precision does to detections on these; of an int8 file, what the engine does",
+        help="report what half precision (of an int8 file: the engine) does to detections on these videos",
     )  # fmt: skip
     _add_tensorrt(parser.add_argument_group("TensorRT"))
     parser.set_defaults(func=_export)
@@ -36,24 +38,28 @@ def add_export(subparsers: Any) -> None:
 def _add_tensorrt(group: Any) -> None:
     group.add_argument(
         "--library", choices=("auto", "tensorrt", "tensorrt-rtx"),
-        help="TensorRT for the GPU in this machine, TensorRT-RTX for any, without one (default: what is installed)",
+        help="TensorRT builds for the GPU in this machine, TensorRT-RTX for any and without one (default: auto)",
     )  # fmt: skip
     group.add_argument("--sm", metavar="86,89", help="target architectures of TensorRT-RTX (default: 86,89,120)")
     group.add_argument(
-        "--batch", type=int, nargs="+", metavar="N", help="windows: smallest, best and largest, or one number (1 1 8)"
+        "--batch",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="windows per batch: smallest, best and largest, or one number (default: 1 1 8)",
     )
     group.add_argument(
         "--pooling", choices=("auto", "plugin", "function"),
-        help="boundary pooling by the plugin's kernel or by standard operators (default: the plugin where it can be)",
+        help="boundary pooling by the plugin's kernel or by standard operators (default: the plugin where possible)",
     )  # fmt: skip
-    group.add_argument("--workspace", type=float, metavar="GIB", help="default: 4 GiB")
-    group.add_argument("--timing-cache", type=Path, metavar="FILE", help="of kernel times, read and written (TensorRT)")
+    group.add_argument("--workspace", type=float, metavar="GIB", help="most device memory of a layer (default: 4 GiB)")
+    group.add_argument("--timing-cache", type=Path, metavar="FILE", help="kernel times, read and written (TensorRT)")
 
 
 def _export(args: argparse.Namespace) -> int:
     try:
         from export.to_openvino import export_openvino
-        from export.to_precision import typed_onnx
+        from export.to_precision import write_typed_onnx
         from export.two_streams import export_fused
     except ImportError as error:
         raise MissingDependencyError(str(error.name), "export", "export") from None
@@ -63,15 +69,15 @@ def _export(args: argparse.Namespace) -> int:
         return _export_tensorrt(args)
     for name in ("library", "sm", "batch", "pooling", "workspace", "timing_cache"):
         if getattr(args, name) is not None:
-            raise InputError(f"--{name.replace('_', '-')}: of a TensorRT engine; add --to tensorrt, or leave it out")
+            raise InputError(f"--{name.replace('_', '-')} is for TensorRT engines; add --to tensorrt, or leave it out")
     if args.flow:
-        _without(args, "--flow writes float32", "precision", "videos")
-        export_fused(args.source, args.flow, args.out, to=args.to, config=args.config, flow_config=args.flow_config)
+        _refuse(args, "--flow writes float32", "precision", "videos")
+        export_fused(args.model, args.flow, args.out, to=args.to, config=args.config, flow_config=args.flow_config)
     elif args.to == "openvino":
-        _without(args, "an OpenVINO file is float32, and `--precision bf16` is chosen when it runs", "precision")
-        export_openvino(args.source, args.out, args.config, videos=args.videos)
+        _refuse(args, "an OpenVINO file is float32, and `--precision bf16` is chosen when it runs", "precision")
+        export_openvino(args.model, args.out, args.config, videos=args.videos)
     else:
-        typed_onnx(args.source, args.precision or "fp32", args.config, out=args.out, videos=args.videos)
+        write_typed_onnx(args.model, args.precision or "fp32", args.config, out=args.out, videos=args.videos)
     return 0
 
 
@@ -89,12 +95,12 @@ def _export_tensorrt(args: argparse.Namespace) -> int:
         timing_cache=args.timing_cache,
     )
     options = TrtOptions(args.precision, args.library or "auto", args.pooling or "auto", build, args.videos)
-    export_trt(args.source, args.out, args.config, options)
+    export_trt(args.model, args.out, args.config, options)
     return 0
 
 
 def _profile(batch: list[int] | None) -> tuple[int, int, int]:
-    """Smallest, best and largest batch of --batch."""
+    """Return smallest, best and largest batch from the numbers of --batch."""
     if batch is None:
         return 1, 1, 8
     if len(batch) not in (1, 3):
@@ -104,14 +110,15 @@ def _profile(batch: list[int] | None) -> tuple[int, int, int]:
     return low, best, high
 
 
-def _without(args: argparse.Namespace, reason: str, *names: str) -> None:
+def _refuse(args: argparse.Namespace, reason: str, *names: str) -> None:
+    """Raise InputError if one of the named options was given."""
     for name in names:
         if getattr(args, name):
             raise InputError(f"--{name}: {reason}; leave it out, or use --to onnx or tensorrt")
 
 
 def add_export_backbone(subparsers: Any) -> None:
-    """`afsd export-backbone WEIGHTS --to onnx|openvino`."""
+    """Add `afsd export-backbone WEIGHTS --to onnx|openvino`."""
     parser = subparsers.add_parser(
         "export-backbone",
         help="write an I3D that makes features of videos as ONNX or OpenVINO engine",
@@ -121,8 +128,8 @@ def add_export_backbone(subparsers: Any) -> None:
     parser.add_argument(
         "weights", type=Path, nargs="?", help="Kinetics weights (rgb_imagenet.pt), or an AFSD checkpoint of frames"
     )
-    parser.add_argument("--random", type=int, metavar="SEED", help="random weights in place of a file, to try the way")
-    parser.add_argument("--stream", choices=("rgb", "flow"), help="what it sees (default: as the file says)")
+    parser.add_argument("--random", type=int, metavar="SEED", help="random weights in place of a file, for trials")
+    parser.add_argument("--stream", choices=("rgb", "flow"), help="input of the I3D (default: as the file says)")
     parser.add_argument("--size", type=int, default=224, help="pixels of the square frames (default: %(default)s)")
     parser.add_argument("--to", choices=("onnx", "openvino"), default="onnx", help="default: %(default)s")
     parser.add_argument("-o", "--out", type=Path, help="file to write (default: beside the weights; i3d_STREAM.onnx)")
@@ -136,11 +143,11 @@ def _export_backbone(args: argparse.Namespace) -> int:
     except ImportError as error:
         raise MissingDependencyError(str(error.name), "export", "export") from None
     if (args.weights is None) == (args.random is None):
-        raise InputError("export-backbone: give a file of weights, or --random SEED for an I3D that knows nothing")
+        raise InputError("export-backbone: give a file of weights, or --random SEED for an untrained I3D")
     suffix = ".onnx" if args.to == "onnx" else ".xml"
     if args.weights is None:
         if args.stream is None:
-            raise InputError("--random: say what the backbone is to see; add --stream rgb or --stream flow")
+            raise InputError("--random: the stream of the backbone is missing; add --stream rgb or --stream flow")
         weights = random_backbone(args.stream, args.random)
     else:
         weights = read_backbone(args.weights)
@@ -152,9 +159,9 @@ def _export_backbone(args: argparse.Namespace) -> int:
 
 
 def add_demo(subparsers: Any) -> None:
-    """`afsd demo`: the whole way on synthetic videos."""
-    parser = subparsers.add_parser("demo", help="the whole way in one command, on synthetic videos")
-    parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder of everything it makes")
+    """Add `afsd demo`."""
+    parser = subparsers.add_parser("demo", help="make videos, export, detect, evaluate and draw, in one command")
+    parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder of all results")
     parser.add_argument("--videos", type=int, default=6, help="unseen videos to make (default: %(default)s)")
     parser.set_defaults(func=_demo)
 

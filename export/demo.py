@@ -1,4 +1,4 @@
-"""`afsd demo`: the whole way in one command, from synthetic videos and the shipped checkpoint to a timeline."""
+"""Run `afsd demo`: make synthetic videos, export the shipped checkpoint, detect, evaluate, draw a timeline."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from runtime.segments import tiou
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = ROOT / "training" / "pretrained" / "synthetic.ckpt"
-"""The small AFSD this project trained; `make train-demo` makes it anew."""
+"""Checkpoint of the small AFSD that this project trained; `make train-demo` trains it again."""
 
 SEED, SUBSET = 2026, "testing"
-"""Videos no training or validation run has seen."""
+"""Seed and subset of synthetic videos that no training or validation run has seen."""
 
 SHOWN_SCORE = 0.5
-"""Detections below this are left out of the printed table and the timeline; the mAP counts them all."""
+"""Smallest score of the detections in the printed table and the timeline; the mAP counts all detections."""
 
 NEXT_STEPS = """where to go next
   your own video       .venv/bin/afsd detect {engine} VIDEO --plot --out DIR   (these six motions only)
@@ -41,11 +41,11 @@ NEXT_STEPS = """where to go next
 
 
 def demo(out: Path, videos: int) -> int:
-    """Make videos, export, detect, evaluate, draw and measure, and print what each step does.
+    """Make videos, export, detect, evaluate, draw and measure, and print what each stage does.
 
-    Videos and exported files that this code made before are taken as they are.
+    Videos and exported files that this code made before are used again.
     """
-    print("six steps, one to two minutes on two idle cores; half the second time: videos and exported files stay")
+    print("six stages, one to two minutes on two idle cores; half of that when run again: videos and models are kept")
     truth = _make_videos(out, videos)
     model, engine_file = _export(out)
     _step(3, "finding actions with OpenVINO, from video files to detections")
@@ -100,17 +100,17 @@ def _export(out: Path) -> tuple[Path, Path]:
 
 
 def make_once(stamp: Path, files: Sequence[Path], make: Callable[[], object], options: str = "") -> None:
-    """Call `make`, unless its files are there and were made from what they would be made from now.
+    """Call `make` unless its files exist and were made by the same code, checkpoint, libraries and options.
 
     Args:
-        stamp: file that keeps what they were made from.
-        files: all that `make` writes.
-        make: writes them.
-        options: what they depend on beside the code, the shipped checkpoint and the libraries.
+        stamp: file that keeps the fingerprint of code, checkpoint, libraries and options.
+        files: all files that `make` writes.
+        make: function that writes the files.
+        options: options that the files depend on.
     """
     now = _fingerprint(options)
     if all(file.is_file() for file in files) and stamp.is_file() and stamp.read_text(encoding="utf-8") == now:
-        print(f"  there already, made by this code with these libraries (to make it anew: rm -r {stamp.parent})")
+        print(f"  kept from an earlier run of this code with these libraries (to start over: rm -r {stamp.parent})")
         return
     stamp.unlink(missing_ok=True)
     make()
@@ -118,7 +118,7 @@ def make_once(stamp: Path, files: Sequence[Path], make: Callable[[], object], op
 
 
 def _fingerprint(options: str) -> str:
-    """Return a SHA-256 of all that decides what is made: code, checkpoint, versions of libraries, options."""
+    """Return a SHA-256 over code, checkpoint, versions of libraries, and options."""
     digest = hashlib.sha256(options.encode())
     for package in ("runtime", "training", "export"):
         for path in sorted((ROOT / package).rglob("*.py")):
@@ -142,7 +142,7 @@ def _benchmark(model: Path, engine_file: Path, video: Path) -> None:
 
 
 def _side_by_side(truth: VideoAnnotation, found: Detections) -> str:
-    """One line per true action with the detection that fits it best, then the detections that fit none."""
+    """Return one line per true action with the detection that fits best, then the detections that fit none."""
     shown = found.above(SHOWN_SCORE).sorted("start")
     lines = [f"  {'truth':<40}  {'detection':<40} {'score':>5}  tIoU"]
     used = set()
@@ -155,28 +155,28 @@ def _side_by_side(truth: VideoAnnotation, found: Detections) -> str:
             continue
         best = same[int(overlap.argmax())]
         used.add(best)
-        lines.append(f"  {left:<40}  {_described(shown, best):<40} {shown.scores[best]:>5.2f}  {overlap.max():.2f}")
+        lines.append(f"  {left:<40}  {_describe(shown, best):<40} {shown.scores[best]:>5.2f}  {overlap.max():.2f}")
     for k in range(len(shown)):
         if k not in used:
-            lines.append(f"  {'no truth of its own':<40}  {_described(shown, k):<40} {shown.scores[k]:>5.2f}     –")
+            lines.append(f"  {'no truth of its own':<40}  {_describe(shown, k):<40} {shown.scores[k]:>5.2f}     –")
     return "\n".join(lines)
 
 
-def _described(found: Detections, k: int) -> str:
+def _describe(found: Detections, k: int) -> str:
     start, end = found.segments[k]
     return f"{found.classes[found.labels[k]]:<24}{start:6.1f} – {end:5.1f} s"
 
 
 def _draw(out: Path, truth: VideoAnnotation, found: Detections) -> None:
-    """The timeline of one video with frames from it."""
-    frames = _frames_of(out / "data" / "videos" / f"{truth.name}.mp4", 16)
+    """Draw the timeline of one video with frames from it."""
+    frames = _read_frames(out / "data" / "videos" / f"{truth.name}.mp4", 16)
     image = draw_timeline(found.above(SHOWN_SCORE), duration_s=truth.duration_s, truth=truth, thumbnails=frames)
     save_image(image, out / "timeline.png")
-    print(f"  the same as a picture: {out}/timeline.png")
+    print(f"  drawn as a timeline: {out}/timeline.png")
 
 
-def _frames_of(video: Path, count: int) -> Sequence[NDArray[np.uint8]]:
-    """`count` frames spread over a video, RGB."""
+def _read_frames(video: Path, count: int) -> Sequence[NDArray[np.uint8]]:
+    """Read `count` frames spread evenly over a video, each RGB [H,W,3]."""
     capture = cv2.VideoCapture(str(video))
     total = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     frames = []

@@ -1,11 +1,11 @@
-"""I3D weights → an engine that makes features of snippets: `afsd export-backbone rgb_imagenet.pt --to onnx`."""
+"""Export I3D weights as an engine that computes features: `afsd export-backbone rgb_imagenet.pt --to onnx`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal
 
-from export.graph.source import Say, library_versions
+from export.graph.export_input import Say, library_versions
 from export.graph.trace import to_graph
 from export.to_onnx import check_name, save_onnx
 from export.to_openvino import save_openvino
@@ -22,19 +22,19 @@ def export_backbone(
     size: int = SIZE,
     say: Say = print,
 ) -> Path:
-    """Write a backbone as an ONNX or OpenVINO file, after its numbers were compared with PyTorch's.
+    """Write a backbone as an ONNX or OpenVINO file after comparing its numbers with PyTorch's.
 
     Args:
         weights: see `read_backbone` and `random_backbone`.
-        out: the file to write, .onnx or .xml.
-        to: kind of file.
-        size: pixels of the square frames it will see.
+        out: file to write, .onnx or .xml.
+        to: format of the file.
+        size: side of the square input frames in pixels.
         say: receives progress and the parity report.
 
     Raises:
         InputError: a size below 1.
-        ExportError: another suffix; or the numbers differ, and nothing is written.
-        MissingDependencyError: OpenVINO is asked for and not installed.
+        ExportError: the suffix of `out` does not fit `to`, or the numbers differ; nothing is written.
+        MissingDependencyError: `to` is "openvino" and OpenVINO is not installed.
     """
     if to == "openvino" and out.suffix != ".xml":
         raise ExportError(f"{out}: expected a file name ending in .xml")

@@ -1,4 +1,4 @@
-"""Checkpoint → ONNX: `python export/to_onnx.py CHECKPOINT [-o MODEL.onnx] [--config NAME]`."""
+"""Export a checkpoint as ONNX: `python export/to_onnx.py CHECKPOINT [-o MODEL.onnx] [--config NAME]`."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ if __package__ in (None, ""):  # run as a script: make the four packages importa
 
 import onnx
 
-from export.comparison.parity import ParityReport, compare, require
-from export.graph.source import Say, read_source
+from export.comparison.parity import ParityReport, compare, require_parity
+from export.graph.export_input import Say, read_export_input
 from runtime.engines import Engine, open_engine
 from runtime.errors import ExportError
 
 
 def export_onnx(checkpoint: str | Path, out: str | Path | None = None, config: str = "", say: Say = print) -> Path:
-    """Write a checkpoint as an ONNX file, after its numbers were compared with PyTorch's.
+    """Write a checkpoint as an ONNX file after comparing its numbers with PyTorch's.
 
     Args:
-        checkpoint: file of this project, or a bare state dict.
-        out: file to write; beside the checkpoint with the suffix .onnx when None.
+        checkpoint: checkpoint of this project, or a bare state dict.
+        out: file to write; None: beside the checkpoint with the suffix .onnx.
         config: configuration of a bare state dict's network.
         say: receives progress and the parity report.
 
     Returns:
-        The file; `<out>.parity.json` holds the report.
+        Path of the file; `<out>.parity.json` holds the report.
 
     Raises:
         CheckpointError, ConfigError: the checkpoint cannot be read or does not fit.
@@ -35,18 +35,18 @@ def export_onnx(checkpoint: str | Path, out: str | Path | None = None, config: s
     """
     target = Path(out) if out else Path(checkpoint).with_suffix(".onnx")
     check_name(target)
-    source = read_source(Path(checkpoint), config, say)
-    return save_onnx(source.graph, source.reference, target, say)
+    network = read_export_input(Path(checkpoint), config, say)
+    return save_onnx(network.graph, network.reference, target, say)
 
 
 def check_name(target: Path) -> None:
-    """ExportError unless it is the name of an ONNX file."""
+    """Raise ExportError unless a name ends in .onnx."""
     if target.suffix != ".onnx":
         raise ExportError(f"{target}: expected a file name ending in .onnx")
 
 
 def save_onnx(graph: onnx.ModelProto, reference: Engine, target: Path, say: Say) -> Path:
-    """Give a graph its name once its numbers are those of the reference; ExportError, and no file, if not."""
+    """Write a graph atomically after comparing its numbers with the reference's (ExportError: they differ)."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
         unfinished = Path(folder) / target.name
@@ -59,7 +59,7 @@ def save_onnx(graph: onnx.ModelProto, reference: Engine, target: Path, say: Say)
 
 
 def check(reference: Engine, artifact: Path, say: Say) -> ParityReport:
-    """Run an artifact in its engine beside its reference; ExportError beyond tolerance."""
+    """Compare an artifact, run in its engine, with the reference (ExportError: a difference beyond the tolerance)."""
     say(f"comparing with {reference.library}")
     engine = open_engine(artifact)
     try:
@@ -67,7 +67,7 @@ def check(reference: Engine, artifact: Path, say: Say) -> ParityReport:
     finally:
         engine.close()
     say(report.table())
-    require(report)
+    require_parity(report)
     return report
 
 

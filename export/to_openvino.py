@@ -1,4 +1,4 @@
-"""Checkpoint or ONNX → OpenVINO: `python export/to_openvino.py SOURCE [-o MODEL.xml] [--config NAME]`."""
+"""Export a checkpoint or ONNX file to OpenVINO: `python export/to_openvino.py MODEL [-o OUT.xml] [--config NAME]`."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import onnx.inliner
 
 from export.comparison.drift import DriftReport
 from export.comparison.parity import ParityReport
-from export.comparison.quantised import check_quantised
-from export.graph.convolutions import Layer, convolution_report
+from export.comparison.quantisation import check_quantised
+from export.graph.convolutions import Layer, report_convolutions
+from export.graph.export_input import Say, read_export_input
 from export.graph.precision import QUANTISED, precision_of
-from export.graph.source import Say, read_source
 from export.to_onnx import check
 from runtime.engines import Engine, open_engine
 from runtime.engines.sidecar import write_sidecar
@@ -27,46 +27,46 @@ from runtime.spec.model import ModelSpec
 
 
 def export_openvino(
-    source: str | Path,
+    path: str | Path,
     out: str | Path | None = None,
     config: str = "",
     say: Say = print,
     *,
     videos: Sequence[Path] = (),
 ) -> Path:
-    """Write OpenVINO IR (.xml, .bin and a sidecar with the ModelSpec), after its numbers were compared.
+    """Write OpenVINO IR (.xml, .bin and a sidecar with the ModelSpec) after comparing its numbers.
 
-    From a checkpoint they are compared with PyTorch's; from an ONNX file with that file's in ONNX Runtime.
+    The reference is PyTorch for a checkpoint, and ONNX Runtime for an ONNX file.
 
     Args:
-        source: checkpoint, bare state dict, or an ONNX file written by `export_onnx`.
-        out: the .xml file; beside the source when None.
+        path: checkpoint, bare state dict, or an ONNX file written by `export_onnx`.
+        out: the .xml file to write; None: beside `path`.
         config: configuration of a bare state dict's network.
         say: receives progress and the parity report.
-        videos: of a calibrated file: its detections on them are compared with the ONNX file's.
+        videos: videos on which the detections of a calibrated file are compared with those of the ONNX file.
 
     Raises:
         MissingDependencyError: OpenVINO is not installed.
         InputError: videos for a float32 file.
-        CheckpointError, ConfigError, SpecError: the source cannot be read or does not fit.
+        CheckpointError, ConfigError, SpecError: the file cannot be read or does not fit.
         ExportError: the numbers differ; nothing is written.
     """
-    source, target = Path(source), Path(out) if out else Path(source).with_suffix(".xml")
+    path, target = Path(path), Path(out) if out else Path(path).with_suffix(".xml")
     if target.suffix != ".xml":
         raise ExportError(f"{target}: expected a file name ending in .xml")
-    network = read_source(source, config, say)
+    network = read_export_input(path, config, say)
     quantised = precision_of(network.graph) in QUANTISED
     if videos and not quantised:
-        raise InputError(f"--videos: {source} is no calibrated file, and OpenVINO computes the same; leave it out")
+        raise InputError(f"--videos: {path} is not calibrated, and OpenVINO computes the same; leave --videos out")
 
     def compare_quantised(reference: Engine, artifact: Path, say: Say) -> DriftReport:
         say(f"comparing with {reference.library}")
         engine = open_engine(artifact)
         try:
-            report = check_quantised(reference, engine, source, say, videos=videos)
+            report = check_quantised(reference, engine, path, say, videos=videos)
         finally:
             engine.close()
-        for line in convolution_report(openvino_layers(artifact), network.graph, "int8").lines():
+        for line in report_convolutions(read_openvino_layers(artifact), network.graph, "int8").lines():
             say(line)
         return report
 
@@ -80,7 +80,7 @@ def save_openvino(
     say: Say,
     compare: Callable[[Engine, Path, Say], ParityReport | DriftReport] = check,
 ) -> Path:
-    """Convert a graph and give the files their names once the numbers are those of the reference.
+    """Convert a graph and write the files atomically after comparing their numbers with the reference's.
 
     Raises:
         MissingDependencyError: OpenVINO is not installed.
@@ -99,11 +99,11 @@ def save_openvino(
 
 
 def convert(graph: onnx.ModelProto, spec: ModelSpec, target: Path) -> list[Path]:
-    """Inline the pooling function (OpenVINO expands none), convert, and write .xml, .bin and the sidecar.
+    """Inline the pooling function (OpenVINO expands no functions), convert, and write .xml, .bin and the sidecar.
 
     Raises:
         MissingDependencyError: OpenVINO is not installed.
-        ExportError: FP8, which OpenVINO's processors do not compute in.
+        ExportError: the graph is FP8, in which OpenVINO's processors do not compute.
     """
     try:
         import openvino
@@ -115,29 +115,28 @@ def convert(graph: onnx.ModelProto, spec: ModelSpec, target: Path) -> list[Path]
     onnx.save(onnx.inliner.inline_local_functions(graph), inlined)
     model = openvino.convert_model(inlined)
     openvino.save_model(model, target, compress_to_fp16=False)
-    del model  # it maps the file
+    del model  # the model keeps the file mapped
     inlined.unlink()
     weights = target.with_suffix(".bin")
     return [weights, target, write_sidecar(target, spec, [target, weights])]
 
 
-def openvino_layers(path: Path) -> tuple[Layer, ...]:
-    """What the operations of an .xml file really run in on this processor, from OpenVINO's execution graph."""
+def read_openvino_layers(path: Path) -> tuple[Layer, ...]:
+    """Read the operations of an .xml file and their precision on this processor from OpenVINO's execution graph."""
     import openvino
 
     compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     layers = []
     for operation in compiled.get_runtime_model().get_ordered_ops():
         facts = operation.get_rt_info()
-        told = {key: facts[key].astype(str) for key in ("layerType", "originalLayersNames", "runtimePrecision")}
-        precision = TYPES.get(told["runtimePrecision"])
-        names = tuple(told["originalLayersNames"].split(","))
-        layers.append(Layer(operation.get_friendly_name(), told["layerType"], (precision,) if precision else (), names))
+        texts = [facts[key].astype(str) for key in ("layerType", "originalLayersNames", "runtimePrecision")]
+        kind, names, precision = texts[0], tuple(texts[1].split(",")), TYPES.get(texts[2])
+        layers.append(Layer(operation.get_friendly_name(), kind, (precision,) if precision else (), names))
     return tuple(layers)
 
 
 TYPES = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "u8": "int8", "i8": "int8"}
-"""OpenVINO's types that a convolution may read → ours."""
+"""OpenVINO's name of a type that a convolution may read → this project's name."""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A network in the precision asked for, as a typed ONNX graph whose numbers were compared with float32."""
+"""Write a network in a precision as a typed ONNX graph after comparing its numbers with float32."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 
 import onnx
 
-from export.comparison.drift import DriftReport, drift_on_videos, drift_on_windows, require_drift
-from export.comparison.parity import compare, require
-from export.comparison.quantised import check_quantised
+from export.comparison.drift import DriftReport, measure_drift_on_videos, measure_drift_on_windows, require_drift
+from export.comparison.parity import compare, require_parity
+from export.comparison.quantisation import check_quantised
 from export.graph.carried_spec import read_carried_spec
+from export.graph.export_input import ExportInput, Say, open_cpu_engine, read_export_input
 from export.graph.precision import HALF, QUANTISED, Precision, precision_of, to_half
-from export.graph.source import Say, Source, cpu_engine, read_source
 from export.to_onnx import check_name, save_onnx
 from runtime.common.files import atomic_path
 from runtime.engines import Engine
@@ -23,8 +23,8 @@ from runtime.families import class_output
 from runtime.spec.model import ModelSpec
 
 LIMITS = {"fp16": 0.05, "bf16": 0.3}
-"""Largest drift of the coarse class logits in half precision. A graph that is wired wrongly differs by about 1; sound
-weights stay a tenth of the limit (untrained full-size network: 0.1 % and 0.9 %)."""
+"""Precision → largest relative drift of the coarse class logits. A graph with a wrong connection differs by about 1; a
+correct one stays far below the limit (untrained full-size network: 0.1 % in fp16 and 0.9 % in bf16)."""
 
 
 CALIBRATE = (
@@ -34,50 +34,55 @@ CALIBRATE = (
 
 
 @dataclass(frozen=True)
-class Typed:
-    """A typed graph and what it is judged by."""
+class TypedModel:
+    """Holds a typed graph and the engine that its numbers are compared with."""
 
     path: Path
-    """ONNX file that holds it."""
+    """ONNX file of the graph."""
     graph: onnx.ModelProto
     precision: Precision
     reference: Engine
-    """The network before its precision was changed."""
+    """Engine of the network before its precision was changed."""
 
     @property
     def spec(self) -> ModelSpec:
-        """As the graph carries it."""
+        """ModelSpec that the graph carries."""
         return read_carried_spec(self.graph, str(self.path))
 
     def check(
         self, engine: Engine, videos: Sequence[Path], say: Say, smallest: int = 1, largest: int = 2
     ) -> DriftReport:
-        """Compare an engine of this graph, which takes batches between `smallest` and `largest`, with the reference;
-        on real videos too where there are any.
+        """Compare an engine of this graph with the reference, on seeded windows and on videos where there are any.
+
+        Args:
+            engine: engine that takes batches of `smallest` to `largest` windows.
+            videos: real videos; skipped if the engine cannot run a single window.
+            say: receives the report.
+            smallest, largest: see `engine`.
 
         Raises:
             ExportError: the numbers differ by more than the precision explains.
         """
-        if self.precision in QUANTISED:  # TensorRT runs the rest in half precision, so no limit was measured yet
+        if self.precision in QUANTISED:  # TensorRT runs the other layers in half precision: no limit was measured yet
             return check_quantised(
                 self.reference, engine, self.path, say, videos=videos, limit=float("inf"), smallest=smallest,
                 largest=largest,
             )  # fmt: skip
-        report = drift_on_windows(self.reference, engine, smallest, largest)
+        report = measure_drift_on_windows(self.reference, engine, smallest, largest)
         if self.precision == "fp32":
-            require(compare(self.reference, engine, smallest, largest))
+            require_parity(compare(self.reference, engine, smallest, largest))
         limit = LIMITS.get(self.precision, float("inf"))
         drift = require_drift(report, {class_output(self.spec)}, limit, self.precision, "use another precision")
         say(report.table())
         if self.precision in LIMITS:
             say(f"  class logits drift by {drift:.2%}, accepted up to {limit:.0%}")
         if videos and smallest == 1:  # a detector gives one window at a time
-            report = drift_on_videos(self.reference, engine, [str(video) for video in videos])
+            report = measure_drift_on_videos(self.reference, engine, [str(video) for video in videos])
             say(report.table())
         return report
 
 
-def typed_onnx(
+def write_typed_onnx(
     path: Path,
     precision: Precision | None,
     config: str = "",
@@ -86,39 +91,41 @@ def typed_onnx(
     folder: Path | None = None,
     videos: Sequence[Path] = (),
     say: Say = print,
-) -> Typed:
-    """A checkpoint or ONNX file in a precision; what is not a file of that precision already is written and compared.
+) -> TypedModel:
+    """Convert a checkpoint or ONNX file to a precision, compare the numbers, and write it as an ONNX file.
+
+    An ONNX file that has the precision already is used as it is, or copied to `out`.
 
     Args:
         path: checkpoint, bare state dict, or ONNX file of this project.
-        precision: None: float16 from float32, else what the file is in.
+        precision: precision of the heavy layers; None: float16 for a float32 model, else the file's own.
         config: configuration of a bare state dict's network.
-        out: ONNX file to write; <stem>.<precision>.onnx beside the source (float32: <stem>.onnx) when None.
-        folder: where it is written when `out` is None, in place of the source's own.
-        videos: half precision is also compared on their windows, by what happens to detections.
+        out: ONNX file to write; None: <stem>.<precision>.onnx (float32: <stem>.onnx) in `folder`.
+        folder: folder of the file when `out` is None; None: the folder of `path`.
+        videos: videos on which the detections of half precision are compared as well.
         say: receives progress and reports.
 
     Raises:
-        CheckpointError, ConfigError, EngineError, SpecError: the source cannot be read or does not fit.
-        ExportError: the source is a backbone or of another precision, or its numbers drift too far.
+        CheckpointError, ConfigError, EngineError, SpecError: the file cannot be read or does not fit.
+        ExportError: the model is a backbone or of another precision, or its numbers drift too far.
     """
     if out is not None:
         check_name(out)
     if precision in QUANTISED and path.suffix != ".onnx":
         raise ExportError(f"--precision {precision}: {path} is not an ONNX file; {CALIBRATE}")
-    source = read_source(path, config, say)
-    if source.spec.is_backbone:
+    network = read_export_input(path, config, say)
+    if network.spec.is_backbone:
         raise ExportError(
             f"{path}: a backbone, which is float32 in ONNX and OpenVINO so far; OpenVINO runs it faster with "
             "--precision bf16, where it runs"
         )
-    own = precision_of(source.graph)
+    own = precision_of(network.graph)
     wanted = precision or ("fp16" if own == "fp32" else own)
-    _check_possible(source, own, wanted)
+    _check_possible(network, own, wanted)
     if wanted == own:
-        if not source.is_onnx:
+        if not network.is_onnx:
             target = (folder or path.parent) / f"{path.stem}.onnx"
-            path = save_onnx(source.graph, source.reference, out or target, say)
+            path = save_onnx(network.graph, network.reference, out or target, say)
         elif out is None:
             say(f"{path} is {own} already")
         else:
@@ -126,11 +133,12 @@ def typed_onnx(
                 shutil.copyfile(path, unfinished)
             path = out
             say(f"wrote {out}, a copy: it was {own} already")
-        return Typed(path, source.graph, wanted, source.reference)
+        return TypedModel(path, network.graph, wanted, network.reference)
     target = out or (folder or path.parent) / f"{path.stem}.{wanted}.onnx"
-    typed = Typed(target, to_half(source.graph, "fp16" if wanted == "fp16" else "bf16"), wanted, source.reference)
-    say(f"comparing {wanted} with {source.reference.library}, rounded as {wanted} rounds")
-    report = typed.check(cpu_engine(typed.graph, target), videos, say)
+    graph = to_half(network.graph, "fp16" if wanted == "fp16" else "bf16")
+    typed = TypedModel(target, graph, wanted, network.reference)
+    say(f"comparing {wanted} with {network.reference.library}, with {wanted} rounding emulated")
+    report = typed.check(open_cpu_engine(typed.graph, target), videos, say)
     with atomic_path(target) as unfinished:
         onnx.save(typed.graph, unfinished)
     report.write(target.with_name(f"{target.name}.drift.json"))
@@ -138,9 +146,9 @@ def typed_onnx(
     return typed
 
 
-def _check_possible(source: Source, own: Precision, wanted: Precision) -> None:
+def _check_possible(network: ExportInput, own: Precision, wanted: Precision) -> None:
     if wanted == own or (own == "fp32" and wanted in HALF):
         return
     if wanted in QUANTISED:
-        raise ExportError(f"--precision {wanted}: {source.path} is {own}; {CALIBRATE}")
-    raise ExportError(f"--precision {wanted}: {source.path} is {own} already; give the float32 model, or leave it out")
+        raise ExportError(f"--precision {wanted}: {network.path} is {own}; {CALIBRATE}")
+    raise ExportError(f"--precision {wanted}: {network.path} is {own} already; give the float32 model, or leave it out")

@@ -1,4 +1,4 @@
-"""Checkpoint or ONNX → TensorRT engine: `python export/to_trt.py SOURCE [--precision fp16] [--sm 86,89]`."""
+"""Build a TensorRT engine from a checkpoint or ONNX file: `python export/to_trt.py MODEL [--precision fp16]`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ import onnx
 
 from export.boundary_pooling.function import DOMAIN
 from export.comparison.drift import DriftReport
-from export.graph.convolutions import ConvolutionReport, convolution_report
+from export.graph.convolutions import ConvolutionReport, report_convolutions
+from export.graph.export_input import Say, require_writable
 from export.graph.precision import PRECISIONS, QUANTISED, Precision, require_symmetric
-from export.graph.source import Say, require_writable
-from export.to_precision import Typed, typed_onnx
-from export.trt.build import BuildOptions, Plan, build_plan, without_plugin
+from export.to_precision import TypedModel, write_typed_onnx
+from export.trt.build import BuildOptions, Plan, build_plan, remove_plugin
 from export.trt.library import RTX_DEFAULT, Library, find_library, local_gpu
 from runtime.common.files import write_json
 from runtime.engines import open_engine
@@ -37,18 +37,18 @@ Pooling = Literal["auto", "plugin", "function"]
 
 @dataclass(frozen=True)
 class TrtOptions:
-    """What `export_trt` makes."""
+    """Holds the options of `export_trt`."""
 
     precision: Precision | None = None
-    """Of the heavy layers; None: float16 from a checkpoint or a float32 ONNX file, else the ONNX file's own."""
+    """Precision of the heavy layers; None: float16 for a checkpoint or float32 ONNX file, else the ONNX file's own."""
     library: Literal["auto", "tensorrt", "tensorrt-rtx"] = "auto"
-    """See `export.trt.library.find_library`."""
+    """Library that builds; see `export.trt.library.find_library`."""
     pooling: Pooling = "auto"
-    """"plugin": the kernel of export/boundary_pooling (TensorRT only). "function": standard operators. "auto": the
-    plugin where it can be had."""
+    """How the engine computes boundary pooling: "plugin" by the kernel of export/boundary_pooling (TensorRT only),
+    "function" by standard operators, "auto" by the plugin where possible."""
     build: BuildOptions = field(default_factory=BuildOptions)
     videos: Sequence[Path] = ()
-    """Real videos, on whose windows the precision is compared with float32; without any, seeded windows alone are."""
+    """Real videos on which detections are compared with float32; without videos only seeded windows are compared."""
 
     def __post_init__(self) -> None:
         if self.precision not in (None, *PRECISIONS):
@@ -56,7 +56,7 @@ class TrtOptions:
 
 
 def export_trt(
-    source: str | Path,
+    path: str | Path,
     out: str | Path | None = None,
     config: str = "",
     options: TrtOptions | None = None,
@@ -64,28 +64,28 @@ def export_trt(
 ) -> Path:
     """Build an engine from a checkpoint or an ONNX file.
 
-    The typed ONNX file is written first, its numbers compared; then the engine with a sidecar (<stem>.json), the
-    builder's log (<engine>.log) and a report (<engine>.report.json). Where this machine can run the engine, its numbers
-    are compared as well before it gets its name.
+    First the typed ONNX file is compared and written; then the engine with a sidecar (<stem>.json), the builder's log
+    (<engine>.log) and a report (<engine>.report.json). Where this machine can run the engine, its numbers are compared
+    before it is written.
 
     Args:
-        source: checkpoint, bare state dict, or ONNX file of this project (float, half or calibrated int8).
-        out: the .engine file; <stem>.<precision>.engine beside the source when None.
+        path: checkpoint, bare state dict, or ONNX file of this project (float32, half precision, or calibrated).
+        out: the .engine file to write; None: <stem>.<precision>.engine beside `path`.
         config: configuration of a bare state dict's network.
         options: see `TrtOptions`.
         say: receives progress and reports.
 
     Raises:
-        CheckpointError, ConfigError, SpecError: the source cannot be read or does not fit.
-        ExportError: options or precision do not fit, or the library refuses; no engine is written. Where there is
-            nothing to build with, the ONNX file is written, and the message has the command for another machine.
+        CheckpointError, ConfigError, SpecError: the file cannot be read or does not fit.
+        ExportError: options or precision do not fit, or the library refuses; no engine is written. Where this machine
+            cannot build, the ONNX file is written, and the message has the command for another machine.
     """
     options = TrtOptions() if options is None else options
-    source = Path(source)
+    path = Path(path)
     _check_out(out)
-    library = _library(options)
-    typed = typed_onnx(
-        source, options.precision, config, folder=Path(out).parent if out else None, videos=options.videos, say=say
+    library = _find_library(options)
+    typed = write_typed_onnx(
+        path, options.precision, config, folder=Path(out).parent if out else None, videos=options.videos, say=say
     )
     if typed.precision in QUANTISED:
         require_symmetric(typed.graph, str(typed.path))
@@ -98,7 +98,7 @@ def export_trt(
 
 
 def _check_out(out: str | Path | None) -> None:
-    """Before minutes of work: can the engine be written there?"""
+    """Raise ExportError unless the engine can be written there, before minutes of work."""
     if out is None:
         return
     if Path(out).suffix not in SUFFIXES:
@@ -106,11 +106,11 @@ def _check_out(out: str | Path | None) -> None:
     require_writable(Path(out))
 
 
-def _library(options: TrtOptions) -> Library | str:
-    """The library that builds, or why there is none here, in which case the ONNX file is still worth writing.
+def _find_library(options: TrtOptions) -> Library | str:
+    """Find the library that builds, or return why this machine cannot build; then the ONNX file is still written.
 
     Raises:
-        ExportError: options that do not go together.
+        ExportError: the options contradict each other.
     """
     try:
         library = find_library(options.library, options.build.architectures, gpu=_gpu() is not None)
@@ -127,8 +127,8 @@ def _library(options: TrtOptions) -> Library | str:
     return library
 
 
-def _command(typed: Typed, out: str | Path | None, options: TrtOptions) -> str:
-    """The command line that does the rest elsewhere; what has its default is left out."""
+def _command(typed: TypedModel, out: str | Path | None, options: TrtOptions) -> str:
+    """Return the command line that builds the engine on another machine, without options that have their default."""
     plain, build, given = TrtOptions(), BuildOptions(), options.build
     words = ["python", "export/to_trt.py", str(typed.path)]
     if out is not None:
@@ -150,14 +150,14 @@ def _command(typed: Typed, out: str | Path | None, options: TrtOptions) -> str:
     return shlex.join(words)
 
 
-def _build(typed: Typed, library: Library, target: Path, options: TrtOptions, say: Say) -> Path:
-    """Build, verify where that is possible here, and give the files their names."""
+def _build(typed: TypedModel, library: Library, target: Path, options: TrtOptions, say: Say) -> Path:
+    """Build the engine, compare it where this machine can run it, and write the files."""
     device = _gpu()
     if library.name == "tensorrt-rtx" and not options.build.architectures:
         options = replace(options, build=replace(options.build, architectures=RTX_DEFAULT))
     targets = options.build.architectures or ((device.architecture,) if device else ())
-    pooling = _pooling(typed.graph, library, options.pooling)
-    graph = typed.graph if pooling == "plugin" else without_plugin(typed.graph)
+    pooling = _choose_pooling(typed.graph, library, options.pooling)
+    graph = typed.graph if pooling == "plugin" else remove_plugin(typed.graph)
     build = EngineBuild(
         library=library.name,
         version=library.version,
@@ -171,13 +171,13 @@ def _build(typed: Typed, library: Library, target: Path, options: TrtOptions, sa
     log = target.with_name(f"{target.name}.log")
     plugin_for = targets[0] if pooling == "plugin" else ""
     plan = build_plan(graph, typed.spec, library, options.build, log, say, plugin_for)
-    convolutions = convolution_report(plan.layers, graph, typed.precision)
+    convolutions = report_convolutions(plan.layers, graph, typed.precision)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
         unfinished = Path(folder) / target.name
         unfinished.write_bytes(plan.data)
         sidecar = write_sidecar(unfinished, typed.spec, [unfinished], build)
-        drift = _compared(typed, unfinished, build, device, options.videos, say)
+        drift = _compare_engine(typed, unfinished, build, device, options.videos, say)
         unfinished.replace(target)
         sidecar.replace(target.with_suffix(".json"))
     _write_report(target, build, plan, convolutions, drift)
@@ -186,26 +186,26 @@ def _build(typed: Typed, library: Library, target: Path, options: TrtOptions, sa
 
 
 def _gpu() -> DeviceFacts | None:
-    """The GPU in this machine, if there is one."""
+    """Return the facts of this machine's GPU; None if there is none."""
     try:
         return local_gpu()
     except (EngineError, MissingDependencyError):
         return None
 
 
-def _pooling(graph: onnx.ModelProto, library: Library, asked: Pooling) -> Literal["plugin", "function", "none"]:
-    """How the engine pools."""
+def _choose_pooling(graph: onnx.ModelProto, library: Library, asked: Pooling) -> Literal["plugin", "function", "none"]:
+    """Choose how the engine computes boundary pooling; "none" if the graph has none."""
     if not any(node.domain == DOMAIN for node in graph.graph.node):
         return "none"
     return "function" if library.name == "tensorrt-rtx" or asked == "function" else "plugin"
 
 
-def _compared(
-    typed: Typed, engine: Path, build: EngineBuild, device: DeviceFacts | None, videos: Sequence[Path], say: Say
+def _compare_engine(
+    typed: TypedModel, engine: Path, build: EngineBuild, device: DeviceFacts | None, videos: Sequence[Path], say: Say
 ) -> DriftReport | None:
-    """The engine's own numbers beside the reference's, where a GPU of its kind is here."""
+    """Compare the engine's numbers with the reference's; None if this machine has no GPU that can run the engine."""
     if device is None or device.architecture not in build.architectures:
-        say("no GPU that it is for here, so the engine itself was not run; `make gpu-check` on a GPU compares it")
+        say("no GPU here can run this engine, so the engine was not compared; `make gpu-check` on a GPU does that")
         return None
     loaded = open_engine(engine)
     try:
@@ -214,8 +214,8 @@ def _compared(
         loaded.close()
 
 
-def _engine_name(typed: Typed) -> Path:
-    """<stem>.<precision>.engine beside the ONNX file, the precision named once."""
+def _engine_name(typed: TypedModel) -> Path:
+    """Return <stem>.<precision>.engine beside the ONNX file, with the precision only once in the name."""
     named = typed.path.stem.endswith(f".{typed.precision}")
     return typed.path.with_name(f"{typed.path.stem}{'' if named else f'.{typed.precision}'}.engine")
 
@@ -243,7 +243,7 @@ def _say_built(target: Path, plan: Plan, convolutions: ConvolutionReport, say: S
     for line in convolutions.lines(f"{target.name}.report.json"):
         say(line)
     size = f"{len(plan.data) / 1e6:.1f} MB"
-    say(f"wrote {target} ({size}, built in {plan.seconds:.1f} s with {plan.peak_mib:,.0f} MiB at most)")
+    say(f"wrote {target} ({size}, built in {plan.seconds:.1f} s with at most {plan.peak_mib:,.0f} MiB)")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Two checkpoints, RGB and flow, as one network in one file: the streams run side by side, their outputs are fused."""
+"""Export two checkpoints, RGB and flow, as one network in one file, which runs both streams and fuses their outputs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from export.graph.source import Say, exported_spec
+from export.graph.export_input import Say, make_artifact_spec
 from export.graph.trace import to_graph
 from export.to_onnx import save_onnx
 from export.to_openvino import save_openvino
@@ -21,16 +21,16 @@ from training.config.files import load_config
 from training.deployment.views import Deployed, TorchEngine
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
-"""Target → suffix of its file."""
+"""Target of `export_fused` → suffix of its file."""
 
 
-class Fused(nn.Module):
-    """Frames and flow as a video gives them → fused raw outputs, as `runtime.two_streams.fuse_outputs` fuses them."""
+class TwoStreamNetwork(nn.Module):
+    """Runs both networks on frames and flow and fuses their raw outputs as `runtime.two_streams.fuse_outputs` does."""
 
     centres: Tensor
 
     def __init__(self, rgb: nn.Module, flow: nn.Module, spec: ModelSpec) -> None:
-        """Pair two networks; `spec` is the fused one."""
+        """Pair two networks; `spec` is the ModelSpec of the fused network."""
         super().__init__()
         self.rgb, self.flow = Deployed(rgb), Deployed(flow)
         self.geometric = spec.decoding.fusion == "geometric"
@@ -38,7 +38,7 @@ class Fused(nn.Module):
         self.register_buffer("centres", torch.from_numpy(location_centres(spec))[:, None], persistent=False)
 
     def forward(self, frames: Tensor, flow: Tensor, lengths: Tensor) -> AfsdOutput:
-        """Raw outputs of a batch of windows: frames uint8 [B,T,H,W,3], flow uint8 [B,T,H,W,2], lengths int32 [B]."""
+        """Return raw outputs of windows: frames uint8 [B,T,H,W,3], flow uint8 [B,T,H,W,2], lengths int32 [B]."""
         rgb, motion = self.rgb(frames, lengths), self.flow(flow, lengths)
         fused = AfsdOutput(*(0.5 * (a + b) for a, b in zip(rgb, motion, strict=True)))
         if not self.geometric:
@@ -50,7 +50,7 @@ class Fused(nn.Module):
         return fused._replace(loc=loc, prop_loc=torch.zeros_like(loc))
 
     def _ends(self, output: AfsdOutput) -> tuple[Tensor, Tensor]:
-        """Start and end [B,N,1] of the refined segments in frames, clamped to the window (equation 15)."""
+        """Return start and end [B,N,1] of the refined segments in frames, clamped to the window (equation 15)."""
         distances = output.loc + 0.5 * output.loc.sum(dim=-1, keepdim=True) * output.prop_loc
         start, end = self.centres - distances[..., :1], self.centres + distances[..., 1:]
         return start.clamp(0, self.window_length), end.clamp(0, self.window_length)
@@ -66,21 +66,21 @@ def export_fused(
     flow_config: str = "",
     say: Say = print,
 ) -> Path:
-    """Write two checkpoints as one file, after its numbers were compared with both networks fused by the runtime.
+    """Write two checkpoints as one file after comparing its numbers with both networks fused by the runtime.
 
     Args:
         rgb, flow: checkpoints, or bare state dicts.
-        out: file to write; beside the RGB checkpoint as `<stem>_fused` when None.
+        out: file to write; None: `<stem>_fused` beside the RGB checkpoint.
         to: "onnx" or "openvino".
         config, flow_config: configurations of bare state dicts' networks.
         say: receives progress and the parity report.
 
     Returns:
-        The file; a parity report lies beside it.
+        Path of the file; a parity report is written beside it.
 
     Raises:
         CheckpointError, ConfigError: a checkpoint cannot be read or does not fit.
-        ExportError: the models do not belong together, or the file's numbers differ; nothing is written.
+        ExportError: the two models do not fit together, or the file's numbers differ; nothing is written.
         MissingDependencyError: OpenVINO is not installed.
     """
     if to not in SUFFIXES:
@@ -92,7 +92,7 @@ def export_fused(
         load_checkpoint(path, load_config(name) if name else None)
         for path, name in ((rgb, config), (flow, flow_config))
     ]
-    specs = [exported_spec(checkpoint) for checkpoint in loaded]
+    specs = [make_artifact_spec(checkpoint) for checkpoint in loaded]
     try:
         spec = fuse_specs(*specs)
     except InputError as error:
@@ -100,5 +100,5 @@ def export_fused(
     networks = [build_model(checkpoint, str(path)) for checkpoint, path in zip(loaded, (rgb, flow), strict=True)]
     reference = TwoStreamEngine(*(TorchEngine(network, own) for network, own in zip(networks, specs, strict=True)))
     say(f"tracing {rgb} and {flow}")
-    graph = to_graph(Fused(networks[0], networks[1], spec).eval(), spec)
+    graph = to_graph(TwoStreamNetwork(networks[0], networks[1], spec).eval(), spec)
     return (save_onnx if to == "onnx" else save_openvino)(graph, reference, target, say)

@@ -1,6 +1,6 @@
-"""Accuracy is decided: give the dearest layers back to floating point until the drop is inside the budget.
+"""Restore the most costly layers to floating point until the drop of mAP is inside a budget.
 
-Every step is judged on the test videos and timed; the path is what a person chooses from.
+Every number of restored layers is judged on the test videos and timed, so that a person can choose another one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import onnx
 
 from calibration.judging.judge import Judge, open_graph
 from calibration.judging.sensitivity import Cost
-from calibration.quantise.placement import Layout
+from calibration.quantise.placement import Placement
 from export.comparison.drift import DetectionDrift
 from export.graph.trace import seeded_inputs
 from runtime.benchmark.ceiling import seconds_of
@@ -22,43 +22,45 @@ from runtime.engines import Engine
 from runtime.families import class_output
 
 RUNS = 5
-"""Timed passes of each network, in turns with the float one."""
+"""Number of timed passes of each network, alternating with the float network."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One number of restored layers."""
+    """Judges the network with one number of restored layers."""
 
     restored: tuple[str, ...]
-    """Layers in floating point, the dearest first."""
+    """Names of the restored layers, the most costly first."""
     share: float
-    """Of the multiply-adds in 8 bit, the output layers counted as float."""
+    """Share of all multiply-adds in 8 bit, 0 … 1; the output layers count as float."""
     map: float
     """Average mAP, 0 … 1."""
     drop: float
-    """Below the float network's, in points of mAP."""
+    """Drop of average mAP from the float network, in points."""
     logits: float
-    """Drift of the coarse class logits."""
+    """Relative drift of the coarse class logits."""
     detections: DetectionDrift
-    """Of all test videos together."""
+    """Drift of the detections in all test videos together."""
     speed: float
-    """Times the float network's on this machine, both in one session; 0: not timed (the target is not here)."""
+    """Speed relative to the float network, both timed here in one session; 0: not timed (the target is not here)."""
 
 
 @dataclass(frozen=True)
 class BudgetPath:
-    """The way from all layers quantised to the budget."""
+    """Holds the judgements from all layers quantised to the budget."""
 
     float_map: float
+    """Average mAP of the float network, 0 … 1."""
     labelled: bool
-    """Whether mAP is against labels, or against the float network's own detections."""
+    """Whether mAP is measured against labels; otherwise against the float network's own detections."""
     max_drop: float | None
-    """Budget in points of mAP; None: none was set."""
+    """Budget in points of mAP; None: no budget."""
     steps: tuple[Step, ...]
+    """Judgements by growing number of restored layers."""
 
     @property
     def chosen(self) -> Step:
-        """The first step inside the budget, else the best there is; the first of all without a budget."""
+        """First step inside the budget, else the one with the smallest drop; without a budget the first step."""
         if self.max_drop is None:
             return self.steps[0]
         inside = [step for step in self.steps if step.drop <= self.max_drop]
@@ -70,7 +72,7 @@ class BudgetPath:
         return self.max_drop is None or self.chosen.drop <= self.max_drop
 
     def table(self) -> str:
-        """For people."""
+        """Return the path as aligned text."""
         against = "labels" if self.labelled else "the float network's own detections"
         rows = [["restored", "8-bit work", "mAP", "drop", "logits", "lost", "gained", "moved", "speed", ""]]
         rows.append(["float", "0.0%", percent(self.float_map), "", "", "", "", "", "1.00x", ""])
@@ -85,8 +87,8 @@ class BudgetPath:
         return f"average mAP against {against}\n{align(rows)}"
 
 
-def walk(
-    layout: Layout,
+def restore_layers(
+    placement: Placement,
     build: Callable[[tuple[str, ...]], onnx.ModelProto],
     judge: Judge,
     costs: Callable[[], Sequence[Cost]],
@@ -97,26 +99,26 @@ def walk(
     timed: bool = True,
     say: Callable[[str], None] = lambda _: None,
 ) -> BudgetPath:
-    """Judge the quantised network, then with more and more layers restored until the drop is inside the budget.
+    """Judge the quantised network with more and more restored layers until the drop is inside the budget.
 
     Args:
-        layout: of the float network.
-        build: names of restored layers → graph.
-        judge: with the test videos.
-        costs: gives the layers, the dearest first; asked only if one has to be restored.
-        kept: layers that are in floating point from the beginning.
-        max_drop: points of mAP; None takes the first step as it is.
-        whole: go on to the end all the same, for the trade-off.
-        timed: whether to time every step beside the float network, in OpenVINO.
+        placement: placement of the float network.
+        build: returns the graph for the names of restored layers.
+        judge: judge with the test videos.
+        costs: returns the layers, the most costly first; called only if a layer must be restored.
+        kept: names of layers that are in floating point from the beginning.
+        max_drop: budget in points of mAP; None: stop with no layer restored.
+        whole: whether to continue until all layers are restored, for the trade-off.
+        timed: whether to time every network beside the float network, in OpenVINO.
         say: receives progress.
     """
-    plain = open_graph(layout.graph) if timed else None
+    plain = open_graph(placement.graph) if timed else None
     steps: list[Step] = []
     order: tuple[str, ...] = ()
-    for count in counts(len(layout.layers) - len(kept)):
+    for count in restored_counts(len(placement.layers) - len(kept)):
         if len(steps) == 1:
             order = tuple(cost.layer for cost in costs())
-        steps.append(_step(layout, build(order[:count]), order[:count], kept, judge, plain))
+        steps.append(_step(placement, build(order[:count]), order[:count], kept, judge, plain))
         say(f"{count} layers restored: mAP {percent(steps[-1].map)}, drop {steps[-1].drop:+.2f} points")
         inside = max_drop is None or steps[-1].drop <= max_drop
         if inside and not whole:
@@ -126,8 +128,8 @@ def walk(
     return BudgetPath(judge.map, judge.labelled, max_drop, tuple(steps))
 
 
-def counts(layers: int) -> Iterator[int]:
-    """Numbers of restored layers that are tried: 0, 1, 2, 3, 4, 6, 9, 13, … all."""
+def restored_counts(layers: int) -> Iterator[int]:
+    """Yield the numbers of restored layers that are tried: 0, 1, 2, 3, 4, 6, 9, 13, … all."""
     count = 0
     while count < layers:
         yield count
@@ -136,7 +138,7 @@ def counts(layers: int) -> Iterator[int]:
 
 
 def _step(
-    layout: Layout,
+    placement: Placement,
     graph: onnx.ModelProto,
     restored: tuple[str, ...],
     kept: Sequence[str],
@@ -146,11 +148,11 @@ def _step(
     engine = open_graph(graph)
     try:
         judgement = judge(engine)
-        speed = _ratio(plain, engine) if plain is not None else 0.0
+        speed = _measure_speed(plain, engine) if plain is not None else 0.0
     finally:
         engine.close()
-    work = sum(layer.multiply_adds for layer in layout.layers)
-    in_float = sum(layer.multiply_adds for layer in layout.layers if layer.name in (*restored, *kept))
+    work = sum(layer.multiply_adds for layer in placement.layers)
+    in_float = sum(layer.multiply_adds for layer in placement.layers if layer.name in (*restored, *kept))
     total = max(engine.spec.multiply_adds, work)
     logits = class_output(engine.spec)
     drift = next(output.relative for output in judgement.drift.outputs if output.name == logits)
@@ -160,8 +162,8 @@ def _step(
     )  # fmt: skip
 
 
-def _ratio(plain: Engine, engine: Engine) -> float:
-    """How many times as fast as the float network, pass by pass in turns."""
+def _measure_speed(plain: Engine, engine: Engine) -> float:
+    """Measure the speed relative to the float network, with alternating passes."""
     inputs = seeded_inputs(engine.spec, 0, 1)
     times = [[seconds_of(lambda e=e: e.infer(inputs)) for e in (plain, engine)] for _ in range(RUNS + 1)]  # type: ignore[misc]
     before, after = np.median(times[1:], axis=0)

@@ -1,4 +1,4 @@
-"""What quantisation does to detections: against labels where there are any, else against the float network's own."""
+"""Judge a quantised network's detections against labels, or without labels against the float network's detections."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from export.comparison.drift import DriftReport, Recording, drift_of, record
+from export.comparison.drift import DriftReport, Recording, compare_recordings, record
 from export.graph.carried_spec import read_carried_spec
 from export.to_openvino import convert
 from runtime.annotations.activitynet import Instance, VideoAnnotation
@@ -21,17 +21,17 @@ from runtime.features.video_features import Video
 from runtime.results.detections import Detections
 
 OWN_LABELS = 0.5
-"""Without labels, detections of the float network count as true from this share of its highest score on."""
+"""Share of the float network's highest score from which its detections serve as labels where there are no others."""
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """One network on the test videos."""
+    """Holds the accuracy of one network on the test videos."""
 
     map: float
-    """Average mAP over the thresholds of the judge, 0 … 1."""
+    """Average mAP over the tIoU thresholds of the judge, 0 … 1."""
     drift: DriftReport
-    """From the float network."""
+    """Drift of outputs and detections from the float network."""
 
 
 class Judge:
@@ -40,35 +40,35 @@ class Judge:
     def __init__(
         self, reference: Engine, videos: Sequence[Video], truth: Sequence[VideoAnnotation] | None = None
     ) -> None:
-        """Run the float network.
+        """Run the float network on the test videos.
 
         Args:
-            reference: the float network.
-            videos: test files, or features.
-            truth: annotations, one for each of `videos`, in their order; None: none.
+            reference: engine of the float network.
+            videos: video files, or features.
+            truth: annotations of the videos in the order of `videos`; None: no labels.
 
         Raises:
-            InputError: no video; or without labels the float network finds nothing.
+            InputError: no video; or no labels, and the float network finds nothing.
             VideoError, EngineError: see `Detector.run`.
         """
         if not videos:
             raise InputError("judging: got no test videos, expected at least one")
         self.videos = tuple(videos)
         self.labelled = truth is not None
-        """Whether mAP is against labels; else it tells how far the float network's detections are found again."""
+        """Whether mAP is measured against labels; otherwise against the float network's detections."""
         whole = reference.spec.sampling == "whole_video"
         self.tious = ACTIVITYNET_TIOUS if whole else THUMOS_TIOUS
-        """Thresholds that mAP is averaged over: those of ActivityNet for models of whole videos, else THUMOS14's."""
+        """tIoU thresholds that mAP is averaged over: ActivityNet's for models of whole videos, else THUMOS14's."""
         self._reference = record(reference, self.videos)
         found = self._reference.detections
-        self._truth = tuple(truth) if truth is not None else _own_labels(found)
+        self._truth = tuple(truth) if truth is not None else _make_labels(found)
         self.map = self._map(self._reference)
-        """Of the float network."""
+        """Average mAP of the float network, 0 … 1."""
 
     def __call__(self, engine: Engine) -> Judgement:
-        """Judge a network."""
+        """Run a network on the test videos and judge it."""
         recording = record(engine, self.videos)
-        return Judgement(self._map(recording), drift_of(self._reference, recording))
+        return Judgement(self._map(recording), compare_recordings(self._reference, recording))
 
     def _map(self, recording: Recording) -> float:
         named = [
@@ -79,7 +79,7 @@ class Judge:
 
 
 def open_graph(graph: onnx.ModelProto) -> Engine:
-    """An engine of a graph that is no file: in OpenVINO where it is installed and can, else in ONNX Runtime."""
+    """Open a graph in memory as an engine: in OpenVINO if installed and able to run the graph, else in ONNX Runtime."""
     spec = read_carried_spec(graph, "the graph")
     with tempfile.TemporaryDirectory(prefix="afsd-") as folder:
         if spec.precision != "fp8" and has_openvino():
@@ -92,7 +92,7 @@ def open_graph(graph: onnx.ModelProto) -> Engine:
 
 
 def has_openvino() -> bool:
-    """Whether OpenVINO is installed."""
+    """Return whether OpenVINO is installed."""
     try:
         import openvino  # noqa: F401
     except ImportError:
@@ -100,8 +100,8 @@ def has_openvino() -> bool:
     return True
 
 
-def _own_labels(found: Sequence[Detections]) -> tuple[VideoAnnotation, ...]:
-    """The float network's best detections as labels."""
+def _make_labels(found: Sequence[Detections]) -> tuple[VideoAnnotation, ...]:
+    """Make labels from the float network's best detections."""
     best = max((float(detections.scores.max(initial=0)) for detections in found), default=0.0)
     if best == 0:
         raise InputError("judging: the float network finds nothing in the test videos; give videos with actions")

@@ -1,4 +1,4 @@
-"""The trade-off as a picture: speed (or work in 8 bit) to the right, drop of mAP downwards, a dot for every step."""
+"""Draw the trade-off: speed (or work in 8 bit) to the right, drop of mAP downwards, a dot per number of layers."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ STEP: Colour = (0, 114, 178)
 CHOSEN: Colour = (213, 94, 0)
 BUDGET: Colour = (0, 158, 115)
 NEAR = 16.0
-"""Dots closer than this share one label, the first's."""
+"""Distance in pixels below which a dot gets no label of its own."""
 
 
 def draw_path(path: BudgetPath, title: str) -> NDArray[np.uint8]:
-    """Draw the path of a budget; uint8 [500,860,3] RGB."""
+    """Draw the path of a budget as RGB uint8 [500,860,3]."""
     canvas = Canvas(WIDTH, HEIGHT)
     canvas.text(title, LEFT, 28, TITLE_SIZE, INK)
     against = "labels" if path.labelled else "the float network's detections"
-    told = f"float mAP {100 * path.float_map:.2f} against {against}; numbers: layers restored to floating point"
-    canvas.text(told, LEFT, 52, SMALL_SIZE, MUTED)
+    caption = f"float mAP {100 * path.float_map:.2f} against {against}; numbers: layers restored to floating point"
+    canvas.text(caption, LEFT, 52, SMALL_SIZE, MUTED)
     timed = all(step.speed for step in path.steps)
     x = [step.speed if timed else 100 * step.share for step in path.steps]
     y = [step.drop for step in path.steps]
@@ -66,7 +66,7 @@ class _scale:  # noqa: N801 - a function made of two ranges
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Four to eight round numbers between the ends."""
+    """Return four to eight round numbers between the ends."""
     span = max(high - low, 1e-9)
     step = 10 ** np.floor(np.log10(span / 4))
     step *= next(factor for factor in (1, 2, 5, 10) if span / (factor * step) <= 8)

@@ -1,4 +1,4 @@
-"""What each layer costs: the drift of the network's outputs when it alone is quantised, or when it alone is not."""
+"""Measure what each layer costs: the drift of the network's outputs with that layer alone quantised, or alone float."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from calibration.quantise.placement import Layer, Layout
-from calibration.quantise.qdq import quantised
+from calibration.quantise.placement import Layer, Placement
+from calibration.quantise.qdq import insert_qdq
 from calibration.ranges.choose import Quantiser
-from calibration.ranges.collect import Inputs, Inside
-from export.comparison.drift import output_drift
+from calibration.ranges.collect import Inputs, TensorProbe
+from export.comparison.drift import measure_output_drift
 from runtime.common.tables import align
 
 Way = Literal["alone", "restored"]
-"""Each layer alone quantised, all others float; or each alone restored to float, all others quantised."""
+"""How a layer's cost is measured: "alone" quantises that layer only, "restored" quantises all layers but that one."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """One layer."""
+    """Holds the cost of one layer."""
 
     layer: str
     multiply_adds: int
     outputs: dict[str, float]
-    """Drift of every raw output (rms of the difference / rms) with it alone quantised; or by how much the drift falls
-    when it alone is restored."""
+    """Name of a raw output → its drift (rms of the difference / rms) with the layer alone quantised, or the decrease of
+    the drift with the layer alone restored."""
     total: float
-    """Mean over the outputs: what layers are ordered by."""
+    """Mean over the outputs, by which layers are sorted."""
 
 
-def sensitivity(
-    layout: Layout,
+def measure_sensitivity(
+    placement: Placement,
     quantisers: Mapping[str, Quantiser],
     clips: Sequence[Inputs],
     *,
@@ -44,29 +44,29 @@ def sensitivity(
     biases: Mapping[str, NDArray[np.float32]] | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> tuple[Cost, ...]:
-    """The cost of every layer, the dearest first; in float arithmetic that rounds as the integers would.
+    """Measure the cost of every layer, the most costly first, with rounding emulated in float arithmetic.
 
     Args:
-        layout: of the float network.
-        quantisers: of every point.
+        placement: placement of the float network.
+        quantisers: quantiser of every point by name.
         clips: engine inputs on which outputs are compared.
-        way: see `Way`.
-        kept: layers that are float from the beginning; when one alone is restored, these are as well.
-        biases: as in `quantised`.
+        way: how the cost is measured, see `Way`.
+        kept: names of layers that are float from the beginning, also when another layer alone is restored.
+        biases: see `insert_qdq`.
         say: receives progress.
     """
-    names = [value.name for value in layout.graph.graph.output]
-    expected = _run(layout.graph, names, clips)
-    every = {layer.name for layer in layout.layers}
+    names = [value.name for value in placement.graph.graph.output]
+    expected = _run(placement.graph, names, clips)
+    every = {layer.name for layer in placement.layers}
 
     def drift(kept: Collection[str]) -> dict[str, float]:
-        graph = quantised(layout, quantisers, kept=kept, biases=biases)
+        graph = insert_qdq(placement, quantisers, kept=kept, biases=biases)
         pairs = list(zip(expected, _run(graph, names, clips), strict=True))
-        return {output.name: output.relative for output in output_drift(pairs)}
+        return {output.name: output.relative for output in measure_output_drift(pairs)}
 
     whole = drift(kept) if way == "restored" else {}
     costs = []
-    for number, layer in enumerate(layout.layers, 1):
+    for number, layer in enumerate(placement.layers, 1):
         say(f"sensitivity: {layer.name} ({number} of {len(every)})")
         if way == "alone":
             outputs = drift(every - {layer.name})
@@ -77,7 +77,7 @@ def sensitivity(
 
 
 def format_costs(costs: Sequence[Cost], count: int = 12) -> str:
-    """The dearest layers as a table: share of the work, drift of each output in percent."""
+    """Return the `count` most costly layers as a table: share of the work and drift of each output, in percent."""
     work = max(sum(cost.multiply_adds for cost in costs), 1)
     rows = [["layer", "work", *costs[0].outputs, "mean"]]
     rows += [
@@ -97,5 +97,5 @@ def _cost(layer: Layer, outputs: dict[str, float]) -> Cost:
 
 
 def _run(graph: onnx.ModelProto, names: Sequence[str], clips: Sequence[Inputs]) -> list[dict[str, NDArray[np.float32]]]:
-    inside = Inside(graph, names)
+    inside = TensorProbe(graph, names)
     return [inside(inputs) for inputs in clips]

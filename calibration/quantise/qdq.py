@@ -1,9 +1,9 @@
 """Write quantisation into a graph: QuantizeLinear and DequantizeLinear where numbers are rounded, weights as integers.
 
-Every engine reads the pair around a convolution as "compute this in 8 bit". OpenVINO carries 8-bit numbers through
-pools and concatenations; TensorRT-RTX 1.7 does not carry them through three-dimensional max-pools, so for TensorRT the
-same rounding stands behind them once more, which changes no number: what was rounded is rounded to itself. Weights have
-a scale per output channel and no zero point; biases stay in floating point (TensorRT refuses them as INT32).
+Every engine computes a convolution with this pair at its input in 8 bit. OpenVINO keeps 8-bit numbers through pools and
+concatenations. TensorRT-RTX 1.7 does not keep them through three-dimensional max-pools, so for TensorRT the pair is
+repeated behind the pools, which changes no number since rounded numbers round to themselves. Weights have a scale per
+output channel and no zero point; biases stay in floating point (TensorRT refuses INT32 biases).
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from calibration.quantise.placement import PASSED, Layer, Layout
+from calibration.quantise.placement import PASS_THROUGH, Layer, Placement
 from calibration.ranges.choose import FP8_LARGEST, Numbers, Quantiser
 from export.graph.carried_spec import read_carried_spec, write_carried_spec
 from runtime.spec.model import Quantization
 
 FP8_OPSET = 19
-"""First opset whose QuantizeLinear gives FP8."""
+"""First opset whose QuantizeLinear supports FP8."""
 
 ZERO: Mapping[Numbers, type[np.generic]] = {
     "uint8": np.uint8,
     "int8": np.int8,
     "fp8": ml_dtypes.float8_e4m3fn,
 }
-"""Type of a zero point, which is the type that is stored."""
+"""Type of the activations → NumPy type of the zero point, which sets the stored type."""
 
 
-def quantised(
-    layout: Layout,
+def insert_qdq(
+    placement: Placement,
     quantisers: Mapping[str, Quantiser],
     *,
     kept: Collection[str] = (),
@@ -43,21 +43,21 @@ def quantised(
     half: Literal["fp16"] | None = None,
     record: Quantization | None = None,
 ) -> onnx.ModelProto:
-    """The graph with Q/DQ; the graph of `layout` is not changed.
+    """Return a copy of the graph with QuantizeLinear and DequantizeLinear nodes.
 
     Args:
-        layout: of the float32 graph.
-        quantisers: of every point, by its name; all of one type of numbers.
-        kept: names of layers that stay in floating point. A kept layer reads unrounded numbers, unless they come
-            out of a pool or concatenation that a quantised one reads as well.
-        biases: initializer → values that replace it, in layers that are quantised.
-        half: type of the kept layers: float16 by casts around them, or float32 (None), as the network's outputs are.
-        record: goes into the ModelSpec.
+        placement: placement of the float32 graph, which is not changed.
+        quantisers: quantiser of every point by name, all of one type of numbers.
+        kept: names of layers that stay in floating point. A kept layer reads unrounded numbers, unless they come from
+            a pool or concatenation that a quantised layer reads as well.
+        biases: name of a bias → values that replace it if its layer is quantised.
+        half: type of the kept layers: "fp16" with casts around them, or None for float32.
+        record: entry about the quantisation for the ModelSpec.
     """
     model = onnx.ModelProto()
-    model.CopyFrom(layout.graph)
-    _Writer(layout, quantisers, frozenset(kept), half).write(model)
-    plain = {layer.bias for layer in layout.layers if layer.name in kept}
+    model.CopyFrom(placement.graph)
+    _Writer(placement, quantisers, frozenset(kept), half).write(model)
+    plain = {layer.bias for layer in placement.layers if layer.name in kept}
     for weight in model.graph.initializer:
         if biases and weight.name in biases and weight.name not in plain:
             weight.CopyFrom(numpy_helper.from_array(np.asarray(biases[weight.name], np.float32), weight.name))
@@ -72,46 +72,46 @@ def quantised(
     return model
 
 
-def weight_scales(values: NDArray[np.float32], numbers: Numbers) -> NDArray[np.float32]:
-    """Scale of every output channel [out] of a weight [out,in,…]; 1 where a channel is all zero."""
+def compute_weight_scales(values: NDArray[np.float32], numbers: Numbers) -> NDArray[np.float32]:
+    """Return the scale of every output channel [out] of a weight [out,in,…]; 1 where a channel is all zero."""
     largest = np.abs(values.reshape(len(values), -1)).max(axis=1)
     steps = np.float32(FP8_LARGEST if numbers == "fp8" else 127)
     return np.where(largest > 0, largest / steps, 1).astype(np.float32)
 
 
-def stored_weight(values: NDArray[np.float32], scales: NDArray[np.float32], numbers: Numbers) -> NDArray[np.generic]:
-    """A weight [out,in,…] as int8 (or FP8) with a scale for each output channel."""
+def quantise_weight(values: NDArray[np.float32], scales: NDArray[np.float32], numbers: Numbers) -> NDArray[np.generic]:
+    """Quantise a weight [out,in,…] to int8 or FP8 with a scale [out] per output channel."""
     scaled = values / scales.reshape(-1, *[1] * (values.ndim - 1))
     if numbers == "fp8":
         return np.asarray(np.clip(scaled, -FP8_LARGEST, FP8_LARGEST).astype(ml_dtypes.float8_e4m3fn))
     return np.asarray(np.clip(np.rint(scaled), -127, 127).astype(np.int8))
 
 
-def rounded_weight(values: NDArray[np.float32], numbers: Numbers) -> NDArray[np.float32]:
-    """A weight [out,in,…] as the quantised layer sees it."""
-    scales = weight_scales(values, numbers)
-    stored = stored_weight(values, scales, numbers).astype(np.float32)
+def round_weight(values: NDArray[np.float32], numbers: Numbers) -> NDArray[np.float32]:
+    """Return a weight [out,in,…] after quantisation and dequantisation."""
+    scales = compute_weight_scales(values, numbers)
+    stored = quantise_weight(values, scales, numbers).astype(np.float32)
     return np.asarray(stored * scales.reshape(-1, *[1] * (values.ndim - 1)), np.float32)
 
 
 @dataclass
 class _Writer:
-    """One pass over the nodes in their order."""
+    """Writes Q/DQ nodes in one pass over the nodes in order."""
 
-    layout: Layout
+    placement: Placement
     quantisers: Mapping[str, Quantiser]
     kept: frozenset[str]
     half: Literal["fp16"] | None
     initializers: list[onnx.TensorProto] = field(default_factory=list)
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     written: set[str] = field(default_factory=set)
-    """Weights that are written already; a layer may be applied several times."""
+    """Names of initializers that are written already; a layer may be applied several times."""
 
     def write(self, model: onnx.ModelProto) -> None:
-        """Replace the nodes of `model`, and the weights that are read no longer."""
-        layers = self.layout.layer_of
+        """Replace the nodes of `model` and remove the weights that are no longer read."""
+        layers = self.placement.layer_of
         active = [node for node in layers if layers[node].name not in self.kept]
-        passing, rounded = self._reached(active)
+        passing, rounded = self._trace_inputs(active)
         again = next(iter(self.quantisers.values())).numbers != "uint8"
         pooled = {n.output[0] for n in model.graph.node if again and n.op_type == "MaxPool" and n.name in passing}
         for name in rounded.keys() & {value.name for value in model.graph.input}:
@@ -121,7 +121,9 @@ class _Writer:
                 count = 1 if node.op_type == "Conv" else len(node.input)
                 node.input[:count] = [f"{t}_dq" if t in rounded or t in pooled else t for t in node.input[:count]]
             if node.name in active:
-                node.input[1] = self._weight(layers[node.name], self.quantisers[self.layout.point_of[node.name].name])
+                node.input[1] = self._weight(
+                    layers[node.name], self.quantisers[self.placement.point_of[node.name].name]
+                )
                 self.nodes.append(node)
             elif self.half and node.name in layers:
                 self._in_half(node)
@@ -140,20 +142,20 @@ class _Writer:
         del graph.initializer[:]
         graph.initializer.extend(kept)
 
-    def _reached(self, active: list[str]) -> tuple[dict[str, str], dict[str, str]]:
-        """Nodes that pass numbers on to a quantised convolution → their point, and the same of tensors to round."""
+    def _trace_inputs(self, active: list[str]) -> tuple[dict[str, str], dict[str, str]]:
+        """Map the nodes that copy numbers to a quantised convolution, and the tensors to round, to their points."""
         passing: dict[str, str] = {}
         rounded: dict[str, str] = {}
         for name in active:
-            waiting = [self.layout.convolutions[name].input[0]]
+            waiting = [self.placement.convolutions[name].input[0]]
             while waiting:
                 tensor = waiting.pop()
-                node = self.layout.producers.get(tensor)
-                if node is not None and node.op_type in PASSED:
-                    passing[node.name] = self.layout.point_of[name].name
+                node = self.placement.producers.get(tensor)
+                if node is not None and node.op_type in PASS_THROUGH:
+                    passing[node.name] = self.placement.point_of[name].name
                     waiting.extend(node.input)
                 else:
-                    rounded[tensor] = self.layout.point_of[name].name
+                    rounded[tensor] = self.placement.point_of[name].name
         return passing, rounded
 
     def _round(self, tensor: str, point: str) -> None:
@@ -173,15 +175,15 @@ class _Writer:
         ]
 
     def _weight(self, layer: Layer, quantiser: Quantiser) -> str:
-        """Name of the layer's weight behind its DequantizeLinear."""
+        """Write a layer's weight once; return the name of the output of its DequantizeLinear."""
         name = layer.weight
         if name not in self.written:
             self.written.add(name)
             numbers: Numbers = "fp8" if quantiser.numbers == "fp8" else "int8"
-            values = self.layout.weight(layer)
-            scales = weight_scales(values, numbers)
+            values = self.placement.weight(layer)
+            scales = compute_weight_scales(values, numbers)
             parts = {
-                f"{name}_q": stored_weight(values, scales, numbers),
+                f"{name}_q": quantise_weight(values, scales, numbers),
                 f"{name}_scale": scales,
                 f"{name}_zero_point": np.zeros(len(scales), ZERO[numbers]),
             }
@@ -192,11 +194,11 @@ class _Writer:
         return f"{name}_dq"
 
     def _in_half(self, node: onnx.NodeProto) -> None:
-        """A convolution in float16, between casts."""
+        """Write a convolution in float16 between casts."""
         for name in node.input[1:]:
             if f"{name}_half" not in self.written:
                 self.written.add(f"{name}_half")
-                values = numpy_helper.to_array(self.layout.weights[name]).astype(np.float16)
+                values = numpy_helper.to_array(self.placement.weights[name]).astype(np.float16)
                 self.initializers.append(numpy_helper.from_array(values, f"{name}_half"))
         read, result = node.input[0], node.output[0]
         node.input[:] = [f"{node.name}_in", *(f"{name}_half" for name in node.input[1:])]

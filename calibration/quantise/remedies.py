@@ -1,15 +1,15 @@
-"""What can be mended after training at no cost at run time.
+"""Reduce the error of quantisation after training, at no cost at run time.
 
-- *Equalisation*: a channel of small numbers gets few of the 256 steps its tensor shares. Behind a ReLU a channel may be
-  multiplied by any positive factor if the next layers' weights are divided by it; factors are chosen so that channels
-  come near each other (Nagel et al., ICCV 2019, from weights alone; with measured activations as in SmoothQuant, since
-  weights have a scale per output channel here).
-- *Range search by the error of the outputs*: of several ranges the one behind which the layers that read the tensor
-  give the smallest error.
-- *Bias correction*: rounding shifts the mean of a layer's output; the shift is measured and taken out of the bias.
+- *Equalisation*: a channel of small numbers uses few of the 256 levels that its tensor shares. Behind a ReLU a channel
+  may be multiplied by any positive factor if the next layers' weights are divided by it; the factors bring the
+  channels' ranges near each other (Nagel et al., ICCV 2019, use weights alone; here activations are measured as in
+  SmoothQuant, since weights have a scale per output channel).
+- *Range search by output error*: of several ranges, take the one with the smallest output error of the layers that read
+  the tensor.
+- *Bias correction*: rounding shifts the mean of a layer's output; the shift is measured and subtracted from the bias.
 
-The latter two look at each layer by itself, fed with the float network's numbers: one run through the clips tells of
-all layers at once, whatever the order.
+Range search and bias correction measure each layer by itself, on the float network's numbers, so that one run through
+the clips measures all layers at once.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from calibration.quantise.placement import Layout
-from calibration.quantise.qdq import FP8_OPSET, ZERO, rounded_weight
-from calibration.ranges.choose import Numbers, Quantiser, clipped_ranges, quantiser
-from calibration.ranges.collect import Inputs, Inside
+from calibration.quantise.placement import Placement
+from calibration.quantise.qdq import FP8_OPSET, ZERO, round_weight
+from calibration.ranges.choose import Numbers, Quantiser, clip_ranges, make_quantiser
+from calibration.ranges.collect import Inputs, TensorProbe
 from calibration.ranges.table import RangeTable
 
 SHARES = np.array([1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
@@ -34,27 +34,29 @@ SHARES = np.array([1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
 
 @dataclass(frozen=True)
 class LayerError:
-    """What rounding its input and weight does to the output of one Conv node."""
+    """Holds the error that rounding input and weight causes in the output of one Conv node."""
 
     shift: NDArray[np.float64]
     """Mean of (rounded − float) for each channel [out]."""
     relative: float
-    """Mean square of (rounded − float) / mean square of the float output."""
+    """Mean square of (rounded − float), divided by the mean square of the float output."""
 
 
-def layer_errors(
-    layout: Layout, quantisers: Mapping[str, Quantiser], clips: Iterable[Inputs], kept: Collection[str] = ()
+def measure_layer_errors(
+    placement: Placement, quantisers: Mapping[str, Quantiser], clips: Iterable[Inputs], kept: Collection[str] = ()
 ) -> dict[str, LayerError]:
-    """Error of every quantised Conv node, each fed with the float network's numbers.
+    """Measure the error of every quantised Conv node by name, each on the float network's numbers.
 
     Args:
-        layout: of the float network.
-        quantisers: of every point.
+        placement: placement of the float network.
+        quantisers: quantiser of every point by name.
         clips: engine inputs.
         kept: names of layers to leave out.
     """
-    nodes = [node for node in layout.point_of if layout.layer_of[node].name not in kept]
-    probe = Inside(_probe_graph(layout, quantisers, nodes), [f"{node}_{part}" for node in nodes for part in _PARTS])
+    nodes = [node for node in placement.point_of if placement.layer_of[node].name not in kept]
+    probe = TensorProbe(
+        _probe_graph(placement, quantisers, nodes), [f"{node}_{part}" for node in nodes for part in _PARTS]
+    )
     shift: dict[str, NDArray[np.float64]] = dict.fromkeys(nodes, np.zeros(1))
     error, energy, done = dict.fromkeys(nodes, 0.0), dict.fromkeys(nodes, 0.0), 0
     for inputs in clips:
@@ -67,56 +69,56 @@ def layer_errors(
     return {node: LayerError(shift[node] / done, error[node] / max(energy[node], 1e-30)) for node in nodes}
 
 
-def corrected_biases(
-    layout: Layout, quantisers: Mapping[str, Quantiser], clips: Iterable[Inputs], kept: Collection[str] = ()
+def correct_biases(
+    placement: Placement, quantisers: Mapping[str, Quantiser], clips: Iterable[Inputs], kept: Collection[str] = ()
 ) -> dict[str, NDArray[np.float32]]:
-    """Biases, by initializer, with the measured shift taken out; arguments as in `layer_errors`.
+    """Return the biases by initializer with the measured shift subtracted; arguments as in `measure_layer_errors`.
 
-    A layer that is applied to several levels has one bias: the mean of its shifts, each level with its positions.
+    For a layer that is applied to several pyramid levels the shift is the mean over all positions of all levels.
     """
-    errors = layer_errors(layout, quantisers, clips, kept)
+    errors = measure_layer_errors(placement, quantisers, clips, kept)
     biases = {}
-    for layer in layout.layers:
+    for layer in placement.layers:
         if layer.name in kept or not layer.bias:
             continue
-        outputs = [layout.convolutions[node].output[0] for node in layer.nodes]
-        positions = np.array([np.prod(layout.shapes[name][2:]) for name in outputs], np.float64)
+        outputs = [placement.convolutions[node].output[0] for node in layer.nodes]
+        positions = np.array([np.prod(placement.shapes[name][2:]) for name in outputs], np.float64)
         shifts = np.stack([errors[node].shift for node in layer.nodes])
         mean = (positions[:, None] * shifts).sum(axis=0) / positions.sum()
-        biases[layer.bias] = np.asarray(numpy_helper.to_array(layout.weights[layer.bias]) - mean, np.float32)
+        biases[layer.bias] = np.asarray(numpy_helper.to_array(placement.weights[layer.bias]) - mean, np.float32)
     return biases
 
 
-def searched_ranges(
-    layout: Layout, table: RangeTable, numbers: Numbers, clips: Collection[Inputs]
+def search_ranges(
+    placement: Placement, table: RangeTable, numbers: Numbers, clips: Collection[Inputs]
 ) -> dict[str, tuple[float, float]]:
-    """For every point the range with the smallest error behind the layers that read it (method "output").
+    """Search for every point the range with the smallest output error of the layers that read it (method "output").
 
     Args:
-        layout: of the network that was measured.
-        table: with its histograms.
+        placement: placement of the network that was measured.
+        table: table with the points' histograms.
         numbers: type that rounds.
-        clips: engine inputs; they are run once for each of SHARES.
+        clips: engine inputs, which are run once for each of SHARES.
     """
-    candidates = {name: clipped_ranges(point.histogram, SHARES) for name, point in table.points.items()}
+    candidates = {name: clip_ranges(point.histogram, SHARES) for name, point in table.points.items()}
     costs: dict[str, list[float]] = {name: [] for name in candidates}
     for k in range(len(SHARES)):
-        quantisers = {name: quantiser(*ranges[k], numbers) for name, ranges in candidates.items()}
-        errors = layer_errors(layout, quantisers, clips)
-        for point in layout.points:
+        quantisers = {name: make_quantiser(*ranges[k], numbers) for name, ranges in candidates.items()}
+        errors = measure_layer_errors(placement, quantisers, clips)
+        for point in placement.points:
             costs[point.name].append(sum(errors[node].relative for node in point.nodes))
     return {name: candidates[name][int(np.argmin(costs[name]))] for name in candidates}
 
 
-def equalised(layout: Layout, clips: Iterable[Inputs]) -> onnx.ModelProto:
-    """The same function with channels brought near each other, where nothing but convolutions reads them.
+def equalise(placement: Placement, clips: Iterable[Inputs]) -> onnx.ModelProto:
+    """Return an equivalent network whose channels have similar ranges, where only convolutions read them.
 
     Args:
-        layout: of the float network.
-        clips: engine inputs, on which the channels' largest values are measured.
+        placement: placement of the float network.
+        clips: engine inputs on which the channels' largest values are measured.
     """
-    pairs = dict(_equalisable(layout))
-    inside = Inside(layout.graph, list(pairs))
+    pairs = dict(_equalisable(placement))
+    inside = TensorProbe(placement.graph, list(pairs))
     largest: dict[str, NDArray[np.float64]] = dict.fromkeys(pairs, np.zeros(1))
     for inputs in clips:
         for tensor, values in inside(inputs).items():
@@ -125,7 +127,7 @@ def equalised(layout: Layout, clips: Iterable[Inputs]) -> onnx.ModelProto:
     weights: dict[str, NDArray[np.float32]] = {}
 
     def values_of(name: str) -> NDArray[np.float32]:
-        return weights.get(name, np.asarray(numpy_helper.to_array(layout.weights[name])))
+        return weights.get(name, np.asarray(numpy_helper.to_array(placement.weights[name])))
 
     for tensor, (producer, readers) in pairs.items():
         incoming = np.max([_input_channels(values_of(reader.input[1])) for reader in readers], axis=0)
@@ -142,7 +144,7 @@ def equalised(layout: Layout, clips: Iterable[Inputs]) -> onnx.ModelProto:
             old = values_of(reader.input[1])
             weights[reader.input[1]] = np.asarray(old * factor.reshape(1, -1, *[1] * (old.ndim - 2)), np.float32)
     model = onnx.ModelProto()
-    model.CopyFrom(layout.graph)
+    model.CopyFrom(placement.graph)
     for weight in model.graph.initializer:
         if weight.name in weights:
             weight.CopyFrom(numpy_helper.from_array(weights[weight.name], weight.name))
@@ -150,16 +152,16 @@ def equalised(layout: Layout, clips: Iterable[Inputs]) -> onnx.ModelProto:
 
 
 _PARTS = ("shift", "error", "energy")
-"""Outputs of the probe for each Conv node."""
+"""Suffixes of the outputs that the probe has for each Conv node."""
 
 
-def _probe_graph(layout: Layout, quantisers: Mapping[str, Quantiser], nodes: Collection[str]) -> onnx.ModelProto:
-    """The float network, and beside each convolution the same one with rounded input and weight.
+def _probe_graph(placement: Placement, quantisers: Mapping[str, Quantiser], nodes: Collection[str]) -> onnx.ModelProto:
+    """Return the float network with a twin of each convolution that has rounded input and weight, and their errors.
 
-    Rounding the input of a convolution is rounding in front of the pools and concatenations before it.
+    Rounding the input of a convolution is equivalent to rounding before the pools and concatenations in front of it.
     """
     model = onnx.ModelProto()
-    model.CopyFrom(layout.graph)
+    model.CopyFrom(placement.graph)
     graph = model.graph
     added: set[str] = set()
 
@@ -170,21 +172,21 @@ def _probe_graph(layout: Layout, quantisers: Mapping[str, Quantiser], nodes: Col
         return name
 
     for name in nodes:
-        node, point = layout.convolutions[name], layout.point_of[name]
+        node, point = placement.convolutions[name], placement.point_of[name]
         rounding = quantisers[point.name]
         scale = constant(f"{point.name}_scale", np.asarray(rounding.scale, np.float32))
         zero = constant(f"{point.name}_zero", np.asarray(rounding.zero_point, ZERO[rounding.numbers]))
-        layer = layout.layer_of[name]
+        layer = placement.layer_of[name]
         weight = constant(
             f"{layer.weight}_rounded",
-            rounded_weight(layout.weight(layer), "fp8" if rounding.numbers == "fp8" else "int8"),
+            round_weight(placement.weight(layer), "fp8" if rounding.numbers == "fp8" else "int8"),
         )
         twin = onnx.NodeProto()
         twin.CopyFrom(node)
         twin.name, twin.output[0] = f"{name}_twin", f"{name}_twin_out"
         twin.input[0], twin.input[1] = f"{name}_dq", weight
-        axes = constant(f"axes_{len(layout.shapes[node.input[0]])}", _axes(layout.shapes[node.input[0]], keep=1))
-        every = constant(f"every_{len(layout.shapes[node.input[0]])}", _axes(layout.shapes[node.input[0]]))
+        axes = constant(f"axes_{len(placement.shapes[node.input[0]])}", _axes(placement.shapes[node.input[0]], keep=1))
+        every = constant(f"every_{len(placement.shapes[node.input[0]])}", _axes(placement.shapes[node.input[0]]))
         graph.node.extend(
             [
                 helper.make_node("QuantizeLinear", [node.input[0], scale, zero], [f"{name}_q"]),
@@ -206,14 +208,15 @@ def _axes(shape: tuple[int, ...], keep: int | None = None) -> NDArray[np.int64]:
     return np.array([axis for axis in range(len(shape)) if axis != keep], np.int64)
 
 
-def _equalisable(layout: Layout) -> Iterable[tuple[str, tuple[onnx.NodeProto, list[onnx.NodeProto]]]]:
-    """Tensors behind Conv and ReLU that only convolutions read, at once or behind max-pools → (Conv, its readers)."""
+def _equalisable(placement: Placement) -> Iterable[tuple[str, tuple[onnx.NodeProto, list[onnx.NodeProto]]]]:
+    """Yield (tensor, (Conv, readers)) for each tensor behind Conv and ReLU that only convolutions read, directly or
+    behind max-pools."""
     readers: dict[str, list[onnx.NodeProto]] = {}
-    for node in layout.graph.graph.node:
+    for node in placement.graph.graph.node:
         for name in node.input:
             readers.setdefault(name, []).append(node)
-    for relu in layout.graph.graph.node:
-        producer = layout.producers.get(relu.input[0]) if relu.op_type == "Relu" else None
+    for relu in placement.graph.graph.node:
+        producer = placement.producers.get(relu.input[0]) if relu.op_type == "Relu" else None
         if producer is None or producer.op_type != "Conv" or len(readers[relu.input[0]]) > 1:
             continue
         found, waiting = [], [relu.output[0]]
@@ -222,17 +225,17 @@ def _equalisable(layout: Layout) -> Iterable[tuple[str, tuple[onnx.NodeProto, li
                 found.append(node)
                 waiting.extend(node.output if node.op_type == "MaxPool" else ())
         convolutions = [node for node in found if node.op_type != "MaxPool"]
-        if convolutions and all(_used_once(layout, node) for node in (producer, *convolutions)):
+        if convolutions and all(_used_once(placement, node) for node in (producer, *convolutions)):
             yield relu.output[0], (producer, convolutions)
 
 
-def _used_once(layout: Layout, node: onnx.NodeProto) -> bool:
-    """Whether it is a quantised convolution of one group, with a weight of its own."""
-    layer = layout.layer_of.get(node.name)
+def _used_once(placement: Placement, node: onnx.NodeProto) -> bool:
+    """Return whether a node is a quantised convolution with one group whose weight no other node reads."""
+    layer = placement.layer_of.get(node.name)
     grouped = any(a.name == "group" and a.i > 1 for a in node.attribute)
     return layer is not None and len(layer.nodes) == 1 and not grouped
 
 
 def _input_channels(weight: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Largest value of each input channel [in] of a weight [out,in,…]."""
+    """Return the largest magnitude in each input channel [in] of a weight [out,in,…]."""
     return np.asarray(np.abs(weight).max(axis=(0, *range(2, weight.ndim))), np.float64)

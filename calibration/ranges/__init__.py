@@ -1,1 +1,1 @@
-"""Choose the range of every quantised number: clips, histograms, the choice, the table that keeps it."""
+"""Choose the range of every quantised tensor: draw clips, count values, choose ranges, store them in a table."""

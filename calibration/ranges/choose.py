@@ -1,8 +1,8 @@
-"""From a histogram to the range that 8 bits span: min–max, percentile, entropy, squared error.
+"""Choose the range that 8 bits span from a histogram: min–max, percentile, entropy, squared error.
 
-A narrower range has finer steps and cuts off what lies outside; the methods differ in what they take for the best
-between the two. All see the type that will round: 256 steps from the smallest to the largest value (uint8), or 127 on
-each side of zero (int8), or the floating steps of FP8.
+A narrower range has finer quantisation steps but clips the values outside; each method balances the two by its own
+criterion. All methods use the type that will round: 256 levels from the smallest to the largest value (uint8), 127 on
+each side of zero (int8), or the floating-point levels of FP8.
 """
 
 from __future__ import annotations
@@ -17,29 +17,30 @@ from numpy.typing import NDArray
 from calibration.ranges.histogram import Histogram
 
 Method = Literal["minmax", "percentile", "entropy", "mse", "output"]
-"""How a range is chosen. "output" is chosen by `remedies`, from the error behind the layers that read the tensor."""
+"""Method of choosing a range. For "output", `quantise.remedies` searches the range with the smallest error in the
+outputs of the layers that read the tensor."""
 
 METHODS: tuple[Method, ...] = get_args(Method)
 
 Numbers = Literal["uint8", "int8", "fp8"]
-"""What activations are stored in: asymmetric, symmetric, or FP8 E4M3. Weights are int8, or fp8 with fp8."""
+"""Type of stored activations: asymmetric uint8, symmetric int8, or FP8 E4M3. Weights are fp8 with "fp8", else int8."""
 
 PERCENTILE = 99.99
-"""Share of the values inside the range of "percentile", in percent."""
+"""Default share of the values inside the range of method "percentile", in percent."""
 
 CLIPPED = np.linspace(0.1, 1.0, 91)
-"""Shares of the full range that "mse" and "entropy" try."""
+"""Shares of the full range that the methods "mse" and "entropy" try."""
 
 SMALLEST = 1e-30
-"""A range that does not reach this is taken for zero: its steps would leave float32."""
+"""Magnitude below which a range is taken as zero, since its scale would be too small for float32."""
 
 FP8_LARGEST = 448.0
-"""Largest number of FP8 E4M3."""
+"""Largest finite number of FP8 E4M3."""
 
 
 @dataclass(frozen=True)
 class Quantiser:
-    """Numbers of one point: x ≈ scale · (q − zero_point) with q an integer in lowest … highest (FP8: q = x / scale)."""
+    """Quantises one point: x ≈ scale · (q − zero_point) with integer q in lowest … highest (FP8: q = x / scale)."""
 
     numbers: Numbers
     scale: float
@@ -47,7 +48,7 @@ class Quantiser:
 
     @property
     def lowest(self) -> int:
-        """Smallest q. int8 spans a range by ±127; what lies below it may reach −128, as QuantizeLinear has it."""
+        """Smallest q. In int8 the range spans ±127, but QuantizeLinear rounds values below the range to −128."""
         return {"uint8": 0, "int8": -128, "fp8": -int(FP8_LARGEST)}[self.numbers]
 
     @property
@@ -56,7 +57,7 @@ class Quantiser:
         return {"uint8": 255, "int8": 127, "fp8": int(FP8_LARGEST)}[self.numbers]
 
     def __call__(self, values: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Values as they come back: rounded half to even, cut at the ends."""
+        """Return values after quantisation and dequantisation: rounded half to even, clipped at the ends."""
         scaled = np.asarray(values, np.float64) / self.scale
         if self.numbers == "fp8":
             stored = np.clip(scaled, -FP8_LARGEST, FP8_LARGEST).astype(np.float32).astype(ml_dtypes.float8_e4m3fn)
@@ -65,10 +66,10 @@ class Quantiser:
         return np.asarray((stored - self.zero_point) * self.scale)
 
 
-def quantiser(low: float, high: float, numbers: Numbers) -> Quantiser:
-    """The quantiser that spans a range, which is widened to hold zero: padding and dead units must stay exact.
+def make_quantiser(low: float, high: float, numbers: Numbers) -> Quantiser:
+    """Make the quantiser that spans a range, widened to hold zero so that padding and dead units stay exact.
 
-    A range of zero width gives steps of 1, which round zero to zero.
+    A range of zero width gives the scale 1, which rounds zero to zero.
     """
     low, high = min(low, 0.0), max(high, 0.0)
     largest = max(-low, high)
@@ -85,38 +86,38 @@ def quantiser(low: float, high: float, numbers: Numbers) -> Quantiser:
 def choose_range(
     histogram: Histogram, method: Method, numbers: Numbers, percentile: float = PERCENTILE
 ) -> tuple[float, float]:
-    """(low, high) that the integers shall span.
+    """Choose the range (low, high) that the integers span.
 
     Args:
-        histogram: of the point on the calibration clips.
-        method: any but "output".
+        histogram: values of the point on the calibration clips.
+        method: any method but "output".
         numbers: type that rounds.
-        percentile: of "percentile".
+        percentile: share of the values inside the range in percent, for method "percentile".
     """
     if method == "minmax" or histogram.width == 0:
         return histogram.low, histogram.high
     if method == "percentile":
         return _percentile(histogram, percentile)
     error = _squared_error if method == "mse" else _divergence
-    candidates = clipped_ranges(histogram, CLIPPED)
-    errors = [error(histogram, quantiser(low, high, numbers)) for low, high in candidates]
-    return candidates[len(errors) - 1 - int(np.argmin(errors[::-1]))]  # of equal ones the widest
+    candidates = clip_ranges(histogram, CLIPPED)
+    errors = [error(histogram, make_quantiser(low, high, numbers)) for low, high in candidates]
+    return candidates[len(errors) - 1 - int(np.argmin(errors[::-1]))]  # the widest range with the smallest error
 
 
-def clipped_ranges(histogram: Histogram, shares: NDArray[np.float64]) -> list[tuple[float, float]]:
-    """The full range, cut to shares of its larger side: the smaller side is kept as long as it is inside."""
+def clip_ranges(histogram: Histogram, shares: NDArray[np.float64]) -> list[tuple[float, float]]:
+    """Clip the full range to ± each share of its larger side; a smaller side inside that stays as it is."""
     largest = max(-histogram.low, histogram.high)
     return [(max(histogram.low, -share * largest), min(histogram.high, share * largest)) for share in shares]
 
 
 def _percentile(histogram: Histogram, percentile: float) -> tuple[float, float]:
-    """Half of what is outside lies below, half above; where all values are of one sign, all of it at their end."""
+    """Leave out half of the outside values below and half above; all at the one end if all values have one sign."""
     outside = (1 - percentile / 100) * histogram.total
     two_sided = histogram.low < 0 < histogram.high
     share = outside / 2 if two_sided else outside
     up, down = np.cumsum(histogram.counts), np.cumsum(histogram.counts[::-1])[::-1]
     edges = histogram.centres - histogram.width / 2
-    first = int(np.searchsorted(up, share, side="right"))  # the bin in which more than the share is reached
+    first = int(np.searchsorted(up, share, side="right"))  # the bin in which the sum exceeds the share
     last = len(down) - 1 - int(np.searchsorted(down[::-1], share, side="right"))
     low = max(histogram.low, float(edges[first])) if histogram.low < 0 else histogram.low
     high = min(histogram.high, float(edges[last] + histogram.width)) if histogram.high > 0 else histogram.high
@@ -124,19 +125,19 @@ def _percentile(histogram: Histogram, percentile: float) -> tuple[float, float]:
 
 
 def _squared_error(histogram: Histogram, rounding: Quantiser) -> float:
-    """Mean squared rounding error of the bins' centres."""
+    """Return the mean squared rounding error of the bins' centres, weighted by the counts."""
     centres = histogram.centres
     return float((histogram.counts * (rounding(centres) - centres) ** 2).sum() / max(histogram.total, 1))
 
 
 def _divergence(histogram: Histogram, rounding: Quantiser) -> float:
-    """Kullback–Leibler divergence of the values from what 8 bits can tell of them.
+    """Return the Kullback–Leibler divergence between the values' distribution and the quantised one.
 
-    What falls on one step is told apart no longer: there the rounded distribution is flat over the bins that hold
-    values. What lies outside the range piles up on its ends.
+    Values that round to one level become indistinguishable: there the quantised distribution is flat over the bins that
+    hold values. Values outside the range are counted in the first or last bin inside it.
     """
     kept = histogram.counts > 0
-    kept[len(kept) // 2] = False  # exact zeros, of which a ReLU gives many, round to themselves
+    kept[len(kept) // 2] = False  # exact zeros, frequent behind a ReLU, round to themselves
     counts, steps = histogram.counts[kept].astype(np.float64), rounding(histogram.centres[kept])
     if not counts.size:
         return 0.0

@@ -1,8 +1,8 @@
-"""Which windows ranges are measured on: drawn by seed, spread over videos, motion and brightness.
+"""Draw the windows that ranges are measured on by a seed, spread over videos, motion and brightness.
 
-A range is set by the largest numbers a network meets, so calibration clips must be unlike each other: dark and bright,
-still and moving. Each video gives about as many as any other; within a video the next clip is the one least like those
-chosen so far.
+The largest values of a network set a range, so calibration clips must differ: dark and bright, still and moving. Every
+video gives about the same number of clips; within a video the next clip is the one that differs most from those chosen
+so far.
 """
 
 from __future__ import annotations
@@ -26,42 +26,42 @@ from runtime.spec.model import ModelSpec
 from runtime.windows import Window, cut_windows
 
 THINNED = 4
-"""Every fourth row and column tells brightness and motion well enough."""
+"""Stride of the rows and columns from which brightness and motion are measured."""
 
 BLANK = 1.0
-"""A window whose pixels differ by less than this (standard deviation, of 255) shows nothing."""
+"""Standard deviation of the pixels (0 – 255) below which a window counts as a single colour."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One window of a video."""
+    """Describes one window of a video."""
 
     video: str
-    """Name of the file, without its suffix; with its folder where two would be alike."""
+    """Name of the file without its suffix, with its folder where two names would be equal."""
     window: int
-    """Number of the window in the video, as the detector counts them."""
+    """Number of the window in the video, as the detector counts windows."""
     offset: int
-    """First frame, in sampled frames."""
+    """First frame of the window, in sampled frames."""
     brightness: float
-    """Mean of the pixels, 0 – 255; or of the features."""
+    """Mean of the pixels, 0 – 255, or mean of the features."""
     motion: float
-    """Mean change from one frame to the next, 0 – 255; or of the features from step to step."""
+    """Mean absolute change of the pixels from one frame to the next, 0 – 255, or of the features from step to step."""
 
 
 class Clips:
-    """Drawn windows, kept in temporary files: they are read several times, and memory does not grow with them.
+    """Keeps the drawn windows in temporary files, to be read several times without filling the memory.
 
-    A context manager; the files are removed in the end.
+    Use it as a context manager, which removes the files at its end.
     """
 
     def __init__(self, spec: ModelSpec, clips: Sequence[Clip], videos: dict[str, str]) -> None:
         self.spec = spec
         self.clips = tuple(clips)
-        """In the order of the videos, then of time."""
+        """Clips in the order of the videos, then of time."""
         self.videos = videos
         """Name of each video that clips are from → the first digits of its SHA-256."""
         self.sha256 = ""
-        """Over the pixels of all clips; set once they are stored."""
+        """SHA-256 over the pixels of all clips; empty until `store` has written them."""
         self._folder = tempfile.TemporaryDirectory(prefix="afsd-clips-")
         self._windows: list[tuple[Path, int]] = []
 
@@ -69,11 +69,11 @@ class Clips:
         return len(self.clips)
 
     def __iter__(self) -> Iterator[dict[str, NDArray[Any]]]:
-        """Engine inputs of a batch of one, for each clip."""
+        """Yield the engine inputs of each clip, a batch of one."""
         return (self._inputs(k) for k in range(len(self._windows)))
 
     def first(self, count: int) -> Iterator[dict[str, NDArray[Any]]]:
-        """Inputs of `count` clips, spread evenly over all."""
+        """Yield the engine inputs of `count` clips, spread evenly over all clips."""
         wanted = np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(int).tolist()
         return (self._inputs(k) for k in wanted)
 
@@ -83,7 +83,7 @@ class Clips:
         return make_engine_inputs([window], 1, self.spec)
 
     def store(self, windows: Iterator[Window]) -> None:
-        """Write the windows of `clips`, in their order."""
+        """Write the windows of `clips`, in the order of `clips`, to the temporary files."""
         digest = sha256()
         for k, window in enumerate(windows):
             path = Path(self._folder.name) / f"{k}.npy"
@@ -104,19 +104,19 @@ class Clips:
 def draw_clips(
     videos: Sequence[Video], spec: ModelSpec, count: int, seed: int = 0, say: Callable[[str], None] = lambda _: None
 ) -> Clips:
-    """Draw `count` windows, or all there are, and store them.
+    """Draw `count` windows, or all if there are fewer, and store them.
 
-    Every window of the videos is looked at; of more videos than clips, as many are drawn first.
+    Every window of the videos is decoded; if there are more videos than clips, `count` videos are drawn first.
 
     Args:
-        videos: files, or features where the model is on features.
-        spec: of the model: frame rate, size, window length and stride.
-        count: clips wanted.
-        seed: of the draw.
-        say: receives what is worth knowing.
+        videos: video files, or features if the model is on features.
+        spec: ModelSpec with frame rate, size, window length and stride.
+        count: number of clips.
+        seed: seed of the draw.
+        say: receives notes on what was drawn or left out.
 
     Raises:
-        InputError: no video, a count below 1, or no window that shows anything.
+        InputError: no video, a count below 1, or only windows of a single colour.
         VideoError: a video cannot be opened or decoded.
     """
     if not videos:
@@ -126,7 +126,7 @@ def draw_clips(
     rng = np.random.default_rng(seed)
     for video in videos:
         if isinstance(video, Features) != (spec.features is not None):
-            raise InputError(f"{video}: the model sees {spec.stream}; give the same of videos to calibrate on")
+            raise InputError(f"{video}: the model sees {spec.stream}; calibrate it on {spec.stream}")
     videos = list(dict.fromkeys(v if isinstance(v, Features) else v.resolve() for v in videos))
     named = _names(videos)
     drawn = [videos[k] for k in np.sort(rng.permutation(len(videos))[:count])]
@@ -150,12 +150,12 @@ def draw_clips(
         say(f"the videos have {sum(map(len, chosen))} windows, all are taken")
     kept = [(path, clips) for path, clips in zip(drawn, chosen, strict=True) if clips]
     clips = Clips(spec, [c for _, clips in kept for c in clips], {named[p]: identify_video(p) for p, _ in kept})
-    clips.store(window for path, some in kept for window in _picked(path, spec, some))
+    clips.store(window for path, some in kept for window in _read_windows(path, spec, some))
     return clips
 
 
 def _names(videos: Sequence[Video]) -> dict[Video, str]:
-    """A name of each video: its file's, without suffix; with the folder where two would be alike."""
+    """Map each video to its file's name without suffix, with the folder where two names would be equal."""
     stems = [video.name if isinstance(video, Features) else video.stem for video in videos]
     return {
         video: stem if stems.count(stem) == 1 else str(Path(str(video)).with_suffix(""))
@@ -164,8 +164,8 @@ def _names(videos: Sequence[Video]) -> dict[Video, str]:
 
 
 def _windows(video: Video, spec: ModelSpec) -> Iterator[Window]:
-    """The windows of a video, as the detector cuts them."""
-    if isinstance(video, Features):  # where in time its steps lie does not count here
+    """Yield the windows of a video, as the detector cuts them."""
+    if isinstance(video, Features):  # the time axis does not matter here
         yield from cut_windows(open_steps(video, spec).read(), spec.window_length, spec.window_stride)
         return
     with closing(open_input(video, spec)) as opened:
@@ -173,8 +173,8 @@ def _windows(video: Video, spec: ModelSpec) -> Iterator[Window]:
 
 
 def _survey(video: str, number: int, window: Window) -> Clip | None:
-    """What a window looks like; None if it shows a single colour, or all its features are one number."""
-    if window.frames.ndim == 2:  # features, of which each channel tells something
+    """Measure brightness and motion of a window; None if it shows a single colour or its features are one number."""
+    if window.frames.ndim == 2:  # features: use all channels
         thin = window.frames[: window.length]
         blank = not np.ptp(thin) > 0
     else:
@@ -187,7 +187,7 @@ def _survey(video: str, number: int, window: Window) -> Clip | None:
 
 
 def _choose(found: Sequence[Sequence[Clip]], count: int, rng: np.random.Generator) -> list[list[Clip]]:
-    """Round by round one clip of each video, the one farthest in motion and brightness from all that are chosen."""
+    """Choose in each round one clip per video: the one farthest in motion and brightness from all chosen clips."""
     places = _ranks([clip for clips in found for clip in clips])
     chosen: list[list[Clip]] = [[] for _ in found]
     taken = np.empty((0, 2))
@@ -208,12 +208,12 @@ def _choose(found: Sequence[Sequence[Clip]], count: int, rng: np.random.Generato
 
 
 def _ranks(clips: Sequence[Clip]) -> dict[tuple[str, int], tuple[float, float]]:
-    """(video, window) → rank of its brightness and of its motion among all, 0 … 1."""
+    """Map (video, window) to the ranks of its brightness and motion among all clips, 0 … 1."""
     values = np.array([[clip.brightness, clip.motion] for clip in clips])
     ranks = values.argsort(axis=0, kind="stable").argsort(axis=0) / max(len(clips) - 1, 1)
     return {(c.video, c.window): (float(b), float(m)) for c, (b, m) in zip(clips, ranks, strict=True)}
 
 
-def _picked(video: Video, spec: ModelSpec, clips: Sequence[Clip]) -> Iterator[Window]:
+def _read_windows(video: Video, spec: ModelSpec, clips: Sequence[Clip]) -> Iterator[Window]:
     numbers = {clip.window for clip in clips}
     return (window for number, window in enumerate(_windows(video, spec)) if number in numbers)

@@ -1,4 +1,4 @@
-"""How often a tensor takes which values: counted as it streams by, in memory that does not grow."""
+"""Count the values of a tensor piece by piece, in constant memory."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 BINS = 2048
-"""Bins on each side of zero."""
+"""Number of bins on each side of zero."""
 
 SMALLEST = -100
-"""Smallest exponent of a width; its inverse must be a number as well."""
+"""Smallest exponent of a bin's width; the inverse of the width must be finite in float32."""
 
 
 @dataclass
 class Histogram:
-    """Counts in bins of one width, a power of two, on both sides of zero.
+    """Counts values in bins of one width, a power of two, on both sides of zero.
 
-    When a value lies outside, the width is doubled and neighbours are merged, which loses nothing but resolution: what
-    is counted in the end depends neither on the order of the values nor on how they were cut into pieces.
+    When a value lies outside, the width is doubled and neighbouring bins are merged. Only resolution is lost: the final
+    counts depend neither on the order of the values nor on how they were cut into pieces.
     """
 
     width: float = 0.0
-    """Of one bin; 0 as long as only zeros were seen."""
+    """Width of a bin; 0 while only zeros were counted."""
     counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(2 * BINS, np.int64))
     """Bin k holds values in [(k − BINS)·width, (k − BINS + 1)·width); zeros are in bin BINS."""
     low: float = 0.0
@@ -34,7 +34,7 @@ class Histogram:
 
     @property
     def total(self) -> int:
-        """Values counted."""
+        """Number of counted values."""
         return int(self.counts.sum())
 
     @property
@@ -43,11 +43,11 @@ class Histogram:
         return np.asarray((np.arange(2 * BINS) - BINS + 0.5) * self.width, np.float64)
 
     def add(self, values: NDArray[Any]) -> bool:
-        """Count an array of any shape; False, and nothing counted, if it holds NaN or infinity."""
+        """Count an array of any shape; return False, and count nothing, if it holds NaN or infinity."""
         flat = np.ascontiguousarray(values, np.float32).ravel()
         if not flat.size:
             return True
-        low, high = float(flat.min()), float(flat.max())  # NaN if there is one
+        low, high = float(flat.min()), float(flat.max())  # NaN if the array holds one
         if not (np.isfinite(low) and np.isfinite(high)):
             return False
         self.low, self.high = min(self.low, low), max(self.high, high)
@@ -55,7 +55,7 @@ class Histogram:
         if self.width == 0:
             self.counts[BINS] += flat.size
             return True
-        step = 1 << 20  # a piece at a time: the indices take as much memory as the values
+        step = 1 << 20  # in pieces, since the indices take as much memory as the values
         for start in range(0, flat.size, step):
             index = np.floor(flat[start : start + step] * np.float32(1 / self.width)).astype(np.int32)
             index += BINS
@@ -63,7 +63,7 @@ class Histogram:
         return True
 
     def _widen(self, largest: float) -> None:
-        """Make room for values up to `largest` in size, by the smallest power of two that gives it."""
+        """Widen the bins to the smallest power of two that makes room for magnitudes up to `largest`."""
         if largest == 0 or (self.width and largest < BINS * self.width):
             return
         exponent = int(np.frexp(largest / BINS)[1])  # largest < BINS · 2^exponent, also if it is a power of two

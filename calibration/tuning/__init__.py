@@ -1,1 +1,1 @@
-"""Fine-tune a quantised network and search the settings of its quantisation."""
+"""Fine-tune a network with its quantisation emulated in training."""

@@ -1,8 +1,9 @@
-"""The quantised network in PyTorch, with gradients: what QuantizeLinear and DequantizeLinear do, around convolutions.
+"""Emulate the quantised network in PyTorch with gradients: QuantizeLinear and DequantizeLinear around convolutions.
 
-Rounding has no useful gradient. Behind it, gradients pass as if nothing had been rounded (Bengio et al., 2013), except
-where a value was cut at the end of the range: there it has no influence, so none passes. Weights stay float; each
-forward rounds them anew, so training moves them to where their rounded values do best (Jacob et al., CVPR 2018).
+Rounding has no useful gradient. Gradients pass as if nothing had been rounded (straight-through, Bengio et al., 2013),
+except where a value was clipped at the end of the range: such a value has no influence, so its gradient is zero.
+Weights stay float and every forward pass rounds them again, so training moves them to where their rounded values do
+best (Jacob et al., CVPR 2018).
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ from training.afsd.network import AFSD
 from training.networks.layers import Unit1D, Unit3D, at_least_float32
 
 WEIGHT_LIMIT = 127
-"""Largest integer of a weight; −128 is left out, so that zero is in the middle."""
+"""Largest integer of a weight; −128 is not used, so that the range is symmetric around zero."""
 
 LISTED = 5
-"""How many names of a mismatch an error message shows."""
+"""Largest number of names that an error message lists."""
 
 
 @dataclass(frozen=True)
 class InputQuantiser:
-    """Integers q that a convolution's input is rounded to: x ≈ scale · (q − zero_point).
+    """Rounds a convolution's input to integers q: x ≈ scale · (q − zero_point).
 
     Raises:
         InputError: a scale that is not positive, or a zero point outside the limits: padding would not be exact.
@@ -37,11 +38,11 @@ class InputQuantiser:
     scale: float
     """Step between two integers, in units of the input."""
     zero_point: int
-    """The integer that stands for 0."""
+    """Integer that represents 0."""
     lowest: int
-    """Smallest integer used: 0 of uint8, −127 of symmetric int8."""
+    """Smallest integer used: 0 in uint8, −127 in symmetric int8."""
     highest: int
-    """Largest integer used: 255, 127."""
+    """Largest integer used: 255 in uint8, 127 in int8."""
 
     def __post_init__(self) -> None:
         if not (self.scale > 0 and math.isfinite(self.scale)):
@@ -53,23 +54,23 @@ class InputQuantiser:
             )
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Values of any shape as they come back, float32 or wider; straight-through gradient inside the range."""
+        """Quantise and dequantise values of any shape in float32 or wider, with the straight-through gradient."""
         x = at_least_float32(x)
         scale = x.new_full((), self.scale)  # on the GPU, dividing by a number multiplies by its reciprocal instead
-        rounded: Tensor = _Rounded.apply(x, scale, self.zero_point, self.lowest, self.highest)  # type: ignore[no-untyped-call]
+        rounded: Tensor = _Round.apply(x, scale, self.zero_point, self.lowest, self.highest)  # type: ignore[no-untyped-call]
         return rounded
 
 
 Layers = Mapping[str, Mapping[int, InputQuantiser]]
-"""State-dict name of a convolution's weight → temporal length of its input [B,C,t] or [B,C,t,H,W], before padding → its
-quantiser. A convolution that is shared over pyramid levels has one for each length; a single one serves any length."""
+"""State-dict name of a convolution's weight → temporal length t of its input [B,C,t] or [B,C,t,H,W] before padding →
+quantiser. A convolution shared by pyramid levels has one quantiser per length; a single quantiser fits any length."""
 
 
-class _Rounded(torch.autograd.Function):
-    """(clip(round(x / scale) + zero_point) − zero_point) · scale with the straight-through gradient.
+class _Round(torch.autograd.Function):
+    """Computes (clip(round(x / scale) + zero_point) − zero_point) · scale with the straight-through gradient.
 
-    PyTorch's own `fake_quantize` multiplies by 1 / scale, which moves values near the middle between two steps to the
-    other step than ONNX's division does; this is the same bit for bit. Both round half to even.
+    The result equals ONNX's bit for bit. PyTorch's `fake_quantize` multiplies by 1 / scale, which rounds values near
+    the middle between two levels to the other level than ONNX's division. Both round half to even.
     """
 
     @staticmethod
@@ -86,33 +87,33 @@ class _Rounded(torch.autograd.Function):
         return gradients[0] * inside, None, None, None, None
 
 
-def rounded_weight(weight: Tensor) -> Tensor:
-    """A weight [out,in,…] as a quantised layer sees it: symmetric, one scale per output channel, max|w| / 127.
+def round_weight(weight: Tensor) -> Tensor:
+    """Quantise and dequantise a weight [out,in,…]: symmetric, one scale max|w| / 127 per output channel.
 
-    The scale follows the weight and passes no gradient of its own; no value is cut. A channel of zeros stays zero.
-    Folding a batch norm multiplies channels by constants, hence the scales too: rounding before or after is the same.
+    The scale follows the weight without a gradient of its own; no value is clipped. A channel of zeros stays zero.
+    Folding a batch norm multiplies channels and their scales by constants, so rounding before or after it is the same.
     """
     weight = at_least_float32(weight)
     largest = weight.detach().abs().amax(dim=tuple(range(1, weight.ndim)), keepdim=True)
     scale = torch.where(largest > 0, largest / WEIGHT_LIMIT, torch.ones_like(largest))
-    rounded: Tensor = _Rounded.apply(weight, scale, 0, -WEIGHT_LIMIT, WEIGHT_LIMIT)  # type: ignore[no-untyped-call]
+    rounded: Tensor = _Round.apply(weight, scale, 0, -WEIGHT_LIMIT, WEIGHT_LIMIT)  # type: ignore[no-untyped-call]
     return rounded
 
 
 @dataclass(frozen=True)
 class LayerRounding:
-    """Input and weight of one convolution, rounded; a `training.networks.layers.Rounding`."""
+    """Rounds input and weight of one convolution; a `training.networks.layers.Rounding`."""
 
     name: str
-    """Of the weight, for errors."""
+    """State-dict name of the weight, for errors."""
     inputs: Mapping[int, InputQuantiser]
-    """By temporal length, see `Layers`."""
+    """Temporal length of the input → quantiser, see `Layers`."""
 
     def __call__(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Input [B,C,t(,H,W)] and weight [out,in,…], both rounded.
+        """Return input [B,C,t(,H,W)] and weight [out,in,…], both rounded.
 
         Raises:
-            InputError: there are several quantisers, and none for this length.
+            InputError: there are several quantisers, but none for this length.
         """
         found = self.inputs.get(x.shape[2])
         if found is None and len(self.inputs) == 1:
@@ -122,21 +123,21 @@ class LayerRounding:
                 f"{self.name}: got an input of length {x.shape[2]}, expected one of {sorted(self.inputs)}, which have "
                 "quantisers; measure ranges on clips of this length"
             )
-        return found(x), rounded_weight(weight)
+        return found(x), round_weight(weight)
 
 
 def quantise_layers(model: AFSD, layers: Layers) -> None:
-    """Let a network compute as its quantised export does, in every path through it: `forward`, `detect`, contrastive.
+    """Make a network compute as its quantised export does, in `forward`, `detect` and the contrastive path.
 
-    Exactly the layers listed are quantised afterwards; with none, the network is float again. Parameters, buffers and
-    their names stay as they are.
+    Afterwards exactly the listed layers are quantised; without any, the network is float again. Parameters, buffers and
+    their names do not change.
 
     Args:
         model: network to change in place.
         layers: quantisers, see `Layers`.
 
     Raises:
-        InputError: a name that is no convolution's weight, or a layer without a quantiser.
+        InputError: a name that is not a convolution's weight, or a layer without a quantiser.
     """
     units = dict(_units(model))
     unknown = [name for name in layers if name not in units]
@@ -153,7 +154,7 @@ def quantise_layers(model: AFSD, layers: Layers) -> None:
 
 
 def _units(model: AFSD) -> Iterator[tuple[str, Unit1D | Unit3D]]:
-    """Every unit under the state-dict name of its convolution's weight."""
+    """Yield every unit with the state-dict name of its convolution's weight."""
     for name, module in model.named_modules():
         if isinstance(module, Unit1D):
             yield f"{name}.conv1d.weight", module

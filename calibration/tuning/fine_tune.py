@@ -1,7 +1,7 @@
-"""Quantisation-aware fine-tuning, the last resort: a few hundred steps of training that see the rounding.
+"""Fine-tune with quantisation emulated, as the last resort: a few hundred optimiser steps with rounded layers.
 
-The project's own training loop runs on from a checkpoint, with the quantised network in its place. What it writes is an
-ordinary checkpoint with float weights; exported and quantised with the same ranges, it computes what was trained.
+The project's training loop continues from a checkpoint with a network that rounds. It writes an ordinary checkpoint
+with float weights; exported and quantised with the same ranges, the network computes what was trained.
 """
 
 from __future__ import annotations
@@ -21,22 +21,23 @@ from training.config.settings import Config
 from training.run import train
 
 RATE_SHARE: Mapping[str, float] = {"constant": 1.0, "cosine": 0.15}
-"""Share of the learning rate that a checkpoint was trained with, by its schedule: a constant one was right to its last
-step; a cosine's beginning shakes a trained network. On the shipped one with inputs of 4 bits, 0.15 of 2e-3 won back all
-that rounding had cost, a third of that rate most of it; the coarser the rounding, the more pays."""
+"""Schedule of the checkpoint's training → share of its learning rate for fine-tuning. A constant rate still fits at its
+last step; the first rate of a cosine schedule is too high for a trained network. On the shipped network with 4-bit
+inputs, 0.15 of 2e-3 recovered the whole loss from rounding, a third of that rate most of it; coarser rounding needs a
+higher rate."""
 
 QUANTISERS = "quantisers.json"
-"""What a run was fine-tuned for, beside its checkpoints."""
+"""Name of the file beside a run's checkpoints that holds the quantisers of the run."""
 
 
 @dataclass(frozen=True)
 class FineTuning:
-    """How long and how fast."""
+    """Holds length and learning rate of fine-tuning."""
 
     steps: int = 200
-    """Optimiser steps."""
+    """Number of optimiser steps."""
     learning_rate: float = 0.0
-    """Constant over all steps; 0: what `RATE_SHARE` makes of the checkpoint's own."""
+    """Learning rate of all optimiser steps; 0: the checkpoint's own times its `RATE_SHARE`."""
 
     def __post_init__(self) -> None:
         if self.steps < 1 or not 0 <= self.learning_rate < math.inf:
@@ -55,36 +56,36 @@ def fine_tune(
     overrides: Sequence[str] = (),
     resume: Path | None = None,
 ) -> Path:
-    """Train a checkpoint on with quantised layers and return the path of the tuned one (`out_dir`/last.ckpt).
+    """Train a checkpoint further with quantised layers; return the path of the tuned checkpoint (`out_dir`/last.ckpt).
 
     Args:
-        checkpoint: to start from; it is read alone.
+        checkpoint: checkpoint to start from; it is not changed.
         layers: quantisers of the layers that will be quantised.
-        out_dir: a new folder; receives what every run writes, and `quantisers.json`.
-        options: steps and learning rate.
+        out_dir: new folder for the files of a training run and `quantisers.json`.
+        options: number of optimiser steps and learning rate.
         overrides: `section.key=value` changes to the checkpoint's configuration, as `data.root=…`.
         resume: last checkpoint of an interrupted fine-tuning with the same arguments.
 
     Raises:
-        InputError: no layers, or they are not of this network.
+        InputError: no layers, or layers of another network.
         ConfigError: `out_dir` holds a run, or `resume` was made with other settings or quantisers.
-        CheckpointError, AnnotationError, VideoError: as for any training.
+        CheckpointError, AnnotationError, VideoError: see `training.run.train`.
     """
     if not layers:
         raise InputError(f"{checkpoint}: no layers to quantise, expected one at least; give their quantisers")
-    config = tuning_config(checkpoint, options, overrides)
+    config = make_tuning_config(checkpoint, options, overrides)
 
     def prepare(model: AFSD) -> None:
         quantise_layers(model, layers)
-        _record(layers, out_dir / QUANTISERS, resume)
+        _record_quantisers(layers, out_dir / QUANTISERS, resume)
 
     return train(config, out_dir, resume, prepare)
 
 
-def tuning_config(checkpoint: Path, options: FineTuning, overrides: Sequence[str] = ()) -> Config:
-    """The checkpoint's own configuration, started from it, for some steps at a constant learning rate.
+def make_tuning_config(checkpoint: Path, options: FineTuning, overrides: Sequence[str] = ()) -> Config:
+    """Make a configuration from the checkpoint's own that continues from it at a constant learning rate.
 
-    Batch norms keep their statistics, which the export folds into the weights that are quantised.
+    Batch norms keep their statistics, since the export folds them into the weights that are quantised.
     """
     config = load_checkpoint(checkpoint).config
     own = config.optimiser.learning_rate * RATE_SHARE[config.optimiser.schedule]
@@ -93,7 +94,7 @@ def tuning_config(checkpoint: Path, options: FineTuning, overrides: Sequence[str
         learning_rate=options.learning_rate or own,
         schedule="constant",
         warmup_steps=0,
-        epochs=options.steps,  # the steps end it: an epoch has one at least
+        epochs=options.steps,  # max_steps ends the run: an epoch has at least one step
     )
     run = replace(
         config.run,
@@ -107,8 +108,8 @@ def tuning_config(checkpoint: Path, options: FineTuning, overrides: Sequence[str
     return apply_overrides(replace(config, model=model, optimiser=optimiser, run=run), overrides, str(checkpoint))
 
 
-def _record(layers: Layers, path: Path, resume: Path | None) -> None:
-    """Store the quantisers of a new run, or compare with those of the run that is resumed."""
+def _record_quantisers(layers: Layers, path: Path, resume: Path | None) -> None:
+    """Write the quantisers of a new run, or compare them with those of the run that is resumed."""
     content = {name: {str(t): asdict(q) for t, q in inputs.items()} for name, inputs in layers.items()}
     if resume is None:
         write_json(path, content)
@@ -118,16 +119,16 @@ def _record(layers: Layers, path: Path, resume: Path | None) -> None:
         raise ConfigError(f"{resume}: no {QUANTISERS} beside it, expected a run of fine-tuning; start one from it")
     if read_json(stored, "file of quantisers", ConfigError) != content:
         raise ConfigError(
-            f"{resume}: made with other quantisers than those given; resume with the same table, or start anew"
+            f"{resume}: made with other quantisers than those given; resume with the same table, or start a new run"
         )
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """Quantisation-aware fine-tuning, the last resort."""
+    """Holds the options of fine-tuning during a calibration."""
 
     checkpoint: Path
-    """That the ONNX file was exported from."""
+    """Checkpoint that the ONNX file was exported from."""
     data: str
     """Root of the training data; empty: as the checkpoint's configuration says."""
     run: FineTuning

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import onnx
 
-from calibration.quantise.placement import Layout
+from calibration.quantise.placement import Placement
 from calibration.ranges.choose import Quantiser
 from calibration.tuning.fake_quantisation import InputQuantiser, Layers
 from calibration.tuning.fine_tune import Tuning, fine_tune
@@ -17,30 +17,30 @@ from runtime.spec.model import ModelSpec
 from training.checkpoints.files import load_checkpoint
 
 
-def tuned(
-    layout: Layout,
+def tune(
+    placement: Placement,
     spec: ModelSpec,
     quantisers: Mapping[str, Quantiser],
     kept: Collection[str],
     options: Tuning,
     out: Path,
     say: Callable[[str], None],
-) -> Layout:
-    """Train on with the rounding in place and give the layout of what came of it, to be quantised alike.
+) -> Placement:
+    """Fine-tune the network with rounding emulated and return the placement of the result, for the same quantisers.
 
-    Beside <out>, the folder <out>.tuning receives the run, the tuned checkpoint (last.ckpt) and its float ONNX file.
+    The folder <out>.tuning receives the run, the tuned checkpoint (last.ckpt) and its float ONNX file.
 
     Args:
-        layout: of the float network.
-        spec: of the network.
-        quantisers: of every point.
-        kept: layers that stay in floating point.
+        placement: placement of the float network.
+        spec: ModelSpec of the network.
+        quantisers: quantiser of every point by name.
+        kept: names of layers that stay in floating point.
         options: checkpoint, data and length of the run.
-        out: ONNX file that will be written.
+        out: quantised ONNX file that is written later.
         say: receives progress.
 
     Raises:
-        InputError: the checkpoint is not the network's.
+        InputError: the network was not exported from the checkpoint.
         ConfigError, AnnotationError, VideoError: see `fine_tune`.
     """
     if load_checkpoint(options.checkpoint).sha256 != spec.checkpoint_sha256:
@@ -52,22 +52,22 @@ def tuned(
     overrides = [f"data.root={options.data}"] if options.data else []
     say(f"fine-tuning for {options.run.steps} steps in {folder}")
     checkpoint = fine_tune(
-        options.checkpoint, input_quantisers(layout, quantisers, kept), folder, options.run, overrides=overrides
+        options.checkpoint, make_input_quantisers(placement, quantisers, kept), folder, options.run, overrides=overrides
     )
-    after = Layout(onnx.load(export_onnx(checkpoint, folder / "tuned.onnx", say=say)), str(folder / "tuned.onnx"))
-    if {point.name for point in after.points} != {point.name for point in layout.points}:
+    after = Placement(onnx.load(export_onnx(checkpoint, folder / "tuned.onnx", say=say)), str(folder / "tuned.onnx"))
+    if {point.name for point in after.points} != {point.name for point in placement.points}:
         raise InputError(f"{checkpoint}: its graph has other points than the ONNX file; export that one again first")
     return after
 
 
-def input_quantisers(layout: Layout, quantisers: Mapping[str, Quantiser], kept: Collection[str]) -> Layers:
-    """Quantisers by state-dict name of the weight and length of the input, as training needs them."""
+def make_input_quantisers(placement: Placement, quantisers: Mapping[str, Quantiser], kept: Collection[str]) -> Layers:
+    """Return the quantisers by state-dict name of the weight and length of the input, as training needs them."""
     layers: dict[str, dict[int, InputQuantiser]] = {}
-    for node, layer in layout.layer_of.items():
+    for node, layer in placement.layer_of.items():
         if layer.name in kept:
             continue
-        q = quantisers[layout.point_of[node].name]
-        length = layout.shapes[layout.convolutions[node].input[0]][2]
+        q = quantisers[placement.point_of[node].name]
+        length = placement.shapes[placement.convolutions[node].input[0]][2]
         name = layer.weight.removeprefix("model.")
         layers.setdefault(name, {})[length] = InputQuantiser(q.scale, q.zero_point, q.lowest, q.highest)
     return layers

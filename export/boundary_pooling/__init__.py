@@ -1,1 +1,1 @@
-"""Boundary pooling for engines: the ONNX function, and the TensorRT plugin with its CUDA kernel."""
+"""Provide boundary pooling for engines: the ONNX function, and the TensorRT plugin with its CUDA kernel."""

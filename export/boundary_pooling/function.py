@@ -1,12 +1,12 @@
-"""Boundary max pooling as an ONNX function of standard operators, for every engine without the plugin.
+"""Write boundary max pooling as an ONNX function of standard operators, for every engine without the plugin.
 
 The exported graph holds one node `afsd::boundary_max_pooling` per pooling. TensorRT finds its plugin by the node's
-attributes; ONNX Runtime expands this function of the same name; OpenVINO gets it inlined. Its body answers range maxima
-from doubling tables like `training.afsd.boundary_pooling`, in rows [T,C], so that a look-up copies one contiguous row
-of channels.
+attributes; ONNX Runtime expands the function of that name; for OpenVINO the exporter inlines it. The function's body
+looks range maxima up in doubling tables like `training.afsd.boundary_pooling`, in rows [T,C], so that a look-up copies
+one contiguous row of channels.
 
-TensorRT without the plugin gets another body, a masked maximum over all cells: it would fuse the tables into kernels
-that compute each anew for every look-up, with source text that doubles from table to table.
+TensorRT without the plugin gets another body, a masked maximum over all cells: TensorRT would fuse the tables into
+kernels that compute each table anew for every look-up, with program text that doubles from table to table.
 """
 
 from __future__ import annotations
@@ -20,24 +20,27 @@ DOMAIN, NAME = ONNX_OPERATOR.split("::")
 OPSET = 18
 
 LEAST = "-3.0e38"
-"""Below every feature; −∞ in float16."""
+"""Number below every feature; it becomes −∞ in float16."""
 
 
-def pooling_function(longest: int) -> onnx.FunctionProto:
-    """The FunctionProto for features of up to `longest` cells.
+def build_pooling_function(longest: int) -> onnx.FunctionProto:
+    """Build the FunctionProto with doubling tables for features of at most `longest` cells.
 
-    Inputs `features` [B,C,T] floating point and `regions` [B,N,4] floating point; output [B,C,N] of the features'
-    type. Semantics: `training.afsd.boundary_pooling.boundary_max_pooling`.
+    Inputs are `features` [B,C,T] and `regions` [B,N,4], both floating point; the output [B,C,N] has the features' type.
+    Semantics: `training.afsd.boundary_pooling.boundary_max_pooling`.
     """
     tables = max(longest, 1).bit_length()
     lines = [*_cells(tables), *_half("start", 0, tables), *_half("end", 1, tables)]
     lines += ["rows = Concat <axis = 2> (start_rows, end_rows)", "pooled = Transpose <perm = [0, 2, 1]> (rows)"]
-    return _parsed(lines)
+    return _parse(lines)
 
 
-def masked_function() -> onnx.FunctionProto:
-    """The same for any number of cells, as a maximum over all of them with those outside a region masked: B·C·N·T
-    comparisons, which a GPU does in one fused kernel and a CPU should not."""
+def build_masked_function() -> onnx.FunctionProto:
+    """Build the FunctionProto as a maximum over all cells with those outside a region masked, for any number of cells.
+
+    It has the inputs, output and semantics of `build_pooling_function`, at B·C·N·T comparisons: a GPU does them in one
+    fused kernel, a CPU is slow at them.
+    """
     lines = [*CLAMPED, "floor = Floor (clamped)", "s0, s1, e0, e1 = Split <axis = 2, num_outputs = 4> (floor)"]
     lines += ["cell_number = Cast <to = 1> (cell)", f"least = Constant <value = float {{{LEAST}}}> ()"]
     lines += ["lowest = CastLike (least, features)", _constant("channel", [1]), _constant("place", [3])]
@@ -53,10 +56,10 @@ def masked_function() -> onnx.FunctionProto:
             f"{half}_seen = Where ({half}_mask, {half}_cells, lowest)",  # [B,C/2,N,T]
             f"{half}_pooled = ReduceMax <keepdims = 0> ({half}_seen, place)",
         ]
-    return _parsed([*lines, "pooled = Concat <axis = 1> (start_pooled, end_pooled)"])
+    return _parse([*lines, "pooled = Concat <axis = 1> (start_pooled, end_pooled)"])
 
 
-def _parsed(lines: list[str]) -> onnx.FunctionProto:
+def _parse(lines: list[str]) -> onnx.FunctionProto:
     body = "\n".join(f"  {line}" for line in lines)
     header = f'<domain: "{DOMAIN}", opset_import: ["" : {OPSET}]>\n{NAME} <{", ".join(ONNX_ATTRIBUTES)}> '
     function: onnx.FunctionProto = onnx.parser.parse_function(
@@ -65,11 +68,11 @@ def _parsed(lines: list[str]) -> onnx.FunctionProto:
     return function
 
 
-def attach(model: onnx.ModelProto, longest: int) -> None:
-    """Add the function and its domain to a model whose graph uses the node; others stay as they are."""
+def attach_pooling_function(model: onnx.ModelProto, longest: int) -> None:
+    """Add the function and its domain to a model that has a boundary pooling node; leave other models as they are."""
     if not any(node.domain == DOMAIN for node in model.graph.node):
         return
-    model.functions.append(pooling_function(longest))
+    model.functions.append(build_pooling_function(longest))
     if DOMAIN not in {entry.domain for entry in model.opset_import}:
         model.opset_import.append(onnx.helper.make_opsetid(DOMAIN, 1))
 
@@ -96,11 +99,11 @@ CLAMPED = (
     "below = Max (wide, nothing)",
     "clamped = Min (below, bound)",
 )
-"""The cells' numbers [T], and the regions brought into them, not yet whole."""
+"""Lines that give the cells' indices [T], and the regions clamped to them, not yet rounded."""
 
 
 def _cells(tables: int) -> list[str]:
-    """First cell, last cell and table of every region [B,N,2] (start, end), and the cells' numbers [T]."""
+    """Return lines that give first cell, last cell and table of every region [B,N,2] (start, end)."""
     powers = [2**k for k in range(tables)]
     return [
         *CLAMPED,
@@ -108,7 +111,7 @@ def _cells(tables: int) -> list[str]:
         _constant("firsts", [0, 2]),
         _constant("lasts", [1, 3]),
         _constant("powers", powers),
-        _constant("wider", [*powers[1:], 2**62]),  # the last is never reached, and keeps the list from being empty
+        _constant("wider", [*powers[1:], 2**62]),  # the last is never reached; it keeps the list from being empty
         "cells = Cast <to = 7> (clamped)",  # truncation of a number that is not negative
         "low = Gather <axis = 2> (cells, firsts)",
         "given = Gather <axis = 2> (cells, lasts)",
@@ -129,7 +132,7 @@ def _cells(tables: int) -> list[str]:
 
 
 def _half(half: str, column: int, tables: int) -> list[str]:
-    """Range maxima of one half of the channels: `<half>_rows` [B,N,C/2]."""
+    """Return lines that give the range maxima of one half of the channels: `<half>_rows` [B,N,C/2]."""
     lines = [f"{half}_0 = Transpose <perm = [0, 2, 1]> (halves_{half})"]
     for k in range(1, tables):
         lines += [

@@ -1,6 +1,6 @@
-"""How the boundary pooling kernel is launched for given shapes, and what global-memory traffic that means.
+"""Compute how the boundary pooling kernel is launched for given shapes, and its global-memory traffic.
 
-`kernel.cu` says why its layout is what it is; here are its numbers, in one place for plugin, tests and documentation.
+`kernel.cu` explains the layout of its memory; plugin, tests and documentation take the numbers from here.
 """
 
 from __future__ import annotations
@@ -11,37 +11,37 @@ from typing import Literal
 from runtime.errors import ExportError
 
 Dtype = Literal["fp32", "fp16", "bf16"]
-"""Type of features and output; the suffix of the kernel's entry."""
+"""Type of features and output, and suffix of the kernel's name."""
 
 WORD_BYTES: dict[Dtype, int] = {"fp32": 4, "fp16": 2, "bf16": 2}
 
 THREADS = 256
-"""Threads of a block; at least as many as regions in both published networks, so each block reads them in one go."""
+"""Threads of a block; at least the number of regions in both published networks, so a block reads them in one pass."""
 
 TILE_BYTES = 16 * THREADS
-"""Features a block stages: one 16-byte load a thread."""
+"""Bytes of features that a block stages: one 16-byte load per thread."""
 
 SHARED_BYTES = 48 * 1024
-"""Shared memory a kernel may have without an opt-in by its caller, which TensorRT does not make."""
+"""Shared memory in bytes that a kernel may have without an opt-in by its caller; TensorRT does not opt in."""
 
 REGION_BYTES = 16
-"""Four float32."""
+"""Bytes of a region: four float32."""
 
 
 @dataclass(frozen=True)
 class Launch:
-    """Geometry of one launch; the grid is [channels / rows, batch]."""
+    """Holds the geometry of one launch; the grid is [channels / rows, batch]."""
 
     rows: int
-    """Channels of one half that a block takes."""
+    """Number of channels of one half that a block processes."""
     tables: int
-    """Doubling tables in shared memory; the last holds maxima of 2^(tables−1) cells."""
+    """Number of doubling tables in shared memory; the last holds maxima of 2^(tables−1) cells."""
     shared_bytes: int
-    """Dynamic shared memory of a block."""
+    """Dynamic shared memory of a block, in bytes."""
 
 
-def launch_for(channels: int, cells: int, dtype: Dtype) -> Launch:
-    """Geometry for features [B,channels,cells].
+def choose_launch(channels: int, cells: int, dtype: Dtype) -> Launch:
+    """Choose the geometry for features [B,channels,cells].
 
     Raises:
         ExportError: channels odd or not positive, no cell, or a row that does not fit shared memory.
@@ -64,17 +64,17 @@ def launch_for(channels: int, cells: int, dtype: Dtype) -> Launch:
 
 @dataclass(frozen=True)
 class Traffic:
-    """Bytes of one pooling between global memory and the blocks."""
+    """Counts the bytes of one pooling between global memory and the blocks."""
 
     moved: int
-    """Features once, output once, and the regions once for every block of a batch element."""
+    """Bytes of features and output once, and of the regions once for every block of a batch element."""
     minimum: int
-    """Features, regions and output once each. Repeated reads of regions come from the L2 cache, so this is also what
-    reaches device memory."""
+    """Bytes of features, regions and output once each. Repeated reads of regions come from the L2 cache, so this is
+    also the traffic to device memory."""
 
 
-def traffic_of(batch: int, channels: int, cells: int, regions: int, dtype: Dtype) -> Traffic:
-    """Traffic of pooling features [batch,channels,cells] in [batch,regions,4]."""
-    blocks = channels // launch_for(channels, cells, dtype).rows
+def compute_traffic(batch: int, channels: int, cells: int, regions: int, dtype: Dtype) -> Traffic:
+    """Compute the traffic of pooling features [batch,channels,cells] in regions [batch,regions,4]."""
+    blocks = channels // choose_launch(channels, cells, dtype).rows
     dense = channels * (cells + regions) * WORD_BYTES[dtype]
     return Traffic(batch * (dense + blocks * regions * REGION_BYTES), batch * (dense + regions * REGION_BYTES))

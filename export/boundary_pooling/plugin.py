@@ -1,27 +1,27 @@
-"""Boundary max pooling as a quickly deployable TensorRT plugin, compiled ahead of time.
+"""Register boundary max pooling as a quickly deployable TensorRT plugin, compiled ahead of time.
 
-The kernel's PTX is baked into the engine: running it needs neither Python nor a plugin library. TensorRT's ONNX parser
-finds the plugin by the node's attributes `training.afsd.boundary_pooling.ONNX_ATTRIBUTES`; they are the parser's own
-and are not passed on, so the plugin declares none. TensorRT 10.9 or newer.
+The engine contains the kernel's PTX: running the engine needs neither Python nor a plugin library. TensorRT's ONNX
+parser finds the plugin by the node's attributes `training.afsd.boundary_pooling.ONNX_ATTRIBUTES`; the parser does not
+pass them on, so the plugin declares none. Needs TensorRT 10.9 or newer.
 """
 
 # No `from __future__ import annotations`: TensorRT reads the types of the decorated functions, which must not be text.
 
 from typing import Any
 
-from export.boundary_pooling.launch import THREADS, Dtype, launch_for
+from export.boundary_pooling.launch import THREADS, Dtype, choose_launch
 from export.boundary_pooling.nvrtc import compile_ptx, kernel_name
 from runtime.errors import ExportError, MissingDependencyError
 from training.afsd.boundary_pooling import ONNX_OPERATOR
 
 _target: list[tuple[int, int]] = []
-"""Compute capability of the next build; TensorRT keeps the registered functions as long as the process lives."""
+"""Compute capability of the next build; TensorRT keeps the registered functions until the process ends."""
 
 
 def register(compute_capability: tuple[int, int]) -> None:
-    """Make the plugin known to TensorRT for engines built from now on for GPUs of `compute_capability`.
+    """Register the plugin with TensorRT for engines that are then built for GPUs of `compute_capability`.
 
-    A second call only changes the target. Call it before the ONNX file is parsed.
+    Call `register` before the ONNX file is parsed; a second call only changes the target.
 
     Raises:
         MissingDependencyError: TensorRT is not installed.
@@ -42,7 +42,7 @@ def register(compute_capability: tuple[int, int]) -> None:
 
 
 def is_registered() -> bool:
-    """Whether this process's TensorRT has the plugin."""
+    """Return whether the plugin is registered with TensorRT in this process."""
     try:
         import tensorrt as trt
     except ImportError:
@@ -52,7 +52,7 @@ def is_registered() -> bool:
 
 
 def _define(trt: Any, trtp: Any) -> None:
-    """Shape, formats and kernel of the plugin."""
+    """Register shape, formats and kernel of the plugin."""
     names: dict[Any, Dtype] = {trt.float32: "fp32", trt.float16: "fp16", trt.bfloat16: "bf16"}
 
     def describe(features: trtp.TensorDesc, regions: trtp.TensorDesc) -> trtp.TensorDesc:
@@ -72,7 +72,7 @@ def _define(trt: Any, trtp: Any) -> None:
         if not (channels.is_constant and cells.is_constant):
             raise ExportError("the pooling plugin needs a fixed number of channels and cells; build without the plugin")
         dtype = names[features.dtype]
-        launch = launch_for(channels.constant_value(), cells.constant_value(), dtype)
+        launch = choose_launch(channels.constant_value(), cells.constant_value(), dtype)
         params = trtp.KernelLaunchParams(
             grid_x=channels.constant_value() // launch.rows,
             grid_y=batch,

@@ -1,8 +1,7 @@
-"""What lower precision does: how far outputs drift, and which detections are lost, gained or moved.
+"""Measure what lower precision does: how far outputs drift, and which detections are lost, gained or moved.
 
-Parity (`export.comparison.parity`) asks whether an engine computes the same network. Here the arithmetic differs on
-purpose, and what counts is what a user sees: detections on real windows, each compared with its partner of the
-reference.
+Parity (`export.comparison.parity`) checks that an engine computes the same network. Drift is for engines whose
+arithmetic differs on purpose: it compares the detections on real windows, each with its partner of the reference.
 """
 
 from __future__ import annotations
@@ -30,18 +29,18 @@ from runtime.spec.model import ModelSpec
 from runtime.video.sampling import FrameSource
 
 PARTNER_TIOU = 0.5
-"""Two detections of one class are partners from this overlap on."""
+"""Smallest tIoU of two detections of one class that are partners."""
 
 MOVED_SECONDS = 0.1
-"""A detection counts as moved when its start or end is farther than this from its partner's."""
+"""Distance in seconds between a start or end and its partner's above which a detection counts as moved."""
 
 PROPOSALS = TWO_STAGE_OUTPUTS[0]
 
 PROPOSAL_TIOU = 0.7
-"""Two proposals are the same from this overlap on, R-C3D's threshold of the NMS between the stages."""
+"""Smallest tIoU of two proposals that are partners: R-C3D's threshold of the NMS between the stages."""
 
 BEST = 200
-"""Detections of each video that are followed, best first; behind them networks of any precision differ in noise."""
+"""Number of top-scoring detections of each video that are compared; lower ones differ between any two precisions."""
 
 
 OutputPair = tuple[Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]]]
@@ -50,42 +49,43 @@ OutputPair = tuple[Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]]]
 
 @dataclass(frozen=True)
 class OutputDrift:
-    """One raw output over all windows."""
+    """Holds the drift of one raw output over all windows."""
 
     name: str
     rms: float
-    """Root mean square of the reference."""
+    """Root mean square of the reference's output."""
     relative: float
-    """Root mean square of the difference / rms."""
+    """Root mean square of the difference, divided by `rms`."""
     worst: float
     """Largest absolute difference; infinite where a number became NaN or infinite."""
     unpaired: float = 0.0
-    """Of a two-stage detector, share of the reference's proposals that the engine has not: they are left out."""
+    """Share of a two-stage detector's reference proposals that the engine does not propose; they are left out."""
 
 
 @dataclass(frozen=True)
 class DetectionDrift:
-    """The best detections of one video, or of several together."""
+    """Compares the best detections of one video, or of several together."""
 
     video: str
     followed: int
-    """Best detections of the reference."""
+    """Number of best detections of the reference that are compared."""
     lost: int
-    """Of these, without a partner among all detections of the engine."""
+    """Number of followed detections without a partner among all detections of the engine."""
     gained: int
-    """Best detections of the engine without a partner among all of the reference."""
+    """Number of best detections of the engine without a partner among all detections of the reference."""
     moved: int
-    """With a partner whose start or end is more than MOVED_SECONDS away."""
+    """Number of followed detections whose partner starts or ends more than MOVED_SECONDS away."""
     median_shift_s: float
-    """Of the larger of start's and end's shift, over the partners, in seconds."""
+    """Median over the partners of the larger of start's and end's shift, in seconds."""
     largest_shift_s: float
+    """Largest shift of a start or end over the partners, in seconds."""
     median_score_change: float
-    """Absolute, over the partners."""
+    """Median absolute change of the score over the partners."""
     best_unpaired: float
-    """Highest score of those lost or gained: those near the threshold come and go with the last digit."""
+    """Highest score of a lost or gained detection; those near the score threshold differ in the last digit alone."""
 
     def sentence(self) -> str:
-        """Say what happened to the best detections."""
+        """Describe in words what happened to the best detections."""
         alone = f" (highest score {self.best_unpaired:.3f})" if self.lost or self.gained else ""
         return (
             f"{self.followed - self.lost} of the best {self.followed} detections kept, {self.moved} of them moved by "
@@ -95,23 +95,23 @@ class DetectionDrift:
 
 @dataclass(frozen=True)
 class DriftReport:
-    """One engine against the reference, on the windows of some videos."""
+    """Compares one engine with the reference, on the windows of some videos or on seeded windows."""
 
     engine: str
     reference: str
     windows: int
     outputs: tuple[OutputDrift, ...]
     detections: tuple[DetectionDrift, ...]
-    """One per video, and all together in the end."""
+    """One entry per video, then one for all videos together; empty without videos."""
 
     def table(self) -> str:
-        """For people."""
+        """Return the report as aligned text."""
         rows = [["output", "rms", "drift", "worst"]]
         rows += [[o.name, f"{o.rms:.4g}", f"{o.relative:.2%}", f"{o.worst:.3g}"] for o in self.outputs]
         kind = "windows of the videos" if self.detections else "seeded windows"
-        text = f"drift of {self.engine} from {self.reference}, {self.windows} {kind}\n{_indented(align(rows))}"
+        text = f"drift of {self.engine} from {self.reference}, {self.windows} {kind}\n{_indent(align(rows))}"
         if self.outputs[0].unpaired:
-            text += f"\n  {self.outputs[0].unpaired:.2%} of the proposals are others, and left out"
+            text += f"\n  {self.outputs[0].unpaired:.2%} of the proposals have no partner and are left out"
         if not self.detections:
             return text
         rows = [
@@ -134,7 +134,7 @@ class DriftReport:
             ]
             for d in self.detections
         ]  # fmt: skip
-        return f"{text}\n{_indented(align(rows))}"
+        return f"{text}\n{_indent(align(rows))}"
 
     def write(self, path: Path) -> None:
         """Store the report as JSON."""
@@ -143,51 +143,51 @@ class DriftReport:
 
 @dataclass(frozen=True)
 class Recording:
-    """What an engine gave on some videos."""
+    """Keeps the raw outputs and detections of an engine on some videos."""
 
     engine: str
-    """For people."""
+    """Precision, library and device of the engine, for reports."""
     outputs: tuple[Mapping[str, NDArray[Any]], ...]
     """Raw outputs of every window."""
     detections: tuple[Detections, ...]
-    """Of every video."""
+    """Detections of every video."""
 
 
 def record(engine: Engine, videos: Sequence[FrameSource | Features]) -> Recording:
-    """Detect in videos and keep what the engine gave.
+    """Detect in videos and keep the engine's raw outputs and the detections.
 
     Args:
-        engine: of any model.
+        engine: engine of any model.
         videos: see `runtime.detector.Detector.run`.
 
     Raises:
         InputError: features for a model on frames, or frames for one on features.
         VideoError, EngineError: see `Detector.run`.
     """
-    recorded = _Recorded(engine)
-    detector = Detector(recorded)
+    recorder = _RecordingEngine(engine)
+    detector = Detector(recorder)
     detections = [detector.run(video) for video in videos]
-    return Recording(_name(engine), tuple(recorded.outputs), tuple(detections))
+    return Recording(_name(engine), tuple(recorder.outputs), tuple(detections))
 
 
-def drift_of(reference: Recording, recording: Recording, *, best: int = BEST) -> DriftReport:
-    """Compare raw outputs and detections on the same videos; `best` detections of each video are followed."""
+def compare_recordings(reference: Recording, recording: Recording, *, best: int = BEST) -> DriftReport:
+    """Compare two recordings of the same videos by raw outputs and the `best` top-scoring detections of each video."""
     pairs = list(zip(reference.outputs, recording.outputs, strict=True))
     found = list(zip(reference.detections, recording.detections, strict=True))
-    each = tuple(detection_drift([pair], best, pair[0].video) for pair in found)
-    together = detection_drift(found, best, "all")
-    return DriftReport(recording.engine, reference.engine, len(pairs), output_drift(pairs), (*each, together))
+    each = tuple(measure_detection_drift([pair], best, pair[0].video) for pair in found)
+    together = measure_detection_drift(found, best, "all")
+    return DriftReport(recording.engine, reference.engine, len(pairs), measure_output_drift(pairs), (*each, together))
 
 
-def drift_on_videos(
+def measure_drift_on_videos(
     reference: Engine, engine: Engine, videos: Sequence[FrameSource | Features], *, best: int = BEST
 ) -> DriftReport:
     """Detect in each video with both engines and compare raw outputs and detections.
 
     Args:
-        reference, engine: of one model; both see the same windows.
+        reference, engine: engines of one model; both see the same windows.
         videos: see `record`.
-        best: detections of each video that are followed.
+        best: number of top-scoring detections of each video that are compared.
 
     Raises:
         InputError: no video, or engines of different models.
@@ -197,31 +197,34 @@ def drift_on_videos(
         raise InputError("drift: got no videos, expected at least one")
     if reference.spec.outputs != engine.spec.outputs or reference.spec.inputs != engine.spec.inputs:
         raise InputError("drift: the two engines have other inputs or outputs; expected one model in two precisions")
-    return drift_of(record(reference, videos), record(engine, videos), best=best)
+    return compare_recordings(record(reference, videos), record(engine, videos), best=best)
 
 
-def drift_on_windows(reference: Engine, engine: Engine, smallest: int = 1, largest: int = 2) -> DriftReport:
+def measure_drift_on_windows(reference: Engine, engine: Engine, smallest: int = 1, largest: int = 2) -> DriftReport:
     """Compare raw outputs on the seeded windows of the parity report (no video, so no detections).
 
     Args:
-        reference, engine: of one model.
-        smallest, largest: batch that the engine takes.
+        reference, engine: engines of one model.
+        smallest, largest: range of batch sizes that the engine takes.
     """
     batches = list(seeded_batches(reference.spec, smallest, largest))
     pairs = [(reference.infer(inputs), engine.infer(inputs)) for inputs in batches]
     windows = sum(len(inputs["lengths"]) for inputs in batches)
-    return DriftReport(_name(engine), _name(reference), windows, output_drift(pairs), ())
+    return DriftReport(_name(engine), _name(reference), windows, measure_output_drift(pairs), ())
 
 
 def require_drift(report: DriftReport, names: Collection[str], limit: float, cause: str, advice: str) -> float:
-    """The largest drift of some outputs; ExportError where it, or the share of other proposals, is above a limit.
+    """Return the largest relative drift of some outputs, after checking it against a limit.
 
     Args:
-        report: of any drift.
-        names: outputs that count.
-        limit: largest relative drift.
-        cause: what explains as much.
-        advice: what to do.
+        report: drift of an engine.
+        names: names of the outputs that are checked.
+        limit: largest relative drift, and largest share of unpaired proposals.
+        cause: what explains drift up to the limit, for the message.
+        advice: what the user can do, for the message.
+
+    Raises:
+        ExportError: the drift or the share of unpaired proposals is above the limit.
     """
     worst = max((output for output in report.outputs if output.name in names), key=lambda o: o.relative)
     if worst.unpaired > limit:
@@ -237,21 +240,21 @@ def require_drift(report: DriftReport, names: Collection[str], limit: float, cau
     return worst.relative
 
 
-def output_drift(pairs: Sequence[OutputPair]) -> tuple[OutputDrift, ...]:
-    """Drift of every raw output over all batches, one at least; outputs are those of the first reference.
+def measure_output_drift(pairs: Sequence[OutputPair]) -> tuple[OutputDrift, ...]:
+    """Measure the drift of every raw output over all batches (at least one).
 
-    A two-stage detector gives its proposals in the order of their scores, and two of nearly one score change places at
-    the last digit: every proposal is compared with its partner.
+    A two-stage detector gives its proposals in the order of their scores, and two with nearly equal scores may swap
+    places when the last digit changes; so every proposal is compared with its partner.
     """
     share = 0.0
     if PROPOSALS in pairs[0][0]:
-        pairs, share = _paired_proposals(pairs)
+        pairs, share = _pair_proposals(pairs)
     drifts = []
     for name in pairs[0][0]:
         expected = np.concatenate([np.float64(a[name]).ravel() for a, _ in pairs])
         error = np.abs(np.concatenate([np.float64(b[name]).ravel() for _, b in pairs]) - expected)
         error[~np.isfinite(error)] = np.inf
-        if not error.size:  # no proposal of the engine is one of the reference's
+        if not error.size:  # no proposal of the engine has a partner
             drifts.append(OutputDrift(name, 0.0, np.inf, np.inf, share))
             continue
         rms = float(np.sqrt(np.mean(expected**2)))
@@ -260,11 +263,11 @@ def output_drift(pairs: Sequence[OutputPair]) -> tuple[OutputDrift, ...]:
     return tuple(drifts)
 
 
-def _paired_proposals(pairs: Sequence[OutputPair]) -> tuple[list[OutputPair], float]:
-    """Windows whose rows are the proposals that both sides have, in one order, and the share of those the engine lacks.
+def _pair_proposals(pairs: Sequence[OutputPair]) -> tuple[list[OutputPair], float]:
+    """Return windows whose rows are partner proposals in one order, and the share that the engine lacks.
 
-    Each takes the free one that it overlaps most. NMS leaves no two of one side with more than its threshold, so at the
-    usual one there is no other above PROPOSAL_TIOU.
+    Each proposal takes the free one that it overlaps most. NMS leaves no two proposals of one side with a tIoU above
+    its threshold, so at R-C3D's threshold a proposal has one candidate above PROPOSAL_TIOU at most.
     """
     paired: list[OutputPair] = []
     together = all_of_them = 0
@@ -280,8 +283,8 @@ def _paired_proposals(pairs: Sequence[OutputPair]) -> tuple[list[OutputPair], fl
     return paired, 1 - together / max(all_of_them, 1)
 
 
-def detection_drift(pairs: Sequence[tuple[Detections, Detections]], best: int, name: str) -> DetectionDrift:
-    """Compare pairs of (reference, engine) detections, each pair of one video."""
+def measure_detection_drift(pairs: Sequence[tuple[Detections, Detections]], best: int, name: str) -> DetectionDrift:
+    """Compare pairs of (reference, engine) detections, one pair per video, and sum over the videos."""
     followed = lost = gained = 0
     shifts, changes, alone = [np.empty(0)], [np.empty(0)], [0.0]
     for reference, engine in pairs:
@@ -310,8 +313,8 @@ def detection_drift(pairs: Sequence[tuple[Detections, Detections]], best: int, n
     )
 
 
-class _Recorded:
-    """An engine that keeps what it gave; raw outputs are small."""
+class _RecordingEngine:
+    """Runs an engine and keeps its raw outputs, which are small."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -329,7 +332,7 @@ class _Recorded:
 
 
 def _partners(rows: Detections, columns: Detections) -> list[tuple[int, int]]:
-    """(row, column) of detections of one class that overlap; each row in turn takes the free column of most overlap."""
+    """Return (row, column) of partners of one class; each row in turn takes the free column with the largest tIoU."""
     pairs: list[tuple[int, int]] = []
     for label in np.unique(rows.labels):
         at, of = np.flatnonzero(rows.labels == label), np.flatnonzero(columns.labels == label)
@@ -339,7 +342,7 @@ def _partners(rows: Detections, columns: Detections) -> list[tuple[int, int]]:
 
 
 def _unpaired(scores: NDArray[np.float64], pairs: list[tuple[int, int]]) -> float:
-    """Highest of the scores whose rows are in no pair; 0 when all are."""
+    """Return the highest score whose row is in no pair; 0 when all rows are in one."""
     left = np.delete(scores, [row for row, _ in pairs])
     return float(left.max(initial=0))
 
@@ -348,5 +351,5 @@ def _name(engine: Engine) -> str:
     return f"{engine.precision} ({engine.library} on {engine.device})"
 
 
-def _indented(text: str) -> str:
+def _indent(text: str) -> str:
     return "\n".join(f"  {line}" for line in text.splitlines())

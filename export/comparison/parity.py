@@ -1,4 +1,4 @@
-"""Does an engine say what PyTorch says? Per output, on seeded inputs, before the artifact gets its name."""
+"""Check that an engine computes what PyTorch computes: every output on seeded inputs, before the file is written."""
 
 from __future__ import annotations
 
@@ -16,49 +16,50 @@ from runtime.errors import ExportError
 from runtime.spec.model import FEATURES_OUTPUT, ModelSpec
 
 COARSE = ("loc", "conf", *A2NET_OUTPUTS, FEATURES_OUTPUT)
-"""Outputs of the first stage, A2Net's, which has no other, and a backbone's. In a file of two streams fused by the
-geometric mean, `loc` holds refined segments."""
+"""Names of coarse outputs: AFSD's first stage, all of A2Net's, and a backbone's. In a file of two streams fused by the
+geometric mean, `loc` holds refined segments and is not coarse."""
 COARSE_TOLERANCE = 1e-4
-"""Largest difference of a coarse output, relative to the output's largest value."""
+"""Largest accepted difference of a coarse output, relative to the output's largest value."""
 
 REFINED_TOLERANCE = 1e-3
-"""The same for a refined output; a location beyond it counts as moved."""
+"""Largest accepted relative difference of a refined output; a location beyond it counts as moved."""
 
 MOVED_SHARE = 0.05
-"""Share of locations that may be moved: a coarse distance on the edge of rounding pools a neighbouring cell."""
+"""Share of locations that may be moved: where rounding changes a coarse distance, a neighbouring cell is pooled."""
 
 
 @dataclass(frozen=True)
 class OutputParity:
-    """How one output compares over all inputs."""
+    """Compares one output over all inputs."""
 
     name: str
     coarse: bool
-    """Whether it comes from the first stage alone, so that no location can move."""
+    """Whether the output comes from the first stage alone, so that no location can move."""
     largest: float
-    """Largest absolute value in the reference."""
+    """Largest absolute value of the reference's output."""
     max_error: float
     """Largest absolute difference."""
     relative: float
     """max_error / largest, over locations that did not move."""
     moved: int
-    """Refined locations beyond REFINED_TOLERANCE."""
+    """Number of refined locations beyond REFINED_TOLERANCE."""
     locations: int
+    """Number of all locations."""
 
     @property
     def passed(self) -> bool:
-        """Whether it is within its tolerance."""
+        """Whether the output is within its tolerance."""
         tolerance = COARSE_TOLERANCE if self.coarse else REFINED_TOLERANCE
         return self.relative <= tolerance and self.moved <= MOVED_SHARE * self.locations
 
 
 @dataclass(frozen=True)
 class ParityReport:
-    """One engine against the reference."""
+    """Compares one engine with the reference."""
 
     engine: str
     reference: str
-    """Library whose numbers count as right, PyTorch as a rule."""
+    """Library whose numbers count as right, usually PyTorch."""
     outputs: tuple[OutputParity, ...]
 
     @property
@@ -67,7 +68,7 @@ class ParityReport:
         return all(output.passed for output in self.outputs)
 
     def table(self) -> str:
-        """For people: one row per output."""
+        """Return the report as aligned text, one row per output."""
         rows = [
             f"parity of {self.engine} with {self.reference}",
             f"  {'output':<10}{'largest':>10}{'max error':>12}{'relative':>11}  moved",
@@ -84,7 +85,7 @@ class ParityReport:
 
 
 def compare(reference: Engine, engine: Engine, smallest: int = 1, largest: int = 2) -> ParityReport:
-    """Run both on the same seeded windows, in batches between `smallest` and `largest`, and compare all outputs."""
+    """Run two engines on the same seeded windows, in batches of `smallest` to `largest`, and compare all outputs."""
     batches = seeded_batches(reference.spec, smallest, largest)
     pairs = [(reference.infer(inputs), engine.infer(inputs)) for inputs in batches]
     outputs = tuple(
@@ -99,8 +100,8 @@ def compare(reference: Engine, engine: Engine, smallest: int = 1, largest: int =
     return ParityReport(f"{engine.library} on {engine.device}", reference.library, outputs)
 
 
-def require(report: ParityReport) -> None:
-    """Raise ExportError when the report is beyond tolerance."""
+def require_parity(report: ParityReport) -> None:
+    """Raise ExportError unless every output of the report is within its tolerance."""
     if not report.passed:
         worst = max(report.outputs, key=lambda o: (not o.passed, o.relative))
         raise ExportError(
@@ -115,7 +116,7 @@ def _geometric(spec: ModelSpec) -> bool:
 
 
 def _compare_output(name: str, coarse: bool, expected: NDArray[np.float32], found: NDArray[np.float32]) -> OutputParity:
-    """Compare [B,N,w] arrays of one output."""
+    """Compare two arrays [B,N,w] of one output."""
     largest = float(np.abs(expected).max())
     error = np.nan_to_num(np.abs(expected - found).max(axis=-1), nan=np.inf)
     moved = np.zeros_like(error, bool) if coarse else error > REFINED_TOLERANCE * largest

@@ -1,1 +1,1 @@
-"""Make and type the ONNX graph: model source, tracing, half precision, convolutions."""
+"""Make the ONNX graph and give it its types: reading the input, tracing, half precision, convolutions."""

@@ -10,7 +10,7 @@ from runtime.spec.model import METADATA_KEY, ModelSpec, spec_from_json
 
 
 def read_carried_spec(graph: onnx.ModelProto, origin: str) -> ModelSpec:
-    """Read the ModelSpec of a graph; `origin` names it in errors (SpecError: it carries none, or a malformed one)."""
+    """Read the ModelSpec of a graph, which errors call `origin` (SpecError: no ModelSpec, or a malformed one)."""
     carried = next((entry.value for entry in graph.metadata_props if entry.key == METADATA_KEY), None)
     if carried is None:
         raise SpecError(f"{origin}: holds no ModelSpec; export it with export/to_onnx.py")
@@ -18,6 +18,6 @@ def read_carried_spec(graph: onnx.ModelProto, origin: str) -> ModelSpec:
 
 
 def write_carried_spec(graph: onnx.ModelProto, spec: ModelSpec) -> None:
-    """Put a ModelSpec into a graph, in place of the one it carries; other metadata stays."""
+    """Write a ModelSpec into a graph, in place of the one that the graph carries; other metadata stays."""
     others = {entry.key: entry.value for entry in graph.metadata_props if entry.key != METADATA_KEY}
     helper.set_model_props(graph, {**others, METADATA_KEY: spec.to_json()})

@@ -1,8 +1,9 @@
-"""Half precision written into a graph: convolutions, pooling and what lies between them in float16 or bfloat16.
+"""Write half precision into a graph: convolutions, pooling and what lies between them in float16 or bfloat16.
 
-What decides *where* something is stays float32, since float16 steps by a quarter at 256 frames and bfloat16 by two:
-GroupNorm's statistics, exp, distances, region arithmetic, the convolutions that give the network's outputs, and the
-outputs themselves. They are the float32 islands; all other convolutions, where practically all the work is, are half.
+Everything that computes positions in time stays float32, since at 256 frames two neighbouring float16 numbers are a
+quarter apart and two bfloat16 numbers are two apart: GroupNorm's statistics, exp, distances, region arithmetic, the
+convolutions that give the network's outputs, and the outputs themselves. They are the *float32 islands*; all other
+convolutions, where practically all the work is, are in half precision.
 """
 
 from __future__ import annotations
@@ -23,33 +24,33 @@ Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8", "fp8")
 
 QUANTISED = ("int8", "fp8")
-"""Precisions of Q/DQ nodes, whose ranges are measured (the package `calibration`)."""
+"""Precisions that Q/DQ nodes give, whose ranges are measured by the package `calibration`."""
 
 HALF: dict[Precision, int] = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
-"""Half precisions and their ONNX type."""
+"""Half precision → its ONNX type."""
 
 BFLOAT16_OPSET = 22
 """First opset whose Conv and MaxPool take bfloat16."""
 
 LARGEST = {"fp16": 65504.0, "bf16": 3.38e38}
-"""Largest finite number of each."""
+"""Half precision → its largest finite number."""
 
 COMPUTED_HALF = ("Conv", "Relu", "MaxPool", "boundary_max_pooling")
-"""Operators that compute in half precision; of a pooling's inputs only the features, never the regions."""
+"""Operators that compute in half precision; of boundary pooling's inputs only the features do, never the regions."""
 
 CARRIED = ("Concat", "Flatten", "Identity", "Pad", "Reshape", "Resize", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze")  # fmt: skip  # noqa: E501
-"""Operators that move numbers as they are: half if every number they move is half."""
+"""Operators that copy numbers unchanged; they run in half precision if all their inputs are in half precision."""
 
 
 def to_half(graph: onnx.ModelProto, precision: Literal["fp16", "bf16"]) -> onnx.ModelProto:
-    """The graph with typed half-precision tensors and the float32 islands; inputs and outputs keep their types.
+    """Return a copy of a graph in half precision with float32 islands; inputs and outputs keep their types.
 
     Args:
         graph: float32 model written by `export.graph.trace.to_graph`; it is not changed.
-        precision: of the heavy layers; the ModelSpec it carries is given the same.
+        precision: precision of the heavy layers, also written into the ModelSpec of the copy.
 
     Raises:
-        ExportError: the graph is quantised or half already, or a weight does not fit the type.
+        ExportError: the graph is quantised or in half precision already, or a weight exceeds the type's range.
     """
     if precision_of(graph) != "fp32":
         raise ExportError(f"the graph is {precision_of(graph)} already; give a float32 model")
@@ -65,7 +66,7 @@ def to_half(graph: onnx.ModelProto, precision: Literal["fp16", "bf16"]) -> onnx.
 
 
 def precision_of(graph: onnx.ModelProto) -> Precision:
-    """What the heavy layers of a graph compute in, read from its convolutions and quantisers."""
+    """Return the precision of a graph's heavy layers, read from its convolutions and QuantizeLinear nodes."""
     nodes = graph.graph.node
     weights = {w.name: w.data_type for w in graph.graph.initializer}
     for node in nodes:
@@ -77,7 +78,7 @@ def precision_of(graph: onnx.ModelProto) -> Precision:
 
 
 def output_convolutions(graph: onnx.ModelProto) -> set[str]:
-    """Names of the convolutions from which a graph output is reached without another convolution: the heads."""
+    """Return the names of the output heads: convolutions with no other convolution between them and a graph output."""
     producers = {name: node for node in graph.graph.node for name in node.output}
     heads: set[str] = set()
     waiting, seen = [value.name for value in graph.graph.output], set[str]()
@@ -93,10 +94,10 @@ def output_convolutions(graph: onnx.ModelProto) -> set[str]:
     return heads
 
 
-def rounded_on_cpu(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """A half-precision graph in float32 arithmetic with every half-precision result rounded: for engines without it.
+def emulate_half_on_cpu(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a half-precision graph in float32 arithmetic with every half-precision result rounded, for CPU engines.
 
-    That is what a GPU's matrix units do as well: products of half-precision numbers, summed in float32, rounded once.
+    A GPU's matrix units do the same: products of half-precision numbers are summed in float32 and rounded once.
     """
     model = onnx.ModelProto()
     model.CopyFrom(graph)
@@ -108,17 +109,17 @@ def rounded_on_cpu(graph: onnx.ModelProto) -> onnx.ModelProto:
     for value in (*model.graph.value_info, *model.graph.output):
         if value.type.tensor_type.elem_type == half:
             value.type.tensor_type.elem_type = TensorProto.FLOAT
-    nodes = [piece for node in model.graph.node for piece in _rounded(node, half)]
+    nodes = [piece for node in model.graph.node for piece in _round_result(node, half)]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     return model
 
 
-def require_symmetric(graph: onnx.ModelProto, source: str) -> None:
+def require_symmetric(graph: onnx.ModelProto, origin: str) -> None:
     """Check that TensorRT takes a quantised graph: zero points of 0 only, biases in floating point.
 
     Raises:
-        ExportError: it has other zero points, or dequantises a bias.
+        ExportError: the graph has other zero points, or dequantises a bias; `origin` names the graph.
     """
     advice = "calibrate for TensorRT (symmetric, no quantised bias)"
     constants = {weight.name: weight for weight in graph.graph.initializer}
@@ -127,14 +128,14 @@ def require_symmetric(graph: onnx.ModelProto, source: str) -> None:
             continue
         stored = constants.get(node.input[0])
         if stored is not None and stored.data_type == TensorProto.INT32:
-            raise ExportError(f"{source}: {node.name} dequantises an INT32 bias, which TensorRT refuses; {advice}")
+            raise ExportError(f"{origin}: {node.name} dequantises an INT32 bias, which TensorRT refuses; {advice}")
         zero = constants.get(node.input[2]) if len(node.input) > 2 else None
         if zero is not None and numpy_helper.to_array(zero).astype(np.int64).any():
-            raise ExportError(f"{source}: {node.name} has a zero point other than 0, which TensorRT refuses; {advice}")
+            raise ExportError(f"{origin}: {node.name} has a zero point other than 0, which TensorRT refuses; {advice}")
 
 
-def _rounded(node: onnx.NodeProto, half: int) -> list[onnx.NodeProto]:
-    """A node of a half-precision graph, with a rounding behind it where it gives new half-precision numbers."""
+def _round_result(node: onnx.NodeProto, half: int) -> list[onnx.NodeProto]:
+    """Return a node, followed by two casts that round its result if that is newly computed in half precision."""
     to = next((a.i for a in node.attribute if a.name == "to"), None) if node.op_type == "Cast" else None
     if to == half:
         return _round_trip(node.input[0], node.output[0], half)
@@ -146,10 +147,10 @@ def _rounded(node: onnx.NodeProto, half: int) -> list[onnx.NodeProto]:
     return [node, *_round_trip(exact, result, half)]
 
 
-def _round_trip(source: str, result: str, half: int) -> list[onnx.NodeProto]:
+def _round_trip(tensor: str, result: str, half: int) -> list[onnx.NodeProto]:
     narrow = f"{result}_rounded"
     return [
-        helper.make_node("Cast", [source], [narrow], name=f"round_{result}", to=half),
+        helper.make_node("Cast", [tensor], [narrow], name=f"round_{result}", to=half),
         helper.make_node("Cast", [narrow], [result], name=f"widen_{result}", to=TensorProto.FLOAT),
     ]
 
@@ -164,15 +165,15 @@ def _set_spec_precision(model: onnx.ModelProto, precision: Precision) -> None:
 
 @dataclass
 class _Typing:
-    """One pass over the nodes in their order, which types every float tensor and casts where types meet."""
+    """Gives every float tensor its type in one pass over the nodes in order, and adds casts where types meet."""
 
     model: onnx.ModelProto
     precision: Literal["fp16", "bf16"]
     types: dict[str, int] = field(default_factory=dict)
-    """ONNX type of every tensor met so far that is floating point."""
+    """Floating-point tensor met so far → its ONNX type."""
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     casts: dict[tuple[str, int], str] = field(default_factory=dict)
-    """(tensor, type) → its name in that type."""
+    """(tensor, type) → name of the tensor in that type."""
 
     def run(self) -> None:
         graph = self.model.graph
@@ -198,7 +199,7 @@ class _Typing:
         floats = [k for k, name in enumerate(node.input) if self._is_float(name)]
         if node.op_type == "boundary_max_pooling":
             floats = floats[:1]
-        if node.op_type == "Cast":  # a Cast takes whatever it gets
+        if node.op_type == "Cast":  # a Cast takes any type
             floats = []
         carried = node.op_type in CARRIED and floats and all(self.types.get(node.input[k]) == self.half for k in floats)
         kind = self.half if (node.op_type in COMPUTED_HALF and not wide) or carried else TensorProto.FLOAT
@@ -213,7 +214,7 @@ class _Typing:
         return name in self.types or name in self.weights or self.known.get(name) == TensorProto.FLOAT
 
     def _as(self, name: str, kind: int) -> str:
-        """The tensor in a type, by a cast or, of a weight, by another copy."""
+        """Return the name of a tensor in a type, after adding a Cast, or a second copy of a weight."""
         if self.types.get(name, TensorProto.FLOAT) == kind:
             return name
         if (name, kind) not in self.casts:
@@ -235,7 +236,7 @@ class _Typing:
         return numpy_helper.from_array(_narrow(values, self.precision), name)
 
     def _outputs_in_float32(self) -> None:
-        """Every graph output is float32 under its own name; a half one gets a cast behind it."""
+        """Make every graph output float32 under its own name, with a Cast behind one in half precision."""
         for output in self.model.graph.output:
             if self.types.get(output.name) != self.half:
                 continue

@@ -1,4 +1,4 @@
-"""A trained network as an ONNX graph: trace, boundary pooling's function, plain pooling pads, ModelSpec."""
+"""Trace a trained network as an ONNX graph with boundary pooling's function, explicit pooling pads and ModelSpec."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from numpy.typing import NDArray
 from onnx import helper
 from torch import nn
 
-from export.boundary_pooling.function import OPSET, attach
+from export.boundary_pooling.function import OPSET, attach_pooling_function
 from export.graph.carried_spec import write_carried_spec
 from runtime.spec.model import ModelSpec, TensorSpec
 
 DTYPES = {"uint8": torch.uint8, "int32": torch.int32, "float32": torch.float32}
-"""PyTorch's types of a TensorSpec."""
+"""Type of a TensorSpec → PyTorch's type."""
 
 IR_VERSION = 10
-"""Of the files written; read by ONNX Runtime ≥ 1.18, OpenVINO ≥ 2024 and TensorRT ≥ 10."""
+"""ONNX IR version of the files written; read by ONNX Runtime ≥ 1.18, OpenVINO ≥ 2024 and TensorRT ≥ 10."""
 
 
 def to_graph(module: nn.Module, spec: ModelSpec) -> onnx.ModelProto:
-    """The network as one ONNX model with dynamic batch, carrying its ModelSpec and the pooling function.
+    """Trace a network as one ONNX model with dynamic batch, its ModelSpec and the pooling function.
 
     Args:
-        module: a deployment view, whose `forward` names its arguments as the spec its inputs.
-        spec: of the model.
+        module: deployment view; the arguments of its `forward` have the names of the spec's inputs.
+        spec: ModelSpec of the network.
     """
-    batch = 2  # a traced size of 1 would be taken for a constant
+    batch = 2  # the tracer takes a size of 1 for a constant
     inputs = {t.name: torch.zeros((batch, *(int(n) for n in t.shape[1:])), dtype=DTYPES[t.dtype]) for t in spec.inputs}
     if "lengths" in inputs:
         inputs["lengths"] += spec.window_length
@@ -55,14 +55,14 @@ def to_graph(module: nn.Module, spec: ModelSpec) -> onnx.ModelProto:
     strip_tracing_notes(model)
     name_domains_once(model)
     write_out_pool_pads(model)
-    attach(model, spec.window_length)
+    attach_pooling_function(model, spec.window_length)
     write_carried_spec(model, spec)
     onnx.checker.check_model(model, full_check=True)
     return model
 
 
 def strip_tracing_notes(model: onnx.ModelProto) -> None:
-    """Drop what the tracer notes about Python source files: it doubles small files and names the author's folders."""
+    """Remove the tracer's notes about Python files, which double small files and name the author's folders."""
     for node in model.graph.node:
         del node.metadata_props[:]
         node.doc_string = ""
@@ -73,14 +73,14 @@ def strip_tracing_notes(model: onnx.ModelProto) -> None:
 
 
 def name_domains_once(model: onnx.ModelProto) -> None:
-    """Keep the last import of every operator domain; the tracer imports the pooling's twice, once without a number."""
+    """Keep the last import of every operator domain; the tracer imports boundary pooling's twice, once unversioned."""
     last = {entry.domain: entry.version for entry in model.opset_import}
     del model.opset_import[:]
     model.opset_import.extend(helper.make_opsetid(domain, number) for domain, number in last.items())
 
 
 def write_out_pool_pads(model: onnx.ModelProto) -> None:
-    """Replace `ceil_mode` of max-pools by the end pads it stands for, which every engine reads the same way."""
+    """Replace `ceil_mode` of max-pools by the equivalent end pads, which every engine reads the same way."""
     shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in model.graph.value_info}
     for node in model.graph.node:
         if node.op_type != "MaxPool":
@@ -102,18 +102,20 @@ def write_out_pool_pads(model: onnx.ModelProto) -> None:
 
 
 SEEDS, BATCHES = (1, 2, 3), (1, 2, 1)
-"""Inputs on which engines are compared: a seed and a batch size each."""
+"""Seed and batch size of each batch of inputs on which engines are compared."""
 
 
 def seeded_batches(spec: ModelSpec, smallest: int = 1, largest: int = 2) -> Iterator[dict[str, NDArray[Any]]]:
-    """The batches of windows on which engines are compared, in sizes that an engine takes."""
+    """Yield the batches of windows on which engines are compared, each of `smallest` to `largest` windows."""
     for seed, batch in zip(SEEDS, BATCHES, strict=True):
         yield seeded_inputs(spec, seed, min(max(batch, smallest), largest))
 
 
 def seeded_inputs(spec: ModelSpec, seed: int, batch: int) -> dict[str, NDArray[Any]]:
-    """A batch of windows to compare engines on: moving waves with noise, or noise in place of features; the last window
-    only partly filled."""
+    """Return a batch of windows to compare engines on: moving waves with noise for frames, noise for features.
+
+    The last window is only partly filled, unless the model is a backbone.
+    """
     rng = np.random.default_rng(seed)
     inputs: dict[str, NDArray[Any]] = {
         tensor.name: _waves(rng, batch, tensor) for tensor in spec.inputs if tensor.dtype == "uint8"
@@ -130,7 +132,7 @@ def seeded_inputs(spec: ModelSpec, seed: int, batch: int) -> dict[str, NDArray[A
 
 
 def _waves(rng: np.random.Generator, batch: int, tensor: TensorSpec) -> NDArray[np.uint8]:
-    """Frames or flow [batch,T,H,W,C] uint8."""
+    """Return moving waves with noise as frames or flow [batch,T,H,W,C] uint8."""
     length, height, width, channels = (int(size) for size in tensor.shape[1:])
     t, y, x = np.ogrid[:length, :height, :width]
     frames = np.empty((batch, length, height, width, channels), np.uint8)
@@ -143,7 +145,7 @@ def _waves(rng: np.random.Generator, batch: int, tensor: TensorSpec) -> NDArray[
 
 
 class _quiet:  # noqa: N801 - a context manager that reads as a word
-    """Silence a logger's warnings for a while."""
+    """Silences a logger's warnings inside a `with` block."""
 
     def __init__(self, name: str) -> None:
         self._logger = logging.getLogger(name)

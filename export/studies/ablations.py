@@ -1,10 +1,10 @@
-"""The ablations of AFSD's Table 2 on synthetic videos: train, find actions in unseen videos, average over seeds.
+"""Run the ablations of AFSD's Table 2 on synthetic videos: train, find actions in unseen videos, average over seeds.
 
 python -m export.studies.ablations --out runs/ablations [--tables quality refinement …] [--seeds 1 2 3] [--set …]
 
-All runs start from one backbone, trained without second stage and without consistency learning, so it favours none of
-them; it stays as it is, as the Kinetics backbone's batch norms do in the paper, and pyramid and heads are trained. A
-run that is finished is not done again.
+All runs start from one backbone, which is trained without second stage and without consistency learning and so favours
+no variant. The backbone stays frozen, as the Kinetics backbone's batch norms do in the paper; pyramid and heads are
+trained. A finished run is not repeated.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from training.loop import LAST
 from training.run import train
 
 BASE = "full"
-"""Name of the network with everything the paper proposes; the last row of every table."""
+"""Name of the network with everything that the paper proposes, in the last row of every table."""
 
 NO_CONSISTENCY = "loss.consistency=none"
 
@@ -50,20 +50,20 @@ TABLES: Mapping[str, Mapping[str, Sequence[str]]] = {
     "pooling": {pooling: [f"model.pooling={pooling}"] for pooling in ("mean", "conv", "stack")},
     "consistency": {part: [f"loss.consistency={part}"] for part in ("none", "activation", "triplet")},
 }
-"""Table 2 of the paper: what is varied → the variants beside the full network → settings that make them."""
+"""Part of Table 2 that is varied → variant beside the full network → settings that make the variant."""
 
 BACKBONE = ["optimiser.epochs=2", "model.refinement=none", NO_CONSISTENCY, "model.quality=none"]
-"""Settings of the run whose backbone all others start from."""
+"""Settings of the run that trains the backbone for all other runs."""
 
 HEAD = [
     "model.stem=random", "model.freeze_backbone=true", "run.init_part=backbone", "run.keep_epochs=false",
     "optimiser.warmup_steps=20",
 ]  # fmt: skip
-"""Settings of the runs themselves."""
+"""Settings of every run except the one that trains the backbone."""
 
 
 def ablate(out: Path, tables: Sequence[str], seeds: Sequence[int], overrides: list[str], steps: int) -> str:
-    """Run what is missing and return the tables as text (also written to `<out>/tables.md`)."""
+    """Run what is missing and return the tables as Markdown (also written to `<out>/tables.md`)."""
     data = make_data(out)
     backbone = _train(out / "backbone", [f"data.root={data}", *BACKBONE])
     settings = [f"data.root={data}", f"run.init={backbone}", *HEAD, *overrides]
@@ -71,7 +71,7 @@ def ablate(out: Path, tables: Sequence[str], seeds: Sequence[int], overrides: li
         f"{t} {name}": list(v) for t in tables for name, v in TABLES[t].items()
     }
     scores: dict[str, list[dict[str, float]]] = {name: [] for name in variants}
-    for seed in seeds:  # seed by seed, so that an interrupted series still compares all variants
+    for seed in seeds:  # seeds in the outer loop, so that an interrupted series still compares all variants
         for name, changes in variants.items():
             folder = out / name.replace(" ", "-") / f"seed-{seed}"
             scores[name].append(_run(folder, [*settings, f"run.seed={seed}", *changes], steps, data))
@@ -82,7 +82,7 @@ def ablate(out: Path, tables: Sequence[str], seeds: Sequence[int], overrides: li
 
 
 def _run(folder: Path, settings: list[str], steps: int, data: Path) -> dict[str, float]:
-    """mAP per tIoU and its average of one run, trained and measured unless that was done before."""
+    """Return mAP per tIoU and its average of one run; train and measure the run unless that was done before."""
     figures = folder / "figures.json"
     if not figures.is_file():
         began = time.perf_counter()
@@ -96,7 +96,7 @@ def _run(folder: Path, settings: list[str], steps: int, data: Path) -> dict[str,
 
 def _train(folder: Path, settings: list[str]) -> Path:
     if not (folder / "done").is_file():
-        shutil.rmtree(folder, ignore_errors=True)  # a run that was interrupted begins anew
+        shutil.rmtree(folder, ignore_errors=True)  # an interrupted run starts again
         train(_config(settings), folder)
         (folder / "done").touch()
     return folder / LAST
@@ -107,7 +107,7 @@ def _config(settings: list[str]) -> Config:
 
 
 def _table(table: str, scores: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
-    """One ablation in Markdown: mean ± standard deviation over seeds, percent."""
+    """Return one ablation in Markdown: mean ± standard deviation over seeds, in percent."""
     rows = [f"{table} {name}" for name in TABLES[table]] + [BASE]
     columns = list(scores[BASE][0])
     lines = [f"| {table} | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
@@ -120,7 +120,7 @@ def _table(table: str, scores: Mapping[str, Sequence[Mapping[str, float]]]) -> s
 
 
 def main() -> int:
-    """Run from the command line; 2 on an error, told in one line."""
+    """Run from the command line; on an error print one line and return 2."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--tables", nargs="+", choices=list(TABLES), default=list(TABLES))

@@ -1,7 +1,7 @@
-"""TensorRT-RTX engines of one network for several GPUs in every precision, without a GPU: `make engines`.
+"""Build TensorRT-RTX engines of one network for several GPUs in every precision, without a GPU: `make engines`.
 
-Each engine is built by a process of its own, so that its memory is its own. The table says how long that took, how
-large the engine and the memory were, and what the convolutions compute in, as the builder reports it.
+Each engine is built in a process of its own, so that its peak memory can be measured. The table gives build time, size
+of the engine, peak memory, and the precision of the convolutions as the builder reports it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from export.studies.full_size import full_size
+from export.studies.full_size import export_full_size
 from export.trt.library import parse_architectures
 from runtime.common.console import told
 from runtime.common.files import read_json
@@ -21,29 +21,29 @@ from runtime.errors import ExportError
 from training.synthetic.videos import make_synthetic
 
 CALIBRATED = 2
-"""Synthetic videos, and clips, that int8 is calibrated on: enough to build and time with."""
+"""Number of synthetic videos and of clips for calibrating int8: enough for builds and timing, not for accuracy."""
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
 
-def engine_table(source: Path, out: Path, architectures: tuple[str, ...]) -> str:
-    """Build them all and give the table; typed ONNX files, engines and their reports stay in `out`.
+def build_engine_table(path: Path, out: Path, architectures: tuple[str, ...]) -> str:
+    """Build all engines and return the table; typed ONNX files, engines and their reports stay in `out`.
 
     Args:
-        source: float32 ONNX file.
+        path: float32 ONNX file.
         out: folder.
         architectures: compute capabilities, as in "8.6".
 
     Raises:
-        ExportError: a build failed; its own message is in it.
+        ExportError: a build failed; the message contains the build's own.
     """
     out.mkdir(parents=True, exist_ok=True)
     rows = [["GPU", "precision", "build", "engine", "peak memory", "convolutions in it", "others"]]
     for precision in PRECISIONS:
-        typed = typed_file(source, precision, out)
+        typed = write_typed_file(path, precision, out)
         for architecture in architectures:
             name = f"SM{architecture.replace('.', '')}"
-            engine = out / f"{source.stem}.{precision}.{name.lower()}.engine"
+            engine = out / f"{path.stem}.{precision}.{name.lower()}.engine"
             target = ("--to", "tensorrt", "--library", "tensorrt-rtx", "--sm", name, "--precision", precision)
             _run("export", str(typed), *target, "-o", str(engine))
             report = read_json(engine.with_name(f"{engine.name}.report.json"), "report of a build", ExportError)
@@ -52,19 +52,19 @@ def engine_table(source: Path, out: Path, architectures: tuple[str, ...]) -> str
     return align(rows)
 
 
-def typed_file(source: Path, precision: str, out: Path) -> Path:
-    """The network in a precision, as an ONNX file in `out`; made by the commands a user has."""
+def write_typed_file(path: Path, precision: str, out: Path) -> Path:
+    """Write an ONNX file's network in a precision into `out` with the `afsd` commands; float32 is returned as it is."""
     if precision == "fp32":
-        return source
-    typed = out / f"{source.stem}.{precision}.onnx"
+        return path
+    typed = out / f"{path.stem}.{precision}.onnx"
     if precision == "int8":
         videos = out / "videos"
         if not videos.is_dir():
             make_synthetic(out, videos=CALIBRATED, seed=1, subset="training")
         clips = ("--videos", str(videos), "--clips", str(CALIBRATED))
-        _run("calibrate", str(source), "--target", "tensorrt", *clips, "-o", str(typed))
+        _run("calibrate", str(path), "--target", "tensorrt", *clips, "-o", str(typed))
     else:
-        _run("export", str(source), "--precision", precision, "-o", str(typed))
+        _run("export", str(path), "--precision", precision, "-o", str(typed))
     return typed
 
 
@@ -96,5 +96,5 @@ if __name__ == "__main__":
     parser.add_argument("--sm", default="86,89,120", help="default: %(default)s")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    network = given.source or full_size("thumos14", given.out, openvino=False).with_suffix(".onnx")
-    sys.exit(told(lambda: engine_table(network, given.out, parse_architectures(given.sm))))
+    network = given.source or export_full_size("thumos14", given.out, openvino=False).with_suffix(".onnx")
+    sys.exit(told(lambda: build_engine_table(network, given.out, parse_architectures(given.sm))))

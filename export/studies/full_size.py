@@ -1,4 +1,4 @@
-"""The published-size network with seeded untrained weights, exported: what a benchmark needs without weights.
+"""Export the network of published size with seeded untrained weights, for benchmarks without the published weights.
 
 Speed does not depend on what a network has learnt.
 """
@@ -19,8 +19,8 @@ from training.checkpoints.files import Checkpoint, save_checkpoint
 from training.config.files import load_config
 
 
-def full_size(config: str, out: Path, *, openvino: bool = True) -> Path:
-    """Write <out>/<config>.ckpt, .onnx and OpenVINO files; what is there already is kept. Returns the checkpoint."""
+def export_full_size(config: str, out: Path, *, openvino: bool = True) -> Path:
+    """Write <out>/<config>.ckpt, .onnx and OpenVINO files unless they exist; return the path of the checkpoint."""
     checkpoint = out / f"{config}.ckpt"
     if not checkpoint.is_file():
         settings = load_config(config)
@@ -41,4 +41,4 @@ if __name__ == "__main__":
     parser.add_argument("--config", default="thumos14")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    sys.exit(told(lambda: full_size(arguments.config, arguments.out)))
+    sys.exit(told(lambda: export_full_size(arguments.config, arguments.out)))

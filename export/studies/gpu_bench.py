@@ -1,4 +1,4 @@
-"""What the GPU check builds and opens its engines with, and the small network of one pooling."""
+"""Build and open the engines of the GPU check, and make the small network of one pooling."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Literal, Protocol
 import onnx
 from onnx import TensorProto, helper
 
-from export.boundary_pooling.function import DOMAIN, NAME, OPSET, attach
+from export.boundary_pooling.function import DOMAIN, NAME, OPSET, attach_pooling_function
 from export.graph.precision import BFLOAT16_OPSET, HALF, Precision
 from export.to_trt import Pooling, TrtOptions, export_trt
-from export.trt.build import BuildOptions, build_plan, without_plugin
+from export.trt.build import BuildOptions, build_plan, remove_plugin
 from export.trt.library import Library, find_library, local_gpu
 from runtime.common.files import read_json
 from runtime.engines import Engine, open_engine
@@ -27,7 +27,7 @@ from training.afsd.boundary_pooling import ONNX_ATTRIBUTES
 
 @dataclass(frozen=True)
 class Case:
-    """One engine that is built, compared and timed."""
+    """Describes one engine that is built, compared and timed."""
 
     precision: Precision
     pooling: Pooling
@@ -35,19 +35,19 @@ class Case:
 
     @property
     def name(self) -> str:
-        """As in "fp16 plugin" or "fp16 plugin ×8"."""
+        """Name of the case, as in "fp16 plugin" or "fp16 plugin ×8"."""
         best = self.batch[1]
         return f"{self.precision} {self.pooling}" + (f" ×{best}" if best > 1 else "")
 
 
 class Workbench(Protocol):
-    """What builds engines and opens them; the check itself knows no library."""
+    """Builds and opens engines for the check, which itself knows no library."""
 
     title: str
     """GPU and library."""
 
     def network(self, typed: Path, case: Case, target: Path) -> str:
-        """Build an engine of a typed ONNX file; one line about it."""
+        """Build an engine of a typed ONNX file and return one line about it."""
         ...
 
     def pooling(self, graph: onnx.ModelProto, spec: ModelSpec, case: Case, target: Path) -> None:
@@ -55,12 +55,12 @@ class Workbench(Protocol):
         ...
 
     def open(self, target: Path, *, cuda_graph: bool) -> Engine:
-        """Load what was built."""
+        """Open an engine that was built."""
         ...
 
 
-def needed_gpu() -> DeviceFacts:
-    """The first GPU of this machine, or an ExportError that says why there is none."""
+def require_gpu() -> DeviceFacts:
+    """Return the facts of this machine's first GPU (ExportError: there is none; the message says why)."""
     try:
         return local_gpu()
     except AfsdError as error:
@@ -69,15 +69,11 @@ def needed_gpu() -> DeviceFacts:
 
 
 class TensorRtBench:
-    """Full TensorRT on the first GPU of this machine."""
+    """Builds and opens engines with full TensorRT on the first GPU of this machine."""
 
     def __init__(self) -> None:
-        """Find both.
-
-        Raises:
-            ExportError: one of them is missing; says which.
-        """
-        self.gpu = needed_gpu()
+        """Find the GPU and TensorRT (ExportError: one of them is missing)."""
+        self.gpu = require_gpu()
         try:
             self.library: Library = find_library("tensorrt", (), gpu=True)
         except MissingDependencyError as error:
@@ -85,7 +81,7 @@ class TensorRtBench:
         self.title = f"{self.gpu.name} (compute capability {self.gpu.architecture}), {self.library.title}"
 
     def network(self, typed: Path, case: Case, target: Path) -> str:
-        """See `Workbench`; `export_trt` compares the engine before it gives it its name."""
+        """See `Workbench`; `export_trt` compares the engine before it writes the file."""
         build = BuildOptions(batch=case.batch, timing_cache=target.with_name("timing.cache"))
         export_trt(typed, target, options=TrtOptions(case.precision, "tensorrt", case.pooling, build), say=progress)
         report = read_json(target.with_name(f"{target.name}.report.json"), "report of a build", ExportError)
@@ -97,7 +93,7 @@ class TensorRtBench:
         """See `Workbench`."""
         plugin = case.pooling == "plugin"
         plan = build_plan(
-            graph if plugin else without_plugin(graph),
+            graph if plugin else remove_plugin(graph),
             spec,
             self.library,
             BuildOptions(batch=case.batch),
@@ -116,10 +112,11 @@ class TensorRtBench:
         return open_engine(target, cuda_graph=cuda_graph)
 
 
-def pooling_network(
+def make_pooling_network(
     precision: Precision, channels: int, length: int, count: int, like: ModelSpec
 ) -> tuple[onnx.ModelProto, ModelSpec]:
-    """One pooling between casts, as a network with float32 inputs `features` and `regions` and the output `pooled`."""
+    """Return one pooling between casts as a network of float32 `features` [B,channels,length], `regions` [B,count,4]
+    and output `pooled` [B,channels,count], and its ModelSpec, a variant of `like`."""
     kind = HALF.get(precision, TensorProto.FLOAT)
     nodes = [
         helper.make_node("Cast", ["features"], ["narrow"], to=kind),
@@ -131,7 +128,7 @@ def pooling_network(
     graph = helper.make_graph(nodes, "pooling", [values["features"], values["regions"]], [values["pooled"]])
     opset = BFLOAT16_OPSET if precision == "bf16" else OPSET
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
-    attach(model, length)
+    attach_pooling_function(model, length)
     for entry in (e for function in model.functions for e in function.opset_import if not e.domain):
         entry.version = opset
     tensors = {name: TensorSpec(name, ("batch", *shape), "float32") for name, shape in shapes.items()}
@@ -139,5 +136,5 @@ def pooling_network(
 
 
 def progress(text: str) -> None:
-    """Tell a person what goes on."""
+    """Print progress to stderr."""
     print(text, file=sys.stderr)

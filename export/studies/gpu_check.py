@@ -1,8 +1,8 @@
-"""Everything that only a GPU can show, in one run and one report: `make gpu-check`.
+"""Check everything that needs a GPU in one run and write one report: `make gpu-check`.
 
-Engines of the full-size network in every precision, the pooling plugin against its definition, every engine against
-PyTorch, and the speed measurement of the paper's Table 3. A step that fails is written into the report and the others
-go on.
+The check builds engines of the full-size network in every precision, compares the pooling plugin with its definition
+and every engine with PyTorch, and measures speed as in the paper's Table 3. A failed part is written into the report
+and the other parts still run.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from pathlib import Path
 import onnx
 import torch
 
-from export.comparison.drift import drift_on_windows
+from export.comparison.drift import measure_drift_on_windows
 from export.graph.trace import seeded_inputs
-from export.studies.engine_table import typed_file
-from export.studies.full_size import full_size
-from export.studies.gpu_bench import Case, TensorRtBench, Workbench, needed_gpu, pooling_network, progress
+from export.studies.engine_table import write_typed_file
+from export.studies.full_size import export_full_size
+from export.studies.gpu_bench import Case, TensorRtBench, Workbench, make_pooling_network, progress, require_gpu
 from export.to_trt import Pooling
 from runtime.benchmark.speed import format_report, run_benchmark
 from runtime.common.console import told
@@ -38,10 +38,10 @@ TABLE_3_CASES = (
     Case("fp32", "plugin"), Case("fp16", "plugin"), Case("bf16", "plugin"), Case("int8", "plugin"),
     Case("fp16", "function"),
 )  # fmt: skip
-"""Engines for batch 1, the paper's measure; the function beside the plugin in one precision."""
+"""Engines for batch 1, as in the paper's Table 3; in one precision also with the function in place of the plugin."""
 
 LARGE = (1, 8, 16)
-"""Batch profile of the engines that are timed at several batch sizes."""
+"""Smallest, optimal and largest batch of the engines that are timed at several batch sizes."""
 
 LARGE_CASES = (Case("fp16", "plugin", LARGE), Case("int8", "plugin", LARGE))
 
@@ -55,7 +55,7 @@ POOLINGS = ((512, 256, 126), (1024, 64, 64), (1024, 32, 32), (1024, 2, 2))
 
 @dataclass
 class _Check:
-    """One run: its tools, and the report as it grows."""
+    """Holds the tools of one run and the lines of its report so far."""
 
     bench: Workbench
     out: Path
@@ -63,34 +63,38 @@ class _Check:
     runs: int
     report: Path
     lines: list[str]
-    step_title: str = ""
+    part_title: str = ""
     failed: list[str] = field(default_factory=list)
-    """Titles of the steps in which something failed."""
+    """Titles of the parts in which something failed."""
 
-    def step(self, title: str, work: Callable[[_Check], Iterator[str]]) -> None:
-        """Do a step and write what it finds; what it found before a failure stays."""
+    def run_part(self, title: str, work: Callable[[_Check], Iterator[str]]) -> None:
+        """Run one part of the check and write its lines to the report; lines from before a failure are kept."""
         progress(title)
-        self.step_title = title
+        self.part_title = title
         self.lines += ["", f"## {title}", ""]
         try:
             for line in work(self):
                 self.lines.append(line)
-        except Exception as error:  # whatever a GPU's libraries raise: the other steps still count
-            self.lines.append(self.failure("the step", error))
-        with atomic_path(self.report) as unfinished:  # after each step: a GPU's fault may end the process in the next
+        except Exception as error:  # a GPU's libraries raise errors of any type; the other parts still run
+            self.lines.append(self.failure("this part", error))
+        with atomic_path(self.report) as unfinished:  # after each part: a GPU fault may end the process in the next
             unfinished.write_text("\n".join(self.lines) + "\n", encoding="utf-8")
 
     def failure(self, what: str, error: Exception | str) -> str:
-        """Note that the present step failed; its line for the report."""
-        if self.step_title not in self.failed:
-            self.failed.append(self.step_title)
+        """Record that the current part failed and return the failure's line for the report."""
+        if self.part_title not in self.failed:
+            self.failed.append(self.part_title)
         return f"- {what}: **FAILED**: {' '.join(str(error).split()) or type(error).__name__}"
 
     def target(self, case: Case) -> Path:
         return self.out / f"{case.name.replace(' ', '.').replace('×', 'x')}.engine"
 
-    def opened(self, cases: Sequence[Case], graphs: Sequence[bool]) -> tuple[list[tuple[str, Engine]], list[str]]:
-        """Engines of the cases that were built, each without and with CUDA graph as asked; and what would not run."""
+    def open_engines(self, cases: Sequence[Case], graphs: Sequence[bool]) -> tuple[list[tuple[str, Engine]], list[str]]:
+        """Open the engines of the cases that were built, with or without CUDA graph, and run each twice.
+
+        Returns:
+            (name, engine) of those that run, and a line for the report for each that does not.
+        """
         engines, lines = [], []
         for case in cases:
             for graph in graphs:
@@ -115,57 +119,57 @@ class _Check:
 def gpu_check(
     bench: Workbench, checkpoint: Path, out: Path, report: Path, *, runs: int = RUNS, tests: Path | None = None
 ) -> Path:
-    """Run every step and write the report.
+    """Run every part of the check and write the report.
 
     Args:
         bench: builds and opens engines.
-        checkpoint: of the network, with its .onnx file beside it.
-        out: folder of everything that is made.
-        report: Markdown file.
-        runs: counted passes of each timing.
-        tests: folder of the tests that need a GPU; None leaves them out.
+        checkpoint: checkpoint of the network, with its .onnx file beside it.
+        out: folder of engines, videos and logs.
+        report: Markdown file to write.
+        runs: number of counted passes of each timing.
+        tests: folder of the tests that need a GPU; None: no tests are run.
 
     Raises:
-        ExportError: at least one step failed; the report is written all the same.
+        ExportError: at least one part failed; the report is written nevertheless.
     """
     out.mkdir(parents=True, exist_ok=True)
     first = [f"# GPU check: {bench.title}", "", f"`make gpu-check`, {date.today()}."]
     check = _Check(bench, out, checkpoint, runs, report, first)
-    check.step("Engines", _engines)
-    check.step("Engines against PyTorch", _parity)
-    check.step("Table 3: batch 1, network alone", _table_3)
-    check.step("Larger batches, and from a video file to detections", _batches)
-    check.step("Pooling: plugin and function against PyTorch", _poolings)
+    check.run_part("Engines", _build_engines)
+    check.run_part("Engines against PyTorch", _compare_engines)
+    check.run_part("Table 3: batch 1, network alone", _time_table_3)
+    check.run_part("Larger batches, and from a video file to detections", _time_batches)
+    check.run_part("Pooling: plugin and function against PyTorch", _compare_poolings)
     if tests is not None:
-        check.step("Tests that need a GPU", lambda _: _tests(check, tests))
+        check.run_part("Tests that need a GPU", lambda _: _run_tests(check, tests))
     if check.failed:
         raise ExportError(f"failed: {'; '.join(check.failed)}; {report} says why")
     return report
 
 
-def _engines(check: _Check) -> Iterator[str]:
-    """Every engine of the network; one that fails does not keep the others from being built."""
-    source = check.checkpoint.with_suffix(".onnx")
+def _build_engines(check: _Check) -> Iterator[str]:
+    """Build every engine of the network; if one fails, the others are still built."""
+    network = check.checkpoint.with_suffix(".onnx")
     for case in (*TABLE_3_CASES, *LARGE_CASES):
         progress(f"building {case.name}")
-        check.target(case).unlink(missing_ok=True)  # of an earlier run
+        check.target(case).unlink(missing_ok=True)  # an engine of an earlier run
         try:
-            typed = typed_file(source, case.precision, check.out)
+            typed = write_typed_file(network, case.precision, check.out)
             yield f"- {case.name}: {check.bench.network(typed, case, check.target(case))}"
         except AfsdError as error:
             yield check.failure(case.name, error)
 
 
-def _poolings(check: _Check) -> Iterator[str]:
-    """Each pooling of the network alone, by plugin and by function, to the last bit."""
+def _compare_poolings(check: _Check) -> Iterator[str]:
+    """Run each pooling of the network alone, with plugin and with function, and compare every bit with PyTorch."""
     like = open_engine(check.checkpoint.with_suffix(".onnx")).spec
     for precision in ("fp32", "fp16", "bf16"):
         for channels, length, count in POOLINGS:
-            graph, spec = pooling_network(precision, channels, length, count, like)
+            graph, spec = make_pooling_network(precision, channels, length, count, like)
             for way in BOTH:
                 what = f"{precision}, C = {channels}, T = {length}, N = {count}, {way}"
                 try:
-                    wrong = _pooled_wrong(check, graph, spec, Case(precision, way, (2, 2, 2)))
+                    wrong = _count_wrong(check, graph, spec, Case(precision, way, (2, 2, 2)))
                 except AfsdError as error:
                     yield check.failure(what, error)
                     continue
@@ -173,8 +177,8 @@ def _poolings(check: _Check) -> Iterator[str]:
                 yield check.failure(what, found) if wrong else f"- {what}: {found}"
 
 
-def _pooled_wrong(check: _Check, graph: onnx.ModelProto, spec: ModelSpec, case: Case) -> int:
-    """Outputs that differ from PyTorch's, which the tests hold to the definition."""
+def _count_wrong(check: _Check, graph: onnx.ModelProto, spec: ModelSpec, case: Case) -> int:
+    """Count the outputs of a pooling that differ from PyTorch's, which the tests compare with the definition."""
     target = check.out / "pooling.engine"
     check.bench.pooling(graph, spec, case, target)
     engine = check.bench.open(target, cuda_graph=False)
@@ -189,38 +193,38 @@ def _pooled_wrong(check: _Check, graph: onnx.ModelProto, spec: ModelSpec, case: 
         engine.close()
 
 
-def _parity(check: _Check) -> Iterator[str]:
-    """One engine at a time; one that fails does not keep the others from being compared."""
+def _compare_engines(check: _Check) -> Iterator[str]:
+    """Compare one engine at a time with PyTorch; if one fails, the others are still compared."""
     reference = open_torch_engine(check.checkpoint)
     for case in TABLE_3_CASES:
-        engines, failures = check.opened((case,), (False,))
+        engines, failures = check.open_engines((case,), (False,))
         yield from failures
         for name, engine in engines:
             try:
-                yield from ("```", f"{name}: {drift_on_windows(reference, engine, largest=1).table()}", "```")
+                yield from ("```", f"{name}: {measure_drift_on_windows(reference, engine, largest=1).table()}", "```")
             except AfsdError as error:
                 yield check.failure(name, error)
             finally:
                 engine.close()
 
 
-def _table_3(check: _Check) -> Iterator[str]:
-    engines, failures = check.opened(TABLE_3_CASES, (False, True))
+def _time_table_3(check: _Check) -> Iterator[str]:
+    engines, failures = check.open_engines(TABLE_3_CASES, (False, True))
     yield from failures
-    yield from _timed(check, engines, (1,))
+    yield from _time_engines(check, engines, (1,))
 
 
-def _batches(check: _Check) -> Iterator[str]:
-    """The engines of larger batches at every power of two of their range."""
+def _time_batches(check: _Check) -> Iterator[str]:
+    """Time the engines for larger batches at every power of two in their range."""
     sizes = tuple(2**k for k in range(LARGE[2].bit_length()) if LARGE[0] <= 2**k <= LARGE[2])
     annotations = make_synthetic(check.out / "video", videos=1, seed=1, subset="test")
     video = next(iter(sorted((annotations.parent / "videos").iterdir())))
-    engines, failures = check.opened(LARGE_CASES, (True,))
+    engines, failures = check.open_engines(LARGE_CASES, (True,))
     yield from failures
-    yield from _timed(check, engines, sizes, str(video))
+    yield from _time_engines(check, engines, sizes, str(video))
 
 
-def _timed(
+def _time_engines(
     check: _Check, engines: list[tuple[str, Engine]], batches: tuple[int, ...], video: str | None = None
 ) -> Iterator[str]:
     if not engines:
@@ -235,7 +239,7 @@ def _timed(
     yield from ("```", format_report(report), "```")
 
 
-def _tests(check: _Check, folder: Path) -> Iterator[str]:
+def _run_tests(check: _Check, folder: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "pytest", "-m", "gpu", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = (done.stdout + done.stderr).strip().splitlines()
@@ -245,10 +249,10 @@ def _tests(check: _Check, folder: Path) -> Iterator[str]:
 
 
 def _run(out: Path, docs: Path) -> Path:
-    """The check of the full-size network, untrained: speed and parity do not depend on what it has learnt."""
+    """Check the untrained full-size network; speed and parity do not depend on what a network has learnt."""
     bench = TensorRtBench()
     name = "".join(c if c.isalnum() else "_" for c in bench.gpu.name.lower())
-    checkpoint = full_size("thumos14", out, openvino=False)
+    checkpoint = export_full_size("thumos14", out, openvino=False)
     tests = Path(__file__).resolve().parents[2] / "tests"
     return gpu_check(bench, checkpoint, out, docs / f"gpu_{name}.md", tests=tests if tests.is_dir() else None)
 
@@ -259,4 +263,4 @@ if __name__ == "__main__":
     parser.add_argument("--docs", type=Path, default=Path("docs"), help="folder of the report (default: %(default)s)")
     parser.add_argument("--gpu", action="store_true", help="only say whether there is a GPU")
     given = parser.parse_args()
-    sys.exit(told(needed_gpu if given.gpu else lambda: _run(given.out, given.docs)))
+    sys.exit(told(require_gpu if given.gpu else lambda: _run(given.out, given.docs)))

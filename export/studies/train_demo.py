@@ -1,4 +1,4 @@
-"""Train the shipped checkpoint anew (`make train-demo`): videos, training, export, evaluation through the runtime.
+"""Train the shipped checkpoint again (`make train-demo`): make videos, train, export, evaluate through the runtime.
 
 python -m export.studies.train_demo --out runs/synthetic [--ship]
 """
@@ -28,11 +28,11 @@ from training.run import train
 from training.synthetic.videos import make_synthetic
 
 SETS = (("training", 100, 1), ("testing", 20, 3))
-"""Subset, number of videos, seed."""
+"""(Subset, number of videos, seed) of each set of videos."""
 
 
 def train_demo(out: Path, overrides: list[str], ship: bool) -> dict[str, Any]:
-    """Make the data (once), train, export, and evaluate on unseen videos; returns and stores the figures."""
+    """Make the data (once), train, export, and evaluate on unseen videos; return the figures and write figures.json."""
     data = make_data(out)
     config = load_config("synthetic", [f"data.root={data}", *overrides])
     began = time.perf_counter()
@@ -49,7 +49,7 @@ def train_demo(out: Path, overrides: list[str], ship: bool) -> dict[str, Any]:
 
 
 def make_data(out: Path) -> Path:
-    """The training and test videos of `SETS` under `<out>/data`, made once."""
+    """Make the training and test videos of `SETS` in `<out>/data` unless they exist; return that folder."""
     data = out / "data"
     for subset, videos, seed in SETS:
         if not (data / f"{subset}.made").is_file():
@@ -60,7 +60,7 @@ def make_data(out: Path) -> Path:
 
 
 def measure(engine: Engine, data: Path) -> dict[str, Any]:
-    """mAP of an engine on the unseen videos, through the runtime."""
+    """Measure the mAP of an engine on the unseen videos, through the runtime."""
     truth = load_annotations(data / "annotations.json", "testing")
     with Detector(engine) as detector:
         result = evaluate(detect_annotated(detector, truth, data / "videos"), truth)
@@ -70,7 +70,7 @@ def measure(engine: Engine, data: Path) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Run from the command line; 2 on an error, told in one line."""
+    """Run from the command line; on an error print one line and return 2."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")

@@ -1,1 +1,1 @@
-"""TensorRT engines: which library, how a plan is built, what its layers compute in."""
+"""Build TensorRT engines: choose the library, build the plan, read the precision of its layers."""

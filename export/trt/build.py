@@ -1,4 +1,4 @@
-"""ONNX graph → serialised plan, by a process of its own (`export.trt.worker` says why)."""
+"""Build a serialised plan from an ONNX graph in a separate process (`export.trt.worker` says why)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 
 import onnx
 
-from export.boundary_pooling.function import DOMAIN, masked_function
+from export.boundary_pooling.function import DOMAIN, build_masked_function
 from export.graph.convolutions import Layer
-from export.graph.source import Say
+from export.graph.export_input import Say
 from export.trt.library import Library
 from export.trt.worker import GRAPH, LOG, PLAN, PROGRESS, REQUEST, RESULT, Request
 from runtime.common.files import atomic_path, read_json, write_json
@@ -28,16 +28,16 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """How a plan is built."""
+    """Holds the options of a build."""
 
     batch: tuple[int, int, int] = (1, 1, 8)
     """Smallest, optimal and largest batch of the optimisation profile."""
     architectures: tuple[str, ...] = ()
-    """Compute capabilities, TensorRT-RTX only; must be given with it."""
+    """Compute capabilities to build for; required for TensorRT-RTX, empty for TensorRT."""
     workspace_gib: float = 4.0
-    """Device memory that a layer may use at most, GiB."""
+    """Largest device memory that a layer may use, in GiB."""
     timing_cache: Path | None = None
-    """File of measured kernel times, read when it is there and written again. TensorRT only; RTX measures nothing."""
+    """File of measured kernel times, read if it exists and then updated. TensorRT only; RTX measures nothing."""
 
     def __post_init__(self) -> None:
         low, best, high = self.batch
@@ -49,13 +49,14 @@ class BuildOptions:
 
 @dataclass(frozen=True)
 class Plan:
-    """A built engine, in memory."""
+    """Holds a built engine in memory."""
 
     data: bytes
+    """Serialised engine."""
     seconds: float
-    """Wall time of parsing and building."""
+    """Wall time of parsing and building, in seconds."""
     peak_mib: float
-    """Largest resident memory of the building process, MiB; 0 where the system does not tell."""
+    """Largest resident memory of the building process, in MiB; 0 where the system does not report it."""
     layers: tuple[Layer, ...]
 
 
@@ -68,14 +69,14 @@ def build_plan(
     say: Say,
     plugin_for: str = "",
 ) -> Plan:
-    """Parse a strongly typed graph and build it.
+    """Build a plan from a strongly typed graph.
 
     Args:
-        graph: with its precision written in its tensors.
-        spec: of the model; its inputs give the profile.
-        library: that builds.
+        graph: graph whose tensors have the types that the engine computes in.
+        spec: ModelSpec of the model; its inputs give the optimisation profile.
+        library: library that builds.
         options: see `BuildOptions`.
-        log: file of the builder's messages; it stays when the build fails.
+        log: file for the builder's messages; kept when the build fails.
         say: receives progress.
         plugin_for: compute capability for which boundary pooling's plugin is compiled; empty: no plugin.
 
@@ -87,11 +88,11 @@ def build_plan(
         onnx.save(graph, folder / GRAPH)
         request = _request(spec, library, options, plugin_for)
         write_json(folder / REQUEST, to_mapping(request))
-        status, complaint = _run(folder, say)
+        status, message = _run(folder, say)
         with atomic_path(log) as unfinished:
             unfinished.write_bytes((folder / LOG).read_bytes() if (folder / LOG).is_file() else b"")
         if status not in (0, 2) or not (folder / RESULT).is_file():
-            raise ExportError(f"{library.title}: its builder ended with status {status}: {complaint}; the log is {log}")
+            raise ExportError(f"{library.title}: its builder ended with status {status}: {message}; the log is {log}")
         result = read_json(folder / RESULT, "result of a build", ExportError)
         if status:
             raise ExportError(f"{result['error']}; the log is {log}")
@@ -99,15 +100,14 @@ def build_plan(
         return Plan((folder / PLAN).read_bytes(), result["seconds"], result["peak_mib"], layers)
 
 
-def without_plugin(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph whose poolings name no plugin, so that every TensorRT expands their function, whose body is the masked
-    one."""
+def remove_plugin(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy of a graph whose poolings name no plugin, so that TensorRT expands their masked function."""
     model = onnx.ModelProto()
     model.CopyFrom(graph)
     for function in model.functions:
         if function.domain == DOMAIN:
             opsets = [*function.opset_import]
-            function.CopyFrom(masked_function())
+            function.CopyFrom(build_masked_function())
             del function.opset_import[:]
             function.opset_import.extend(opsets)  # bfloat16 needs a newer one
     for node in model.graph.node:
@@ -136,7 +136,7 @@ def _request(spec: ModelSpec, library: Library, options: BuildOptions, plugin_fo
 
 
 def _run(folder: Path, say: Say) -> tuple[int, str]:
-    """Run the worker; its exit status and the last line it complained with."""
+    """Run the worker and return its exit status and its last line on stderr."""
     paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", ""))))
     with (folder / "stderr").open("w+", encoding="utf-8") as errors:
         command = [sys.executable, "-m", "export.trt.worker", str(folder)]
@@ -147,9 +147,9 @@ def _run(folder: Path, say: Say) -> tuple[int, str]:
                 for line in worker.stdout:
                     if line.startswith(PROGRESS):
                         say(f"  {line.removeprefix(PROGRESS).rstrip()}")
-            except BaseException:  # an interrupt, as a rule: nothing goes on behind the user's back
+            except BaseException:  # usually an interrupt: do not leave the worker running
                 worker.kill()
                 raise
         errors.seek(0)
         lines = [line.strip() for line in errors if line.strip()]
-    return worker.returncode, lines[-1] if lines else "it said nothing"
+    return worker.returncode, lines[-1] if lines else "no message"

@@ -1,4 +1,4 @@
-"""What the layers of a TensorRT engine compute in, as its builder reports it."""
+"""Read the layers of a TensorRT engine and their precision from the builder's report."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ TYPES = {
     "float": "fp32", "fp32": "fp32", "half": "fp16", "fp16": "fp16", "bfloat16": "bf16", "bf16": "bf16", "int8": "int8",
     "fp8": "fp8",
 }  # fmt: skip
-"""Data types as the libraries write them, in lower case → ours."""
+"""Data type as the libraries write it, in lower case → this project's name."""
 
 _FIELD = re.compile(r"Datatype: ([^,}\]]+)")
 _NODE = re.compile(r"\[ONNX Layer: ([^\]\x1e]+)")
 
 
 def parse_layers(report: str) -> tuple[Layer, ...]:
-    """The layers of a report with one line each, at profiling verbosity "detailed".
+    """Parse a report that has one line per layer, at profiling verbosity "detailed".
 
-    The builder logs it as its "Layers:" message; the engine inspector gives it as its ONELINE format.
+    The builder logs such a report as its "Layers:" message; the engine inspector returns it as its ONELINE format.
     """
     layers = []
     for line in report.splitlines():

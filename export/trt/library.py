@@ -1,6 +1,6 @@
-"""Which TensorRT builds: the full one for the GPU in this machine, or TensorRT for RTX, which needs none to build.
+"""Choose the library that builds: TensorRT for the GPU in this machine, or TensorRT for RTX, which needs no GPU.
 
-Both have the same Builder, OnnxParser and Runtime, so everything behind this module is one path.
+Both have the same Builder, OnnxParser and Runtime, so all other code is common to both.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ RTX_ARCHITECTURES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 
 
 RTX_DEFAULT = ("8.6", "8.9", "12.0")
-"""What an RTX engine is built for unless told otherwise. Turing is left out: it has no bfloat16, and no float32 3-D
-convolutions there."""
+"""Default compute capabilities of a TensorRT-RTX engine. Turing is left out: RTX has no bfloat16 and no float32 3-D
+convolutions for it."""
 
 
 @dataclass(frozen=True)
 class Library:
-    """A loaded TensorRT."""
+    """Holds a loaded TensorRT or TensorRT-RTX."""
 
     name: TensorRtLibrary
     module: Any
@@ -32,12 +32,12 @@ class Library:
 
     @property
     def title(self) -> str:
-        """For messages, as in "TensorRT-RTX 1.7.1.116"."""
+        """Name and version for messages, as in "TensorRT-RTX 1.7.1.116"."""
         return f"{'TensorRT' if self.name == 'tensorrt' else 'TensorRT-RTX'} {self.version}"
 
 
 def local_gpu() -> DeviceFacts:
-    """The first GPU of this machine.
+    """Return the facts of this machine's first GPU.
 
     Raises:
         MissingDependencyError: cuda-bindings is not installed.
@@ -51,16 +51,16 @@ def local_gpu() -> DeviceFacts:
 def find_library(
     asked: Literal["auto", "tensorrt", "tensorrt-rtx"], architectures: tuple[str, ...], *, gpu: bool
 ) -> Library:
-    """Load the library asked for, or the one that fits what is installed.
+    """Load the library asked for, or with "auto" the one that fits the targets and the machine.
 
     Args:
-        asked: "auto" takes TensorRT-RTX where target architectures are named or there is no GPU, else TensorRT if it is
-            installed; and the other one where the first is not installed.
-        architectures: targets that were named, as in "8.6".
+        asked: "auto" takes TensorRT-RTX if target architectures are given. Otherwise it tries TensorRT first on a
+            machine with a GPU and TensorRT-RTX first without one, then the other library.
+        architectures: compute capabilities to build for, as in "8.6"; empty: the default.
         gpu: whether this machine has a GPU.
 
     Raises:
-        MissingDependencyError: it is not installed, or neither is.
+        MissingDependencyError: the library is not installed; with "auto", neither is.
         ExportError: target architectures for full TensorRT, which builds for the GPU in the machine.
     """
     if asked == "tensorrt" and architectures:
@@ -73,13 +73,13 @@ def find_library(
     if architectures:
         order = ("tensorrt-rtx",)
     for name in order:
-        if (module := _imported(MODULES[name])) is not None:
+        if (module := _try_import(MODULES[name])) is not None:
             return Library(name, module, str(module.__version__))
     raise MissingDependencyError(order[0], order[0], "building an engine")
 
 
 def parse_architectures(text: str) -> tuple[str, ...]:
-    """ "86,89,120" or "8.6,8.9" → ("8.6", "8.9", "12.0").
+    """Parse compute capabilities: "86,89,120" or "8.6,8.9,12.0" → ("8.6", "8.9", "12.0").
 
     Raises:
         ExportError: not a compute capability that TensorRT-RTX builds for.
@@ -98,8 +98,8 @@ def parse_architectures(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _imported(module: str) -> Any | None:
-    """The module, or None when it is not installed or cannot be loaded (its own libraries are missing)."""
+def _try_import(module: str) -> Any | None:
+    """Import a module; None when it is not installed or cannot be loaded (its own libraries are missing)."""
     try:
         return importlib.import_module(module)
     except (ImportError, OSError):

@@ -1,8 +1,8 @@
-"""The process that builds one plan: `python -m export.trt.worker FOLDER`, started by `export.trt.build`.
+"""Build one plan in a process of its own: `python -m export.trt.worker FOLDER`, started by `export.trt.build`.
 
-A process of its own, since a failed build leaves TensorRT-RTX in a state that changes later ones (after a refused build
-for Turing, it compiles int8 convolutions for other GPUs in float32 without a word), and since TensorRT ends the process
-on some graphs. It reads FOLDER/request.json and graph.onnx, tells its progress on the standard output, and leaves log,
+The process is separate because a failed build leaves TensorRT-RTX in a state that changes later builds (after a refused
+build for Turing it compiles int8 convolutions for other GPUs in float32 without a warning), and because TensorRT ends
+the process on some graphs. The worker reads FOLDER/request.json and graph.onnx, prints its progress, and writes log,
 plan and result.json.
 """
 
@@ -24,41 +24,42 @@ from runtime.common.mappings import from_mapping
 from runtime.errors import AfsdError, ExportError
 
 GRAPH, REQUEST, LOG, PLAN, RESULT = "graph.onnx", "request.json", "log", "plan", "result.json"
-"""Files of the folder."""
+"""Names of the files in the worker's folder."""
 
 PROGRESS = "progress: "
-"""How a line of the standard output begins that is for people; the libraries write there as well."""
+"""Prefix of the progress lines on the standard output; the libraries print other lines there."""
 
 ADVICE = "try another --precision or --sm"
-"""What may help where the library refuses."""
+"""Advice at the end of a message when the library refuses a build."""
 
 GIB = 2**30
 
 PR_SET_PDEATHSIG = 1
-"""Of Linux's prctl: a signal for when the parent ends."""
+"""Option of Linux's prctl that sets the signal a process gets when its parent ends."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is built, and how."""
+    """Holds what the worker needs to know for a build, beside the graph."""
 
     module: str
     """Python module of the library."""
     title: str
-    """Of the library, for messages."""
+    """Name and version of the library, for messages."""
     profile: dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
     """Input → its smallest, optimal and largest shape."""
     architectures: tuple[str, ...]
     """Targets of TensorRT-RTX, as in "8.6"; empty: the GPU in this machine."""
     workspace_gib: float
+    """Largest device memory that a layer may use, in GiB."""
     timing_cache: str
-    """File; empty for none."""
+    """Path of the timing cache; empty: none."""
     plugin_for: str
     """Compute capability that the pooling plugin is compiled for; empty: no plugin."""
 
 
 def main(folder: Path) -> int:
-    """Build; 0 when there is a plan, else 2 with the reason in result.json."""
+    """Build the plan that FOLDER/request.json asks for; return 0, or 2 with the reason in result.json."""
     request = from_mapping(Request, read_json(folder / REQUEST, "request of a build", ExportError))
     start = time.perf_counter()
     _end_with_parent()
@@ -69,7 +70,7 @@ def main(folder: Path) -> int:
             plan = _build(request, trt, messages, str(folder / GRAPH))
             (folder / PLAN).write_bytes(plan)
             seconds, peak = time.perf_counter() - start, _peak_mib()
-            layers = [asdict(layer) for layer in parse_layers(messages.layers or _inspected(trt, plan, messages))]
+            layers = [asdict(layer) for layer in parse_layers(messages.layers or _inspect_layers(trt, plan, messages))]
     except (AfsdError, OSError) as error:
         _answer(folder, {"error": str(error)})
         return 2
@@ -78,7 +79,7 @@ def main(folder: Path) -> int:
 
 
 def _end_with_parent() -> None:
-    """Have Linux end this process when the one that started it is killed; nobody would take its plan."""
+    """Have Linux end this process when its parent is killed, since nothing would read the plan."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -88,9 +89,9 @@ def _answer(folder: Path, content: dict[str, Any]) -> None:
 
 
 def _peak_mib() -> float:
-    """Largest resident memory of this process so far, MiB; 0 where the system does not tell.
+    """Return the largest resident memory of this process so far, in MiB; 0 where the system does not report it.
 
-    Not `getrusage`: on Linux a process inherits the mark of the one that started it.
+    `getrusage` is not used: on Linux a process inherits the maximum of its parent.
     """
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii")
@@ -100,26 +101,26 @@ def _peak_mib() -> float:
 
 
 def _build(request: Request, trt: Any, messages: Any, graph: str) -> bytes:
-    """The plan."""
+    """Parse the graph and return the serialised plan."""
     if request.plugin_for:
         from export.boundary_pooling.plugin import register
 
         major, _, minor = request.plugin_for.partition(".")
         register((int(major), int(minor)))
-    builder = _made(lambda: trt.Builder(messages), request, messages, "starting its builder")
+    builder = _call(lambda: trt.Builder(messages), request, messages, "starting its builder")
     network = _network(trt, builder)
     parser = trt.OnnxParser(network, messages)
     if not parser.parse_from_file(graph):
         raise ExportError(f"{request.title} cannot read the graph: {_parser_error(parser)}")
     config = _config(trt, builder, request)
     config.progress_monitor = _progress(trt)
-    data = _made(lambda: builder.build_serialized_network(network, config), request, messages, "building")
+    data = _call(lambda: builder.build_serialized_network(network, config), request, messages, "building")
     _store_timing_cache(config, request)
     return bytes(memoryview(data))
 
 
 def _network(trt: Any, builder: Any) -> Any:
-    """Strongly typed: TensorRT 10 needs to be told, later ones know no other."""
+    """Create a strongly typed network; TensorRT 10 needs a flag for that, later versions know no other kind."""
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     return builder.create_network(0 if flag is None else 1 << int(flag))
 
@@ -152,8 +153,8 @@ def _store_timing_cache(config: Any, request: Request) -> None:
         unfinished.write_bytes(bytes(memoryview(cache.serialize())))
 
 
-def _made(make: Callable[[], Any], request: Request, messages: Any, doing: str) -> Any:
-    """What a call gives, or an error with the library's own reason; it returns None or raises its own types."""
+def _call(make: Callable[[], Any], request: Request, messages: Any, doing: str) -> Any:
+    """Call the library and raise ExportError with its reason where it returns None or raises an error of its own."""
     try:
         made = make()
     except AfsdError:
@@ -171,17 +172,17 @@ def _parser_error(parser: Any) -> str:
     return one_line(parser.get_error(0).desc()) if parser.num_errors else "it gave no reason"
 
 
-def _inspected(trt: Any, plan: bytes, messages: Any) -> str:
-    """The layer report of an engine that can be loaded here; empty where it cannot (no GPU, no memory left)."""
+def _inspect_layers(trt: Any, plan: bytes, messages: Any) -> str:
+    """Return the layer report of an engine; empty if it cannot be loaded here (no GPU, not enough memory)."""
     try:
         engine = trt.Runtime(messages).deserialize_cuda_engine(plan)
         return str(engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.ONELINE))
-    except Exception:  # the plan is built and counts for more than its report
+    except Exception:  # keep the plan even without its layer report
         return ""
 
 
 def _logger(trt: Any, log: TextIO) -> Any:
-    """A logger that writes every message to the file; its class needs the loaded library as base."""
+    """Make a logger that writes every message to the file; its class needs the loaded library as base."""
 
     class Messages(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -197,15 +198,15 @@ def _logger(trt: Any, log: TextIO) -> Any:
                 self.layers = message
 
         def reason(self) -> str:
-            """The first error that tells more than that CUDA is missing, in one line."""
-            telling = [text for text in self.errors if "catchCudaError" not in text] or self.errors
-            return one_line(telling[0]) if telling else ""
+            """Return the first error that says more than that CUDA is missing, in one line."""
+            useful = [text for text in self.errors if "catchCudaError" not in text] or self.errors
+            return one_line(useful[0]) if useful else ""
 
     return Messages()
 
 
 def _progress(trt: Any) -> Any:
-    """Tells each outermost phase of the builder as it starts."""
+    """Make a monitor that prints each outermost phase of the builder when it starts."""
 
     class Progress(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -219,13 +220,13 @@ def _progress(trt: Any) -> Any:
             pass
 
         def step_complete(self, name: str, step: int) -> bool:
-            return True  # go on
+            return True  # continue the build
 
     return Progress()
 
 
 def one_line(text: object) -> str:
-    """Text without its line ends."""
+    """Return text with each run of white space, line ends included, replaced by one space."""
     return " ".join(str(text).split())
 
 

@@ -1,11 +1,11 @@
-"""The small network as a layout, and windows to run it on."""
+"""The small network as a placement, and windows to run it on."""
 
 from __future__ import annotations
 
 import onnx
 import pytest
 
-from calibration.quantise.placement import Layout
+from calibration.quantise.placement import Placement
 from calibration.ranges.collect import Inputs
 from export.graph.trace import seeded_inputs
 from runtime.engines import open_engine
@@ -13,8 +13,8 @@ from tests.conftest import Exported
 
 
 @pytest.fixture(scope="session")
-def layout(exported: Exported) -> Layout:
-    return Layout(onnx.load(exported.onnx), "small")
+def placement(exported: Exported) -> Placement:
+    return Placement(onnx.load(exported.onnx), "small")
 
 
 @pytest.fixture(scope="session")

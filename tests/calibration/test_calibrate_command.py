@@ -123,10 +123,10 @@ def test_the_budget_is_kept_and_the_path_shown(
     ]
     arguments += ["--videos", str(folder / "training"), "--test", str(folder / "test"), "--max-drop", "100"]
     assert main([*arguments, "--annotations", str(folder / "annotations.json")]) == 0
-    told, warned = capsys.readouterr()
+    printed, warned = capsys.readouterr()
     assert "1 of 2 videos have another frame rate than their annotations say: test_1 is annotated with 9 fps" in warned
-    assert "against labels" in told
-    assert "conv" in told  # the dearest layers by name
+    assert "against labels" in printed
+    assert "conv" in printed  # the dearest layers by name
     assert out.with_name("m.onnx.png").stat().st_size > 1000
     report = json.loads(out.with_name("m.onnx.calibration.json").read_text())
     steps = report["path"]["steps"]
@@ -137,7 +137,7 @@ def test_the_budget_is_kept_and_the_path_shown(
     assert report["path"]["chosen"] == 0
     assert len(report["costs"]) == len(steps[2]["restored"])
     assert recorded(out).remedies == ("bias corrected",)
-    found = next(line for line in told.splitlines() if line.startswith("8 bit against float32 on 2 videos: "))
+    found = next(line for line in printed.splitlines() if line.startswith("8 bit against float32 on 2 videos: "))
     best = steps[0]["detections"]
     assert f"{best['followed'] - best['lost']} of the best {best['followed']} detections kept, {best['moved']}" in found
     _, _, found = found.partition("on 2 videos")
@@ -153,10 +153,10 @@ def assert_export_says(source: Path, capsys: pytest.CaptureFixture[str], expecte
     pytest.importorskip("openvino")
     flags = ["--videos", *videos] if videos else []
     assert main(["export", str(source), "--to", "openvino", *flags]) == 0
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     pattern = expected if videos else re.escape(expected)
-    assert re.search(pattern, told), told
-    assert "drift of" not in told
+    assert re.search(pattern, printed), printed
+    assert "drift of" not in printed
 
 
 def test_without_labels_the_float_networks_detections_judge(folder: Path, tmp_path: Path) -> None:
@@ -186,9 +186,9 @@ def test_equalised_fp8_and_searched(folder: Path, tmp_path: Path) -> None:
     assert recorded(done.onnx).remedies == ("equalised",)
     assert done.table.chosen["fp8"].keys() == done.table.points.keys()
     engine, plain = open_engine(done.onnx), open_engine(folder / "model.onnx")
-    from export.comparison.drift import drift_on_windows
+    from export.comparison.drift import measure_drift_on_windows
 
-    drift = {output.name: output.relative for output in drift_on_windows(plain, engine).outputs}
+    drift = {output.name: output.relative for output in measure_drift_on_windows(plain, engine).outputs}
     assert 0 < drift["conf"] < 1
 
 
@@ -295,7 +295,7 @@ def test_an_input_that_is_always_zero_stays_float(folder: Path, tmp_path: Path) 
         tmp_path / "dead.onnx", tmp_path / "m.onnx", CalibrationOptions(clips=2), videos=videos, say=said.append
     )
     assert recorded(done.onnx).kept == ("backbone._model.Mixed_4b.b1b.conv3d",)
-    assert any("reads nothing but zeros on all clips" in text for text in said)
+    assert any("reads only zeros on all clips" in text for text in said)
 
 
 def test_fine_tuning_ends_in_a_quantised_file(
@@ -329,7 +329,7 @@ def test_fine_tuning_ends_in_a_quantised_file(
 
 
 def test_a_budget_that_no_layer_fits_in(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every network but the float one is told to be 50 points worse."""
+    """Every network but the float one is reported to be 50 points worse."""
     from calibration import calibrate as module
     from calibration.judging.judge import Judge
 

@@ -11,9 +11,9 @@ import numpy as np
 import onnx
 import pytest
 
-from calibration.quantise.placement import Layout
+from calibration.quantise.placement import Placement
 from calibration.ranges.clips import draw_clips
-from export.comparison.drift import drift_on_windows, record
+from export.comparison.drift import measure_drift_on_windows, record
 from export.graph.precision import output_convolutions, precision_of, require_symmetric
 from export.to_onnx import export_onnx
 from export.to_openvino import export_openvino
@@ -93,13 +93,13 @@ def test_one_command_from_features_to_a_file(
     report = json.loads(out.with_name(f"{out.name}.calibration.json").read_text())
     assert report["path"]["labelled"]
     assert 0 < report["path"]["steps"][0]["logits"] < 0.3
-    drift = {o.name: o.relative for o in drift_on_windows(open_engine(made.onnx), open_engine(out)).outputs}
+    drift = {o.name: o.relative for o in measure_drift_on_windows(open_engine(made.onnx), open_engine(out)).outputs}
     assert drift.keys() == {tensor.name for tensor in open_engine(made.onnx).spec.outputs}
     evaluate = ["evaluate", str(out), str(made.annotations), "--features", str(made.features)]
     assert main(evaluate) == 0
     if target == "openvino":
         written = export_openvino(out, tmp_path / "m.int8.xml", say=lambda _: None)
-        assert drift_on_windows(open_engine(out), open_engine(written)).outputs[0].relative < 0.3
+        assert measure_drift_on_windows(open_engine(out), open_engine(written)).outputs[0].relative < 0.3
 
 
 def test_clips_are_the_detectors_windows(made: Made) -> None:
@@ -132,9 +132,9 @@ def test_clips_are_the_detectors_windows(made: Made) -> None:
 
 
 def test_every_convolution_but_the_heads_is_a_layer(made: Made) -> None:
-    """Multiply-adds of the layers beside a count over weights and lengths that does not use the layout."""
+    """Multiply-adds of the layers beside a count over weights and lengths that does not use the placement."""
     graph = onnx.load(made.onnx)
-    layout = Layout(graph, "small")
+    placement = Placement(graph, "small")
     shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in graph.graph.value_info}
     weights = {w.name: list(w.dims) for w in graph.graph.initializer}
     heads = output_convolutions(graph)
@@ -143,7 +143,7 @@ def test_every_convolution_but_the_heads_is_a_layer(made: Made) -> None:
         if node.op_type == "Conv" and node.name not in heads:
             out, per_group, kernel = weights[node.input[1]]
             work += out * per_group * kernel * shapes[node.output[0]][2]
-    assert sum(layer.multiply_adds for layer in layout.layers) == work
+    assert sum(layer.multiply_adds for layer in placement.layers) == work
 
 
 @pytest.mark.slow
@@ -189,11 +189,14 @@ def test_a_video_that_judges_is_not_calibrated_on(
         (["--features", "none"], "none: no such folder, expected one with a feature file per video"),
         (["--features", "empty"], "empty: holds no .npy or .npz"),
         (["--features", "rgb", "--videos", "x"], "no features of 'x'; extract them"),
-        (["--videos", "rgb/a0.npy"], "give the same of videos to calibrate on"),
+        (["--videos", "rgb/a0.npy"], "calibrate it on"),
         (["--features", "rgb", "--videos", "a0", "--test", "a0", "b0"], "a0.npy is a test video too (1 of 1 are)"),
         (["--features", "rgb", "--videos", "flat"], "nothing can be measured on them"),
         (["--features", "rgb", "--annotations", "rgb/test.json", "--test", "q"], "names none of the test videos"),
-        (["--features", "judged", "--annotations", "rgb/test.json"], "all 3 videos judge, so none is left for clips"),
+        (
+            ["--features", "judged", "--annotations", "rgb/test.json"],
+            "all 3 videos are test videos, so none is left for clips",
+        ),
         (["--features", "rgb", "--fine-tune", "x.ckpt"], "fine-tuning is for frame models; leave out --fine-tune"),
     ],
 )

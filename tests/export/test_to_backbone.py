@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from export.to_backbone import export_backbone
 from export.to_onnx import export_onnx
 from export.to_openvino import export_openvino
-from export.to_precision import typed_onnx
+from export.to_precision import write_typed_onnx
 from runtime import cli
 from runtime.cli import main
 from runtime.detector import Detector
@@ -173,7 +173,7 @@ def test_the_verb_writes_the_backbone_of_a_checkpoint(exported: Exported, tmp_pa
 
 def test_a_backbone_is_refused_where_a_detector_belongs(backbone: Path, tmp_path: Path, capsys: Any) -> None:
     with pytest.raises(ExportError, match="a backbone, which is float32"):
-        typed_onnx(backbone, "fp16")
+        write_typed_onnx(backbone, "fp16")
     video = str(shared("data/videos/test.avi"))
     assert main(["detect", str(backbone), video]) == 2
     assert "the model is a backbone, which detects nothing" in capsys.readouterr().err

@@ -12,7 +12,7 @@ import torch
 
 from export.comparison.parity import MOVED_SHARE, REFINED_TOLERANCE
 from export.graph.trace import seeded_inputs
-from export.two_streams import Fused, export_fused
+from export.two_streams import TwoStreamNetwork, export_fused
 from runtime.cli import main
 from runtime.detector import Detector, DetectorOptions
 from runtime.engines import Engine, open_engine
@@ -105,7 +105,9 @@ def test_pytorch_fuses_as_the_runtime_does(fusion: str) -> None:
     reference = TwoStreamEngine(TorchEngine(rgb, specs[0]), TorchEngine(flow, specs[1]))
     inputs = seeded_inputs(reference.spec, seed=4, batch=2)
     with torch.inference_mode():
-        found = Fused(rgb, flow, fuse_specs(*specs)).eval()(*(torch.from_numpy(value) for value in inputs.values()))
+        found = TwoStreamNetwork(rgb, flow, fuse_specs(*specs)).eval()(
+            *(torch.from_numpy(value) for value in inputs.values())
+        )
     for name, value in reference.infer(inputs).items():
         np.testing.assert_allclose(getattr(found, name).numpy(), value, rtol=1e-5, atol=1e-5)
 

@@ -11,15 +11,15 @@ import pytest
 from onnx import numpy_helper
 
 from calibration.judging import budget
-from calibration.judging.budget import Step, counts, walk
+from calibration.judging.budget import Step, restore_layers, restored_counts
 from calibration.judging.plot import CHOSEN, HEIGHT, WIDTH, draw_path
-from calibration.judging.sensitivity import Cost, format_costs, sensitivity
-from calibration.quantise.placement import Layout
-from calibration.quantise.qdq import quantised
-from calibration.quantise.remedies import corrected_biases, equalised, layer_errors, searched_ranges
-from calibration.ranges.choose import Quantiser, quantiser
-from calibration.ranges.collect import Inputs, Inside, collect_histograms
-from calibration.ranges.table import Measured, RangeTable
+from calibration.judging.sensitivity import Cost, format_costs, measure_sensitivity
+from calibration.quantise.placement import Placement
+from calibration.quantise.qdq import insert_qdq
+from calibration.quantise.remedies import correct_biases, equalise, measure_layer_errors, search_ranges
+from calibration.ranges.choose import Quantiser, make_quantiser
+from calibration.ranges.collect import Inputs, TensorProbe, collect_histograms
+from calibration.ranges.table import PointMeasurement, RangeTable
 from export.comparison.drift import DetectionDrift
 from tests.quantise import quantisers_of
 
@@ -28,34 +28,36 @@ NOTHING = DetectionDrift("all", 0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0)
 
 
 @pytest.fixture(scope="module")
-def rounding(layout: Layout, windows: list[Inputs]) -> dict[str, Quantiser]:
-    return quantisers_of(layout, "uint8", windows)
+def rounding(placement: Placement, windows: list[Inputs]) -> dict[str, Quantiser]:
+    return quantisers_of(placement, "uint8", windows)
 
 
 def channel_spread(graph: onnx.ModelProto, tensor: str, inputs: Inputs) -> float:
-    values = Inside(graph, [tensor])(inputs)[tensor]
+    values = TensorProbe(graph, [tensor])(inputs)[tensor]
     largest = values.max(axis=(0, *range(2, values.ndim)))
     largest = largest[largest > 0]
     return float(largest.max() / np.median(largest))
 
 
-def test_equalised_is_the_same_function(layout: Layout, windows: list[Inputs]) -> None:
-    graph = equalised(layout, windows)
-    names = [value.name for value in layout.graph.graph.output]
-    before, after = Inside(layout.graph, names)(windows[0]), Inside(graph, names)(windows[0])
+def test_equalised_is_the_same_function(placement: Placement, windows: list[Inputs]) -> None:
+    graph = equalise(placement, windows)
+    names = [value.name for value in placement.graph.graph.output]
+    before, after = TensorProbe(placement.graph, names)(windows[0]), TensorProbe(graph, names)(windows[0])
     for name in names:
         np.testing.assert_allclose(after[name], before[name], rtol=1e-3, atol=1e-4 * np.abs(before[name]).max())
-    changed = [a.name for a, b in zip(layout.graph.graph.initializer, graph.graph.initializer, strict=True) if a != b]
+    changed = [
+        a.name for a, b in zip(placement.graph.graph.initializer, graph.graph.initializer, strict=True) if a != b
+    ]
     assert any("b1a" in name for name in changed)
     assert not any("tower" in name for name in changed)  # normalised by GroupNorm, not behind a plain ReLU
 
 
-def test_equalising_brings_channels_near_each_other(layout: Layout, windows: list[Inputs]) -> None:
+def test_equalising_brings_channels_near_each_other(placement: Placement, windows: list[Inputs]) -> None:
     """One channel of a unit made a hundred times larger, its readers a hundred times smaller: undone."""
     graph = onnx.ModelProto()
-    graph.CopyFrom(layout.graph)
-    node = next(n for n in layout.convolutions.values() if "Mixed_4b.b1a" in n.input[1])
-    reader = next(n for n in layout.convolutions.values() if "Mixed_4b.b1b" in n.input[1])
+    graph.CopyFrom(placement.graph)
+    node = next(n for n in placement.convolutions.values() if "Mixed_4b.b1a" in n.input[1])
+    reader = next(n for n in placement.convolutions.values() if "Mixed_4b.b1b" in n.input[1])
     for weight in graph.graph.initializer:
         values = np.array(numpy_helper.to_array(weight))
         if weight.name in node.input[1:]:
@@ -67,75 +69,77 @@ def test_equalising_brings_channels_near_each_other(layout: Layout, windows: lis
         weight.CopyFrom(numpy_helper.from_array(values, weight.name))
     tensor = reader.input[0]
     skewed = channel_spread(graph, tensor, windows[0])
-    even = channel_spread(equalised(Layout(graph, "skewed"), windows), tensor, windows[0])
+    even = channel_spread(equalise(Placement(graph, "skewed"), windows), tensor, windows[0])
     assert even < skewed / 5
 
 
 def test_corrected_biases_take_the_shift_out(
-    layout: Layout, rounding: dict[str, Quantiser], windows: list[Inputs]
+    placement: Placement, rounding: dict[str, Quantiser], windows: list[Inputs]
 ) -> None:
-    errors = layer_errors(layout, rounding, windows)
-    biases = corrected_biases(layout, rounding, windows)
-    layer = next(layer for layer in layout.layers if "Mixed_4b.b1b" in layer.name)
-    shift = np.asarray(numpy_helper.to_array(layout.weights[layer.bias])) - biases[layer.bias]
+    errors = measure_layer_errors(placement, rounding, windows)
+    biases = correct_biases(placement, rounding, windows)
+    layer = next(layer for layer in placement.layers if "Mixed_4b.b1b" in layer.name)
+    shift = np.asarray(numpy_helper.to_array(placement.weights[layer.bias])) - biases[layer.bias]
     np.testing.assert_allclose(shift, errors[layer.nodes[0]].shift, atol=1e-6)
     # of the layer by itself, all others float: the mean over the clips is the float network's
-    output = layout.convolutions[layer.nodes[0]].output[0]
-    others = [other.name for other in layout.layers if other.name != layer.name]
+    output = placement.convolutions[layer.nodes[0]].output[0]
+    others = [other.name for other in placement.layers if other.name != layer.name]
     mine = {layer.bias: biases[layer.bias]}
     inside = [
-        Inside(graph, [output])
-        for graph in (layout.graph, *(quantised(layout, rounding, kept=others, biases=b) for b in ({}, mine)))
+        TensorProbe(graph, [output])
+        for graph in (placement.graph, *(insert_qdq(placement, rounding, kept=others, biases=b) for b in ({}, mine)))
     ]
     means = [np.mean([run(w)[output].mean(axis=(0, 2, 3, 4)) for w in windows], axis=0) for run in inside]
     assert np.abs(means[2] - means[0]).max() < 0.02 * np.abs(means[1] - means[0]).max()
-    assert not corrected_biases(layout, rounding, windows, [layer.name]).keys() & {layer.bias}
+    assert not correct_biases(placement, rounding, windows, [layer.name]).keys() & {layer.bias}
 
 
-def table_of(layout: Layout, windows: Sequence[Inputs]) -> RangeTable:
-    histograms = collect_histograms(layout, windows)
+def table_of(placement: Placement, windows: Sequence[Inputs]) -> RangeTable:
+    histograms = collect_histograms(placement, windows)
     points = {
-        name: Measured((name,), (), h.low, h.high, h.width, -len(h.counts) // 2, tuple(map(int, h.counts)))
+        name: PointMeasurement((name,), (), h.low, h.high, h.width, -len(h.counts) // 2, tuple(map(int, h.counts)))
         for name, h in histograms.items()
     }
-    return RangeTable(layout.sha256, False, 0, (), "", {}, points)
+    return RangeTable(placement.sha256, False, 0, (), "", {}, points)
 
 
-def test_searched_ranges_give_smaller_errors_than_full_ones(layout: Layout, windows: list[Inputs]) -> None:
-    table = table_of(layout, windows)
-    found = searched_ranges(layout, table, "int8", windows)
+def test_searched_ranges_give_smaller_errors_than_full_ones(placement: Placement, windows: list[Inputs]) -> None:
+    table = table_of(placement, windows)
+    found = search_ranges(placement, table, "int8", windows)
     assert found.keys() == table.points.keys()
-    full = {name: quantiser(p.low, p.high, "int8") for name, p in table.points.items()}
-    searched = {name: quantiser(*r, "int8") for name, r in found.items()}
-    before, after = (layer_errors(layout, steps, windows) for steps in (full, searched))
-    for point in layout.points:
+    full = {name: make_quantiser(p.low, p.high, "int8") for name, p in table.points.items()}
+    searched = {name: make_quantiser(*r, "int8") for name, r in found.items()}
+    before, after = (measure_layer_errors(placement, steps, windows) for steps in (full, searched))
+    for point in placement.points:
         mine = [sum(errors[node].relative for node in point.nodes) for errors in (before, after)]
         assert mine[1] <= mine[0] * (1 + 1e-6)
 
 
 @pytest.mark.slow  # a network for each of its layers
-def test_the_dearest_layer_is_found(layout: Layout, rounding: dict[str, Quantiser], windows: list[Inputs]) -> None:
+def test_the_dearest_layer_is_found(
+    placement: Placement, rounding: dict[str, Quantiser], windows: list[Inputs]
+) -> None:
     """A point whose steps are far too coarse makes its readers the dearest, by both ways of asking."""
-    victim = next(layer for layer in layout.layers if "pyramids.1.0" in layer.name)
-    point = layout.point_of[victim.nodes[0]]
+    victim = next(layer for layer in placement.layers if "pyramids.1.0" in layer.name)
+    point = placement.point_of[victim.nodes[0]]
     coarse = rounding | {point.name: Quantiser("uint8", 200 * rounding[point.name].scale, 0)}
     said: list[str] = []
-    alone = sensitivity(layout, coarse, windows[:1], say=said.append)
-    restored = sensitivity(layout, coarse, windows[:1], way="restored")
+    alone = measure_sensitivity(placement, coarse, windows[:1], say=said.append)
+    restored = measure_sensitivity(placement, coarse, windows[:1], way="restored")
     assert alone[0].layer == restored[0].layer == victim.name
     assert alone[0].total > 3 * alone[1].total
-    assert {cost.layer for cost in alone} == {layer.name for layer in layout.layers}
+    assert {cost.layer for cost in alone} == {layer.name for layer in placement.layers}
     assert said[-1].startswith("sensitivity: ")
     table = format_costs(alone, 3).splitlines()
     assert len(table) == 4
     assert table[1].startswith(victim.name)
     # the drift of it alone is that of the whole network with all others kept
-    assert alone[0].outputs.keys() == {value.name for value in layout.graph.graph.output}
+    assert alone[0].outputs.keys() == {value.name for value in placement.graph.graph.output}
 
 
 def test_numbers_of_layers_that_are_tried() -> None:
-    assert list(counts(10)) == [0, 1, 2, 3, 4, 6, 9, 10]
-    assert list(counts(1)) == [0, 1]
+    assert list(restored_counts(10)) == [0, 1, 2, 3, 4, 6, 9, 10]
+    assert list(restored_counts(1)) == [0, 1]
 
 
 class Scale:
@@ -156,7 +160,13 @@ class Scale:
     ],
 )
 def test_layers_are_restored_until_the_drop_is_inside(
-    layout: Layout, monkeypatch: pytest.MonkeyPatch, max_drop: float, whole: bool, tried: int, chosen: int, met: bool
+    placement: Placement,
+    monkeypatch: pytest.MonkeyPatch,
+    max_drop: float,
+    whole: bool,
+    tried: int,
+    chosen: int,
+    met: bool,
 ) -> None:
     def step(_: object, graph: tuple[str, ...], restored: tuple[str, ...], *__: object) -> Step:
         assert graph == restored
@@ -171,7 +181,7 @@ def test_layers_are_restored_until_the_drop_is_inside(
 
     monkeypatch.setattr(budget, "_step", step)
     monkeypatch.setattr(budget, "counts", lambda _: iter([0, 1, 2, 3, 4, 6]))
-    path = walk(layout, lambda r: r, Scale(), costs, max_drop=max_drop, whole=whole, timed=False)  # type: ignore[arg-type, return-value]
+    path = restore_layers(placement, lambda r: r, Scale(), costs, max_drop=max_drop, whole=whole, timed=False)  # type: ignore[arg-type, return-value]
     assert len(path.steps) == tried
     assert asked == ([1] if tried > 1 else [])  # layers are weighed only when one has to be restored
     assert path.chosen.restored == tuple("abcdef"[:chosen])

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 
-from calibration.quantise.placement import Layout
+from calibration.quantise.placement import Placement
 from calibration.ranges.clips import Clips, draw_clips
 from calibration.ranges.collect import collect_histograms
 from calibration.ranges.table import RangeTable, load_table, make_table
@@ -107,21 +107,21 @@ def test_black_videos(spec: ModelSpec, videos: list[Path], tmp_path: Path) -> No
 
 
 @pytest.fixture(scope="module")
-def measured(exported: Exported, spec: ModelSpec, videos: list[Path]) -> tuple[Layout, RangeTable]:
-    layout = Layout(onnx.load(exported.onnx), "small")
+def measured(exported: Exported, spec: ModelSpec, videos: list[Path]) -> tuple[Placement, RangeTable]:
+    placement = Placement(onnx.load(exported.onnx), "small")
     with draw_clips(videos, spec, 4) as clips:
-        histograms = collect_histograms(layout, clips)
-        return layout, make_table(layout, histograms, clips, equalised=False, seed=0, network=layout.sha256)
+        histograms = collect_histograms(placement, clips)
+        return placement, make_table(placement, histograms, clips, equalised=False, seed=0, network=placement.sha256)
 
 
-def test_a_table_is_read_as_it_was_written(measured: tuple[Layout, RangeTable], tmp_path: Path) -> None:
-    layout, table = measured
+def test_a_table_is_read_as_it_was_written(measured: tuple[Placement, RangeTable], tmp_path: Path) -> None:
+    placement, table = measured
     table.write(tmp_path / "ranges.json")
     read = load_table(tmp_path / "ranges.json")
     assert read == table
     assert read.sha256 == table.sha256
-    read.require_fit(layout, "ranges.json")
-    frames = read.points[layout.points[0].name]
+    read.require_fit(placement, "ranges.json")
+    frames = read.points[placement.points[0].name]
     assert (frames.low, frames.high) == (pytest.approx(-1, abs=0.7), pytest.approx(1, abs=0.7))
     for point in read.points.values():  # values of every clip, in bins that hold the extremes
         assert sum(point.counts) == point.histogram.total > 0
@@ -145,7 +145,7 @@ def test_a_table_is_read_as_it_was_written(measured: tuple[Layout, RangeTable], 
     ],
 )
 def test_files_that_are_no_table(
-    measured: tuple[Layout, RangeTable],
+    measured: tuple[Placement, RangeTable],
     tmp_path: Path,
     change: Callable[[dict[str, Any]], object],
     message: str,
@@ -159,11 +159,11 @@ def test_files_that_are_no_table(
         load_table(path)
 
 
-def test_a_table_without_all_points(measured: tuple[Layout, RangeTable]) -> None:
-    layout, table = measured
+def test_a_table_without_all_points(measured: tuple[Placement, RangeTable]) -> None:
+    placement, table = measured
     fewer = replace(table, points=dict(list(table.points.items())[1:]))
-    with pytest.raises(InputError, match="its points are not those of the network; it was edited, measure anew"):
-        fewer.require_fit(layout, "t")
+    with pytest.raises(InputError, match="its points are not those of the network; it was edited, measure again"):
+        fewer.require_fit(placement, "t")
 
 
 def test_videos_of_one_name_are_told_apart(videos: list[Path], spec: ModelSpec, tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_videos_of_one_name_are_told_apart(videos: list[Path], spec: ModelSpec, 
         assert set(clips.videos.values()) == {video_digest(path) for path in (*twins, videos[0])}
 
 
-def test_a_table_that_is_missing_or_cut(tmp_path: Path, measured: tuple[Layout, RangeTable]) -> None:
+def test_a_table_that_is_missing_or_cut(tmp_path: Path, measured: tuple[Placement, RangeTable]) -> None:
     with pytest.raises(InputError, match="no such table of ranges"):
         load_table(tmp_path / "none.json")
     path = tmp_path / "cut.json"
@@ -187,7 +187,9 @@ def test_a_table_that_is_missing_or_cut(tmp_path: Path, measured: tuple[Layout, 
         load_table(path)
 
 
-def test_broken_activations_are_told(measured: tuple[Layout, RangeTable], spec: ModelSpec, videos: list[Path]) -> None:
+def test_broken_activations_are_reported(
+    measured: tuple[Placement, RangeTable], spec: ModelSpec, videos: list[Path]
+) -> None:
     graph = onnx.ModelProto()
     graph.CopyFrom(measured[0].graph)
     layer = next(layer for layer in measured[0].layers if "Mixed_4b.b1a" in layer.name)
@@ -199,4 +201,4 @@ def test_broken_activations_are_told(measured: tuple[Layout, RangeTable], spec: 
         draw_clips(videos, spec, 1) as clips,
         pytest.raises(InputError, match=r"clip 1 gives NaN or infinite numbers in front of .*Mixed_4b\.b1b"),
     ):
-        collect_histograms(Layout(graph, "broken"), clips)
+        collect_histograms(Placement(graph, "broken"), clips)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from calibration.quantise.qdq import ZERO
-from calibration.ranges.choose import METHODS, Numbers, Quantiser, choose_range, clipped_ranges, quantiser
+from calibration.ranges.choose import METHODS, Numbers, Quantiser, choose_range, clip_ranges, make_quantiser
 from calibration.ranges.histogram import BINS, Histogram
 
 NUMBERS: tuple[Numbers, ...] = ("uint8", "int8", "fp8")
@@ -89,18 +89,18 @@ def test_rounding_is_that_of_onnx(numbers: Numbers, zero_point: int) -> None:
 
 @pytest.mark.parametrize("numbers", NUMBERS)
 def test_rounding_by_any_scale(numbers: Numbers) -> None:
-    rounding = quantiser(-3.1, 5.7, numbers)
+    rounding = make_quantiser(-3.1, 5.7, numbers)
     values = np.random.default_rng(0).uniform(-5.6, 8, 5000).astype(np.float32)
     off = np.abs(rounding(values) - through_onnx(rounding, values)) > 1e-6
     assert off.mean() < 0.001  # a quotient on an edge in float32 and beside it in float64
 
 
 def test_the_ends_of_a_range_are_reached() -> None:
-    assert quantiser(0, 10, "uint8")(np.array([0, 10.0, 12, -1])).tolist() == pytest.approx([0, 10, 10, 0])
-    assert quantiser(-4, 10, "int8")(np.array([-10.0, 10, -4])).tolist() == pytest.approx([-10, 10, -4], abs=0.04)
-    assert quantiser(-1, 1, "uint8").zero_point in (127, 128)  # 127.5 by a scale in float32
+    assert make_quantiser(0, 10, "uint8")(np.array([0, 10.0, 12, -1])).tolist() == pytest.approx([0, 10, 10, 0])
+    assert make_quantiser(-4, 10, "int8")(np.array([-10.0, 10, -4])).tolist() == pytest.approx([-10, 10, -4], abs=0.04)
+    assert make_quantiser(-1, 1, "uint8").zero_point in (127, 128)  # 127.5 by a scale in float32
     for numbers in NUMBERS:  # a tensor that is zero throughout
-        assert quantiser(0, 0, numbers)(np.zeros(3)).tolist() == [0, 0, 0]
+        assert make_quantiser(0, 0, numbers)(np.zeros(3)).tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("percent", [99.0, 99.9, 99.99])
@@ -121,10 +121,10 @@ def test_mse_is_the_best_of_all_clippings_on_the_values_themselves(numbers: Numb
     histogram = counted(values)
 
     def error(low: float, high: float) -> float:
-        return float(((quantiser(low, high, numbers)(values) - values) ** 2).mean())
+        return float(((make_quantiser(low, high, numbers)(values) - values) ** 2).mean())
 
     found = choose_range(histogram, "mse", numbers)
-    tried = [error(*r) for r in clipped_ranges(histogram, np.linspace(0.05, 1, 200))]
+    tried = [error(*r) for r in clip_ranges(histogram, np.linspace(0.05, 1, 200))]
     assert error(*found) <= 1.1 * min(tried)
 
 
@@ -151,7 +151,7 @@ def test_entropy_keeps_values_that_are_evenly_spread() -> None:
 
 @pytest.mark.parametrize("numbers", NUMBERS)
 def test_a_range_too_small_for_float32_is_zero(numbers: Numbers) -> None:
-    assert quantiser(0, 1e-44, numbers).scale == 1
+    assert make_quantiser(0, 1e-44, numbers).scale == 1
 
 
 @pytest.mark.parametrize("method", [method for method in METHODS if method != "output"])

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from calibration.tuning.fake_quantisation import InputQuantiser, LayerRounding, Layers, quantise_layers, rounded_weight
+from calibration.tuning.fake_quantisation import InputQuantiser, LayerRounding, Layers, quantise_layers, round_weight
 from runtime.errors import InputError
 from tests.calibration.observed import observed, spanning, units
 from tests.conftest import Exported
@@ -99,7 +99,7 @@ def test_weights_are_rounded_as_in_onnx_bit_for_bit() -> None:
     scales = np.where(largest > 0, largest / np.float32(127), np.float32(1)).astype(np.float32)
     constants: dict[str, NDArray[np.generic]] = {"scale": scales, "zero": np.zeros(8, np.int8)}
     expected = run(pair("x", "scale", "zero", "y", axis=0), constants, weight.numpy())
-    np.testing.assert_array_equal(rounded_weight(weight).numpy(), expected)
+    np.testing.assert_array_equal(round_weight(weight).numpy(), expected)
     assert not expected[3].any()
 
 
@@ -111,8 +111,8 @@ def test_gradient_passes_inside_the_range_and_stops_outside() -> None:
     assert x.grad is not None
     assert x.grad.tolist() == [0, 2, 3, 4, 5, 0]  # −1.2 and 2.7 are outside, but round to the ends
     weight = torch.randn(4, 3, 3, requires_grad=True)
-    (rounded_weight(weight) ** 2).sum().backward()
-    torch.testing.assert_close(weight.grad, 2 * rounded_weight(weight).detach())
+    (round_weight(weight) ** 2).sum().backward()
+    torch.testing.assert_close(weight.grad, 2 * round_weight(weight).detach())
 
 
 def test_a_unit_equals_its_folded_quantised_convolution() -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from calibration.tuning.fake_quantisation import InputQuantiser, Layers, quantise_layers
-from calibration.tuning.fine_tune import FineTuning, fine_tune, tuning_config
+from calibration.tuning.fine_tune import FineTuning, fine_tune, make_tuning_config
 from runtime.errors import ConfigError, InputError
 from tests.calibration.observed import observed
 from tests.training.small import CLASSES, small_config, small_dataset
@@ -93,7 +93,7 @@ def test_tuning_wins_back_what_rounding_lost(trained: Trained, tmp_path: Path) -
     """A part of the loss that rounding added, which the same training without rounding does not."""
     unrounded, before = (loss(trained, trained.checkpoint, layers) for layers in ({}, trained.layers))
     after = loss(trained, trained.tune(tmp_path / "tuned", 40), trained.layers)
-    config = tuning_config(trained.checkpoint, FineTuning(40, 1e-3), [f"data.root={trained.root}"])
+    config = make_tuning_config(trained.checkpoint, FineTuning(40, 1e-3), [f"data.root={trained.root}"])
     blind = loss(trained, train(config, tmp_path / "blind"), trained.layers)
     lost = before - unrounded
     assert lost > 0.2 * unrounded
@@ -128,7 +128,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(trained: Trained, tmp_path: P
 
 def test_the_rate_follows_how_the_checkpoint_was_trained(trained: Trained, tmp_path: Path) -> None:
     def rate(checkpoint: Path, *overrides: str, given: float = 0.0) -> float:
-        return tuning_config(checkpoint, FineTuning(5, given), overrides).optimiser.learning_rate
+        return make_tuning_config(checkpoint, FineTuning(5, given), overrides).optimiser.learning_rate
 
     assert rate(trained.checkpoint) == pytest.approx(0.15 * 4e-3)  # a cosine
     assert rate(trained.checkpoint, given=1e-5) == 1e-5

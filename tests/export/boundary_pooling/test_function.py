@@ -11,8 +11,8 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from export.boundary_pooling.function import DOMAIN, NAME, OPSET, attach, pooling_function
-from export.trt.build import without_plugin
+from export.boundary_pooling.function import DOMAIN, NAME, OPSET, attach_pooling_function, build_pooling_function
+from export.trt.build import remove_plugin
 from training.afsd.boundary_pooling import ONNX_ATTRIBUTES, boundary_max_pooling_loop
 
 CASES = [(1, 3), (2, 2), (5, 7), (64, 64), (256, 126)]
@@ -26,12 +26,12 @@ def pooling_model(longest: int, dtype: int = TensorProto.FLOAT) -> onnx.ModelPro
     node = helper.make_node(NAME, ["features", "regions"], ["pooled"], domain=DOMAIN, **ONNX_ATTRIBUTES)
     graph = helper.make_graph([node], "pooling", [features, regions], [pooled])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
-    attach(model, longest)
+    attach_pooling_function(model, longest)
     onnx.checker.check_model(model, full_check=True)
     return model
 
 
-BODIES = {"tables": lambda model: model, "masked": without_plugin}
+BODIES = {"tables": lambda model: model, "masked": remove_plugin}
 """What ONNX Runtime and OpenVINO take, and what TensorRT takes without the plugin."""
 
 
@@ -69,5 +69,5 @@ def test_openvino_runs_it_inlined(cells: int, count: int, body: str) -> None:
 
 @pytest.mark.parametrize(("longest", "tables"), [(1, 1), (2, 2), (3, 2), (256, 9), (768, 10)])
 def test_tables_cover_the_longest_feature(longest: int, tables: int) -> None:
-    joined = [len(node.input) for node in pooling_function(longest).node if node.op_type == "Concat"]
+    joined = [len(node.input) for node in build_pooling_function(longest).node if node.op_type == "Concat"]
     assert joined.count(tables) >= 2

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from export.boundary_pooling.launch import Dtype, Launch, launch_for
+from export.boundary_pooling.launch import Dtype, Launch, choose_launch
 from training.afsd.boundary_pooling import boundary_max_pooling_loop
 
 HERE = Path(__file__).parent
@@ -85,7 +85,7 @@ def same_bits(found: Tensor, features: Tensor, regions: Tensor) -> bool:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_equals_the_loop_bit_for_bit(shape: tuple[int, int, int, int], dtype: Dtype) -> None:
     features, regions = case(shape, TYPES[dtype], seed=sum(shape))
-    found = run(features, regions, launch_for(shape[1], shape[2], dtype), threads=32)
+    found = run(features, regions, choose_launch(shape[1], shape[2], dtype), threads=32)
     assert same_bits(found, features, regions)
 
 
@@ -95,19 +95,19 @@ def test_infinite_and_nan_bounds(dtype: Dtype) -> None:
     features, regions = case((1, 4, 9, 64), TYPES[dtype], seed=1)
     odd = torch.tensor([float("nan"), float("inf"), -float("inf"), 3.0])
     regions = odd[torch.randint(4, regions.shape, generator=torch.Generator().manual_seed(2))]
-    found = run(features, regions, launch_for(4, 9, dtype), threads=32)
+    found = run(features, regions, choose_launch(4, 9, dtype), threads=32)
     assert same_bits(found, features, regions.nan_to_num(nan=0.0, posinf=8.0, neginf=0.0))
 
 
 @pytest.mark.parametrize("tables", [1, 2, 4])
 def test_too_few_tables_take_more_steps(tables: int) -> None:
     features, regions = case((1, 4, 100, 50), torch.float16, seed=tables)
-    launch = replace(launch_for(4, 100, "fp16"), tables=tables)
+    launch = replace(choose_launch(4, 100, "fp16"), tables=tables)
     assert same_bits(run(features, regions, launch, threads=32), features, regions)
 
 
 def test_rows_longer_than_shared_memory_has_tables_for() -> None:
-    launch = launch_for(2, 5000, "fp32")
+    launch = choose_launch(2, 5000, "fp32")
     assert launch.tables == 2
     features, regions = case((1, 2, 5000, 8), torch.float32, seed=4)
     assert same_bits(run(features, regions, launch, threads=32), features, regions)
@@ -115,11 +115,11 @@ def test_rows_longer_than_shared_memory_has_tables_for() -> None:
 
 def test_a_full_block_of_256_threads() -> None:
     features, regions = case((1, 8, 256, 126), torch.float16, seed=3)
-    assert same_bits(run(features, regions, launch_for(8, 256, "fp16"), threads=256), features, regions)
+    assert same_bits(run(features, regions, choose_launch(8, 256, "fp16"), threads=256), features, regions)
 
 
 def test_threads_do_not_race() -> None:
     """ThreadSanitizer sees a missing barrier; more regions than threads take every barrier of the kernel."""
     features, regions = case((2, 4, 33, 20), torch.float32, seed=5)
-    found = run(features, regions, launch_for(4, 33, "fp32"), threads=8, sanitizers="thread")
+    found = run(features, regions, choose_launch(4, 33, "fp32"), threads=8, sanitizers="thread")
     assert same_bits(found, features, regions)

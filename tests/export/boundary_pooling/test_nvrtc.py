@@ -10,7 +10,7 @@ from typing import get_args
 
 import pytest
 
-from export.boundary_pooling.launch import SHARED_BYTES, Dtype, launch_for, traffic_of
+from export.boundary_pooling.launch import SHARED_BYTES, Dtype, choose_launch, compute_traffic
 from export.boundary_pooling.nvrtc import compile_ptx, kernel_name
 from runtime.errors import ExportError
 from training.afsd.config import ModelConfig
@@ -67,7 +67,7 @@ def test_an_unknown_architecture_is_named_with_nvrtcs_log() -> None:
 def test_every_launch_is_whole(channels: int, cells: int, dtype: Dtype) -> None:
     if dtype == "fp32" and cells == 12000:
         cells = 12032  # the longest row there is room for
-    launch = launch_for(channels, cells, dtype)
+    launch = choose_launch(channels, cells, dtype)
     assert launch.rows >= 1
     assert (channels // 2) % launch.rows == 0
     assert 1 << (launch.tables - 1) <= cells
@@ -77,10 +77,10 @@ def test_every_launch_is_whole(channels: int, cells: int, dtype: Dtype) -> None:
 @pytest.mark.parametrize(("channels", "cells"), [(0, 4), (3, 4), (2, 0), (2, 12033)])
 def test_impossible_launches_are_named(channels: int, cells: int) -> None:
     with pytest.raises(ExportError, match=r"expected an even|up to 12032"):
-        launch_for(channels, cells, "fp32")
+        choose_launch(channels, cells, "fp32")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_traffic_of_the_published_network_is_near_the_minimum(dtype: Dtype) -> None:
-    parts = [traffic_of(1, *shape, dtype) for shape in poolings(ModelConfig())]
+    parts = [compute_traffic(1, *shape, dtype) for shape in poolings(ModelConfig())]
     assert sum(part.moved for part in parts) < 1.25 * sum(part.minimum for part in parts)

@@ -17,8 +17,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from export.boundary_pooling.function import DOMAIN, NAME, OPSET, attach
-from export.boundary_pooling.launch import Dtype, launch_for
+from export.boundary_pooling.function import DOMAIN, NAME, OPSET, attach_pooling_function
+from export.boundary_pooling.launch import Dtype, choose_launch
 from training.afsd.boundary_pooling import ONNX_ATTRIBUTES
 
 HERE = Path(__file__).parent
@@ -77,7 +77,7 @@ def test_shape_and_formats(probed: dict[str, Any], dtype: Dtype) -> None:
 
 @pytest.mark.parametrize("dtype", TYPES)
 def test_kernel_and_launch(probed: dict[str, Any], dtype: Dtype) -> None:
-    found, launch = probed["results"][TYPES[dtype][0]], launch_for(1024, 64, dtype)
+    found, launch = probed["results"][TYPES[dtype][0]], choose_launch(1024, 64, dtype)
     assert found["kernel"] == f"boundary_max_pooling_{dtype}"
     assert f".entry {found['kernel']}(" in found["ptx"]
     assert ".target sm_89" in found["ptx"]
@@ -96,7 +96,7 @@ def test_the_node_builds_in_tensorrt_rtx_through_the_function(kind: int) -> None
     node = helper.make_node(NAME, ["features", "regions"], ["pooled"], domain=DOMAIN, **ONNX_ATTRIBUTES)
     graph = helper.make_graph([node], "pooling", [features, regions], [pooled])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
-    attach(model, 16)
+    attach_pooling_function(model, 16)
     onnx.checker.check_model(model, full_check=True)
     logger = trt.Logger(trt.Logger.ERROR)
     builder = trt.Builder(logger)

@@ -15,10 +15,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from export.graph.precision import (
     HALF,
+    emulate_half_on_cpu,
     output_convolutions,
     precision_of,
     require_symmetric,
-    rounded_on_cpu,
     to_half,
 )
 from export.graph.trace import seeded_inputs
@@ -79,7 +79,7 @@ def chain_by_hand(model: onnx.ModelProto, x: NDArray[np.float32], kind: type) ->
 def test_numbers_are_those_of_half_precision_factors_and_float32_sums(precision: str) -> None:
     x = np.random.default_rng(1).integers(-512, 512, (2, 3, 8)).astype(np.float32) / 128
     typed = to_half(chain(), precision)
-    (found,) = run(rounded_on_cpu(typed), {"x": x})
+    (found,) = run(emulate_half_on_cpu(typed), {"x": x})
     expected = chain_by_hand(chain(), x, NARROW[precision])
     assert np.allclose(found, expected, rtol=5e-7, atol=2e-6)
     (exact,) = run(chain(), {"x": x})
@@ -89,7 +89,7 @@ def test_numbers_are_those_of_half_precision_factors_and_float32_sums(precision:
 def test_onnx_runtime_rounds_float16_as_the_rounded_graph_does() -> None:
     x = np.random.default_rng(2).integers(-512, 512, (1, 3, 8)).astype(np.float32) / 128
     typed = to_half(chain(), "fp16")
-    assert np.allclose(run(typed, {"x": x})[0], run(rounded_on_cpu(typed), {"x": x})[0], rtol=2e-3, atol=2e-3)
+    assert np.allclose(run(typed, {"x": x})[0], run(emulate_half_on_cpu(typed), {"x": x})[0], rtol=2e-3, atol=2e-3)
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
@@ -131,7 +131,7 @@ def _is_half(name: str, produced: dict[str, onnx.NodeProto], weights: dict[str, 
 def test_drift_of_the_network(exported: Exported, tmp_path: Path, precision: str, limit: float) -> None:
     """2⁻¹¹ and 2⁻⁸ per rounding, over a few dozen layers: the class logits differ by that order, and do differ."""
     typed = to_half(onnx.load(exported.onnx), precision)
-    onnx.save(rounded_on_cpu(typed), tmp_path / "rounded.onnx")
+    onnx.save(emulate_half_on_cpu(typed), tmp_path / "rounded.onnx")
     reference, engine = open_engine(exported.onnx), open_engine(tmp_path / "rounded.onnx")
     assert (engine.precision, precision_of(typed)) == (precision, precision)
     inputs = seeded_inputs(reference.spec, 5, 2)

@@ -13,9 +13,9 @@ import pytest
 from numpy.typing import NDArray
 
 import export.studies.gpu_check
-from export.boundary_pooling.launch import launch_for
-from export.graph.source import cpu_engine, loaded
-from export.studies.gpu_bench import Case, TensorRtBench, pooling_network
+from export.boundary_pooling.launch import choose_launch
+from export.graph.export_input import load_graph, open_cpu_engine
+from export.studies.gpu_bench import Case, TensorRtBench, make_pooling_network
 from export.studies.gpu_check import POOLINGS, gpu_check
 from runtime.engines import Engine
 from runtime.engines.tensorrt.cuda import DeviceFacts
@@ -61,7 +61,7 @@ class CpuBench:
         if case.precision == self.without:
             raise ExportError("the builder refused")
         target.write_bytes(b"plan")
-        self.engines[target] = cpu_engine(loaded(typed), typed)
+        self.engines[target] = open_cpu_engine(load_graph(typed), typed)
         return "built"
 
     def pooling(self, graph: onnx.ModelProto, spec: ModelSpec, case: Case, target: Path) -> None:
@@ -130,11 +130,11 @@ def test_a_failure_is_in_the_report_and_stops_nothing(
 
 def test_the_poolings_of_the_check_fit_the_kernel() -> None:
     for channels, length, _ in POOLINGS:
-        launch_for(channels, length, "fp32")
+        choose_launch(channels, length, "fp32")
 
 
 def test_a_pooling_network_carries_its_function() -> None:
-    graph, spec = pooling_network("bf16", 4, 8, 3, tiny_spec())
+    graph, spec = make_pooling_network("bf16", 4, 8, 3, tiny_spec())
     onnx.checker.check_model(graph, full_check=True)
     assert [tensor.shape for tensor in (*spec.inputs, *spec.outputs)] == [
         ("batch", 4, 8), ("batch", 3, 4), ("batch", 4, 3),
@@ -155,6 +155,6 @@ def test_without_a_gpu_it_stops_with_one_line(monkeypatch: pytest.MonkeyPatch) -
 
 def test_without_tensorrt_it_stops_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("export.studies.gpu_bench.local_gpu", lambda: DeviceFacts(0, "NVIDIA Some", "8.9"))
-    monkeypatch.setattr("export.trt.library._imported", lambda name: None)
+    monkeypatch.setattr("export.trt.library._try_import", lambda name: None)
     with pytest.raises(ExportError, match=r"gpu-check needs TensorRT: .*pip install '\.\[tensorrt\]'"):
         TensorRtBench()

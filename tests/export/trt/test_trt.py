@@ -14,9 +14,9 @@ import onnx
 import pytest
 
 import export.trt.library
-from export.graph.convolutions import ConvolutionReport, convolution_report
+from export.graph.convolutions import ConvolutionReport, report_convolutions
 from export.to_trt import TrtOptions, _say_built, export_trt
-from export.trt.build import ROOT, BuildOptions, Plan, build_plan, without_plugin
+from export.trt.build import ROOT, BuildOptions, Plan, build_plan, remove_plugin
 from export.trt.layers import parse_layers
 from export.trt.library import MODULES, Library, find_library, parse_architectures
 from runtime.cli import main
@@ -54,7 +54,7 @@ def two_convolutions() -> onnx.ModelProto:
 def test_the_layer_that_computes_a_convolution_is_found(report: str) -> None:
     layers = parse_layers(report)
     assert len(layers) == 3
-    found = convolution_report(layers, two_convolutions(), "fp16")
+    found = report_convolutions(layers, two_convolutions(), "fp16")
     assert (found.total, found.by_precision, found.share) == (2, {"fp16": 1, "fp32": 1}, 0.5)
     assert found.others == ("head (fp32, output head)",)
     assert found.unseen == ()
@@ -62,7 +62,7 @@ def test_the_layer_that_computes_a_convolution_is_found(report: str) -> None:
 
 
 def test_a_convolution_left_behind_is_named() -> None:
-    found = convolution_report(parse_layers(RTX_REPORT)[1:2], two_convolutions(), "int8")
+    found = report_convolutions(parse_layers(RTX_REPORT)[1:2], two_convolutions(), "int8")
     assert found.others == ("conv_a (fp16, not on purpose)",)
     assert found.unseen == ("head",)
     assert "1 not named in the report" in found.summary()
@@ -104,12 +104,12 @@ def test_which_library_builds(
     gpu: bool,
     expected: str,
 ) -> None:
-    monkeypatch.setattr(export.trt.library, "_imported", lambda name: _Module if name in installed else None)
+    monkeypatch.setattr(export.trt.library, "_try_import", lambda name: _Module if name in installed else None)
     assert find_library(asked, architectures, gpu=gpu).name == expected
 
 
 def test_libraries_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export.trt.library, "_imported", lambda name: None)
+    monkeypatch.setattr(export.trt.library, "_try_import", lambda name: None)
     for asked, extra in (("auto", "tensorrt"), ("tensorrt", "tensorrt"), ("tensorrt-rtx", "tensorrt-rtx")):
         with pytest.raises(MissingDependencyError, match=rf"not installed: pip install '\.\[{extra}\]'"):
             find_library(asked, (), gpu=True)  # type: ignore[arg-type]
@@ -120,7 +120,7 @@ def test_libraries_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_any_tensorrt_the_onnx_file_is_left_ready(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export.trt.library, "_imported", lambda name: None)
+    monkeypatch.setattr(export.trt.library, "_try_import", lambda name: None)
     source = tmp_path / "small.onnx"
     source.write_bytes(exported.onnx.read_bytes())
     ready = tmp_path / "small.fp16.onnx"
@@ -130,7 +130,7 @@ def test_without_any_tensorrt_the_onnx_file_is_left_ready(
 
 
 def test_full_tensorrt_needs_a_gpu(exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export.trt.library, "_imported", lambda name: _Module)
+    monkeypatch.setattr(export.trt.library, "_try_import", lambda name: _Module)
     reason = EngineError("the NVIDIA driver finds no GPU")
 
     def no_gpu() -> None:
@@ -146,10 +146,10 @@ def test_full_tensorrt_needs_a_gpu(exported: Exported, tmp_path: Path, monkeypat
 
 def test_poolings_that_name_no_plugin(exported: Exported) -> None:
     graph = onnx.load(exported.onnx)
-    poolings = [node for node in without_plugin(graph).graph.node if node.op_type == "boundary_max_pooling"]
+    poolings = [node for node in remove_plugin(graph).graph.node if node.op_type == "boundary_max_pooling"]
     assert poolings
     assert not any(attribute.name == "plugin_namespace" for node in poolings for attribute in node.attribute)
-    tables, masked = graph.functions, without_plugin(graph).functions
+    tables, masked = graph.functions, remove_plugin(graph).functions
     assert [function.opset_import for function in masked] == [function.opset_import for function in tables]
     assert len(masked[0].node) < len(tables[0].node) / 2
 
@@ -179,8 +179,8 @@ def test_int8_needs_a_calibrated_file(exported: Exported) -> None:
         (["--to", "tensorrt", "--flow", "x.ckpt"], "--flow: write the fused ONNX file first"),
         (["--to", "tensorrt", "-o", "x.onnx"], "x.onnx: expected a file name ending in .engine"),
         (["--to", "tensorrt", "--sm", "90"], "--sm '90': TensorRT-RTX builds for"),
-        (["--sm", "86"], "--sm: of a TensorRT engine; add --to tensorrt, or leave it out"),
-        (["--to", "openvino", "--timing-cache", "x"], "--timing-cache: of a TensorRT engine; add --to tensorrt"),
+        (["--sm", "86"], "--sm is for TensorRT engines; add --to tensorrt, or leave it out"),
+        (["--to", "openvino", "--timing-cache", "x"], "--timing-cache is for TensorRT engines; add --to tensorrt"),
         (["--to", "tensorrt", "--batch", "1", "2"], "--batch: got 2 numbers, expected one, or smallest, best and"),
         (["--flow", "x.ckpt", "--precision", "fp16"], "--precision: --flow writes float32"),
         (["--precision", "fp16", "-o", "x.bin"], "x.bin: expected a file name ending in .onnx"),
@@ -228,7 +228,7 @@ def test_a_builder_that_ends_its_process_is_one_line(tmp_path: Path, monkeypatch
 def test_the_command_for_another_machine_is_the_one_that_was_given(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export.trt.library, "_imported", lambda name: None)
+    monkeypatch.setattr(export.trt.library, "_try_import", lambda name: None)
     source = tmp_path / "a folder" / "small.onnx"
     source.parent.mkdir()
     source.write_bytes(exported.onnx.read_bytes())
@@ -264,7 +264,7 @@ def test_a_source_that_is_none(exported: Exported, tmp_path: Path) -> None:
 
 
 def test_a_library_without_a_report_of_its_layers_says_so() -> None:
-    found = convolution_report((), two_convolutions(), "fp16")
+    found = report_convolutions((), two_convolutions(), "fp16")
     assert found.summary() == "convolutions: 2, none named: the library gave no report of its layers"
 
 

@@ -11,8 +11,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from export.comparison.drift import drift_on_windows
-from export.graph.convolutions import convolution_report
+from export.comparison.drift import measure_drift_on_windows
+from export.graph.convolutions import report_convolutions
 from export.graph.precision import output_convolutions, precision_of, require_symmetric
 from export.graph.trace import seeded_inputs
 from export.to_trt import TrtOptions, export_trt
@@ -108,7 +108,7 @@ def test_int8_keeps_the_network(exported: Exported, int8_file: Path) -> None:
         if node.op_type == "Conv":
             assert (node.input[1] in dequantised) == (node.name not in heads)
             assert producers[node.input[0]] in ("DequantizeLinear", "Concat") or node.name in heads
-    drift = drift_on_windows(open_engine(exported.onnx), open_engine(int8_file))
+    drift = measure_drift_on_windows(open_engine(exported.onnx), open_engine(int8_file))
     conf = next(output for output in drift.outputs if output.name == "conf")
     assert 0.001 < conf.relative < 0.3
 
@@ -150,5 +150,5 @@ def test_rtx_runs_a_quantised_convolution_in_int8(tmp_path: Path) -> None:
     spec = tiny_spec(inputs=(TensorSpec("frames", ("batch", 64, 8, 16, 16), "float32"),))
     library = find_library("tensorrt-rtx", ("8.6",), gpu=False)
     plan = build_plan(model, spec, library, BuildOptions(architectures=("8.6",)), tmp_path / "log", lambda _: None)
-    found = convolution_report(plan.layers, model, "int8")
+    found = report_convolutions(plan.layers, model, "int8")
     assert (found.by_precision, found.others) == ({"int8": 1}, ())

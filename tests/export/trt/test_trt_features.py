@@ -10,11 +10,11 @@ import numpy as np
 import onnx
 import pytest
 
-from export.comparison.drift import drift_on_windows
+from export.comparison.drift import measure_drift_on_windows
 from export.graph.precision import output_convolutions, precision_of
 from export.graph.trace import seeded_inputs
 from export.to_onnx import export_onnx
-from export.to_precision import typed_onnx
+from export.to_precision import write_typed_onnx
 from export.to_trt import TrtOptions, export_trt
 from export.trt.build import BuildOptions
 from runtime.engines import open_engine
@@ -39,7 +39,7 @@ def feature_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
 def test_half_precision_drifts_by_its_own_steps(
     feature_model: Path, tmp_path: Path, precision: Any, step: float
 ) -> None:
-    typed = typed_onnx(feature_model, precision, folder=tmp_path, say=lambda _: None)
+    typed = write_typed_onnx(feature_model, precision, folder=tmp_path, say=lambda _: None)
     assert precision_of(typed.graph) == precision
     report = json.loads((tmp_path / f"{typed.path.name}.drift.json").read_text())
     assert [output["name"] for output in report["outputs"]] == [t.name for t in typed.spec.outputs]
@@ -50,7 +50,7 @@ def test_half_precision_drifts_by_its_own_steps(
 
 
 def test_another_network_is_not_taken_for_half_precision(feature_model: Path, tmp_path: Path) -> None:
-    typed = typed_onnx(feature_model, "fp16", folder=tmp_path, say=lambda _: None)
+    typed = write_typed_onnx(feature_model, "fp16", folder=tmp_path, say=lambda _: None)
     broken = onnx.load(typed.path)
     for weight in broken.graph.initializer:
         if weight.name in {node.input[1] for node in broken.graph.node if node.op_type == "Conv"}:
@@ -80,7 +80,7 @@ def test_rtx_builds_it_as_asked(feature_model: Path, tmp_path: Path, precision: 
 
 def test_drift_counts_its_windows_and_has_none_from_itself(feature_model: Path) -> None:
     engine = open_engine(feature_model)
-    report = drift_on_windows(engine, engine)
+    report = measure_drift_on_windows(engine, engine)
     assert report.windows == 4
     assert {output.name: output.relative for output in report.outputs} == {t.name: 0.0 for t in engine.spec.outputs}
     name = report.outputs[0].name

@@ -1,4 +1,4 @@
-"""What an exporter starts from: a checkpoint or an ONNX file, as a graph and the engine its numbers are judged by."""
+"""Read what an exporter starts from: a checkpoint or an ONNX file, as a graph and the engine to compare with."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import onnx
 
-from export.graph.precision import HALF, precision_of, rounded_on_cpu
+from export.graph.precision import HALF, emulate_half_on_cpu, precision_of
 from export.graph.trace import to_graph
 from runtime.engines import Engine, open_engine
 from runtime.errors import EngineError, ExportError
@@ -20,30 +20,31 @@ from training.config.files import load_config
 from training.deployment.views import TorchEngine, make_deployable, model_spec
 
 Say = Callable[[str], None]
-"""Receives progress and reports."""
+"""Function that receives lines of progress and reports."""
 
 
 @dataclass(frozen=True)
-class Source:
-    """A network to export."""
+class ExportInput:
+    """Holds a network to export and the engine that its numbers are compared with."""
 
     path: Path
+    """Checkpoint or ONNX file."""
     graph: onnx.ModelProto
     reference: Engine
-    """PyTorch for a checkpoint; ONNX Runtime with the file itself for an ONNX file (see `cpu_engine`)."""
+    """PyTorch for a checkpoint; ONNX Runtime with the file itself for an ONNX file (see `open_cpu_engine`)."""
 
     @property
     def spec(self) -> ModelSpec:
-        """Of the network."""
+        """ModelSpec of the network."""
         return self.reference.spec
 
     @property
     def is_onnx(self) -> bool:
-        """Whether the graph is a file already."""
+        """Whether the input is an ONNX file."""
         return self.path.suffix == ".onnx"
 
 
-def read_source(path: Path, config: str, say: Say) -> Source:
+def read_export_input(path: Path, config: str, say: Say) -> ExportInput:
     """Read an ONNX file, or trace a checkpoint's network.
 
     Args:
@@ -52,24 +53,24 @@ def read_source(path: Path, config: str, say: Say) -> Source:
         say: receives progress.
 
     Raises:
-        ExportError: there is no such file, or it is an engine.
-        CheckpointError, ConfigError, EngineError, SpecError: it cannot be read or does not fit.
+        ExportError: the file is not found, or is an engine.
+        CheckpointError, ConfigError, EngineError, SpecError: the file cannot be read or does not fit.
     """
     if path.suffix in (".engine", ".plan", ".xml"):
         raise ExportError(f"{path}: an engine already; give the checkpoint or the ONNX file that it was made from")
     if path.suffix == ".onnx":
         if not path.is_file():
             raise ExportError(f"{path}: no such file; expected a checkpoint, or an ONNX file of this project")
-        graph = loaded(path)
-        return Source(path, graph, cpu_engine(graph, path))
+        graph = load_graph(path)
+        return ExportInput(path, graph, open_cpu_engine(graph, path))
     checkpoint = load_checkpoint(path, load_config(config) if config else None)
-    spec, network = exported_spec(checkpoint), build_model(checkpoint, str(path))
+    spec, network = make_artifact_spec(checkpoint), build_model(checkpoint, str(path))
     say(f"tracing {path}")
-    return Source(path, to_graph(make_deployable(network, spec), spec), TorchEngine(network, spec))
+    return ExportInput(path, to_graph(make_deployable(network, spec), spec), TorchEngine(network, spec))
 
 
-def loaded(path: Path) -> onnx.ModelProto:
-    """An ONNX file as a graph; EngineError where it is none."""
+def load_graph(path: Path) -> onnx.ModelProto:
+    """Load an ONNX file (EngineError: it is not one)."""
     try:
         return onnx.load(path)
     except Exception as error:  # protobuf's own exception
@@ -77,7 +78,7 @@ def loaded(path: Path) -> onnx.ModelProto:
 
 
 def require_writable(out: Path) -> None:
-    """Before minutes of work: ExportError unless a file can be written beside `out`, whose folder is made."""
+    """Make the folder of `out` and raise ExportError unless a file can be written there; call it before long work."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out.parent):
@@ -86,30 +87,30 @@ def require_writable(out: Path) -> None:
         raise ExportError(f"{out}: its folder cannot be written to ({error.strerror}); name another with -o") from None
 
 
-def cpu_engine(graph: onnx.ModelProto, path: Path) -> Engine:
-    """An engine that computes on the CPU what the types of a graph say; ONNX Runtime there has no bfloat16.
+def open_cpu_engine(graph: onnx.ModelProto, path: Path) -> Engine:
+    """Open a graph in ONNX Runtime on the CPU, with half precision emulated: ONNX Runtime has no bfloat16 there.
 
     Args:
-        graph: of any precision.
-        path: file that holds it, which is opened where nothing has to be imitated.
+        graph: graph of any precision.
+        path: ONNX file of the graph; opened as it is unless the precision must be emulated.
     """
     if precision_of(graph) not in HALF:
         return open_engine(path)
     with tempfile.TemporaryDirectory(prefix="afsd-") as folder:
         rounded = Path(folder) / path.name
-        onnx.save(rounded_on_cpu(graph), rounded)
+        onnx.save(emulate_half_on_cpu(graph), rounded)
         return open_engine(rounded)
 
 
-def exported_spec(checkpoint: Checkpoint) -> ModelSpec:
-    """The ModelSpec an artifact of this checkpoint carries."""
+def make_artifact_spec(checkpoint: Checkpoint) -> ModelSpec:
+    """Return the ModelSpec that an artifact of a checkpoint carries."""
     return model_spec(
         checkpoint.config, checkpoint.classes, checkpoint_sha256=checkpoint.sha256, made_with=library_versions()
     )
 
 
 def library_versions() -> dict[str, str]:
-    """What makes an artifact, for its ModelSpec."""
+    """Return the versions of the libraries that make an artifact, for its ModelSpec."""
     return {name: _version(name) for name in ("afsd", "torch", "onnx")}
 
 
