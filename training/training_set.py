@@ -117,7 +117,7 @@ def _with_classes(config: Config, classes: tuple[str, ...], width: int, origin: 
             f"{config.network_section}.num_classes is {config.num_classes}, the annotations have {len(classes)} "
             f"classes: expected {len(classes) + 1}, the background included, or 0 for as many as they have"
         )
-    return config.of_data(len(classes) + 1, width)
+    return config.with_data(len(classes) + 1, width)
 
 
 def _warn_unseen(annotated: Sequence[FrameAnnotation], config: Config) -> None:

@@ -25,7 +25,7 @@ from training.two_stage.step import assign_proposals, choose_proposals
 
 def network_of(config: Config, seed: int = 0) -> TwoStage:
     torch.manual_seed(seed)
-    network = build_network(config.of_data(3, WIDTH))
+    network = build_network(config.with_data(3, WIDTH))
     assert isinstance(network, TwoStage)
     return network.eval()
 
@@ -99,7 +99,7 @@ def test_the_first_stage_proposes_what_a2nets_decoder_finds(modules: str, overla
 @pytest.mark.parametrize("modules", ["both", "anchor-based"])
 def test_proposals_are_the_best_behind_nms(modules: str) -> None:
     """Of points and anchors together, as hard NMS in numpy leaves them; the outputs keep the contract."""
-    config = small(f"a2net.modules={modules}").of_data(3, WIDTH)
+    config = small(f"a2net.modules={modules}").with_data(3, WIDTH)
     network = network_of(config)
     features = torch.randn(2, WIDTH, 32)
     engine = TorchEngine(network, model_spec(config, ("cut", "pour")))
@@ -117,7 +117,7 @@ def test_proposals_are_the_best_behind_nms(modules: str) -> None:
 
 def test_nothing_is_proposed_in_the_padding() -> None:
     """What the first stage finds is cut at the window's length, and what lies behind takes no place."""
-    config = small().of_data(3, WIDTH)
+    config = small().with_data(3, WIDTH)
     network = network_of(config)
     engine = TorchEngine(network, model_spec(config, ("cut", "pour")))
     features = torch.randn(1, WIDTH, 32)
@@ -160,7 +160,7 @@ def test_proposals_get_the_instance_of_their_largest_overlap() -> None:
 
 def test_what_the_second_stage_is_taught_is_what_decoding_makes_of_it() -> None:
     """A proposal with its target as the prediction is decoded to its instance."""
-    config = small("two_stage.proposals=2").of_data(3, WIDTH)
+    config = small("two_stage.proposals=2").with_data(3, WIDTH)
     segments = torch.tensor([[[0.1, 0.3], [0.5, 0.8]]])
     instances = torch.tensor([[0.15, 0.32, 2.0], [0.45, 0.85, 1.0]])
     targets = assign_proposals(segments, [instances], 0.5)
@@ -211,7 +211,7 @@ def test_settings_that_cannot_be(changes: tuple[str, ...], said: str) -> None:
 
 
 def test_the_decoding_of_a_configuration_without_a_second_stage_is_none() -> None:
-    plain = small_feature_config("a2net_gtea", Path("nowhere")).of_data(3, WIDTH)
+    plain = small_feature_config("a2net_gtea", Path("nowhere")).with_data(3, WIDTH)
     assert model_spec(plain, ("cut", "pour")).two_stage is None
-    spec = model_spec(small().of_data(3, WIDTH), ("cut", "pour"))
+    spec = model_spec(small().with_data(3, WIDTH), ("cut", "pour"))
     assert (spec.family, spec.a2net, spec.a2net_decoding) == ("two_stage", None, None)
