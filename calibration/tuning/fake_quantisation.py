@@ -17,7 +17,7 @@ from torch import Tensor
 
 from runtime.errors import InputError
 from training.afsd.network import AFSD
-from training.networks.layers import Unit1D, Unit3D, at_least_float32
+from training.networks.layers import Unit1D, Unit3D, promote_to_float32
 
 WEIGHT_LIMIT = 127
 """Largest integer of a weight; −128 is left out, so that zero is in the middle."""
@@ -54,7 +54,7 @@ class InputQuantiser:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Values of any shape as they come back, float32 or wider; straight-through gradient inside the range."""
-        x = at_least_float32(x)
+        x = promote_to_float32(x)
         scale = x.new_full((), self.scale)  # on the GPU, dividing by a number multiplies by its reciprocal instead
         rounded: Tensor = _Rounded.apply(x, scale, self.zero_point, self.lowest, self.highest)  # type: ignore[no-untyped-call]
         return rounded
@@ -92,7 +92,7 @@ def rounded_weight(weight: Tensor) -> Tensor:
     The scale follows the weight and passes no gradient of its own; no value is cut. A channel of zeros stays zero.
     Folding a batch norm multiplies channels by constants, hence the scales too: rounding before or after is the same.
     """
-    weight = at_least_float32(weight)
+    weight = promote_to_float32(weight)
     largest = weight.detach().abs().amax(dim=tuple(range(1, weight.ndim)), keepdim=True)
     scale = torch.where(largest > 0, largest / WEIGHT_LIMIT, torch.ones_like(largest))
     rounded: Tensor = _Rounded.apply(weight, scale, 0, -WEIGHT_LIMIT, WEIGHT_LIMIT)  # type: ignore[no-untyped-call]

@@ -22,7 +22,7 @@ Family = Literal["afsd", "a2net", "two_stage"]
 Stream = Literal["rgb", "flow", "features"]
 
 
-class Names(NamedTuple):
+class SettingNames(NamedTuple):
     """Names of the sections and fields of `Config` that hold the settings every network has."""
 
     section: str
@@ -35,10 +35,10 @@ class Names(NamedTuple):
     """Field of `window_section` with the width of the features."""
 
 
-NETWORKS: Mapping[Family, Names] = {
-    "two_stage": Names("two_stage", "a2net", "window_steps", "in_channels"),
-    "a2net": Names("a2net", "a2net", "window_steps", "in_channels"),
-    "afsd": Names("model", "model", "clip_length", "in_features"),
+NETWORKS: Mapping[Family, SettingNames] = {
+    "two_stage": SettingNames("two_stage", "a2net", "window_steps", "in_channels"),
+    "a2net": SettingNames("a2net", "a2net", "window_steps", "in_channels"),
+    "afsd": SettingNames("model", "model", "clip_length", "in_features"),
 }
 """Names of each family's settings; `training.families` has everything else that differs between families."""
 
@@ -68,7 +68,7 @@ class DataConfig:
     """Regular expression of groups among a fold's training videos, for inner folds that choose settings without test
     videos: `fold` 1/S2 trains on the training videos of fold 1 without the group S2 (see `FoldRule.group`)."""
     inner_features: Literal["fold", "unseen"] = "fold"
-    """Features of an inner fold: those of its outer fold ("fold"), or those of the fold that tests its group ("unseen").
+    """Features of an inner fold: those of its outer fold ("fold"), or of the fold that tests its group ("unseen").
     If the extractor was trained on each fold's training videos, only "unseen" features resemble those of a test."""
     feature_sampling: FeatureSampling | None = None
     """Sampling with which the features were made; read from their description and kept in the checkpoint."""

@@ -18,7 +18,7 @@ from runtime.spec.constants import A2NetDecoding
 from training.a2net.config import A2NetConfig
 from training.a2net.network import A2Net, A2NetOutput
 from training.a2net.targets import decode_anchors
-from training.networks.layers import at_least_float32
+from training.networks.layers import promote_to_float32
 from training.two_stage.config import TwoStageConfig
 
 NMS_ROUNDS = 24
@@ -103,7 +103,7 @@ class SecondStage(nn.Module):
     def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
         """Class logits, background first, and (Δc, Δw) of each proposal."""
         shared = self.shared(pooled)
-        return at_least_float32(self.cls(shared)), at_least_float32(self.reg(shared))
+        return promote_to_float32(self.cls(shared)), promote_to_float32(self.reg(shared))
 
 
 def first_stage_detections(output: A2NetOutput, layout: A2NetLayout, decoding: A2NetDecoding) -> tuple[Tensor, Tensor]:
