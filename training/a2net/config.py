@@ -121,21 +121,21 @@ class A2NetLossConfig:
     anchor_overlap: float = 10.0
     anchor_location: float = 10.0
     match_iou: float = 0.5
-    """tIoU with an instance above which an anchor is positive; a negative whose predicted overlap is above this threshold
-    is a hard negative."""
+    """tIoU with an instance above which an anchor is positive; a negative whose predicted overlap is above this
+    threshold is a hard negative."""
     matching: Literal["predicted", "default"] = "predicted"
     """Boxes that are matched with the instances: the decoded ones (released THUMOS14 code), or the default anchors (the
     paper's text and figure, released ActivityNet code)."""
     force_match: bool = False
     """Match an instance that no anchor reaches with its best anchor, whatever the tIoU (released ActivityNet code)."""
     forced_positives: Literal["kept", "reference"] = "kept"
-    """Keep forced positives; or count them as hard negatives too where their predicted overlap is high, and leave anchors
-    that count twice out of the loss ("reference", released ActivityNet code)."""
+    """Keep forced positives; or count them as hard negatives too where their predicted overlap is high, and leave
+    anchors that count twice out of the loss ("reference", released ActivityNet code)."""
     match_score: Literal["detached", "reference"] = "detached"
     """Whether the overlap's target passes gradient into the boxes ("reference", released THUMOS14 code) or not."""
     hard_negatives: Literal["all", "balanced"] = "all"
-    """Use all hard negatives (released code), or only as many as bring negatives : positives to about `negative_ratio` : 1
-    (paper: 1 : 1)."""
+    """Use all hard negatives (released code), or only as many as bring negatives : positives to about `negative_ratio`
+    : 1 (paper: 1 : 1)."""
     negative_ratio: float = 1.0
     """Number of easy negatives drawn for each positive."""
     share_without_positives: float = 0.5
@@ -158,6 +158,4 @@ class A2NetLossConfig:
         if not 0 <= self.share_without_positives <= 1 or self.negative_ratio < 0:
             raise ValueError("expected share_without_positives in 0..1 and negative_ratio not negative")
         if self.force_match and self.matching == "predicted":
-            raise ValueError(
-                "force_match is true, which takes an instance's best default anchor: expected matching 'default'"
-            )
+            raise ValueError("force_match takes an instance's best default anchor: expected matching 'default'")

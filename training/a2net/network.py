@@ -33,8 +33,8 @@ class A2NetOutput(NamedTuple):
     af_reg: Tensor | None
     """Distances [B,N,2] from the point to start and end, in units (cells of the finest level); any sign."""
     ab: Tensor | None
-    """Anchor outputs [B,M,K+3]: class logits, overlap, r_x, r_w; or [B,M,1], the overlap alone. Ordered by level, fine to
-    coarse, then cell, then ratio."""
+    """Anchor outputs [B,M,K+3]: class logits, overlap, r_x, r_w; or [B,M,1], the overlap alone. Ordered by level, fine
+    to coarse, then cell, then ratio."""
 
 
 class A2Net(nn.Module):

@@ -19,7 +19,7 @@ from tests.training.feature_data import WIDTH, small_feature_config
 from training.config.settings import Config
 from training.deployment.views import TorchEngine, model_spec
 from training.families import build_network
-from training.two_stage.network import TwoStage, first_stage_detections, greedy_nms, pool_means
+from training.two_stage.network import TwoStage, decode_first_stage, greedy_nms, pool_means
 from training.two_stage.step import assign_proposals, choose_proposals
 
 
@@ -86,7 +86,7 @@ def test_the_first_stage_proposes_what_a2nets_decoder_finds(modules: str, overla
     with torch.no_grad():
         output = first(torch.randn(2, WIDTH, 32))
     decoding = replace(config.a2net_decoding, overlap=overlap, background_limit=1.1, score_threshold=0.0)
-    segments, scores = first_stage_detections(output, first.config.layout, decoding)
+    segments, scores = decode_first_stage(output, first.config.layout, decoding)
     arrays = {name: value.numpy() for name, value in output._asdict().items() if value is not None}
     for b in range(2):
         expected = decode_a2net(arrays, b, 0.0, 1.0, first.config.layout, replace(decoding, labels="best"))
@@ -105,7 +105,7 @@ def test_proposals_are_the_best_behind_nms(modules: str) -> None:
     engine = TorchEngine(network, model_spec(config, ("cut", "pour")))
     outputs = engine.infer({"features": features.numpy(), "lengths": np.array([32, 32], np.int32)})
     with torch.no_grad():
-        segments, scores = first_stage_detections(
+        segments, scores = decode_first_stage(
             network.first(features), network.first.config.layout, config.a2net_decoding
         )
     for b in range(2):
@@ -124,7 +124,7 @@ def test_nothing_is_proposed_in_the_padding() -> None:
     outputs = engine.infer({"features": features.numpy(), "lengths": np.array([10], np.int32)})
     features[..., 10:] = 0
     with torch.no_grad():
-        segments, scores = first_stage_detections(
+        segments, scores = decode_first_stage(
             network.first(features), network.first.config.layout, config.a2net_decoding
         )
     segments = np.minimum(segments[0].numpy(), np.float32(10 / 32))
@@ -192,7 +192,7 @@ def test_background_is_drawn_in_proportion_to_the_positives() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        (("a2net.num_classes=3",), "two_stage needs a first stage: expected a2net, with num_classes 2"),
+        (("a2net.num_classes=3",), "two_stage needs a first stage: expected a2net with num_classes 2"),
         (("two_stage.levels=[0, 3]",), "the first stage has 3 levels"),
         (("two_stage.candidates=500",), "two_stage.candidates is 500, the first stage has 168 detections"),
         (("two_stage.proposals=49",), "proposals is 49, expected at most candidates, 48"),
