@@ -14,7 +14,7 @@ from runtime.features.description import read_description
 from runtime.features.feature_set import open_features
 from training.config.settings import Config, DataConfig
 from training.data.annotations import FrameAnnotation, step_annotations
-from training.data.clips import Clip, cut_clips, repeat_rare, unseen_instances, whole_video_clips
+from training.data.clips import Clip, cut_clips, cut_whole_videos, repeat_rare, unseen_instances
 from training.data.dataset import ClipDataset, WindowDataset, frame_annotations
 from training.data.feature_dataset import FeatureDataset
 from training.data.folds import Fold, inner_folds, make_folds
@@ -203,7 +203,7 @@ def _check_store(store: FrameStore, config: Config) -> None:
 def cut_training_clips(videos: Sequence[FrameAnnotation], data: DataConfig, clip_length: int) -> list[Clip]:
     """Cut the training clips of annotated videos as `data` sets."""
     if data.sampling == "whole_video":
-        return whole_video_clips(videos, clip_length=clip_length, rearrangement=data.rearrangement)
+        return cut_whole_videos(videos, clip_length=clip_length, rearrangement=data.rearrangement)
     return cut_clips(
         videos,
         clip_length=clip_length,
