@@ -1,1 +1,1 @@
-"""PyTorch: the networks, their losses, data and training loop."""
+"""Train in PyTorch: networks, losses, data and the training loop."""

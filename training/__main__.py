@@ -1,4 +1,4 @@
-"""`python -m training …` is `afsd train …`; for several GPUs: `torchrun --nproc-per-node=N -m training …`."""
+"""Run `afsd train …` as `python -m training …`; on several GPUs: `torchrun --nproc-per-node=N -m training …`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The table of families: all that differs between the networks that can be trained, beside their settings."""
+"""Keep the table of families: everything but the settings that differs between the networks that can be trained."""
 
 from __future__ import annotations
 
@@ -26,6 +26,6 @@ def family_of(config: Config) -> TrainingFamily[Any]:
 
 
 def build_network(config: Config) -> nn.Module:
-    """Build a network with its initial weights; its number of classes and its width of features must be known."""
+    """Build a network with its initial weights; the configuration must give number of classes and feature width."""
     network: nn.Module = family_of(config).build(config)
     return network

@@ -1,4 +1,4 @@
-"""The training loop: Lightning Fabric carries precision, devices and processes; the order of clips is ours."""
+"""Run the training loop: Lightning Fabric handles precision, devices and processes; the order of clips is ours."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from training.families import family_of
 from training.metric_log import MetricLog
 
 STEP_FACTOR = 0.1
-"""What the schedule "step" leaves of the learning rate."""
+"""Factor on the learning rate after the drop of the schedule "step"."""
 
 SHOWN_LOSSES = 3
-"""So many of them stand beside the progress bar."""
+"""Number of losses shown beside the progress bar."""
 
 LAST = "last.ckpt"
-"""The newest state of a run, to resume from."""
+"""File name of the newest state of a run, from which training resumes."""
 
 
 class Losses(Protocol):
-    """Losses of one step, a named tuple of scalars: the total first, then its terms."""
+    """Describes the losses of one optimiser step, a named tuple of scalars: the total first, then its terms."""
 
     @property
     def total(self) -> torch.Tensor: ...
@@ -47,7 +47,7 @@ class Losses(Protocol):
 
 
 class ClipOrder(Sampler[int]):
-    """A permutation of the clips per epoch, drawn from (seed, epoch), dealt over processes, from any batch on."""
+    """Draws a permutation of the clips per epoch from (seed, epoch), split over processes; can start at any batch."""
 
     def __init__(self, clips: int, batch_size: int, seed: int, rank: int = 0, world: int = 1) -> None:
         self.clips, self.batch_size, self.seed, self.rank, self.world = clips, batch_size, seed, rank, world
@@ -55,7 +55,7 @@ class ClipOrder(Sampler[int]):
 
     @property
     def batches(self) -> int:
-        """Whole batches of an epoch on each process; what is left over is dropped."""
+        """Whole batches of an epoch on each process; left-over clips are dropped."""
         return self.clips // (self.batch_size * self.world)
 
     def __len__(self) -> int:
@@ -70,18 +70,18 @@ class ClipOrder(Sampler[int]):
 
 @dataclass
 class Progress:
-    """Where a run stands; `step` counts optimiser steps over all epochs."""
+    """Counts how far a run has come; `step` counts optimiser steps over all epochs."""
 
     epoch: int = 0
     batch: int = 0
-    """Batches of the running epoch already trained on."""
+    """Batches of the current epoch already trained on."""
     step: int = 0
     seconds: float = 0.0
     """Wall time spent training."""
 
 
 class Trainer:
-    """Trains one network. Everything that changes while it runs is in its checkpoint.
+    """Trains one network; every state that changes while training is in its checkpoint.
 
     Args:
         config: the run's configuration.
@@ -90,7 +90,7 @@ class Trainer:
         out_dir: receives `last.ckpt`, the weights of each epoch as `epoch_NN.ckpt` (`run.keep_epochs`), `metrics.csv`
             and TensorBoard events.
         resume: checkpoint of an interrupted run of the same configuration.
-        prepare: applied to the network once it has its first weights, before the optimiser sees its parameters.
+        prepare: called with the network after its initial weights are loaded, before the optimiser gets its parameters.
 
     Raises:
         ConfigError: a batch larger than the data, or a `resume` made with other settings.
@@ -123,7 +123,7 @@ class Trainer:
         if not self.order.batches:
             raise ConfigError(
                 f"optimiser.batch_size {optimiser.batch_size} on {self.fabric.world_size} processes needs that many "
-                f"clips, the data set has {len(dataset)}: lower it or add videos"
+                f"clips, the data set has {len(dataset)}: lower the batch size or add videos"
             )
         adam = torch.optim.AdamW if optimiser.decoupled_decay else torch.optim.Adam
         self.optimizer: Any = adam(
@@ -165,7 +165,7 @@ class Trainer:
         return self.out_dir / LAST
 
     def checkpoint(self) -> Checkpoint:
-        """The present state: averaged weights if there are any, and all that resuming needs."""
+        """Return the current state: averaged weights if there are any, and everything that resuming needs."""
         best = self.average.module if self.average else self.model
         training = {
             "weights": _plain(self.model.state_dict()),
@@ -178,13 +178,13 @@ class Trainer:
         return Checkpoint(_plain(best.state_dict()), self.config, self.classes, training=training)
 
     def save(self, path: Path) -> None:
-        """Write the present state from the first process."""
+        """Write the current state from the first process."""
         if self.fabric.is_global_zero:
             save_checkpoint(self.checkpoint(), path)
         self.fabric.barrier()
 
     def _save_weights(self, path: Path) -> None:
-        """Write the weights alone: what detection and export need, a third of the size."""
+        """Write only the weights, a third of the full state; detection and export need no more."""
         if self.fabric.is_global_zero:
             save_checkpoint(replace(self.checkpoint(), training={}), path)
 
@@ -218,8 +218,8 @@ class Trainer:
         losses: Losses = self.step(batch)
         if not math.isfinite(losses.total.item()):
             raise InputError(
-                f"step {self.progress.step}: the loss is {losses.total.item()}; lower optimiser.learning_rate, or set "
-                "optimiser.clip_norm"
+                f"optimiser step {self.progress.step}: the loss is {losses.total.item()}; lower "
+                "optimiser.learning_rate, or set optimiser.clip_norm"
             )
         self.optimizer.zero_grad()
         self.fabric.backward(losses.total)
@@ -247,7 +247,8 @@ class Trainer:
             log.write(self.progress.step, {**extra, **values})
 
     def _rate(self, step: int) -> float:
-        """Factor of the learning rate at an optimiser step: linear warm-up, then constant, a step, or a half cosine."""
+        """Return the learning rate's factor at an optimiser step: linear warm-up, then constant, a drop, or a half
+        cosine."""
         optimiser = self.config.optimiser
         warm = min(1.0, (step + 1) / optimiser.warmup_steps) if optimiser.warmup_steps else 1.0
         if optimiser.schedule == "constant":
@@ -266,7 +267,9 @@ class Trainer:
     def _resume(self, checkpoint: Checkpoint, origin: str) -> None:
         state = checkpoint.training
         if not state:
-            raise CheckpointError(f"{origin}: it holds no training state; start from it with run.init instead")
+            raise CheckpointError(
+                f"{origin}: no training state to resume; start from these weights with run.init instead"
+            )
         _check_same_run(checkpoint.config, self.config, origin)
         load_weights(self.model, state["weights"], origin)
         self.optimizer.load_state_dict(state["optimizer"])
@@ -278,14 +281,14 @@ class Trainer:
         version, words, gauss = state["random"]["python"]
         random.setstate((version, tuple(words), gauss))
         self.progress = Progress(**state["progress"])
-        self._say(f"resumed {origin} at step {self.progress.step} of {self.total_steps}")
+        self._say(f"resumed {origin} at optimiser step {self.progress.step} of {self.total_steps}")
 
     def _say(self, message: str) -> None:
         self.fabric.print(message)
 
 
 def _parameter_groups(model: nn.Module, optimiser: OptimiserConfig) -> list[dict[str, Any]]:
-    """The parameters that are trained; those of the backbone apart where they have their own learning rate."""
+    """Return the trained parameters; the backbone's form a group of their own if they have their own learning rate."""
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if optimiser.backbone_rate == 1.0:
         return [{"params": list(trained.values())}]
@@ -295,7 +298,7 @@ def _parameter_groups(model: nn.Module, optimiser: OptimiserConfig) -> list[dict
 
 
 def _fabric(run: RunConfig) -> Fabric:
-    """Lightning Fabric for a run; what this machine does not have is a ConfigError."""
+    """Set up Lightning Fabric for a run (ConfigError: the machine lacks accelerator, devices or precision)."""
     try:
         return Fabric(accelerator=run.accelerator, devices=run.devices, precision=run.precision)
     except (RuntimeError, ValueError, ImportError) as error:
@@ -306,20 +309,20 @@ def _fabric(run: RunConfig) -> Fabric:
 
 
 def _ema(decay: float) -> Any:
-    """PyTorch's averaging function for `AveragedModel`."""
+    """Return PyTorch's averaging function for `AveragedModel`."""
     return get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
 
 
 def seed_everything(seed: int) -> None:
-    """Seed the global generators; clips do not use them (each draws from its own, see `ClipDataset`)."""
+    """Seed the global generators; clips draw from their own instead (see `WindowDataset`)."""
     random.seed(seed)
     torch.manual_seed(seed)
 
 
 def _check_same_run(old: Config, new: Config, origin: str) -> None:
-    """What shapes the losses must be the same; where data lies, log intervals and limits may change.
+    """Raise a ConfigError unless every setting that shapes the losses is unchanged.
 
-    More epochs may be asked for where the schedule does not depend on their number.
+    Paths of the data, log intervals and limits may change, and with a constant schedule the number of epochs.
     """
 
     def essence(config: Config) -> dict[str, Any]:
@@ -340,7 +343,7 @@ def _check_same_run(old: Config, new: Config, origin: str) -> None:
 
 
 def _channels_last(model: nn.Module) -> nn.Module:
-    """Lay the 3-D convolutions' weights out channels last, the faster order on CPUs; names and values stay."""
+    """Lay out the weights of 3-D convolutions channels last, the faster order on CPUs; names and values stay."""
     for module in model.modules():
         if isinstance(module, nn.Conv3d):
             module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last_3d)

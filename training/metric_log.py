@@ -1,4 +1,4 @@
-"""Training metrics to `metrics.csv` and TensorBoard."""
+"""Write training metrics to `metrics.csv` and TensorBoard."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tensorboardX import SummaryWriter
 
 
 class MetricLog:
-    """Appends one row per logged step; rows after the step a run resumes from are dropped first."""
+    """Appends one row per logged optimiser step, after dropping rows later than the step a run resumes from."""
 
     def __init__(self, folder: Path, columns: tuple[str, ...], resume_step: int = 0) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -23,14 +23,14 @@ class MetricLog:
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_step or None)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """One row of the table and one point of every curve."""
+        """Write one row of the table and one point of every curve."""
         self._csv.writerow({"step": step, **{name: f"{value:.6g}" for name, value in values.items()}})
         self._file.flush()
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Flush and close both."""
+        """Flush and close the table and the TensorBoard file."""
         self._file.close()
         self._board.close()
 

@@ -1,4 +1,4 @@
-"""From a configuration to a trained checkpoint: opens the data the configuration names and trains on it."""
+"""Open the data that a configuration names, train on it and return the checkpoint."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ def train(
 ) -> Path:
     """Train as configured and return the path of the last checkpoint (`out_dir`/last.ckpt).
 
-    A network on features is trained on the feature set that `data.features` describes. For another the
-    frame store is built from `<root>/videos` first where it is missing or incomplete. See `Trainer` for `prepare`.
+    A network on features trains on the feature set that `data.features` describes. For a network on frames, a missing
+    or incomplete frame store is first built from `<root>/videos`. See `Trainer` for `prepare`.
 
     Raises:
         AnnotationError, InputError, VideoError: the data is missing or does not fit.
-        ConfigError: `out_dir` holds a run and `resume` is None; or see `Trainer`.
+        ConfigError: `out_dir` holds a run and `resume` is None; further cases: see `Trainer`.
         CheckpointError: see `Trainer`.
     """
     if resume is None and (out_dir / LAST).exists():
         raise ConfigError(
-            f"{out_dir}: holds a run already; go on with it (--resume {out_dir / LAST}), or choose another --out"
+            f"{out_dir}: holds a run already; continue it (--resume {out_dir / LAST}), or choose another --out"
         )
     found = open_training_set(config)
     return Trainer(found.config, found.dataset, found.classes, out_dir, resume, prepare).run()

@@ -14,7 +14,7 @@ from runtime.features.description import read_description
 from runtime.features.feature_set import open_features
 from training.config.settings import Config, DataConfig
 from training.data.annotations import FrameAnnotation, step_annotations
-from training.data.clips import Clip, cut_clips, repeat_rare, unseen_instances, whole_video_clips
+from training.data.clips import Clip, cut_clips, cut_whole_videos, repeat_rare, unseen_instances
 from training.data.dataset import ClipDataset, WindowDataset, frame_annotations
 from training.data.feature_dataset import FeatureDataset
 from training.data.folds import Fold, inner_folds, make_folds
@@ -26,13 +26,14 @@ from training.stores.store_building import RGB_STORE, build_frame_store
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """What a network is trained on."""
+    """Holds the data a network is trained on, and the configuration completed from the data."""
 
     config: Config
-    """With the numbers that the data has: classes, and of features width, steps per second, how they were made."""
+    """The configuration with the data's number of classes and, for features, their width, steps per second and
+    sampling."""
     dataset: WindowDataset
     classes: tuple[str, ...]
-    """In index order."""
+    """Action names in index order."""
 
 
 def open_training_set(config: Config) -> TrainingSet:
@@ -56,7 +57,7 @@ def open_feature_windows(config: Config) -> TrainingSet:
         features.require_width(config.in_features)
     config = _with_classes(config, classes, features.width, str(annotations))
     annotated = step_annotations(videos, features, classes, class_agnostic=data.class_agnostic)
-    clips = cut(annotated, data, config.window_length)
+    clips = cut_training_clips(annotated, data, config.window_length)
     warn_without_clips(annotated, clips, config.window_length, "steps of features")
     _warn_unseen(annotated, config)
     rate = 1 / median(features.time_axis(video.name).step_s for video in videos)
@@ -85,7 +86,7 @@ def annotations_path(data: DataConfig) -> Path:
 
 
 def config_folds(config: Config) -> tuple[Fold, ...]:
-    """The folds of `data.split`; with `data.inner_group` those among the training videos, of all folds or of one.
+    """Make the folds of `data.split`, or with `data.inner_group` the inner folds of all folds or of `data.fold`.
 
     Raises:
         AnnotationError, InputError: see `make_folds` and `inner_folds`.
@@ -100,7 +101,7 @@ def config_folds(config: Config) -> tuple[Fold, ...]:
 
 
 def choose_fold(folds: Sequence[Fold], data: DataConfig) -> Fold:
-    """The fold that `data.fold` names, or the only one (ConfigError: neither)."""
+    """Return the fold that `data.fold` names, or the only fold (ConfigError: neither exists)."""
     chosen = [fold for fold in folds if fold.name == str(data.fold)]
     if data.fold == "" and len(folds) == 1:
         chosen = list(folds)
@@ -111,19 +112,19 @@ def choose_fold(folds: Sequence[Fold], data: DataConfig) -> Fold:
 
 
 def _with_classes(config: Config, classes: tuple[str, ...], width: int, origin: str) -> Config:
-    """The configuration with the data's classes and width; `origin` of the classes is for errors."""
+    """Return the configuration with the data's classes and width; `origin` names the annotations in errors."""
     if not classes:
         raise AnnotationError(f"{origin}: no action in any video, expected at least one")
     if config.num_classes not in (0, len(classes) + 1):
         raise ConfigError(
             f"{config.network_section}.num_classes is {config.num_classes}, the annotations have {len(classes)} "
-            f"classes: expected {len(classes) + 1}, the background included, or 0 for as many as they have"
+            f"classes: expected {len(classes) + 1}, including background, or 0 to take their number"
         )
-    return config.of_data(len(classes) + 1, width)
+    return config.with_data(len(classes) + 1, width)
 
 
 def _warn_unseen(annotated: Sequence[FrameAnnotation], config: Config) -> None:
-    """Say how many actions no window shows far enough to learn from them."""
+    """Warn about actions of which no window shows the share `data.keep_share`, so that no training clip has them."""
     data, length = config.data, config.window_length
     if data.sampling == "whole_video":
         return
@@ -147,7 +148,7 @@ def open_clips(config: Config) -> TrainingSet:
     store = _open_store(config, [video.name for video in videos])
     _check_store(store, config)
     annotated = frame_annotations(videos, store, classes, class_agnostic=data.class_agnostic)
-    clips = cut(annotated, data, model.clip_length)
+    clips = cut_training_clips(annotated, data, model.clip_length)
     warn_without_clips(annotated, clips, model.clip_length)
     dataset = ClipDataset(
         clips,
@@ -165,12 +166,12 @@ def open_clips(config: Config) -> TrainingSet:
 
 
 def _rearranged_share(config: Config) -> float:
-    """Share of the clips that also give a rearranged one."""
+    """Return the share of the clips that also give a rearranged clip."""
     return config.data.contrastive_share if family_of(config).needs_rearranged(config) else 0.0
 
 
 def _open_store(config: Config, names: list[str]) -> FrameStore:
-    """The frame store, built or completed from the videos beside it when there are any."""
+    """Open the frame store, after building or completing it from `<root>/videos` if that folder exists."""
     data = config.data
     root = Path(data.root)
     if not (root / "videos").is_dir():
@@ -201,10 +202,10 @@ def _check_store(store: FrameStore, config: Config) -> None:
         )
 
 
-def cut(videos: Sequence[FrameAnnotation], data: DataConfig, clip_length: int) -> list[Clip]:
-    """The training clips of annotated videos, as `data` wants them cut."""
+def cut_training_clips(videos: Sequence[FrameAnnotation], data: DataConfig, clip_length: int) -> list[Clip]:
+    """Cut the training clips of annotated videos as `data` sets."""
     if data.sampling == "whole_video":
-        return whole_video_clips(videos, clip_length=clip_length, rearrangement=data.rearrangement)
+        return cut_whole_videos(videos, clip_length=clip_length, rearrangement=data.rearrangement)
     return cut_clips(
         videos,
         clip_length=clip_length,
@@ -219,10 +220,10 @@ def cut(videos: Sequence[FrameAnnotation], data: DataConfig, clip_length: int) -
 def warn_without_clips(
     annotated: Sequence[FrameAnnotation], clips: Sequence[Clip], clip_length: int, unit: str = "frames of the video"
 ) -> None:
-    """Say which videos with actions give no clip."""
+    """Warn about videos with actions that give no clip."""
     without = sorted({video.name for video in annotated if video.instances} - {clip.video for clip in clips})
     if without:
         print_warning(
-            f"{len(without)} of {len(annotated)} videos give no clip to train on, the first is {without[0]!r}: no "
-            f"action of theirs lies completely within {clip_length} {unit}"
+            f"{len(without)} of {len(annotated)} videos give no clip to train on, the first is {without[0]!r}: none of "
+            f"their actions lies completely within {clip_length} {unit}"
         )

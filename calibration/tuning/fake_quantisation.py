@@ -18,7 +18,7 @@ from torch import Tensor
 
 from runtime.errors import InputError
 from training.afsd.network import AFSD
-from training.networks.layers import Unit1D, Unit3D, at_least_float32
+from training.networks.layers import Unit1D, Unit3D, promote_to_float32
 
 WEIGHT_LIMIT = 127
 """Largest integer of a weight; −128 is not used, so that the range is symmetric around zero."""
@@ -55,7 +55,7 @@ class InputQuantiser:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Quantise and dequantise values of any shape in float32 or wider, with the straight-through gradient."""
-        x = at_least_float32(x)
+        x = promote_to_float32(x)
         scale = x.new_full((), self.scale)  # on the GPU, dividing by a number multiplies by its reciprocal instead
         rounded: Tensor = _Round.apply(x, scale, self.zero_point, self.lowest, self.highest)  # type: ignore[no-untyped-call]
         return rounded
@@ -93,7 +93,7 @@ def round_weight(weight: Tensor) -> Tensor:
     The scale follows the weight without a gradient of its own; no value is clipped. A channel of zeros stays zero.
     Folding a batch norm multiplies channels and their scales by constants, so rounding before or after it is the same.
     """
-    weight = at_least_float32(weight)
+    weight = promote_to_float32(weight)
     largest = weight.detach().abs().amax(dim=tuple(range(1, weight.ndim)), keepdim=True)
     scale = torch.where(largest > 0, largest / WEIGHT_LIMIT, torch.ones_like(largest))
     rounded: Tensor = _Round.apply(weight, scale, 0, -WEIGHT_LIMIT, WEIGHT_LIMIT)  # type: ignore[no-untyped-call]

@@ -124,7 +124,7 @@ def test_weights_of_every_file(exported: Exported, tmp_path: Path) -> None:
 
 
 def test_files_without_an_i3d_are_refused(tmp_path: Path) -> None:
-    config = small_feature_config("a2net_gtea", tmp_path).of_data(3, 8)
+    config = small_feature_config("a2net_gtea", tmp_path).with_data(3, 8)
     save_checkpoint(Checkpoint(build_network(config).state_dict(), config, ("a", "b")), tmp_path / "a2net.ckpt")
     with pytest.raises(CheckpointError, match="a network on features, which has no I3D"):
         read_backbone(tmp_path / "a2net.ckpt")
@@ -185,7 +185,7 @@ def test_from_a_video_to_detections_without_torch(backbone: Path, tmp_path: Path
     """A2Net of random weights behind the backbone; its detections are those in the features that were written."""
     video = str(shared("data/videos/test.avi"))
     root = make_feature_set(tmp_path / "data")
-    config = small_feature_config("a2net_gtea", root).of_data(3, WIDTH)
+    config = small_feature_config("a2net_gtea", root).with_data(3, WIDTH)
     timing = FeatureSampling(stride=4, window=16)
     config = replace(config, data=replace(config.data, feature_sampling=timing, classes=("a", "b")))
     torch.manual_seed(0)

@@ -116,7 +116,7 @@ def test_a_folder_that_holds_a_run_is_not_written_over(root: Path, tmp_path: Pat
     short = config(root, "run.max_steps=1")
     last = train(short, tmp_path / "out")
     before = last.read_bytes()
-    with pytest.raises(ConfigError, match=r"holds a run already; go on with it \(--resume .*last\.ckpt\)"):
+    with pytest.raises(ConfigError, match=r"holds a run already; continue it \(--resume .*last\.ckpt\)"):
         train(short, tmp_path / "out")
     assert last.read_bytes() == before
     assert train(short, tmp_path / "out", resume=last) == last

@@ -1,4 +1,4 @@
-"""A2Net as an entry of the table of families."""
+"""Define A2Net as an entry of the table of families."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from training.networks.family import FamilySpec, TrainingFamily, Weights, name_o
 
 
 def recognise(weights: Weights, origin: str) -> Config | None:
-    """Find the configuration of a released network, with the channels, levels, classes and modules that the shapes
-    tell; THUMOS14 and ActivityNet differ in the names of their base layers.
+    """Find the configuration of a released network, with channels, levels, classes and modules read from the shapes.
+
+    THUMOS14 and ActivityNet differ in the names of their base layers.
 
     Raises:
-        CheckpointError: no module, or shapes of no A2Net.
+        CheckpointError: the weights have no module, or shapes that no A2Net has.
     """
     kind = next((kind for kind, base in BASE_NAMES.items() if f"features.{base}.conv1.weight" in weights), None)
     if kind is None:
@@ -28,7 +29,7 @@ def recognise(weights: Weights, origin: str) -> Config | None:
     released = _settings(config)
     logits, anchors = weights.get("af.pred.cls_branch.pred.bias"), _outputs(weights, "ab.pred")
     if logits is None and not anchors:
-        raise CheckpointError(f"{origin}: features of A2Net without a module behind them; expected af… or ab…")
+        raise CheckpointError(f"{origin}: A2Net features without a predicting module; expected entries af… or ab…")
     base = f"features.{BASE_NAMES[kind]}.conv"
     changes: dict[str, object] = {
         "in_channels": weights[f"{base}1.weight"].shape[1],
@@ -44,13 +45,13 @@ def recognise(weights: Weights, origin: str) -> Config | None:
     try:
         a2net = replace(released, **changes)  # type: ignore[arg-type]
     except ValueError as error:
-        raise CheckpointError(f"{origin}: its shapes are those of no A2Net: {error}") from None
+        raise CheckpointError(f"{origin}: shapes that no A2Net has: {error}") from None
     known = a2net.num_classes == released.num_classes
     return replace(config, a2net=a2net, data=config.data if known else replace(config.data, classes=()))
 
 
 def describe(config: Config) -> FamilySpec:
-    """Describe the outputs of the modules there are, and their decoding."""
+    """Describe the outputs of the network's modules, and their decoding."""
     layout = _settings(config).layout
     points, anchors = layout.num_points, layout.num_anchors
     return FamilySpec(
@@ -79,7 +80,7 @@ def _settings(config: Config) -> A2NetConfig:
 
 
 def _outputs(weights: Weights, prefix: str) -> list[int]:
-    """Output channels of the convolutions `prefix`1, `prefix`2, … as far as they go."""
+    """Return the output channels of the convolutions `prefix`1, `prefix`2, … in the state dict."""
     channels: list[int] = []
     while (name := f"{prefix}{len(channels) + 1}.weight") in weights:
         channels.append(weights[name].shape[0])

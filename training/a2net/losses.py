@@ -1,4 +1,4 @@
-"""A2Net's five losses: classes and distances of the points; classes, overlap and location of the anchors."""
+"""Compute A2Net's five losses: classes and distances of points; classes, overlap and location of anchors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from training.a2net.targets import (
 
 
 class A2NetLosses(NamedTuple):
-    """Unweighted scalars; 0 for what the network does not predict."""
+    """Holds the unweighted losses, scalars; 0 for modules that the network does not have."""
 
     point_classification: Tensor
     """Cross-entropy of the classes over all points."""
@@ -36,12 +36,12 @@ class A2NetLosses(NamedTuple):
     anchor_classification: Tensor
     """Cross-entropy of the classes over chosen anchors."""
     anchor_overlap: Tensor
-    """Predicted against true tIoU over chosen anchors."""
+    """Loss of the predicted against the true tIoU, over chosen anchors."""
     anchor_location: Tensor
-    """Boxes of the positive anchors against their instances, in fractions of the window."""
+    """Loss of the positive anchors' boxes against their instances, in fractions of the window."""
 
     def total(self, config: A2NetLossConfig) -> Tensor:
-        """The weighted sum that is minimised."""
+        """Return the weighted sum that is minimised."""
         terms = [getattr(config, name) * value for name, value in self._asdict().items()]
         return torch.stack(terms).sum()
 
@@ -53,16 +53,16 @@ def a2net_losses(
     config: A2NetLossConfig,
     draws: Tensor | None = None,
 ) -> A2NetLosses:
-    """Losses of both modules, each averaged over the batch.
+    """Compute the losses of both modules, each averaged over the batch.
 
     Args:
         output: raw outputs of B windows.
         instances: per window [n,3]: start, end as fractions of the window, class index ≥ 1; n may be 0.
-        layout: of the network.
+        layout: places of the network's outputs.
         config: thresholds and variants.
-        draws: [B,M] numbers in [0,1) that choose easy negatives; None: drawn here.
+        draws: [B,M] numbers in [0,1) that choose easy negatives; None: drawn at random.
     """
-    points, anchors = _nothing(output, 2), _nothing(output, 3)
+    points, anchors = _zeros(output, 2), _zeros(output, 3)
     if output.af_cls is not None and output.af_reg is not None:
         targets = assign_points(instances, layout, config)
         points = point_losses(output.af_cls, output.af_reg, targets, config)
@@ -80,12 +80,12 @@ def a2net_losses(
 def point_losses(
     logits: Tensor, distances: Tensor, targets: PointTargets, config: A2NetLossConfig
 ) -> tuple[Tensor, Tensor]:
-    """Anchor-free losses: cross-entropy over all points; smooth L1 of both distances over positive ones.
+    """Compute the anchor-free losses: cross-entropy over all points, smooth L1 of both distances over positive points.
 
     Args:
         logits: [B,N,K]; distances: [B,N,2] in units.
-        targets: of the same points.
-        config: what a batch without positives gives.
+        targets: targets of the points.
+        config: its `empty_batch` sets the loss of a batch without positives.
     """
     classification = F.cross_entropy(logits.flatten(0, 1), targets.labels.flatten())
     positive = targets.labels > 0
@@ -102,7 +102,7 @@ def anchor_losses(
     layout: A2NetLayout,
     config: A2NetLossConfig,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Anchor-based losses: cross-entropy of the classes, overlap, location; each a mean, 0 over nothing."""
+    """Compute the anchor-based losses: classes (cross-entropy), overlap, location; each a mean, 0 without anchors."""
     chosen = samples.positive | samples.hard | samples.easy
     overlap = _overlap_loss(predictions.overlap, matches.scores, samples.positive, chosen, config)
     if predictions.logits is None or predictions.encoded is None:
@@ -119,7 +119,7 @@ def anchor_losses(
 
 
 def _overlap_loss(overlap: Tensor, scores: Tensor, positive: Tensor, chosen: Tensor, config: A2NetLossConfig) -> Tensor:
-    """The predicted overlap [B,M] follows the true one: smooth L1 over chosen anchors, or MSE over positive ones."""
+    """Compare the predicted overlap [B,M] with the true one: smooth L1 over chosen, or MSE over positive anchors."""
     if config.overlap_loss == "mse":
         return _mean((scores[positive] - overlap[positive]).square())
     difference = F.smooth_l1_loss(scores[chosen], overlap[chosen], reduction="none")
@@ -127,16 +127,16 @@ def _overlap_loss(overlap: Tensor, scores: Tensor, positive: Tensor, chosen: Ten
 
 
 def _smooth_l1(predicted: Tensor, target: Tensor) -> Tensor:
-    """Smooth L1 (β = 1) of pairs [P,2]: the mean of the first plus the mean of the second; 0 without any."""
+    """Return the smooth L1 (β = 1) of pairs [P,2]: the mean of the first plus that of the second; 0 without pairs."""
     return 2 * _mean(F.smooth_l1_loss(predicted, target.to(predicted.dtype), reduction="none"))
 
 
 def _mean(values: Tensor) -> Tensor:
-    """Mean that is 0, with a gradient of 0, over nothing."""
+    """Return the mean of values; 0, with gradient 0, if there are none."""
     return values.sum() / max(values.numel(), 1)
 
 
-def _nothing(output: A2NetOutput, terms: int) -> tuple[Tensor, ...]:
-    """Zero scalars for a module that the network does not have."""
+def _zeros(output: A2NetOutput, terms: int) -> tuple[Tensor, ...]:
+    """Return zero scalars for a module that the network does not have."""
     present = next(value for value in output if value is not None)
     return tuple(present.new_zeros(()) for _ in range(terms))

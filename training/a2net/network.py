@@ -1,6 +1,6 @@
-"""A2Net (Yang et al., TIP 2020): features to raw outputs of an anchor-free and an anchor-based module.
+"""Define A2Net (Yang et al., TIP 2020): raw outputs of an anchor-free and an anchor-based module from features.
 
-Base layers → hierarchical feature module → both modules on every level, under the names published checkpoints use.
+Base layers → hierarchical feature module → both modules on every level, under the names of published checkpoints.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.a2net.config import A2NetConfig, Norm
-from training.networks.layers import GROUP_NORM_GROUPS, at_least_float32, standardisation
+from training.networks.layers import GROUP_NORM_GROUPS, build_standardiser, promote_to_float32
 
 BASE_KERNELS = (1, 9)
 """Kernels of the two base convolutions."""
@@ -21,30 +21,30 @@ BASE_KERNELS = (1, 9)
 BASE_NAMES = {"thumos14": "base_feature_net", "activitynet": "base"}
 
 SCALE_NUMBERS = {"thumos14": (0, 1), "activitynet": (1, 0)}
-"""Number of the first scale in its name, and how many scales there are beyond the levels: the THUMOS14 network has one
-that nothing uses."""
+"""Number in the first scale's name, and number of scales beyond the levels (the THUMOS14 network has one unused
+scale)."""
 
 
 class A2NetOutput(NamedTuple):
-    """Raw outputs of one forward; None from a module that the network does not have."""
+    """Holds the raw outputs of one forward pass; None for a module that the network does not have."""
 
     af_cls: Tensor | None
-    """[B,N,K] class logits of the points, background first; levels fine to coarse."""
+    """Class logits [B,N,K] of the points, background first; levels fine to coarse."""
     af_reg: Tensor | None
-    """[B,N,2] distances from the point to start and end, in units (cells of the finest level); any sign."""
+    """Distances [B,N,2] from the point to start and end, in units (cells of the finest level); any sign."""
     ab: Tensor | None
-    """[B,M,K+3] of the anchors: class logits, overlap, r_x, r_w; or [B,M,1], the overlap alone. Levels fine to coarse,
-    then cells, then ratios."""
+    """Anchor outputs [B,M,K+3]: class logits, overlap, r_x, r_w; or [B,M,1], the overlap alone. Ordered by level, fine
+    to coarse, then cell, then ratio."""
 
 
 class A2Net(nn.Module):
-    """Features [B,C,T] float32 (T = `window_steps`) → `A2NetOutput`."""
+    """Maps features [B,C,T] float32 (T = `window_steps`) to `A2NetOutput`."""
 
     def __init__(self, config: A2NetConfig) -> None:
         super().__init__()
         self.config = config
         if config.standardise:
-            self.standardise = standardisation(config.in_channels)
+            self.standardise = build_standardiser(config.in_channels)
         self.dropout = nn.Dropout(config.dropout)
         self.features = HierarchicalFeatures(config)
         self.af = None if config.modules == "anchor-based" else AnchorFree(config)
@@ -52,25 +52,25 @@ class A2Net(nn.Module):
         _initialise(self)
 
     def forward(self, features: Tensor) -> A2NetOutput:
-        """Raw outputs of a batch of windows."""
+        """Return the raw outputs of a batch of windows."""
         return self.predict(self.levels(features))
 
     def levels(self, features: Tensor) -> list[Tensor]:
-        """Levels [B,C_level,t] of the hierarchical feature module, fine to coarse."""
+        """Return the levels [B,C_level,t] of the hierarchical feature module, fine to coarse."""
         if self.config.standardise:
             features = self.standardise(features)
         levels: list[Tensor] = self.features(self.dropout(features))
         return levels
 
     def predict(self, levels: Sequence[Tensor]) -> A2NetOutput:
-        """What both modules say of the levels."""
+        """Return the raw outputs of both modules on the levels."""
         af_cls, af_reg = (None, None) if self.af is None else self.af(levels)
         return A2NetOutput(af_cls, af_reg, None if self.ab is None else self.ab(levels))
 
 
 class Convolution(nn.Conv1d):
-    """Biased, with the same padding on both sides (unlike AFSD's, whose odd zero goes to the back); with or without
-    GroupNorm behind it."""
+    """Convolves with bias and equal padding on both sides (AFSD pads an odd zero at the back), then optional
+    GroupNorm."""
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1, *, norm: Norm = "none"
@@ -84,12 +84,12 @@ class Convolution(nn.Conv1d):
 
 
 def _number(name: str, convolutions: Sequence[nn.Module]) -> dict[str, nn.Module]:
-    """`name`1, `name`2, … as the checkpoints call them."""
+    """Number convolutions `name`1, `name`2, … as in published checkpoints."""
     return {f"{name}{number}": convolution for number, convolution in enumerate(convolutions, 1)}
 
 
 class BaseFeatures(nn.ModuleDict):
-    """Base layers: two convolutions with ReLU, then max-pooling by 2; [B,C,T] → [B,base_channels,T/2]."""
+    """Applies the base layers, two convolutions with ReLU and max-pooling by 2; [B,C,T] → [B,base_channels,T/2]."""
 
     def __init__(self, config: A2NetConfig) -> None:
         inputs = (config.in_channels, config.base_channels)
@@ -106,7 +106,8 @@ class BaseFeatures(nn.ModuleDict):
 
 
 class HierarchicalFeatures(nn.ModuleDict):
-    """Base layers and levels; level 1 keeps their length, each further one halves the level before it."""
+    """Applies base layers and levels; level 1 keeps the base layers' length, each further one halves the level before
+    it."""
 
     def __init__(self, config: A2NetConfig) -> None:
         inputs = (config.base_channels, *config.level_channels)
@@ -117,7 +118,7 @@ class HierarchicalFeatures(nn.ModuleDict):
         super().__init__({BASE_NAMES[config.names]: BaseFeatures(config), **_number("conv", levels)})
 
     def forward(self, features: Tensor) -> list[Tensor]:
-        """Levels [B,C_level,t], fine to coarse."""
+        """Return the levels [B,C_level,t], fine to coarse."""
         base, *levels = self.values()
         x, outputs = base(features), []
         for convolution in levels:
@@ -127,7 +128,8 @@ class HierarchicalFeatures(nn.ModuleDict):
 
 
 class Branch(nn.ModuleDict):
-    """A head shared over levels: convolutions with ReLU, then the prediction; [B,C,t] → [B,outputs,t]."""
+    """Predicts on every level with shared weights: convolutions with ReLU, then the prediction; [B,C,t] →
+    [B,outputs,t]."""
 
     def __init__(self, channels: int, depth: int, outputs: int, norm: Norm) -> None:
         tower = [Convolution(channels, channels, norm=norm) for _ in range(depth)]
@@ -141,18 +143,18 @@ class Branch(nn.ModuleDict):
 
 
 class Scale(nn.Module):
-    """Distances of one level: s·x, s learnable; no exponential, so they can be negative."""
+    """Scales the distances of one level: s·x, s learnable; without an exponential, so they can be negative."""
 
     def __init__(self) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.ones(1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return at_least_float32(x) * self.scale
+        return promote_to_float32(x) * self.scale
 
 
 class AnchorFree(nn.Module):
-    """Anchor-free module: for every point its class and its distances to start and end."""
+    """Predicts for every point its class and its distances to start and end (anchor-free module)."""
 
     def __init__(self, config: A2NetConfig) -> None:
         super().__init__()
@@ -172,7 +174,7 @@ class AnchorFree(nn.Module):
         self._scales = [f"scale{number}" for number in range(first, first + levels)]
 
     def forward(self, levels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Levels [B,C_level,t] → class logits [B,N,K] and distances [B,N,2] in units."""
+        """Map levels [B,C_level,t] to class logits [B,N,K] and distances [B,N,2] in units."""
         seen = list(levels[: len(self._scales)])
         if self.reduce_channels is not None:
             seen = [F.relu(reduce(x)) for reduce, x in zip(self.reduce_channels.values(), seen, strict=True)]
@@ -180,11 +182,11 @@ class AnchorFree(nn.Module):
         distances = [
             self.get_submodule(name)(self.pred["reg_branch"](x)) for name, x in zip(self._scales, seen, strict=True)
         ]
-        return at_least_float32(torch.cat(logits, dim=2)).transpose(1, 2), torch.cat(distances, dim=2).transpose(1, 2)
+        return promote_to_float32(torch.cat(logits, dim=2)).transpose(1, 2), torch.cat(distances, dim=2).transpose(1, 2)
 
 
 class AnchorBased(nn.ModuleDict):
-    """Anchor-based module: for every default anchor its classes, overlap, offset and width, level by level."""
+    """Predicts for every default anchor its classes, overlap, offset and width (anchor-based module)."""
 
     def __init__(self, config: A2NetConfig) -> None:
         width = config.layout.anchor_width
@@ -196,16 +198,16 @@ class AnchorBased(nn.ModuleDict):
         self.width = width
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
-        """Levels [B,C_level,t] → [B,M,width]: cell by cell, and ratio by ratio within a cell."""
+        """Map levels [B,C_level,t] to [B,M,width], ordered by cell, then by ratio within a cell."""
         outputs = [
             prediction(x).transpose(1, 2).reshape(x.shape[0], -1, self.width)
             for prediction, x in zip(self.values(), levels, strict=True)
         ]
-        return at_least_float32(torch.cat(outputs, dim=1))
+        return promote_to_float32(torch.cat(outputs, dim=1))
 
 
 def _initialise(network: nn.Module) -> None:
-    """He-uniform convolutions with zero bias, as released."""
+    """Initialise convolutions He-uniform with zero bias, as released."""
     for module in network.modules():
         if isinstance(module, nn.Conv1d):
             nn.init.kaiming_uniform_(module.weight)

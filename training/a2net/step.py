@@ -1,4 +1,4 @@
-"""One training step's forward of A2Net: windows of features through the network and every loss, weighted."""
+"""Run one training step's forward pass of A2Net: windows of features through the network, and all losses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from training.networks.normalisation import mask_features
 
 
 class A2NetStepLosses(NamedTuple):
-    """The weighted total and its terms, each unweighted, scalars; see `A2NetLosses`."""
+    """Holds the weighted total and its terms, each unweighted, scalars; see `A2NetLosses`."""
 
     total: Tensor
     point_classification: Tensor
@@ -25,14 +25,15 @@ class A2NetStepLosses(NamedTuple):
 
 
 class A2NetTrainingStep(nn.Module):
-    """Network and criterion as one module, so that a distributed wrapper sees a single forward."""
+    """Joins network and criterion in one module, so that a distributed wrapper sees a single forward."""
 
     def __init__(self, model: A2Net, config: A2NetLossConfig) -> None:
         super().__init__()
         self.model, self.config = model, config
 
     def forward(self, batch: Batch) -> A2NetStepLosses:
-        """All losses of a batch. Easy negatives are drawn anew in every step, from PyTorch's global generator."""
+        """Compute all losses of a batch; easy negatives are drawn anew in every call, from PyTorch's global
+        generator."""
         output = self.model(mask_features(batch.frames, batch.valid))
         losses = a2net_losses(output, batch.targets, self.model.config.layout, self.config)
         return A2NetStepLosses(losses.total(self.config), *losses)

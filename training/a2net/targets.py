@@ -1,4 +1,4 @@
-"""What A2Net's points and anchors are taught: assignment of points, matching of anchors, choice of negatives."""
+"""Compute the targets of A2Net: assignment of points, matching of anchors, choice of negatives."""
 
 from __future__ import annotations
 
@@ -14,42 +14,43 @@ from training.networks.segments import segment_iou
 
 
 class PointTargets(NamedTuple):
-    """Targets of the anchor-free module."""
+    """Holds the targets of the anchor-free module."""
 
     labels: Tensor
-    """[B,N] int64; 0 = background."""
+    """Class of each point, int64 [B,N]; 0 = background."""
     distances: Tensor
-    """[B,N,2] units from the point to the start and the end of its instance; meaningless where the label is 0."""
+    """Units from the point to start and end of its instance [B,N,2]; undefined where the label is 0."""
 
 
 class AnchorPredictions(NamedTuple):
-    """Raw anchor outputs taken apart and decoded, with gradient."""
+    """Holds raw anchor outputs split into parts and decoded, with gradient."""
 
     logits: Tensor | None
-    """[B,M,K] class logits; None where an anchor predicts its overlap alone."""
+    """Class logits [B,M,K]; None if an anchor predicts its overlap alone."""
     overlap: Tensor
-    """[B,M] predicted tIoU, not squashed."""
+    """Predicted tIoU [B,M], before any squashing."""
     encoded: Tensor | None
-    """[B,M,2] (r_x, r_w); None as `logits`."""
+    """Encoded boxes (r_x, r_w) [B,M,2]; None if an anchor predicts its overlap alone."""
     boxes: Tensor
-    """[B,M,2] start and end as fractions of the window, not clamped to it; default anchors where nothing is encoded."""
+    """Start and end [B,M,2] as fractions of the window, not clamped to the window; default anchors if none are
+    encoded."""
 
 
 class AnchorMatches(NamedTuple):
-    """Which instance each anchor stands for."""
+    """Holds the instance that each anchor is matched with."""
 
     scores: Tensor
-    """[B,M] largest tIoU with any instance; 0 without instances."""
+    """Largest tIoU with any instance [B,M]; 0 without instances."""
     positive: Tensor
-    """[B,M] bool."""
+    """Whether the anchor is positive, bool [B,M]."""
     labels: Tensor
-    """[B,M] int64 class of the instance; 0 where not positive."""
+    """Class of the instance, int64 [B,M]; 0 where not positive."""
     boxes: Tensor
-    """[B,M,2] start and end of the instance; meaningless where not positive."""
+    """Start and end of the instance [B,M,2]; undefined where not positive."""
 
 
 class AnchorSamples(NamedTuple):
-    """Anchors in the loss, three disjoint masks [B,M] bool."""
+    """Holds the anchors in the loss as three disjoint masks, bool [B,M]."""
 
     positive: Tensor
     hard: Tensor
@@ -59,7 +60,7 @@ class AnchorSamples(NamedTuple):
 
 
 def length_ranges(levels: int, half_open: bool) -> list[tuple[float, float]]:
-    """Lengths of instances, in units, that each level answers for; see `A2NetLossConfig.point_ranges`."""
+    """Return the lengths of instances, in units, that each level is trained for; see `A2NetLossConfig.point_ranges`."""
     ranges = [(2.0 ** (level - 1), 2.0**level) for level in range(1, levels + 1)]
     ranges[0] = (0.0, ranges[0][1])
     if half_open:
@@ -69,9 +70,9 @@ def length_ranges(levels: int, half_open: bool) -> list[tuple[float, float]]:
 
 @torch.no_grad()
 def assign_points(instances: Sequence[Tensor], layout: A2NetLayout, config: A2NetLossConfig) -> PointTargets:
-    """Give every point the instance listed first among those that cover it and have its level's length.
+    """Assign every point the first listed instance that covers it and has a length of the point's level.
 
-    Borders count as covered. An instance shorter than a unit may lie between two points and then has none.
+    Borders count as covered. An instance shorter than a unit may lie between two points and is then assigned to none.
 
     Args:
         instances: per clip [n,3]: start, end as fractions of the window, class index ≥ 1; n may be 0.
@@ -104,7 +105,7 @@ def _assign_clip(
 
 
 def decode_anchors(ab: Tensor, layout: A2NetLayout) -> AnchorPredictions:
-    """Take raw anchor outputs [B,M,width] apart; x = x_a + α·w_a·r_x and w = w_a·exp(β·r_w) give the boxes."""
+    """Split raw anchor outputs [B,M,width] and decode boxes: x = x_a + α·w_a·r_x, w = w_a·exp(β·r_w)."""
     centre, width = torch.from_numpy(default_anchors(layout)).to(ab).unbind(-1)
     if layout.anchor_outputs == "overlap":
         return AnchorPredictions(None, ab[..., 0], None, _boxes(centre, width).expand(len(ab), -1, -1))
@@ -115,18 +116,17 @@ def decode_anchors(ab: Tensor, layout: A2NetLayout) -> AnchorPredictions:
 
 
 def default_boxes(layout: A2NetLayout) -> Tensor:
-    """Start and end of the default anchors as fractions of the window, float64 [M,2]; some reach beyond it."""
+    """Return start and end of the default anchors as fractions of the window, float64 [M,2]; some exceed the window."""
     return _boxes(*torch.from_numpy(default_anchors(layout)).unbind(-1))
 
 
 def _boxes(centre: Tensor, width: Tensor) -> Tensor:
-    """Centre and width [...] → start and end [...,2]."""
+    """Convert centre and width [...] to start and end [...,2]."""
     return torch.stack((centre - width / 2, centre + width / 2), dim=-1)
 
 
 def encode_boxes(boxes: Tensor, layout: A2NetLayout) -> Tensor:
-    """(r_x, r_w) with which the default anchors become `boxes` [...,M,2] (fractions of the window): the inverse of the
-    decoding."""
+    """Encode `boxes` [...,M,2] (fractions of the window) as (r_x, r_w) of the default anchors; inverts the decoding."""
     anchors = torch.from_numpy(default_anchors(layout)).to(boxes)
     width = (boxes[..., 1] - boxes[..., 0]).clamp(min=torch.finfo(boxes.dtype).eps)
     r_x = ((boxes[..., 0] + boxes[..., 1]) / 2 - anchors[:, 0]) / (layout.offset_scale * anchors[:, 1])
@@ -137,13 +137,13 @@ def encode_boxes(boxes: Tensor, layout: A2NetLayout) -> Tensor:
 def match_anchors(boxes: Tensor, instances: Sequence[Tensor], config: A2NetLossConfig) -> AnchorMatches:
     """Match boxes [B,M,2] (fractions of the window) with the instances of their clip.
 
-    An anchor stands for the instance of its largest tIoU (of equal ones the first listed), and is positive where that
-    is above `match_iou`. With `force_match` the best anchor of an instance that none reaches is positive too. Only the
-    scores carry gradient, unless they are detached.
+    An anchor is matched with the instance of its largest tIoU (the first listed of equal ones), and is positive where
+    that tIoU is above `match_iou`. With `force_match` the best anchor of an instance that no anchor reaches is positive
+    too. Only the scores carry gradient, unless they are detached.
 
     Args:
         boxes: start and end.
-        instances: as in `assign_points`.
+        instances: see `assign_points`.
         config: threshold and variants.
     """
     boxes = boxes.detach() if config.match_score == "detached" else boxes
@@ -172,16 +172,16 @@ def _match_clip(boxes: Tensor, instances: Tensor, config: A2NetLossConfig) -> An
 def choose_anchors(
     matches: AnchorMatches, overlap: Tensor, config: A2NetLossConfig, draws: Tensor | None = None
 ) -> AnchorSamples:
-    """Positives, hard negatives and a random choice of easy ones, balanced over the whole batch.
+    """Choose positives, hard negatives and random easy negatives, balanced over the whole batch.
 
     Easy negatives are taken with probability r = min(1, ratio·#positives / #easy), or `share_without_positives` in a
     batch without positives: those whose draw is above 1 − r.
 
     Args:
-        matches: of the batch.
+        matches: matches of the batch.
         overlap: [B,M] predicted overlap.
         config: threshold and variants.
-        draws: [B,M] numbers in [0,1); None: drawn here.
+        draws: [B,M] numbers in [0,1); None: drawn at random.
     """
     draws = torch.rand_like(overlap) if draws is None else draws
     positive = matches.positive

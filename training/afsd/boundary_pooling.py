@@ -1,11 +1,11 @@
-"""Boundary max pooling (AFSD section 3.3) as a PyTorch operator with fake kernel and backward.
+"""Define boundary max pooling (AFSD section 3.3) as a PyTorch operator with fake kernel and backward.
 
 Features [B,C,T] and regions [B,N,4] give [B,C,N]: channel c of the first half takes the maximum over the cells
 S0..S1 (the start's region), channel c of the second half over S2..S3 (the end's). Regions are cast to integers by
 truncation toward zero, clamped to [0, T−1], and include both ends; an empty or reversed one gives its first cell.
 
-`boundary_max_pooling` answers range maxima from doubling tables, ⌈log₂T⌉ passes over the features and two look-ups
-per output; `boundary_max_pooling_loop` is the definition in plain loops, by which every other form is judged.
+`boundary_max_pooling` looks range maxima up in doubling tables: ⌈log₂T⌉ passes over the features and two look-ups per
+output. `boundary_max_pooling_loop` is the definition in plain loops, the reference for every other form.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ONNX_ATTRIBUTES: Mapping[str, int | str] = {"plugin_namespace": "afsd", "plugin_
 
 
 def boundary_max_pooling(features: Tensor, regions: Tensor, backward: Backward = "correct") -> Tensor:
-    """Maximum of each channel over its boundary region.
+    """Return the maximum of each channel over its boundary region.
 
     Args:
         features: [B,C,T] float16, bfloat16, float32 or float64; C even.
@@ -51,7 +51,7 @@ def boundary_max_pooling(features: Tensor, regions: Tensor, backward: Backward =
 
 
 def boundary_max_pooling_loop(features: Tensor, regions: Tensor) -> Tensor:
-    """The definition, one output at a time. Same arguments and result as `boundary_max_pooling`; slow."""
+    """Compute `boundary_max_pooling` by its definition, one output at a time, with equal arguments and result; slow."""
     batch, channels, length = features.shape
     pooled = features.new_empty(batch, channels, regions.shape[1])
     for b in range(batch):
@@ -69,7 +69,7 @@ def boundary_max_pooling_loop(features: Tensor, regions: Tensor) -> Tensor:
 
 @torch.library.custom_op("afsd::boundary_max_pooling", mutates_args=())
 def _operator(features: Tensor, regions: Tensor, reference_backward: bool) -> tuple[Tensor, Tensor]:
-    """The pooled values [B,C,N] and the cell each came from, int64 [B,C,N]."""
+    """Return the pooled values [B,C,N] and the cell of each, int64 [B,C,N]."""
     _check(features, regions)
     arg = _range_argmax(features, *region_cells(regions, features.shape[2]))
     return features.gather(2, arg), arg
@@ -99,10 +99,10 @@ torch.library.register_autograd("afsd::boundary_max_pooling", _backward, setup_c
 
 
 def _reference_backward(grad: Tensor, features: Tensor, regions: Tensor) -> Tensor:
-    """The released CUDA kernel's gradient, which takes the row length from the output instead of the input.
+    """Return the gradient of the released CUDA kernel, which takes the row length from the output instead of the input.
 
-    With N regions over T ≠ N cells it searches the flat features, and adds to the flat gradient, as if rows were N
-    long; so gradients land in the first B·C·N elements only. Published weights were trained with it.
+    With N regions over T ≠ N cells the kernel searches the flat features and adds to the flat gradient as if rows
+    were N long; so gradients land in the first B·C·N elements only. Published weights were trained with it.
     """
     batch, channels, length = features.shape
     rows = grad.shape[2]
@@ -131,7 +131,7 @@ def _check(features: Tensor, regions: Tensor) -> None:
 
 
 def region_cells(regions: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """First and last cell of each region, int64 [B,2,N] each; axis 1 is start, end. Reversed ones end at their first.
+    """Return first and last cell of each region, int64 [B,2,N] each; axis 1: start, end. A reversed one has one cell.
 
     Computed in float32 at least: bfloat16 cannot hold every cell number above 256. NaN reads cell 0.
     """
@@ -142,7 +142,9 @@ def region_cells(regions: Tensor, length: int) -> tuple[Tensor, Tensor]:
 
 
 def _range_argmax(features: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Cell of the first maximum of features [B,C,T] over low..high [B,2,N] (half the channels each) → int64 [B,C,N].
+    """Return the cell, int64 [B,C,N], of the first maximum of features [B,C,T] over low..high [B,2,N].
+
+    Index 0 of axis 1 of low and high is for the first half of the channels, index 1 for the second.
 
     Table k holds, for every cell t, the arg-max over t..t+2^k−1 (cut at the last cell). A range of w cells is the
     union of two entries of table ⌊log₂w⌋, the second one reaching back from its last cell.

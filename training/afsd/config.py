@@ -1,4 +1,4 @@
-"""Settings of the network of AFSD."""
+"""Hold the settings of AFSD's network and losses."""
 
 from __future__ import annotations
 
@@ -8,67 +8,68 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Shape of the network; the defaults are the published THUMOS14 network."""
+    """Describes the shape of the network; the defaults are the published THUMOS14 network."""
 
     stream: Literal["rgb", "flow", "features"] = "rgb"
-    """What the network sees; with features a projection takes the place of the I3D, and frames below are steps."""
+    """Input of the network; for features a projection replaces the I3D, and lengths in frames are in feature steps."""
     in_features: int = 0
-    """Width of the features; 0: as wide as the data."""
+    """Width of the features; 0: the width of the data."""
     standardise: bool = False
     """Give the features' channels mean 0 and deviation 1, over the training data, before the projection."""
     dropout: float = 0.0
-    """Share of the features, and of the values in the projection's residual units, left out in training."""
+    """Dropout in training, on the features and inside the projection's residual units."""
     projection_kernels: tuple[int, ...] = (3, 3)
     """Kernels of the projection's units at the rate of the features."""
     projection_dilations: tuple[int, ...] = ()
-    """Dilations of the residual units behind them, which give the finest level a view as wide as the I3D gave it."""
+    """Dilations of the residual units after the kernels; they widen the finest level's view to that of the I3D."""
     feature_stride: int = 2
     """Feature steps between the locations of level 0; a power of 2."""
     num_classes: int = 21
-    """K, the background included; 0: as many as the annotations name, and one."""
+    """Number of classes K, including background; 0: the annotations' classes plus background."""
     clip_length: int = 256
-    """T, frames of one clip; a multiple of the coarsest level's stride, 2^(levels + 1) on Mixed_4f and Mixed_5c."""
+    """Frames T of one clip; a multiple of the coarsest level's stride, 2^(levels + 1) on Mixed_4f and Mixed_5c."""
     crop_size: int = 96
-    """Pixels of the square crop the network sees."""
+    """Side of the square crop the network sees, pixels."""
     backbone_multiplier: float = 1.0
-    """Scales every channel count of the I3D (rounded to multiples of 8)."""
+    """Factor on every channel count of the I3D (rounded to multiples of 8)."""
     head_channels: int = 512
     """Channels of the pyramid and all heads; a multiple of 64 (GroupNorm's 32 groups on each half)."""
     num_levels: int = 6
     endpoints: Literal["4f+5c", "5c"] = "4f+5c"
-    """What the pyramid stands on: Mixed_4f and Mixed_5c, the second added into the first (paper Fig. 2, THUMOS14), or
-    Mixed_5c alone, whose first level has T/8 locations (released ActivityNet code)."""
+    """Backbone layers below the pyramid: Mixed_4f and Mixed_5c, the second added into the first (paper Fig. 2,
+    THUMOS14), or Mixed_5c alone, whose first level has T/8 locations (released ActivityNet code)."""
     level_units: tuple[float, ...] = (1.0,) * 6
     """Frames per unit of exp(s·x) at each level: 1 on THUMOS14, 4·2^level on ActivityNet."""
     quality: Literal["quality", "centerness", "none"] = "quality"
-    """What the extra confidence is taught (Table 2 b): the tIoU of the refined proposal (Eq. 14), how central the
-    location lies in its instance (FCOS), or nothing: no head, and scores are class probabilities alone."""
+    """Target of the extra confidence head (Table 2 b): the tIoU of the refined proposal (Eq. 14), or how central the
+    location lies in its instance (FCOS); "none": no such head, and scores are class probabilities alone."""
     refinement: Literal["all", "frame", "self", "naive", "none"] = "all"
-    """What the second stage sees beside the location's own feature (Table 2 d): pooled boundary features of frame level
-    and pyramid level (all), of one of them (frame, self), neither (naive); none has no second stage."""
+    """Input of the second stage beside the location's own feature (Table 2 d): pooled boundary features of frame level
+    and pyramid level (all), of one of them (frame, self), or neither (naive); none: no second stage."""
     pooling: Literal["max", "mean", "conv", "stack"] = "max"
-    """How a boundary region becomes one feature (Table 2 e; see models/region_features.py)."""
+    """How a boundary region becomes one feature (Table 2 e; see `training.afsd.region_features`)."""
     region_divisors: tuple[float, float] = (4.0, 10.0)
-    """The proposal's width divided by these is a region's reach inside and outside the boundary (Eq. 3, Table 2 c)."""
+    """Divisors of the proposal's width that give a region's reach inside and outside the boundary (Eq. 3, Table 2
+    c)."""
     pooling_backward: Literal["correct", "reference"] = "correct"
-    """Gradient of the boundary pooling: correct, or the released kernel's."""
+    """Gradient of the boundary pooling: correct, or the released kernel's ("reference")."""
     stem: Literal["random", "motion"] = "random"
-    """First layer before training: random as published (Kinetics weights replace it), or filters that answer to motion,
-    for training from scratch."""
+    """Initial weights of the first layer: random as published (Kinetics weights replace them), or filters that respond
+    to motion, for training from scratch."""
     head_initial: Literal["glorot", "normal"] = "glorot"
-    """Weights of towers, branches and heads before training: Glorot-uniform (THUMOS14) or N(0, 0.01) (ActivityNet)."""
+    """Initial weights of towers, branches and heads: Glorot-uniform (THUMOS14) or N(0, 0.01) (ActivityNet)."""
     freeze_batch_norm: bool = True
     """Keep the backbone's batch norms at their Kinetics statistics; must be off when training from scratch."""
     freeze_backbone: bool = False
-    """Train pyramid and heads alone, on the backbone that `run.init` gives: a fraction of the time and memory."""
+    """Train only pyramid and heads, on the backbone from `run.init`, in a fraction of the time and memory."""
 
     def __post_init__(self) -> None:
         if self.num_classes < 2 and self.num_classes != 0:
-            raise ValueError(f"num_classes is {self.num_classes}, expected at least 2, or 0: as the data says")
+            raise ValueError(f"num_classes is {self.num_classes}, expected at least 2, or 0 to take the data's")
         if self.stream == "features":
             self._check_features()
         elif self.standardise or self.dropout or self.projection_dilations:
-            raise ValueError("standardise, dropout and projection_dilations are of networks on features")
+            raise ValueError("standardise, dropout and projection_dilations are for networks on features")
         coarsest = self.finest_stride * 2 ** (self.num_levels - 1)
         if self.num_levels < 2 or self.clip_length % coarsest or self.clip_length <= 0:
             raise ValueError(
@@ -86,7 +87,7 @@ class ModelConfig:
         if self.in_features < 0 or self.feature_stride < 1 or self.feature_stride.bit_count() != 1:
             raise ValueError(
                 f"in_features {self.in_features}, feature_stride {self.feature_stride}: expected a width, or 0 for the "
-                "data's, and a power of 2"
+                "data's width, and a stride that is a power of 2"
             )
         if not self.projection_kernels or min(*self.projection_kernels, *self.projection_dilations, 1) < 1:
             raise ValueError(
@@ -100,20 +101,20 @@ class ModelConfig:
 
     @property
     def in_channels(self) -> int:
-        """3 for RGB, 2 for flow (x, y), or the width of the features."""
+        """Channels of the input: 3 for RGB, 2 for flow (x, y), or the width of the features."""
         return {"rgb": 3, "flow": 2, "features": self.in_features}[self.stream]
 
     @property
     def finest_stride(self) -> int:
-        """Frames between the locations of level 0, the temporal stride of the endpoint it stands on."""
+        """Frames between the locations of level 0: the temporal stride of its endpoint."""
         if self.stream == "features":
             return self.feature_stride
         return 4 if self.endpoints == "4f+5c" else 8
 
     @property
     def level_lengths(self) -> tuple[int, ...]:
-        """Locations of each level: T/4, T/8, … on Mixed_4f and Mixed_5c; T/8, T/16, … on Mixed_5c alone; T/stride, …
-        on features."""
+        """Number of locations of each level: T/4, T/8, … on Mixed_4f and Mixed_5c; T/8, T/16, … on Mixed_5c alone;
+        T/stride, … on features."""
         return tuple(self.clip_length // (self.finest_stride * 2**level) for level in range(self.num_levels))
 
     @property
@@ -129,7 +130,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights and variants of the losses (Eq. 9, 10, 13–15); names of the released command line in brackets."""
+    """Holds weights and variants of the losses (Eq. 9, 10, 13–15); names of the released command line in brackets."""
 
     location: float = 10.0
     """Weight of loss_l + loss_prop_l (lw)."""
@@ -140,28 +141,30 @@ class LossConfig:
     consistency: Literal["none", "activation", "triplet", "both"] = "both"
     """Which parts of boundary consistency learning are trained (Table 2 f)."""
     activation: Literal["tanh", "clip", "min-max"] = "tanh"
-    """What brings features into 0..1 before they are compared with the boundary maps (Table 2 a)."""
+    """Function that scales features to 0..1 before they are compared with the boundary maps (Table 2 a)."""
     triplet_divisors: Literal["stride", "reference"] = "stride"
     """Frames per cell of the level-0 features in the triplet loss: their stride, or always 4 (the released ActivityNet
     code, where the stride is 8)."""
     location_ranges: tuple[tuple[float, float], ...] = ()
-    """Per level (low, high]: the longer distance, in frames, of the instances it answers for (released ActivityNet
-    code); empty: every level answers for all."""
+    """Range (low, high] per level of an instance's longer distance, frames, for which the level's locations are trained
+    (released ActivityNet code); empty: all instances on every level."""
     refined_iou: float = 0.5
-    """Coarse proposals below this tIoU are background to the refined heads (piou)."""
+    """tIoU below which a coarse proposal is background for the refined heads (piou)."""
     keep_best_refined: bool = False
-    """Lower `refined_iou` to a clip's best coarse proposal, so that one at least stays positive (ActivityNet code)."""
+    """Lower `refined_iou` to the tIoU of a clip's best coarse proposal, so that it stays positive (ActivityNet
+    code)."""
     offset_loss: Literal["l1", "smooth-l1"] = "l1"
     """Loss of the refined offsets: L1 (Eq. 15) or smooth L1 with β = 1 (ActivityNet code)."""
     average_over: Literal["batch", "clips"] = "batch"
-    """Detection losses are divided by the positives of the batch, or clip by clip and averaged (ActivityNet code)."""
+    """Divide detection losses by the positives of the batch, or of each clip and then average (ActivityNet code)."""
     quality_target: Literal["detached", "reference"] = "detached"
-    """Whether the quality target passes gradient into the boxes, as the released code lets it."""
+    """Whether the quality target passes gradient into the boxes ("reference", released code) or not."""
     refined_normaliser: Literal["refined", "coarse"] = "refined"
-    """What divides loss_prop_c: refined positives (released code) or coarse ones (steadier from scratch)."""
+    """Divisor of loss_prop_c: the number of refined positives (released code) or of coarse ones (steadier from
+    scratch)."""
 
     def check_network(self, network: ModelConfig) -> None:
-        """Raise a ValueError unless the network has what these losses teach."""
+        """Raise a ValueError unless the network has the outputs that these losses train."""
         if network.refinement in ("naive", "none") and self.consistency != "none":
             raise ValueError(
                 f"loss.consistency is {self.consistency!r}, but model.refinement {network.refinement!r} has no "

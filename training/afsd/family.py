@@ -1,4 +1,4 @@
-"""AFSD as an entry of the table of families."""
+"""Define AFSD as an entry of the table of families."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from training.networks.family import FamilySpec, TrainingFamily, Weights, name_o
 from training.networks.i3d import FIRST_LAYER, Backbone
 
 BACKBONE = "backbone."
-"""Prefix of the backbone's entries in a state dict; a Kinetics file has none."""
+"""Prefix of the backbone's entries in a state dict; entries of a Kinetics file have no prefix."""
 HEAD = "coarse_pyramid_detection."
-"""Prefix of the entries of pyramid and heads."""
+"""Prefix of the entries of pyramid and heads in a state dict."""
 FLOW_CHANNELS = 2
 
 
 def load_initial(network: AFSD, weights: Weights, run: RunConfig) -> str:
-    """Start from Kinetics weights, or from a checkpoint: whole, or its backbone alone (`run.init_part`).
+    """Load Kinetics weights, or a checkpoint: all of it, or its backbone alone (`run.init_part`).
 
     Raises:
-        CheckpointError: entries do not fit, or weights of an I3D for a network on features.
+        CheckpointError: entries do not fit, or the weights are an I3D's and the network is on features.
     """
     own = {name.removeprefix(BACKBONE): v for name, v in weights.items() if name.startswith(BACKBONE)}
     if not own:
         if not isinstance(network.backbone, Backbone):
             raise CheckpointError(
-                f"{run.init}: weights of an I3D, and the network sees features; start it from a checkpoint"
+                f"{run.init}: weights of an I3D, but the network sees features; start from a checkpoint"
             )
         skipped = load_i3d(network.backbone._model, weights, run.init)
         return f"started the backbone from {run.init}; not loaded: {', '.join(skipped) or 'nothing'}"
@@ -45,11 +45,12 @@ def load_initial(network: AFSD, weights: Weights, run: RunConfig) -> str:
 def recognise(weights: Weights, origin: str) -> Config | None:
     """Find the configuration of a released network: THUMOS14 or ActivityNet, RGB or flow.
 
-    The first layer's channels tell the stream, and the kind of the second pyramid level the data set: a 3-D convolution
-    stands on Mixed_4f and Mixed_5c, a 1-D one on Mixed_5c alone. Another number of classes is taken over.
+    The first layer's channels decide the stream, and the second pyramid level the data set: a 3-D convolution for
+    THUMOS14 (Mixed_4f and Mixed_5c), a 1-D one for ActivityNet (Mixed_5c). The number of classes is read from the
+    logits.
 
     Raises:
-        CheckpointError: Kinetics weights.
+        CheckpointError: Kinetics weights, which have no head.
     """
     if FIRST_LAYER in weights and not any(name.startswith(HEAD) for name in weights):
         raise CheckpointError(f"{origin}: Kinetics I3D weights without a head; train from them with run.init={origin}")
@@ -67,7 +68,7 @@ def recognise(weights: Weights, origin: str) -> Config | None:
 
 
 def describe(config: Config) -> FamilySpec:
-    """Describe outputs and decoding; a network without a quality head is decoded without it."""
+    """Describe outputs and decoding; without a quality head, decoding leaves the quality out."""
     model, locations = config.model, sum(config.model.level_lengths)
     return FamilySpec(
         outputs=name_outputs(AFSD_OUTPUTS, [(locations, width) for width in (2, model.num_classes) * 2 + (1,)]),

@@ -1,4 +1,4 @@
-"""Coarse heads and the saliency-based refinement branches (AFSD sections 3.2 and 3.3), shared over pyramid levels."""
+"""Define coarse heads and saliency-based refinement branches, shared over pyramid levels (AFSD sections 3.2, 3.3)."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 from training.afsd.config import ModelConfig
 from training.afsd.region_features import SAMPLES, RegionFeature
-from training.networks.layers import Unit1D, at_least_float32, group_norm_unit
+from training.networks.layers import Unit1D, group_norm_unit, promote_to_float32
 
 
 class ScaleExp(nn.Module):
-    """Distances of one level: exp(s·x), s learnable, times the level's unit in frames."""
+    """Computes the distances of one level: exp(s·x), s learnable, times the level's unit in frames."""
 
     def __init__(self, unit: float) -> None:
         super().__init__()
@@ -19,20 +19,21 @@ class ScaleExp(nn.Module):
         self.unit = unit
 
     def forward(self, x: Tensor) -> Tensor:
-        distances = torch.exp(at_least_float32(x) * self.scale)
+        distances = torch.exp(promote_to_float32(x) * self.scale)
         return distances if self.unit == 1.0 else distances * self.unit
 
 
 def tower(channels: int) -> nn.Sequential:
-    """Two kernel-3 units on a level's feature [B,channels,t]; one tower serves localisation, one classification."""
+    """Build two kernel-3 units on a level's feature [B,channels,t]; localisation and classification have a tower
+    each."""
     return nn.Sequential(*(group_norm_unit(Unit1D(channels, channels, 3), channels) for _ in range(2)))
 
 
 class ProposalBranch(nn.Module):
-    """One refinement branch: boundary-pooled features beside the location's own, mixed by a 1×1 unit (Eq. 5).
+    """Refines proposals: mixes boundary-pooled features and the location's own by a 1×1 unit (Eq. 5).
 
-    Concatenated in the order [frame-level pooled, level pooled, own feature]; the ablations of Table 2 d leave out the
-    first, the second or both.
+    They are concatenated in the order [frame-level pooled, level pooled, own feature]; the ablations of Table 2 d leave
+    out the first, the second or both.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -51,17 +52,17 @@ class ProposalBranch(nn.Module):
         self.proposal_conv = group_norm_unit(Unit1D(pooled + channels, channels, 1), channels)
 
     def boundary_feature(self, x: Tensor) -> Tensor | None:
-        """Tower feature [B,C,t] → [B,2C,t]: first half for starts, second for ends (None: not pooled)."""
+        """Map the tower feature [B,C,t] to [B,2C,t]: first half for starts, second for ends (None: not pooled)."""
         return None if self.lr_conv is None else self.lr_conv(x)
 
     def forward(self, x: Tensor, regions: Tensor, frame_pooled: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Refined feature of one level, and its boundary feature.
+        """Return the refined feature of one level, and its boundary feature.
 
         Args:
             x: tower feature [B,C,t].
             regions: level-scale regions [B,t,4].
-            frame_pooled: the frame-level feature read in frame-scale regions [B,C,t] (3C of stacked samples); the same
-                for both branches. None without frame-level pooling.
+            frame_pooled: the frame-level feature pooled in frame-scale regions [B,C,t] (3C of stacked samples), shared
+                by both branches. None without frame-level pooling.
 
         Returns:
             [B,C,t] and `boundary_feature(x)`.

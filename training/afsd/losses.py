@@ -1,4 +1,4 @@
-"""AFSD's losses, each under the equation it comes from (section 3.4 and 3.5; weights as in the released code)."""
+"""Compute AFSD's losses, each with its equation (sections 3.4 and 3.5; weights as in the released code)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Normaliser = Literal["tanh", "clip", "min-max"]
 FOCAL_GAMMA = 2.0
 FOCAL_ALPHA_BACKGROUND, FOCAL_ALPHA_ACTION = 0.25, 0.75
 FOCAL_EPSILON = 1e-6
-"""Added to the probability before the logarithm."""
+"""Constant added to the probability before the logarithm."""
 
 MAP_WEIGHTS = (1.0, 0.1, 0.1)
 """Weights of the frame-level feature and the two branches' level-0 features in both consistency losses."""
@@ -29,10 +29,10 @@ TRIPLET_MARGIN = 1.0
 
 
 class DetectionLosses(NamedTuple):
-    """The five terms of the detection loss, unweighted scalars."""
+    """Holds the five terms of the detection loss, unweighted scalars."""
 
     loss_l: Tensor
-    """1 − tIoU of coarse proposals (Eq. 13)."""
+    """Mean 1 − tIoU of coarse proposals (Eq. 13)."""
     loss_c: Tensor
     """Focal loss of coarse classes."""
     loss_prop_l: Tensor
@@ -44,7 +44,7 @@ class DetectionLosses(NamedTuple):
 
 
 def focal_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Softmax focal loss summed over all locations: −α(1−p)² log p, α = ¼ background, ¾ actions.
+    """Sum the softmax focal loss over all locations: −α(1−p)² log p, α = ¼ background, ¾ actions.
 
     Args:
         logits: [...,K]; labels: [...] int64, 0 = background.
@@ -55,12 +55,12 @@ def focal_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def iou_loss(predicted: Tensor, target: Tensor) -> Tensor:
-    """Σ (1 − tIoU) over distances [P,2] (Eq. 13). Around one point the released code's GIoU has the same value."""
+    """Sum 1 − tIoU over distances [P,2] (Eq. 13); around one point the released code's GIoU has the same value."""
     return (1 - distance_iou(predicted, target)).sum()
 
 
 def quality_target(loc: Tensor, prop_loc: Tensor, target: Tensor) -> Tensor:
-    """tIoU of the refined proposals with their instances, ≥ 0 (Eq. 14); all [P,2] → [P]."""
+    """Return the tIoU of the refined proposals with their instances, ≥ 0 (Eq. 14); all [P,2] → [P]."""
     refined = loc + 0.5 * loc.sum(-1, keepdim=True) * prop_loc
     return distance_iou(refined, target).clamp(min=0)
 
@@ -68,13 +68,13 @@ def quality_target(loc: Tensor, prop_loc: Tensor, target: Tensor) -> Tensor:
 def detection_losses(
     output: AfsdOutput, coarse: CoarseTargets, config: LossConfig, quality: Quality = "quality"
 ) -> DetectionLosses:
-    """The five detection terms (Eq. 13–15 and focal losses), normalised by the positives of the batch or clip by clip.
+    """Compute the five detection terms (Eq. 13–15, focal), normalised by the positives of the batch or of each clip.
 
     Args:
         output: raw outputs of B clips.
-        coarse: their coarse targets.
+        coarse: coarse targets of the clips.
         config: thresholds and variants.
-        quality: what the quality head is taught.
+        quality: target of the quality head.
     """
     refined = assign_refined(coarse, output.loc.detach(), config.refined_iou, keep_best=config.keep_best_refined)
     if config.average_over == "batch":
@@ -95,7 +95,7 @@ def detection_losses(
 def _detection_losses(
     output: AfsdOutput, coarse: CoarseTargets, refined: RefinedTargets, config: LossConfig, quality: Quality
 ) -> DetectionLosses:
-    """`detection_losses` under one normaliser."""
+    """Compute `detection_losses` with one normaliser for all clips given."""
     positive, kept = coarse.labels > 0, refined.labels > 0
     count = positive.sum().clamp(min=1)
     refined_count = kept.sum().clamp(min=1)
@@ -112,7 +112,7 @@ def _detection_losses(
 
 
 def _quality_loss(output: AfsdOutput, coarse: CoarseTargets, config: LossConfig, quality: Quality) -> Tensor:
-    """Σ binary cross-entropy of the quality head over coarse positives (Eq. 14, or its rival of Table 2 b)."""
+    """Sum the quality head's binary cross-entropy over coarse positives (Eq. 14, or centerness of Table 2 b)."""
     positive = coarse.labels > 0
     if quality == "none":
         return output.loc.new_zeros(())
@@ -127,15 +127,15 @@ def _quality_loss(output: AfsdOutput, coarse: CoarseTargets, config: LossConfig,
 def activation_losses(
     features: BoundaryFeatures, start_map: Tensor, end_map: Tensor, normaliser: Normaliser = "tanh"
 ) -> tuple[Tensor, Tensor]:
-    """Activation-guided consistency (section 3.4): channel means of tanh follow the boundary maps.
+    """Compute activation-guided consistency (section 3.4), which makes channel means of tanh follow the boundary maps.
 
     Args:
         features: boundary features of B clips.
         start_map, end_map: [B,T] zeros and ones.
-        normaliser: what brings features into 0..1.
+        normaliser: scales features to 0..1.
 
     Returns:
-        The start's and the end's weighted sum over the features there are, scalars.
+        The start's and the end's weighted sum over the features that are not None, scalars.
     """
     sums = []
     for half, target in ((0, start_map), (1, end_map)):
@@ -149,7 +149,7 @@ def activation_losses(
 
 
 def boundary_activation(feature: Tensor, normaliser: Normaliser = "tanh") -> Tensor:
-    """Mean over channels of features [B,c,t] ≥ 0 brought into 0..1 → [B,t] (section 3.4, Table 2 a).
+    """Scale features [B,c,t] ≥ 0 to 0..1 and average over channels → [B,t] (section 3.4, Table 2 a).
 
     tanh as published; clip cuts at 1; min-max stretches each channel over its clip's smallest and largest value.
     """
@@ -163,23 +163,23 @@ def boundary_activation(feature: Tensor, normaliser: Normaliser = "tanh") -> Ten
 
 
 def _map_loss(activation: Tensor, target: Tensor) -> Tensor:
-    """Binary cross-entropy of an activation [B,t] with a map [B,T] read every T/t frames."""
+    """Return the binary cross-entropy of an activation [B,t] with a map [B,T] read every T/t frames."""
     step = target.shape[1] // activation.shape[1]
     return F.binary_cross_entropy(activation, target[:, ::step].to(torch.float32))
 
 
 REFERENCE_DIVISOR = 4
-"""Frames per cell of the level-0 features in the released triplet loss, whatever their stride is."""
+"""Frames per cell of the level-0 features in the released triplet loss, whatever the stride of level 0."""
 
 
 def triplet_loss(features: BoundaryFeatures, segments: Tensor, model: ModelConfig, divisors: str = "stride") -> Tensor:
-    """Boundary contrastive loss (Eq. 9): the end of A1 is closer to the start of A2 than to the moved background's.
+    """Compute the boundary contrastive loss (Eq. 9): A1's end is closer to A2's start than to the moved background's.
 
-    The features are read by boundary max pooling whatever the refinement pools with.
+    The features are read by boundary max pooling, whatever pooling the refinement uses.
 
     Args:
         features: boundary features of the rearranged clips.
-        segments: [B,3,2] frames: A1, A2 and the background, start and end.
+        segments: [B,3,2] start and end of A1, A2 and the background, frames.
         model: proportions of the regions and gradient of the pooling.
         divisors: `LossConfig.triplet_divisors`.
     """

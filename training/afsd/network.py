@@ -1,4 +1,4 @@
-"""AFSD assembled: I3D backbone or projection of features, pyramid and heads, under the published names."""
+"""Assemble AFSD: I3D backbone or projection of features, pyramid and heads, under the published names."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from training.networks.i3d import Backbone
 
 
 class AFSD(nn.Module):
-    """Anchor-free saliency-based detector (Lin et al., CVPR 2021). Frames [B,C,T,H,W] float in [−1,1], or features
-    [B,C,T]."""
+    """Detects actions anchor-free in frames [B,C,T,H,W] in [−1,1], or features [B,C,T] (Lin et al., CVPR 2021)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -23,18 +22,18 @@ class AFSD(nn.Module):
         self.backbone: Backbone | FeatureProjection = _backbone(config)
 
     def forward(self, frames: Tensor) -> AfsdOutput:
-        """Raw outputs, as inference and export need them."""
+        """Return the raw outputs, as inference and export need them."""
         output: AfsdOutput = self.coarse_pyramid_detection(self.backbone(frames))[0]
         return output
 
     def detect(
         self, frames: Tensor, contrastive: Tensor | None = None
     ) -> tuple[AfsdOutput, BoundaryFeatures | None, BoundaryFeatures | None]:
-        """What training needs, with all clips in one pass through the backbone.
+        """Return what the losses need, with all clips in one pass through the backbone.
 
         Args:
             frames: [B,C,T,H,W] in [−1,1], or features [B,C,T].
-            contrastive: [M,C,T,H,W] or [M,C,T], rearranged clips of boundary consistency learning (section 3.4).
+            contrastive: [M,C,T,H,W] or [M,C,T], rearranged clips for boundary consistency learning (section 3.4).
 
         Returns:
             Raw outputs and boundary features of `frames` (None without refinement), and the boundary features alone of

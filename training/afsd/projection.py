@@ -1,4 +1,4 @@
-"""What stands in place of the I3D where AFSD sees features: a projection to the width and rate of the first level."""
+"""Project features to the width and rate of the first pyramid level, in place of the I3D."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import torch
 from torch import Tensor, nn
 
 from training.afsd.config import ModelConfig
-from training.networks.layers import Unit1D, group_norm_unit, standardisation
+from training.networks.layers import Unit1D, build_standardiser, group_norm_unit
 
 HALVING_KERNEL = 3
 """Kernel of the units that halve the steps, as in the pyramid."""
 
 
-class Projected(NamedTuple):
-    """What the pyramid is built on in place of the I3D's endpoints."""
+class ProjectedFeatures(NamedTuple):
+    """Holds the features on which the pyramid is built, in place of the I3D's endpoints."""
 
     steps: Tensor
-    """[B,channels,T/stride]"""
+    """Features [B,channels,T/stride]."""
 
 
 class DilatedUnit(nn.Module):
-    """x + conv1(ReLU(norm(dilated conv3(x)))): wider view at the same rate; [B,C,T] → [B,C,T]."""
+    """Adds conv1(ReLU(norm(dilated conv3(x)))) to x: a wider view at an unchanged rate; [B,C,T] → [B,C,T]."""
 
     def __init__(self, channels: int, dilation: int, dropout: float) -> None:
         super().__init__()
@@ -35,16 +35,16 @@ class DilatedUnit(nn.Module):
 
 
 class FeatureProjection(nn.Module):
-    """Features [B,C,T] → `Projected`.
+    """Maps features [B,C,T] to `ProjectedFeatures`.
 
-    Each channel standardised over the training data; a unit (convolution, GroupNorm, ReLU) per kernel; a residual
-    dilated unit per dilation; a unit per halving.
+    Layers: each channel standardised over the training data; a unit (convolution, GroupNorm, ReLU) per kernel; a
+    residual dilated unit per dilation; a unit per halving.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         channels, kernels = config.head_channels, config.projection_kernels
-        self.standardise = standardisation(config.in_features) if config.standardise else None
+        self.standardise = build_standardiser(config.in_features) if config.standardise else None
         inputs = (config.in_features, *(channels for _ in kernels))
         units = [Unit1D(c, channels, kernel) for c, kernel in zip(inputs, kernels, strict=False)]
         halvings = [
@@ -55,6 +55,6 @@ class FeatureProjection(nn.Module):
         self.halvings = nn.Sequential(*(layer for unit in halvings for layer in group_norm_unit(unit, channels)))
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, features: Tensor) -> Projected:
+    def forward(self, features: Tensor) -> ProjectedFeatures:
         x = features if self.standardise is None else self.standardise(features)
-        return Projected(self.halvings(self.dilated(self.units(self.dropout(x)))))
+        return ProjectedFeatures(self.halvings(self.dilated(self.units(self.dropout(x)))))

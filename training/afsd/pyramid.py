@@ -1,4 +1,4 @@
-"""The feature pyramid and the two-stage head on it: coarse proposals, pooling, refinement (AFSD sections 3.2–3.3)."""
+"""Define the feature pyramid and its two-stage head: coarse proposals, pooling, refinement (AFSD sections 3.2–3.3)."""
 
 from __future__ import annotations
 
@@ -11,47 +11,47 @@ from torch import Tensor, nn
 
 from training.afsd.config import ModelConfig
 from training.afsd.heads import ProposalBranch, ScaleExp, tower
-from training.afsd.projection import Projected
+from training.afsd.projection import ProjectedFeatures
 from training.afsd.region_features import RegionFeature
 from training.afsd.regions import frame_regions, level_regions, location_priors
 from training.networks.i3d import STRIDE_4F, STRIDE_5C, Endpoints, mixed_output
-from training.networks.layers import Unit1D, Unit3D, at_least_float32, group_norm_unit
+from training.networks.layers import Unit1D, Unit3D, group_norm_unit, promote_to_float32
 
 
 class AfsdOutput(NamedTuple):
-    """Raw outputs of one forward; N locations over all levels, K classes with the background first."""
+    """Holds the raw outputs of one forward pass; N locations over all levels, K classes, background first."""
 
     loc: Tensor
-    """[B,N,2] coarse distances to start and end, frames, positive."""
+    """Coarse distances to start and end [B,N,2], frames, positive."""
     conf: Tensor
-    """[B,N,K] coarse class logits."""
+    """Coarse class logits [B,N,K]."""
     prop_loc: Tensor
-    """[B,N,2] refined offsets Δ in units of half the coarse width."""
+    """Refined offsets Δ [B,N,2], in units of half the coarse width."""
     prop_conf: Tensor
-    """[B,N,K] refined class logits."""
+    """Refined class logits [B,N,K]."""
     center: Tensor
-    """[B,N,1] quality logit."""
+    """Quality logits [B,N,1]."""
 
 
 class BoundaryFeatures(NamedTuple):
-    """What boundary consistency learning looks at (section 3.4); first half of the channels = start, second = end.
+    """Holds the features for boundary consistency learning (section 3.4); first half of the channels start, second end.
 
     A feature that the refinement does not pool is None.
     """
 
     frame: Tensor | None
-    """F [B,C,T]"""
+    """Frame-level feature F [B,C,T]."""
     loc: Tensor | None
-    """[B,2C,t₀] of the localisation branch at level 0."""
+    """Boundary feature [B,2C,t₀] of the localisation branch at level 0."""
     conf: Tensor | None
-    """[B,2C,t₀] of the classification branch at level 0."""
+    """Boundary feature [B,2C,t₀] of the classification branch at level 0."""
 
 
 class CoarsePyramid(nn.Module):
-    """Endpoints of the backbone, or projected features → raw outputs, and on demand what consistency learning needs."""
+    """Maps the backbone's endpoints or projected features to raw outputs and features for consistency learning."""
 
     priors: Tensor
-    """[N] centres of the locations as fractions of the clip; not part of the state dict."""
+    """Centres of the locations [N] as fractions of the clip; not part of the state dict."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -76,9 +76,10 @@ class CoarsePyramid(nn.Module):
         self.register_buffer("priors", location_priors(config.level_lengths), persistent=False)
         _initialise(self, config)
 
-    def levels(self, endpoints: Endpoints | Projected) -> list[Tensor]:
-        """Pyramid features [B,C,t] from fine to coarse; on two endpoints level 1 is added into level 0, repeated."""
-        if isinstance(endpoints, Projected):
+    def levels(self, endpoints: Endpoints | ProjectedFeatures) -> list[Tensor]:
+        """Return pyramid features [B,C,t], fine to coarse; on two endpoints level 1, repeated, is added into level
+        0."""
+        if isinstance(endpoints, ProjectedFeatures):
             levels = [self.pyramids[0](endpoints.steps)]
         elif self.config.endpoints == "5c":
             levels = [self.pyramids[0](endpoints.mixed_5c).flatten(2)]
@@ -91,14 +92,15 @@ class CoarsePyramid(nn.Module):
         return levels
 
     def frame_level(self, level0: Tensor) -> Tensor | None:
-        """The frame-level feature F: level 0 repeated to T frames, then three units → [B,C,T] (None: not pooled)."""
+        """Compute the frame-level feature F [B,C,T]: level 0 repeated to T frames, then three units (None: not
+        pooled)."""
         if self.deconv is None:
             return None
         frame: Tensor = self.deconv(F.interpolate(level0, size=self.clip_length, mode="nearest"))
         return frame
 
-    def boundary_features(self, endpoints: Endpoints | Projected) -> BoundaryFeatures:
-        """The features of consistency learning alone; the only path the contrastive clip takes."""
+    def boundary_features(self, endpoints: Endpoints | ProjectedFeatures) -> BoundaryFeatures:
+        """Compute only the features for consistency learning; all that a contrastive clip needs."""
         level0 = self.levels(endpoints)[0]
         return BoundaryFeatures(
             self.frame_level(level0),
@@ -106,8 +108,8 @@ class CoarsePyramid(nn.Module):
             self.conf_proposal_branch.boundary_feature(self.conf_tower(level0)),
         )
 
-    def forward(self, endpoints: Endpoints | Projected) -> tuple[AfsdOutput, BoundaryFeatures | None]:
-        """Raw outputs, and the boundary features that were computed on the way (None without refinement)."""
+    def forward(self, endpoints: Endpoints | ProjectedFeatures) -> tuple[AfsdOutput, BoundaryFeatures | None]:
+        """Return raw outputs, and the boundary features that were computed on the way (None without refinement)."""
         levels = self.levels(endpoints)
         loc_features = [self.loc_tower(level) for level in levels]
         conf_features = [self.conf_tower(level) for level in levels]
@@ -133,11 +135,11 @@ class CoarsePyramid(nn.Module):
 
     @torch.no_grad()
     def _regions(self, distances: Sequence[Tensor]) -> list[Tensor]:
-        """Level-scale regions [B,t,4] of every level."""
+        """Return the level-scale regions [B,t,4] of every level."""
         return [level_regions(d, self.clip_length, self.config.region_divisors) for d in distances]
 
     def _pool_frames(self, frame: Tensor | None, loc: Tensor) -> Sequence[Tensor | None]:
-        """The frame-level feature read in all frame-scale regions, level by level (None: not pooled)."""
+        """Pool the frame-level feature in all frame-scale regions, level by level (None: not pooled)."""
         lengths = list(self.config.level_lengths)
         if frame is None or self.frame_feature is None:
             return [None] * len(lengths)
@@ -146,15 +148,17 @@ class CoarsePyramid(nn.Module):
         return torch.split(self.frame_feature(frame, regions), lengths, dim=2)
 
     def _quality(self, features: Sequence[Tensor], loc: Tensor) -> Tensor:
-        """Quality logits [B,N,1]; zeros without the head, which decoding then leaves out."""
+        """Return quality logits [B,N,1], or zeros without the head; decoding then leaves the quality out."""
         if self.center_head is None:
             return torch.zeros_like(loc[..., :1])
         return _concatenate(self.center_head, features)
 
 
 def _level_convolutions(config: ModelConfig) -> list[nn.Module]:
-    """The first levels squeeze the endpoints' space away; each further one halves the level before it. On features the
-    first is a convolution."""
+    """Build a convolution per level: the first ones reduce an endpoint over space, the others halve the level before.
+
+    On features the first is a plain 1-D convolution.
+    """
     channels, size = config.head_channels, config.crop_size
     if config.stream == "features":
         return [Unit1D(channels, channels, 3, 1 if level == 0 else 2) for level in range(config.num_levels)]
@@ -170,19 +174,19 @@ def _level_convolutions(config: ModelConfig) -> list[nn.Module]:
 
 
 def _concatenate(head: nn.Module, features: Sequence[Tensor]) -> Tensor:
-    """A head on every level [B,C,t] → [B,N,outputs]."""
-    return at_least_float32(torch.cat([head(x) for x in features], dim=2)).transpose(1, 2)
+    """Apply a head to every level [B,C,t] and concatenate the outputs [B,N,outputs]."""
+    return promote_to_float32(torch.cat([head(x) for x in features], dim=2)).transpose(1, 2)
 
 
 HEAD_DEVIATION = 0.01
 """Standard deviation of the "normal" initial weights (released ActivityNet code)."""
 
 GLOROT_ALWAYS = ("pyramids", "deconv")
-"""Parts that start Glorot-uniform under either setting."""
+"""Parts that are initialised Glorot-uniform under either setting."""
 
 
 def _initialise(pyramid: CoarsePyramid, config: ModelConfig) -> None:
-    """Glorot-uniform or normal convolutions with zero bias; the released code sets no prior on the background."""
+    """Initialise convolutions Glorot-uniform or normal, with zero bias; the released code sets no background prior."""
     for name, module in pyramid.named_modules():
         if not isinstance(module, (nn.Conv1d, nn.Conv3d)):
             continue

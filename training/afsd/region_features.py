@@ -1,8 +1,8 @@
-"""From a boundary region to one feature: boundary max pooling (AFSD section 3.3) and what Table 2 e compares it with.
+"""Pool a boundary region to one feature: boundary max pooling (AFSD section 3.3) and the alternatives of Table 2 e.
 
-The paper tells of its alternatives only that mean pooling takes the mean, and that "conv" and "stack" sample three
-positions of each region. Here the three are the region's first, middle and last cell; "conv" mixes them by a kernel-3
-convolution that keeps the start's and the end's channels apart, "stack" lays them side by side as channels.
+The paper says of the alternatives only that mean pooling takes the mean, and that "conv" and "stack" sample three
+positions of each region. Here these are the region's first, middle and last cell; "conv" mixes them by a kernel-3
+convolution that keeps the start's and the end's channels apart, "stack" concatenates them as channels.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from training.afsd.boundary_pooling import Backward, boundary_max_pooling, regio
 Pooling = Literal["max", "mean", "conv", "stack"]
 
 SAMPLES = 3
-"""Positions of a region that "conv" and "stack" look at."""
+"""Number of positions of a region that "conv" and "stack" read."""
 
 
 class RegionFeature(nn.Module):
-    """Features [B,C,T] and regions [B,N,4] → [B,out_channels,N]; the first half of C reads starts, the second ends."""
+    """Pools features [B,C,T] in regions [B,N,4] → [B,out_channels,N]; the first half of C reads starts, the second
+    ends."""
 
     def __init__(self, channels: int, pooling: Pooling, backward: Backward) -> None:
         super().__init__()
@@ -47,16 +48,16 @@ class RegionFeature(nn.Module):
 
 
 def _membership(low: Tensor, high: Tensor, length: int) -> Tensor:
-    """Weights [B,2,T,N]: 1 / (cells of the region) in low..high [B,2,N], ends included, and 0 elsewhere."""
+    """Return weights [B,2,T,N]: 1 / (cells of the region) in low..high [B,2,N], ends included, and 0 elsewhere."""
     cell = torch.arange(length, device=low.device)[:, None]
     inside = (cell >= low[:, :, None]) & (cell <= high[:, :, None])
     return inside / (high - low + 1)[:, :, None]
 
 
 def _read(features: Tensor, weights: Tensor) -> Tensor:
-    """Weighted sums of features [B,C,T] over time: each half of the channels with its own weights [B,2,T,N] → [B,C,N].
+    """Sum features [B,C,T] over time, each half of the channels with its own weights [B,2,T,N] → [B,C,N].
 
-    A matrix product: it trains, and every engine has it.
+    The sum is a matrix product, which has a gradient and runs in every engine.
     """
     batch, channels, length = features.shape
     halves = features.reshape(batch, 2, channels // 2, length)

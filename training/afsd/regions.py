@@ -1,8 +1,8 @@
-"""Boundary regions: where around a coarse proposal the refinement looks (AFSD section 3.3, Eq. 3).
+"""Compute the boundary regions around a coarse proposal that the refinement reads (AFSD section 3.3, Eq. 3).
 
-A region reaches width/10 outside and width/4 inside the proposal's boundary (δb = 10, δa = 4; the paper's Eq. 3 names
-them the other way round, its ablation and the released code agree with this), and never less than one cell. Other
-proportions are an ablation (Table 2 c): `divisors` are (inside, outside) everywhere here.
+A region reaches width/10 outside and width/4 inside the proposal's boundary (δb = 10, δa = 4, as in
+the paper's ablation and the released code; its Eq. 3 swaps the names), and never less than one cell. Other proportions
+are an ablation (Table 2 c): `divisors` are (inside, outside) everywhere here.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ import torch
 from torch import Tensor
 
 Divisors = tuple[float, float]
-"""The proposal's width is divided by these to get the region's reach inside and outside the boundary."""
+"""Divisors of the proposal's width that give the region's reach inside and outside the boundary."""
 
 PUBLISHED: Divisors = (4.0, 10.0)
 
 
 def location_priors(level_lengths: tuple[int, ...]) -> Tensor:
-    """Centres of all locations, levels concatenated, as fractions of the clip: (c + 0.5) / t, float32 [N]."""
+    """Return the centres of all locations, levels concatenated, as fractions of the clip: (c + 0.5) / t, float32
+    [N]."""
     return torch.cat([(torch.arange(t, dtype=torch.float32) + 0.5) / t for t in level_lengths])
 
 
 def boundary_regions(start: Tensor, end: Tensor, width: Tensor, divisors: Divisors = PUBLISHED) -> Tensor:
-    """The four numbers of Eq. 3 for boundaries `start` and `end` and a `width`, all [...] in cells → [...,4], rounded.
+    """Return the four numbers of Eq. 3 for `start`, `end` and `width`, all [...] in cells → [...,4], rounded.
 
     Order: start − outside, start + inside, end − inside, end + outside.
     """
@@ -32,7 +33,7 @@ def boundary_regions(start: Tensor, end: Tensor, width: Tensor, divisors: Diviso
 
 
 def level_regions(distances: Tensor, clip_length: int, divisors: Divisors = PUBLISHED) -> Tensor:
-    """Regions in cells of a pyramid level, from its coarse distances [B,t,2] in frames → [B,t,4].
+    """Return regions [B,t,4] in cells of a pyramid level, from the level's coarse distances [B,t,2] in frames.
 
     The centre is the cell's index (no half-cell offset), and the width is l' + r'.
     """
@@ -43,9 +44,9 @@ def level_regions(distances: Tensor, clip_length: int, divisors: Divisors = PUBL
 
 
 def frame_regions(distances: Tensor, priors: Tensor, clip_length: int, divisors: Divisors = PUBLISHED) -> Tensor:
-    """Regions in frames, from coarse distances [B,N,2] in frames and priors [N] → [B,N,4].
+    """Return regions [B,N,4] in frames, from coarse distances [B,N,2] in frames and priors [N].
 
-    Here the centre has its half-cell offset, and the width counts both end frames: b − a + 1.
+    Unlike in `level_regions` the centre has its half-cell offset, and the width counts both end frames: b − a + 1.
     """
     left, right = distances.unbind(-1)
     centre = priors * clip_length
@@ -53,5 +54,5 @@ def frame_regions(distances: Tensor, priors: Tensor, clip_length: int, divisors:
 
 
 def segment_regions(start: Tensor, end: Tensor, divisors: Divisors = PUBLISHED) -> Tensor:
-    """Frame-scale regions of segments given by their boundaries [...] in frames → [...,4]; width = end − start + 1."""
+    """Return the frame-scale regions [...,4] of segments with boundaries [...] in frames; width = end − start + 1."""
     return boundary_regions(start, end, end - start + 1.0, divisors)

@@ -1,8 +1,8 @@
-"""A first layer that sees motion from the start, for networks trained from scratch.
+"""Initialise a first layer with filters that respond to motion, for networks trained from scratch.
 
-Random filters answer mostly to static appearance: video changes little from frame to frame, so what moves is a small
-part of their response, and batch norm scales it away. The motion energy model (Adelson and Bergen, 1985) gives filters
-that answer to movement instead: waves in space and time under a Gaussian window, in pairs a quarter period apart.
+Random filters respond mostly to static appearance: video changes little from frame to frame, so motion is a small part
+of their response, and batch norm scales it away. The motion energy model (Adelson and Bergen, 1985) gives filters that
+respond to motion instead: waves in space and time under a Gaussian window, in pairs a quarter period apart.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ SPATIAL_CYCLES = (0.05, 0.18)
 TEMPORAL_CYCLES = (0.06, 0.22)
 """Range of temporal frequencies, cycles per frame: periods of about 5 to 17 frames."""
 STATIC_SHARE = 0.25
-"""Share of filters without temporal frequency, which see appearance."""
+"""Share of filters without temporal frequency, which respond to appearance."""
 WINDOW = 0.6
 """Standard deviation of the Gaussian window, as a fraction of half the kernel."""
 
 
 @torch.no_grad()
 def set_motion_energy_filters(convolution: nn.Conv3d) -> None:
-    """Replace the weights [O,C,t,h,w] of a first convolution, drawn from PyTorch's global generator."""
+    """Replace the weights [O,C,t,h,w] of a first convolution by filters drawn from PyTorch's global generator."""
     weight = convolution.weight
     pairs = -(-weight.shape[0] // 2)
     static = round(STATIC_SHARE * pairs)
@@ -43,7 +43,7 @@ def set_motion_energy_filters(convolution: nn.Conv3d) -> None:
 
 
 def _wave(kernel: tuple[int, ...], direction: float, cycles: float, speed: float, phase: float) -> Tensor:
-    """One windowed wave [t,h,w]."""
+    """Compute one windowed wave [t,h,w]."""
     t, y, x = torch.meshgrid(*(torch.arange(n) - (n - 1) / 2 for n in kernel), indexing="ij")
     along = cycles * (math.cos(direction) * x + math.sin(direction) * y)
     window = torch.ones(kernel)

@@ -1,4 +1,4 @@
-"""One training step's forward: both clips through the network and every loss, weighted (AFSD section 3.4)."""
+"""Run one training step's forward pass: both clips through the network, and all losses (AFSD section 3.4)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from training.afsd.network import AFSD
 from training.afsd.pyramid import CoarsePyramid
 from training.afsd.targets import assign_coarse, level_ranges
 from training.data.dataset import Batch
-from training.networks.normalisation import network_input
+from training.networks.normalisation import prepare_input
 
 
 class StepLosses(NamedTuple):
-    """The weighted total and its terms, each unweighted, scalars."""
+    """Holds the weighted total and its terms, each unweighted, scalars."""
 
     total: Tensor
     loss_l: Tensor
@@ -31,18 +31,18 @@ class StepLosses(NamedTuple):
 
 
 class TrainingStep(nn.Module):
-    """Network and criterion as one module, so that a distributed wrapper sees a single forward."""
+    """Joins network and criterion in one module, so that a distributed wrapper sees a single forward."""
 
     def __init__(self, model: AFSD, config: LossConfig) -> None:
         super().__init__()
         self.model, self.config = model, config
 
     def forward(self, batch: Batch) -> StepLosses:
-        """All losses of a batch; total = lw·(l + prop_l) + cw·(c + prop_c + ct) + start + end + ssl·trip."""
+        """Compute all losses of a batch; total = lw·(l + prop_l) + cw·(c + prop_c + ct) + start + end + ssl·trip."""
         config, model = self.config, self.model.config
         output, features, contrastive = self.model.detect(
-            _lay_out(network_input(batch.frames, batch.valid, model.stream)),
-            _lay_out(network_input(batch.rearranged, batch.rearranged_valid, model.stream)),
+            _to_channels_last(prepare_input(batch.frames, batch.valid, model.stream)),
+            _to_channels_last(prepare_input(batch.rearranged, batch.rearranged_valid, model.stream)),
         )
         head: CoarsePyramid = self.model.coarse_pyramid_detection
         ranges = level_ranges(config.location_ranges, model.level_lengths)
@@ -66,8 +66,8 @@ class TrainingStep(nn.Module):
         return StepLosses(total, *terms, start, end, trip)
 
 
-def _lay_out(frames: Tensor) -> Tensor:
-    """Frames channels last in memory: a third faster in 3-D convolutions on the CPU, the same numbers."""
+def _to_channels_last(frames: Tensor) -> Tensor:
+    """Lay frames out channels last in memory: a third faster in 3-D convolutions on the CPU, with equal results."""
     if frames.dim() == 3:  # features
         return frames
     return frames.contiguous(memory_format=torch.channels_last_3d)

@@ -1,4 +1,4 @@
-"""Which location answers for which instance: coarse and refined targets, without gradient (AFSD section 3.4)."""
+"""Assign instances to locations: coarse and refined targets, without gradient (AFSD section 3.4)."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ from torch import Tensor
 
 
 class CoarseTargets(NamedTuple):
-    """Targets of every location of a batch."""
+    """Holds the coarse targets of every location of a batch."""
 
     labels: Tensor
-    """[B,N] int64; 0 = background."""
+    """Class of each location, int64 [B,N]; 0 = background."""
     distances: Tensor
-    """[B,N,2] frames to the start and the end of the assigned instance; meaningless where the label is 0."""
+    """Frames to start and end of the assigned instance [B,N,2]; undefined where the label is 0."""
 
 
 class RefinedTargets(NamedTuple):
-    """Targets of the refinement, given the coarse predictions."""
+    """Holds the targets of the refinement, given the coarse predictions."""
 
     labels: Tensor
-    """[B,N] int64: the coarse label, 0 where the coarse proposal misses its instance."""
+    """Coarse label, int64 [B,N]; 0 where the coarse proposal misses its instance."""
     offsets: Tensor
-    """[B,N,2] (target − predicted distance) / (half the predicted width)."""
+    """Offsets [B,N,2]: (target − predicted distance) / (half the predicted width)."""
 
 
 @torch.no_grad()
 def assign_coarse(
     instances: list[Tensor], priors: Tensor, clip_length: int, ranges: Tensor | None = None
 ) -> CoarseTargets:
-    """Give every location the shortest instance that covers it, borders included.
+    """Assign every location the shortest instance that covers it, borders included.
 
     Args:
         instances: per clip [n,3]: start, end as fractions of the clip, class index ≥ 1; n may be 0.
         priors: [N] centres of the locations as fractions of the clip.
         clip_length: T, frames.
-        ranges: [N,2] frames; a location answers for an instance only if low < max(distances) ≤ high (`level_ranges`).
+        ranges: [N,2] frames; a location gets an instance only if low < max(distances) ≤ high (`level_ranges`).
 
-    Ties go to the instance listed first, as in current PyTorch (the released code made no promise).
+    Ties go to the instance listed first, as in current PyTorch (the released code leaves their order open).
     """
     centres = priors * clip_length
     assigned = [_assign_clip(clip.to(priors.dtype), centres, clip_length, ranges) for clip in instances]
@@ -47,7 +47,7 @@ def assign_coarse(
 
 
 def level_ranges(ranges: Sequence[tuple[float, float]], level_lengths: Sequence[int]) -> Tensor | None:
-    """The (low, high] of each level, in frames, repeated for its locations → [N,2]; None when there are none."""
+    """Repeat the (low, high] of each level, in frames, for the level's locations → [N,2]; None without ranges."""
     if not ranges:
         return None
     return torch.tensor(ranges).repeat_interleave(torch.tensor(level_lengths), dim=0)
@@ -72,7 +72,7 @@ def _assign_clip(instances: Tensor, centres: Tensor, clip_length: int, ranges: T
 
 
 def distance_iou(predicted: Tensor, target: Tensor) -> Tensor:
-    """tIoU of segments around one point, given by their distances [...,2] to start and end → [...]."""
+    """Return the tIoU [...] of segments around one point, given by their distances [...,2] to start and end."""
     inter = torch.minimum(predicted, target).sum(-1)
     union = predicted.sum(-1) + target.sum(-1) - inter
     return inter / union.clamp(min=torch.finfo(union.dtype).eps)
@@ -82,9 +82,9 @@ def distance_iou(predicted: Tensor, target: Tensor) -> Tensor:
 def assign_refined(
     coarse: CoarseTargets, loc: Tensor, refined_iou: float, *, keep_best: bool = False
 ) -> RefinedTargets:
-    """Keep a location's label where its coarse proposal [B,N,2] frames reaches `refined_iou` with its instance.
+    """Keep a location's label where its coarse proposal `loc` [B,N,2] in frames has a tIoU of `refined_iou` or more.
 
-    With `keep_best`, a clip's threshold is at most the overlap of its best positive, which so stays positive.
+    With `keep_best`, a clip's threshold is at most the tIoU of its best positive, which therefore stays positive.
     """
     overlap = distance_iou(loc, coarse.distances)
     threshold = torch.full_like(overlap[:, :1], refined_iou)
@@ -97,6 +97,7 @@ def assign_refined(
 
 
 def centerness(distances: Tensor) -> Tensor:
-    """√(shorter / longer distance) [P,2] → [P]: 1 in the middle of an instance, 0 at its ends (FCOS in 1-D)."""
+    """Return √(shorter / longer distance) of [P,2] → [P]: 1 in the middle of an instance, 0 at its ends (FCOS in
+    1-D)."""
     shorter, longer = distances.amin(-1), distances.amax(-1)
     return (shorter.clamp(min=0) / longer.clamp(min=torch.finfo(longer.dtype).eps)).sqrt()

@@ -1,4 +1,4 @@
-"""Configurations from YAML, command-line overrides and checkpoints. A file names only what differs from defaults."""
+"""Read configurations from YAML, overrides and checkpoints; a file names only what differs from the defaults."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from runtime.errors import ConfigError
 from training.config.settings import Config
 
 CONFIG_FOLDER = Path(__file__).parent / "presets"
-"""Where the named configurations live."""
+"""Folder of the named configurations."""
 
 
 class _Yaml(yaml.SafeLoader):  # type: ignore[misc]  # untyped library
-    """YAML 1.2's floats: PyYAML would read 1e-5, without a point, as text."""
+    """Reads floats as YAML 1.2 does: PyYAML would read 1e-5, without a point, as text."""
 
 
 _Yaml.add_implicit_resolver(
@@ -27,32 +27,34 @@ _Yaml.add_implicit_resolver(
 
 
 def list_configs() -> list[str]:
-    """Names that `load_config` accepts beside file paths."""
+    """Return the names that `load_config` accepts beside file paths."""
     return sorted(path.stem for path in CONFIG_FOLDER.glob("*.yaml"))
 
 
 def load_config(name_or_path: str, overrides: list[str] | None = None) -> Config:
-    """A configuration by name (`thumos14`) or YAML path, with `section.key=value` overrides.
+    """Read a configuration by name (`thumos14`) or YAML path, and apply `section.key=value` overrides.
 
     Raises:
-        ConfigError: no such file or name, not YAML, an unknown key, a wrong type or range.
+        ConfigError: file or name not found, not YAML, an unknown key, a wrong type or range.
     """
     path = CONFIG_FOLDER / f"{name_or_path}.yaml"
     if not path.is_file():
         path = Path(name_or_path)
     if not path.is_file():
-        raise ConfigError(f"{name_or_path}: no such config file; expected a path or one of {', '.join(list_configs())}")
+        raise ConfigError(
+            f"{name_or_path}: config file not found; expected a path or one of {', '.join(list_configs())}"
+        )
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), _Yaml) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a YAML file: {_reason(error)}") from None
+        raise ConfigError(f"{path}: not a YAML file: {_describe(error)}") from None
     for override in overrides or []:
         _apply_override(data, override)
     return config_from_mapping(data, str(path))
 
 
-def _reason(error: Exception) -> str:
-    """Where and why YAML stumbles, in one line."""
+def _describe(error: Exception) -> str:
+    """Return line, column and reason of a YAML error, in one line."""
     mark = getattr(error, "problem_mark", None)
     if mark is None:
         return one_line(error)
@@ -60,7 +62,7 @@ def _reason(error: Exception) -> str:
 
 
 def config_from_mapping(data: object, origin: str) -> Config:
-    """A configuration from plain data, as a checkpoint stores it; `origin` names it in errors (ConfigError)."""
+    """Build a configuration from plain data, as a checkpoint stores it; `origin` names the data in a ConfigError."""
     try:
         return from_mapping(Config, data)
     except StructureError as error:
@@ -68,13 +70,13 @@ def config_from_mapping(data: object, origin: str) -> Config:
 
 
 def config_to_mapping(config: Config) -> dict[str, object]:
-    """Plain data from which `config_from_mapping` builds the same configuration."""
+    """Return the plain data from which `config_from_mapping` builds an equal configuration."""
     mapping: dict[str, object] = to_mapping(config)
     return mapping
 
 
 def apply_overrides(config: Config, overrides: Sequence[str], origin: str) -> Config:
-    """A configuration with some `section.key=value` changed; `origin` names it in errors (ConfigError)."""
+    """Return a copy with some `section.key=value` changed; `origin` names the configuration in a ConfigError."""
     data = config_to_mapping(config)
     for override in overrides:
         _apply_override(data, override)

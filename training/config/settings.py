@@ -1,7 +1,7 @@
-"""The typed, strict training configuration; `config_files` reads it from YAML.
+"""Define the typed, strict training configuration; `training.config.files` reads it from YAML.
 
 The defaults are the published THUMOS14 RGB recipe (AFSD section 4.1 and the released code's command line), with the
-released code's faults mended; `docs/differences.md` lists them and the options that bring each back.
+released code's faults corrected; `docs/differences.md` lists them and the options that restore each.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ Family = Literal["afsd", "a2net", "two_stage"]
 Stream = Literal["rgb", "flow", "features"]
 
 
-class Names(NamedTuple):
-    """Where `Config` has the settings that every network has."""
+class SettingNames(NamedTuple):
+    """Names of the sections and fields of `Config` that hold the settings every network has."""
 
     section: str
-    """With `num_classes`; a configuration is of the first family of `NETWORKS` whose section is there."""
+    """Section with `num_classes`; a configuration belongs to the first family of `NETWORKS` whose section is set."""
     window_section: str
-    """What sees the window; its `stream`, or else "features"."""
+    """Section of the network that sees the window; the stream is its `stream`, or "features" if it has none."""
     window_length: str
-    """T there."""
+    """Field of `window_section` with the window length T."""
     in_features: str
-    """Width of the features there."""
+    """Field of `window_section` with the width of the features."""
 
 
-NETWORKS: Mapping[Family, Names] = {
-    "two_stage": Names("two_stage", "a2net", "window_steps", "in_channels"),
-    "a2net": Names("a2net", "a2net", "window_steps", "in_channels"),
-    "afsd": Names("model", "model", "clip_length", "in_features"),
+NETWORKS: Mapping[Family, SettingNames] = {
+    "two_stage": SettingNames("two_stage", "a2net", "window_steps", "in_channels"),
+    "a2net": SettingNames("a2net", "a2net", "window_steps", "in_channels"),
+    "afsd": SettingNames("model", "model", "clip_length", "in_features"),
 }
-"""`training.families` has all else that differs between families."""
+"""Names of each family's settings; `training.families` has everything else that differs between families."""
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where the data is and how clips are cut from it."""
+    """Says where the data is and how clips are cut from it."""
 
     root: str = "data"
     """Folder of the data set; relative paths count from the working directory."""
@@ -56,64 +56,67 @@ class DataConfig:
     """Frame store, relative to `root`."""
     train_subset: str = "training"
     features: str = "features.json"
-    """Description of the feature set, relative to `root`; of models on features, in place of the three above."""
+    """Description of the feature set, relative to `root`; for models on features, in place of `annotations`, `frames`
+    and `train_subset`."""
     streams: tuple[int, ...] = ()
-    """Which streams of the feature set, counted from 0, in the order their channels follow one another (A2Net, Table
-    VII); empty: all. Kept in the checkpoint and in every engine."""
+    """Streams of the feature set to use, counted from 0, in the order of their channels (A2Net, Table VII); empty: all.
+    Kept in the checkpoint and in every engine."""
     split: FoldRule = field(default_factory=lambda: FoldRule(by="splits"))
-    """How the videos of a feature set are divided into those that are trained on and those that are not."""
+    """Rule that divides the videos of a feature set into training and test videos."""
     fold: str | int = ""
     """Name of the fold of `split`; empty: the only one."""
     inner_group: str = ""
-    """Regular expression of groups among a fold's training videos, to choose settings by them alone: `fold` 1/S2 trains
-    on what fold 1 trains on, without the group S2 (see `FoldRule.group`)."""
+    """Regular expression of groups among a fold's training videos, for inner folds that choose settings without test
+    videos: `fold` 1/S2 trains on the training videos of fold 1 without the group S2 (see `FoldRule.group`)."""
     inner_features: Literal["fold", "unseen"] = "fold"
-    """Features of an inner fold: those of its outer fold, or those of the fold that tests its group. Where the network
-    that made them was trained on the training videos of their fold, only the latter are like those of a test."""
+    """Features of an inner fold: those of its outer fold ("fold"), or of the fold that tests its group ("unseen").
+    If the extractor was trained on each fold's training videos, only "unseen" features resemble those of a test."""
     feature_sampling: FeatureSampling | None = None
-    """How the features were made; taken from their description, and kept in the checkpoint, as the next two."""
+    """Sampling with which the features were made; read from their description and kept in the checkpoint."""
     feature_uneven: Uneven = "cut"
-    """What is done where the streams of a video differ in length."""
+    """What is done where the streams of a video differ in length; read from the description, kept in the checkpoint."""
     feature_resize: int | None = None
-    """Steps to which the features of every video are resized; None: they are not."""
+    """Steps to which the features of every video are resized, None: not resized; read from the description, kept in the
+    checkpoint."""
     classes: tuple[str, ...] = ()
     """Action names in index order; empty: sorted names of the annotations."""
     class_agnostic: bool = False
-    """Every label counts as the one action that `classes` names (ActivityNet: proposals, labelled afterwards)."""
+    """Count every label as the one action that `classes` names (ActivityNet: proposals, labelled afterwards)."""
     sampling: Literal["fixed", "whole_video"] = "fixed"
-    """`sample_fps` for all videos, cut into clips; or each video at a rate of its own, so that it is one clip."""
+    """Sample all videos at `sample_fps` and cut them into clips; or sample each video at its own rate, as one clip."""
     sample_fps: float = 10.0
-    """Of frames. Of features, steps per second of the training videos: taken from the data."""
+    """Sampled frames per second; for features, steps per second of the training videos, read from the data."""
     frame_size: int = 112
-    """Pixels of the square stored frame."""
+    """Side of the square stored frame, pixels."""
     clip_stride: int = 30
     """Frames between training clips of a video."""
     keep_share: float = 0.5
-    """Share of an action that must lie within a clip for it to be a target there; clipped to the clip."""
+    """Smallest share of an action inside a clip with which the action is a target there, cut at the clip's borders."""
     store_share: float = 1.0
-    """Share of one action at least that must lie within a clip for it to be trained on."""
+    """A clip is trained on if at least one action lies inside it with this share."""
     clip_window: Literal["correct", "reference"] = "correct"
-    """An action lies in a clip from its first frame on; the released code counts from its second frame."""
+    """First frame from which an action counts as inside a clip: its first, or its second ("reference", released
+    code)."""
     rearrangement: Literal["thumos14", "activitynet"] = "thumos14"
     """Length th of the background piece that is moved into an action: the video's shortest action as its clips show
-    it, or a quarter of it (released ActivityNet code)."""
+    it ("thumos14"), or a quarter of that (released ActivityNet code)."""
     background: Literal["correct", "reference"] = "correct"
-    """Where that piece may come from: frames without any action; or any gap between two boundaries, which can lie in a
-    longer action or in padding (released code)."""
+    """Origin of the background piece: frames without any action; or any gap between two boundaries, which can lie in a
+    longer action or in padding ("reference", released code)."""
     test_stride: int = 128
     """Frames between test windows."""
     flip: bool = True
     """Horizontal flip with probability ½; off where left and right mean different classes."""
     flow_flip: Literal["correct", "reference"] = "correct"
-    """Flow that is flipped changes the sign of its x component; it does not in the released code."""
+    """Whether flipped flow changes the sign of its x component ("correct") or not ("reference", released code)."""
     padding: Literal["before", "after"] = "before"
     """Pad short clips before normalisation (−1, as published) or after it (0, as at test)."""
     contrastive_share: float = 1.0
-    """Share of the clips that also give a rearranged one for the triplet loss; each costs a second forward pass."""
+    """Share of the clips that also give a rearranged clip for the triplet loss; each costs a second forward pass."""
     repeat_share: float = 0.0
-    """Windows of features with classes that fewer windows than this share show are repeated (`clips.repeat_rare`)."""
+    """Repeat feature windows of classes that less than this share of the windows show (`clips.repeat_rare`); 0: off."""
     mixing: FeatureMixing = field(default_factory=FeatureMixing)
-    """Augmentation of features."""
+    """Augmentation that mixes other moments into the features."""
     workers: int = 4
 
     @property
@@ -124,20 +127,20 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class OptimiserConfig:
-    """Adam; AFSD's published recipe has no schedule, warm-up, clipping or averaging."""
+    """Holds the settings of Adam; AFSD's published recipe has no schedule, warm-up, clipping or averaging."""
 
     learning_rate: float = 1e-5
     backbone_rate: float = 1.0
-    """Factor of the learning rate for the backbone: 1 on THUMOS14, 0.1 on ActivityNet."""
+    """Factor on the backbone's learning rate: 1 on THUMOS14, 0.1 on ActivityNet."""
     weight_decay: float = 1e-3
     batch_size: int = 1
     epochs: int = 16
     schedule: Literal["constant", "cosine", "step"] = "constant"
-    """Of the learning rate; "step": a tenth after `step_epoch` epochs (A2Net)."""
+    """Schedule of the learning rate; "step": a tenth after `step_epoch` epochs (A2Net)."""
     step_epoch: int = 0
     warmup_steps: int = 0
     decoupled_decay: bool = False
-    """AdamW instead of L2 inside Adam."""
+    """Use AdamW instead of L2 inside Adam."""
     clip_norm: float = 0.0
     """Largest gradient norm; 0 is off."""
     ema: float = 0.0
@@ -153,14 +156,14 @@ class OptimiserConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """How a run is carried out."""
+    """Holds seed, device, limits, logging and initial weights of a run."""
 
     seed: int = 2020
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     devices: int = 1
     accelerator: str = "auto"
     max_minutes: float = 0.0
-    """Stop (and save) after this long; 0 is off. The cosine schedule ends at the last epoch either way."""
+    """Stop (and save) after this many minutes; 0 is off. The cosine schedule ends at the last epoch either way."""
     keep_epochs: bool = True
     """Write the weights after every epoch (`epoch_NN.ckpt`), to choose among them: the released models are those of
     epochs 15 and 16 (THUMOS14 RGB, flow), 10 and 6 (ActivityNet)."""
@@ -170,7 +173,7 @@ class RunConfig:
     init: str = ""
     """Kinetics I3D weights (`rgb_imagenet.pt`) or another checkpoint to start from."""
     init_part: Literal["all", "backbone"] = "all"
-    """What to take from a checkpoint in `init`; the backbone alone fits a head of any other shape."""
+    """Part of the checkpoint `init` to load; the backbone alone fits a head of any other shape."""
 
     def __post_init__(self) -> None:
         for name in ("max_steps", "max_minutes"):
@@ -180,7 +183,7 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """Everything a run needs; stored in its checkpoint."""
+    """Holds everything a run needs; stored in its checkpoint."""
 
     name: str = "thumos14"
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -190,19 +193,20 @@ class Config:
     run: RunConfig = field(default_factory=RunConfig)
     decoding: Decoding = field(default_factory=Decoding)
     a2net: A2NetConfig | None = None
-    """A2Net in place of AFSD; `model`, `loss` and `decoding` are AFSD's, the two below A2Net's."""
+    """Train A2Net in place of AFSD, with `a2net_loss` and `a2net_decoding`; `model`, `loss` and `decoding` are
+    AFSD's."""
     a2net_loss: A2NetLossConfig = field(default_factory=A2NetLossConfig)
     a2net_decoding: A2NetDecoding = field(default_factory=A2NetDecoding)
     two_stage: TwoStageConfig | None = None
-    """A second stage behind a class-agnostic A2Net, whose detections are its proposals; `decoding` is then that of the
-    second stage, and of `a2net_decoding` only `balance` and `overlap` count."""
+    """Add a second stage whose proposals are the detections of a class-agnostic A2Net; `decoding` then belongs to the
+    second stage, and only `balance` and `overlap` of `a2net_decoding` are used."""
     two_stage_loss: TwoStageLossConfig = field(default_factory=TwoStageLossConfig)
 
     def __post_init__(self) -> None:
         if self.network_section != "model" and self.model != ModelConfig():
             raise ValueError("model is AFSD's section, a2net A2Net's: expected one of them alone")
         if self.data.inner_features == "unseen" and not self.data.inner_group:
-            raise ValueError("data.inner_features is 'unseen', expected data.inner_group, whose folds it is for")
+            raise ValueError("data.inner_features is 'unseen', expected data.inner_group, its groups")
         if self.two_stage is not None:
             self.two_stage.check_first_stage(self.a2net)
         self.loss.check_network(self.model)
@@ -225,7 +229,7 @@ class Config:
 
     @property
     def family(self) -> Family:
-        """Which network it is."""
+        """Family of the network."""
         return next(family for family, names in NETWORKS.items() if getattr(self, names.section) is not None)
 
     @property
@@ -239,7 +243,7 @@ class Config:
 
     @property
     def stream(self) -> Stream:
-        """What the network sees."""
+        """Input of the network: RGB frames, flow or features."""
         stream: Stream = getattr(self._window, "stream", "features")
         return stream
 
@@ -250,15 +254,15 @@ class Config:
 
     @property
     def num_classes(self) -> int:
-        """K, the background included; 0: not known before the data is opened."""
+        """Number of classes K, including background; 0: unknown until the data is opened."""
         return int(getattr(self, self.network_section).num_classes)
 
     @property
     def in_features(self) -> int:
-        """Width of the features; 0: not known before the data is opened, or frames."""
+        """Width of the features; 0: unknown until the data is opened, or a network on frames."""
         return int(getattr(self._window, NETWORKS[self.family].in_features))
 
-    def of_data(self, num_classes: int, in_features: int = 0) -> Config:
+    def with_data(self, num_classes: int, in_features: int = 0) -> Config:
         """Return a copy with the number of classes and the width of the features that the data has."""
         names = NETWORKS[self.family]
         wide = replace(self, **{names.window_section: replace(self._window, **{names.in_features: in_features})})

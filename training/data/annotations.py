@@ -1,4 +1,4 @@
-"""Annotations in the unit of training, sampled frames or steps of features, from those in seconds."""
+"""Convert annotations from seconds to the unit of training, sampled frames or steps of features."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from runtime.features.feature_set import FeatureSet
 
 @dataclass(frozen=True)
 class FrameInstance:
-    """One action from `start` to `end` in (fractional) sampled frames or steps; `label` is the class, 1 … K−1."""
+    """Describes one action from `start` to `end` in (fractional) sampled frames or steps; `label` is the class, 1 …
+    K−1."""
 
     start: float
     end: float
@@ -25,7 +26,7 @@ class FrameInstance:
 
 @dataclass(frozen=True)
 class FrameAnnotation:
-    """A video as training sees it: `frames` sampled frames, or steps, and its instances in the annotations' order."""
+    """Describes a video in training: `frames` sampled frames or steps, and its instances in the annotations' order."""
 
     name: str
     frames: int
@@ -41,12 +42,12 @@ def to_sampled_frames(
     class_agnostic: bool = False,
     origin: float = 0.0,
 ) -> FrameAnnotation:
-    """Seconds × sample_fps + origin; instances without length are left out, as no location could be matched to them.
+    """Convert a video's times to seconds × sample_fps + origin; instances without length are left out.
 
     Args:
-        frames: number of sampled frames of the video.
+        frames: number of sampled frames, or steps, of the video.
         sample_fps: frames, or steps of features, per second.
-        classes: action names; number k (from 0) becomes label k + 1.
+        classes: action names; class k (from 0) becomes label k + 1.
         class_agnostic: every label becomes 1, whatever its name.
         origin: position of second 0 (features: `TimeAxis.position(0)`).
 
@@ -74,15 +75,15 @@ def step_annotations(
     *,
     class_agnostic: bool = False,
 ) -> list[FrameAnnotation]:
-    """Annotations in steps of the features, position x = `TimeAxis.position`; input of `cut_clips`.
+    """Convert annotations to steps of the features, position x = `TimeAxis.position`, for `cut_clips`.
 
-    Positions are held within 0 … T: the first and the last snippet's middle lie half a window inside the video.
-    Instances of which nothing is left there are left out.
+    Positions are clipped to 0 … T: the first and the last snippet's middle lie half a window inside the video.
+    Instances that have no length after that are left out.
 
     Args:
-        videos: of the set.
-        features: of the videos.
-        classes: action names; number k (from 0) becomes label k + 1.
+        videos: videos of the feature set.
+        features: features of these videos.
+        classes: action names; class k (from 0) becomes label k + 1.
         class_agnostic: every label becomes 1.
 
     Raises:
@@ -93,21 +94,21 @@ def step_annotations(
     for video in videos:
         if video.name not in features.videos:
             raise InputError(f"{video.name}: not in the feature set; open the set with this video")
-        timing = features.time_axis(video.name)
+        time_axis = features.time_axis(video.name)
         along = to_sampled_frames(
             video,
             frames=features.steps(video.name),
-            sample_fps=1 / timing.step_s,
+            sample_fps=1 / time_axis.step_s,
             classes=classes,
             class_agnostic=class_agnostic,
-            origin=timing.position(0.0),
+            origin=time_axis.position(0.0),
         )
         annotated.append(_clip(along))
     return annotated
 
 
 def _clip(video: FrameAnnotation) -> FrameAnnotation:
-    """Instances clipped to 0 … T; those without length left out."""
+    """Clip instances to 0 … T and leave out those without length."""
     clipped = (
         replace(instance, start=max(instance.start, 0.0), end=min(instance.end, float(video.frames)))
         for instance in video.instances

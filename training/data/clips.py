@@ -1,4 +1,4 @@
-"""Training clips: which windows of a video are trained on, with which instances and boundary maps (AFSD data code)."""
+"""Cut training clips: windows of a video with their instances and boundary maps (as AFSD's data code)."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ from runtime.windows import window_offsets
 from training.data.annotations import FrameAnnotation, FrameInstance
 
 KEEP_IOA = 0.5
-"""Share of an instance that must lie within a window for it to be a target there."""
+"""Smallest share of an instance inside a window with which the instance is a target there."""
 STORE_IOA = 1.0
-"""At least one instance of a window must lie within it by this share, or the window is not trained on."""
+"""Smallest share inside a window that at least one instance needs for the window to be trained on."""
 BOUNDARY_SHARE = 10
-"""The start and end regions of an instance are 1/10 of its length wide (AFSD, section 3.4) …"""
+"""Divisor of an instance's length that gives the width of its start and end regions (AFSD, section 3.4)."""
 MIN_BOUNDARY = 2.0
-"""… but at least this many frames."""
+"""Smallest width of a start or end region, frames."""
 
 
 ClipWindow = Literal["correct", "reference"]
-"""A window holds the frames from `offset` to `offset + T`, or from `offset + 1` on as in the released code, for which
-an action in a window's first frame is never entirely inside."""
+"""First frame of a window: `offset`, or `offset + 1` as in the released code ("reference"), in which an action from the
+window's first frame on is never entirely inside."""
 PieceRule = Literal["thumos14", "activitynet"]
-"""th, the length of the background piece that is moved into an action: the shortest action, rounded up; or a quarter of
-its whole frames, rounded down, which may be 0 (released ActivityNet code)."""
+"""Length th of the background piece that is moved into an action: the shortest action, rounded up; or a quarter of its
+whole frames, rounded down, which may be 0 (released ActivityNet code)."""
 ACTIVITYNET_PIECES = 4
-"""That quarter."""
+"""Divisor of the shortest action that gives th by the rule "activitynet"."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One window of a video with its targets, in frames from the window's start."""
+    """Describes one window of a video with its targets, in frames from the window's start."""
 
     video: str
     offset: int
-    """First sampled frame."""
+    """First sampled frame of the window."""
     length: int
-    """Frames that the video really has here, at most the clip length."""
+    """Frames of the video in the window, at most the clip length; the rest is padding."""
     instances: tuple[FrameInstance, ...]
-    """Clipped to the window, in the order of the annotations; at least one."""
+    """Instances clipped to the window, in the order of the annotations; at least one."""
     background_length: int
-    """th: frames of the background piece in contrastive training (section 3.4); one value for a whole video."""
+    """Frames th of the background piece in contrastive training (section 3.4); one value for a whole video."""
 
 
 def cut_clips(
@@ -60,15 +60,15 @@ def cut_clips(
     keep: float = KEEP_IOA,
     store: float = STORE_IOA,
 ) -> list[Clip]:
-    """The clips of all videos, in their order; videos without a complete instance in any window give none.
+    """Cut the clips of all videos, in their order; a video without a complete instance in any window gives none.
 
     Args:
         clip_length: T, frames of a clip; shorter videos give one clip that is padded when loaded.
         stride: frames between neighbouring windows.
         window: see `ClipWindow`.
         rearrangement: see `PieceRule`.
-        keep: share of an instance that must lie within a window for it to be a target there; clipped to the window.
-        store: share of at least one instance that must lie within a window for it to be trained on.
+        keep: smallest share of an instance inside a window with which it is a target there, clipped to the window.
+        store: smallest share that at least one instance needs for the window to be trained on.
     """
     clips: list[Clip] = []
     for video in videos:
@@ -82,13 +82,13 @@ def cut_clips(
     return clips
 
 
-def whole_video_clips(
+def cut_whole_videos(
     videos: Iterable[FrameAnnotation], *, clip_length: int, rearrangement: PieceRule = "activitynet"
 ) -> list[Clip]:
-    """One clip per video with instances, from its first frame; no instance is clipped or left out (ActivityNet).
+    """Cut one clip per video with instances, from its first frame; no instance is clipped or left out (ActivityNet).
 
     Args:
-        clip_length: T; a longer video is cut off there.
+        clip_length: T, frames; a longer video is cut off there.
         rearrangement: see `PieceRule`.
     """
     return [
@@ -105,7 +105,7 @@ def whole_video_clips(
 
 
 def boundary_maps(instances: Sequence[FrameInstance], clip_length: int) -> NDArray[np.float32]:
-    """Where instances start (row 0) and end (row 1): float32 [2, clip_length] of zeros and ones.
+    """Mark where instances start (row 0) and end (row 1): float32 [2, clip_length] of zeros and ones.
 
     The region around a boundary b has width d = max(length/10, 2) and covers frames round(b − d/2) … round(b + d/2),
     both included, rounded half to even and clipped to the clip (supervision of the boundary features, section 3.4).
@@ -122,7 +122,7 @@ def boundary_maps(instances: Sequence[FrameInstance], clip_length: int) -> NDArr
 def unseen_instances(
     video: FrameAnnotation, *, clip_length: int, stride: int, keep: float = KEEP_IOA
 ) -> tuple[FrameInstance, ...]:
-    """The instances of a video that are a target in no window: too long for one, or cut by all of them."""
+    """Return the instances that are a target in no window: too long for a window, or cut by all windows."""
     offsets = window_offsets(video.frames, clip_length, stride)
     return tuple(
         instance
@@ -132,15 +132,15 @@ def unseen_instances(
 
 
 def repeat_rare(clips: Sequence[Clip], share: float, seed: int) -> list[Clip]:
-    """Repeat clips with rare classes, so that each class is seen more nearly alike often.
+    """Repeat clips with rare classes, so that the frequencies of the classes differ less.
 
-    Repeat-factor sampling (Gupta et al., LVIS, CVPR 2019): a class that a share f of the clips shows asks for
-    r = max(1, √(share / f)) copies, a clip for those of its rarest class; what lies between two whole numbers is drawn.
+    Repeat-factor sampling (Gupta et al., LVIS, CVPR 2019): a class that a share f of the clips shows has the factor
+    r = max(1, √(share / f)), and a clip has that of its rarest class; the fractional part of r is drawn at random.
 
     Args:
-        clips: of all videos.
-        share: classes that fewer clips than this show are repeated; 0: none.
-        seed: of the draw.
+        clips: clips of all videos.
+        share: share of the clips below which a class is repeated; 0: no class is.
+        seed: seed of the draws.
     """
     shown = Counter(label for clip in clips for label in {i.label for i in clip.instances})
     factors = {label: max(1.0, math.sqrt(share * len(clips) / count)) for label, count in shown.items()}
@@ -155,9 +155,9 @@ def repeat_rare(clips: Sequence[Clip], share: float, seed: int) -> list[Clip]:
 def shortest_instance(
     video: FrameAnnotation, clip_length: int, stride: int, window: ClipWindow = "correct", keep: float = KEEP_IOA
 ) -> float:
-    """Frames of the shortest instance in any window as clipped there; at most clip_length.
+    """Return the frames of the shortest instance in any window, clipped to the window; at most clip_length.
 
-    Windows that are not stored count too. In a video that fits into one clip the unclipped lengths count as well.
+    Windows that are not trained on count too. In a video that fits into one clip the unclipped lengths count as well.
     """
     lengths = [i.length for _, _, kept in _windows(video, clip_length, stride, window, keep) for i in kept]
     if video.frames <= clip_length:
@@ -172,7 +172,7 @@ def _piece_length(shortest: float, rule: PieceRule) -> int:
 def _windows(
     video: FrameAnnotation, clip_length: int, stride: int, window: ClipWindow, keep: float
 ) -> Iterator[tuple[int, float, tuple[FrameInstance, ...]]]:
-    """(offset, largest share of an instance that lies inside, the kept instances as clipped to it) of every window."""
+    """Yield offset, largest share of an instance inside, and kept instances as clipped, for every window."""
     first = 0 if window == "correct" else 1
     for offset in window_offsets(video.frames, clip_length, stride):
         shares = [_share_inside(instance, offset + first, offset + clip_length) for instance in video.instances]
@@ -185,5 +185,5 @@ def _windows(
 
 
 def _share_inside(instance: FrameInstance, left: int, right: int) -> float:
-    """Intersection with [left, right] over the instance's length; negative when it lies outside."""
+    """Return the intersection with [left, right] over the instance's length; negative if the instance lies outside."""
     return (min(right, instance.end) - max(left, instance.start)) / instance.length

@@ -1,6 +1,6 @@
-"""Training clips as tensors: cut from the frame store, cropped, flipped, rearranged; and batches of them.
+"""Load training clips as tensors: cut from the frame store, cropped, flipped, rearranged; and collate batches.
 
-A sample of features has the same form (feature_dataset.py): [C,T] float32 in place of pixels [C,T,H,W].
+Samples of features (feature_dataset.py) have [C,T] float32 in place of pixels [C,T,H,W].
 """
 
 from __future__ import annotations
@@ -33,59 +33,61 @@ from training.data.clips import Clip, boundary_maps
 from training.stores.frame_store import FrameStore
 
 PaddingOrder = Literal["before", "after"]
-"""Short clips are padded before normalisation (with −1, as published) or after it (with 0, as at test)."""
+"""Whether short clips are padded before normalisation (with −1, as published) or after it (with 0, as at test)."""
 
 
 @dataclass(frozen=True)
 class RearrangedClip:
-    """The clip of boundary contrastive learning (AFSD, section 3.4)."""
+    """Holds the rearranged clip of boundary contrastive learning (AFSD, section 3.4)."""
 
     frames: Tensor
-    """uint8 [C,T,H,W], or float32 [C,T]"""
+    """Pixels uint8 [C,T,H,W], or features float32 [C,T]."""
     valid: Tensor
-    """bool [T]"""
+    """Whether each frame is not padding, bool [T]."""
     segments: Tensor
-    """float32 [3,2], frames: A1 and A2, the parts of the action around the moved background, and Bg, that piece."""
+    """Spans float32 [3,2], frames: A1 and A2, the parts of the action around the moved background, and Bg, that
+    piece."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One training clip. C = 3 (RGB), 2 (flow x, y) or a feature's width, T = clip length, N ≥ 1 = its instances."""
+    """Holds one training clip; C = 3 (RGB), 2 (flow x, y) or the features' width, T frames or steps, N ≥ 1
+    instances."""
 
     frames: Tensor
-    """uint8 [C,T,H,W], 0–255, channels last in memory; normalised later, on the device (models/normalisation.py).
-    Features: float32 [C,T]."""
+    """Pixels uint8 [C,T,H,W], 0–255, channels last in memory, normalised later on the device
+    (`training.networks.normalisation`); or features float32 [C,T]."""
     valid: Tensor
-    """bool [T]: false only for padding that is to become 0 when the clip is normalised. Features: for all padding."""
+    """Mask bool [T], false for padding that becomes 0 when the clip is normalised; for features, for all padding."""
     targets: Tensor
-    """float32 [N,3]: start and end as fractions of the clip length, class (1 … K−1)."""
+    """Targets float32 [N,3]: start and end as fractions of the clip length, class (1 … K−1)."""
     boundaries: Tensor
-    """float32 [2,T]: start and end maps of zeros and ones."""
+    """Start and end maps float32 [2,T] of zeros and ones."""
     rearranged: RearrangedClip | None
-    """None when not asked for, or when the clip offers no action and background long enough."""
+    """Rearranged clip; None if not drawn, or if the clip has no action and background that are long enough."""
 
 
 class Batch(NamedTuple):
-    """B samples, M ≤ B of them with a rearranged clip. A tuple, so that loaders can pin it and move it to a device."""
+    """Holds B samples, M ≤ B of them with a rearranged clip, as a tuple that loaders can pin and move to a device."""
 
     frames: Tensor
-    """uint8 [B,C,T,H,W], channels last in memory (torch.channels_last_3d), or float32 [B,C,T]"""
+    """Pixels uint8 [B,C,T,H,W], channels last in memory (torch.channels_last_3d), or features float32 [B,C,T]."""
     valid: Tensor
-    """bool [B,T]"""
+    """Masks bool [B,T], as in `Sample`."""
     targets: tuple[Tensor, ...]
-    """B times float32 [N,3], as in Sample."""
+    """Targets float32 [N,3] of each sample, as in `Sample`."""
     boundaries: Tensor
-    """float32 [B,2,T]"""
+    """Start and end maps float32 [B,2,T]."""
     rearranged: Tensor
-    """uint8 [M,C,T,H,W], or float32 [M,C,T]"""
+    """Rearranged clips uint8 [M,C,T,H,W], or float32 [M,C,T]."""
     rearranged_valid: Tensor
-    """bool [M,T]"""
+    """Masks of the rearranged clips, bool [M,T]."""
     rearranged_segments: Tensor
-    """float32 [M,3,2], frames, as in RearrangedClip."""
+    """Spans float32 [M,3,2], frames, as in `RearrangedClip`."""
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Stack samples; targets stay apart, as each clip has its own number. Only the rearranged clips there are count."""
+    """Stack samples, and the rearranged clips of those that have one; targets stay a tuple, as their number differs."""
     rearranged = [s.rearranged for s in samples if s.rearranged is not None]
     like = samples[0]
     return Batch(
@@ -100,7 +102,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 
 def _stack(tensors: list[Tensor], like: Tensor) -> Tensor:
-    """`torch.stack`, also of none: then [0, *like.shape]. Clips [C,T,H,W] stay channels last in memory."""
+    """Stack tensors, none to [0, *like.shape]; clips [C,T,H,W] stay channels last in memory."""
     if not tensors:
         return like.new_empty((0, *like.shape))
     if like.dim() == 4:
@@ -111,7 +113,7 @@ def _stack(tensors: list[Tensor], like: Tensor) -> Tensor:
 def frame_annotations(
     videos: Iterable[VideoAnnotation], store: FrameStore, classes: Sequence[str], *, class_agnostic: bool = False
 ) -> list[FrameAnnotation]:
-    """Annotations in the sampled frames of the store; input of `cut_clips`.
+    """Convert annotations to the sampled frames of the store, for `cut_clips`.
 
     Raises:
         InputError: a video that is not in the store.
@@ -137,11 +139,11 @@ def frame_annotations(
 
 
 class WindowDataset(Dataset[Sample], ABC):
-    """Clips, each drawn anew in every epoch; a subclass knows where what they show comes from.
+    """Augments clips anew in every epoch; subclasses load their frames or features.
 
-    All that is random in a sample comes from a generator seeded with (seed, epoch, index), in the published order:
-    crop row, crop column, flip, rearrangement. So a sample is the same for any number of workers, any order, and
-    after a resume. (The published code seeds its workers alike in every epoch, which repeats their draws.)
+    All random numbers of a sample come from a generator seeded with (seed, epoch, index), in the published order: crop
+    row, crop column, flip, rearrangement. A sample therefore does not depend on the number of workers, the order, or a
+    resume. (The published code seeds its workers equally in every epoch, which repeats their draws.)
     """
 
     def __init__(
@@ -153,13 +155,14 @@ class WindowDataset(Dataset[Sample], ABC):
         background: BackgroundRule,
         seed: int,
     ) -> None:
-        """
+        """Check that there are clips.
+
         Args:
-            clips: of `cut_clips` with the same clip_length.
+            clips: clips from `cut_clips` with an equal clip_length.
             clip_length: T, frames or steps.
-            contrastive: share of the clips for which a rearranged one is tried, 0 (never) to 1 (always, as published).
-            background: which frames the rearranged clip may take as background.
-            seed: of the run.
+            contrastive: share of the clips for which a rearranged clip is drawn, 0 to 1 (as published).
+            background: frames that the rearranged clip may take as background.
+            seed: seed of the run.
 
         Raises:
             InputError: no clips.
@@ -178,7 +181,7 @@ class WindowDataset(Dataset[Sample], ABC):
         return len(self._clips)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose samples are drawn; call it before iterating the DataLoader."""
+        """Set the epoch whose samples are drawn; call before iterating the DataLoader."""
         self._epoch.fill_(epoch)
 
     def __getitem__(self, index: int) -> Sample:
@@ -199,10 +202,10 @@ class WindowDataset(Dataset[Sample], ABC):
 
     @abstractmethod
     def _load(self, clip: Clip, rng: Random) -> NDArray[Any]:
-        """What the clip shows, padded to T: [T, …, C], newly allocated."""
+        """Load the frames or features of a clip, padded to T: [T, …, C], newly allocated."""
 
     def _valid_length(self, clip: Clip) -> int:
-        """Frames of the clip that are not marked as padding."""
+        """Return the number of frames of the clip that are not marked as padding."""
         return clip.length
 
     def _draw(self, clip: Clip, rng: Random) -> Rearrangement | None:
@@ -217,7 +220,7 @@ class WindowDataset(Dataset[Sample], ABC):
 
 
 class ClipDataset(WindowDataset):
-    """The clips of a frame store."""
+    """Loads the clips of a frame store."""
 
     def __init__(
         self,
@@ -233,13 +236,14 @@ class ClipDataset(WindowDataset):
         flow_flip: Literal["correct", "reference"] = "correct",
         seed: int = 0,
     ) -> None:
-        """
+        """Open the clips of a frame store.
+
         Args:
             clips, clip_length, contrastive, background, seed: see `WindowDataset`.
-            store: frames of their videos.
-            crop_size: pixels of the square the network sees.
+            store: frames of the clips' videos.
+            crop_size: side of the square the network sees, pixels.
             flip: mirror half of the clips; off where left and right mean different classes.
-            padding: of clips shorter than T.
+            padding: when clips shorter than T are padded, see `PaddingOrder`.
             flow_flip: whether the x component of mirrored flow changes its sign ("correct") or not.
 
         Raises:
@@ -275,5 +279,5 @@ def _rearrange(frames: NDArray[Any], valid: NDArray[np.bool_], rearrangement: Re
 
 
 def _channels_first(frames: NDArray[Any]) -> Tensor:
-    """[T,H,W,C] → [C,T,H,W] as a view: channels last in memory, the layout that 3-D convolutions want anyway."""
+    """Permute [T,H,W,C] to [C,T,H,W] as a view, channels last in memory: the fast layout for 3-D convolutions."""
     return torch.from_numpy(frames).movedim(-1, 0)

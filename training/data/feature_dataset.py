@@ -1,4 +1,4 @@
-"""Training windows of features as tensors."""
+"""Load training windows of features as tensors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from training.data.feature_mixing import FeatureMixing
 
 
 class FeatureDataset(WindowDataset):
-    """The windows of a feature set; `Sample.frames` is float32 [C,T], `valid` false for padding, which is zeros."""
+    """Loads the windows of a feature set; `Sample.frames` is float32 [C,T], `valid` false for padding, which is
+    zeros."""
 
     def __init__(
         self,
@@ -30,11 +31,12 @@ class FeatureDataset(WindowDataset):
         mixing: FeatureMixing | None = None,
         seed: int = 0,
     ) -> None:
-        """
+        """Open the windows of a feature set.
+
         Args:
             clips, clip_length, contrastive, background, seed: see `WindowDataset`; clips in steps.
-            features: of their videos.
-            mixing: augmentation; None: windows as they are.
+            features: features of the clips' videos.
+            mixing: augmentation; None: off.
 
         Raises:
             InputError: no clips.
@@ -46,11 +48,11 @@ class FeatureDataset(WindowDataset):
 
     def _load(self, clip: Clip, rng: Random) -> NDArray[np.float32]:
         steps = self._features.read(clip.video, clip.offset, clip.offset + self._clip_length)
-        mixed = self._mixing.apply(steps, rng, lambda length: self._piece(length, rng))
+        mixed = self._mixing.apply(steps, rng, lambda length: self._draw_piece(length, rng))
         return pad(mixed, self._clip_length)
 
-    def _piece(self, length: int, rng: Random) -> NDArray[np.float32]:
-        """`length` following steps of a video drawn by chance; the last one repeated where it is shorter."""
+    def _draw_piece(self, length: int, rng: Random) -> NDArray[np.float32]:
+        """Draw `length` consecutive steps of a random video; in a shorter video the last step is repeated."""
         video = rng.choice(self._videos)
         first = rng.randrange(max(self._features.steps(video) - length, 0) + 1)
         return repeat_last(self._features.read(video, first, first + length), length)

@@ -1,7 +1,7 @@
-"""Augmentation of features: a share of other moments mixed in, for networks that see too few people.
+"""Augment features by mixing in other moments, for training data with few people.
 
-Features of videos that their extractor was trained on are cleaner than those of anybody else's. Pieces of a window are
-drawn towards what the training videos show elsewhere, so that the detector learns not to trust single steps.
+Features of the videos that an extractor was trained on are cleaner than those of new videos. Mixing pieces of a window
+with features from elsewhere in the training videos keeps the detector from relying on single steps.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 Piece = Callable[[int], NDArray[np.float32]]
-"""n → n following steps of any training video, [n,C]."""
+"""Function from a length n to n consecutive steps [n,C] of any training video."""
 
 
 @dataclass(frozen=True)
 class FeatureMixing:
-    """How much is mixed in, piece by piece; off by default."""
+    """Mixes other moments into features, piece by piece; off by default."""
 
     share: float = 0.0
-    """Largest share α of the other moment; each piece draws its own from 0 … share."""
+    """Largest share α of the other moment; the share of each piece is drawn from 0 … α."""
     steps: int = 60
-    """Mean length of a piece."""
+    """Mean length of a piece, steps."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.share < 1 or self.steps < 1:
             raise ValueError(
-                f"share is {self.share}, steps {self.steps}: expected a share of 0 or more, below 1, and 1 step or more"
+                f"share is {self.share}, steps {self.steps}: expected a share from 0 to below 1, and 1 step or more"
             )
 
     def apply(self, features: NDArray[np.float32], rng: Random, piece: Piece) -> NDArray[np.float32]:
-        """(1 − α)·features + α·piece, [T,C], a new array; `features` themselves where nothing is mixed in."""
+        """Return (1 − α)·features + α·piece [T,C] in a new array, or `features` themselves if mixing is off."""
         if not self.share:
             return features
         mixed, position = features.copy(), 0

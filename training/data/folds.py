@@ -1,7 +1,7 @@
-"""Which videos are trained on and which are tested: by subset, by list, by group, or by chance.
+"""Divide videos into training and test videos: by subset, list, group, or at random.
 
-One split is a fold like any other; a cross-validation has several. Every maker of folds checks them: a video is in a
-fold once, and known to the annotations.
+A single split is one fold; a cross-validation has several. `make_folds` checks that each video is in a fold once and
+is in the annotations.
 """
 
 from __future__ import annotations
@@ -23,35 +23,37 @@ By = Literal["subsets", "splits", "lists", "groups", "random"]
 
 @dataclass(frozen=True)
 class Fold:
-    """One division of the videos."""
+    """Holds one division of the videos into training and test videos."""
 
     name: str
     train: tuple[str, ...]
-    """Names of videos; likewise"""
+    """Names of the training videos."""
     test: tuple[str, ...]
+    """Names of the test videos."""
     features: str = ""
-    """What stands for `{fold}` in the folders of features made for every fold; empty: the name."""
+    """Replacement for `{fold}` in the folders of features made for every fold; empty: the fold's name."""
 
     @property
     def feature_fold(self) -> str:
-        """What stands for `{fold}` in the folders of features."""
+        """Replacement for `{fold}` in the folders of features."""
         return self.features or self.name
 
 
 @dataclass(frozen=True)
 class FoldRule:
-    """How folds are made of an annotation file; see `make_folds`."""
+    """Describes how folds are made from an annotation file; see `make_folds`."""
 
     by: By = "subsets"
-    """"subsets": one fold, by the subsets of the videos. "splits": as the annotation file says under "splits",
-    {fold: {"train": [video, …], "test": […]}}. "lists": text files, one video a line. "groups": leave one group out.
-    "random": as many folds as `count`, equal within one video, drawn with `seed`."""
+    """Origin of the folds. "subsets": one fold, by the subsets of the videos. "splits": the entry "splits" of the
+    annotation file, {fold: {"train": [video, …], "test": […]}}. "lists": text files, one video a line. "groups": leave
+    one group out. "random": `count` folds of sizes that differ by at most one video, drawn with `seed`."""
     train: str = "training"
-    """Subset; or path of the lists, relative to the annotation file, with `{fold}` in place of the fold's name."""
+    """Subset of the training videos; or path of their lists, relative to the annotation file, with `{fold}` for the
+    name."""
     test: str = "test"
-    """Likewise."""
+    """Subset of the test videos, or path of their lists."""
     group: str = ""
-    """Regular expression that finds a video's group in its name: its first bracket, or all it matches (GTEA: ^S.)."""
+    """Regular expression of a video's group in its name: the first bracket, or the whole match (GTEA: ^S.)."""
     count: int = 5
     seed: int = 0
 
@@ -63,18 +65,18 @@ class FoldRule:
         try:
             re.compile(self.group)
         except re.error as error:
-            raise ValueError(f"group {self.group!r} is no regular expression: {error}") from None
+            raise ValueError(f"group {self.group!r} is not a regular expression: {error}") from None
 
 
 def make_folds(annotations: Path, rule: FoldRule) -> tuple[Fold, ...]:
-    """The folds of a data set.
+    """Make the folds of a data set.
 
     Args:
         annotations: ActivityNet JSON.
         rule: how the folds are made.
 
     Raises:
-        AnnotationError: the annotation file cannot be read, has no such subset, or no or malformed "splits".
+        AnnotationError: the annotation file cannot be read, lacks the subset, or has no or malformed "splits".
         InputError: a list is missing or names an unknown video, a video is in a fold twice, or a fold has a side
             without any video.
     """
@@ -82,24 +84,24 @@ def make_folds(annotations: Path, rule: FoldRule) -> tuple[Fold, ...]:
     videos = parse_annotations(document, str(annotations))
     names = [video.name for video in videos]
     if rule.by == "subsets":
-        train, test = (_of_subset(videos, subset, annotations) for subset in (rule.train, rule.test))
+        train, test = (_find_subset(videos, subset, annotations) for subset in (rule.train, rule.test))
         folds = [Fold("all", train, test)]
     elif rule.by == "splits":
-        folds = _splits(document, annotations)
+        folds = _read_splits(document, annotations)
     elif rule.by == "lists":
-        folds = _lists(annotations.parent, rule)
+        folds = _read_lists(annotations.parent, rule)
     elif rule.by == "groups":
         folds = leave_one_group_out(names, rule.group)
     else:
         folds = random_folds(names, rule.count, rule.seed)
-    return tuple(_check(fold, names, str(annotations)) for fold in folds)
+    return tuple(_match_names(fold, names, str(annotations)) for fold in folds)
 
 
 def leave_one_group_out(names: Sequence[str], group: str) -> list[Fold]:
-    """One fold per group, tested on that group; named by it, in sorted order.
+    """Make one fold per group, tested on the group and named after it, in sorted order.
 
     Args:
-        names: of videos.
+        names: names of the videos.
         group: see `FoldRule.group`.
 
     Raises:
@@ -120,7 +122,7 @@ def leave_one_group_out(names: Sequence[str], group: str) -> list[Fold]:
 
 
 def random_folds(names: Sequence[str], count: int, seed: int = 0) -> list[Fold]:
-    """`count` folds named 1, 2, …: each video is tested in one of them; the same for any order of the names.
+    """Draw `count` folds named 1, 2, …; each video is tested in one of them, whatever the order of the names.
 
     Raises:
         InputError: fewer than two folds, or more than videos.
@@ -134,13 +136,13 @@ def random_folds(names: Sequence[str], count: int, seed: int = 0) -> list[Fold]:
 
 
 def inner_folds(fold: Fold, group: str, unseen_in: Sequence[Fold] | None = None) -> tuple[Fold, ...]:
-    """Folds of the training videos of a fold alone, one per group: to choose hyper-parameters without its test videos.
+    """Divide a fold's training videos into inner folds, one per group, to choose settings without its test videos.
 
     Args:
-        fold: the outer one.
+        fold: the outer fold.
         group: see `FoldRule.group`.
-        unseen_in: folds that test the groups; an inner fold takes the features of the one that tests its group, whose
-            features' network has not seen it. None: those of the outer fold.
+        unseen_in: folds that test the groups; an inner fold takes the features of the fold that tests its group, whose
+            extractor has not seen the group. None: the features of the outer fold.
 
     Raises:
         InputError: see `leave_one_group_out`; or a group that no fold of `unseen_in` tests whole.
@@ -153,26 +155,26 @@ def inner_folds(fold: Fold, group: str, unseen_in: Sequence[Fold] | None = None)
 
 
 def _find_test(inner: Fold, folds: Sequence[Fold]) -> Fold:
-    """The fold that tests what an inner one does."""
+    """Return the fold that tests all test videos of an inner fold."""
     found = next((fold for fold in folds if set(inner.test) <= set(fold.test)), None)
     if found is None:
         raise InputError(f"group {inner.name}: no fold tests all of it; set data.inner_features to fold")
     return found
 
 
-def _of_subset(videos: Iterable[VideoAnnotation], subset: str, origin: Path) -> tuple[str, ...]:
-    """The videos of a subset; its name in any case, as ActionFormer reads it, unless that would join two subsets."""
+def _find_subset(videos: Iterable[VideoAnnotation], subset: str, origin: Path) -> tuple[str, ...]:
+    """Return the videos of a subset, in any case of its name as in ActionFormer, unless that joins two subsets."""
     videos = list(videos)
     there = {video.subset for video in videos}
     alike = {name for name in there if name.lower() == subset.lower()}
     chosen = {subset} if subset in there else alike
     if len(chosen) != 1:
         listed = ", ".join(sorted(map(repr, there))) or "no video at all"
-        raise AnnotationError(f"{origin}: no video of subset {subset!r}, or several alike; the file has {listed}")
+        raise AnnotationError(f"{origin}: no video of subset {subset!r}, or several such; the file has {listed}")
     return tuple(video.name for video in videos if video.subset in chosen)
 
 
-def _splits(document: object, origin: Path) -> list[Fold]:
+def _read_splits(document: object, origin: Path) -> list[Fold]:
     splits = parse_splits(document, str(origin))
     if not splits:
         raise AnnotationError(
@@ -182,7 +184,7 @@ def _splits(document: object, origin: Path) -> list[Fold]:
     return [Fold(name, train, test) for name, (train, test) in splits.items()]
 
 
-def _lists(root: Path, rule: FoldRule) -> list[Fold]:
+def _read_lists(root: Path, rule: FoldRule) -> list[Fold]:
     if FOLD not in rule.test:
         return [Fold("all", read_list(root / rule.train), read_list(root / rule.test))]
     pattern = root / rule.test
@@ -191,7 +193,7 @@ def _lists(root: Path, rule: FoldRule) -> list[Fold]:
     before, after = map(len, pattern.as_posix().split(FOLD, 1))
     names = sorted(path.as_posix()[before : len(path.as_posix()) - after] for path in found)
     if not names:
-        raise InputError(f"{pattern}: no such lists, expected one file per fold, a video a line")
+        raise InputError(f"{pattern}: no list found, expected one file per fold, a video a line")
     sides = ((rule.train.replace(FOLD, name), rule.test.replace(FOLD, name)) for name in names)
     return [
         Fold(name, read_list(root / train), read_list(root / test))
@@ -200,7 +202,7 @@ def _lists(root: Path, rule: FoldRule) -> list[Fold]:
 
 
 def read_list(path: Path) -> tuple[str, ...]:
-    """The names in a list, one a line; blank lines do not count (InputError: the file cannot be read)."""
+    """Read a list of names, one a line; blank lines are skipped (InputError: the file cannot be read)."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -208,22 +210,24 @@ def read_list(path: Path) -> tuple[str, ...]:
     return tuple(line.strip() for line in lines if line.strip())
 
 
-def _check(fold: Fold, names: Sequence[str], origin: str) -> Fold:
-    """The fold with every video under the name that the annotations have for it."""
+def _match_names(fold: Fold, names: Sequence[str], origin: str) -> Fold:
+    """Return the fold with the annotations' names of its videos (InputError: unknown, twice or no video)."""
     known = set(names)
-    train, test = (tuple(_match(video, known, fold.name, origin) for video in side) for side in (fold.train, fold.test))
+    train, test = (
+        tuple(_match_name(video, known, fold.name, origin) for video in side) for side in (fold.train, fold.test)
+    )
     for side, videos in (("train", train), ("test", test)):
         if not videos:
             raise InputError(f"{origin}: fold {fold.name}: no video to {side} on, expected at least one")
     together = [*train, *test]
     if len(set(together)) < len(together):
         twice = next(video for video in together if together.count(video) > 1)
-        raise InputError(f"{origin}: fold {fold.name}: {twice!r} is there twice, expected once, in train or in test")
+        raise InputError(f"{origin}: fold {fold.name}: {twice!r} is listed twice, expected once, in train or in test")
     return replace(fold, train=train, test=test)
 
 
-def _match(video: str, known: set[str], fold: str, origin: str) -> str:
-    """Lists may name files (S1_Tea_C1.txt) in place of videos."""
+def _match_name(video: str, known: set[str], fold: str, origin: str) -> str:
+    """Return the annotations' name of a video or of a file of it (S1_Tea_C1.txt)."""
     found = known_as(video, known) or known_as(Path(video).stem, known)
     if found is None:
         raise InputError(f"{origin}: fold {fold}: {video!r} is not among the annotated videos; correct the list")

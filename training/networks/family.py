@@ -1,4 +1,4 @@
-"""What a family of networks has to say of itself to be trained, recognised and exported."""
+"""Define what a family of networks provides to be trained, recognised and exported."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from training.checkpoints.weights import load_weights
 from training.config.settings import Config, RunConfig
 
 Weights = Mapping[str, Tensor]
-"""A state dict."""
+"""State dict of a network."""
 N = TypeVar("N", bound=nn.Module)
 
 
 @dataclass(frozen=True)
 class FamilySpec:
-    """The fields of a ModelSpec that differ from family to family, under the names they have there."""
+    """Holds the fields of a ModelSpec that differ from family to family, under their names in ModelSpec."""
 
     outputs: tuple[TensorSpec, ...]
     level_lengths: tuple[int, ...]
@@ -33,13 +33,13 @@ class FamilySpec:
 
 
 def name_outputs(names: Sequence[str], sizes: Iterable[tuple[int, int]]) -> tuple[TensorSpec, ...]:
-    """Describe the raw outputs float32 [batch, *size] of a network; an output without a row is not there."""
+    """Describe the raw outputs float32 [batch, *size] of a network; outputs with 0 rows are left out."""
     named = zip(names, sizes, strict=True)
     return tuple(TensorSpec(name, ("batch", *size), "float32") for name, size in named if size[0])
 
 
 def load_whole(network: nn.Module, weights: Weights, run: RunConfig) -> str:
-    """Start a network on features from a checkpoint of its kind (see `TrainingFamily.load_initial`)."""
+    """Load all weights of a checkpoint of the same family (see `TrainingFamily.load_initial`)."""
     if run.init_part == "backbone":
         raise ConfigError("run.init_part is 'backbone', expected 'all': a network on features has no backbone")
     load_weights(network, weights, run.init)
@@ -48,25 +48,26 @@ def load_whole(network: nn.Module, weights: Weights, run: RunConfig) -> str:
 
 @dataclass(frozen=True)
 class TrainingFamily(Generic[N]):
-    """One family of networks; `training.families.FAMILIES` has them all, `Config` their settings."""
+    """Describes one family of networks; `training.families.FAMILIES` lists all families, `Config` has their
+    settings."""
 
     build: Callable[[Config], N]
-    """Builds the network with its initial weights; its number of classes and its width of features must be known."""
+    """Builds the network with its initial weights; the configuration must give number of classes and feature width."""
     make_step: Callable[[N, Config], nn.Module]
-    """Joins network and criterion into one module: a `Batch` → a named tuple of losses, the total first."""
+    """Joins network and criterion into one module that maps a `Batch` to a named tuple of losses, the total first."""
     losses: tuple[str, ...]
-    """Names in that tuple."""
+    """Names of the losses in the named tuple that the module of `make_step` returns."""
     describe: Callable[[Config], FamilySpec]
-    """Says what the deployed network gives and how that is decoded."""
+    """Describes the outputs of the deployed network and their decoding."""
     recognise: Callable[[Weights, str], Config | None] = lambda weights, origin: None
-    """Finds the configuration of a published state dict, or None: of no network of this family. The file's name is for
-    errors (CheckpointError)."""
+    """Finds the configuration of a published state dict, or None if no network of this family has such entries; the
+    string names the file in a CheckpointError."""
     load_initial: Callable[[N, Weights, RunConfig], str] = load_whole
-    """Starts a network from the weights that `run.init` has, and says what was loaded (CheckpointError, ConfigError:
+    """Loads the weights of `run.init` into a network and returns a line that reports it (CheckpointError, ConfigError:
     they do not fit)."""
     needs_rearranged: Callable[[Config], bool] = lambda config: False
-    """Whether the criterion wants rearranged clips beside the others (AFSD, section 3.4)."""
+    """Whether the criterion needs rearranged clips too (AFSD, section 3.4)."""
     takes_lengths: bool = False
     """Whether the network takes the number of valid steps of each window as its second argument."""
     has_proposals: bool = False
-    """Whether proposals without a class are ranked before detections, so that their recall is measured too."""
+    """Whether the network outputs ranked proposals without a class, whose recall is measured too."""

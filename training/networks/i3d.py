@@ -1,4 +1,4 @@
-"""I3D (Inception-v1 inflated to 3-D; Carreira and Zisserman, CVPR 2017) up to Mixed_5c, the backbone of AFSD."""
+"""Define I3D (Inception-v1 inflated to 3-D; Carreira and Zisserman, CVPR 2017) up to Mixed_5c, AFSD's backbone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from training.networks.layers import SamePool3d, Unit3D
 
 CHANNEL_QUANTUM = 8
-"""Scaled channel counts are rounded to multiples of this; every published count is one."""
+"""Multiple to which scaled channel counts are rounded; every published count is such a multiple."""
 
 MIXED_CHANNELS: dict[str, tuple[int, int, int, int, int, int]] = {
     # Outputs of the units b0, b1a, b1b, b2a, b2b, b3b.
@@ -27,34 +27,34 @@ MIXED_CHANNELS: dict[str, tuple[int, int, int, int, int, int]] = {
 }
 
 FIRST_LAYER = "Conv3d_1a_7x7.conv3d.weight"
-"""Entry of the first convolution's weights in a state dict."""
+"""Name of the first convolution's weights in a state dict."""
 
 STRIDE_4F, STRIDE_5C = 16, 32
 """Spatial strides of the endpoints Mixed_4f and Mixed_5c; their temporal strides are 4 and 8."""
 
 
 class Endpoints(NamedTuple):
-    """The two feature maps the pyramid is built on."""
+    """Holds the two feature maps the pyramid is built on."""
 
     mixed_4f: Tensor
-    """[B, 832·m, T/4, H/16, W/16]"""
+    """Feature map [B, 832·m, T/4, H/16, W/16], m the channel multiplier."""
     mixed_5c: Tensor
-    """[B, 1024·m, T/8, H/32, W/32]"""
+    """Feature map [B, 1024·m, T/8, H/32, W/32]."""
 
 
 def scale_channels(channels: int, multiplier: float) -> int:
-    """A published channel count times the multiplier, rounded to a multiple of 8 (at least 8)."""
+    """Multiply a published channel count and round it to a multiple of 8 (at least 8)."""
     return max(CHANNEL_QUANTUM, round(channels * multiplier / CHANNEL_QUANTUM) * CHANNEL_QUANTUM)
 
 
 def mixed_output(name: str, multiplier: float) -> int:
-    """Output channels of a Mixed block."""
+    """Return the output channels of a Mixed block."""
     b0, _, b1b, _, b2b, b3b = (scale_channels(c, multiplier) for c in MIXED_CHANNELS[name])
     return b0 + b1b + b2b + b3b
 
 
 class Mixed(nn.Module):
-    """An Inception block: four branches on one input [B,C,T,H,W], concatenated in the order b0, b1, b2, b3."""
+    """Concatenates the four branches of an Inception block on one input [B,C,T,H,W], in the order b0, b1, b2, b3."""
 
     def __init__(self, in_channels: int, channels: tuple[int, ...]) -> None:
         super().__init__()
@@ -72,7 +72,8 @@ class Mixed(nn.Module):
 
 
 class I3D(nn.Module):
-    """Frames [B,C,T,H,W] in [−1,1] → the endpoints Mixed_4f and Mixed_5c. `multiplier` 1 is the published network."""
+    """Maps frames [B,C,T,H,W] in [−1,1] to the endpoints Mixed_4f and Mixed_5c; `multiplier` 1 is the published
+    network."""
 
     def __init__(self, in_channels: int = 3, multiplier: float = 1.0) -> None:
         super().__init__()
@@ -92,7 +93,7 @@ class I3D(nn.Module):
             before = mixed_output(name, multiplier)
 
     def endpoints(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """Every layer's name and output, in order; what a parity test or a calibration looks at."""
+        """Yield name and output of every layer in order, for parity tests and calibration."""
         for name, layer in self.named_children():
             x = layer(x)
             yield name, x
@@ -103,7 +104,7 @@ class I3D(nn.Module):
 
 
 class Backbone(nn.Module):
-    """The I3D under the name published AFSD checkpoints use, with its batch norms or all of it frozen, or trained.
+    """Wraps the I3D under the name of published AFSD checkpoints; trained, frozen, or with frozen batch norms.
 
     The published training starts from Kinetics weights and keeps every BatchNorm in eval mode (`freeze_batch_norm`)
     with its affine parameters fixed; a network trained from scratch needs both free.
@@ -130,6 +131,6 @@ class Backbone(nn.Module):
         return self
 
     def forward(self, frames: Tensor) -> Endpoints:
-        """Frames [B,C,T,H,W] in [−1,1] → endpoints."""
+        """Map frames [B,C,T,H,W] in [−1,1] to the endpoints."""
         endpoints: Endpoints = self._model(frames)
         return endpoints

@@ -1,4 +1,4 @@
-"""Convolution and pooling units with TensorFlow-style "same" padding (spec of I3D; AFSD section 3.1)."""
+"""Define convolution and pooling units with TensorFlow-style "same" padding (spec of I3D; AFSD section 3.1)."""
 
 from __future__ import annotations
 
@@ -9,34 +9,36 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Rounding = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(input, weight) of a unit's convolution → both as a quantised network sees them
+"""Function from (input, weight) of a unit's convolution to their quantised values
 (`calibration.tuning.fake_quantisation`)."""
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """(front, back) zeros so that `size` cells give ceil(size / stride) outputs; the odd zero goes to the back."""
+    """Return the zeros (front, back) with which `size` cells give ceil(size / stride) outputs; the back gets the odd
+    one."""
     total = max(kernel - stride, 0) if size % stride == 0 else max(kernel - size % stride, 0)
     return total // 2, total - total // 2
 
 
 def _pad_argument(shape: Sequence[int], kernel: Sequence[int], stride: Sequence[int]) -> tuple[int, ...]:
-    """The argument of `F.pad` for the spatial axes of `shape`, last axis first."""
+    """Return the argument of `F.pad` for the spatial axes of `shape`, last axis first."""
     pads = [same_padding(n, k, s) for n, k, s in zip(shape, kernel, stride, strict=True)]
     return tuple(value for pair in reversed(pads) for value in pair)
 
 
-def at_least_float32(x: Tensor) -> Tensor:
-    """Leave half precision: distances reach hundreds of frames, where it steps by whole ones (bfloat16) or quarters."""
+def promote_to_float32(x: Tensor) -> Tensor:
+    """Convert half precision to float32: at hundreds of frames bfloat16 resolves whole frames, float16 quarter
+    frames."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _round(rounding: Rounding | None, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """A convolution's input and weight, rounded where the network is quantised; before padding, since 0 stays 0."""
+    """Round a convolution's input and weight if the network is quantised; before padding, since 0 stays 0."""
     return (x, weight) if rounding is None else rounding(x, weight)
 
 
 class Unit3D(nn.Module):
-    """Conv3d with same padding, then BatchNorm3d and ReLU (I3D's unit), or a plain biased convolution.
+    """Applies Conv3d with same padding, BatchNorm3d and ReLU (I3D's unit), or a plain biased convolution.
 
     Input [B,C,T,H,W]. With `batch_norm` the convolution has no bias and the output is normalised and rectified;
     without, it has a bias, no spatial padding and no activation, as the first two pyramid levels need.
@@ -71,10 +73,10 @@ class Unit3D(nn.Module):
 
 
 class SamePool3d(nn.Module):
-    """Max-pool with same padding, for non-negative inputs only.
+    """Max-pools with same padding, for non-negative inputs only.
 
-    I3D pads with zeros; behind a ReLU a zero never exceeds the window's own maximum, so the padding is left to the
-    pooling itself (minus infinity), and the back's extra cell to `ceil_mode`: the same values without a copy.
+    I3D pads with zeros; after a ReLU a zero never exceeds the window's own maximum, so the pooling itself pads (with
+    minus infinity), and `ceil_mode` adds the back's extra cell: equal values without a copy.
     """
 
     def __init__(self, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> None:
@@ -87,7 +89,8 @@ class SamePool3d(nn.Module):
 
 
 class Unit1D(nn.Module):
-    """Conv1d with bias and same padding, no activation. Input [B,C,t]. An even length at stride 2 is padded (0, 1)."""
+    """Applies Conv1d with bias and same padding to [B,C,t], no activation; an even length at stride 2 is padded (0,
+    1)."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, dilation: int = 1) -> None:
         super().__init__()
@@ -104,14 +107,14 @@ class Unit1D(nn.Module):
 
 
 def group_norm_unit(conv: nn.Module, channels: int) -> nn.Sequential:
-    """conv → GroupNorm(32) → ReLU, the building block of pyramid, towers and branches."""
+    """Build conv → GroupNorm(32) → ReLU, the block of pyramid, towers and branches."""
     return nn.Sequential(conv, nn.GroupNorm(GROUP_NORM_GROUPS, channels), nn.ReLU())
 
 
-def standardisation(channels: int) -> nn.BatchNorm1d:
-    """Channels of features less their mean, divided by their deviation: of the batch in training, then of the run."""
+def build_standardiser(channels: int) -> nn.BatchNorm1d:
+    """Build a layer that gives each channel mean 0 and deviation 1: the batch's in training, the run's afterwards."""
     return nn.BatchNorm1d(channels, affine=False)
 
 
 GROUP_NORM_GROUPS = 32
-"""Groups of every GroupNorm of pyramids and heads."""
+"""Number of groups of every GroupNorm in pyramids and heads."""

@@ -1,4 +1,4 @@
-"""Multiply-adds of a network, counted on shapes alone."""
+"""Count the multiply-adds of a network on shapes alone."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def count_multiply_adds(build: Callable[[], nn.Module], shape: tuple[int, ...]) -> int:
-    """Multiply-adds of one forward pass, counted over convolutions and matrix products by PyTorch; no weight is
-    allocated.
+    """Count the multiply-adds of one forward pass in convolutions and matrix products, without allocating weights.
 
     Args:
-        build: makes the network; called where tensors have shapes only.
-        shape: of the input, batch included.
+        build: makes the network; called on the meta device, where tensors have shapes only.
+        shape: shape of the input, including the batch.
     """
     with torch.device("meta"):
         network = build().eval()

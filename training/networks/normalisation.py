@@ -1,4 +1,4 @@
-"""Pixels or features to what the network sees; training and deployment share it."""
+"""Turn pixels or features into the network's input; training and deployment share these functions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def normalise(frames: Tensor, valid: Tensor | None = None) -> Tensor:
-    """Pixels 0–255 → x/255·2 − 1, float32, for RGB and flow alike; no mean, no deviation.
+    """Scale pixels 0–255 to x/255·2 − 1, float32, for RGB and flow; no mean, no deviation.
 
     Args:
         frames: uint8 (or any number) [B,C,T,H,W].
@@ -18,10 +18,10 @@ def normalise(frames: Tensor, valid: Tensor | None = None) -> Tensor:
 
 
 def mask_features(features: Tensor, valid: Tensor) -> Tensor:
-    """Features [B,C,T] as float32, taken as they are; steps where `valid` (bool [B,T]) is false become 0."""
+    """Convert features [B,C,T] to float32 and set steps where `valid` (bool [B,T]) is false to 0."""
     return features.float() * valid[:, None].to(torch.float32)
 
 
-def network_input(values: Tensor, valid: Tensor, stream: str) -> Tensor:
-    """What a network of the stream ("rgb", "flow" or "features") sees of a batch of clips and its valid frames."""
+def prepare_input(values: Tensor, valid: Tensor, stream: str) -> Tensor:
+    """Turn a batch of clips and its valid frames into the input of a network of "rgb", "flow" or "features"."""
     return mask_features(values, valid) if stream == "features" else normalise(values, valid)

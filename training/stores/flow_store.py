@@ -1,4 +1,4 @@
-"""Flow stores: optical flow of the arrays of an RGB store, named by the method that made it."""
+"""Build flow stores: optical flow of the arrays of an RGB store, with the name of its method."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from training.stores.frame_store import INDEX, FrameStore, Sampling, StoredVideo
 from training.stores.store_building import OnFailure, complete_store, find_index, is_complete
 
 FLOW_STORE = "flow"
-"""Folder of a data set's flow arrays."""
+"""Name of the folder of a data set's flow arrays."""
 FLOW_CHANNELS = 2
 THROUGH_JPEG = ", through JPEG"
-"""Added to the name of a flow method whose frames and flow went through JPEG."""
+"""Suffix of a flow method's name if frames and flow are compressed by JPEG."""
 
 
 def build_flow_store(
@@ -33,53 +33,53 @@ def build_flow_store(
     progress: bool = True,
     on_failure: OnFailure | None = None,
 ) -> FrameStore:
-    """Optical flow of the arrays of an RGB store, as many frames as those (AFSD, flow → npy; see `runtime.video.flow`).
+    """Compute the optical flow of an RGB store's arrays, with as many frames (AFSD's .npy; see `runtime.video.flow`).
 
     Args:
         rgb: the store with the videos `names`.
-        names: videos wanted.
-        out_dir: the flow store; its index holds the method's name.
+        names: names of the videos.
+        out_dir: folder of the flow store; its index holds the method's name.
         method: see `runtime.video.flow.FlowMethod`.
-        jpeg: send frames and flow through JPEG, as the published arrays went.
-        workers, progress, on_failure: as for `build_frame_store`.
+        jpeg: compress frames and flow by JPEG, as the published arrays were.
+        workers, progress, on_failure: see `build_frame_store`.
 
     Raises:
         InputError: `out_dir` holds a store of another sampling or of another method's flow.
-        MissingDependencyError: a method this OpenCV does not have.
+        MissingDependencyError: this OpenCV lacks the method.
     """
     s = rgb.sampling
     sampling = Sampling(s.fps, s.frame_size, FLOW_CHANNELS, s.whole_frames)
     names = list(names)
-    sources = {name: rgb.folder / f"{name}.npy" for name in names}
+    arrays = {name: rgb.folder / f"{name}.npy" for name in names}
     out = Path(out_dir)
-    if _made_elsewhere(out, names):
+    if _has_published_flow(out, names):
         return FrameStore(out)
     flow_name = FlowEstimator(method, jpeg=jpeg).name + (THROUGH_JPEG if jpeg else "")
     index = find_index(out, StoreIndex(sampling, flow_method=flow_name))
     stored = {name: rgb.videos[name] for name in names}
     build = partial(_build_flow, out, s, stored, method, jpeg)
 
-    def made_from(name: str, _: Path) -> int | None:
-        return _source_of(stored[name])
+    def origin_bytes(name: str, _: Path) -> int | None:
+        return _origin_bytes(stored[name])
 
-    return complete_store(out, index, sources, build, workers, progress, on_failure, made_from)
+    return complete_store(out, index, arrays, build, workers, progress, on_failure, origin_bytes)
 
 
-def _made_elsewhere(folder: Path, names: Iterable[str]) -> bool:
-    """Whether a store of flow by an unknown method, as `index_arrays` makes it, has all of these videos."""
+def _has_published_flow(folder: Path, names: Iterable[str]) -> bool:
+    """Return whether a store of flow by an unknown method, as `index_arrays` makes it, has all these videos."""
     if not (folder / INDEX).exists():
         return False
     index = read_index(folder / INDEX)
     return not index.flow_method and all(is_complete(folder, name, index.videos.get(name)) for name in names)
 
 
-def _source_of(rgb: StoredVideo) -> int:
-    """What tells one RGB array from another made later in its place: the size of its video, or its own."""
+def _origin_bytes(rgb: StoredVideo) -> int:
+    """Return the size that identifies an RGB array, to notice when it is replaced: its video file's, or its own."""
     return rgb.array_bytes if rgb.source_bytes is None else rgb.source_bytes
 
 
 def flow_method_of(folder: Path) -> tuple[FlowMethod, bool]:
-    """How a flow store in `folder` was made (method, through JPEG), to complete it alike; ("auto", False) if none."""
+    """Return method and JPEG flag of a flow store in `folder`, with which it is completed; ("auto", False) if none."""
     if not (folder / INDEX).exists():
         return "auto", False
     name = read_index(folder / INDEX).flow_method
@@ -94,14 +94,14 @@ def _build_flow(
     method: FlowMethod,
     jpeg: bool,
     name: str,
-    source: Path,
+    rgb_array: Path,
 ) -> StoredVideo:
     path, size, count = folder / f"{name}.npy", sampling.frame_size, 0
-    frames = open_array(source, sampling, rgb[name].frames)
+    frames = open_array(rgb_array, sampling, rgb[name].frames)
     with grow_npy(path, (size, size, FLOW_CHANNELS), "|u1") as append:
         for flow in _compute_flow(frames, FlowEstimator(method, jpeg=jpeg)):
             count = append(flow[None])
-    return StoredVideo(count, path.stat().st_size, _source_of(rgb[name]), sample_fps=rgb[name].sample_fps)
+    return StoredVideo(count, path.stat().st_size, _origin_bytes(rgb[name]), sample_fps=rgb[name].sample_fps)
 
 
 def _compute_flow(frames: NDArray[np.uint8], estimator: FlowEstimator) -> Iterator[NDArray[np.uint8]]:

@@ -1,7 +1,7 @@
-"""Frame stores: a folder with one memory-mapped array of sampled, resized frames per video, and an index.
+"""Read frame stores: a folder with one memory-mapped array of sampled, resized frames per video, and an index.
 
-<store>/<video>.npy    uint8 [T,H,W,3] RGB (or [T,H,W,2] flow x, y), the form of the published arrays
-<store>/index.json     how they were sampled and what each must look like
+<store>/<video>.npy    uint8 [T,H,W,3] RGB (or [T,H,W,2] flow x, y), as the published arrays
+<store>/index.json     sampling of the frames, and size and origin of each array
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ INDEX = "index.json"
 
 @dataclass(frozen=True)
 class Sampling:
-    """How frames were taken from the videos."""
+    """Describes how frames were taken from the videos."""
 
     fps: float | None
-    """Frames per second of video time; None: each video at a rate of its own, so that it gives `whole_frames`."""
+    """Frames per second of video time; None: each video at its own rate, which gives `whole_frames`."""
     frame_size: int
-    """Pixels of the square frame; the aspect ratio is not kept."""
+    """Side of the square frame, pixels; the aspect ratio is not kept."""
     channels: int = 3
-    """3 = RGB, 2 = flow (x, y)."""
+    """Number of channels: 3 = RGB, 2 = flow (x, y)."""
     whole_frames: int | None = None
-    """T: a whole video is sampled down to this many frames, a shorter one keeps all of its own (ActivityNet)."""
+    """Number T of frames to which a whole video is sampled down; a shorter video keeps all its frames (ActivityNet)."""
 
     def __str__(self) -> str:
         rate = f"{self.fps:g} fps" if self.fps else f"whole videos in up to {self.whole_frames} frames"
@@ -51,42 +51,42 @@ class Sampling:
 
 @dataclass(frozen=True)
 class StoredVideo:
-    """What the index knows of one array."""
+    """Describes one array of the store, as the index holds it."""
 
     frames: int
     array_bytes: int
     """Size of the .npy file."""
     source_bytes: int | None = None
-    """Size of the video file it was made from, of flow too; None when it was made elsewhere."""
+    """Size of the video file that the array or its RGB frames were made from; None: made by other software."""
     source_fps: float | None = None
-    """Frame rate of that file."""
+    """Frame rate of the video file."""
     source_frames: int | None = None
-    """Frames that were decoded from it …"""
+    """Number of frames decoded from the video file."""
     declared_frames: int | None = None
-    """… and those its container declares."""
+    """Number of frames that the video file's container declares."""
     sample_fps: float | None = None
-    """Sampled frames per second of this video, where the store has no common rate."""
+    """Sampled frames per second of this video, if the store has no common rate."""
 
 
 @dataclass(frozen=True)
 class StoreIndex:
-    """The content of index.json."""
+    """Holds the content of index.json."""
 
     sampling: Sampling
     videos: dict[str, StoredVideo] = field(default_factory=dict)
     flow_method: str = ""
-    """What made the flow of a flow store, by name; empty for RGB and for arrays made elsewhere."""
+    """Name of the method that made a flow store's flow; empty for RGB and for arrays made by other software."""
     schema: int = 1
 
 
 class FrameStore:
-    """The arrays of a store, opened on demand: the data set is never in memory as a whole."""
+    """Opens the arrays of a store on demand; the data set is never in memory as a whole."""
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         """Open a store.
 
         Raises:
-            InputError: no index there, or not one of a frame store.
+            InputError: the folder has no index, or an index of another kind.
         """
         self.folder = Path(folder)
         self._index = read_index(self.folder / INDEX)
@@ -97,16 +97,16 @@ class FrameStore:
 
     @property
     def videos(self) -> Mapping[str, StoredVideo]:
-        """The videos by name."""
+        """Videos of the store by name."""
         return self._index.videos
 
     @property
     def flow_method(self) -> str:
-        """Name of the optical flow in a flow store; empty when unknown."""
+        """Name of the method of a flow store; empty if unknown."""
         return self._index.flow_method
 
     def sample_fps(self, video: str) -> float:
-        """Sampled frames per second of a video of the store."""
+        """Return the sampled frames per second of a video of the store (InputError: unknown)."""
         rate = self._index.videos[video].sample_fps or self.sampling.fps
         if rate is None:
             raise InputError(f"{self.folder}: {INDEX} has no sample_fps for {video!r}; build the frame store again")
@@ -116,12 +116,12 @@ class FrameStore:
         return len(self._index.videos)
 
     def __getitem__(self, video: str) -> NDArray[np.uint8]:
-        """The frames of a video, uint8 [T,H,W,C], as a read-only memory map.
+        """Open the frames of a video, uint8 [T,H,W,C], as a read-only memory map.
 
-        The file is opened at each call (0.1 ms) and closed with the array, so that open files do not pile up.
+        The file is opened at each call (0.1 ms) and closed with the array, so that open files do not accumulate.
 
         Raises:
-            InputError: no such video, or its file is missing, cut off, or not what the index says.
+            InputError: video not in the store, or its file is missing, truncated, or differs from the index.
         """
         if video not in self._index.videos:
             raise InputError(f"{self.folder}: no frames of {video!r}; build the frame store again with this video")
@@ -137,18 +137,18 @@ def index_arrays(
     whole_frames: int | None = None,
     channels: int = 3,
 ) -> FrameStore:
-    """Make a store of a folder of .npy files made elsewhere (the published RGB or flow arrays): write its index only.
+    """Index a folder of .npy files made by other software (the published RGB or flow arrays) as a frame store.
 
     Args:
         folder: holds <video>.npy.
-        frame_size: pixels of their square frames.
-        sample_fps: their common rate (THUMOS14: 10); or
-        rates: each video's own (ActivityNet: `fps` of the released video_info_train_val.json), with
-        whole_frames: T, the most frames of one (768).
+        frame_size: side of the square frames, pixels.
+        sample_fps: common rate of all videos (THUMOS14: 10), or None with `rates` and `whole_frames`.
+        rates: rate of each video (ActivityNet: `fps` of the released video_info_train_val.json).
+        whole_frames: largest number T of frames of a video (768).
         channels: 3, or 2 for flow.
 
     Raises:
-        InputError: no .npy file there, one that is not uint8 [T, frame_size, frame_size, channels], or a video
+        InputError: the folder has no .npy file, one that is not uint8 [T, frame_size, frame_size, channels], or a video
             without a rate.
     """
     folder = Path(folder)
@@ -174,7 +174,7 @@ def index_arrays(
 def make_sampling(
     *, frame_size: int, fps: float | None = None, channels: int = 3, whole_frames: int | None = None
 ) -> Sampling:
-    """A `Sampling` of what a user gave; a value out of range is an InputError."""
+    """Build a `Sampling` from a user's values (InputError: out of range)."""
     try:
         return Sampling(None if fps is None else float(fps), frame_size, channels, whole_frames)
     except ValueError as error:
@@ -182,7 +182,7 @@ def make_sampling(
 
 
 def open_array(path: Path, sampling: Sampling, frames: int | None = None) -> NDArray[np.uint8]:
-    """Memory-map one array and check it (InputError); `frames` None takes any number."""
+    """Memory-map one array and check its type and shape (InputError); `frames` None accepts any number."""
     advice = "delete it and build the frame store again"
     try:
         array: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -203,7 +203,7 @@ def open_array(path: Path, sampling: Sampling, frames: int | None = None) -> NDA
 def read_index(path: Path) -> StoreIndex:
     """Read the index of a store (InputError: missing or malformed)."""
     if not path.exists():
-        raise InputError(f"{path.parent}: no frame store there ({path.name} is missing); build it first")
+        raise InputError(f"{path.parent}: frame store not found ({path.name} is missing); build it first")
     try:
         return from_mapping(StoreIndex, read_json(path, "frame store's index", InputError))
     except StructureError as error:
@@ -211,5 +211,5 @@ def read_index(path: Path) -> StoreIndex:
 
 
 def write_index(path: Path, index: StoreIndex) -> None:
-    """Write the index of a store, whole or not at all."""
+    """Write the index of a store atomically."""
     write_json(path, to_mapping(index))

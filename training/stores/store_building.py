@@ -1,6 +1,6 @@
-"""Building frame stores from videos: in parallel, resumed where it was interrupted (flow: flow_store.py).
+"""Build frame stores from videos in parallel, and resume interrupted builds (flow: flow_store.py).
 
-One process at a time may build a store.
+Only one process at a time may build a store.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ from training.stores.frame_store import (
 )
 
 SAVE_INDEX_EVERY_S = 5.0
-"""While building, the index is written at most this often; what an interruption loses is only built again."""
+"""Shortest time between two writes of the index while building; arrays missing in it are built again."""
 LEFTOVER_S = 600.0
-"""Unfinished arrays that have not grown for so long are nobody's."""
+"""Time without a write after which an unfinished array is deleted."""
 RGB_STORE = "frames"
-"""Folder of a data set's RGB arrays, from which its flow is made."""
+"""Name of the folder of a data set's RGB arrays, from which flow is made."""
 
 OnFailure = Callable[[str, AfsdError], None]
-"""Told the name of a video that cannot be had and why."""
+"""Function called with the name of a video that cannot be built, and the reason."""
 BuildOne = Callable[[str, Path], StoredVideo]
-"""Writes one array from its source; runs in a process of its own, so it must be picklable."""
+"""Function that writes the array of a video (name, file); must be picklable, as it runs in another process."""
 
 
 def build_frame_store(
@@ -59,69 +59,69 @@ def build_frame_store(
     progress: bool = True,
     on_failure: OnFailure | None = None,
 ) -> FrameStore:
-    """Decode, sample and resize the videos `names` into a store; what is there already and fits is not done again.
+    """Decode, sample and resize the videos `names` into a store; complete arrays are not built again.
 
-    An array is done again when its video file has another size than the one it was made from. Arrays whose video is not
-    there any more, and arrays made elsewhere (`index_arrays`), stay as they are.
+    An array is built again if the size of its video file has changed. Arrays whose video file is gone, arrays made by
+    other software (`index_arrays`) and videos beyond `names` stay in the store.
 
-    Frames are sampled by `runtime.video.sampling.open_frames` and resized by `runtime.video.resize`, the code that
-    detection uses.
-    Each array appears under its name only when complete. Videos that a store holds beyond `names` stay in it.
+    Frames are sampled by `runtime.video.sampling.open_frames` and resized by `runtime.video.resize`, as in detection.
+    Arrays are written atomically.
 
     Args:
         videos_dir: folder with <name>.mp4 (or avi, mkv, mov, webm, m4v).
-        names: videos wanted, e.g. of an annotation file.
-        frame_size: pixels of the square frame.
-        sample_fps: sampled frames per second; or
+        names: names of the videos, e.g. of an annotation file.
+        frame_size: side of the square frame, pixels.
+        sample_fps: sampled frames per second, or None with `whole_frames`.
         whole_frames: T; each video is sampled at fps·min(T/frames, 1) and gives its first T frames (ActivityNet).
         workers: processes; None = one per CPU this process may use.
         progress: show a progress bar.
-        on_failure: told of each video that is missing or damaged, and the others go on; None: the first is raised.
+        on_failure: called for each missing or damaged video; the others continue. None: the first error is raised.
 
     Raises:
         InputError: the folder holds a store of another sampling, or sampling values out of range.
-        VideoError: a video is missing (before any is decoded) or damaged (those already built stay).
+        VideoError: a video is missing (raised before any is decoded) or damaged (arrays already built stay).
     """
     sampling = make_sampling(fps=sample_fps, frame_size=frame_size, whole_frames=whole_frames)
-    out, sources = Path(out_dir), {}
+    out, files = Path(out_dir), {}
     index = find_index(out, StoreIndex(sampling))
     for name in names:
         try:
-            sources[name] = find_video(Path(videos_dir), name)
+            files[name] = find_video(Path(videos_dir), name)
         except VideoError as error:
             if is_complete(out, name, index.videos.get(name)):
                 continue
             if on_failure is None:
                 raise
             on_failure(name, error)
-    return complete_store(out, index, sources, partial(_build_rgb, out, sampling), workers, progress, on_failure)
+    return complete_store(out, index, files, partial(_build_rgb, out, sampling), workers, progress, on_failure)
 
 
 def find_index(folder: Path, wanted: StoreIndex) -> StoreIndex:
-    """What a store in `folder` holds already, which must have been made as wanted; nothing if there is none."""
+    """Return the index of the store in `folder`, or `wanted` if there is none (InputError: another sampling or
+    method)."""
     if not (folder / INDEX).exists():
         return wanted
     index = read_index(folder / INDEX)
     if index.sampling != wanted.sampling:
         raise InputError(
             f"{folder}: holds arrays of {index.sampling}; asked for are {wanted.sampling}. "
-            "Ask for the former, choose another folder, or delete this"
+            "Use the former sampling, choose another folder, or delete this one"
         )
     if not _same_method(index.flow_method, wanted.flow_method):
         raise InputError(
-            f"{folder}: holds flow by {index.flow_method or 'a method unknown'}, expected {wanted.flow_method}; "
-            "ask for that method, choose another folder, or delete this"
+            f"{folder}: holds flow by {index.flow_method or 'an unknown method'}, expected {wanted.flow_method}; "
+            "use that method, choose another folder, or delete this one"
         )
     return index
 
 
 def _same_method(one: str, other: str) -> bool:
-    """Whether two names of flow methods differ in the version of the library at most, which stands in brackets."""
+    """Return whether two names of flow methods differ at most in the library's version, in brackets."""
     return re.sub(r" \(.*?\)", "", one) == re.sub(r" \(.*?\)", "", other)
 
 
 def is_complete(folder: Path, name: str, stored: StoredVideo | None) -> bool:
-    """Whether a store has the whole array of a video."""
+    """Return whether a store has the complete array of a video."""
     path = folder / f"{name}.npy"
     return stored is not None and path.is_file() and stored.array_bytes == path.stat().st_size
 
@@ -129,27 +129,27 @@ def is_complete(folder: Path, name: str, stored: StoredVideo | None) -> bool:
 def complete_store(
     out: Path,
     index: StoreIndex,
-    sources: Mapping[str, Path],
+    files: Mapping[str, Path],
     build: BuildOne,
     workers: int | None,
     progress: bool,
     on_failure: OnFailure | None,
-    made_from: Callable[[str, Path], int | None] = lambda _, path: path.stat().st_size,
+    origin_bytes: Callable[[str, Path], int | None] = lambda _, path: path.stat().st_size,
 ) -> FrameStore:
-    """Build what the store lacks, and write its index now and then and at the end, however it ends.
+    """Build the arrays that the store lacks, and write its index at intervals and at the end, even after an error.
 
-    `made_from` (name, source) is what an array's `source_bytes` must be; other arrays are built again.
+    `origin_bytes` (name, file) gives the expected `source_bytes` of an array; other arrays are built again.
     """
     stored = dict(index.videos)
 
-    def is_done(name: str, source: Path) -> bool:
+    def is_done(name: str, file: Path) -> bool:
         if not is_complete(out, name, stored.get(name)):
             return False
-        return stored[name].source_bytes in (None, made_from(name, source))
+        return stored[name].source_bytes in (None, origin_bytes(name, file))
 
-    todo = {name: path for name, path in sources.items() if not (path.is_file() and is_done(name, path))}
+    todo = {name: path for name, path in files.items() if not (path.is_file() and is_done(name, path))}
     if not todo and (out / INDEX).exists():
-        return FrameStore(out)  # nothing is written, so a folder that is read-only will do
+        return FrameStore(out)  # nothing is written, so the folder may be read-only
     out.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(out)
     workers = min(len(todo), workers or len(os.sched_getaffinity(0)))
@@ -160,7 +160,7 @@ def complete_store(
     saved = time.monotonic()
     try:
         with tqdm(
-            total=len(sources), initial=len(sources) - len(todo), desc=out.name, unit="video", disable=not progress
+            total=len(files), initial=len(files) - len(todo), desc=out.name, unit="video", disable=not progress
         ) as bar:
             for name, built in _build_all(build, todo, workers):
                 if isinstance(built, AfsdError):
@@ -179,7 +179,7 @@ def complete_store(
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Unfinished arrays of a process that was killed; one that is being written has changed just now."""
+    """Delete unfinished arrays of killed processes; an array that is being written has changed recently."""
     for unfinished in folder.glob(".*.tmp.npy"):
         if time.time() - unfinished.stat().st_mtime > LEFTOVER_S:
             unfinished.unlink(missing_ok=True)
@@ -188,7 +188,7 @@ def _remove_leftovers(folder: Path) -> None:
 def _build_all(
     build: BuildOne, todo: Mapping[str, Path], workers: int
 ) -> Iterator[tuple[str, StoredVideo | AfsdError]]:
-    """Build the arrays, one video per process at a time, in the order in which they are done."""
+    """Build the arrays, one video per process at a time, and yield them as they are completed."""
     attempt = partial(_attempt, build)
     if workers <= 1:
         yield from map(attempt, todo.items())
@@ -201,7 +201,7 @@ def _build_all(
                 yield future.result()
         except BrokenProcessPool:
             raise VideoError(
-                f"a process that decodes videos was killed, perhaps for lack of memory; what is done stays, "
+                f"a process that decodes videos was killed, perhaps for lack of memory; completed arrays stay, "
                 f"run again with fewer than {workers} workers"
             ) from None
         finally:
@@ -209,21 +209,21 @@ def _build_all(
 
 
 def _attempt(build: BuildOne, item: tuple[str, Path]) -> tuple[str, StoredVideo | AfsdError]:
-    name, source = item
+    name, file = item
     try:
-        return name, build(name, source)
+        return name, build(name, file)
     except AfsdError as error:
         return name, error
 
 
-def _build_rgb(folder: Path, sampling: Sampling, name: str, source: Path) -> StoredVideo:
+def _build_rgb(folder: Path, sampling: Sampling, name: str, file: Path) -> StoredVideo:
     size = (sampling.frame_size, sampling.frame_size)
     path = folder / f"{name}.npy"
-    fps = sampling.fps or 1.0  # whole videos have a rate of their own
-    resized = FramePreparation(size, size)
+    fps = sampling.fps or 1.0  # whole videos have their own rates
+    resize = FramePreparation(size, size)
     count = 0
     with (
-        open_frames(source, fps, prepare=resized, max_frames=sampling.whole_frames) as frames,
+        open_frames(file, fps, prepare=resize, max_frames=sampling.whole_frames) as frames,
         grow_npy(path, (*size, sampling.channels), "|u1") as append,
     ):
         for frame in frames:
@@ -231,7 +231,7 @@ def _build_rgb(folder: Path, sampling: Sampling, name: str, source: Path) -> Sto
     return StoredVideo(
         frames=count,
         array_bytes=path.stat().st_size,
-        source_bytes=source.stat().st_size,
+        source_bytes=file.stat().st_size,
         source_fps=frames.fps,
         source_frames=frames.decoded,
         declared_frames=frames.declared,

@@ -1,1 +1,1 @@
-"""Make synthetic videos in which only motion tells the class."""
+"""Make synthetic videos whose classes differ only in motion."""

@@ -1,7 +1,7 @@
-"""The motions of the synthetic videos: what an object does, as poses over time, apart from what it looks like.
+"""Compute the motions of objects in synthetic videos, as poses over time and independent of appearance.
 
 Positions and amplitudes are fractions of the frame width, angles radians (growing clockwise on the screen, as the
-y axis points down), times seconds. A pose is a struct of arrays over the frames.
+y axis points down), times seconds. A pose holds arrays over the frames.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 ACTION_LABELS = ("circle", "pulse", "rock", "shake_diagonal", "shake_horizontal", "shake_vertical")
-"""The six action classes, sorted. They differ in motion alone, and each is its own mirror image (circles go either way,
-diagonals lean either way), so a horizontal flip is a fair augmentation.
+"""Names of the six action classes, sorted. They differ only in motion, and each is its own mirror image (circles run
+and diagonals lean either way), so that a horizontal flip keeps the class.
 """
 
 PERIOD_S = (1.0, 1.8)
-"""Range of the period a cycle should have; the true one makes a whole number of cycles fit the action (`cycles_in`)."""
+"""Range of the wanted period of a cycle; the true period fits whole cycles into the action (`count_cycles`)."""
 
 AMPLITUDE = {
     "circle": (0.11, 0.14),  # radius; the path is twice as wide
@@ -33,7 +33,7 @@ AMPLITUDE = {
 
 @dataclass(frozen=True)
 class Pose:
-    """Where an object is in each frame: centre `x`, `y`, natural logarithm of its relative size, and turn `angle`."""
+    """Holds an object's pose in each frame: centre `x`, `y`, natural logarithm of its relative size, and `angle`."""
 
     x: Floats
     y: Floats
@@ -46,10 +46,10 @@ class Pose:
 
 @dataclass(frozen=True)
 class Action:
-    """One instance of a class: object number `actor` performs `label` from `start_s` to `end_s`.
+    """Describes one instance of a class: object number `actor` performs `label` from `start_s` to `end_s`.
 
-    `amplitude` is in the unit of AMPLITUDE, `cycles` whole cycles fill the time, `phase` in [0, 1) cycles says on which
-    point of the circle the object rests, and to which side the other motions go first.
+    `amplitude` is in the unit of AMPLITUDE, `cycles` whole cycles fill the time, `phase` in [0, 1) cycles gives the
+    resting point on the circle, and the side to which the other motions go first.
     """
 
     label: str
@@ -60,16 +60,16 @@ class Action:
     cycles: int
     phase: float
     sense: int = 1
-    """1 or −1: circles go clockwise or counter-clockwise, diagonals fall or rise to the right."""
+    """Direction, 1 or −1: circles run clockwise or counter-clockwise, diagonals fall or rise to the right."""
 
 
-def cycles_in(duration_s: float, period_s: float) -> int:
-    """Whole cycles, at least one, of about `period_s` in an action, so that it ends in the pose in which it began."""
+def count_cycles(duration_s: float, period_s: float) -> int:
+    """Return the whole cycles, at least 1, of about `period_s` in an action, which then ends in its first pose."""
     return max(1, round(duration_s / period_s))
 
 
-def action_pose(action: Action, times: Floats) -> Pose:
-    """What the action adds to the resting pose of its actor at `times` [N] seconds; zero outside [start, end)."""
+def compute_action_pose(action: Action, times: Floats) -> Pose:
+    """Compute the change of the actor's resting pose at `times` [N] seconds; zero outside [start, end)."""
     active = (times >= action.start_s) & (times < action.end_s)
     progress = (times - action.start_s) / (action.end_s - action.start_s)
     turn = 2 * np.pi * action.cycles * progress
@@ -97,9 +97,9 @@ def action_pose(action: Action, times: Floats) -> Pose:
 
 @dataclass(frozen=True)
 class Wander:
-    """An aimless smooth path around a point: for each of x, y, log size and angle a sum of slow sines.
+    """Describes an aimless smooth path around a point: a sum of slow sines for each of x, y, log size and angle.
 
-    amplitudes, periods_s, phases: float64 [4, K]. All objects wander, acting or not, so slow motion tells nothing.
+    amplitudes, periods_s, phases: float64 [4, K]. All objects wander, acting or not, so slow motion gives no cue.
     """
 
     x: float
@@ -109,14 +109,14 @@ class Wander:
     phases: Floats
 
     def pose(self, times: Floats) -> Pose:
-        """The resting pose at `times` [N] seconds."""
+        """Compute the resting pose at `times` [N] seconds."""
         angles = 2 * np.pi * (times / self.periods_s[..., None] + self.phases[..., None])
         x, y, log_size, angle = (self.amplitudes[..., None] * np.sin(angles)).sum(1)
         return Pose(self.x + x, self.y + y, log_size, angle + 2 * np.pi * self.phases[3, 0])
 
 
 def draw_wander(rng: np.random.Generator, x: float, y: float) -> Wander:
-    """A path around (x, y): nearly still, drifting, or strolling (amplitudes as large as an action's, but slow)."""
+    """Draw a path around (x, y): nearly still, drifting, or wide (amplitudes as large as an action's, but slow)."""
     liveliness = rng.choice([0.1, 0.5, 1.0])
     fastest_s = 9.0 - 4.0 * liveliness
     return Wander(

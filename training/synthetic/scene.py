@@ -1,8 +1,8 @@
-"""What happens in a synthetic video: which objects, where, and who acts when. No pixel is made here.
+"""Plan synthetic videos: which objects there are, where, and which one acts when; `render` makes the pixels.
 
 Three independent random streams make a video: SCHEDULE (times, classes, actors, amplitudes), LOOKS (colours, texture,
-shape) and PATHS (places, wandering, camera). So an object looks the same whatever it will do, and a frame in which
-nothing acts is the same whatever acts later.
+shape) and PATHS (places, wandering, camera). An object's look therefore does not depend on its actions, and a frame
+without action does not depend on later actions.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from training.synthetic.motion import (
     Floats,
     Pose,
     Wander,
-    action_pose,
-    cycles_in,
+    compute_action_pose,
+    count_cycles,
     draw_wander,
 )
 
 SHORTEST_S, LONGEST_S = 0.5, 20.0
 COMMON_S = (1.0, 8.0)
-"""Most actions last this long; one in five anything from SHORTEST_S to LONGEST_S. Both log-uniform."""
+"""Range of most actions' lengths; one in five lasts SHORTEST_S to LONGEST_S. Both are log-uniform."""
 COMMON_SHARE = 0.8
 GAP_S = (1.0, 4.5)
-"""Time without any action between two actions (uniform), about one action in 6 seconds."""
+"""Range of the time without any action between two actions (uniform); gives about one action in 6 seconds."""
 MARGIN_S = 0.5
-"""No action begins earlier or ends later than this from the ends of the video."""
+"""Shortest time between an action and either end of the video."""
 OVERLAP_SHARE = 0.08
 """Share of actions that begin while another object is still acting; about twice as many take part in an overlap."""
 QUADRANTS = ((0.3, 0.3), (0.7, 0.3), (0.3, 0.7), (0.7, 0.7))
-"""Where objects rest, one each."""
+"""Centres of the quadrants in which objects rest, one each."""
 
 
 class Stream(IntEnum):
-    """The independent random streams of one video."""
+    """Numbers the independent random streams of one video."""
 
     SCHEDULE = 0
     LOOKS = 1
@@ -50,7 +50,7 @@ class Stream(IntEnum):
 
 @dataclass(frozen=True)
 class VideoSeed:
-    """Names a video; everything in it follows from these three."""
+    """Identifies a video; its content follows from the three values."""
 
     seed: int
     subset: str
@@ -61,13 +61,13 @@ class VideoSeed:
         return f"{self.subset}_{self.index:04d}"
 
     def rng(self, stream: Stream) -> np.random.Generator:
-        """A fresh generator; different subsets, indices and streams are statistically independent."""
+        """Return a new generator; different subsets, indices and streams are statistically independent."""
         return np.random.default_rng([self.seed, zlib.crc32(self.subset.encode()), self.index, stream])
 
 
 @dataclass(frozen=True)
 class Camera:
-    """Slow zoom and pan over the background, mild shake of everything, slow change of brightness."""
+    """Describes slow zoom and pan of the background, mild shake of the frame, and slow change of brightness."""
 
     pan: Wander
     shake: Wander
@@ -75,13 +75,13 @@ class Camera:
     brightness_phase: float
 
     def brightness(self, times: Floats) -> Floats:
-        """Factor on all pixel values, 0.85–1.15."""
+        """Return the factor on all pixel values, 0.85–1.15."""
         return 1 + 0.15 * np.sin(2 * np.pi * (times / self.brightness_period_s + self.brightness_phase))
 
 
 @dataclass(frozen=True)
 class Scene:
-    """The plan of one video: `frames` frames at `fps`, the wandering objects, and the actions sorted by start."""
+    """Holds the plan of one video: `frames` frames at `fps`, the wandering objects, and the actions sorted by start."""
 
     seed: VideoSeed
     fps: float
@@ -95,17 +95,17 @@ class Scene:
         return self.frames / self.fps
 
     def times(self) -> Floats:
-        """Seconds of every frame, float64 [frames]."""
+        """Return the seconds of every frame, float64 [frames]."""
         return np.arange(self.frames) / self.fps
 
     def poses(self) -> list[Pose]:
-        """The pose of each object in every frame, camera shake included."""
+        """Return the pose of each object in every frame, including camera shake."""
         times = self.times()
         shake = self.camera.shake.pose(times)
         still = Pose(shake.x, shake.y, np.zeros_like(times), np.zeros_like(times))
         poses = [path.pose(times) + still for path in self.objects]
         for action in self.actions:
-            poses[action.actor] = poses[action.actor] + action_pose(action, times)
+            poses[action.actor] = poses[action.actor] + compute_action_pose(action, times)
         return poses
 
 
@@ -139,7 +139,7 @@ def _draw_camera(rng: np.random.Generator) -> Camera:
 
 
 def _draw_actions(rng: np.random.Generator, duration_s: float, objects: tuple[Wander, ...]) -> tuple[Action, ...]:
-    """Actions one after the other with gaps; now and then one that begins during the last, by another object."""
+    """Draw actions with gaps between them; a share overlap the previous one, by another object."""
     actions: list[Action] = []
     bag: list[str] = []
     busy_until = MARGIN_S
@@ -169,9 +169,9 @@ def _draw_length(rng: np.random.Generator) -> float:
 
 
 def _draw_action(rng: np.random.Generator, label: str, start: float, end: float, actor: int, path: Wander) -> Action:
-    cycles = cycles_in(end - start, rng.uniform(*PERIOD_S))
+    cycles = count_cycles(end - start, rng.uniform(*PERIOD_S))
     phase, sense = rng.uniform(), 1 if rng.uniform() < 0.5 else -1
-    if label == "circle":  # rest on the outer half of the circle, so that it stays within the frame
+    if label == "circle":  # rest on the outer half of the circle, so that the circle stays within the frame
         outward = np.arctan2(path.y - 0.5, path.x - 0.5) / (2 * np.pi)
         phase = (outward + (phase - 0.5) / 2) % 1
     return Action(label, start, end, actor, float(rng.uniform(*AMPLITUDE[label])), cycles, float(phase), sense)

@@ -1,8 +1,8 @@
-"""Synthetic action videos: real .mp4 files and an ActivityNet annotation file, the same for the same seed.
+"""Write synthetic action videos, .mp4 files with an ActivityNet annotation file, reproducible from a seed.
 
-A video shows two or three textured objects over a moving background. All wander slowly; now and then one performs one
-of six motions (`synthetic_motion.ACTION_LABELS`). Looks are drawn apart from motions, and the objects that do not act
-look like those that do, so neither the class nor whether anything happens can be read from a single frame.
+A video shows two or three textured objects over a moving background. All wander slowly; at times one performs one of
+six motions (`training.synthetic.motion.ACTION_LABELS`). Looks are drawn independently of motions, and idle objects look
+like acting ones, so that a single frame shows neither the class nor whether an action happens.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from training.synthetic.render import Image, render
 from training.synthetic.scene import Scene, VideoSeed, plan_scene
 
 CODEC = "mp4v"
-"""MPEG-4 part 2: every OpenCV build writes and reads it."""
+"""Codec MPEG-4 part 2, which every OpenCV build writes and reads."""
 
 
 @dataclass(frozen=True)
 class VideoFormat:
-    """What the video files are like."""
+    """Describes size, frame rate and lengths of the video files."""
 
     size: int = 128
-    """Width and height in pixels."""
+    """Width and height, pixels."""
     fps: float = 30.0
     shortest_s: float = 20.0
     """Shortest video, seconds."""
@@ -61,13 +61,13 @@ def make_synthetic(
 ) -> Path:
     """Write `videos` files out_dir/videos/<subset>_<index>.mp4 and their entries in out_dir/annotations.json.
 
-    Entries of other subsets already in the annotation file are kept, so one folder can hold a training and a
-    validation set. Video number i of a subset is the same whatever `videos` is, and for any number of workers.
+    Entries of other subsets already in the annotation file are kept, so that one folder can hold a training and a
+    validation set. Video number i of a subset does not depend on `videos` or on the number of workers.
 
     Args:
         videos: number of videos, at least 1.
         seed: any integer ≥ 0.
-        subset: name of the subset; also draws different videos for different names.
+        subset: name of the subset; different names give different videos.
         video_format: size, frame rate and lengths.
         workers: processes; None = one per CPU this process may use.
 
@@ -112,11 +112,11 @@ def _map(write: partial[tuple[str, Any]], seeds: list[VideoSeed], workers: int) 
 def _write_one(folder: Path, video_format: VideoFormat, seed: VideoSeed) -> tuple[str, Any]:
     scene = plan_scene(seed, fps=video_format.fps, shortest_s=video_format.shortest_s, longest_s=video_format.longest_s)
     write_video(folder / f"{seed.name}.mp4", render(scene, video_format.size), scene.fps, video_format.size)
-    return seed.name, activitynet_entry(scene)
+    return seed.name, make_entry(scene)
 
 
-def activitynet_entry(scene: Scene) -> dict[str, Any]:
-    """The scene's entry of the `database` in an ActivityNet annotation file; times in seconds."""
+def make_entry(scene: Scene) -> dict[str, Any]:
+    """Make the scene's entry of the `database` in an ActivityNet annotation file; times in seconds."""
     annotations = [{"label": a.label, "segment": [a.start_s, a.end_s]} for a in scene.actions]
     return {
         "subset": scene.seed.subset,
@@ -127,15 +127,15 @@ def activitynet_entry(scene: Scene) -> dict[str, Any]:
 
 
 def write_video(path: Path, frames: Iterable[Image], fps: float, size: int) -> None:
-    """Write RGB frames uint8 [size, size, 3] as a video; the file appears under its name only when complete.
+    """Write RGB frames uint8 [size, size, 3] atomically as a video.
 
     Raises:
-        VideoError: OpenCV has no encoder for it or the folder cannot be written.
+        VideoError: OpenCV lacks the encoder, or the folder cannot be written.
     """
     with atomic_path(path) as unfinished:
         writer = cv2.VideoWriter(str(unfinished), cv2.VideoWriter.fourcc(*CODEC), fps, (size, size))
         if not writer.isOpened():
-            raise VideoError(f"{path}: OpenCV cannot write it; check the folder's rights and that OpenCV has FFmpeg")
+            raise VideoError(f"{path}: cannot be written; check the folder's permissions and that OpenCV has FFmpeg")
         try:
             for frame in frames:
                 writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
@@ -146,17 +146,17 @@ def write_video(path: Path, frames: Iterable[Image], fps: float, size: int) -> N
 def _write_annotations(path: Path, subset: str, entries: Mapping[str, Any]) -> Path:
     kept = {}
     if path.exists():
-        document = read_json(path, "file of annotations made here", AnnotationError)
+        document = read_json(path, "synthetic annotation file", AnnotationError)
         try:
             kept = {name: entry for name, entry in document["database"].items() if entry["subset"] != subset}
         except (KeyError, TypeError, AttributeError):
-            raise AnnotationError(f"{path}: not an annotation file made here; choose another folder") from None
+            raise AnnotationError(f"{path}: not a synthetic annotation file; choose another folder") from None
     write_json(path, {"version": "synthetic-1", "database": {**kept, **entries}})
     return path
 
 
 def add_make_synthetic(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the verb `make-synthetic`; its parser sets `func`, as `runtime.cli` wants."""
+    """Add the verb `make-synthetic`; its parser sets `func`, as `runtime.cli` expects."""
     parser = commands.add_parser("make-synthetic", help="write synthetic action videos and their annotations")
     _add_arguments(parser)
     parser.set_defaults(func=_run)

@@ -1,5 +1,7 @@
-"""Settings of the two-stage detector (A2Net, section III-G). The paper leaves the head and the weights of its losses
-open; these are ours, after R-C3D where nothing else is said."""
+"""Hold the settings of the two-stage detector (A2Net, section III-G).
+
+The paper leaves the head and the weights of its losses open; the values here are ours, after R-C3D unless noted.
+"""
 
 from __future__ import annotations
 
@@ -11,26 +13,28 @@ from training.a2net.config import A2NetConfig
 
 @dataclass(frozen=True)
 class TwoStageConfig:
-    """Shape of what stands behind the proposal network, which is a class-agnostic A2Net: `a2net.modules` "both" has the
-    anchor-free module in it, "anchor-based" is the detector without."""
+    """Describes the second stage, which follows a class-agnostic A2Net as proposal network.
+
+    `a2net.modules` "both" includes the anchor-free module, "anchor-based" is the detector without it.
+    """
 
     num_classes: int = 0
-    """K, the background included; 0: as many as the annotations name, and one."""
+    """Number of classes K, including background; 0: the annotations' classes plus background."""
     candidates: int = 1024
-    """The best so many detections of the first stage go into the NMS of a window. Points and anchors of one action are
-    many: on GTEA a tenth of them stay."""
+    """Number of top-scoring first-stage detections per window that enter NMS. Neighbouring points and anchors fire on
+    the same action; on GTEA NMS keeps about a tenth."""
     proposals: int = 128
-    """N: at most so many come out of it."""
+    """Number N of proposals per window that NMS keeps at most."""
     levels: tuple[int, ...] = (0, 2)
-    """Levels of the hierarchical feature module that are pooled, counted from 0, the finest."""
+    """Levels of the hierarchical feature module that are pooled, counted from 0 (finest)."""
     bins: int = 16
-    """Bins of a pooled proposal."""
+    """Number of bins of a pooled proposal."""
     context: float = 0.5
-    """So many widths of the proposal are pooled on either side of it as well."""
+    """Context pooled on either side of a proposal, as a multiple of its width."""
     hidden: int = 256
     """Width of the two fully connected layers."""
     dropout: float = 0.5
-    """Share of their values left out in training."""
+    """Dropout after each fully connected layer in training."""
     decoding: TwoStageDecoding = field(default_factory=TwoStageDecoding)
 
     def __post_init__(self) -> None:
@@ -46,9 +50,9 @@ class TwoStageConfig:
             raise ValueError(f"num_classes is {self.num_classes}, expected 0, or at least 2 (the background is one)")
 
     def check_first_stage(self, first: A2NetConfig | None) -> None:
-        """Raise a ValueError unless the first stage is class-agnostic and has the levels and detections asked for."""
+        """Raise a ValueError unless the first stage is class-agnostic and has enough levels and detections."""
         if first is None or first.num_classes != 2:
-            raise ValueError("two_stage needs a first stage: expected a2net, with num_classes 2 (action or not)")
+            raise ValueError("two_stage needs a first stage: expected a2net with num_classes 2 (action or background)")
         if max(self.levels) >= first.num_levels:
             raise ValueError(f"two_stage.levels is {self.levels}, the first stage has {first.num_levels} levels")
         there = first.layout.num_points + first.layout.num_anchors
@@ -58,18 +62,18 @@ class TwoStageConfig:
 
 @dataclass(frozen=True)
 class TwoStageLossConfig:
-    """Weights and samples of the losses."""
+    """Holds weights and sampling of the losses."""
 
     proposals: float = 1.0
-    """Weight of the first stage's losses together, which `a2net_loss` weighs among each other."""
+    """Weight of the sum of the first stage's losses; `a2net_loss` weights them against each other."""
     classification: float = 1.0
-    """Weight of the cross-entropy of the classes, over chosen proposals."""
+    """Weight of the classes' cross-entropy over chosen proposals."""
     location: float = 1.0
-    """Weight of the smooth L1 of (Δc, Δw), over positive ones."""
+    """Weight of the smooth L1 of (Δc, Δw) over positive proposals."""
     positive_iou: float = 0.5
-    """A proposal stands for the instance of its largest tIoU if that is this or more; for background otherwise."""
+    """Smallest tIoU with which a proposal is matched with its best instance; below it the proposal is background."""
     negative_ratio: float = 3.0
-    """Background proposals drawn for each positive one."""
+    """Number of background proposals drawn for each positive one."""
 
     def __post_init__(self) -> None:
         if not 0 < self.positive_iou <= 1 or self.negative_ratio <= 0:

@@ -1,4 +1,4 @@
-"""The two-stage detector as an entry of the table of families."""
+"""Define the two-stage detector as an entry of the table of families."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The anchor-free module in a two-stage detector (A2Net, section III-G): a class-agnostic A2Net proposes, proposals of
-points and anchors go into one NMS, and a second stage classifies and refines what is left, pooled from the levels.
+"""Define the two-stage detector (A2Net, section III-G): a class-agnostic A2Net, one NMS, and a second stage.
 
-Everything between the stages is of fixed shape and made of standard operators, so that the detector exports whole.
+Proposals of points and anchors go through one NMS; the second stage pools those that are kept from the levels, and
+classifies and refines them. All operations between the stages are standard operators of fixed shape, so that the
+detector exports as one graph.
 """
 
 from __future__ import annotations
@@ -18,38 +19,38 @@ from runtime.spec.constants import A2NetDecoding
 from training.a2net.config import A2NetConfig
 from training.a2net.network import A2Net, A2NetOutput
 from training.a2net.targets import decode_anchors
-from training.networks.layers import at_least_float32
+from training.networks.layers import promote_to_float32
 from training.two_stage.config import TwoStageConfig
 
 NMS_ROUNDS = 24
-"""Rounds of the suppression: exact while no chain of proposals, each of which decides on the next, is longer (among
-1,024 on GTEA the longest took 14)."""
+"""Rounds of the suppression, exact for chains of proposals up to this length, each deciding on the next (the longest
+among 1,024 on GTEA took 14)."""
 
 
 class Proposals(NamedTuple):
-    """What the first stage proposes, without gradient; best first."""
+    """Holds the proposals of the first stage, without gradient, best first."""
 
     segments: Tensor
-    """[B,N,2] start and end as fractions of the window; (0, 0) where there are fewer than N."""
+    """Start and end [B,N,2] as fractions of the window; (0, 0) where there are fewer than N."""
     scores: Tensor
-    """[B,N] in 0..1; 0 where there are fewer than N."""
+    """Scores [B,N] in 0..1; 0 where there are fewer than N."""
 
 
 class TwoStageOutput(NamedTuple):
-    """Outputs of one forward; see `runtime.decoding.two_stage.TWO_STAGE_OUTPUTS`."""
+    """Holds the outputs of one forward pass; see `runtime.decoding.two_stage.TWO_STAGE_OUTPUTS`."""
 
     proposals: Tensor
-    """[B,N,2] start and end in steps of the window."""
+    """Start and end of the proposals [B,N,2] in steps of the window."""
     prop_score: Tensor
-    """[B,N,1] in 0..1."""
+    """Scores of the proposals [B,N,1] in 0..1."""
     cls: Tensor
-    """[B,N,K] class logits, background first."""
+    """Class logits [B,N,K], background first."""
     reg: Tensor
-    """[B,N,2] (Δc, Δw)."""
+    """Offsets (Δc, Δw) [B,N,2]."""
 
 
 class TwoStage(nn.Module):
-    """Features [B,C,T] float32 → `TwoStageOutput`."""
+    """Maps features [B,C,T] float32 to `TwoStageOutput`."""
 
     def __init__(self, first: A2NetConfig, config: TwoStageConfig, decoding: A2NetDecoding) -> None:
         super().__init__()
@@ -58,7 +59,7 @@ class TwoStage(nn.Module):
         self.second = SecondStage([first.level_channels[level] for level in config.levels], config)
 
     def forward(self, features: Tensor, lengths: Tensor | None = None) -> TwoStageOutput:
-        """Outputs of a batch of windows, of which `lengths` [B] steps are video; None: all."""
+        """Return the outputs of a batch of windows, of which `lengths` [B] steps are video; None: all."""
         levels = self.first.levels(features)
         found = self.propose(self.first.predict(levels), lengths)
         logits, offsets = self.second(self.pool(levels, found.segments))
@@ -67,11 +68,11 @@ class TwoStage(nn.Module):
 
     @torch.no_grad()
     def propose(self, output: A2NetOutput, lengths: Tensor | None = None) -> Proposals:
-        """The N best of a window's proposals behind NMS, those of points and anchors together, cut at `lengths` [B]."""
-        segments, scores = first_stage_detections(output, self.first.config.layout, self.decoding)
+        """Return a window's N best proposals after one NMS over points and anchors, cut at `lengths` [B]."""
+        segments, scores = decode_first_stage(output, self.first.config.layout, self.decoding)
         if lengths is not None:
             segments = torch.minimum(segments, lengths[:, None, None].to(segments) / self.first.config.window_steps)
-            scores = scores * (segments[..., 1] > segments[..., 0])  # in the padding there are many of one score
+            scores = scores * (segments[..., 1] > segments[..., 0])  # the padding has many proposals of equal score
         scores, order = scores.topk(self.config.candidates, dim=1)
         segments = _take(segments, order)
         scores = scores * greedy_nms(segments, self.config.decoding.proposal_nms)
@@ -79,14 +80,14 @@ class TwoStage(nn.Module):
         return Proposals(_take(segments, order) * (scores > 0)[..., None], scores)
 
     def pool(self, levels: Sequence[Tensor], segments: Tensor) -> Tensor:
-        """Segments [B,N,2] (fractions of the window) pooled from the configured levels: [B,N,ΣC·bins]."""
+        """Pool segments [B,N,2] (fractions of the window) from the configured levels → [B,N,ΣC·bins]."""
         config = self.config
         parts = [pool_means(levels[level], segments, config.bins, config.context) for level in config.levels]
         return torch.cat([part.flatten(2) for part in parts], dim=2)
 
 
 class SecondStage(nn.Module):
-    """Two fully connected layers, then classes and offsets; [B,N,ΣC·bins] → [B,N,K] and [B,N,2]."""
+    """Classifies and refines pooled proposals by two fully connected layers; [B,N,ΣC·bins] → [B,N,K] and [B,N,2]."""
 
     def __init__(self, channels: Sequence[int], config: TwoStageConfig) -> None:
         super().__init__()
@@ -101,16 +102,16 @@ class SecondStage(nn.Module):
         self.reg = nn.Linear(config.hidden, 2)
 
     def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
-        """Class logits, background first, and (Δc, Δw) of each proposal."""
+        """Return class logits, background first, and (Δc, Δw) of each proposal."""
         shared = self.shared(pooled)
-        return at_least_float32(self.cls(shared)), at_least_float32(self.reg(shared))
+        return promote_to_float32(self.cls(shared)), promote_to_float32(self.reg(shared))
 
 
-def first_stage_detections(output: A2NetOutput, layout: A2NetLayout, decoding: A2NetDecoding) -> tuple[Tensor, Tensor]:
-    """Segments [B,M,2] (fractions of the window) and scores [B,M] of all anchors, then of all points.
+def decode_first_stage(output: A2NetOutput, layout: A2NetLayout, decoding: A2NetDecoding) -> tuple[Tensor, Tensor]:
+    """Decode segments [B,M,2] (fractions of the window) and scores [B,M] of all anchors, then of all points.
 
-    Segments and scores are those of `runtime.decoding.a2net`; of its constants only λ and `overlap` count here. What is
-    empty scores 0.
+    Segments and scores are those of `runtime.decoding.a2net`, whose constants λ and `overlap` alone are used here.
+    Empty segments score 0.
     """
     point_weight, anchor_weight = decoding.weights
     parts = []
@@ -133,10 +134,10 @@ def first_stage_detections(output: A2NetOutput, layout: A2NetLayout, decoding: A
 
 
 def greedy_nms(segments: Tensor, threshold: float) -> Tensor:
-    """Which segments [B,P,2], best first, hard NMS keeps: [B,P], 1 or 0.
+    """Return 1 for each of the segments [B,P,2], best first, that hard NMS keeps, and 0 for the others: [B,P].
 
-    A segment goes where one before it that stays overlaps it by more than `threshold`. Taken as an equation for all of
-    them at once, each round of it settles one more link of every chain. tIoU above τ is written without its division:
+    A segment is dropped if a kept segment before it overlaps it by more than `threshold`. The rule is iterated for all
+    segments at once; each round settles one more link of every chain. tIoU above τ is written without its division:
     intersection > τ/(1 + τ)·(sum of both widths).
     """
     start, end = segments[..., :1], segments[..., 1:]
@@ -150,16 +151,16 @@ def greedy_nms(segments: Tensor, threshold: float) -> Tensor:
 
 
 def pool_means(level: Tensor, segments: Tensor, bins: int, context: float) -> Tensor:
-    """Exact means of a level over bins of each segment, in which its cells are steps of constant height.
+    """Compute exact means of a level over bins of each segment; the level is constant within each cell.
 
     Args:
         level: [B,C,t].
         segments: [B,N,2] start and end as fractions of the window.
-        bins: of equal length.
-        context: widths of the segment pooled on either side as well.
+        bins: number of bins, of equal length.
+        context: context pooled on either side, as a multiple of the segment's width.
 
     Returns:
-        [B,N,C,bins]; what lies outside the window counts as 0, and so does a segment without length.
+        [B,N,C,bins]; values outside the window count as 0, and a segment without length gives 0.
     """
     cells = level.shape[2]
     start, width = segments[..., :1] * cells, (segments[..., 1:] - segments[..., :1]) * cells
@@ -174,5 +175,5 @@ def pool_means(level: Tensor, segments: Tensor, bins: int, context: float) -> Te
 
 
 def _take(segments: Tensor, order: Tensor) -> Tensor:
-    """Segments [B,M,2] in the given order [B,n]."""
+    """Take segments [B,M,2] in the given order [B,n]."""
     return segments.gather(1, order[..., None].expand(-1, -1, 2))

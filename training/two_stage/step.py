@@ -1,4 +1,4 @@
-"""One training step's forward of the two-stage detector: both stages and all losses, end to end (section III-G)."""
+"""Run one training step's forward pass of the two-stage detector: both stages and all losses (section III-G)."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from training.two_stage.network import TwoStage
 
 
 class TwoStageLosses(NamedTuple):
-    """The weighted total and its terms, scalars."""
+    """Holds the weighted total and its terms, scalars."""
 
     total: Tensor
     proposals: Tensor
-    """Of the first stage, weighed by `A2NetLossConfig`."""
+    """Sum of the first stage's losses, weighted by `A2NetLossConfig`."""
     classification: Tensor
     """Cross-entropy of the classes over chosen proposals."""
     location: Tensor
@@ -32,25 +32,25 @@ class TwoStageLosses(NamedTuple):
 
 
 class ProposalTargets(NamedTuple):
-    """What the second stage is to say of each proposal."""
+    """Holds the second stage's targets for each proposal."""
 
     labels: Tensor
-    """[B,N] int64; 0 = background."""
+    """Class of each proposal, int64 [B,N]; 0 = background."""
     offsets: Tensor
-    """[B,N,2] (Δc, Δw); meaningless where the label is 0."""
+    """Offsets (Δc, Δw) [B,N,2]; undefined where the label is 0."""
 
 
 class TwoStageTrainingStep(nn.Module):
-    """Network and criterion as one module, so that a distributed wrapper sees a single forward."""
+    """Joins network and criterion in one module, so that a distributed wrapper sees a single forward."""
 
     def __init__(self, model: TwoStage, first: A2NetLossConfig, config: TwoStageLossConfig) -> None:
         super().__init__()
         self.model, self.first, self.config = model, first, config
 
     def forward(self, batch: Batch) -> TwoStageLosses:
-        """All losses of a batch. Both stages draw their negatives from PyTorch's global generator.
+        """Compute all losses of a batch; both stages draw negatives from PyTorch's global generator.
 
-        The instances themselves are pooled beside the proposals, so that early steps have positives to learn from.
+        Instances are pooled beside the proposals, so that the first optimiser steps have positives to learn from.
         """
         levels = self.model.first.levels(mask_features(batch.frames, batch.valid))
         output = self.model.first.predict(levels)
@@ -75,12 +75,12 @@ class TwoStageTrainingStep(nn.Module):
 
 @torch.no_grad()
 def assign_proposals(segments: Tensor, instances: Sequence[Tensor], positive_iou: float) -> ProposalTargets:
-    """Give every proposal [B,N,2] the instance of its largest tIoU, of equal ones the first listed, if that is enough.
+    """Assign every proposal [B,N,2] the instance of its largest tIoU (the first listed of equal ones), if large enough.
 
     Args:
         segments: start and end as fractions of the window; empty ones are background.
         instances: per clip [n,3]: start, end as fractions of the window, class index ≥ 1; n may be 0.
-        positive_iou: enough.
+        positive_iou: smallest tIoU that is large enough.
     """
     labels = torch.zeros(segments.shape[:2], dtype=torch.int64, device=segments.device)
     matched = torch.zeros_like(segments)
@@ -97,8 +97,11 @@ def assign_proposals(segments: Tensor, instances: Sequence[Tensor], positive_iou
 
 @torch.no_grad()
 def choose_proposals(labels: Tensor, segments: Tensor, negative_ratio: float) -> Tensor:
-    """Which proposals [B,N] the classes are learnt from: all positives, and of the background, drawn over the whole
-    batch, about `negative_ratio` times as many; all of it in a batch without positives."""
+    """Choose the proposals [B,N] for the classification loss: all positives and a random part of the background.
+
+    The part is drawn over the whole batch, about `negative_ratio` times the positives; all of the background in a batch
+    without positives.
+    """
     positive = labels > 0
     background = ~positive & (segments[..., 1] > segments[..., 0])
     share = negative_ratio * positive.sum() / background.sum().clamp(min=1)

@@ -89,7 +89,7 @@ def test_mistakes_are_named(override: str, message: str) -> None:
 
 
 def test_missing_and_broken_files(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no such config file; expected a path or one of .*thumos14"):
+    with pytest.raises(ConfigError, match=r"config file not found; expected a path or one of .*thumos14"):
         load_config("thumos15")
     broken = tmp_path / "broken.yaml"
     broken.write_text("model: [")

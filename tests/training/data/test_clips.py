@@ -9,7 +9,7 @@ import pytest
 
 from tests.shared import shared
 from training.data.annotations import FrameAnnotation, FrameInstance
-from training.data.clips import Clip, boundary_maps, cut_clips, shortest_instance, whole_video_clips
+from training.data.clips import Clip, boundary_maps, cut_clips, cut_whole_videos, shortest_instance
 from training.preparation.thumos14 import frame_annotations_of, read_table_files
 
 
@@ -38,10 +38,10 @@ def test_an_action_from_the_first_frame_is_complete_by_default(start: float, kep
 
 def test_a_whole_video_is_one_clip_with_its_instances_as_they_are() -> None:
     long, bare = video(900, (5, 30.9), (700, 850.5)), video(50)
-    clips = whole_video_clips([bare, long], clip_length=768)
+    clips = cut_whole_videos([bare, long], clip_length=768)
     assert clips == [Clip("v", 0, 768, long.instances, 6)]  # floor(25.9) = 25, 25 / 4 = 6.25
-    assert whole_video_clips([video(40, (1, 4.9))], clip_length=768)[0].background_length == 0
-    assert whole_video_clips([long], clip_length=768, rearrangement="thumos14")[0].background_length == 26
+    assert cut_whole_videos([video(40, (1, 4.9))], clip_length=768)[0].background_length == 0
+    assert cut_whole_videos([long], clip_length=768, rearrangement="thumos14")[0].background_length == 26
     assert boundary_maps(clips[0].instances, 768)[:, -1].tolist() == [
         0,
         1,

@@ -121,7 +121,7 @@ def test_a_damaged_video_leaves_the_others_usable(videos: Path, tmp_path: Path, 
 
 
 def test_folders_that_are_no_store(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no frame store there"):
+    with pytest.raises(InputError, match="frame store not found"):
         FrameStore(tmp_path)
     for text in ("{", "[]", '{"sampling": {"fps": 0, "frame_size": 4}}', '{"sampling": {"fps": 1}}'):
         (tmp_path / "index.json").write_text(text)

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from runtime.errors import AnnotationError, InputError
-from training.synthetic.motion import ACTION_LABELS, AMPLITUDE, Action, action_pose
+from training.synthetic.motion import ACTION_LABELS, AMPLITUDE, Action, compute_action_pose
 from training.synthetic.render import render
 from training.synthetic.scene import LONGEST_S, SHORTEST_S, Scene, VideoSeed, plan_scene
-from training.synthetic.videos import VideoFormat, activitynet_entry, make_synthetic
+from training.synthetic.videos import VideoFormat, make_entry, make_synthetic
 
 SHORT = VideoFormat(size=48, shortest_s=6.0, longest_s=9.0)
 
@@ -57,7 +57,7 @@ def test_files_agree_with_the_annotations_and_the_rendering(tmp_path: Path) -> N
     assert sorted(p.name for p in (tmp_path / "videos").iterdir()) == ["train_0000.mp4", "train_0001.mp4"]
     for index, (name, entry) in enumerate(document["database"].items()):
         scene = plan_scene(VideoSeed(3, "train", index), fps=30.0, shortest_s=6.0, longest_s=9.0)
-        assert entry == activitynet_entry(scene)
+        assert entry == make_entry(scene)
         frames = decoded(tmp_path / "videos" / f"{name}.mp4")
         assert len(frames) == scene.frames == round(entry["duration"] * entry["fps"])
         for got, want in zip(frames, render(scene, 48), strict=True):
@@ -112,7 +112,7 @@ def test_schedule_is_what_it_promises() -> None:
 @pytest.mark.parametrize("label", ACTION_LABELS)
 def test_an_action_begins_and_ends_in_the_resting_pose(label: str) -> None:
     times = np.array([0.0, 1.999, 2.0, 2.1, 4.9999999, 5.0, 6.0])
-    pose = action_pose(Action(label, 2.0, 5.0, 0, AMPLITUDE[label][0], 3, 0.3), times)
+    pose = compute_action_pose(Action(label, 2.0, 5.0, 0, AMPLITUDE[label][0], 3, 0.3), times)
     added = np.stack([pose.x, pose.y, pose.log_size, pose.angle])
     assert np.abs(added[:, [0, 1, 2, 4, 5, 6]]).max() < 1e-6
     assert np.abs(added[:, 3]).max() > 0.4 * AMPLITUDE[label][0]
@@ -121,11 +121,11 @@ def test_an_action_begins_and_ends_in_the_resting_pose(label: str) -> None:
 @pytest.mark.parametrize("sense", [1, -1])
 def test_circles_turn_and_diagonals_lean_by_their_sense(sense: int) -> None:
     times = np.linspace(0, 1, 50, endpoint=False)
-    pose = action_pose(Action("circle", 0.0, 1.0, 0, 0.1, 1, 0.7, sense), times)
+    pose = compute_action_pose(Action("circle", 0.0, 1.0, 0, 0.1, 1, 0.7, sense), times)
     dx, dy = np.diff(pose.x), np.diff(pose.y)
     turning = dx[:-1] * dy[1:] - dy[:-1] * dx[1:]  # positive: to the right, as y points down
     assert (np.sign(turning) == sense).all()
-    diagonal = action_pose(Action("shake_diagonal", 0.0, 1.0, 0, 0.1, 1, 0.7, sense), times)
+    diagonal = compute_action_pose(Action("shake_diagonal", 0.0, 1.0, 0, 0.1, 1, 0.7, sense), times)
     np.testing.assert_allclose(diagonal.y, sense * diagonal.x)
 
 
@@ -145,9 +145,9 @@ def test_frames_without_an_action_are_the_same_whatever_the_class() -> None:
 def test_the_mirror_image_of_an_action_is_of_the_same_class(label: str) -> None:
     """So that the horizontal flip of training keeps labels true."""
     times = np.linspace(0, 1, 30)
-    pose = action_pose(Action(label, 0.0, 1.0, 0, 0.1, 1, 0.1, 1), times)
+    pose = compute_action_pose(Action(label, 0.0, 1.0, 0, 0.1, 1, 0.1, 1), times)
     mirrored = [
-        action_pose(Action(label, 0.0, 1.0, 0, 0.1, 1, phase, sense), times)
+        compute_action_pose(Action(label, 0.0, 1.0, 0, 0.1, 1, phase, sense), times)
         for phase in (0.1, 0.4, 0.6)
         for sense in (1, -1)
     ]

@@ -19,13 +19,13 @@ from tests.training.feature_data import WIDTH, small_feature_config
 from training.config.settings import Config
 from training.deployment.views import TorchEngine, model_spec
 from training.families import build_network
-from training.two_stage.network import TwoStage, first_stage_detections, greedy_nms, pool_means
+from training.two_stage.network import TwoStage, decode_first_stage, greedy_nms, pool_means
 from training.two_stage.step import assign_proposals, choose_proposals
 
 
 def network_of(config: Config, seed: int = 0) -> TwoStage:
     torch.manual_seed(seed)
-    network = build_network(config.of_data(3, WIDTH))
+    network = build_network(config.with_data(3, WIDTH))
     assert isinstance(network, TwoStage)
     return network.eval()
 
@@ -86,7 +86,7 @@ def test_the_first_stage_proposes_what_a2nets_decoder_finds(modules: str, overla
     with torch.no_grad():
         output = first(torch.randn(2, WIDTH, 32))
     decoding = replace(config.a2net_decoding, overlap=overlap, background_limit=1.1, score_threshold=0.0)
-    segments, scores = first_stage_detections(output, first.config.layout, decoding)
+    segments, scores = decode_first_stage(output, first.config.layout, decoding)
     arrays = {name: value.numpy() for name, value in output._asdict().items() if value is not None}
     for b in range(2):
         expected = decode_a2net(arrays, b, 0.0, 1.0, first.config.layout, replace(decoding, labels="best"))
@@ -99,13 +99,13 @@ def test_the_first_stage_proposes_what_a2nets_decoder_finds(modules: str, overla
 @pytest.mark.parametrize("modules", ["both", "anchor-based"])
 def test_proposals_are_the_best_behind_nms(modules: str) -> None:
     """Of points and anchors together, as hard NMS in numpy leaves them; the outputs keep the contract."""
-    config = small(f"a2net.modules={modules}").of_data(3, WIDTH)
+    config = small(f"a2net.modules={modules}").with_data(3, WIDTH)
     network = network_of(config)
     features = torch.randn(2, WIDTH, 32)
     engine = TorchEngine(network, model_spec(config, ("cut", "pour")))
     outputs = engine.infer({"features": features.numpy(), "lengths": np.array([32, 32], np.int32)})
     with torch.no_grad():
-        segments, scores = first_stage_detections(
+        segments, scores = decode_first_stage(
             network.first(features), network.first.config.layout, config.a2net_decoding
         )
     for b in range(2):
@@ -117,14 +117,14 @@ def test_proposals_are_the_best_behind_nms(modules: str) -> None:
 
 def test_nothing_is_proposed_in_the_padding() -> None:
     """What the first stage finds is cut at the window's length, and what lies behind takes no place."""
-    config = small().of_data(3, WIDTH)
+    config = small().with_data(3, WIDTH)
     network = network_of(config)
     engine = TorchEngine(network, model_spec(config, ("cut", "pour")))
     features = torch.randn(1, WIDTH, 32)
     outputs = engine.infer({"features": features.numpy(), "lengths": np.array([10], np.int32)})
     features[..., 10:] = 0
     with torch.no_grad():
-        segments, scores = first_stage_detections(
+        segments, scores = decode_first_stage(
             network.first(features), network.first.config.layout, config.a2net_decoding
         )
     segments = np.minimum(segments[0].numpy(), np.float32(10 / 32))
@@ -160,7 +160,7 @@ def test_proposals_get_the_instance_of_their_largest_overlap() -> None:
 
 def test_what_the_second_stage_is_taught_is_what_decoding_makes_of_it() -> None:
     """A proposal with its target as the prediction is decoded to its instance."""
-    config = small("two_stage.proposals=2").of_data(3, WIDTH)
+    config = small("two_stage.proposals=2").with_data(3, WIDTH)
     segments = torch.tensor([[[0.1, 0.3], [0.5, 0.8]]])
     instances = torch.tensor([[0.15, 0.32, 2.0], [0.45, 0.85, 1.0]])
     targets = assign_proposals(segments, [instances], 0.5)
@@ -192,7 +192,7 @@ def test_background_is_drawn_in_proportion_to_the_positives() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        (("a2net.num_classes=3",), "two_stage needs a first stage: expected a2net, with num_classes 2"),
+        (("a2net.num_classes=3",), "two_stage needs a first stage: expected a2net with num_classes 2"),
         (("two_stage.levels=[0, 3]",), "the first stage has 3 levels"),
         (("two_stage.candidates=500",), "two_stage.candidates is 500, the first stage has 168 detections"),
         (("two_stage.proposals=49",), "proposals is 49, expected at most candidates, 48"),
@@ -211,7 +211,7 @@ def test_settings_that_cannot_be(changes: tuple[str, ...], said: str) -> None:
 
 
 def test_the_decoding_of_a_configuration_without_a_second_stage_is_none() -> None:
-    plain = small_feature_config("a2net_gtea", Path("nowhere")).of_data(3, WIDTH)
+    plain = small_feature_config("a2net_gtea", Path("nowhere")).with_data(3, WIDTH)
     assert model_spec(plain, ("cut", "pour")).two_stage is None
-    spec = model_spec(small().of_data(3, WIDTH), ("cut", "pour"))
+    spec = model_spec(small().with_data(3, WIDTH), ("cut", "pour"))
     assert (spec.family, spec.a2net, spec.a2net_decoding) == ("two_stage", None, None)
