@@ -124,7 +124,7 @@ def test_one_bad_video_among_several(model: str, videos: Path, capsys: pytest.Ca
     assert out.count("s of video") == 2
     assert len(err.splitlines()) == 2
     assert "afsd: error: " + bad in err
-    assert "afsd: error: nowhere.mp4: no such file" in err
+    assert "afsd: error: nowhere.mp4: file or folder not found" in err
 
 
 def test_a_truncated_video_is_allowed_with_a_warning(
