@@ -177,7 +177,7 @@ def test_a_video_that_fails_is_told_and_the_others_go_on(tmp_path: Path, rgb: st
         ([], "no backbone; give --backbone, --flow-backbone, or both"),
         (["--backbone", "RGB", "--sample-fps", "0"], "--sample-fps: got 0.0"),
         (["--backbone", "RGB", "--batch", "0"], "a batch of 0 snippets"),
-        (["--backbone", "none.onnx"], "no such file"),
+        (["--backbone", "none.onnx"], "file not found"),
         (["--flow-backbone", "RGB", "--backbone", "RGB"], "it sees rgb, expected an engine on flow"),
     ],
 )
