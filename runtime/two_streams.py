@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from runtime.decoding.afsd import AFSD_OUTPUTS, location_centres, refined_segments
 from runtime.engines.base import Engine
-from runtime.engines.pipeline import overlapping
+from runtime.engines.pipeline import as_overlapping
 from runtime.errors import EngineError
 from runtime.spec.model import ModelSpec, fuse_specs
 
@@ -50,7 +50,7 @@ class TwoStreamEngine:
         """
         self.spec = fuse_specs(rgb.spec, flow.spec)
         self._rgb, self._flow = rgb, flow
-        self._rgb_pipe, self._flow_pipe = overlapping(rgb), overlapping(flow)
+        self._rgb_pipe, self._flow_pipe = as_overlapping(rgb), as_overlapping(flow)
         self.library = _both(rgb.library, flow.library)
         self.device = _both(rgb.device, flow.device)
         self.precision = _both(rgb.precision, flow.precision)

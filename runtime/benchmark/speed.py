@@ -159,7 +159,7 @@ def _alternate(engines: list[Engine], batch: int, warmup: int, runs: int) -> lis
 
 def _resident(engine: Engine, inputs: dict[str, NDArray[Any]]) -> dict[str, Any] | None:
     """The inputs on the engine's device; None if it takes none that are there already."""
-    hold: Callable[..., dict[str, Any]] | None = getattr(engine, "resident", None)
+    hold: Callable[..., dict[str, Any]] | None = getattr(engine, "copy_to_device", None)
     return hold(inputs) if hold else None
 
 

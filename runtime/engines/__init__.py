@@ -1,4 +1,4 @@
-"""Engines: one module per library behind one protocol, each importing its library only when used."""
+"""Run exported networks: one module per engine library behind one protocol, each imported only when used."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from runtime.errors import EngineError, InputError
 __all__ = ["Engine", "EngineOptions", "open_engine"]
 
 LIBRARY_OF_SUFFIX = {".onnx": "onnxruntime", ".xml": "openvino", ".engine": "tensorrt", ".plan": "tensorrt"}
-"""Library that runs each kind of engine file."""
+"""Library that runs the engine files of each suffix."""
 
 ENGINES_GROUP = "afsd.engines"
-"""Entry-point group through which other packages bring engines: the name is a suffix without its dot, the value a
+"""Entry-point group through which other packages add engines: the name is a suffix without its dot, the value a
 function `open(path, *, device) -> Engine` with device "cpu" or "cuda:INDEX"."""
 
 
@@ -31,7 +31,7 @@ def open_engine(
     provider: Literal["cuda", "tensorrt"] | None = None,
     cuda_graph: bool = False,
 ) -> Engine:
-    """Load an engine file with the library its suffix calls for (.onnx, .xml, .engine, or what other packages bring).
+    """Load an engine file with the library for its suffix (.onnx, .xml, .engine, .plan, or one that a package adds).
 
     Args:
         path: the file; an .xml has its .bin and .json beside it, an .engine or .plan its .json.
@@ -39,8 +39,8 @@ def open_engine(
         device, threads, precision, provider, cuda_graph: see `EngineOptions`.
 
     Raises:
-        EngineError: no such file, not an engine, or it cannot be run here.
-        SpecError: it carries no ModelSpec, or one that does not fit it.
+        EngineError: the file is not found, is not an engine, or cannot be run on this machine.
+        SpecError: the file carries no ModelSpec, or one that does not fit its tensors.
         InputError: an option is out of range.
         MissingDependencyError: the library is not installed.
     """
@@ -48,8 +48,8 @@ def open_engine(
     file = Path(path)
     needed = _library_for(file, library)
     if not file.is_file():
-        raise EngineError(f"{file}: no such file; expected an engine file (.onnx, .xml or .engine)")
-    options = options.settled(needed)
+        raise EngineError(f"{file}: file not found; expected an engine file (.onnx, .xml or .engine)")
+    options = options.resolve(needed)
     if needed == "":
         return _open_foreign(file, options)
     if needed == "onnxruntime":
@@ -66,7 +66,7 @@ def open_engine(
 
 
 def _open_foreign(file: Path, options: EngineOptions) -> Engine:
-    """An engine that another package brings."""
+    """Open an engine file with the function that another package registered for its suffix."""
     if options.threads is not None or options.precision is not None:
         raise InputError(f"{file}: a {file.suffix} file takes neither threads nor precision; leave them out")
     (entry, *_) = entry_points(group=ENGINES_GROUP, name=file.suffix[1:])
@@ -83,7 +83,7 @@ def _open_foreign(file: Path, options: EngineOptions) -> Engine:
 
 
 def _library_for(file: Path, library: str) -> str:
-    """Name of the library that runs the file; empty for an engine that another package brings."""
+    """Return the name of the library that runs the file; empty for an engine that another package adds."""
     if library not in ("auto", *LIBRARY_OF_SUFFIX.values()):
         raise InputError(f"library: got {library!r}, expected auto, onnxruntime, openvino or tensorrt")
     needed = LIBRARY_OF_SUFFIX.get(file.suffix.lower())

@@ -1,4 +1,4 @@
-"""The protocol behind which every engine stands."""
+"""Define the protocol of all engines."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Arrays = dict[str, NDArray[Any]]
 
 @runtime_checkable
 class Engine(Protocol):
-    """A loaded network. One call is one forward of a batch of windows; calls are not concurrent."""
+    """Runs a loaded network: one call is one forward pass of a batch of windows. Not for concurrent use."""
 
     @property
     def spec(self) -> ModelSpec:
-        """What the network takes and gives."""
+        """Inputs, outputs and facts of the network."""
         ...
 
     @property
@@ -29,21 +29,21 @@ class Engine(Protocol):
 
     @property
     def device(self) -> str:
-        """Device that runs it, for reports."""
+        """Device that runs the network, for reports."""
         ...
 
     @property
     def precision(self) -> str:
-        """Arithmetic of the heavy layers: fp32, fp16, bf16 or int8."""
+        """Number type of the heavy layers: fp32, fp16, bf16 or int8."""
         ...
 
     def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
-        """Run one batch. Keys and shapes are those of `spec.inputs` and `spec.outputs`.
+        """Run one batch; keys and shapes are those of `spec.inputs` and `spec.outputs`.
 
-        A frame model takes `frames` uint8 [B,T,H,W,C] and `lengths` int32 [B].
+        A model on frames takes `frames` uint8 [B,T,H,W,C] and `lengths` int32 [B].
         """
         ...
 
     def close(self) -> None:
-        """Release the network; later calls to `infer` are errors."""
+        """Release the network; `infer` raises EngineError from then on."""
         ...

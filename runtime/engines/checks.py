@@ -1,4 +1,4 @@
-"""Checks that all engines share: does the file fit its ModelSpec, and do the arrays of a call fit both."""
+"""Check an engine file, and the arrays of a call, against the ModelSpec; shared by all engines."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from runtime.errors import InputError, SpecError
 from runtime.spec.model import ModelSpec, TensorSpec
 
 Shape = tuple[int | None, ...]
-"""Sizes of a tensor in an engine file; None where the file leaves the size open."""
+"""Shape of a tensor in an engine file; None where the file leaves a size open."""
 
 
-def check_fit(spec: ModelSpec, inputs: Mapping[str, Shape], outputs: Mapping[str, Shape], source: str) -> None:
-    """Compare the tensors an engine file has with those its ModelSpec declares.
+def check_fit(spec: ModelSpec, inputs: Mapping[str, Shape], outputs: Mapping[str, Shape], origin: str) -> None:
+    """Compare the tensors of an engine file with those its ModelSpec declares; `origin` names the file in errors.
 
     Raises:
         SpecError: a tensor is missing on either side, or a size differs.
@@ -24,12 +24,12 @@ def check_fit(spec: ModelSpec, inputs: Mapping[str, Shape], outputs: Mapping[str
         names = {tensor.name for tensor in declared}
         if names != set(found):
             raise SpecError(
-                f"{source}: its {kind}s are {_listed(found)}, its ModelSpec says {_listed(names)}; export it again"
+                f"{origin}: its {kind}s are {_join(found)}, its ModelSpec says {_join(names)}; export it again"
             )
         for tensor in declared:
             if not _fits(found[tensor.name], tensor):
                 raise SpecError(
-                    f"{source}: {kind} {tensor.name!r} is {_shape(found[tensor.name])}, its ModelSpec says "
+                    f"{origin}: {kind} {tensor.name!r} is {_shape(found[tensor.name])}, its ModelSpec says "
                     f"{_shape(tensor.shape)}; export it again"
                 )
 
@@ -38,7 +38,7 @@ def check_inputs(spec: ModelSpec, inputs: Mapping[str, Any], kinds: tuple[type[A
     """Compare the arrays of one call with the inputs of the ModelSpec.
 
     Args:
-        spec: of the model.
+        spec: the model's.
         inputs: the arrays by name.
         kinds: types of arrays that the engine takes; each has a shape and a dtype.
 
@@ -47,7 +47,7 @@ def check_inputs(spec: ModelSpec, inputs: Mapping[str, Any], kinds: tuple[type[A
     """
     names = {tensor.name for tensor in spec.inputs}
     if names != set(inputs):
-        raise InputError(f"engine inputs: got {_listed(inputs)}, expected {_listed(names)}")
+        raise InputError(f"engine inputs: got {_join(inputs)}, expected {_join(names)}")
     batches: set[int] = set()
     for tensor in spec.inputs:
         array = inputs[tensor.name]
@@ -64,14 +64,14 @@ def check_inputs(spec: ModelSpec, inputs: Mapping[str, Any], kinds: tuple[type[A
 
 
 def _fits(found: Sequence[int | None], tensor: TensorSpec) -> bool:
-    """True if every size that both sides fix is the same; an axis that the spec leaves open may be fixed or open."""
+    """Whether all sizes that both sides fix are equal; an axis that the spec leaves open may be fixed or open."""
     if len(found) != len(tensor.shape):
         return False
     pairs = zip(found, tensor.shape, strict=True)
     return all(size is None or isinstance(axis, str) or size == axis for size, axis in pairs)
 
 
-def _listed(names: Any) -> str:
+def _join(names: Any) -> str:
     return ", ".join(sorted(names)) or "none"
 
 

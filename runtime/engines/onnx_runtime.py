@@ -1,4 +1,4 @@
-"""ONNX Runtime behind the engine protocol: the portable default."""
+"""Run .onnx files with ONNX Runtime, the portable default."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runtime.errors import EngineError, InputError, MissingDependencyError, Spec
 from runtime.spec.model import METADATA_KEY, ModelSpec, spec_from_json
 
 LOG_ERRORS_ONLY = 3
-"""Severity from which ONNX Runtime prints to the terminal."""
+"""Lowest severity of the messages that ONNX Runtime prints to the terminal."""
 
 
 PROVIDERS = {
@@ -23,13 +23,14 @@ PROVIDERS = {
     "cuda": ("CUDAExecutionProvider",),
     "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider"),
 }
-"""ONNX Runtime's names, the preferred one first: what TensorRT does not take runs in CUDA, on the same GPU."""
+"""ONNX Runtime's provider names, in order of preference: nodes that TensorRT does not support run in CUDA on the same
+GPU."""
 
 RECORD_ASSIGNMENT = "session.record_ep_graph_assignment_info"
-"""Session setting that keeps which provider got which node."""
+"""Session setting that records which provider runs which node."""
 
-KEEP_ROUNDING_APART = "session.disable_quant_qdq"
-"""Session setting that leaves QuantizeLinear and DequantizeLinear as they stand in the graph."""
+DISABLE_QDQ_FUSION = "session.disable_quant_qdq"
+"""Session setting that leaves QuantizeLinear and DequantizeLinear as they are in the graph."""
 
 FORBID_CPU = "session.disable_cpu_ep_fallback"
 """Session setting that makes any node on the CPU an error."""
@@ -38,18 +39,18 @@ SHAPE_OPERATORS = frozenset(
     ("Shape", "Size", "Gather", "Slice", "Concat", "Unsqueeze", "Squeeze", "Cast", "Range", "Constant", "Identity",
      "ConstantOfShape", "Add", "Sub", "Mul", "Div", "Reshape", "Expand", "Equal", "Where", "ReduceProd")
 )  # fmt: skip
-"""What ONNX Runtime computes on the CPU on purpose, beside any GPU: arithmetic on a few sizes."""
+"""Operators that ONNX Runtime computes on the CPU on purpose even with a GPU: arithmetic on a few sizes."""
 
 
 class OnnxRuntimeEngine:
-    """An .onnx file on the CPU, or on one NVIDIA GPU by ONNX Runtime's CUDA or TensorRT provider."""
+    """Runs an .onnx file on the CPU, or on one NVIDIA GPU by ONNX Runtime's CUDA or TensorRT provider."""
 
     def __init__(self, path: Path, options: EngineOptions) -> None:
         """Load the file.
 
         Raises:
-            EngineError: not a loadable model, or the device asked for is not available.
-            SpecError: no ModelSpec in its metadata, or one that does not fit.
+            EngineError: the file is not a loadable model, or the device is not available.
+            SpecError: the metadata hold no ModelSpec, or one that does not fit.
             MissingDependencyError: onnxruntime is not installed.
         """
         try:
@@ -67,14 +68,14 @@ class OnnxRuntimeEngine:
         self._path = path
         self._session: Any
         try:
-            self._session = _session(onnxruntime, path, names, options)
+            self._session = _open_session(onnxruntime, path, names, options)
             fp8 = self._read_spec().precision == "fp8"
         except EngineError as error:
             fp8 = "float8" in str(error)
             if not fp8:
                 raise
         if fp8:  # ONNX Runtime 1.31 fuses FP8 into convolutions that it cannot run, or whose results are wrong
-            self._session = _session(onnxruntime, path, names, options, plainly=True)
+            self._session = _open_session(onnxruntime, path, names, options, fuse_qdq=False)
         self.spec = self._read_spec()
         self.library = f"onnxruntime {onnxruntime.__version__}"
         self.device = f"cuda:{options.device_index} ({options.provider or 'cuda'})" if on_gpu else "cpu"
@@ -119,11 +120,14 @@ def _check_available(onnxruntime: Any, names: tuple[str, ...], options: EngineOp
         )
 
 
-def _session(
-    onnxruntime: Any, path: Path, names: tuple[str, ...], options: EngineOptions, *, plainly: bool = False
+def _open_session(
+    onnxruntime: Any, path: Path, names: tuple[str, ...], options: EngineOptions, *, fuse_qdq: bool = True
 ) -> Any:
-    """A session on exactly the providers asked for. ONNX Runtime by itself falls back to the CPU three times: for a
-    provider that does not start, for nodes that it does not take, and for a run that fails."""
+    """Open a session on exactly the given providers.
+
+    By default ONNX Runtime falls back to the CPU silently in three cases: a provider that does not start, nodes that
+    the provider does not support, and a run that fails.
+    """
     on_gpu = options.device_kind == "gpu"
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = LOG_ERRORS_ONLY
@@ -133,8 +137,8 @@ def _session(
     if on_gpu:
         settings.add_session_config_entry(RECORD_ASSIGNMENT if recorded else FORBID_CPU, "1")
     arguments = {"device_id": str(options.device_index)} if on_gpu else {}
-    if plainly:
-        settings.add_session_config_entry(KEEP_ROUNDING_APART, "1")
+    if not fuse_qdq:
+        settings.add_session_config_entry(DISABLE_QDQ_FUSION, "1")
         settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     try:
         session = onnxruntime.InferenceSession(
@@ -159,18 +163,18 @@ def _session(
 
 
 def _check_assignment(session: Any, path: Path, names: tuple[str, ...]) -> None:
-    """No node may be on the CPU but arithmetic on shapes, and the provider asked for must have got one."""
+    """Raise unless all nodes but arithmetic on shapes run on the given providers, and the first of them runs some."""
     parts = session.get_provider_graph_assignment_info()
     strays = {
         node.op_type for part in parts if part.ep_name not in names for node in part.get_nodes()
     } - SHAPE_OPERATORS  # fmt: skip
     if strays:
         raise EngineError(
-            f"{path}: ONNX Runtime would run {', '.join(sorted(strays))} on the CPU, {names[0]} does not take them; "
+            f"{path}: ONNX Runtime would run {', '.join(sorted(strays))} on the CPU, {names[0]} does not support them; "
             "use device 'cpu', or a TensorRT engine"
         )
     if not any(part.ep_name == names[0] for part in parts):
-        raise EngineError(f"{path}: {names[0]} takes no node of it; use the other provider or device 'cpu'")
+        raise EngineError(f"{path}: {names[0]} supports none of its nodes; use the other provider or device 'cpu'")
 
 
 def _shapes(tensors: Any) -> dict[str, Shape]:

@@ -1,4 +1,4 @@
-"""OpenVINO behind the engine protocol: the fast engine on CPUs."""
+"""Run .xml files with OpenVINO, the fastest engine on CPUs."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16"}
 
 
 class OpenVinoEngine:
-    """An .xml and .bin pair with its sidecar .json, on the CPU or an Intel GPU."""
+    """Runs an .xml and .bin pair with its sidecar .json on the CPU or an Intel GPU."""
 
     def __init__(self, path: Path, options: EngineOptions) -> None:
         """Verify, read and compile the files. No compiled model is cached on disk.
 
         Raises:
-            SpecError: the sidecar is missing, does not fit, or a file changed since its export.
-            EngineError: not a loadable model, or device or precision are not available here.
+            SpecError: the sidecar is missing or does not fit, or a file changed since its export.
+            EngineError: the file is not a loadable model, or the device or precision is not available.
             MissingDependencyError: openvino is not installed.
         """
         try:
@@ -45,7 +45,7 @@ class OpenVinoEngine:
         self.library = f"openvino {openvino.__version__.partition('-')[0]}"
         eight = [self.spec.precision] if self.spec.precision == "int8" else []
         self.device = f"{device.lower()} ({'+'.join([*eight, precision])})"
-        """Device and arithmetic, as in "cpu (fp32)", or "cpu (int8+bf16)": 8-bit layers, and what the others run in."""
+        """Device and precision: "cpu (fp32)", or "cpu (int8+bf16)" for 8-bit layers with all others in bf16."""
         self.precision = eight[0] if eight else precision
 
     def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
@@ -71,7 +71,7 @@ class OpenVinoEngine:
 
 
 def _device(core: Any, options: EngineOptions) -> str:
-    """OpenVINO's name of the device, which must exist."""
+    """Return OpenVINO's name of the device (EngineError: the device is not there)."""
     kind = options.device_kind.upper()
     available = [str(name) for name in core.available_devices]
     name = kind if options.device_index == 0 else f"{kind}.{options.device_index}"
@@ -101,7 +101,7 @@ def _compile(core: Any, path: Path, device: str, settings: dict[str, Any]) -> An
 
 
 def _check_precision(compiled: Any, precision: str, path: Path) -> None:
-    """The library may take a hint as it likes; a number computed in another precision must not pass unseen."""
+    """Raise if OpenVINO, which may ignore the precision hint, would compute in another precision."""
     effective = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
     if effective != PRECISION_HINTS[precision]:
         raise EngineError(
@@ -118,6 +118,6 @@ def _shapes(ports: Any) -> dict[str, Shape]:
 
 
 def _last_line(error: Exception) -> str:
-    """OpenVINO's messages start with the places in its source; the reason stands last."""
+    """Return the last line of an OpenVINO message: the reason, after the positions in OpenVINO's code."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

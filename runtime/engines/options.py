@@ -1,4 +1,4 @@
-"""How an engine is run: device, threads, precision. What it computes is in the file, not here."""
+"""Define how an engine is run: device, threads, precision."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from runtime.errors import InputError
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """Options of `open_engine`, checked here for all engines."""
+    """Holds the options of `open_engine`, checked for all engines."""
 
     device: str = "auto"
-    """Where it runs: "cpu", or "gpu" / "cuda" with an optional index as in "cuda:1". Never silently another. "auto" is
-    the first GPU for a TensorRT engine or where `provider` is given, else the CPU."""
+    """Device of the engine: "cpu", or "gpu" / "cuda" with an optional index as in "cuda:1"; never a silent fallback.
+    "auto" is the first GPU for a TensorRT engine or where `provider` is given, else the CPU."""
     threads: int | None = None
     """CPU threads; None leaves the choice to the library (all cores)."""
     precision: Literal["fp32", "bf16"] | None = None
-    """OpenVINO only: arithmetic of a floating-point model on the CPU. None: bf16 if the file was exported as bf16,
-    else fp32, also where the library by itself would choose bf16."""
+    """OpenVINO only: number type of a floating-point model on the CPU. None: bf16 if the file was exported as bf16,
+    else fp32, even where OpenVINO would choose bf16."""
 
     provider: Literal["cuda", "tensorrt"] | None = None
-    """ONNX Runtime only: what runs an .onnx file on the GPU. None: cuda."""
+    """ONNX Runtime only: provider that runs an .onnx file on the GPU; None: cuda."""
     cuda_graph: bool = False
     """TensorRT engines only: replay a captured graph, one launch for all kernels."""
 
@@ -38,11 +38,11 @@ class EngineOptions:
         if self.provider is not None and self.device_kind == "cpu":
             raise InputError(f"provider {self.provider}: runs on a GPU, got device 'cpu'; leave one of them out")
 
-    def settled(self, library: str) -> EngineOptions:
-        """The options with "auto" replaced by the device that suits the library.
+    def resolve(self, library: str) -> EngineOptions:
+        """Return the options with "auto" replaced by the device that suits the library.
 
         Raises:
-            InputError: an option that belongs to another library.
+            InputError: an option belongs to another library.
         """
         if self.provider is not None and library != "onnxruntime":
             raise InputError(f"provider {self.provider}: ONNX Runtime's, for .onnx files; leave it out")
@@ -54,13 +54,13 @@ class EngineOptions:
 
     @property
     def device_kind(self) -> str:
-        """The kind alone, "auto", "cpu" or "gpu"; "cuda" is another name of "gpu"."""
+        """Device without its index: "auto", "cpu" or "gpu" (also for "cuda")."""
         kind = self.device.lower().partition(":")[0]
         return "gpu" if kind == "cuda" else kind
 
     @property
     def device_index(self) -> int:
-        """Index of the device, 0 where none was given."""
+        """Index of the device; 0 if none was given."""
         return int(self._index)
 
     @property

@@ -1,4 +1,4 @@
-"""Several batches in flight: while the device works on one, the host prepares the next."""
+"""Keep several batches in flight: the host prepares the next batch while the device runs one."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ Outputs = dict[str, NDArray[np.float32]]
 
 @runtime_checkable
 class OverlappingEngine(Protocol):
-    """What an engine has beside `Engine` when `infer` can be parted into its beginning and its end."""
+    """Runs batches asynchronously: `submit` begins what `infer` does, `collect` ends it."""
 
     @property
     def depth(self) -> int:
-        """Batches that may be in flight at once."""
+        """Maximum number of batches in flight."""
         ...
 
     def submit(self, inputs: Inputs) -> Any:
-        """Begin a batch; gives a ticket. Host arrays may be changed at once."""
+        """Begin a batch and return its ticket; host arrays may be changed at once."""
         ...
 
     def collect(self, ticket: Any) -> Outputs:
-        """Wait for the batch and give its outputs, once."""
+        """Wait for a batch and return its outputs; each ticket once."""
         ...
 
 
 class Immediate:
-    """Any engine in the form of one that overlaps: a batch is done when it was submitted."""
+    """Gives any engine the methods of an `OverlappingEngine`; `submit` runs the whole batch."""
 
     depth = 1
 
@@ -46,16 +46,16 @@ class Immediate:
         self._engine = engine
 
     def submit(self, inputs: Inputs) -> Outputs:
-        """Run the batch; its outputs are the ticket."""
+        """Run the batch and return its outputs as the ticket."""
         return self._engine.infer(inputs)
 
     def collect(self, ticket: Outputs) -> Outputs:
-        """The outputs."""
+        """Return the outputs of the batch, which are the ticket."""
         return ticket
 
 
-def overlapping(engine: Engine) -> OverlappingEngine:
-    """The engine by its overlapping side, where it has one."""
+def as_overlapping(engine: Engine) -> OverlappingEngine:
+    """Return the engine if it overlaps batches, else the engine in `Immediate`."""
     return engine if isinstance(engine, OverlappingEngine) else Immediate(engine)
 
 
@@ -64,18 +64,18 @@ def infer_in_turn(
     batches: Iterator[tuple[T, Inputs] | None],
     timed: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Iterator[tuple[T, Outputs]]:
-    """Run batches and give their outputs in order, with as many in flight as the engine allows.
+    """Run batches and yield their outputs in order, with as many in flight as the engine allows.
 
-    What a caller sees is what one `infer` after the other would give, errors included: an error of a batch, or of
-    `batches`, is raised after the outputs of all batches before it.
+    Results and errors are those of one `infer` after the other: an error of a batch, or of `batches`, is raised after
+    the outputs of all batches before it.
 
     Args:
-        engine: any.
-        batches: each with a key that comes back beside its outputs. None: the next one will take its time, so give
-            first what is in flight; a live source must not wait for its next window.
-        timed: a context in which the engine is used, for timing; `batches` is advanced outside of it.
+        engine: any engine.
+        batches: pairs of a key, which is returned with the outputs, and the inputs. None: the next batch is not ready,
+            so all batches in flight are collected first; a live source must not delay results until its next window.
+        timed: context around every use of the engine, for timing; `batches` is advanced outside of it.
     """
-    pipe = overlapping(engine)
+    pipe = as_overlapping(engine)
     flying: deque[tuple[T, Any]] = deque()
     try:
         more = True
@@ -103,6 +103,6 @@ def infer_in_turn(
         if failure is not None:
             raise failure
     finally:
-        for _, ticket in flying:  # the caller has left, or a batch failed: free the engine for its next use
+        for _, ticket in flying:  # the caller stopped iterating, or a batch failed: free the engine for its next use
             with suppress(EngineError):
                 pipe.collect(ticket)

@@ -1,7 +1,7 @@
-"""The sidecar of engine files that cannot carry a ModelSpec: `<stem>.json` with the spec and the files' SHA-256.
+"""Read and write the sidecar of engine files that cannot carry a ModelSpec: `<stem>.json` with spec and SHA-256 sums.
 
-A TensorRT engine's sidecar also holds its `EngineBuild`, and a checksum over all: what it says cannot be read off the
-plan, so an edited line must not pass.
+A TensorRT engine's sidecar also holds its `EngineBuild`, and a checksum over all its content: the build cannot be read
+from the plan, so an edited sidecar must be detected.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CHECKSUM = "checksum"
 
 
 def sidecar_path(engine: Path) -> Path:
-    """Where the sidecar of an engine file lies."""
+    """Return the path of an engine file's sidecar."""
     return engine.with_suffix(".json")
 
 
@@ -39,10 +39,10 @@ def write_sidecar(engine: Path, spec: ModelSpec, files: Sequence[Path], build: E
 
 
 def read_sidecar(engine: Path, files: Sequence[Path]) -> ModelSpec:
-    """Read the sidecar of `engine` and verify `files`, which it must list.
+    """Read the sidecar of `engine` and verify `files`, which the sidecar must list.
 
     Raises:
-        SpecError: the sidecar is missing or malformed, or a file is missing, not listed, or has changed since.
+        SpecError: the sidecar is missing or malformed, or a file is missing, not listed, or changed.
     """
     path = sidecar_path(engine)
     content = _content(engine, path)
@@ -57,7 +57,7 @@ def read_build(engine: Path) -> EngineBuild:
     """Read what a TensorRT engine was built with and for.
 
     Raises:
-        SpecError: the sidecar is missing or malformed, holds no build, or was edited.
+        SpecError: the sidecar is missing, malformed or edited, or holds no build.
     """
     path = sidecar_path(engine)
     content = _content(engine, path)

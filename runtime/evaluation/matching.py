@@ -23,7 +23,7 @@ from runtime.annotations.thumos14 import AMBIGUOUS
 from runtime.errors import AnnotationError, InputError
 from runtime.results.detections import Detections
 from runtime.segments import tiou
-from runtime.video.names import known_as
+from runtime.video.names import find_name
 
 Rule = Literal["activitynet", "thumos14"]
 """How detections are judged; see the table above."""
@@ -136,7 +136,7 @@ def judged_detections(
     for detections in predictions:
         if np.isnan(detections.scores).any() or np.isnan(detections.segments).any():
             raise InputError(f"{detections.video}: a detection holds NaN, expected numbers; was it written by hand?")
-        video = known_as(detections.video, known)
+        video = find_name(detections.video, known)
         if video is None and rule == "thumos14":
             video = detections.video
         if video is not None:

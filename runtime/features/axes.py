@@ -1,4 +1,4 @@
-"""Find out which axis of feature arrays is time, where the arrays themselves leave no doubt."""
+"""Find which axis of feature arrays is time, where the arrays leave no doubt."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from typing import Literal
 from runtime.errors import InputError
 
 AxisOrder = Literal["steps_first", "channels_first"]
-"""Order of the axes of an array: [T,C], or [C,T]."""
+"""Order of the axes of an array: [T,C] ("steps_first") or [C,T] ("channels_first")."""
 
 Shape = tuple[int, int]
 """Shape of an array as stored."""
 
 STEPS_TOLERANCE = 0.05
-"""Share by which the length of an axis may differ from the steps that the duration lets expect …"""
+"""Share by which the length of an axis may differ from the steps expected from the duration, since extractors treat the
+ends of videos differently; at least STEPS_TOLERANCE_MIN steps."""
 STEPS_TOLERANCE_MIN = 8.0
-"""… or this many steps, whichever is more: extractors treat the ends of videos differently."""
+"""Number of steps by which the length of an axis may always differ from the steps expected from the duration."""
 
 
 def axis_orders_by_width(shapes: Sequence[Sequence[Shape]], width: int) -> list[tuple[AxisOrder, ...]]:
     """Return every choice of one order per stream that gives most videos `width` channels over all streams.
 
     Args:
-        shapes: of each video, its streams' arrays as stored.
+        shapes: shapes of the stored arrays, per video and stream.
         width: C that the model takes, all streams together.
     """
     choices: tuple[AxisOrder, AxisOrder] = ("steps_first", "channels_first")
@@ -39,16 +40,16 @@ def axis_orders_by_width(shapes: Sequence[Sequence[Shape]], width: int) -> list[
 def find_axis_order(shapes: Mapping[str, Shape], folder: str, steps: Mapping[str, float] | None = None) -> AxisOrder:
     """Find the axis order of the arrays of one folder.
 
-    The first that decides: one axis alone is the same in most videos, as widths are; one axis alone has the length
-    that most videos' durations let expect.
+    The first of two rules that decides counts: only one axis has the same length in most videos, so it is the width;
+    only one axis has the length expected from most videos' durations, so it is time.
 
     Args:
-        shapes: of the videos' arrays; at least one.
-        folder: names them in the error.
-        steps: T that the videos' durations let expect, where known.
+        shapes: shapes of the videos' arrays; at least one.
+        folder: name of the folder in errors.
+        steps: T expected from the videos' durations, where known.
 
     Raises:
-        InputError: nothing decides, as with a single square array.
+        InputError: neither rule decides, as with a single square array.
     """
     alike = [len(shapes) > 1 and _has_common([shape[axis] for shape in shapes.values()]) for axis in (0, 1)]
     known = {video: count for video, count in (steps or {}).items() if video in shapes}
@@ -58,8 +59,8 @@ def find_axis_order(shapes: Mapping[str, Shape], folder: str, steps: Mapping[str
             return "channels_first" if is_width[0] else "steps_first"
     video, shape = next(iter(shapes.items()))
     raise InputError(
-        f"{folder}: cannot tell which axis is time: {video} is {list(shape)}; "
-        "say it: layout steps_first for [T,C], channels_first for [C,T]"
+        f"{folder}: cannot find which axis is time: {video} is {list(shape)}; "
+        "give the layout: steps_first for [T,C], channels_first for [C,T]"
     )
 
 

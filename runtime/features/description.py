@@ -1,11 +1,11 @@
-"""Describe a feature set: folders with one feature file per video, and a file that says what they are.
+"""Describe a feature set: folders with one feature file per video, and the file features.json about them.
 
-<root>/features.json     which folders, which annotations, how the steps lie in time (`FeatureDescription`)
+<root>/features.json     the folders, the annotations, and the time axis of the steps (`FeatureDescription`)
 <folder>/<prefix><video><suffix>.npy | .npz     [T,C]   (see files.py)
 
-Folders and annotations are relative to the file. A folder may hold `{fold}` in its name, as in "split{fold}": features
-that were made anew for every fold of a cross-validation, such as GTEA's, each to be used with its own fold alone.
-Several folders are streams: their channels follow one another in the order of the folders (A2Net: RGB, then flow).
+Folders and annotations are relative to features.json. A folder may hold `{fold}` in its name, as in "split{fold}":
+features made anew for every fold of a cross-validation (GTEA), each used with its own fold only.
+Several folders are streams: their channels are concatenated in the order of the folders (A2Net: RGB, then flow).
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ FOLD = "{fold}"
 
 @dataclass(frozen=True)
 class StreamFolder:
-    """Where the files of one stream lie and how they are named."""
+    """Holds the folder and the file names of one stream."""
 
     folder: str
-    """Relative to the description; may hold `{fold}`."""
+    """Folder of the files, relative to the description; may hold `{fold}`."""
     prefix: str = ""
     """Text before the video's name in a file's name (ActionFormer: `file_prefix`; ActivityNet: v_)."""
     suffix: str = ""
@@ -37,21 +37,21 @@ class StreamFolder:
 
 @dataclass(frozen=True)
 class FeatureDescription:
-    """The content of features.json."""
+    """Holds the content of features.json."""
 
     annotations: str
-    """ActivityNet JSON."""
+    """Path of the annotations in ActivityNet JSON, relative to features.json."""
     streams: tuple[StreamFolder, ...]
-    """At least one."""
+    """Folders of the streams, at least one."""
     sampling: FeatureSampling = field(default_factory=FeatureSampling)
     layout: AxisOrder | Literal["auto"] = "auto"
-    """Which axis of the arrays is time; "auto": found out where there is no doubt (see axes.py)."""
+    """Axis order of the arrays; "auto": found from the arrays where they leave no doubt (see axes.py)."""
     width: int | None = None
-    """Channels of all streams together, where known beforehand."""
+    """Channels of all streams together, where known in advance."""
     resize: int | None = None
-    """Every video is resized to this many steps by linear interpolation (whole videos, ActivityNet)."""
+    """Number of steps to which every video is resized by linear interpolation (whole videos, ActivityNet)."""
     uneven: Uneven = "cut"
-    """What is done where the streams of a video differ in length."""
+    """Treatment of videos whose streams differ in length."""
     schema: int = 1
 
     def __post_init__(self) -> None:
@@ -62,11 +62,11 @@ class FeatureDescription:
 
     @property
     def per_fold(self) -> bool:
-        """Whether every fold has features of its own."""
+        """Whether every fold has its own features."""
         return any(FOLD in stream.folder for stream in self.streams)
 
-    def of_streams(self, *numbers: int) -> FeatureDescription:
-        """Return the description of some streams alone, counted from 0, in the order given (A2Net, Table VII)."""
+    def take_streams(self, *numbers: int) -> FeatureDescription:
+        """Return the description with only the given streams, counted from 0, in the order given (A2Net, Table VII)."""
         if not all(0 <= number < len(self.streams) for number in numbers):
             raise InputError(f"streams {numbers}: expected numbers from 0 to {len(self.streams) - 1}")
         return replace(self, streams=tuple(self.streams[number] for number in numbers), width=None)
@@ -82,5 +82,5 @@ def read_description(path: PathLike) -> FeatureDescription:
 
 
 def write_description(path: PathLike, description: FeatureDescription) -> None:
-    """Write the description of a feature set, whole or not at all."""
+    """Write the description of a feature set atomically."""
     write_json(path, to_mapping(description))

@@ -1,8 +1,8 @@
-"""Frames → steps of features, by one backbone or by one per stream, as the video goes.
+"""Extract steps of features from a stream of frames with one backbone, or one per stream.
 
 Snippet i holds the frames i·stride … i·stride + window − 1, so a video of F ≥ window frames has
-floor((F − window) / stride) + 1 steps, and step i lies where `runtime.spec.time_axis` says. Each frame is decoded once,
-though several snippets share it. A shorter video is one snippet, its last frame repeated.
+floor((F − window) / stride) + 1 steps, whose times `runtime.spec.time_axis` gives. Each frame is decoded once, though
+several snippets share it. A shorter video is one snippet with its last frame repeated.
 """
 
 from __future__ import annotations
@@ -25,59 +25,59 @@ from runtime.video.sampling import FrameStream, VideoWarning
 from runtime.windows import Window, WindowBuffer, repeat_last
 
 SNIPPETS_PER_CALL = 4
-"""Snippets per call of a backbone: the frames of four wait together, which delays a live stream by as many strides."""
+"""Default number of snippets per call of a backbone; it delays a live stream by as many strides."""
 
 STREAM_PARTS = {"rgb": slice(0, RGB_CHANNELS), "flow": slice(RGB_CHANNELS, None)}
-"""Where a stream lies in frames that carry both."""
+"""Channels of each stream in frames that carry both."""
 
 
 class FeatureExtractor:
-    """Turns frames into steps of features [n,C]; the channels of several backbones follow one another in their order.
+    """Turns frames into steps of features [n,C]; the channels of several backbones are concatenated in their order.
 
-    Closes no engine. Not for concurrent use.
+    The extractor does not close the engines. Not for concurrent use.
     """
 
     def __init__(
         self, backbones: Sequence[Engine], *, sample_fps: float | None = None, batch_size: int | None = None
     ) -> None:
-        """Take the engines together.
+        """Check that the engines fit together.
 
         Args:
-            backbones: one, or one on RGB and one on flow, in the order of the features' channels.
-            sample_fps: rate at which frames are taken; None: every frame of a video.
-            batch_size: snippets per call; None: 4, or what an engine was built for.
+            backbones: one engine, or one on RGB and one on flow, in the order of the features' channels.
+            sample_fps: rate at which frames are sampled; None: every frame of a video.
+            batch_size: snippets per call; None: 4, or the batch size that an engine was built for.
 
         Raises:
-            InputError: not backbones, two of one stream, two that differ in size or snippets, or a batch size that an
-                engine was not built for.
+            InputError: an engine is no backbone, two have one stream or differ in size or snippets, or an engine was
+                not built for the batch size.
         """
         specs = [engine.spec for engine in backbones]
         _check_backbones(specs)
         self.backbones = tuple(backbones)
         first = specs[0] if len(specs) == 1 else replace(specs[0], stream="rgb+flow")
         self.spec = first if sample_fps is None else replace(first, sample_fps=sample_fps, sampling="fixed")
-        """What the backbones see, as one model of frames (see `open_streams`)."""
+        """ModelSpec of all backbones as one model of frames (see `open_streams`)."""
         self.batch_size = _common_batch(specs, batch_size)
-        """Snippets per call."""
+        """Number of snippets per call."""
 
     @property
     def width(self) -> int:
-        """C, channels of all streams together."""
+        """Channels C of all streams together."""
         return sum(feature_width(engine.spec) for engine in self.backbones)
 
     @property
     def sampling(self) -> FeatureSampling:
-        """How the steps lie in time."""
+        """Sampling of the steps in time."""
         fps = self.spec.sample_fps if self.spec.sampling == "fixed" else None
         return FeatureSampling(stride=self.spec.window_stride, window=self.spec.window_length, fps=fps)
 
     def steps(self, source: FrameStream, timing: Timing, every: int = 1) -> Iterator[NDArray[np.float32] | None]:
-        """Features of a source, float32 [n,C] with n ≥ 1, until it ends; None: the next frame must be waited for.
+        """Yield the features of a source, float32 [n,C] with n ≥ 1; None where the next frame is not ready.
 
         Args:
-            source: frames as `spec` says (see `open_streams`).
-            timing: gets frames, waiting and engine times.
-            every: only every so many-th step.
+            source: frames that fit `spec` (see `open_streams`).
+            timing: records frames, waiting and engine times.
+            every: use every n-th step.
 
         Raises:
             EngineError: a backbone failed, or gave NaN or infinity.
@@ -89,13 +89,13 @@ class FeatureExtractor:
             elif snippet.offset // self.spec.window_stride % every == 0:
                 waiting.append(snippet.frames)
                 if len(waiting) == self.batch_size:
-                    yield self._features(waiting, timing)
+                    yield self._extract(waiting, timing)
                     waiting = []
         if waiting:
-            yield self._features(waiting, timing)
+            yield self._extract(waiting, timing)
 
     def _snippets(self, source: FrameStream, timing: Timing) -> Iterator[Window | None]:
-        """Every whole snippet, or the only one of a short video; None: the next frame must be waited for."""
+        """Yield every whole snippet, or the only one of a short video; None where the next frame is not ready."""
         length = self.spec.window_length
         buffer = WindowBuffer(length, self.spec.window_stride)
         while True:
@@ -107,15 +107,15 @@ class FeatureExtractor:
         if 0 < buffer.pushed < length:
             warnings.warn(
                 f"{source.name or 'the frames'}: {buffer.pushed} frames are less than a snippet of {length}; "
-                "the last one is repeated",
+                "the last frame is repeated",
                 VideoWarning,
                 stacklevel=2,
             )
             (short,) = buffer.finish()
             yield replace(short, frames=repeat_last(short.frames[: short.length], length))
 
-    def _features(self, snippets: list[Frame], timing: Timing) -> NDArray[np.float32]:
-        """Steps [n,C] of n snippets; the last one fills up a batch that an engine was built for."""
+    def _extract(self, snippets: list[Frame], timing: Timing) -> NDArray[np.float32]:
+        """Return the steps [n,C] of n snippets; the last snippet fills up the batch of an engine with a fixed batch."""
         fixed = any(isinstance(engine.spec.inputs[0].shape[0], int) for engine in self.backbones)
         filled = snippets + [snippets[-1]] * (self.batch_size - len(snippets) if fixed else 0)
         with timing.engine():
@@ -135,12 +135,12 @@ class FeatureExtractor:
 
 
 def feature_width(spec: ModelSpec) -> int:
-    """C, channels of a backbone's features."""
+    """Return C, the channels of a backbone's features."""
     return next(int(tensor.shape[1]) for tensor in spec.outputs if tensor.name == FEATURES_OUTPUT)
 
 
 def check_backbone_fits(model: ModelSpec, extractor: FeatureExtractor) -> None:
-    """InputError unless a model takes the features that the backbones make."""
+    """Raise an InputError unless a model takes the features that the backbones make."""
     wanted = model.features
     if wanted is None:
         raise InputError(f"backbone: the model is {model.family} on {model.stream} frames, expected one on features")
@@ -169,8 +169,7 @@ def _check_backbones(specs: Sequence[ModelSpec]) -> None:
     for spec in specs:
         if not spec.is_backbone:
             raise InputError(
-                f"backbone: got {spec.family} on {spec.stream}, which detects; expected an engine of afsd "
-                "export-backbone"
+                f"backbone: got the detector {spec.family} on {spec.stream}; expected an engine of afsd export-backbone"
             )
     streams = [spec.stream for spec in specs]
     if len(set(streams)) < len(streams):

@@ -1,4 +1,4 @@
-"""Read the features of a data set's videos, found and checked against one another."""
+"""Find the features of a data set's videos, check them against one another, and read them."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from runtime.video.readers import natural_key
 
 
 class FeatureSet:
-    """The features of the videos of a data set, read when asked for: never in memory as a whole."""
+    """Reads the features of the videos of a data set on demand; they are never in memory as a whole."""
 
     def __init__(
         self, description: FeatureDescription, root: PathLike, videos: Iterable[VideoAnnotation], *, fold: str = ""
     ) -> None:
-        """Find the files of the videos and read what their headers say.
+        """Find the files of the videos and read their headers.
 
         Args:
-            description: what the features are.
+            description: description of the features.
             root: folder that the folders of `description` are relative to.
-            videos: those that are to have features; their durations and rates are used.
+            videos: annotations of the videos that must have features; their durations and rates are used.
             fold: name of the fold, for features made for every fold.
 
         Raises:
-            InputError: a folder or a fold is missing, or the first video with a fault: no file or two, unreadable, no
-                steps, streams of different length, another width than the others. A video with an unknown time axis.
+            InputError: a folder or fold is missing, a video's time axis is unknown, or a video has a fault: no file or
+                two, unreadable, no steps, streams of different length, another width than the others.
         """
         self.description, self.fold = description, fold
         self._annotations = {video.name: video for video in videos}
@@ -54,28 +54,28 @@ class FeatureSet:
 
     @property
     def width(self) -> int:
-        """C, channels of all streams together."""
+        """Channels C of all streams together."""
         return sum(self.widths)
 
     def require_width(self, width: int) -> None:
-        """Raise an InputError unless a network that takes `width` channels fits."""
+        """Raise an InputError unless the features have `width` channels."""
         if self.width != width:
             parts = " + ".join(map(str, self.widths))
             raise InputError(
                 f"{self.description.streams[0].folder}: features of {parts} channels, the model takes {width}; "
-                "use the features it was trained on, or train it on these"
+                "use the features that the model was trained on, or train it on these"
             )
 
     def steps(self, video: str) -> int:
-        """Return T of a video of the set."""
+        """Return the number of steps T of a video of the set."""
         return self.videos[video].steps
 
     def time_axis(self, video: str) -> TimeAxis:
-        """Return how the steps of a video of the set lie in time."""
+        """Return the time axis of a video of the set."""
         return self._time_axes[video]
 
     def read(self, video: str, start: int = 0, stop: int | None = None) -> NDArray[np.float32]:
-        """Read steps start … stop − 1 of a video (slices as usual): float32 [n,C], finite (else InputError)."""
+        """Read steps start … stop − 1 of a video (as a Python slice): float32 [n,C], finite (else InputError)."""
         return self.videos[video].read(start, stop)
 
     def features(self, video: str) -> Features:
@@ -102,18 +102,18 @@ def open_features(
     """Open a feature set and the annotations of its videos, from features.json.
 
     Args:
-        path: of features.json.
-        names: the videos wanted, such as one side of a fold; None: all of the annotations.
+        path: path of features.json.
+        names: names of the videos wanted, such as one side of a fold; None: all of the annotations.
         fold: see `FeatureSet`.
-        streams: those wanted, see `FeatureDescription.of_streams`; none: all.
+        streams: numbers of the streams wanted, see `FeatureDescription.take_streams`; none: all.
 
     Raises:
-        InputError: see `read_description` and `FeatureSet`; a name that is not annotated.
+        InputError: see `read_description` and `FeatureSet`; a name is not annotated.
         AnnotationError: the annotations cannot be read.
     """
     path = Path(path)
     description = read_description(path)
-    description = description.of_streams(*streams) if streams else description
+    description = description.take_streams(*streams) if streams else description
     videos = {video.name: video for video in load_annotations(path.parent / description.annotations)}
     wanted = list(videos if names is None else names)
     unknown = [name for name in wanted if name not in videos]
@@ -132,12 +132,12 @@ def open_model_features(
 
     Args:
         places: one features.json, or one folder of <video>.npy or .npz per stream.
-        spec: of a model on features. Plain folders are taken to hold features made as those of its training set.
-        videos: those whose features are wanted.
+        spec: spec of a model on features; plain folders must hold features made as in the model's training set.
+        videos: annotations of the videos wanted.
         fold: see `FeatureSet`.
 
     Raises:
-        InputError: see `FeatureSet`; features of another width or made in another way than the model's.
+        InputError: see `FeatureSet`; the features have another width or another sampling than the model's.
     """
     assert spec.features is not None
     name = str(places[0])
@@ -150,21 +150,21 @@ def open_model_features(
         root, description = Path(), _describe_folders(places, spec)
     chosen = select_streams(len(description.streams), spec, name)
     if chosen != tuple(range(len(description.streams))):
-        description = replace(description.of_streams(*chosen), width=spec.channels)
+        description = replace(description.take_streams(*chosen), width=spec.channels)
     features = FeatureSet(description, root, videos, fold=fold)
     features.require_width(spec.channels)
     return features
 
 
 def list_features(folders: Sequence[Path], names: Sequence[str] = ()) -> list[Features]:
-    """List the videos of plain folders of features: those named, or all that the first folder has, in natural order.
+    """List the videos of plain folders of features: the named ones, or all in the first folder in natural order.
 
     Args:
-        folders: of <video>.npy or .npz, one per stream.
-        names: of videos.
+        folders: folders of <video>.npy or .npz, one per stream.
+        names: names of the videos wanted.
 
     Raises:
-        InputError: no such folder, no feature file in it, or a video without features in one of them.
+        InputError: a folder is not found or has no feature file, or a video lacks features in one of the folders.
     """
     there = {path.stem for path in require_folder(folders[0]).iterdir() if path.suffix in FEATURE_SUFFIXES}
     if not there:
@@ -177,7 +177,7 @@ def list_features(folders: Sequence[Path], names: Sequence[str] = ()) -> list[Fe
 
 
 def _describe_folders(folders: Sequence[Path], spec: ModelSpec) -> FeatureDescription:
-    """Describe plain folders as the features that a model was trained on."""
+    """Describe plain folders as features made like those of a model's training set."""
     assert spec.features is not None
     all_given = len(select_streams(len(folders), spec, str(folders[0]))) == len(folders)
     return FeatureDescription(
@@ -191,11 +191,11 @@ def _describe_folders(folders: Sequence[Path], spec: ModelSpec) -> FeatureDescri
 
 
 def _require_same_sampling(description: FeatureDescription, spec: ModelSpec, name: str) -> None:
-    """Raise an InputError where the steps are others than those that a model was trained on; rates may differ."""
+    """Raise an InputError if the sampling differs from that of a model's training set; rates may differ."""
     trained, here = spec.features, description.sampling
     for field in ("stride", "window", "every", "whole_video"):
         if getattr(trained, field) != getattr(here, field):
             raise InputError(
                 f"{name}: sampling.{field} is {getattr(here, field)!r}, the model was trained on features with "
-                f"{getattr(trained, field)!r}; use the features it was trained on, or train it on these"
+                f"{getattr(trained, field)!r}; use the features that the model was trained on, or train it on these"
             )

@@ -1,8 +1,8 @@
-"""Feature files: one .npy or .npz per video, as ActionFormer and OpenTAD read them.
+"""Read feature files: one .npy or .npz per video, as ActionFormer and OpenTAD read them.
 
-Both take arrays [T,C], any float type, steps first; an .npz holds them under "feats". Here the array of an .npz may
-have another name if it is the only one, and [C,T] is read too: the width of the model, or the other videos, tell
-(`runtime.features.feature_set`). Nothing is ever unpickled. Headers are read without the data.
+Both take arrays [T,C], any float type, steps first; an .npz holds them under "feats". This module also reads an .npz
+whose only array has another name, and arrays [C,T], which the model's width or the other videos reveal (see axes.py).
+Nothing is ever unpickled. Headers are read without the data.
 """
 
 from __future__ import annotations
@@ -24,37 +24,37 @@ from runtime.features.axes import AxisOrder
 
 FEATURE_SUFFIXES = (".npy", ".npz")
 NPZ_KEY = "feats"
-"""Name of the array in an .npz, by both conventions."""
+"""Name of the array in an .npz, in ActionFormer and OpenTAD."""
 ADVICE = "copy it again or extract the features of this video again"
 _UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
-"""What numpy and zipfile raise on a file that is damaged or something else."""
+"""Errors that numpy and zipfile raise on a damaged or foreign file."""
 
 
 @dataclass(frozen=True)
 class FeatureHeader:
-    """What a feature file says about its array."""
+    """Holds the shape and type of the array in a feature file."""
 
     shape: tuple[int, int]
-    """As stored."""
+    """Shape of the array as stored."""
     dtype: np.dtype[Any]
 
     def steps(self, order: AxisOrder) -> int:
-        """T"""
+        """Return the number of steps T."""
         return self.shape[0] if order == "steps_first" else self.shape[1]
 
     def width(self, order: AxisOrder) -> int:
-        """C"""
+        """Return the number of channels C."""
         return self.shape[1] if order == "steps_first" else self.shape[0]
 
 
 def read_header(path: PathLike) -> FeatureHeader:
-    """Shape and type of the array in a feature file, whose data is not read.
+    """Read the shape and type of the array in a feature file, without its data.
 
     Raises:
-        InputError: no such file, neither .npy nor .npz, cut off, or not a two-dimensional array of numbers.
+        InputError: the file is not found, neither .npy nor .npz, cut off, or not a two-dimensional array of numbers.
     """
     path = Path(path)
-    with _stream(path) as (file, size):
+    with _open_array(path) as (file, size):
         shape, dtype = _read_array_header(file, path)
         if dtype.hasobject:
             raise InputError(f"{path}: holds Python objects, which are never loaded; save it as a float32 array [T,C]")
@@ -67,9 +67,9 @@ def read_header(path: PathLike) -> FeatureHeader:
 
 
 def read_features(path: PathLike, order: AxisOrder = "steps_first") -> NDArray[Any]:
-    """The features [T,C] of a file, in their own type; of an .npy a read-only memory map, of an .npz all in memory.
+    """Read the features [T,C] of a file in their own type: an .npy as a read-only memory map, an .npz into memory.
 
-    Values are not looked at: see `require_finite`.
+    Values are not checked: see `require_finite`.
 
     Raises:
         InputError: see `read_header`.
@@ -85,12 +85,14 @@ def read_features(path: PathLike, order: AxisOrder = "steps_first") -> NDArray[A
     return array if order == "steps_first" else array.T
 
 
-def require_finite(features: NDArray[Any], source: str, first_step: int = 0, every: int = 1) -> NDArray[np.float32]:
-    """Features [T,C] as contiguous float32; `source` names them in errors.
+def require_finite(features: NDArray[Any], origin: str, first_step: int = 0, every: int = 1) -> NDArray[np.float32]:
+    """Return features [T,C] as contiguous float32, checked to be finite.
 
     Args:
+        features: any numbers [T,C].
+        origin: name of the features in errors.
         first_step: number of row 0.
-        every: steps of the file from one row to the next; a fault is told by the step of the file.
+        every: steps of the file from one row to the next; errors give the step in the file.
 
     Raises:
         InputError: a value is NaN, infinite, or too large for float32.
@@ -101,16 +103,16 @@ def require_finite(features: NDArray[Any], source: str, first_step: int = 0, eve
     if not finite.all():
         step, channel = (int(i) for i in np.argwhere(~finite)[0])
         raise InputError(
-            f"{source}: step {(first_step + step) * every}, channel {channel} is {features[step, channel]} "
+            f"{origin}: step {(first_step + step) * every}, channel {channel} is {features[step, channel]} "
             f"({np.count_nonzero(~finite)} such values), expected finite float32; extract the features again"
         )
     return values
 
 
 def resize_steps(features: NDArray[np.float32], steps: int) -> NDArray[np.float32]:
-    """Features [T,C] of any T ≥ 1 as `steps` steps: linear interpolation between the centres of steps (no antialias).
+    """Resize features [T,C], T ≥ 1, to `steps` steps by linear interpolation between step centres (no antialiasing).
 
-    New step j lies at (j + ½)·T / steps − ½, held within the first and last centre (torch: align_corners=False).
+    New step j lies at (j + ½)·T / steps − ½, clamped to the first and last centre (torch: align_corners=False).
     """
     length = len(features)
     if length == steps:
@@ -123,8 +125,8 @@ def resize_steps(features: NDArray[np.float32], steps: int) -> NDArray[np.float3
 
 
 @contextmanager
-def _stream(path: Path) -> Iterator[tuple[IO[bytes], int]]:
-    """The bytes of the array of a file, as of an .npy, and how many there are."""
+def _open_array(path: Path) -> Iterator[tuple[IO[bytes], int]]:
+    """Open the array of a file as the bytes of an .npy, with their number."""
     if path.suffix.lower() not in FEATURE_SUFFIXES:
         raise InputError(f"{path}: got {path.suffix or 'no suffix'}, expected a feature file .npy or .npz")
     try:
@@ -137,7 +139,7 @@ def _stream(path: Path) -> Iterator[tuple[IO[bytes], int]]:
             with archive.open(member) as stream:
                 yield stream, archive.getinfo(member).file_size
     except FileNotFoundError:
-        raise InputError(f"{path}: no such feature file") from None
+        raise InputError(f"{path}: feature file not found") from None
     except _UNREADABLE as error:
         if isinstance(error, InputError):
             raise
@@ -150,7 +152,7 @@ def _array_name(path: Path, members: list[str]) -> str:
         return NPZ_KEY
     if len(names) != 1:
         there = ", ".join(map(repr, names)) or "none"
-        raise InputError(f"{path}: the arrays are {there}; expected one called {NPZ_KEY!r}, or a single one")
+        raise InputError(f"{path}: the arrays are {there}; expected one named {NPZ_KEY!r}, or a single one")
     return names[0]
 
 

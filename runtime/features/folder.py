@@ -1,9 +1,9 @@
-"""The features of videos as a feature set: `afsd features`.
+"""Write the features of videos as a feature set (`afsd features`).
 
 <out>/rgb/<video>.npy, <out>/flow/<video>.npy   float32 [T,C], a folder per backbone
-<out>/features.json       the description that training and `afsd prepare features` know (see feature_source.py)
-<out>/videos.json         duration and rate of each video, in the form of annotations without any action
-<out>/extraction.json     what made them: other settings are refused there, and videos that are done are left alone
+<out>/features.json       the description that training reads (see description.py)
+<out>/videos.json         duration and rate of each video, as annotations without any action
+<out>/extraction.json     the settings: later runs must have the same, and skip the videos that are done
 """
 
 from __future__ import annotations
@@ -32,54 +32,54 @@ from runtime.video.sampling import FrameStream
 VIDEOS, RECORD = "videos.json", "extraction.json"
 SHA256_DIGITS = 64
 MIN_READ_AHEAD = 8
-"""Frames decoded ahead of the backbones at least."""
+"""Minimum number of frames decoded ahead of the backbones."""
 
 
 @dataclass(frozen=True)
 class ExtractionOptions:
-    """How frames are had, beside the backbones."""
+    """Holds the settings of extraction that concern the frames."""
 
     fps: float | None = None
-    """Frames per second of the videos, where the file tells none or lies."""
+    """Frames per second of the videos, if the file declares none or a wrong rate."""
     flow_method: FlowMethod = "auto"
     allow_truncated: bool = False
 
 
 @dataclass(frozen=True)
 class BackboneRecord:
-    """What of a backbone decides on the features."""
+    """Holds the properties of a backbone that determine the features."""
 
     stream: str
     weights_sha256: str
     frame_size: tuple[int, int]
     snippet: int
-    """Frames of a snippet …"""
+    """Number of frames of a snippet."""
     stride: int
-    """… and from one to the next."""
+    """Number of frames from one snippet to the next."""
     precision: str
     library: str
-    """Without its version."""
+    """Name of the engine library, without its version."""
 
 
 @dataclass(frozen=True)
 class ExtractionSettings:
-    """All that decides on the features of a video."""
+    """Holds all settings that determine the features of a video."""
 
     backbones: tuple[BackboneRecord, ...]
     sample_fps: float | None
-    """Rate at which frames were taken; None: every frame."""
+    """Rate at which frames were sampled; None: every frame."""
     fps: float | None
-    """Rate that was said of the videos."""
+    """Rate given for the videos; None: as the files declare."""
     flow: str
     """Method of optical flow; empty without a flow backbone."""
 
 
 @dataclass(frozen=True)
 class VideoRecord:
-    """A video whose features are there."""
+    """Records a video whose features are written."""
 
     digest: str
-    """First digits of the file's SHA-256; empty of a folder or URL."""
+    """First digits of the file's SHA-256; empty for a folder or URL."""
     fps: float
     duration_s: float
     steps: int
@@ -87,7 +87,7 @@ class VideoRecord:
 
 @dataclass(frozen=True)
 class ExtractionRecord:
-    """The content of extraction.json."""
+    """Holds the content of extraction.json."""
 
     settings: ExtractionSettings
     videos: dict[str, VideoRecord] = field(default_factory=dict)
@@ -95,28 +95,27 @@ class ExtractionRecord:
 
 
 class FeatureFolder:
-    """A folder of features that grows by one video after the other."""
+    """Writes the features of one video after the other to a folder."""
 
     def __init__(self, out: Path, extractor: FeatureExtractor, options: ExtractionOptions | None = None) -> None:
-        """Begin a folder, or go on with one.
+        """Start a folder, or continue an existing one.
 
         Raises:
-            InputError: features of other settings, or of unknown make, are there.
-            MissingDependencyError: the method of optical flow is not there.
+            InputError: the folder holds features of other or unknown settings.
+            MissingDependencyError: the method of optical flow is not installed.
         """
         self.out, self._extractor = out, extractor
         self._options = ExtractionOptions() if options is None else options
         settings = _settings(extractor, self._options)
         record = _read_record(out / RECORD)
         if record is None or not (record.videos or _features_in(out, record)):
-            record = _begun(out, ExtractionRecord(settings))
+            record = _start_record(out, ExtractionRecord(settings))
         self._record = record
         difference = next(_differences(record.settings, settings), None)
         if difference is not None:
             name, there, here = difference
             raise InputError(
-                f"{out}: its features were made with {name} {there}, these would be with {here}; write them to another "
-                "folder"
+                f"{out}: its features were made with {name} {there}, these would be with {here}; use another folder"
             )
 
     def add(
@@ -129,11 +128,11 @@ class FeatureFolder:
             on_progress: called after each batch of snippets.
 
         Returns:
-            The video's name, its record, and where the time went; None where its features were there.
+            The video's name, its record, and the timing; None instead of the timing if the features already existed.
 
         Raises:
-            VideoError, InputError, EngineError: the video cannot be read; another video of its name was written; a
-                backbone failed. Nothing of it is written.
+            VideoError, InputError, EngineError: the video cannot be read, another video of its name was written, or a
+                backbone failed; nothing of the video is written.
         """
         timing = Timing(self._extractor.spec.sample_fps)
         stream = open_streams(
@@ -147,7 +146,7 @@ class FeatureFolder:
         )
         with stream:
             digest = video_digest(Path(source)) if isinstance(source, str) and Path(source).is_file() else ""
-            done = self._done(stream.name, digest)
+            done = self._find_done(stream.name, digest)
             if done is not None:
                 return stream.name, done, None
             timing.sample_fps, timing.expected_frames = stream.sample_fps, stream.expected
@@ -158,19 +157,21 @@ class FeatureFolder:
         return stream.name, record, timing
 
     def paths(self, video: str) -> list[Path]:
-        """The feature files of a video, one per backbone."""
+        """Return the paths of a video's feature files, one per backbone."""
         return [self.out / engine.spec.stream / f"{video}.npy" for engine in self._extractor.backbones]
 
-    def _done(self, name: str, digest: str) -> VideoRecord | None:
+    def _find_done(self, name: str, digest: str) -> VideoRecord | None:
         record = self._record.videos.get(name)
         if record is None or not all(path.is_file() for path in self.paths(name)):
             return None
         if record.digest != digest:
-            raise InputError(f"{self.out}: has features of another video {name}; rename one, or use another folder")
+            raise InputError(
+                f"{self.out}: holds features of another video named {name}; rename one, or use another folder"
+            )
         return record
 
     def _write(self, stream: FrameStream, timing: Timing, on_progress: Callable[[Timing], None] | None) -> int:
-        """Steps written; all files of the video appear, or none of them counts."""
+        """Write all files of the video and return the number of steps; if one file fails, none counts."""
         widths = [feature_width(engine.spec) for engine in self._extractor.backbones]
         edges, count = list(accumulate(widths))[:-1], 0
         with ExitStack() as stack:
@@ -187,7 +188,7 @@ class FeatureFolder:
         return count
 
     def _describe(self) -> None:
-        """Write what is known of the videos, then the record; a description that somebody has written stays."""
+        """Write videos.json, features.json unless it exists, and last extraction.json."""
         database = {
             name: {"duration": video.duration_s, "fps": video.fps, "annotations": []}
             for name, video in self._record.videos.items()
@@ -196,8 +197,8 @@ class FeatureFolder:
         if not (self.out / FEATURES).exists():
             streams = tuple(StreamFolder(engine.spec.stream) for engine in self._extractor.backbones)
             sampling, width = self._extractor.sampling, self._extractor.width
-            source = FeatureDescription(VIDEOS, streams, sampling, layout="steps_first", width=width)
-            write_description(self.out / FEATURES, source)
+            description = FeatureDescription(VIDEOS, streams, sampling, layout="steps_first", width=width)
+            write_description(self.out / FEATURES, description)
         write_json(self.out / RECORD, to_mapping(self._record))
 
 
@@ -228,11 +229,11 @@ def _read_record(path: Path) -> ExtractionRecord | None:
         raise InputError(f"{path}: not the record of afsd features ({error}); write to another folder") from None
 
 
-def _begun(out: Path, record: ExtractionRecord) -> ExtractionRecord:
-    """A new folder's record, written before any feature is; InputError where features lie already."""
+def _start_record(out: Path, record: ExtractionRecord) -> ExtractionRecord:
+    """Write and return the record of a new folder, before any feature; InputError if it already holds features."""
     strangers = _features_in(out, record)
     if strangers:
-        raise InputError(f"{strangers[0]}: features of unknown make ({out / RECORD} is missing); use another folder")
+        raise InputError(f"{strangers[0]}: features of unknown origin ({out / RECORD} is missing); use another folder")
     write_json(out / RECORD, to_mapping(record))
     return record
 
@@ -243,20 +244,20 @@ def _features_in(out: Path, record: ExtractionRecord) -> list[Path]:
 
 
 def _differences(there: ExtractionSettings, here: ExtractionSettings) -> Iterator[tuple[str, str, str]]:
-    """Name of each setting that differs, and what it is on either side; a backbone's by the backbone's number."""
-    left, right = _flat(there), _flat(here)
+    """Yield the name of each setting that differs and its two values; backbones are numbered."""
+    left, right = _flatten(there), _flatten(here)
     for name in [*left, *(name for name in right if name not in left)]:
         if left.get(name) != right.get(name):
-            yield name, _told(left.get(name)), _told(right.get(name))
+            yield name, _abbreviate(left.get(name)), _abbreviate(right.get(name))
 
 
-def _flat(settings: ExtractionSettings) -> dict[str, Any]:
+def _flatten(settings: ExtractionSettings) -> dict[str, Any]:
     content = to_mapping(settings)
     backbones = content.pop("backbones")
     own = {f"backbone {k}'s {name}": value for k, each in enumerate(backbones, 1) for name, value in each.items()}
     return {"backbones": len(backbones), **own, **content}
 
 
-def _told(value: Any) -> str:
+def _abbreviate(value: Any) -> str:
     text = str(value)
     return f"{text[:12]}…" if len(text) == SHA256_DIGITS else text

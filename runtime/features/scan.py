@@ -1,4 +1,4 @@
-"""Find the files of a feature set and read their headers; each fault is reported by video."""
+"""Find the files of a feature set and read their headers; faults are reported by video."""
 
 from __future__ import annotations
 
@@ -18,39 +18,38 @@ from runtime.video.names import other_name
 
 AGAIN = "extract the features of this video again"
 Files = list[tuple[Path, FeatureHeader]]
-"""The files of one video, one per stream."""
+"""Files and headers of one video, one pair per stream."""
 
 
 class MissingFeaturesError(InputError):
-    """A video has no feature file."""
+    """Reports a video without a feature file."""
 
 
 @dataclass
 class FeatureScan:
-    """What the files of a feature set are, before anybody insists on their being right."""
+    """Holds the files of a feature set, sound and faulty, by video."""
 
     orders: tuple[AxisOrder, ...] = ()
-    """Per stream."""
+    """Axis order of each stream."""
     widths: tuple[int, ...] = ()
-    """Per stream."""
+    """Channels of each stream."""
     videos: dict[str, StepReader] = field(default_factory=dict)
-    """Videos without a fault."""
+    """Readers of the videos without a fault."""
     missing: dict[str, InputError] = field(default_factory=dict)
-    """Videos without a file."""
+    """Errors of the videos without a file."""
     faults: dict[str, InputError] = field(default_factory=dict)
-    """Videos with another fault."""
+    """Errors of the videos with another fault."""
     files: set[Path] = field(default_factory=set)
-    """All files that belong to a video, sound or not."""
+    """All files that belong to a video, sound or faulty."""
 
 
 def scan_features(
     description: FeatureDescription, root: Path, videos: Iterable[VideoAnnotation], *, fold: str = ""
 ) -> FeatureScan:
-    """Read the headers of all files; faults are collected by video.
+    """Read the headers of all files and collect faults by video.
 
     Raises:
-        InputError: a folder is missing, `fold` is wanted or not, the axis order is in doubt, or the width is not the
-            one that the description has.
+        InputError: a folder or `fold` is missing, the axis order is in doubt, or the width is not the description's.
     """
     folders = [_stream_folder(root, stream, description, fold) for stream in description.streams]
     videos, scan = list(videos), FeatureScan()
@@ -67,15 +66,15 @@ def scan_features(
         except InputError as error:
             scan.faults[video.name] = error
     if headers:
-        _judge(scan, description, folders, headers, _expected_steps(description.sampling, videos))
+        _sort_videos(scan, description, folders, headers, _expected_steps(description.sampling, videos))
     return scan
 
 
 def find_files(folder: Path, stream: StreamFolder, video: str) -> list[Path]:
-    """Find the feature files of a video in a folder, under its name or else its `other_name` (v_X and X).
+    """Find the feature files of a video in a folder by its name, or else by its `other_name` (v_X and X).
 
     Raises:
-        MissingFeaturesError: there is none.
+        MissingFeaturesError: there is no file.
     """
     for name in (video, other_name(video)):
         stem = f"{stream.prefix}{name}{stream.suffix}"
@@ -87,42 +86,42 @@ def find_files(folder: Path, stream: StreamFolder, video: str) -> list[Path]:
 
 
 def require_one(files: Sequence[Path], video: str) -> Path:
-    """Return the only feature file of a video (InputError: there are two)."""
+    """Return the only one of a video's feature files (InputError: there are several)."""
     if len(files) > 1:
         names = " and ".join(path.name for path in files)
-        raise InputError(f"{files[0].parent}: features of {video!r} are there twice, as {names}; keep one of them")
+        raise InputError(f"{files[0].parent}: features of {video!r} exist twice, as {names}; keep one of them")
     return files[0]
 
 
 def require_folder(folder: Path) -> Path:
-    """Return the folder of a stream (InputError: there is none)."""
+    """Return the folder of a stream (InputError: the folder does not exist)."""
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder, expected one with a feature file per video")
+        raise InputError(f"{folder}: folder not found, expected one with a feature file per video")
     return folder
 
 
 def _stream_folder(root: Path, stream: StreamFolder, description: FeatureDescription, fold: str) -> Path:
     if description.per_fold and not fold:
-        raise InputError(f"{stream.folder}: features made for every fold; say which fold they are wanted for")
+        raise InputError(f"{stream.folder}: features made for every fold; give the fold")
     return require_folder(root / stream.folder.replace(FOLD, fold))
 
 
 def _expected_steps(sampling: FeatureSampling, videos: Iterable[VideoAnnotation]) -> dict[str, float]:
-    """Steps (before `every`) that the durations let expect, where the rate is known and the same for all of a video."""
+    """Return the steps (before `every`) expected from each video's duration, where rate and duration are known."""
     if sampling.whole_video:
         return {}
     rates = ((video, sampling.fps or video.fps) for video in videos)
     return {video.name: video.duration_s * fps / sampling.stride for video, fps in rates if video.duration_s and fps}
 
 
-def _judge(
+def _sort_videos(
     scan: FeatureScan,
     description: FeatureDescription,
     folders: Sequence[Path],
     headers: Mapping[str, Files],
     expected_steps: Mapping[str, float],
 ) -> None:
-    """Find axis orders and widths, then take each video into the scan, as sound or with its fault."""
+    """Find axis orders and widths, then enter each video into the scan, as sound or with its fault."""
     scan.orders = _axis_orders(description, folders, headers, expected_steps)
     scan.widths = tuple(
         Counter(files[index][1].width(order) for files in headers.values()).most_common(1)[0][0]
@@ -133,7 +132,7 @@ def _judge(
         raise InputError(f"{folders[0]}: features of {parts} channels, expected {description.width}; correct one")
     for video, files in headers.items():
         try:
-            scan.videos[video] = _require_sound(files, description, scan)
+            scan.videos[video] = _make_reader(files, description, scan)
         except InputError as error:
             scan.faults[video] = error
 
@@ -144,7 +143,7 @@ def _axis_orders(
     headers: Mapping[str, Files],
     expected_steps: Mapping[str, float],
 ) -> tuple[AxisOrder, ...]:
-    """The axis order of each stream: as described, else by the width of all streams, else stream by stream."""
+    """Find the axis order of each stream: as described, else by the width of all streams, else stream by stream."""
     if description.layout != "auto":
         return (description.layout,) * len(folders)
     shapes = {video: [header.shape for _, header in files] for video, files in headers.items()}
@@ -158,7 +157,7 @@ def _axis_orders(
     )
 
 
-def _require_sound(files: Files, description: FeatureDescription, scan: FeatureScan) -> StepReader:
+def _make_reader(files: Files, description: FeatureDescription, scan: FeatureScan) -> StepReader:
     for (path, header), order, width in zip(files, scan.orders, scan.widths, strict=True):
         if header.width(order) != width:
             raise InputError(

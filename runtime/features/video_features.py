@@ -1,4 +1,4 @@
-"""Read the features of one video: streams joined to one length, every n-th step, resized. The one reader of them."""
+"""Read the features of one video: join the streams, use every n-th step, resize. All packages read features here."""
 
 from __future__ import annotations
 
@@ -21,41 +21,42 @@ from runtime.spec.time_axis import FeatureSampling, TimeAxis, Uneven
 from runtime.video.names import DIGITS, video_digest
 
 FeatureInput = PathLike | NDArray[Any]
-"""Path of an .npy or .npz, or an array [T,C]."""
+"""Features of one stream: path of an .npy or .npz, or an array [T,C]."""
 
 UNEVEN_STEPS = 2
-"""Steps by which the streams of a video may differ in length without being taken for different videos: flow has a
-frame less than RGB."""
+"""Largest difference in steps between the streams of one video that are cut to one length: flow has one frame less than
+RGB."""
 
 
 @dataclass(frozen=True)
 class StepReader:
-    """Read the steps of one video, as a network sees them.
+    """Reads the steps of one video as a network sees them.
 
-    An .npy is read slice by slice; an .npz is unpacked whole each time.
+    An .npy is read slice by slice; an .npz is unpacked completely for each read.
     """
 
     streams: tuple[Path | NDArray[Any], ...]
-    """One file or array per stream."""
+    """File or array of each stream."""
     orders: tuple[AxisOrder, ...]
     """Axis order of each stream."""
     common: int
-    """Steps to which every stream is cut or stretched, before `every` and `resize`."""
+    """Number of steps to which every stream is cut or stretched, before `every` and `resize`."""
     video: str = "features"
-    """Names an array in errors; a file is named by its path."""
+    """Name of arrays in errors; files are named by their path."""
     stretch: bool = False
+    """Whether streams are stretched to the common length; else they are cut."""
     every: int = 1
-    """Every n-th step is used."""
+    """Use every n-th step."""
     resize: int | None = None
-    """The whole video is resized to this many steps."""
+    """Number of steps to which the whole video is resized; None: not resized."""
 
     @property
     def steps(self) -> int:
-        """T, the number of steps that `read` gives of a whole video."""
+        """Number of steps T that `read` returns for the whole video."""
         return self.resize or -(-self.common // self.every)
 
     def read(self, start: int = 0, stop: int | None = None) -> NDArray[np.float32]:
-        """Read steps start … stop − 1 (slices as usual): float32 [n,C], checked to be finite (InputError)."""
+        """Read steps start … stop − 1 (as a Python slice): float32 [n,C], checked to be finite (InputError)."""
         chosen = slice(*slice(start, stop).indices(self.steps))
         parts = [self._read(part, order, chosen) for part, order in zip(self.streams, self.orders, strict=True)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
@@ -68,7 +69,7 @@ class StepReader:
         else:
             features = read_features(part, order)
         stretched = self.stretch and len(features) != self.common
-        if self.resize is None and not stretched:  # the usual way: only what is asked for is read
+        if self.resize is None and not stretched:  # the usual case: read only the slice
             return require_finite(features[:: self.every][chosen], name, chosen.start, self.every)
         whole = require_finite(features, name)
         whole = resize_steps(whole, self.common) if stretched else whole[: self.common]
@@ -78,25 +79,25 @@ class StepReader:
 
 @dataclass(frozen=True)
 class Features:
-    """The features of one video, as `Detector.run` takes them in place of frames."""
+    """Holds the features of one video, as input of `Detector.run` in place of frames."""
 
     files: FeatureInput | Sequence[FeatureInput]
-    """One file .npy or .npz, or one array [T,C], or one of them per stream in the order of the training set: every step
-    of the video as the feature set has them (what the model skips is skipped when they are read). A model of some
-    streams alone takes all and uses its own, or only its own in its order."""
+    """Features of all steps: one .npy, .npz or array [T,C], or one per stream in the order of the training set. Steps
+    that the model skips are skipped when they are read. For a model trained on some of the streams, give all streams,
+    or only the model's in its order."""
     name: str = ""
-    """Name of the video; empty: the first file's."""
+    """Name of the video; empty: the stem of the first file."""
     fps: float | None = None
-    """Frames per second of the video, where the model does not know one for all."""
+    """Frames per second of the video; needed unless the model has one rate for all videos."""
     duration_s: float | None = None
-    """Length of the video; detections are cut there, else where the last snippet ends."""
+    """Length of the video in seconds, where detections are cut; None: they are cut where the last snippet ends."""
     layout: AxisOrder | tuple[AxisOrder, ...] | None = None
-    """Axis order of the arrays, of all streams or one per stream; None: whichever has the model's width, [T,C] where
+    """Axis order of the arrays, of all streams or one per stream; None: the order with the model's width, [T,C] where
     both have it."""
     uneven: Uneven | None = None
-    """What is done where streams differ in length; None: as in the model's training set."""
+    """Treatment of streams that differ in length; None: as in the model's training set."""
     sampling: FeatureSampling | None = None
-    """How the features were made; None: as those of the model's training set."""
+    """Sampling of the features; None: as in the model's training set."""
 
     def __post_init__(self) -> None:
         files = self.files
@@ -113,12 +114,12 @@ class Features:
 
     @property
     def streams(self) -> tuple[Path | NDArray[Any], ...]:
-        """The files and arrays, one per stream."""
-        return self.files  # type: ignore[return-value]  # as __post_init__ has them
+        """File or array of each stream."""
+        return self.files  # type: ignore[return-value]  # normalised in __post_init__
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """The files among the streams."""
+        """Paths of the streams that are files."""
         return tuple(part for part in self.streams if isinstance(part, Path))
 
     def __str__(self) -> str:
@@ -129,7 +130,7 @@ def open_steps(features: Features, spec: ModelSpec) -> StepReader:
     """Open the features of a video as a model on features sees them.
 
     Raises:
-        InputError: features that cannot be read, of another width, of streams that differ in length or without a step.
+        InputError: the features cannot be read, have another width, streams that differ in length, or no step.
     """
     assert spec.features is not None
     name = features.name or "features"
@@ -140,7 +141,7 @@ def open_steps(features: Features, spec: ModelSpec) -> StepReader:
     if sum(widths) != spec.channels:
         raise InputError(
             f"{name}: features of {' + '.join(map(str, widths))} channels, the model takes {spec.channels}; "
-            "use the features it was trained on"
+            "use the features that the model was trained on"
         )
     if not common:
         raise InputError(f"{name}: no step of features, expected at least one; extract the features again")
@@ -149,7 +150,7 @@ def open_steps(features: Features, spec: ModelSpec) -> StepReader:
 
 
 def find_time_axis(features: Features, spec: ModelSpec, steps: int) -> TimeAxis:
-    """Return when in the video the `steps` steps lie that a model sees (InputError: its rate is not known)."""
+    """Return the time axis of the `steps` steps of a video that a model sees (InputError: the rate is not known)."""
     sampling = features.sampling or spec.features
     assert sampling is not None
     name = features.name or "features"
@@ -157,7 +158,7 @@ def find_time_axis(features: Features, spec: ModelSpec, steps: int) -> TimeAxis:
 
 
 Video = Path | Features
-"""A video file, or the features of a video."""
+"""A video as a file or as its features."""
 
 
 def identify_video(video: Video) -> str:
@@ -176,21 +177,21 @@ def align_streams(steps: Sequence[int], uneven: Uneven, name: str) -> int:
     """Return the number of steps to which streams of these lengths are cut or stretched.
 
     Raises:
-        InputError: they are to be cut and differ by more than UNEVEN_STEPS; `name` is that of the video or its file.
+        InputError: streams to be cut differ by more than UNEVEN_STEPS; the error begins with `name`.
     """
     if uneven == "cut" and max(steps) - min(steps) > UNEVEN_STEPS:
         raise InputError(
-            f"{name}: streams of {' and '.join(map(str, steps))} steps, expected at most {UNEVEN_STEPS} of "
-            "difference; extract both from the same frames, or stretch them: uneven stretch"
+            f"{name}: streams of {' and '.join(map(str, steps))} steps, expected a difference of at most "
+            f"{UNEVEN_STEPS}; extract both from the same frames, or stretch them: uneven stretch"
         )
     return min(steps) if uneven == "cut" else max(steps)
 
 
 def select_streams(given: int, spec: ModelSpec, name: str) -> tuple[int, ...]:
-    """Return which of `given` streams a model takes: its own of all streams of the set, or those that are given alone.
+    """Return the numbers of the streams that a model takes, out of `given` streams.
 
     Raises:
-        InputError: neither all streams of the set nor the model's alone are given.
+        InputError: `given` is neither the number of streams of the training set nor that of the model's streams.
     """
     wanted = spec.feature_streams
     if given == len(wanted) or not wanted:
@@ -198,7 +199,7 @@ def select_streams(given: int, spec: ModelSpec, name: str) -> tuple[int, ...]:
     if max(wanted) >= given:
         raise InputError(
             f"{name}: {given} streams, the model takes those numbered {', '.join(map(str, wanted))} (from 0) of its "
-            "training set; give all streams of the set, or these alone"
+            "training set; give all streams of the set, or only these"
         )
     return wanted
 
@@ -206,7 +207,7 @@ def select_streams(given: int, spec: ModelSpec, name: str) -> tuple[int, ...]:
 def _model_streams(
     features: Features, spec: ModelSpec, name: str
 ) -> tuple[tuple[Path | NDArray[Any], ...], list[FeatureHeader], tuple[AxisOrder, ...]]:
-    """The streams that a model takes, their headers and axis orders."""
+    """Return the streams that a model takes, their headers and axis orders."""
     chosen = select_streams(len(features.streams), spec, name)
     parts = tuple(features.streams[number] for number in chosen)
     headers = [

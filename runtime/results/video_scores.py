@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from runtime.common.files import PathLike, read_json
 from runtime.errors import AnnotationError, InputError
 from runtime.results.detections import Detections
-from runtime.video.names import ID_PREFIX, known_as
+from runtime.video.names import ID_PREFIX, find_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +25,7 @@ class VideoScores:
     """Video id as in the file → [classes] scores, finite and not negative."""
 
     def __contains__(self, video: str) -> bool:
-        return known_as(video, self.scores) is not None
+        return find_name(video, self.scores) is not None
 
     def check(self, classes: Sequence[str], top_k: int = 1) -> None:
         """InputError unless a model of these classes can be labelled with `top_k` classes a video."""
@@ -39,7 +39,7 @@ class VideoScores:
 
     def require(self, video: str) -> NDArray[np.float64]:
         """The scores [classes] of a video; InputError where there are none, worth asking before hours of detection."""
-        name = known_as(video, self.scores)
+        name = find_name(video, self.scores)
         if name is None:
             raise InputError(
                 f"video scores: none for the video {video!r}; expected one of {len(self.scores)} ids such as "

@@ -1,4 +1,4 @@
-"""What a user types for videos on the command line, as sources for `open_frames`."""
+"""Turn the command line's videos into sources for `open_frames`, and match videos by name and content."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from runtime.errors import VideoError
 from runtime.video.readers import is_url, natural_key
 
 ID_PREFIX = "v_"
-"""Before the ids of ActivityNet's videos in their file names."""
+"""Prefix of ActivityNet's video ids in file names."""
 
 VIDEO_SUFFIXES = frozenset(
     {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts"}
@@ -19,10 +19,10 @@ VIDEO_SUFFIXES = frozenset(
 
 
 def expand_sources(arguments: Sequence[str]) -> list[str | int]:
-    """Files, URLs, camera numbers and folders → one source per video.
+    """Return one source per video for files, URLs, camera numbers and folders.
 
-    A folder stands for the videos in it, in natural order; one without videos is a video of images. Text that is
-    neither number, URL nor folder is a file, existing or not: opening it tells.
+    A folder stands for the videos in it, in natural order; a folder without videos is one video of images. Text that
+    is neither a number, a URL nor a folder is a file; whether the file exists is checked when it is opened.
     """
     sources: list[str | int] = []
     for text in arguments:
@@ -30,50 +30,50 @@ def expand_sources(arguments: Sequence[str]) -> list[str | int]:
         if text.isdecimal() and not path.exists():
             sources.append(int(text))
         elif not is_url(text) and path.is_dir():
-            sources += _videos_of(path) or [text]
+            sources += _list_videos(path) or [text]
         else:
             sources.append(text)
     return sources
 
 
 def other_name(name: str) -> str:
-    """ActivityNet calls video X's files v_X, and X only X in its annotations: each of the two for the other."""
+    """Return X for v_X and v_X for X: ActivityNet's files are named v_X, its annotations X."""
     return name.removeprefix(ID_PREFIX) if name.startswith(ID_PREFIX) else f"{ID_PREFIX}{name}"
 
 
 DIGITS = 16
-"""Digits of a video's SHA-256 by which it is known."""
+"""Number of SHA-256 digits that identify a video."""
 
 
 def video_digest(path: Path) -> str:
-    """First digits of a file's SHA-256, by which a video is known under any name."""
+    """Return the first digits of a file's SHA-256, which identify a video whatever its name."""
     return file_sha256(path)[:DIGITS]
 
 
-def known_as(name: str, known: Container[str]) -> str | None:
-    """Under which of its two names a video is known; its own goes first. None: under neither."""
+def find_name(name: str, known: Container[str]) -> str | None:
+    """Return `name` if it is in `known`, else its `other_name` if that is, else None."""
     return next((candidate for candidate in (name, other_name(name)) if candidate in known), None)
 
 
 def find_video(folder: Path, name: str) -> Path:
-    """The video file `name` in `folder`, whatever its format; else that of its `other_name`.
+    """Find the video file `name`, or else its `other_name`, in `folder`, whatever its format.
 
     Raises:
-        VideoError: there is none.
+        VideoError: neither is there.
     """
     for candidate in (name, other_name(name)):
         for suffix in sorted(VIDEO_SUFFIXES):
             for path in (folder / f"{candidate}{suffix}", folder / f"{candidate}{suffix.upper()}"):
                 if path.is_file():
                     return path
-    raise VideoError(f"{folder / name}: no such video; expected {name}.mp4 or another video file of that name")
+    raise VideoError(f"{folder / name}: video not found; expected {name}.mp4 or another video file of that name")
 
 
 def is_live(source: str | int) -> bool:
-    """True for sources without an end: cameras and RTSP streams."""
+    """Whether a source has no end: a camera, or an RTSP, RTMP or UDP stream."""
     return isinstance(source, int) or source.lower().startswith(("rtsp://", "rtmp://", "udp://"))
 
 
-def _videos_of(folder: Path) -> list[str | int]:
+def _list_videos(folder: Path) -> list[str | int]:
     videos = [path for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()]
     return [str(path) for path in sorted(videos, key=lambda path: natural_key(path.name))]

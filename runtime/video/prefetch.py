@@ -12,14 +12,14 @@ from typing import TypeVar
 T = TypeVar("T")
 
 CLOSE_SECONDS = 2.0
-"""How long closing waits for a producer that hangs in a read (a dead network stream) before leaving it behind."""
+"""Longest wait for the producer when closing; a producer that hangs in a read (dead network stream) is abandoned."""
 
 
 class Prefetch(Iterator[T]):
-    """What `items` yields, produced by a thread that runs at most `depth` items ahead.
+    """Yields the items of a generator from a thread that runs at most `depth` items ahead.
 
-    An exception of the producer is raised here, after the items before it. The thread starts with the first item
-    asked for; closing ends it and closes `items` in it.
+    An exception of the generator is raised to the consumer, after the items before it. The thread starts at the first
+    `next`; closing ends the thread, which closes the generator.
     """
 
     def __init__(self, items: Generator[T, None, None], depth: int) -> None:
@@ -31,7 +31,7 @@ class Prefetch(Iterator[T]):
 
     @property
     def ready(self) -> bool:
-        """Whether the next item, or the end, is there already."""
+        """Whether the next item, or the end, is available without waiting."""
         return self._ended or not self._queue.empty()
 
     def __next__(self) -> T:
@@ -52,7 +52,7 @@ class Prefetch(Iterator[T]):
         self.close()
 
     def close(self) -> None:
-        """End the thread; safe to call more than once."""
+        """Stop the thread; safe to call more than once."""
         self._ended = True
         self._stop.set()
         deadline = time.monotonic() + CLOSE_SECONDS
@@ -65,7 +65,7 @@ class Prefetch(Iterator[T]):
 def _produce(
     items: Generator[T, None, None], queue: Queue[tuple[T] | BaseException | None], stop: threading.Event
 ) -> None:
-    """Thread body: fill the queue until the items or the consumer end; None marks the end."""
+    """Fill the queue until the items or the consumer end (the thread's body); None marks the end."""
     end: BaseException | None = None
     try:
         for item in items:

@@ -1,6 +1,6 @@
-"""Decoded frames, one at a time and in RGB, from everything that can hold them: file, camera, URL, folder, array.
+"""Read decoded RGB frames one at a time from a file, camera, URL, folder of images or array.
 
-Each reader steps with `grab` and converts with `retrieve`, so frames that are not kept cost no conversion.
+Each reader advances with `grab` and converts with `retrieve`, so frames that are not kept cost no conversion.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from numpy.typing import NDArray
 from runtime.errors import InputError, VideoError
 
 Frame = NDArray[np.uint8]
-"""[H,W,C] uint8 0–255, RGB or flow (x, y)."""
+"""One frame, uint8 [H,W,C] 0–255: RGB or flow (x, y)."""
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 
 
 class Reader(Protocol):
-    """A source of decoded frames."""
+    """Reads the decoded frames of one source."""
 
     name: str
     """Short name for results: the file's stem, "camera0"; empty for arrays."""
     label: str
-    """What error messages call it."""
+    """Name of the source in error messages."""
     fps: float | None
-    """Frames per second it declares; None when it declares none."""
+    """Frames per second that the source declares; None if it declares none."""
     count: int | None
-    """Frames it declares to hold; None when it does not know."""
+    """Number of frames that the source declares; None if unknown."""
     background: bool
-    """True if reading it does work that is worth a thread of its own."""
+    """Whether reading takes enough work to deserve its own thread."""
 
     def grab(self) -> bool:
-        """Step to the next frame; False at the end."""
+        """Advance to the next frame; return False at the end."""
         ...
 
     def retrieve(self) -> Frame:
-        """The frame stepped to."""
+        """Return the current frame."""
         ...
 
     def close(self) -> None:
@@ -52,7 +52,7 @@ class Reader(Protocol):
 
 
 class CaptureReader:
-    """A video file, camera or URL through OpenCV."""
+    """Reads a video file, camera or URL through OpenCV."""
 
     background = True
 
@@ -64,7 +64,7 @@ class CaptureReader:
         with _quiet(cv2):
             self._capture = cv2.VideoCapture(source)
         if not self._capture.isOpened():
-            raise VideoError(f"{self.label}: {_why_unreadable(source)}")
+            raise VideoError(f"{self.label}: {_explain_failure(source)}")
         fps = float(self._capture.get(cv2.CAP_PROP_FPS))
         self.fps = fps if fps > 0 else None
         count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
@@ -85,18 +85,18 @@ class CaptureReader:
 
 
 class FolderReader:
-    """A folder of images, in natural order (frame2 before frame10)."""
+    """Reads a folder of images in natural order (frame2 before frame10)."""
 
     background = True
     fps: float | None = None
 
     def __init__(self, folder: Path) -> None:
         self.name, self.label = folder.resolve().name, str(folder)
-        self._images = images_of(folder)
+        self._images = list_images(folder)
         if not self._images:
             raise VideoError(
                 f"{folder}: the folder holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}), so it is no video; "
-                "of a folder of videos give one file"
+                "if it holds videos, give one of the files"
             )
         self.count: int | None = len(self._images)
         self._next = 0
@@ -120,7 +120,7 @@ class FolderReader:
 
 
 class ArrayReader:
-    """Frames that are in memory already: [H,W,C] frames or [t,H,W,C] chunks, in any mixture."""
+    """Reads frames [H,W,C] and chunks [t,H,W,C] from memory, in any mixture."""
 
     name = ""
     background = False
@@ -153,7 +153,12 @@ class ArrayReader:
 
 
 def as_chunk(array: Any, channels: int, name: str = "frames") -> NDArray[np.uint8]:
-    """A frame [H,W,C] or chunk [t,H,W,C] of uint8 as a chunk [t,H,W,C]; `name` is the argument's, for messages.
+    """Return a frame [H,W,C] or chunk [t,H,W,C] of uint8 as a chunk [t,H,W,C].
+
+    Args:
+        array: the frame or chunk.
+        channels: C expected.
+        name: name of the argument in messages.
 
     Raises:
         InputError: other dtype, dimensions or channels, or a frame without pixels.
@@ -168,24 +173,24 @@ def as_chunk(array: Any, channels: int, name: str = "frames") -> NDArray[np.uint
     return value[None] if value.ndim == 3 else value
 
 
-def images_of(folder: Path) -> list[Path]:
-    """The image files of a folder in natural order."""
+def list_images(folder: Path) -> list[Path]:
+    """List the image files of a folder in natural order."""
     found = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
     return sorted(found, key=lambda path: natural_key(path.name))
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:
-    """Sort key under which runs of digits compare as numbers."""
+    """Return a sort key under which runs of digits compare as numbers."""
     return [(int(part), "") if part.isdigit() else (-1, part.lower()) for part in re.split(r"([0-9]+)", name)]
 
 
 def is_url(source: object) -> bool:
-    """True for text such as rtsp://host/stream or https://host/file.mp4."""
+    """Whether `source` is a URL such as rtsp://host/stream or https://host/file.mp4."""
     return isinstance(source, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", source) is not None
 
 
 def _names(source: str | int) -> tuple[str, str]:
-    """(short name, label for messages) of a file, URL or camera; a URL's password and query are left out."""
+    """Return (short name, label for messages) of a file, URL or camera, without a URL's password and query."""
     if isinstance(source, int):
         return f"camera{source}", f"camera {source}"
     if is_url(source):
@@ -195,9 +200,9 @@ def _names(source: str | int) -> tuple[str, str]:
     return Path(source).stem, source
 
 
-def _why_unreadable(source: str | int) -> str:
+def _explain_failure(source: str | int) -> str:
     if isinstance(source, int):
-        return "no such camera, or it is in use by another program"
+        return "camera not found, or in use by another program"
     if is_url(source):
         return "cannot be opened; check the address and that the server runs"
     if Path(source).stat().st_size == 0:
@@ -207,10 +212,10 @@ def _why_unreadable(source: str | int) -> str:
 
 @contextmanager
 def _quiet(cv2: Any) -> Iterator[None]:
-    """Keep OpenCV's and FFmpeg's own messages off the terminal while a capture is opened.
+    """Silence OpenCV's and FFmpeg's own messages while a capture is opened.
 
-    FFmpeg's log level is read once, from this variable, when the process opens its first video; a value that the
-    user has set is left alone. (Damaged files would otherwise print a line per lost block during decoding.)
+    FFmpeg reads its log level once, from an environment variable, when the process opens its first video; a value set
+    by the user is kept. (Otherwise damaged files print a line per lost block during decoding.)
     """
     variable = "OPENCV_FFMPEG_LOGLEVEL"
     unset = variable not in os.environ

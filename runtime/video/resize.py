@@ -1,8 +1,8 @@
-"""Frames to the size the network was trained on: antialiased bicubic as the published frames were made, then a crop.
+"""Resize frames to the network's size by antialiased bicubic, as the published frames were made, then crop.
 
 The arithmetic is that of Pillow's BICUBIC: the kernel (a = −1/2) is stretched by the downscale factor, rows are
-resampled first and rounded to uint8, then columns. Weights are multiples of 2⁻²² there; here they are the same
-numbers, held in float32, so that at most a few values in 100,000 differ, by one level.
+resampled first and rounded to uint8, then columns. Pillow's weights are multiples of 2⁻²²; this module holds the same
+numbers in float32, so at most a few values in 100,000 differ, by one level.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ CUBIC_A = -0.5
 CUBIC_SUPPORT = 2.0
 """Half-width of the kernel in pixels of the coarser grid."""
 WEIGHT_BITS = 22
-"""Weights are rounded to multiples of 2^−22, as in 8-bit fixed-point resampling."""
+"""Number of fractional bits of a weight: weights are multiples of 2^−22, as in 8-bit fixed-point resampling."""
 MAX_STRIP_ROWS = 64
 """Rows converted to float32 at once; a strip of a 1080p frame (1.5 MB) stays in the cache."""
 MAX_PRODUCT = 2**18
-"""Multiply-adds of one matrix product. OpenBLAS does up to this many in the calling thread; its other threads would
-only fight with the engine's."""
+"""Multiply-adds of one matrix product. OpenBLAS does up to this many in the calling thread; more threads would compete
+with the engine's."""
 OUTPUTS_PER_BAND = 4
 """Neighbouring outputs that share one small matrix product (measured best for 1080p → 112×112)."""
 
 Size = tuple[int, int]
-"""(height, width) in pixels."""
+"""Size of a frame: (height, width) in pixels."""
 
 
 @dataclass(frozen=True)
 class _Band:
-    """Outputs first … last − 1 as a weighted sum of inputs low … high − 1."""
+    """Holds the weights by which outputs first … last − 1 are sums of inputs low … high − 1."""
 
     first: int
     last: int
     low: int
     high: int
     weights: NDArray[np.float32]
-    """[high − low, last − first]"""
+    """Weights [high − low, last − first]."""
 
 
 def bicubic_weights(size_in: int, size_out: int) -> NDArray[np.float32]:
-    """The resampling matrix [size_out, size_in] of one axis; each row sums to 1 within 2⁻²² per weight."""
+    """Return the resampling matrix [size_out, size_in] of one axis; each row sums to 1 within 2⁻²² per weight."""
     scale = size_in / size_out
     stretch = max(scale, 1.0)
     centres = (np.arange(size_out) + 0.5) * scale
@@ -81,7 +81,7 @@ def resize_bicubic(frame: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
 
 
 def centre_crop(frames: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
-    """The centre `size` of [...,H,W,C], as a view; offsets are round((H − height)/2), half to even."""
+    """Return the centre of [...,H,W,C] in `size`, as a view; offsets are round((H − height)/2), half to even."""
     top = round((frames.shape[-3] - size[0]) / 2)
     left = round((frames.shape[-2] - size[1]) / 2)
     return frames[..., top : top + size[0], left : left + size[1], :]
@@ -89,17 +89,17 @@ def centre_crop(frames: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True)
 class FramePreparation:
-    """A decoded frame → what the network sees. Called once for every kept frame."""
+    """Resizes and crops a decoded frame to what the network sees; called once for every kept frame."""
 
     frame_size: Size
     """Size to which a frame is resampled."""
     crop_size: Size
-    """Size of the centre crop after it."""
+    """Size of the centre crop of the resampled frame."""
 
     def __call__(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """[H,W,C] uint8 → [crop height, crop width, C] uint8.
+        """Return a frame [H,W,C] uint8 as [crop height, crop width, C] uint8.
 
-        A frame that already has `frame_size` is only cropped; one that has `crop_size` is taken as it is.
+        A frame that already has `frame_size` is only cropped; a frame of `crop_size` is returned as it is.
         """
         size = frame.shape[:2]
         if size == self.crop_size:
@@ -108,7 +108,7 @@ class FramePreparation:
 
 
 def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Cubic convolution kernel (Keys, 1981) at distance x."""
+    """Evaluate the cubic convolution kernel (Keys, 1981) at distance x."""
     a, d = CUBIC_A, np.abs(x)
     near = ((a + 2.0) * d - (a + 3.0)) * d * d + 1.0
     far = (((d - 5.0) * d + 8.0) * d - 4.0) * a
@@ -117,7 +117,7 @@ def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @lru_cache(maxsize=16)
 def _bands(size_in: int, size_out: int, channels: int) -> tuple[_Band, ...]:
-    """The resampling matrix as small dense blocks along its diagonal, over `channels` interleaved values per pixel."""
+    """Split the resampling matrix into dense blocks along its diagonal, for `channels` interleaved values per pixel."""
     matrix = bicubic_weights(size_in, size_out)
     bands = []
     for first in range(0, size_out, OUTPUTS_PER_BAND):
@@ -131,7 +131,7 @@ def _bands(size_in: int, size_out: int, channels: int) -> tuple[_Band, ...]:
 
 
 def _resample_rows(rows: NDArray[np.uint8], bands: tuple[_Band, ...], width_out: int) -> NDArray[np.uint8]:
-    """Horizontal pass over [H, W·C] uint8 → [H, width_out] uint8."""
+    """Resample [H, W·C] uint8 horizontally to [H, width_out] uint8."""
     out = np.empty((len(rows), width_out), np.uint8)
     height = min(max(MAX_PRODUCT // max(band.weights.size for band in bands), 1), MAX_STRIP_ROWS)
     buffer = np.empty((height, rows.shape[1]), np.float32)
@@ -147,11 +147,11 @@ def _resample_rows(rows: NDArray[np.uint8], bands: tuple[_Band, ...], width_out:
 
 
 def _resample_columns(rows: NDArray[np.uint8], bands: tuple[_Band, ...], height_out: int) -> NDArray[np.uint8]:
-    """Vertical pass over [H, W·C] uint8 → [height_out, W·C] uint8."""
-    source = rows.astype(np.float32)
+    """Resample [H, W·C] uint8 vertically to [height_out, W·C] uint8."""
+    values = rows.astype(np.float32)
     summed = np.empty((height_out, rows.shape[1]), np.float32)
     for band in bands:
-        summed[band.first : band.last] = band.weights.T @ source[band.low : band.high]
+        summed[band.first : band.last] = band.weights.T @ values[band.low : band.high]
     return _to_levels(summed)
 
 

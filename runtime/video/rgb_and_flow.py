@@ -1,6 +1,6 @@
-"""What a model sees of a source: RGB frames, optical flow, or both side by side, cropped to the network's size.
+"""Open a source as a model sees it: RGB frames, optical flow, or both, cropped to the network's size.
 
-Two streams travel as one array of five channels (R, G, B, x, y), so that a frame and its flow cannot part.
+Two streams are one array of five channels (R, G, B, x, y), so that a frame and its flow stay together.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FlowSource = str | os.PathLike[str] | NDArray[np.uint8] | Iterable[NDArray[np.ui
 for each frame the network sees, of the model's frame or crop size."""
 
 RGB_CHANNELS = 3
-"""Channels before the flow where both streams travel together."""
+"""Number of channels before the flow in a frame that carries both streams."""
 
 
 def open_streams(
@@ -44,19 +44,19 @@ def open_streams(
 ) -> FrameStream:
     """Open a source as the model sees it: uint8 [crop height, crop width, C] with C = 3, 2 (flow) or 5 (both).
 
-    Flow is computed from the sampled frames at the model's frame size, before the crop (frames that come in its
-    crop size, from these), unless it is given. Arrays of two channels are flow already.
+    Unless flow is given, it is computed from the sampled frames at the model's frame size, before the crop; frames
+    that already have the crop size are used as they are. Arrays of two channels are taken as flow.
 
     Args:
         frames: see `open_frames`.
-        spec: of the model.
-        timing: gets the time spent on flow and its method.
+        spec: the model's.
+        timing: records the time spent on flow, and the flow method.
         flow: precomputed flow for a model of two streams.
         flow_method: see `FlowEstimator`.
         fps, read_ahead, allow_truncated: see `open_frames`.
 
     Raises:
-        VideoError, InputError: see `open_frames`; flow that the model does not take or that cannot be read.
+        VideoError, InputError: see `open_frames`; the model takes no flow, or the flow cannot be read.
             While iterating: flow of another length or size than the frames.
         MissingDependencyError: see `FlowEstimator`.
     """
@@ -67,7 +67,7 @@ def open_streams(
     crop = FramePreparation(spec.frame_size, spec.crop_size)
     stored = False
     if spec.stream == "flow":
-        frames, stored = _holds_flow(frames)
+        frames, stored = _peek_flow(frames)
     plain = spec.stream == "rgb" or stored
     return open_frames(
         frames,
@@ -86,19 +86,19 @@ def open_streams(
 def _transform(
     spec: ModelSpec, crop: FramePreparation, timing: Timing, flow: FlowSource | None, method: FlowMethod
 ) -> Transform:
-    """RGB frames of full size → what the network sees, with flow as given or as computed."""
+    """Return the function that adds given or computed flow to RGB frames of full size and crops them."""
     if flow is not None:
-        given = _entries(flow)
-        return lambda frames: _with_given(frames, given, crop)
+        given = _iterate_flow(flow)
+        return lambda frames: _add_given_flow(frames, given, crop)
     estimator = FlowEstimator(method)
     timing.flow_method = estimator.name
     alone = spec.stream == "flow"
-    return lambda frames: _with_computed(frames, estimator, timing, crop, alone)
+    return lambda frames: _add_computed_flow(frames, estimator, timing, crop, alone)
 
 
 @dataclass(frozen=True)
 class _Uncropped:
-    """A decoded frame in the size on which flow is computed."""
+    """Resizes a decoded frame to the size on which flow is computed."""
 
     frame_size: Size
     crop_size: Size
@@ -108,14 +108,14 @@ class _Uncropped:
         return frame if known else resize_bicubic(frame, self.frame_size)
 
 
-def _with_computed(
+def _add_computed_flow(
     frames: Generator[Frame, None, None],
     estimator: FlowEstimator,
     timing: Timing,
     crop: FramePreparation,
     alone: bool,
 ) -> Generator[Frame, None, None]:
-    """Each frame with its flow, or the flow alone; one frame late, since flow needs the next frame."""
+    """Yield each frame with its flow, or the flow `alone`; one frame late, since flow needs the next frame."""
     waiting: list[Frame] = []
     with closing(frames):
         for frame in frames:
@@ -128,10 +128,10 @@ def _with_computed(
             yield crop(flow if alone else np.concatenate([waiting.pop(), flow], axis=-1))
 
 
-def _with_given(
+def _add_given_flow(
     frames: Generator[Frame, None, None], flows: Iterator[Frame], crop: FramePreparation
 ) -> Generator[Frame, None, None]:
-    """Each frame with the flow given for it."""
+    """Yield each frame with the flow given for the frame."""
     count = 0
     with closing(frames):
         for frame in frames:
@@ -141,7 +141,7 @@ def _with_given(
                     f"flow: got {count} entries, the network sees more frames than that; expected one flow for each "
                     "frame the network sees"
                 )
-            yield np.concatenate([crop(frame), _fitting(flow, crop, count)], axis=-1)
+            yield np.concatenate([crop(frame), _crop_flow(flow, crop, count)], axis=-1)
             count += 1
         if count and next(flows, None) is not None:
             raise InputError(
@@ -149,8 +149,8 @@ def _with_given(
             )
 
 
-def _fitting(flow: Frame, crop: FramePreparation, index: int) -> Frame:
-    """Flow in the network's size; its values are in pixels, so it is cropped but never resized."""
+def _crop_flow(flow: Frame, crop: FramePreparation, index: int) -> Frame:
+    """Crop flow to the network's size; flow is never resized, since its values are in pixels."""
     height, width = flow.shape[:2]
     if (height, width) not in (crop.frame_size, crop.crop_size):
         sizes = " or ".join(f"{h}×{w}" for h, w in (crop.frame_size, crop.crop_size))
@@ -160,9 +160,9 @@ def _fitting(flow: Frame, crop: FramePreparation, index: int) -> Frame:
     return crop(flow)
 
 
-def _entries(flow: FlowSource) -> Iterator[Frame]:
-    """Given flow, one [H,W,2] uint8 after the other."""
-    arrays: Any = _loaded(flow)
+def _iterate_flow(flow: FlowSource) -> Iterator[Frame]:
+    """Iterate over given flow, one [H,W,2] uint8 at a time."""
+    arrays: Any = _load_flow(flow)
     if hasattr(arrays, "__array__"):
         arrays = [arrays]
     if not isinstance(arrays, Iterable):
@@ -170,13 +170,13 @@ def _entries(flow: FlowSource) -> Iterator[Frame]:
     return (entry for array in arrays for entry in as_chunk(array, 2, "flow"))
 
 
-def _loaded(flow: FlowSource) -> Any:
-    """Flow as an array or iterable; a file stays on disk and is read as it is needed."""
+def _load_flow(flow: FlowSource) -> Any:
+    """Return flow as an array or iterable; a file is memory-mapped."""
     if not isinstance(flow, (str, os.PathLike)):
         return flow
     path = Path(flow)
     if path.suffix != ".npy" or not path.is_file():
-        reason = "not a .npy file" if path.suffix != ".npy" else "no such file"
+        reason = "not a .npy file" if path.suffix != ".npy" else "file not found"
         raise InputError(f"flow: {path}: {reason}; expected a .npy file of uint8 [T,H,W,2] (x, y)")
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
@@ -184,18 +184,18 @@ def _loaded(flow: FlowSource) -> Any:
         raise InputError(f"flow: {path}: not a readable .npy file ({error}); write it again with numpy.save") from None
 
 
-def _holds_flow(source: Any) -> tuple[Any, bool]:
-    """The source, unharmed, and whether it is flow already: an array or an iterable's first item of two channels."""
+def _peek_flow(source: Any) -> tuple[Any, bool]:
+    """Return the source, complete, and whether it is flow: an array, or an iterable's first item, of two channels."""
     if hasattr(source, "__array__"):
         return source, np.shape(source)[-1:] == (2,)
     if isinstance(source, (str, os.PathLike, int, bytes, dict)) or not isinstance(source, Iterable):
         return source, False
     rest = iter(source)
     first = next(rest, None)
-    return _again(first, rest), np.shape(first)[-1:] == (2,)  # type: ignore[arg-type]
+    return _put_back(first, rest), np.shape(first)[-1:] == (2,)  # type: ignore[arg-type]
 
 
-def _again(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
+def _put_back(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
     if first is not None:
         yield first
         yield from rest

@@ -1,4 +1,4 @@
-"""Frames of any source, sampled at the model's rate as the published data was (AFSD, RGB frames → npy)."""
+"""Sample the frames of any source at the model's rate, as for the published data (AFSD, RGB frames → npy)."""
 
 from __future__ import annotations
 
@@ -19,43 +19,46 @@ from runtime.video.prefetch import Prefetch
 from runtime.video.readers import ArrayReader, CaptureReader, FolderReader, Frame, Reader, is_url
 
 FrameSource = str | os.PathLike[str] | int | NDArray[np.uint8] | Iterable[NDArray[np.uint8]]
-"""File, folder of images, URL, camera index, array [T,H,W,C], or iterable of frames [H,W,C] or chunks [t,H,W,C]."""
+"""Source of frames: file, folder of images, URL, camera index, array [T,H,W,C], or iterable of frames [H,W,C] or chunks
+[t,H,W,C]."""
 
 MAX_FPS = 1000.0
-"""A declared rate from here on is a time base (1000, 90000), not a frame rate."""
+"""Lowest declared rate that is taken for a time base (1000, 90000) instead of a frame rate."""
 COUNTER_ROUNDING = 1e-9
-"""Source frames by which the counter of a slow source, or of a whole video, may miss the step."""
+"""Rounding error, in source frames, allowed to the counter of a slow source or of a whole video."""
 COUNT_TOLERANCE = 0.02
-"""Share of the declared frames that may be missing before a file counts as cut off ..."""
+"""Share of the declared frames that may be missing; a file that lacks more than this share and more than
+COUNT_TOLERANCE_SECONDS counts as cut off."""
 COUNT_TOLERANCE_SECONDS = 0.5
-"""... or this many seconds, whichever is more: containers round their durations."""
+"""Seconds of the declared length that may be missing, since containers round their durations (see COUNT_TOLERANCE)."""
 
 
 Transform = Callable[[Generator[Frame, None, None]], Generator[Frame, None, None]]
-"""Sampled frames → frames, as many; closes what it was given when it is closed."""
+"""Function from sampled frames to as many frames; its generator closes the given one when it is closed."""
 
 
 class VideoWarning(UserWarning):
-    """A video is damaged but was read as far as it goes, as asked; or it is too short for what looks at it."""
+    """Warns of a damaged video that was read as far as possible, as asked, or of one too short for the network."""
 
 
 class FrameSampler:
-    """Which decoded frames are kept: a counter grows by 1 per frame, and keeps one each time it reaches the step.
+    """Decides which decoded frames are kept, with a counter that grows by 1 per frame.
 
-    step = fps / sample_fps source frames. At 30 fps and 10 fps this keeps frames 2, 5, 8, …; when the source is
-    slower than the model, frames are repeated so that time stays right. The counter is a plain float, as in the
-    published script, so that the number of samples is the same; it stays small, so its error does not grow.
+    A frame is kept each time the counter reaches the interval fps / sample_fps, in source frames, which is then
+    subtracted. From 30 fps to 10 fps this keeps frames 2, 5, 8, …; if the source is slower than the model, frames are
+    repeated so that times stay right. The counter is a plain float, as in the published script, so that the number of
+    samples is the same; it stays small, so its error does not grow.
     """
 
     def __init__(self, fps: float, sample_fps: float, whole: bool = False) -> None:
-        """Start counting; `whole`: the step was made to fit a number of samples, which rounding shall not change."""
+        """Start counting; `whole` means that the interval fits a number of samples, which rounding must not change."""
         self._step = fps / sample_fps
-        # The published script refuses slow sources, so there a counter that misses the step by rounding may be kept.
+        # The published script refuses slow sources, so there a counter that misses the interval by rounding is kept.
         self._threshold = self._step - COUNTER_ROUNDING if whole or self._step < 1 else self._step
         self._counter = 0.0
 
     def copies(self) -> int:
-        """How many times the next decoded frame is kept: 0, 1, or more for slow sources."""
+        """Return how many times the next decoded frame is kept: 0, 1, or more for slow sources."""
         self._counter += 1.0
         kept = 0
         while self._counter >= self._threshold:
@@ -65,9 +68,9 @@ class FrameSampler:
 
 
 class FrameStream(Iterator[Frame]):
-    """The sampled frames of one source, in order; made by `open_frames`. A context manager: closing ends the reading.
+    """Yields the sampled frames of one source in order; a context manager, made by `open_frames`.
 
-    Iterating raises VideoError when the source breaks, ends early, or gives no frame at all.
+    Iterating raises VideoError if the source breaks, ends early, or gives no frame at all.
     """
 
     def __init__(
@@ -86,11 +89,11 @@ class FrameStream(Iterator[Frame]):
         self.fps = fps
         """Frames per second of the source."""
         self.sample_fps = sample_fps
-        """Frames per second of what this gives."""
+        """Frames per second of the sampled frames."""
         self.duration = None if reader.count is None else reader.count / fps
-        """Seconds, as far as the source declares its length."""
+        """Length of the source in seconds; None if the source declares none."""
         self.expected = None if reader.count is None else int(reader.count * sample_fps / fps)
-        """Number of sampled frames to come, as far as the source declares its length; for progress only."""
+        """Number of sampled frames expected, for progress only; None if the source declares no length."""
         self._reader = reader
         self._max_frames = max_frames
         self._allow_truncated = allow_truncated
@@ -116,17 +119,17 @@ class FrameStream(Iterator[Frame]):
 
     @property
     def ready(self) -> bool:
-        """Whether the next frame is there already, as far as can be told: an iterable may take its time with any."""
+        """Whether the next frame is available without waiting; False for iterables, where this is unknown."""
         return self._frames.ready if isinstance(self._frames, Prefetch) else self._reader.count is not None
 
     @property
     def decoded(self) -> int:
-        """Source frames read so far."""
+        """Number of source frames read so far."""
         return self._decoded
 
     @property
     def declared(self) -> int | None:
-        """Source frames that the source declares; None where it does not."""
+        """Number of frames that the source declares; None if it declares none."""
         return self._reader.count
 
     def close(self) -> None:
@@ -145,7 +148,7 @@ class FrameStream(Iterator[Frame]):
         self.close()
 
     def _sample(self, prepare: Callable[[Frame], Frame] | None) -> Generator[Frame, None, None]:
-        """Decode, keep, prepare; runs in the reading thread where there is one."""
+        """Decode, keep and prepare frames; runs in the reading thread if there is one."""
         sampler = FrameSampler(self.fps, self.sample_fps, whole=self._max_frames is not None)
         left = math.inf if self._max_frames is None else self._max_frames
         try:
@@ -199,39 +202,39 @@ def open_frames(
 ) -> FrameStream:
     """Open a source and yield its frames, uint8 [H,W,channels], sampled at `sample_fps`.
 
-    Files, cameras, URLs and folders are decoded in a background thread, at most `read_ahead` frames ahead, and
-    come as RGB. Frames of variable rate are counted at the mean rate, as the published script does.
+    Files, cameras, URLs and folders are decoded to RGB in a background thread, at most `read_ahead` frames ahead.
+    Frames of variable rate are counted at the mean rate, as in the published script.
 
     Args:
-        source: file, folder of images, URL, camera index, array [T,H,W,C], iterable of frames or chunks.
+        source: see `FrameSource`.
         sample_fps: frames per second wanted (the model's).
         fps: frames per second of the source. Default: what the container declares; `sample_fps` for arrays,
             iterables and folders.
         channels: 3 for RGB; 2 for flow, which only arrays and iterables can hold.
-        prepare: applied to each kept frame, in the reading thread (resizing).
-        read_ahead: frames decoded ahead of the consumer.
-        allow_truncated: a file with fewer frames than it declares gives a VideoWarning instead of a VideoError.
-        transform: applied to the sampled, prepared frames, in the reading thread (optical flow).
-        max_frames: the whole source in at most so many frames: `sample_fps` is fps·min(max_frames / count, 1)
-            (AFSD on ActivityNet). Needs a source whose number of frames is known or can be counted.
-        every_frame: at the source's own rate; `sample_fps` then serves sources without one.
+        prepare: function applied to each kept frame, in the reading thread (resizing).
+        read_ahead: maximum number of frames decoded ahead of the consumer.
+        allow_truncated: give a VideoWarning instead of a VideoError for a file with fewer frames than it declares.
+        transform: function applied to the sampled, prepared frames, in the reading thread (optical flow).
+        max_frames: sample the whole source in at most this many frames: `sample_fps` becomes
+            fps·min(max_frames / count, 1) (AFSD on ActivityNet). The number of frames must be known or countable.
+        every_frame: sample at the source's own rate; `sample_fps` is used only for sources without one.
 
     Raises:
-        VideoError: nothing there, not a video, or no usable frame rate. Raised while iterating: damaged, cut off
-            by more than half a second and 2 % of its frames, or without frames.
+        VideoError: the source is missing, not a video, or has no usable frame rate. Raised while iterating: the source
+            is damaged, cut off by more than half a second and 2 % of its frames, or without frames.
         InputError: arrays of a wrong dtype or shape, a rate that is not positive, flow wanted from a video,
-            max_frames for a source of unknown length.
+            `max_frames` for a source of unknown length.
     """
     for name, rate in (("sample_fps", sample_fps), ("fps", fps)):
         if rate is not None and not (math.isfinite(rate) and rate > 0):
             raise InputError(f"{name}: got {rate}, expected a positive number of frames per second")
-    reader = _reader(source, channels)
+    reader = _open_reader(source, channels)
     try:
         rate = _source_fps(reader, fps, sample_fps)
         if every_frame:
             sample_fps = rate
         if max_frames is not None:
-            reader.count = _count(reader, source)
+            reader.count = _count_frames(reader, source)
             sample_fps = rate * min(max_frames / max(reader.count, 1), 1.0)
     except (VideoError, InputError):
         reader.close()
@@ -239,8 +242,8 @@ def open_frames(
     return FrameStream(reader, rate, sample_fps, prepare, read_ahead, allow_truncated, transform, max_frames)
 
 
-def _reader(source: Any, channels: int) -> Reader:
-    """The reader for any kind of source, its arguments checked."""
+def _open_reader(source: Any, channels: int) -> Reader:
+    """Check the arguments and return the reader for the kind of source."""
     if isinstance(source, (str, os.PathLike, int)) and channels != 3:
         raise InputError(f"{source}: a video holds no flow; expected precomputed flow, uint8 [T,H,W,2] (x, y)")
     if isinstance(source, int) and not isinstance(source, bool):
@@ -252,7 +255,7 @@ def _reader(source: Any, channels: int) -> Reader:
         if path.is_dir():
             return FolderReader(path)
         if not path.exists():
-            raise VideoError(f"{path}: no such file or folder")
+            raise VideoError(f"{path}: file or folder not found")
         return CaptureReader(str(path))
     if hasattr(source, "__array__"):
         array = np.asarray(source)
@@ -265,7 +268,7 @@ def _reader(source: Any, channels: int) -> Reader:
 
 
 def _source_fps(reader: Reader, fps: float | None, sample_fps: float) -> float:
-    """The source's rate: as given, as declared, or the model's for sources that have none of their own."""
+    """Return the source's rate: as given, as declared, or the model's for sources that have none."""
     if fps is not None:
         return fps
     if not isinstance(reader, CaptureReader):
@@ -276,8 +279,8 @@ def _source_fps(reader: Reader, fps: float | None, sample_fps: float) -> float:
     return reader.fps
 
 
-def _count(reader: Reader, source: Any) -> int:
-    """Frames of the source, as declared or counted by decoding a file once more."""
+def _count_frames(reader: Reader, source: Any) -> int:
+    """Return the number of frames of the source, as declared or counted by decoding the file once."""
     if reader.count is not None:
         return reader.count
     if not isinstance(source, (str, os.PathLike)) or is_url(source):

@@ -186,7 +186,7 @@ def test_a_video_that_judges_is_not_calibrated_on(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--features", "none"], "none: no such folder, expected one with a feature file per video"),
+        (["--features", "none"], "none: folder not found, expected one with a feature file per video"),
         (["--features", "empty"], "empty: holds no .npy or .npz"),
         (["--features", "rgb", "--videos", "x"], "no features of 'x'; extract them"),
         (["--videos", "rgb/a0.npy"], "calibrate it on"),

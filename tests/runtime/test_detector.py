@@ -280,5 +280,5 @@ def test_leaving_a_stream_early_ends_its_thread() -> None:
 
 
 def test_a_missing_video_fails_at_the_call() -> None:
-    with pytest.raises(VideoError, match="no such file"):
+    with pytest.raises(VideoError, match="file or folder not found"):
         Detector(TinyEngine()).stream("nowhere.mp4")

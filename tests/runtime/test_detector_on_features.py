@@ -235,7 +235,7 @@ def test_annotated_videos(tmp_path: Path) -> None:
     )
     np.savez(tmp_path / "v.npz", feats=np.zeros((4, 3)))
     for videos, message in (
-        (truth, "features of 'v' are there twice"),
+        (truth, "features of 'v' exist twice"),
         ([replace(truth[0], name="w")], "no features of 'w'; extract them"),
     ):
         with pytest.raises(InputError, match=message):
@@ -244,7 +244,7 @@ def test_annotated_videos(tmp_path: Path) -> None:
 
 def test_a_missing_folder_of_features_is_named(tmp_path: Path) -> None:
     detector = Detector(LoudEngine(feature_model_spec("a2net")))
-    with pytest.raises(InputError, match="none: no such folder, expected one with a feature file per video"):
+    with pytest.raises(InputError, match="none: folder not found, expected one with a feature file per video"):
         annotated_detections(detector, [VideoAnnotation("v", "", 8.4, 20.0, ())], tmp_path / "none")
 
 

@@ -233,7 +233,7 @@ def test_fixed_batches_of_both_engines() -> None:
         (np.zeros((40, *SIZE, 2), np.float32), r"flow: got float32 \[40, 12, 14, 2\]"),
         (7, "flow: got int, expected a .npy file"),
         ("flow.mp4", "flow: flow.mp4: not a .npy file"),
-        ("nowhere.npy", "flow: nowhere.npy: no such file"),
+        ("nowhere.npy", "flow: nowhere.npy: file not found"),
     ],
 )
 def test_flow_that_does_not_fit(flow: Any, message: str) -> None:

@@ -164,7 +164,7 @@ def test_a_source_of_unknown_length(kind: str) -> None:
 def test_nothing_to_see() -> None:
     with pytest.raises(InputError, match="expected at least one frame"):
         Detector(ProposalEngine()).run(video(0))
-    with pytest.raises(VideoError, match="no such file"):
+    with pytest.raises(VideoError, match="file or folder not found"):
         Detector(ProposalEngine()).run("nowhere.mp4")
 
 

@@ -86,7 +86,7 @@ def test_what_training_accepts_is_detected_in(trained: tuple[Path, Path]) -> Non
     for places in ([root / FEATURES], [root / "rgb", root / "flow"]):
         opened = open_model_features(places, detector.spec, truth)
         assert_same(detector.run(opened.features("b1")), expected)
-    with pytest.raises(InputError, match="b1: streams of 90 and 55 steps, expected at most 2 of difference"):
+    with pytest.raises(InputError, match="b1: streams of 90 and 55 steps, expected a difference of at most 2"):
         detector.run(Features(files, "b1", 20, uneven="cut"))
 
 

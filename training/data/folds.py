@@ -16,7 +16,7 @@ from typing import Literal
 from runtime.annotations.activitynet import VideoAnnotation, parse_annotations, parse_splits, read_document
 from runtime.errors import AnnotationError, InputError
 from runtime.features.description import FOLD
-from runtime.video.names import known_as
+from runtime.video.names import find_name
 
 By = Literal["subsets", "splits", "lists", "groups", "random"]
 
@@ -228,7 +228,7 @@ def _match_names(fold: Fold, names: Sequence[str], origin: str) -> Fold:
 
 def _match_name(video: str, known: set[str], fold: str, origin: str) -> str:
     """Return the annotations' name of a video or of a file of it (S1_Tea_C1.txt)."""
-    found = known_as(video, known) or known_as(Path(video).stem, known)
+    found = find_name(video, known) or find_name(Path(video).stem, known)
     if found is None:
         raise InputError(f"{origin}: fold {fold}: {video!r} is not among the annotated videos; correct the list")
     return found

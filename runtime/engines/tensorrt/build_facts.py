@@ -1,4 +1,4 @@
-"""What a TensorRT engine was built with and for: the part of its sidecar that says where it can run."""
+"""Record what a TensorRT engine was built with and for: the part of its sidecar that says where the engine can run."""
 
 from __future__ import annotations
 
@@ -9,26 +9,27 @@ TensorRtLibrary = Literal["tensorrt", "tensorrt-rtx"]
 """Full TensorRT (one GPU architecture, plugins), or TensorRT for RTX (compiled anywhere, finished on the GPU)."""
 
 MODULES: dict[TensorRtLibrary, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
-"""Library → its Python module; both have the same interface. The extras are named as the libraries are."""
+"""Python module of each library; both modules have the same interface, and the package extras have the libraries'
+names."""
 
 
 @dataclass(frozen=True)
 class EngineBuild:
-    """Facts of one build. A plan runs only with the library that made it and on the architectures it was made for."""
+    """Holds the facts of one build; a plan runs only with the library that built it, on the architectures listed."""
 
     library: TensorRtLibrary
     version: str
-    """Of the library, as in "11.4.0.106"; another version refuses the plan."""
+    """Version of the library, as in "11.4.0.106"; another version refuses the plan."""
     architectures: tuple[str, ...]
     """Compute capabilities, as in "8.6"; the GPU must have one of them."""
     precision: Literal["fp32", "fp16", "bf16", "int8", "fp8"]
-    """Of the heavy layers, as written in the ONNX graph."""
+    """Number type of the heavy layers, as written in the ONNX graph."""
     batch: tuple[int, int, int]
     """Smallest, optimal and largest batch of the optimisation profile."""
     pooling: Literal["plugin", "function", "none"]
-    """Boundary pooling by the plugin's kernel, by the function of standard operators, or not in the network."""
+    """Boundary pooling: by the plugin's kernel, by the function of standard operators, or not in the network."""
     gpu: str = ""
-    """Name of the GPU it was built on; empty when it was built without one."""
+    """Name of the GPU of the build; empty if the engine was built without one."""
 
     def __post_init__(self) -> None:
         low, best, high = self.batch

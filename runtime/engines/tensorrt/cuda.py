@@ -1,6 +1,6 @@
-"""The little of CUDA that an engine needs: one device, its memory, streams, events and graphs, every status checked.
+"""Wrap the part of CUDA that an engine needs: one device, its memory, streams, events and graphs; checks every status.
 
-A thin layer over `cuda.bindings.runtime` (package cuda-bindings), which is imported only when a device is opened.
+The wrapped module `cuda.bindings.runtime` (package cuda-bindings) is imported only when a device is opened.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from runtime.errors import EngineError, MissingDependencyError
 BINDINGS = "cuda.bindings.runtime"
 
 INSUFFICIENT_DRIVER = "cudaErrorInsufficientDriver"
-"""What the runtime answers without a driver, and with one that is too old for it."""
+"""Status of the CUDA runtime without a driver, and with a driver that is too old."""
 
 
 @dataclass(frozen=True)
 class DeviceFacts:
-    """Which GPU it is."""
+    """Identifies a GPU."""
 
     index: int
     name: str
@@ -38,10 +38,10 @@ class DeviceFacts:
 
 
 def load_bindings(extra: str, purpose: str) -> Any:
-    """The module `cuda.bindings.runtime`.
+    """Import the module `cuda.bindings.runtime`.
 
     Raises:
-        MissingDependencyError: it is not installed; names the extra.
+        MissingDependencyError: the module is not installed; the error names the extra.
     """
     try:
         return importlib.import_module(BINDINGS)
@@ -50,7 +50,7 @@ def load_bindings(extra: str, purpose: str) -> Any:
 
 
 def check(api: Any, result: tuple[Any, ...], what: str) -> Any:
-    """The value of a CUDA call, which answers (status, value…).
+    """Return the value of a CUDA call, whose result is (status, value…).
 
     Raises:
         EngineError: the status is not success.
@@ -59,12 +59,12 @@ def check(api: Any, result: tuple[Any, ...], what: str) -> Any:
     if status != api.cudaError_t.cudaSuccess:
         _, reason = api.cudaGetErrorString(status)
         text = reason.decode() if isinstance(reason, bytes) else str(reason)
-        raise EngineError(f"{what}: CUDA answered {status.name} ({text}); see that the GPU is free and works")
+        raise EngineError(f"{what}: CUDA reports {status.name} ({text}); check that the GPU is free and works")
     return result[1] if len(result) > 1 else None
 
 
 def device_count(api: Any) -> int:
-    """Number of CUDA devices, at least 1.
+    """Return the number of CUDA devices, at least 1.
 
     Raises:
         EngineError: there is no driver, or no device.
@@ -85,10 +85,10 @@ def device_count(api: Any) -> int:
 
 
 def device_facts(api: Any, index: int) -> DeviceFacts:
-    """Name and architecture of one device.
+    """Return the name and architecture of one device.
 
     Raises:
-        EngineError: no driver, no GPU, or none of that index.
+        EngineError: no driver, no GPU, or no GPU of this index.
     """
     count = device_count(api)
     if index >= count:
@@ -99,13 +99,13 @@ def device_facts(api: Any, index: int) -> DeviceFacts:
 
 
 class CudaDevice:
-    """One GPU and everything that was made on it; `close` waits for its work and frees all, in reverse order.
+    """Owns everything made on one GPU; `close` waits for the GPU's work and frees all, in reverse order.
 
     Streams, events and device addresses are the bindings' own handles; copies are asynchronous.
     """
 
     def __init__(self, api: Any, index: int) -> None:
-        """Take the device.
+        """Select the device.
 
         Raises:
             EngineError: see `device_facts`.
@@ -113,42 +113,44 @@ class CudaDevice:
         self.api = api
         self.facts = device_facts(api, index)
         self._release: list[tuple[Callable[[Any], object], Any]] = []
-        """What frees each thing, and its handle; no reference to this object, so that it is freed when forgotten."""
+        """Functions that free, each with its handle; they hold no reference to this object, so it can be collected."""
         self._close = weakref.finalize(self, _free_all, api, index, self._release)
         self._close.atexit = False  # the driver frees all with the process, and may be gone already
         self.use()
 
     def use(self) -> None:
-        """Make it the current device of this thread; CUDA keeps one per thread."""
+        """Make this GPU the current device of the calling thread."""
         self._done(self.api.cudaSetDevice(self.facts.index), "choosing the GPU")
 
     def stream(self) -> Any:
-        """A new stream that does not wait for the default one."""
+        """Make a stream that does not wait for the default stream."""
         made = self._done(self.api.cudaStreamCreateWithFlags(self.api.cudaStreamNonBlocking), "making a stream")
         self._release.append((self.api.cudaStreamDestroy, made))
         return made
 
     def event(self) -> Any:
-        """A new event without a time."""
+        """Make an event without timing."""
         made = self._done(self.api.cudaEventCreateWithFlags(self.api.cudaEventDisableTiming), "making an event")
         self._release.append((self.api.cudaEventDestroy, made))
         return made
 
     def device_memory(self, size: int) -> int:
-        """Address of `size` new bytes on the device."""
+        """Allocate `size` bytes on the device and return their address."""
         address = int(self._done(self.api.cudaMalloc(size), f"allocating {size / 2**20:,.0f} MiB on the GPU"))
         self._release.append((self.api.cudaFree, address))
         return address
 
     def pinned(self, size: int) -> NDArray[np.uint8]:
-        """`size` new bytes of page-locked host memory, the kind that copies run beside other work from. They are gone
-        after `close`: no view of them may be handed out."""
+        """Allocate `size` bytes of page-locked host memory, from which copies run concurrently with other work.
+
+        `close` frees the memory, so no view of it may be handed out.
+        """
         address = int(self._done(self.api.cudaMallocHost(size), f"pinning {size / 2**20:,.0f} MiB of host memory"))
         self._release.append((self.api.cudaFreeHost, address))
         return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
 
     def place(self, array: NDArray[Any]) -> int:
-        """Address of a copy of a C-contiguous array in new device memory; it is there when this returns."""
+        """Copy a C-contiguous array to new device memory, wait for the copy, and return the address."""
         address = self.device_memory(array.nbytes)
         kind = self.api.cudaMemcpyKind.cudaMemcpyHostToDevice
         self._done(self.api.cudaMemcpy(address, array.ctypes.data, array.nbytes, kind), "copying to the GPU")
@@ -170,36 +172,36 @@ class CudaDevice:
             self.api.cudaMemcpyAsync(array.ctypes.data, address, array.nbytes, kind, stream), "copying from the GPU"
         )
 
-    def move(self, target: int, source: int, size: int, stream: Any) -> None:
-        """Copy within the device."""
+    def copy(self, target: int, origin: int, size: int, stream: Any) -> None:
+        """Copy `size` bytes within the device."""
         kind = self.api.cudaMemcpyKind.cudaMemcpyDeviceToDevice
-        self._done(self.api.cudaMemcpyAsync(target, source, size, kind, stream), "copying on the GPU")
+        self._done(self.api.cudaMemcpyAsync(target, origin, size, kind, stream), "copying on the GPU")
 
     def record(self, event: Any, stream: Any) -> None:
-        """Let the event mark what the stream was given so far."""
+        """Mark the work given to the stream so far with the event."""
         self._done(self.api.cudaEventRecord(event, stream), "recording an event")
 
     def wait(self, stream: Any, event: Any) -> None:
-        """Let what the stream is given from now on wait for the event; the host does not wait."""
+        """Make all later work of the stream wait for the event; the host does not wait."""
         self._done(self.api.cudaStreamWaitEvent(stream, event, 0), "ordering two streams")
 
     def wait_for(self, event: Any) -> None:
-        """Wait on the host until the work that the event marks is done. Errors of that work are raised here."""
+        """Wait on the host until the work that the event marks is done, and raise the errors of that work."""
         self._done(self.api.cudaEventSynchronize(event), "the GPU's work")
 
     def wait_for_stream(self, stream: Any) -> None:
-        """Wait on the host until the stream has done all it was given."""
+        """Wait on the host until all work of the stream is done."""
         self._done(self.api.cudaStreamSynchronize(stream), "the GPU's work")
 
-    def settle(self) -> None:
-        """Wait on the host for everything on the device, whether it fails or not."""
+    def drain(self) -> None:
+        """Wait on the host for all work on the device, and ignore errors."""
         self.api.cudaDeviceSynchronize()
 
     @contextmanager
     def capture(self, stream: Any) -> Iterator[list[Any]]:
-        """Record what the block gives the stream instead of running it; the list then holds the executable graph.
+        """Record the block's work on the stream instead of running it; the list then holds the executable graph.
 
-        Other threads may go on using CUDA. Free the graph with `free_graph`.
+        Other threads may use CUDA meanwhile. Free the graph with `free_graph`.
         """
         graphs: list[Any] = []
         mode = self.api.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
@@ -222,22 +224,24 @@ class CudaDevice:
         self._done(self.api.cudaGraphLaunch(graph, stream), "running a CUDA graph")
 
     def free_graph(self, graph: Any) -> None:
-        """Free a captured graph that is not running; on a lost device there is nothing left to free."""
+        """Free a captured graph that is not running; do nothing on a lost device."""
         self.api.cudaGraphExecDestroy(graph)
 
-    def home_of(self, address: int) -> int | None:
-        """Index of the device whose memory the address lies in; None for memory that no kernel can use as its own."""
+    def find_device(self, address: int) -> int | None:
+        """Return the index of the device whose memory holds the address; None for memory of no device."""
         found = self._done(self.api.cudaPointerGetAttributes(address), "asking for an array's device")
         kinds = self.api.cudaMemoryType
         return int(found.device) if found.type in (kinds.cudaMemoryTypeDevice, kinds.cudaMemoryTypeManaged) else None
 
     def close(self) -> None:
-        """Wait for all work and free everything; safe to call more than once. Goes on after errors: a lost device
-        answers every call with one, and the host's part must be freed all the same."""
+        """Wait for all work and free everything; safe to call more than once.
+
+        Errors are ignored: every call to a lost device fails, and the host memory must be freed all the same.
+        """
         self._close()
 
     def handle(self, stream: int) -> Any:
-        """The bindings' handle of a stream that is known by its address (1: the default one, 2: the thread's)."""
+        """Return the bindings' handle of a stream given by its address (1: the default stream, 2: the thread's)."""
         return self.api.cudaStream_t(stream)
 
     def _done(self, result: tuple[Any, ...], what: str) -> Any:
@@ -245,7 +249,7 @@ class CudaDevice:
 
 
 def _free_all(api: Any, index: int, release: list[tuple[Callable[[Any], object], Any]]) -> None:
-    """Free in reverse order, after all work; statuses are passed over."""
+    """Wait for all work, then free in reverse order; statuses are ignored."""
     api.cudaSetDevice(index)
     api.cudaDeviceSynchronize()
     while release:

@@ -1,4 +1,4 @@
-"""Arrays that live on the GPU already, taken through `__cuda_array_interface__` (pycuda, CuPy, torch, Numba)."""
+"""Read arrays in GPU memory through `__cuda_array_interface__` (pycuda, CuPy, torch, Numba)."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import numpy as np
 from runtime.errors import InputError
 
 LEGACY_STREAM = 1
-"""The default stream, as version 3 of the interface counts."""
+"""Number of the default stream in version 3 of the interface."""
 
 
 @dataclass(frozen=True)
 class DeviceArray:
-    """A C-contiguous array in device memory. It offers the interface itself, so it can be handed on."""
+    """Describes a C-contiguous array in device memory, and offers `__cuda_array_interface__` itself."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     address: int
     owner: Any
-    """Keeps the memory alive."""
+    """Object that keeps the memory alive."""
     stream: int | None = None
-    """CUDA stream on which the array becomes valid; None: it is valid now."""
+    """CUDA stream on which the array becomes valid; None: the array is valid now."""
 
     @property
     def nbytes(self) -> int:
@@ -34,7 +34,7 @@ class DeviceArray:
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
-        """Version 3 of the interface."""
+        """The array in version 3 of the interface."""
         return {
             "shape": self.shape, "typestr": self.dtype.str, "data": (self.address, True), "strides": None,
             "stream": self.stream, "version": 3,
@@ -47,14 +47,14 @@ def is_device_array(value: object) -> bool:
 
 
 def as_device_array(value: Any, name: str) -> DeviceArray:
-    """Read the interface of an object.
+    """Return the array that an object offers through `__cuda_array_interface__`.
 
     Args:
-        value: has `__cuda_array_interface__`.
-        name: of the input, for messages.
+        value: object with the interface.
+        name: name of the input in messages.
 
     Raises:
-        InputError: malformed, masked, or not C-contiguous.
+        InputError: the interface is malformed, or the array is masked or not C-contiguous.
     """
     interface = value.__cuda_array_interface__
     what = f"engine input {name!r}: its __cuda_array_interface__"
@@ -74,13 +74,13 @@ def as_device_array(value: Any, name: str) -> DeviceArray:
     return DeviceArray(shape, dtype, address, value, stream)
 
 
-def split_inputs(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """The inputs of a call with every GPU array as a `DeviceArray`; others as they are."""
+def wrap_device_arrays(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the inputs of a call with every GPU array as a `DeviceArray`; others are returned as they are."""
     return {n: as_device_array(v, n) if is_device_array(v) else v for n, v in inputs.items()}
 
 
 def _contiguous(shape: tuple[int, ...], strides: tuple[int, ...], item: int) -> bool:
-    """Whether strides (bytes) are those of C order; axes of size 1 may have any."""
+    """Whether strides (bytes) are those of C order; axes of size 1 may have any stride."""
     if len(shape) != len(strides):
         return False
     expected = item

@@ -1,13 +1,13 @@
-"""TensorRT and TensorRT for RTX behind the engine protocol: copies and kernels of neighbouring batches run at once.
+"""Run TensorRT and TensorRT for RTX engines; copies and kernels of consecutive batches run concurrently.
 
     host      fill pinned ──┐                          ┌── copy out
     uploads                 └▶ H2D ─ uploaded ─┐       │
     compute                                    └▶ network ─ computed ─┐
     downloads                                                         └▶ D2H ─ finished
 
-Three streams, ordered by events alone. Each batch in flight has a slot of its own (`tensorrt_slots`), so a buffer is
-written again only after its batch was collected. One execution context serves both slots, since one stream orders
-its runs.
+The three streams are ordered by events alone. Each batch in flight has its own slot (see slots.py), so a buffer is
+written again only after its batch was collected. One execution context serves both slots, since one stream orders the
+runs.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from numpy.typing import NDArray
 
 from runtime.engines.checks import check_inputs
 from runtime.engines.options import EngineOptions
-from runtime.engines.tensorrt.device_array import DeviceArray, split_inputs
+from runtime.engines.tensorrt.device_array import DeviceArray, wrap_device_arrays
 from runtime.engines.tensorrt.loading import LoadedPlan, load_plan
 from runtime.engines.tensorrt.slots import Slot, Ticket, make_slot, shape_of
 from runtime.errors import EngineError, InputError
 
 ALIGNMENT = 256
-"""Bytes to which TensorRT wants addresses of tensors aligned; CUDA's own allocations are."""
+"""Alignment in bytes that TensorRT requires of tensor addresses; CUDA's allocations have it."""
 
 
 class TensorRtEngine:
-    """An .engine or .plan file with its sidecar .json, on one NVIDIA GPU."""
+    """Runs an .engine or .plan file with its sidecar .json on one NVIDIA GPU."""
 
     depth = 2
-    """Batches that may be in flight at once."""
+    """Maximum number of batches in flight."""
 
     def __init__(self, path: Path, options: EngineOptions) -> None:
-        """Verify and load the plan; allocate for its largest batch.
+        """Verify and load the plan, and allocate memory for its largest batch.
 
         Raises:
-            InputError: an option that a TensorRT engine does not take.
-            SpecError, EngineError, MissingDependencyError: see `load_plan`; EngineError also without memory.
+            InputError: an option does not apply to a TensorRT engine.
+            SpecError, EngineError, MissingDependencyError: see `load_plan`; EngineError also if memory runs out.
         """
         _check_options(path, options)
         self._path = path
@@ -53,7 +53,7 @@ class TensorRtEngine:
         self.precision: str = self._build.precision
         self._graphs = options.cuda_graph
         self._batch = 0
-        """Batch size that the context is set to."""
+        """Current batch size of the context."""
         try:
             self._context: Any = _make_context(self._plan, path, self._graphs)
             self._uploads, self._compute, self._downloads = (self._device.stream() for _ in range(3))
@@ -64,8 +64,10 @@ class TensorRtEngine:
             raise
 
     def infer(self, inputs: Mapping[str, Any]) -> dict[str, NDArray[np.float32]]:
-        """Run one batch; see `runtime.engines.base.Engine.infer`. Each input is a host array, or an array on this GPU
-        (anything with `__cuda_array_interface__`), which is then not copied to the host.
+        """Run one batch; see `runtime.engines.base.Engine.infer`.
+
+        Each input is a host array, or an array on this GPU (anything with `__cuda_array_interface__`), which is not
+        copied to the host.
 
         Raises:
             InputError: arrays that do not fit the ModelSpec, or a batch outside the engine's range.
@@ -74,9 +76,11 @@ class TensorRtEngine:
         return self.collect(self.submit(inputs))
 
     def submit(self, inputs: Mapping[str, Any]) -> Ticket:
-        """Begin one batch and return while it runs. Host arrays may be changed at once; arrays on the GPU must stay as
-        they are until the batch is collected. Arguments and errors as in `infer`."""
-        given = split_inputs(inputs)
+        """Begin one batch and return its ticket while it runs; arguments and errors as in `infer`.
+
+        Host arrays may be changed at once; arrays on the GPU must not change until the batch is collected.
+        """
+        given = wrap_device_arrays(inputs)
         check_inputs(self.spec, given, (np.ndarray, DeviceArray))
         batch = int(given[self.spec.inputs[0].name].shape[0])
         low, _, high = self._build.batch
@@ -85,8 +89,8 @@ class TensorRtEngine:
         if self._context is None:
             raise EngineError(f"{self._path}: the engine is closed; open it again")
         self._device.use()
-        self._check_homes(given)
-        slot = self._free_slot()
+        self._check_devices(given)
+        slot = self._find_slot()
         try:
             if batch != self._batch:
                 self._set_batch(batch)
@@ -94,13 +98,13 @@ class TensorRtEngine:
             self._run(slot, batch, given)
             self._fetch(slot, batch)
         except BaseException:
-            self._device.settle()  # nothing of it may still write into the slot
+            self._device.drain()  # the failed batch must not go on writing into the slot
             raise
         slot.ticket = Ticket(batch, inputs)
         return slot.ticket
 
     def collect(self, ticket: Ticket) -> dict[str, NDArray[np.float32]]:
-        """Wait for a batch and give its outputs, arrays of their own; each ticket once.
+        """Wait for a batch and return copies of its outputs; each ticket once.
 
         Raises:
             EngineError: the run failed, the engine is closed, or the ticket was collected before.
@@ -114,9 +118,8 @@ class TensorRtEngine:
         finally:
             slot.ticket = None
 
-    def resident(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, DeviceArray]:
-        """Copies of host arrays in device memory, to be given to `infer` again and again. They live until the engine
-        is closed.
+    def copy_to_device(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, DeviceArray]:
+        """Copy host arrays to device memory, for repeated use in `infer`; the copies live until the engine is closed.
 
         Raises:
             EngineError: the engine is closed, or out of memory.
@@ -128,8 +131,8 @@ class TensorRtEngine:
         return {n: DeviceArray(a.shape, a.dtype, self._device.place(a), owner=self) for n, a in arrays.items()}
 
     def close(self) -> None:
-        """Wait for what runs, then free everything on the device and the pinned memory."""
-        self._device.settle()
+        """Wait for all work, then free the pinned memory and everything on the device."""
+        self._device.drain()
         for slot in getattr(self, "_slots", []):
             slot.ticket = None
             self._drop_graph(slot)
@@ -137,8 +140,8 @@ class TensorRtEngine:
         self._plan = None
         self._device.close()
 
-    def _free_slot(self) -> Slot:
-        """A slot without a batch; the second is made when it is first needed."""
+    def _find_slot(self) -> Slot:
+        """Return a slot without a batch; the second slot is made when first needed."""
         for slot in self._slots:
             if slot.ticket is None:
                 return slot
@@ -153,10 +156,10 @@ class TensorRtEngine:
                 return slot
         raise EngineError(f"{self._path}: the batch was collected before, or the engine was closed; submit it again")
 
-    def _check_homes(self, given: Mapping[str, Any]) -> None:
+    def _check_devices(self, given: Mapping[str, Any]) -> None:
         for name, array in given.items():
-            if isinstance(array, DeviceArray) and (home := self._device.home_of(array.address)) != self._index:
-                where = "memory that is not a GPU's" if home is None else f"memory of cuda:{home}"
+            if isinstance(array, DeviceArray) and (found := self._device.find_device(array.address)) != self._index:
+                where = "memory that is not a GPU's" if found is None else f"memory of cuda:{found}"
                 raise InputError(f"engine input {name!r}: got {where}, expected an array on cuda:{self._index}")
 
     @property
@@ -164,15 +167,17 @@ class TensorRtEngine:
         return self._device.facts.index
 
     def _send(self, slot: Slot, given: Mapping[str, Any]) -> None:
-        """Bring the inputs into the slot's device memory, those that are on the device already behind the work that
-        makes them; the network waits for all."""
+        """Copy the inputs to the slot's device memory; the network waits for all of them.
+
+        Inputs that are on the device wait for the work of the stream that produces them.
+        """
         for name, array in given.items():
             if isinstance(array, DeviceArray):
                 if array.stream is not None:
                     self._device.record(self._produced, self._device.handle(array.stream))
                     self._device.wait(self._uploads, self._produced)
                 if not self._bindable(array):
-                    self._device.move(slot.address[name], array.address, array.nbytes, self._uploads)
+                    self._device.copy(slot.address[name], array.address, array.nbytes, self._uploads)
             else:
                 pinned = slot.view(name, array.shape, array.dtype)
                 np.copyto(pinned, array)
@@ -181,11 +186,11 @@ class TensorRtEngine:
         self._device.wait(self._compute, slot.uploaded)
 
     def _bindable(self, array: DeviceArray) -> bool:
-        """Whether the network can read the array where it is; a graph reads from the addresses it was captured with."""
+        """Whether the network can read the array in place; a graph reads only from the addresses of its capture."""
         return not self._graphs and array.address % ALIGNMENT == 0
 
     def _run(self, slot: Slot, batch: int, given: Mapping[str, Any]) -> None:
-        """Give the compute stream one run of the network."""
+        """Enqueue one run of the network on the compute stream."""
         if slot.graph is not None:
             self._device.launch(slot.graph, self._compute)
             return
@@ -194,14 +199,14 @@ class TensorRtEngine:
             bound = array.address if isinstance(array, DeviceArray) and self._bindable(array) else address
             self._accept(self._context.set_tensor_address(name, bound), f"address of {name!r}")
         if self._graphs and slot.warm == batch:
-            slot.graph = self._captured()
+            slot.graph = self._capture()
             self._device.launch(slot.graph, self._compute)
-        else:  # the first run at a batch size chooses kernels and allocates, which a capture must not
+        else:  # the first run at a batch size chooses kernels and allocates, which is not allowed in a capture
             self._enqueue()
             slot.warm = batch
 
     def _set_batch(self, batch: int) -> None:
-        """Set the context to another batch size, with nothing of it running; graphs of the old one are void."""
+        """Wait for the context's work, set another batch size, and drop the graphs of the old one."""
         self._device.wait_for_stream(self._compute)
         self._batch = 0
         for slot in self._slots:
@@ -212,8 +217,8 @@ class TensorRtEngine:
             self._accept(self._context.set_input_shape(tensor.name, shape), f"shape {shape} of {tensor.name!r}")
         self._batch = batch
 
-    def _captured(self) -> Any:
-        """A CUDA graph of one run with the addresses that are set."""
+    def _capture(self) -> Any:
+        """Capture one run with the current addresses as a CUDA graph."""
         try:
             with self._device.capture(self._compute) as graphs:
                 self._enqueue()
@@ -225,7 +230,7 @@ class TensorRtEngine:
         self._accept(self._context.execute_async_v3(int(self._compute)), "run")
 
     def _fetch(self, slot: Slot, batch: int) -> None:
-        """Bring the outputs to the host behind the network."""
+        """Copy the outputs to the host after the network's run."""
         self._device.record(slot.computed, self._compute)
         self._device.wait(self._downloads, slot.computed)
         for tensor in self.spec.outputs:
@@ -234,7 +239,7 @@ class TensorRtEngine:
         self._device.record(slot.finished, self._downloads)
 
     def _accept(self, done: bool, what: str) -> None:
-        """TensorRT answers False and tells its log why."""
+        """Raise with the reason from TensorRT's log if a call returned False."""
         if not done:
             reason = self._plan.log.reason() if self._plan else ""
             raise EngineError(f"{self._path}: TensorRT refused the {what}: {reason}; build the engine again")
@@ -256,8 +261,11 @@ def _check_options(path: Path, options: EngineOptions) -> None:
 
 
 def _make_context(plan: LoadedPlan, path: Path, graphs: bool) -> Any:
-    """The execution context. TensorRT for RTX compiles its kernels here; for graphs it must not go on compiling
-    better ones for a shape in the background, since a captured graph would keep the first."""
+    """Make the execution context.
+
+    TensorRT for RTX compiles its kernels at this point. With CUDA graphs it must not go on to compile better kernels
+    in the background, since a captured graph keeps the first ones.
+    """
     if plan.build.library == "tensorrt-rtx" and graphs:
         library = plan.keep[-1]
         config = plan.engine.create_runtime_config()

@@ -1,4 +1,4 @@
-"""From a TensorRT plan and its sidecar to a loaded engine, or to one line that says why it cannot run here."""
+"""Load a TensorRT plan with its sidecar, or report in one line why it cannot run on this machine."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from runtime.errors import EngineError, MissingDependencyError, SpecError
 from runtime.spec.model import ModelSpec
 
 TYPES = {"uint8": "UINT8", "int32": "INT32", "float32": "FLOAT"}
-"""TensorRT's names of a ModelSpec's types."""
+"""TensorRT's name of each tensor type of a ModelSpec."""
 
 PURPOSE = "running a TensorRT engine"
 
 
 @dataclass(frozen=True)
 class LoadedPlan:
-    """A plan on its device, ready for an execution context."""
+    """Holds a plan on its device, ready for an execution context."""
 
     spec: ModelSpec
     build: EngineBuild
@@ -36,7 +36,7 @@ class LoadedPlan:
 
 
 class PlanLog:
-    """Keeps what the library last complained of; nothing reaches the terminal by itself."""
+    """Keeps the library's last error message, and lets nothing reach the terminal."""
 
     def __init__(self, library: Any) -> None:
         self.last = ""
@@ -51,21 +51,21 @@ class PlanLog:
         self.logger = Logger()
 
     def reason(self) -> str:
-        """The last complaint, for an error message."""
+        """Return the last error message of the library."""
         return self.last or "no reason given"
 
 
 def load_plan(path: Path, options: EngineOptions) -> LoadedPlan:
-    """Check everything that can be told apart, from the files to the GPU, then deserialise.
+    """Check files, library version and GPU, each with its own error, then deserialise the plan.
 
     Raises:
-        SpecError: the sidecar is missing or malformed, a hash is another, or the tensors do not fit.
+        SpecError: the sidecar is missing or malformed, a hash differs, or the tensors do not fit.
         MissingDependencyError: TensorRT or cuda-bindings is not installed.
-        EngineError: another version, no driver, no such GPU, another architecture, or the library refuses the plan.
+        EngineError: another version or architecture, no driver, GPU not found, or the library refuses the plan.
     """
     spec = read_sidecar(path, [path])
     build = read_build(path)
-    library = _library(path, build)
+    library = _import_library(path, build)
     api = load_bindings(build.library, PURPOSE)
     device = CudaDevice(api, options.device_index)
     try:
@@ -79,8 +79,8 @@ def load_plan(path: Path, options: EngineOptions) -> LoadedPlan:
     return LoadedPlan(spec, build, device, engine, log, (runtime, log.logger, library))
 
 
-def _library(path: Path, build: EngineBuild) -> Any:
-    """The module of the library that built the plan, of the version that built it."""
+def _import_library(path: Path, build: EngineBuild) -> Any:
+    """Import the library that built the plan, in the version that built it."""
     name = MODULES[build.library]
     try:
         library = importlib.import_module(name)
@@ -98,12 +98,12 @@ def _library(path: Path, build: EngineBuild) -> Any:
 
 
 def _deserialise(path: Path, build: EngineBuild, library: Any, log: PlanLog) -> tuple[Any, Any]:
-    """IRuntime and ICudaEngine. The library answers None, or raises, and tells the reason to its logger alone."""
+    """Return IRuntime and ICudaEngine; on failure the library returns None or raises, and logs the reason only."""
     runtime = engine = None
     try:
         runtime = library.Runtime(log.logger)
         engine = runtime.deserialize_cuda_engine(path.read_bytes())
-    except (RuntimeError, TypeError) as error:  # of the bindings, where the library gave them a null pointer
+    except (RuntimeError, TypeError) as error:  # raised by the bindings if the library returned a null pointer
         log.last = log.last or str(error).partition("\n")[0]
     if engine is None:
         raise EngineError(
@@ -122,7 +122,7 @@ def _check_architecture(path: Path, build: EngineBuild, gpu: DeviceFacts) -> Non
 
 
 def _check_tensors(path: Path, spec: ModelSpec, build: EngineBuild, engine: Any, library: Any) -> None:
-    """Names, sizes, types and batch range of the plan against spec and build."""
+    """Compare names, sizes, types and batch range of the plan with spec and build."""
     found: dict[Any, dict[str, Shape]] = {library.TensorIOMode.INPUT: {}, library.TensorIOMode.OUTPUT: {}}
     for index in range(engine.num_io_tensors):
         name = engine.get_tensor_name(index)

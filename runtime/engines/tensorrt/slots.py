@@ -1,4 +1,4 @@
-"""Buffers of the batches in flight on the GPU: one slot each, allocated once."""
+"""Allocate the buffers of the batches in flight on the GPU, one slot per batch."""
 
 from __future__ import annotations
 
@@ -15,43 +15,43 @@ from runtime.spec.model import ModelSpec, TensorSpec
 
 @dataclass(frozen=True, eq=False)
 class Ticket:
-    """A batch in flight: what `submit` gives and `collect` takes."""
+    """Identifies a batch in flight; returned by `submit`, taken by `collect`."""
 
     batch: int
     inputs: Any
-    """The caller's arrays; those on the GPU must live, unchanged, until the batch is collected."""
+    """The caller's arrays; arrays on the GPU must live, unchanged, until the batch is collected."""
 
 
 @dataclass
 class Slot:
-    """Memory for one batch of up to the largest size, on both sides, and the marks of its way through the streams."""
+    """Holds host and device memory for one batch of at most the largest size, and the events of its progress."""
 
     host: dict[str, NDArray[np.uint8]]
     """Pinned bytes of each tensor."""
     address: dict[str, int]
     """Device memory of each tensor."""
     uploaded: Any
-    """Event: the inputs are on the device."""
+    """Event after which the inputs are on the device."""
     computed: Any
-    """Event: the outputs are in device memory."""
+    """Event after which the outputs are in device memory."""
     finished: Any
-    """Event: the outputs are in host memory."""
+    """Event after which the outputs are in host memory."""
     ticket: Ticket | None = None
-    """The batch that is in it; None: the slot is free."""
+    """Batch in the slot; None: the slot is free."""
     warm: int = 0
-    """Batch size that it ran last, and that a CUDA graph may be captured of; 0 for none."""
+    """Batch size of the slot's last run, for which a CUDA graph may be captured; 0 for none."""
     graph: Any = field(default=None, repr=False)
-    """Executable CUDA graph of that batch size."""
+    """Executable CUDA graph for the batch size `warm`."""
 
     def view(self, name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-        """The beginning of a tensor's pinned memory as an array."""
+        """Return the start of a tensor's pinned memory as an array."""
         kind = np.dtype(dtype)
         array: NDArray[Any] = self.host[name][: prod(shape) * kind.itemsize].view(kind).reshape(shape)
         return array
 
 
 def make_slot(device: CudaDevice, spec: ModelSpec, batch: int) -> Slot:
-    """A slot for batches of up to `batch` windows.
+    """Allocate a slot for batches of at most `batch` windows.
 
     Raises:
         EngineError: out of memory.
@@ -67,5 +67,5 @@ def make_slot(device: CudaDevice, spec: ModelSpec, batch: int) -> Slot:
 
 
 def shape_of(tensor: TensorSpec, batch: int) -> tuple[int, ...]:
-    """Sizes of a tensor at a batch size."""
+    """Return the shape of a tensor at a batch size."""
     return tuple(batch if isinstance(size, str) else size for size in tensor.shape)

@@ -51,7 +51,7 @@ class OnGpu(Slow):
 
     device = "cuda:0 (Fake RTX)"
 
-    def resident(self, inputs: Any) -> Any:
+    def copy_to_device(self, inputs: Any) -> Any:
         return {**inputs, "held": True}
 
     def infer(self, inputs: Any) -> Any:

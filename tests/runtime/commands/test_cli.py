@@ -124,7 +124,7 @@ def test_one_bad_video_among_several(model: str, videos: Path, capsys: pytest.Ca
     assert out.count("s of video") == 2
     assert len(err.splitlines()) == 2
     assert "afsd: error: " + bad in err
-    assert "afsd: error: nowhere.mp4: no such file" in err
+    assert "afsd: error: nowhere.mp4: file or folder not found" in err
 
 
 def test_a_truncated_video_is_allowed_with_a_warning(
@@ -142,8 +142,8 @@ def test_a_truncated_video_is_allowed_with_a_warning(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["detect", "none.onnx", "clip.mp4"], "none.onnx: no such file"),
-        (["detect", "none.engine", "clip.mp4"], "none.engine: no such file"),
+        (["detect", "none.onnx", "clip.mp4"], "none.onnx: file not found"),
+        (["detect", "none.engine", "clip.mp4"], "none.engine: file not found"),
         (["detect", "MODEL", "clip.mp4", "--cuda-graph"], "cuda_graph: for TensorRT engines"),
         (["detect", "MODEL", "clip.mp4", "--provider", "cuda", "--device", "cpu"], "runs on a GPU, got device 'cpu'"),
         (["benchmark", "MODEL@int4"], "got 'int4' after @, expected bf16, fp32, cpu, cuda[:N], tensorrt[:N] or graph"),

@@ -127,11 +127,11 @@ def test_other_settings_and_other_videos_are_refused(tmp_path: Path, rgb: str, c
     (tmp_path / "more").mkdir()
     write_video(tmp_path / "more" / "a.avi", 50, seed=3)
     assert main(["features", str(tmp_path / "more" / "a.avi"), "--backbone", rgb, *out]) == 2
-    assert "has features of another video a" in told(capsys)[1]
+    assert "holds features of another video named a" in told(capsys)[1]
     (tmp_path / "strange" / "rgb").mkdir(parents=True)
     np.save(tmp_path / "strange" / "rgb" / "z.npy", np.zeros((3, 3), np.float32))
     assert main([*source, "--backbone", rgb, "--out", str(tmp_path / "strange")]) == 2
-    assert "features of unknown make" in told(capsys)[1]
+    assert "features of unknown origin" in told(capsys)[1]
     (tmp_path / "set" / "extraction.json").write_text('{"settings": 1}')
     assert main([*source, "--backbone", rgb, *out]) == 2
     assert "not the record of afsd features" in told(capsys)[1]
@@ -166,7 +166,7 @@ def test_a_video_that_fails_is_told_and_the_others_go_on(tmp_path: Path, rgb: st
     assert main(["features", *sources, "--backbone", rgb, "--out", str(out)]) == 2
     _, error = told(capsys)
     assert "0_broken.avi: not a video" in error
-    assert "afsd: warning: short: 5 frames are less than a snippet of 8; the last one is repeated" in error
+    assert "afsd: warning: short: 5 frames are less than a snippet of 8; the last frame is repeated" in error
     assert read_features(out / "rgb" / "short.npy").shape == (1, 3)
     assert list(json.loads((out / "videos.json").read_text())["database"]) == ["short"]
 
@@ -177,7 +177,7 @@ def test_a_video_that_fails_is_told_and_the_others_go_on(tmp_path: Path, rgb: st
         ([], "no backbone; give --backbone, --flow-backbone, or both"),
         (["--backbone", "RGB", "--sample-fps", "0"], "--sample-fps: got 0.0"),
         (["--backbone", "RGB", "--batch", "0"], "a batch of 0 snippets"),
-        (["--backbone", "none.onnx"], "no such file"),
+        (["--backbone", "none.onnx"], "file not found"),
         (["--flow-backbone", "RGB", "--backbone", "RGB"], "it sees rgb, expected an engine on flow"),
     ],
 )

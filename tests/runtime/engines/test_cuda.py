@@ -39,7 +39,7 @@ def test_the_real_bindings_answer_as_the_double_does() -> None:
     with pytest.raises(EngineError, match="NVIDIA driver") as caught:
         device_count(real)
     assert "\n" not in str(caught.value)
-    with pytest.raises(EngineError, match=r"a buffer: CUDA answered cudaErrorInsufficientDriver \(CUDA driver version"):
+    with pytest.raises(EngineError, match=r"a buffer: CUDA reports cudaErrorInsufficientDriver \(CUDA driver version"):
         check(real, real.cudaMalloc(16), "a buffer")
 
 
@@ -93,7 +93,7 @@ def test_a_placed_array_is_there() -> None:
     address = device.place(array)
     array[:] = 0
     np.testing.assert_array_equal(read(address, (3, 4), np.int32), np.arange(12).reshape(3, 4))
-    assert (device.home_of(address + 4), device.home_of(64)) == (0, None)
+    assert (device.find_device(address + 4), device.find_device(64)) == (0, None)
     device.close()
 
 
@@ -120,7 +120,7 @@ def test_statuses_are_errors_of_one_line(call: str) -> None:
         "cudaEventRecord": lambda: device.record(device.event(), device.stream()),
     }
     with pytest.raises(
-        EngineError, match=r"cuda:0 \(Fake RTX\), .*: CUDA answered cudaError\w+ \(\w+\); see"
+        EngineError, match=r"cuda:0 \(Fake RTX\), .*: CUDA reports cudaError\w+ \(\w+\); check"
     ) as caught:
         use[call]()
     assert "\n" not in str(caught.value)

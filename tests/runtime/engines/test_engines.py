@@ -145,8 +145,8 @@ def test_bad_options(models: dict[str, Path], options: dict[str, object], messag
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("none.onnx", "no such file"),
-        ("model.engine", "no such file"),
+        ("none.onnx", "file not found"),
+        ("model.engine", "file not found"),
         ("model.pth", r"not an engine file; expected \.onnx"),
         ("text.onnx", "ONNX Runtime cannot load it"),
     ],

@@ -103,7 +103,11 @@ def test_the_provider_asked_for(
     [
         (FakeOnnxRuntime(started=()), "cuda", f"could not start {CUDA} and would run elsewhere"),
         (FakeOnnxRuntime(started=(CUDA,)), "tensorrt", f"could not start {TENSORRT} and would run elsewhere"),
-        (FakeOnnxRuntime(strays=("MatMul", "Reshape")), "cuda", f"would run MatMul on the CPU, {CUDA} does not take"),
+        (
+            FakeOnnxRuntime(strays=("MatMul", "Reshape")),
+            "cuda",
+            f"would run MatMul on the CPU, {CUDA} does not support",
+        ),
     ],
 )
 def test_no_silent_fall_back(

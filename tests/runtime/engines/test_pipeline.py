@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from runtime.detector import Detector
-from runtime.engines.pipeline import Immediate, OverlappingEngine, infer_in_turn, overlapping
+from runtime.engines.pipeline import Immediate, OverlappingEngine, as_overlapping, infer_in_turn
 from runtime.errors import EngineError
 from tests.tiny import CROP, TinyEngine
 
@@ -63,7 +63,7 @@ def test_two_are_in_flight() -> None:
 
 def test_other_engines_run_one_after_the_other() -> None:
     engine = TinyEngine()
-    assert isinstance(overlapping(engine), Immediate)
+    assert isinstance(as_overlapping(engine), Immediate)
     for k, _ in infer_in_turn(engine, map(batch, range(4))):
         assert len(engine.batches) == k + 1
 

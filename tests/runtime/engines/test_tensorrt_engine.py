@@ -226,7 +226,7 @@ def test_arrays_on_the_gpu(
 def test_resident_inputs_are_used_again_and_again(install: Install, tmp_path: Path) -> None:
     cuda = install("lazy")
     engine = opened(write_tiny_plan(tmp_path / "tiny.engine"))
-    held = engine.resident(inputs(2))
+    held = engine.copy_to_device(inputs(2))
     before = cuda.calls.get("cudaMemcpyAsync", 0)
     for _ in range(3):
         assert_forward(engine.infer(held), inputs(2))
@@ -282,7 +282,7 @@ def test_batch_outside_the_profile_before_any_work(install: Install, tmp_path: P
     with pytest.raises(EngineError, match="closed"):
         engine.infer(inputs(2))
     with pytest.raises(EngineError, match="closed"):
-        engine.resident(inputs(2))
+        engine.copy_to_device(inputs(2))
     engine.close()
 
 
@@ -317,7 +317,7 @@ def test_nothing_leaks_when_a_call_fails(install: Install, tmp_path: Path, call:
     if cuda.calls.get(call, 0) > after:
         assert failure is not None
         assert "cuda:0 (Fake RTX), " in str(failure)
-        assert "CUDA answered cudaError" in str(failure)
+        assert "CUDA reports cudaError" in str(failure)
         assert "\n" not in str(failure)
 
 

@@ -62,7 +62,7 @@ def test_batches_in_turn(engine: TensorRtEngine) -> None:
 
 
 def test_resident_inputs(engine: TensorRtEngine) -> None:
-    held = engine.resident(inputs(3))
+    held = engine.copy_to_device(inputs(3))
     for _ in range(5):
         assert_close(engine.infer(held), inputs(3))
 

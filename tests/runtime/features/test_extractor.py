@@ -188,7 +188,7 @@ def test_progress_is_told_between_windows() -> None:
 def test_a_short_video_is_told() -> None:
     detector = Detector(MixingModel(feature_model_spec("afsd")), backbone=TinyBackbone())
     with pytest.warns(
-        VideoWarning, match=r"the frames: 5 frames are less than a snippet of 8; the last one is repeated"
+        VideoWarning, match=r"the frames: 5 frames are less than a snippet of 8; the last frame is repeated"
     ):
         detector.run(video(5))
 
@@ -214,8 +214,8 @@ A2NET = feature_model_spec("a2net")
         (A2NET, [backbone_spec(), backbone_spec()], r"got rgb and rgb, expected one on rgb and one on flow"),
         (A2NET, [backbone_spec(), backbone_spec("flow", frame_size=(20, 20))], r"differ in frame_size"),
         (A2NET, [], r"got none"),
-        (A2NET, [A2NET], r"got a2net on features, which detects"),
-        (A2NET, [TinyEngine().spec], r"got afsd on rgb, which detects"),
+        (A2NET, [A2NET], r"got the detector a2net on features"),
+        (A2NET, [TinyEngine().spec], r"got the detector afsd on rgb"),
         (A2NET, [backbone_spec(window_stride=2)], r"a step of 8 frames every 2, the model was trained on .* 8 every 4"),
         (replace(A2NET, features=FeatureSampling(stride=4, window=16)), [backbone_spec()], r"trained on .* 16 every 4"),
         (replace(A2NET, features=FeatureSampling(whole_video=True)), [backbone_spec()], r"sees whole videos"),

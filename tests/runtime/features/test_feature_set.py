@@ -55,18 +55,18 @@ def test_two_streams_follow_one_another_and_are_cut_to_the_shorter(tmp_path: Pat
     np.testing.assert_array_equal(features.read("b"), np.hstack([rgb["b"][:54], flow["b"]]))
     np.testing.assert_array_equal(features.read("b", 50, 99), np.hstack([rgb["b"][50:54], flow["b"][50:]]))
     both = source("rgb", "flow", width=10)
-    np.testing.assert_array_equal(FeatureSet(both.of_streams(1), tmp_path, VIDEOS).read("b"), flow["b"])
-    swapped = FeatureSet(both.of_streams(1, 0), tmp_path, VIDEOS).read("a")
+    np.testing.assert_array_equal(FeatureSet(both.take_streams(1), tmp_path, VIDEOS).read("b"), flow["b"])
+    swapped = FeatureSet(both.take_streams(1, 0), tmp_path, VIDEOS).read("a")
     np.testing.assert_array_equal(swapped, np.hstack([flow["a"], rgb["a"]]))
     with pytest.raises(InputError, match=r"streams \(2,\): expected numbers from 0 to 1"):
-        both.of_streams(2)
+        both.take_streams(2)
     with pytest.raises(InputError, match=r"features of 6 \+ 4 channels, the model takes 6"):
         features.require_width(6)
 
 
 def test_streams_are_stretched_to_the_longer_as_opentad_does(tmp_path: Path) -> None:
     rgb, flow = save(tmp_path / "rgb"), save(tmp_path / "flow", 4, b=30)
-    with pytest.raises(InputError, match="streams of 55 and 30 steps, expected at most 2 of difference"):
+    with pytest.raises(InputError, match="streams of 55 and 30 steps, expected a difference of at most 2"):
         FeatureSet(source("rgb", "flow"), tmp_path, VIDEOS)
     sampling = FeatureSampling(every=2)
     features = FeatureSet(source("rgb", "flow", uneven="stretch", sampling=sampling), tmp_path, VIDEOS)
@@ -93,9 +93,9 @@ def test_features_of_each_fold_are_its_own(tmp_path: Path) -> None:
     for fold in "12":
         features = FeatureSet(source("split{fold}"), tmp_path, VIDEOS, fold=fold)
         np.testing.assert_array_equal(features.read("a"), arrays[fold]["a"])
-    with pytest.raises(InputError, match=r"split\{fold\}: features made for every fold; say which fold"):
+    with pytest.raises(InputError, match=r"split\{fold\}: features made for every fold; give the fold"):
         FeatureSet(source("split{fold}"), tmp_path, VIDEOS)
-    with pytest.raises(InputError, match="split3: no such folder"):
+    with pytest.raises(InputError, match="split3: folder not found"):
         FeatureSet(source("split{fold}"), tmp_path, VIDEOS, fold="3")
 
 
@@ -121,7 +121,7 @@ def test_videos_without_features_are_refused(tmp_path: Path) -> None:
     [
         ("width", r"b\.npy: 5 channels in \[55, 5\], most others have 6"),
         ("none", r"b\.npy: no steps at all"),
-        ("twice", "features of 'b' are there twice, as b.npy and b.npz"),
+        ("twice", "features of 'b' exist twice, as b.npy and b.npz"),
         ("cut", r"b\.npy: cut off"),
         ("told", r"f: features of 6 channels, expected 7; correct one"),
         ("fps", "b: no frames per second"),
@@ -184,7 +184,7 @@ def test_the_axis_order_is_found_where_there_is_no_doubt(
         assert find_axis_order(named, "f", counts) == expected
         return
     with pytest.raises(
-        InputError, match=r"f: cannot tell which axis is time: v0 is \[.*layout steps_first for \[T,C\]"
+        InputError, match=r"f: cannot find which axis is time: v0 is \[.*layout: steps_first for \[T,C\]"
     ):
         find_axis_order(named, "f", counts)
 

@@ -96,7 +96,7 @@ def damage(folder: Path, kind: str) -> Path:
         ("text", r"got <U1 \[1, 1\], expected numbers"),
         ("cut zip", "cannot be read"),
         ("spoiled zip", "cannot be read"),
-        ("two in a zip", "the arrays are 'a', 'b'; expected one called 'feats'"),
+        ("two in a zip", "the arrays are 'a', 'b'; expected one named 'feats'"),
         ("zip of objects", "Python objects, which are never loaded"),
         ("zip of text", "the arrays are none"),
     ],
@@ -110,9 +110,9 @@ def test_damaged_files_are_one_line(tmp_path: Path, kind: str, said: str) -> Non
 
 
 def test_missing_and_foreign_files(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such feature file"):
+    with pytest.raises(InputError, match="feature file not found"):
         read_header(tmp_path / "gone.npy")
-    with pytest.raises(InputError, match=r"no such feature file"):
+    with pytest.raises(InputError, match=r"feature file not found"):
         read_header(tmp_path / "gone.npz")
     with pytest.raises(InputError, match=r"got .pkl, expected a feature file .npy or .npz"):
         read_header(tmp_path / "a.pkl")

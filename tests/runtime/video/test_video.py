@@ -169,7 +169,7 @@ def test_natural_key() -> None:
         ([np.zeros((0, 4, 3), np.uint8)], InputError, r"got shape \[0, 4, 3\]"),
         (b"frames", InputError, "got bytes"),
         (3.5, InputError, "got float, expected a path"),
-        ("nowhere.mp4", VideoError, "nowhere.mp4: no such file or folder"),
+        ("nowhere.mp4", VideoError, "nowhere.mp4: file or folder not found"),
         ("http://127.0.0.1:9/clip.mp4?key=secret", VideoError, "http://127.0.0.1/clip.mp4: cannot be opened"),
     ],
 )
@@ -216,7 +216,7 @@ def test_files_that_are_no_videos(tmp_path: Path, capfd: pytest.CaptureFixture[s
     for source, message in [
         (text, "not a video that OpenCV can open"),
         (empty, "the file is empty"),
-        (folder, "holds no images .* of a folder of videos give one file"),
+        (folder, "holds no images .* if it holds videos, give one of the files"),
         (broken.parent, "a.png: not a readable image"),
     ]:
         with pytest.raises(VideoError, match=message):

@@ -101,7 +101,7 @@ def test_thumos14_kept(source: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     }
     printed = capsys.readouterr().out
     assert "failed: gone: " in printed
-    assert "no such video" in printed
+    assert "video not found" in printed
     assert "2 × Ambiguous rows, left out: a, c" in printed
     store = FrameStore(out / "frames")
     assert {name: video.frames for name, video in store.videos.items()} == {n: k // 3 for n, k in counts.items()}

@@ -72,7 +72,7 @@ def test_finding_a_video_by_either_of_its_names(tmp_path: Path) -> None:
     assert find_video(tmp_path, "one").name == find_video(tmp_path, "v_one").name == "v_one.mp4"
     assert find_video(tmp_path, "v_two").name == "two.MKV"
     assert (find_video(tmp_path, "both").name, find_video(tmp_path, "v_both").name) == ("both.avi", "v_both.avi")
-    with pytest.raises(VideoError, match="no such video"):
+    with pytest.raises(VideoError, match="video not found"):
         find_video(tmp_path, "v_three")
 
 

@@ -102,7 +102,7 @@ def test_bad_sampling_is_an_error(tmp_path: Path, fps: float, size: int) -> None
 
 
 def test_a_missing_video_is_told_before_any_work(videos: Path, tmp_path: Path) -> None:
-    with pytest.raises(VideoError, match=r"nowhere: no such video; expected nowhere\.mp4"):
+    with pytest.raises(VideoError, match=r"nowhere: video not found; expected nowhere\.mp4"):
         build(videos, tmp_path / "store", [*NAMES, "nowhere"])
     assert not (tmp_path / "store").exists()
 
