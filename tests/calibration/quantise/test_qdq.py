@@ -18,6 +18,7 @@ from calibration.quantise.qdq import compute_weight_scales, insert_qdq, quantise
 from calibration.ranges.choose import Numbers, Quantiser, make_quantiser
 from calibration.ranges.collect import Inputs, TensorProbe
 from export.comparison.drift import measure_drift_on_windows
+from export.graph.carried_spec import write_carried_spec
 from export.graph.convolutions import report_convolutions
 from export.graph.precision import output_convolutions, precision_of, require_symmetric
 from export.to_openvino import convert, export_openvino, read_openvino_layers
@@ -26,6 +27,7 @@ from runtime.errors import ExportError, InputError
 from runtime.spec.model import METADATA_KEY, Quantization, spec_from_json
 from tests.conftest import Exported
 from tests.quantise import quantised_graph, quantisers_of
+from tests.tiny import tiny_spec
 
 NUMBERS: tuple[Numbers, ...] = ("uint8", "int8", "fp8")
 
@@ -140,7 +142,9 @@ def block() -> onnx.ModelProto:
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in infos.items()]
     out = helper.make_tensor_value_info("d", TensorProto.FLOAT, (1, 2, 8, 8))
     graph = helper.make_graph(nodes, "block", values[:1], [out], constants, value_info=values[1:])
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=10)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=10)
+    write_carried_spec(model, tiny_spec())
+    return model
 
 
 def by_hand(
