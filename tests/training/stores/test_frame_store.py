@@ -125,7 +125,7 @@ def test_folders_that_are_no_store(tmp_path: Path) -> None:
         FrameStore(tmp_path)
     for text in ("{", "[]", '{"sampling": {"fps": 0, "frame_size": 4}}', '{"sampling": {"fps": 1}}'):
         (tmp_path / "index.json").write_text(text)
-        with pytest.raises(InputError, match=r"index\.json: (not the index of a frame store|cannot be read)"):
+        with pytest.raises(InputError, match=r"index\.json: not (the index of a frame store|JSON)"):
             FrameStore(tmp_path)
 
 
