@@ -56,7 +56,7 @@ def _cross_validate(args: argparse.Namespace) -> int:
 
     try:
         from training.config.files import load_config
-        from training.cross_validation.from_config import cross_run
+        from training.cross_validation.from_config import cross_validate_config
     except ImportError as error:
         raise MissingDependencyError(str(error.name), "train", "training") from None
     config, options = load_config(args.config, args.set), DetectorOptions(nms=args.nms)
@@ -64,5 +64,5 @@ def _cross_validate(args: argparse.Namespace) -> int:
         raise ConfigError(
             f"data.fold is {config.data.fold!r}, but cross-validation runs every fold; leave it out, or use afsd train"
         )
-    print(cross_run(config, args.out, args.seeds, parse_tious(args.tiou), options=options).table())
+    print(cross_validate_config(config, args.out, args.seeds, parse_tious(args.tiou), options=options).table())
     return 0

@@ -13,7 +13,7 @@ from runtime.engines.base import Engine
 from runtime.evaluation import evaluate
 from runtime.features.feature_set import open_features
 from training.config.settings import Config
-from training.cross_validation.from_config import keep_set, run_folder
+from training.cross_validation.from_config import keep_set_candidates, run_folder
 from training.cross_validation.runner import detection_metrics
 from training.deployment.views import open_torch_engine
 from training.loop import LAST
@@ -77,7 +77,7 @@ def _engine_row(name: str, engine: Engine, config: Config, options: TableOptions
         features, videos = open_features(description, names=fold.test, fold=fold.feature_fold, streams=streams)
         features.require_width(engine.spec.channels)
         detector = Detector(engine, options=options.detection)
-        found = keep_set(detector, features, videos).detections(options.detection)
+        found = keep_set_candidates(detector, features, videos).detections(options.detection)
         metrics = detection_metrics(evaluate(found, videos, options.tious))
         scores = {metric: Spread(value, folds=(value,)) for metric, value in metrics.items()}
     return MethodRow(name, scores, {"M multiply-adds": engine.spec.multiply_adds / 1e6})

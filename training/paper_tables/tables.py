@@ -15,7 +15,7 @@ from runtime.detector import DetectorOptions
 from runtime.evaluation import A2NET_EDGES, evaluate, evaluate_durations, evaluate_proposals
 from runtime.evaluation.durations import bin_names
 from runtime.features.description import read_description
-from training.cross_validation.from_config import cross_run, kept_run, proposal_metrics
+from training.cross_validation.from_config import cross_validate_config, load_run_candidates, proposal_metrics
 from training.cross_validation.kept_candidates import KeptCandidates, fuse_late
 from training.cross_validation.runner import (
     CrossValidation,
@@ -101,7 +101,7 @@ def make_table(
         say: told what is run next.
 
     Raises:
-        ConfigError: see `cross_run`; a table that the configurations or the data cannot give.
+        ConfigError: see `cross_validate_config`; a table that the configurations or the data cannot give.
         InputError, AnnotationError: the data is missing or does not fit.
     """
     rows = table.rows(configs)
@@ -134,7 +134,7 @@ def train_row(row: Row, out: Path, options: TableOptions, say: Callable[[str], N
         return lambda text: say(f"{network.key}: {text}")
 
     return [
-        cross_run(n.config, out / n.key, options.seeds, RUN_TIOUS, options=options.detection, say=say_of(n))
+        cross_validate_config(n.config, out / n.key, options.seeds, RUN_TIOUS, options=options.detection, say=say_of(n))
         for n in row.networks
     ]
 
@@ -164,7 +164,7 @@ def _row(
 
 def _candidates(row: Row, fold: Fold, seed: int, out: Path, options: TableOptions) -> list[KeptCandidates]:
     """What each network of a row proposes in the test videos of a fold."""
-    kept = [kept_run(n.config, out / n.key, fold, seed, options.detection) for n in row.networks]
+    kept = [load_run_candidates(n.config, out / n.key, fold, seed, options.detection) for n in row.networks]
     return kept if row.balance is None else [each.balance(row.balance) for each in kept]
 
 

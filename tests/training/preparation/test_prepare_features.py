@@ -167,7 +167,7 @@ def test_features_of_folds(root: Path) -> None:
         (["--stride", "0"], "stride is 0, expected more than 0"),
         (["--features", "{root}/nowhere"], "nowhere: no such folder"),
         (["--features", "{root}/split{{fold}}"], r"split\{fold\}: no folder found, expected one per fold"),
-        (["--features", "{root}/{{fold}}/rgb"], "expected {fold} in the last folder's name"),
+        (["--features", "{root}/{{fold}}/rgb"], "expected {fold} only in the last folder's name"),
         (["--annotations", "{root}/gone.json"], "gone.json: no such file; expected a file of annotations"),
     ],
 )
