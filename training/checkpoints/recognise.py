@@ -26,6 +26,6 @@ def recognise(weights: Mapping[str, Tensor], origin: str) -> Config:
     if config is None:
         some = ", ".join(list(weights)[:LISTED])
         raise CheckpointError(
-            f"{origin}: a state dict of no published network, got {some} …; name its configuration with --config"
+            f"{origin}: a state dict of no published network (got {some} …); name its own with --config"
         )
     return config

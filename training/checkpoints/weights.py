@@ -49,6 +49,6 @@ def load_i3d(network: I3D, weights: Mapping[str, Tensor], origin: str) -> tuple[
         CheckpointError: any other entry is missing, unknown or misshapen.
     """
     skipped = tuple(name for name in weights if name.startswith("logits."))
-    counters = {k: v for k, v in network.state_dict().items() if k.endswith(BATCH_COUNTER)}  # unknown before 0.4.1
+    counters = {k: v for k, v in network.state_dict().items() if k.endswith(BATCH_COUNTER)}  # absent before 0.4.1
     load_weights(network, {**counters, **{k: v for k, v in weights.items() if k not in skipped}}, origin)
     return skipped

@@ -23,7 +23,7 @@ Stream = Literal["rgb", "flow", "features"]
 
 
 class SettingNames(NamedTuple):
-    """Names of the sections and fields of `Config` that hold the settings every network has."""
+    """Names the sections and fields of `Config` that hold the settings every network has."""
 
     section: str
     """Section with `num_classes`; a configuration belongs to the first family of `NETWORKS` whose section is set."""
@@ -45,7 +45,7 @@ NETWORKS: Mapping[Family, SettingNames] = {
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Says where the data is and how clips are cut from it."""
+    """Describes where the data is and how clips are cut from it."""
 
     root: str = "data"
     """Folder of the data set; relative paths count from the working directory."""
@@ -243,7 +243,7 @@ class Config:
 
     @property
     def window_length(self) -> int:
-        """T, frames or feature steps of a window."""
+        """Window length T in frames or feature steps."""
         return int(getattr(self._window, NETWORKS[self.family].window_length))
 
     @property

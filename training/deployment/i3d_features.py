@@ -44,7 +44,7 @@ class I3DFeatures(nn.Module):
 
     def forward(self, frames: Tensor) -> tuple[Tensor]:
         """Return features float32 [B,1024·m] of snippets uint8 [B,16,S,S,C], RGB or flow (x, y)."""
-        pixels = frames.float()  # before anything else, as in `training.deployment.views.Deployed`
+        pixels = frames.float()  # first operation, as in `training.deployment.views.Deployed`
         return (self.network(normalise(pixels.permute(0, 4, 1, 2, 3))).mixed_5c.mean(dim=(2, 3, 4)),)
 
 

@@ -42,7 +42,7 @@ class Deployed(nn.Module):
                 test code.
         """
         valid = torch.arange(frames.shape[1], device=frames.device, dtype=torch.int32) < lengths[:, None]
-        pixels = frames.float()  # before anything else: TensorRT takes uint8 only where it is cast at once
+        pixels = frames.float()  # first operation: TensorRT takes uint8 only if it is cast at once
         output: tuple[Tensor, ...] = self.model(normalise(pixels.permute(0, 4, 1, 2, 3), valid))
         return output
 
@@ -79,7 +79,7 @@ def make_deployable(network: nn.Module, spec: ModelSpec) -> nn.Module:
 
 def multiply_adds(config: Config) -> int:
     """Count the multiply-adds of one window; see `count_multiply_adds`."""
-    model = replace(config.model, stem="random")  # tensors with shapes only cannot be initialised
+    model = replace(config.model, stem="random")  # meta tensors have no values to initialise
     config = replace(config, model=model)
     if config.stream == "features":
         shape: tuple[int, ...] = (1, config.in_features, config.window_length)
@@ -94,7 +94,7 @@ def model_spec(
     """Describe inputs, outputs and decoding of the deployed network.
 
     Raises:
-        ConfigError: a configuration on features without the data's numbers (`Config.of_data`).
+        ConfigError: a configuration on features without the data's numbers (`Config.with_data`).
     """
     model, data, features = config.model, config.data, config.stream == "features"
     if features and not (config.num_classes and config.in_features):

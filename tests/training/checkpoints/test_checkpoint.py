@@ -72,7 +72,7 @@ def test_a_state_dict_of_another_network_needs_its_configuration(checkpoint: Che
     with pytest.raises(CheckpointError, match=r"do not fit the network, which has .*use the configuration of"):
         build_model(load_checkpoint(path), str(path))
     torch.save({"layer.weight": torch.zeros(2, 2)}, path)
-    with pytest.raises(CheckpointError, match=r"no published network \(it holds layer\.weight …\).*--config"):
+    with pytest.raises(CheckpointError, match=r"no published network \(got layer\.weight …\).*--config"):
         load_checkpoint(path)
 
 

@@ -140,6 +140,6 @@ def test_gtea_in_windows() -> None:
             i for v in annotated for i in find_unseen_instances(v, clip_length=length, stride=length // 2, keep=0.9)
         ]
         assert all(i.length > length / 2 for i in unseen)
-        clips = cut_clips(annotated, clip_length=length, stride=stride, keep=0.9, store=0.9)
+        clips = cut_clips(annotated, clip_length=length, stride=length // 2, keep=0.9, store=0.9)
         seen = {(c.video, round(i.start + c.offset), i.label) for c in clips for i in c.instances}
         assert len(seen) >= 526 - len(unseen)
