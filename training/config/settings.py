@@ -92,10 +92,9 @@ class DataConfig:
     keep_share: float = 0.5
     """Smallest share of an action inside a clip with which the action is a target there, cut at the clip's borders."""
     store_share: float = 1.0
-    """A clip is trained on if at least one action lies inside it with this share."""
+    """Smallest share inside a clip that at least one action needs for the clip to be trained on."""
     clip_window: Literal["correct", "reference"] = "correct"
-    """First frame from which an action counts as inside a clip: its first, or its second ("reference", released
-    code)."""
+    """First frame that counts as inside a clip: the clip's first, or its second ("reference", released code)."""
     rearrangement: Literal["thumos14", "activitynet"] = "thumos14"
     """Length th of the background piece that is moved into an action: the video's shortest action as its clips show
     it ("thumos14"), or a quarter of that (released ActivityNet code)."""
