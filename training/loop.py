@@ -195,7 +195,7 @@ class Trainer:
         loader = DataLoader(
             self.dataset, self.config.optimiser.batch_size, sampler=self.order, collate_fn=collate,
             num_workers=self.config.data.workers, drop_last=True,
-            generator=torch.Generator(),  # the loader draws a seed; from the global one, a resumed run would differ
+            generator=torch.Generator(),  # the loader draws a seed; the global one would change a resumed run
         )  # fmt: skip
         self.step.train()
         for batch in self.fabric.setup_dataloaders(loader, use_distributed_sampler=False):
@@ -262,7 +262,7 @@ class Trainer:
         if not minutes:
             return False
         over = self.progress.seconds > 60 * minutes
-        return bool(self.fabric.broadcast(over))  # the first process decides, or the others would wait for it forever
+        return bool(self.fabric.broadcast(over))  # the first process decides for all; disagreement would deadlock
 
     def _resume(self, checkpoint: Checkpoint, origin: str) -> None:
         state = checkpoint.training

@@ -14,10 +14,10 @@ from runtime.features.description import read_description
 from runtime.features.feature_set import open_features
 from training.config.settings import Config, DataConfig
 from training.data.annotations import FrameAnnotation, step_annotations
-from training.data.clips import Clip, cut_clips, cut_whole_videos, repeat_rare, unseen_instances
+from training.data.clips import Clip, cut_clips, cut_whole_videos, find_unseen_instances, repeat_rare
 from training.data.dataset import ClipDataset, WindowDataset, frame_annotations
 from training.data.feature_dataset import FeatureDataset
-from training.data.folds import Fold, inner_folds, make_folds
+from training.data.folds import Fold, make_folds, make_inner_folds
 from training.families import family_of
 from training.stores.flow_store import build_flow_store, flow_method_of
 from training.stores.frame_store import FrameStore, Sampling
@@ -89,7 +89,7 @@ def config_folds(config: Config) -> tuple[Fold, ...]:
     """Make the folds of `data.split`, or with `data.inner_group` the inner folds of all folds or of `data.fold`.
 
     Raises:
-        AnnotationError, InputError: see `make_folds` and `inner_folds`.
+        AnnotationError, InputError: see `make_folds` and `make_inner_folds`.
     """
     data = config.data
     folds = make_folds(annotations_path(data), data.split)
@@ -97,7 +97,7 @@ def config_folds(config: Config) -> tuple[Fold, ...]:
         return folds
     outer = [fold for fold in folds if fold.name == str(data.fold)] or folds
     unseen_in = folds if data.inner_features == "unseen" else None
-    return tuple(inner for fold in outer for inner in inner_folds(fold, data.inner_group, unseen_in))
+    return tuple(inner for fold in outer for inner in make_inner_folds(fold, data.inner_group, unseen_in))
 
 
 def choose_fold(folds: Sequence[Fold], data: DataConfig) -> Fold:
@@ -129,7 +129,7 @@ def _warn_unseen(annotated: Sequence[FrameAnnotation], config: Config) -> None:
     if data.sampling == "whole_video":
         return
     stride, keep = data.clip_stride, data.keep_share
-    unseen = [len(unseen_instances(v, clip_length=length, stride=stride, keep=keep)) for v in annotated]
+    unseen = [len(find_unseen_instances(v, clip_length=length, stride=stride, keep=keep)) for v in annotated]
     if sum(unseen):
         total = sum(len(video.instances) for video in annotated)
         print_warning(

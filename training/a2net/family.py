@@ -75,7 +75,7 @@ A2NET_FAMILY = TrainingFamily(
 
 
 def _settings(config: Config) -> A2NetConfig:
-    assert config.a2net is not None  # `Config.family` says so
+    assert config.a2net is not None  # ensured by `Config.family`
     return config.a2net
 
 

@@ -168,7 +168,7 @@ class LossConfig:
         if network.refinement in ("naive", "none") and self.consistency != "none":
             raise ValueError(
                 f"loss.consistency is {self.consistency!r}, but model.refinement {network.refinement!r} has no "
-                "boundary features to teach: set it to 'none'"
+                "boundary features to train: set it to 'none'"
             )
         if self.location_ranges and len(self.location_ranges) != network.num_levels:
             raise ValueError(

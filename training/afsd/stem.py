@@ -37,7 +37,7 @@ def set_motion_energy_filters(convolution: nn.Conv3d) -> None:
             wave = _wave(tuple(weight.shape[2:]), direction, _between(SPATIAL_CYCLES), speed, phase)
             waves.append(colour[:, None, None, None] * wave)
     stacked = torch.stack(waves)[: weight.shape[0]]
-    stacked -= stacked.mean(dim=(2, 3, 4), keepdim=True)  # blind to mean brightness
+    stacked -= stacked.mean(dim=(2, 3, 4), keepdim=True)  # no response to mean brightness
     norm = stacked.flatten(1).norm(dim=1).clamp(min=1e-6)
     weight.copy_(stacked / norm[:, None, None, None, None])
 

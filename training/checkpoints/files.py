@@ -1,6 +1,6 @@
-"""Checkpoints: this project's own files, bare state dicts as published, and Kinetics weights to start from.
+"""Read and write checkpoints: this project's files, published bare state dicts, and Kinetics weights.
 
-Every file is read with `weights_only`: a pickle that would run code is refused, not run.
+Every file is read with `weights_only`: a pickle that would run code is rejected.
 """
 
 from __future__ import annotations
@@ -24,34 +24,34 @@ from training.families import build_network
 
 SCHEMA = 1
 SCHEMA_KEY = "afsd_checkpoint"
-"""Marks a file of this project; a file without it is taken as a bare state dict."""
+"""Key that marks a file of this project; a file without the key is read as a bare state dict."""
 
 CHECKPOINT_STARTS = (b"P", b"\x80", b"")
-"""First bytes of PyTorch's files: a ZIP archive, a pickle (before 1.6); an empty file is told apart later."""
+"""First bytes of PyTorch's files: a ZIP archive or a pickle (before 1.6); empty files are rejected when loaded."""
 
 RETIRED = ("validation_subset",)
-"""Settings of `data` in checkpoints of older releases."""
+"""Settings of `data` that only checkpoints of older releases have."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A network's weights and all that is known of how they came about."""
+    """Holds a network's weights, configuration and training state."""
 
     weights: dict[str, Tensor]
     """State dict of the network."""
     config: Config
     classes: tuple[str, ...]
-    """Action names in index order, the background left out."""
+    """Action names in index order, without background."""
     metrics: dict[str, Any] = field(default_factory=dict)
-    """Whatever was measured, plain data."""
+    """Measured values, plain data."""
     training: dict[str, Any] = field(default_factory=dict)
-    """Optimizer, schedule, average, random states and progress, for resuming; empty in a file made for shipping."""
+    """Optimiser, schedule, average, random states and progress, for resuming; empty in a slim checkpoint."""
     sha256: str = ""
-    """Of the file it was read from."""
+    """SHA-256 of the file that the checkpoint was read from."""
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
-    """Write a checkpoint; the file appears under its name only when complete."""
+    """Write a checkpoint atomically."""
     data = {
         SCHEMA_KEY: SCHEMA,
         "weights": checkpoint.weights,
@@ -66,16 +66,17 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def load_checkpoint(path: str | Path, config: Config | None = None) -> Checkpoint:
-    """Read a checkpoint of this project, or a published one: a bare state dict (AFSD), or `model_NN.pth` with
-    epoch, model and optimizer (A2Net).
+    """Read a checkpoint of this project or a published one.
+
+    Published are a bare state dict (AFSD), or `model_NN.pth` with epoch, model and optimizer (A2Net).
 
     Args:
-        path: the file.
-        config: the network of a bare state dict; recognised by its shapes when None (see `recognise`).
+        path: file of the checkpoint.
+        config: configuration of a bare state dict; None: recognised by its shapes (see `recognise`).
 
     Raises:
-        CheckpointError: no such file, not a checkpoint, pickled code, a newer schema, or a bare state dict of another
-            network than the published ones without a configuration.
+        CheckpointError: file not found, not a checkpoint, pickled code, a newer schema, or a bare state dict of no
+            published network and no `config`.
     """
     path = Path(path)
     data = _load(path)
@@ -83,11 +84,11 @@ def load_checkpoint(path: str | Path, config: Config | None = None) -> Checkpoin
     if SCHEMA_KEY not in data:
         return _read_bare(path, data, config, sha256)
     if data[SCHEMA_KEY] != SCHEMA:
-        raise CheckpointError(f"{path}: checkpoint schema {data[SCHEMA_KEY]}, this release reads {SCHEMA}; update it")
+        raise CheckpointError(f"{path}: checkpoint schema {data[SCHEMA_KEY]}, this release reads {SCHEMA}; update afsd")
     try:
         return Checkpoint(
-            weights=_tensors(path, data["weights"]),
-            config=config_from_mapping(_without_retired(data["config"]), str(path)),
+            weights=_require_tensors(path, data["weights"]),
+            config=config_from_mapping(_drop_retired(data["config"]), str(path)),
             classes=tuple(data["classes"]),
             metrics=data["metrics"],
             training=data["training"],
@@ -98,10 +99,10 @@ def load_checkpoint(path: str | Path, config: Config | None = None) -> Checkpoin
 
 
 def build_model(checkpoint: Checkpoint, origin: str = "checkpoint") -> nn.Module:
-    """Build the network of a checkpoint in eval mode, every entry loaded.
+    """Build the network of a checkpoint in eval mode and load every entry.
 
     Raises:
-        CheckpointError: entries missing, left over or misshapen, by name; `origin` is the checkpoint's file.
+        CheckpointError: entries missing, unknown or misshapen, by name; `origin` is the checkpoint's file.
     """
     model = build_network(checkpoint.config)
     load_weights(model, checkpoint.weights, origin)
@@ -112,14 +113,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """Read the state dict of a published file: bare, or the entry `model` beside `epoch` and `optimizer` (A2Net).
 
     Raises:
-        CheckpointError: no such file, not a checkpoint, pickled code, or something else than tensors in it.
+        CheckpointError: file not found, not a checkpoint, pickled code, or entries that are not tensors.
     """
     return _state_dict(path, _load(path))
 
 
 def _load(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; expected a checkpoint (.ckpt, .pt, .pth)")
+        raise CheckpointError(f"{path}: file not found; expected a checkpoint (.ckpt, .pt, .pth)")
     with path.open("rb") as file:
         if file.read(1) not in CHECKPOINT_STARTS:
             raise CheckpointError(f"{path}: not a checkpoint; expected a file that PyTorch wrote (.ckpt, .pt, .pth)")
@@ -127,7 +128,7 @@ def _load(path: Path) -> dict[str, Any]:
         data = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise CheckpointError(
-            f"{path}: it holds pickled Python objects or code, which are never run; expected tensors and plain data "
+            f"{path}: got pickled Python objects or code, which are never run; expected tensors and plain data "
             "(save a state dict instead)"
         ) from None
     except (RuntimeError, EOFError, ValueError, OSError, KeyError, IndexError, AttributeError) as error:
@@ -138,8 +139,8 @@ def _load(path: Path) -> dict[str, Any]:
     return data
 
 
-def _without_retired(config: Any) -> Any:
-    """A stored configuration without the settings that older releases had and nothing read."""
+def _drop_retired(config: Any) -> Any:
+    """Return a stored configuration without the settings that were retired."""
     if isinstance(config, dict) and isinstance(config.get("data"), dict):
         return {**config, "data": {k: v for k, v in config["data"].items() if k not in RETIRED}}
     return config
@@ -153,11 +154,11 @@ def _read_bare(path: Path, data: dict[str, Any], config: Config | None, sha256: 
 
 
 def _state_dict(path: Path, data: dict[str, Any]) -> dict[str, Tensor]:
-    """The weights in a published file."""
-    return _tensors(path, data["model"] if isinstance(data.get("model"), dict) else data)
+    """Return the weights in a published file."""
+    return _require_tensors(path, data["model"] if isinstance(data.get("model"), dict) else data)
 
 
-def _tensors(path: Path, data: Any) -> dict[str, Tensor]:
+def _require_tensors(path: Path, data: Any) -> dict[str, Tensor]:
     wrong = [str(k) for k, v in data.items() if not isinstance(v, Tensor)] if isinstance(data, dict) else ["weights"]
     if wrong:
         raise CheckpointError(f"{path}: {', '.join(wrong[:LISTED])}: expected tensors; is this a state dict?")

@@ -15,10 +15,10 @@ def slim_checkpoint(path: Path, target: Path, *, half: bool = False, metrics: di
     """Write the checkpoint `path` without optimizer, schedule and random states.
 
     Args:
-        path, target: checkpoints.
-        half: store weights as float16, half the size; loading widens them again. Rounding costs about 2^-11 relative,
-            so measure the slim file, not the whole one. The batch norms' variances must be below 65504.
-        metrics: what was measured, added to what the checkpoint holds.
+        path, target: files of the full and of the slim checkpoint.
+        half: store weights as float16, half the size; loading converts them to float32. The relative rounding error is
+            about 2^-11, so evaluate the slim file. The batch norms' variances must be below 65504.
+        metrics: measured values, added to those of the checkpoint.
 
     Raises:
         CheckpointError: `path` cannot be read.

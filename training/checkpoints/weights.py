@@ -10,17 +10,17 @@ from runtime.errors import CheckpointError
 from training.networks.i3d import I3D
 
 LISTED = 5
-"""How many names of a mismatch an error message shows."""
+"""Number of names of a mismatch shown in an error message."""
 
 BATCH_COUNTER = "num_batches_tracked"
-"""Entry of batch norms that files of PyTorch 0.3, as the Kinetics weights are, do not have; only training reads it."""
+"""Entry of batch norms that files of PyTorch 0.3, such as the Kinetics weights, lack; only training reads it."""
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], origin: str) -> None:
-    """Copy `weights` into `model`, whose names and shapes must be the same.
+    """Copy `weights` into `model`; names and shapes must match.
 
     Raises:
-        CheckpointError: entries missing, left over or misshapen, by name; `origin` is the file they are from.
+        CheckpointError: entries missing, unknown or misshapen, by name; `origin` is the file of the weights.
     """
     wanted = model.state_dict()
     problems = [f"{name} is missing" for name in wanted if name not in weights]
@@ -34,7 +34,7 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], origin: str) -
         more = f" and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
         raise CheckpointError(
             f"{origin}: {len(problems)} entries do not fit the network, which has {len(wanted)}: "
-            f"{'; '.join(problems[:LISTED])}{more}; is it of this configuration?"
+            f"{'; '.join(problems[:LISTED])}{more}; use the configuration of the checkpoint"
         )
     model.load_state_dict(dict(weights))
 
@@ -43,12 +43,12 @@ def load_i3d(network: I3D, weights: Mapping[str, Tensor], origin: str) -> tuple[
     """Copy Kinetics weights (`rgb_imagenet.pt`, `flow_imagenet.pt`) into an I3D.
 
     Returns:
-        Names that were not loaded: those of the classifier, `logits.*`.
+        Names of the entries that were not loaded: the classifier, `logits.*`.
 
     Raises:
-        CheckpointError: any other entry missing, left over or misshapen.
+        CheckpointError: any other entry is missing, unknown or misshapen.
     """
     skipped = tuple(name for name in weights if name.startswith("logits."))
-    counters = {k: v for k, v in network.state_dict().items() if k.endswith(BATCH_COUNTER)}  # unknown before 0.4.1
+    counters = {k: v for k, v in network.state_dict().items() if k.endswith(BATCH_COUNTER)}  # absent before 0.4.1
     load_weights(network, {**counters, **{k: v for k, v in weights.items() if k not in skipped}}, origin)
     return skipped

@@ -14,13 +14,13 @@ from runtime.video.flow import FLOW_METHODS
 
 
 def add_prepare(subparsers: Any) -> None:
-    """`afsd prepare thumos14|activitynet|own|features`: videos or features and annotations → a data set, checked."""
+    """Add `afsd prepare thumos14|activitynet|own|features`, which makes a checked data set."""
     parser = subparsers.add_parser(
         "prepare",
         help="make a data set ready for training",
-        description="Videos and annotations → frame stores, one annotation file, and a report of what was odd. An "
-        "interrupted run goes on where it was; a video that cannot be read is reported and the others go on. Features "
-        "made elsewhere → a description of them, checked value by value.",
+        description="Make frame stores, one annotation file and a report of what was odd from videos and annotations; "
+        "or check every value of a feature set and describe it. An interrupted run continues where it stopped; a video "
+        "that cannot be read is reported and the others continue.",
     )
     sets = parser.add_subparsers(dest="data_set", metavar="DATA_SET", required=True)
     _add_thumos14(sets)
@@ -34,13 +34,14 @@ def _add_thumos14(sets: Any) -> None:
     parser.add_argument("--tables", metavar="DIR", type=Path, required=True, help="folder of the annotation tables")
     parser.add_argument("--videos", metavar="DIR", type=Path, help="folder of the videos of the chosen subsets")
     parser.add_argument("--out", metavar="DIR", type=Path, default=Path("data/thumos14"), help="default: %(default)s")
-    parser.add_argument("--subset", choices=("val", "test", "both"), default="both", help="val is trained on")
+    parser.add_argument("--subset", choices=("val", "test", "both"), default="both", help="val is the training set")
     parser.add_argument(
-        "--faults", choices=("keep", "repair"), default="keep", help="the tables' known faults: keep them, as published"
+        "--faults",
+        choices=("keep", "repair"),
+        default="keep",
+        help="the tables' known faults; keep: as published",
     )
-    parser.add_argument(
-        "--check", action="store_true", help="compare the tables with the published training set, alone"
-    )
+    parser.add_argument("--check", action="store_true", help="only compare the tables with the published training set")
     _add_store_flags(parser)
     parser.set_defaults(func=_prepare_thumos14)
 
@@ -62,7 +63,7 @@ def _add_own(sets: Any) -> None:
     parser.add_argument("root", metavar="FOLDER", type=Path, help="holds videos/ and the annotations; stores go there")
     parser.add_argument("--annotations", metavar="NAME", default="annotations.json", help="default: %(default)s")
     parser.add_argument("--fps", type=float, default=10.0, help="frames per second to sample (%(default)s)")
-    parser.add_argument("--size", type=int, default=112, help="pixels of the stored square frame (%(default)s)")
+    parser.add_argument("--size", type=int, default=112, help="side of the stored square frame, pixels (%(default)s)")
     parser.add_argument(
         "--whole-video", metavar="T", type=int, help="in place of --fps: sample every video down to T frames"
     )
@@ -84,25 +85,28 @@ def _add_features(sets: Any) -> None:
         "--out", metavar="DIR", type=Path, required=True, help="folder for the description, features.json"
     )
     parser.add_argument(
-        "--stride", metavar="FRAMES", type=float, default=1.0, help="from one step to the next (%(default)g)"
+        "--stride", metavar="FRAMES", type=float, default=1.0, help="frames from one step to the next (%(default)g)"
     )
-    parser.add_argument("--window", metavar="FRAMES", type=float, help="of a snippet (default: the stride)")
-    parser.add_argument("--fps", type=float, help="of all videos, when made (default: fps of the annotations)")
+    parser.add_argument("--window", metavar="FRAMES", type=float, help="frames of a snippet (default: the stride)")
+    parser.add_argument("--fps", type=float, help="frame rate the features were made at (default: fps of annotations)")
     parser.add_argument("--offset", metavar="FRAMES", type=float, help="middle of the first step (default: window / 2)")
-    parser.add_argument("--every", metavar="N", type=int, default=1, help="use every N-th step (%(default)s)")
+    parser.add_argument("--every", metavar="N", type=int, default=1, help="use every n-th step (%(default)s)")
     parser.add_argument("--whole-video", action="store_true", help="the steps are spread evenly over each video")
     parser.add_argument("--resize", metavar="T", type=int, help="with --whole-video: resize every video to T steps")
     parser.add_argument(
         "--layout", choices=("auto", "steps_first", "channels_first"), default="auto", help="[T,C], [C,T]"
     )
-    parser.add_argument("--prefix", default="", help="of file names before the video's name")
-    parser.add_argument("--suffix", default="", help="of file names after the video's name, before .npy")
-    parser.add_argument("--width", metavar="C", type=int, help="channels of all streams together, to be checked")
+    parser.add_argument("--prefix", default="", help="part of file names before the video's name")
+    parser.add_argument("--suffix", default="", help="part of file names after the video's name, before .npy")
+    parser.add_argument("--width", metavar="C", type=int, help="expected number of channels of all streams together")
     parser.add_argument(
-        "--uneven", choices=("cut", "stretch"), default="cut", help="streams of different length (%(default)s)"
+        "--uneven",
+        choices=("cut", "stretch"),
+        default="cut",
+        help="align streams of different length (%(default)s)",
     )
     parser.add_argument(
-        "--classes", metavar="FILE", type=Path, help="classes the model knows, one a line, to be checked"
+        "--classes", metavar="FILE", type=Path, help="the model's classes, one a line, which must include all labels"
     )
     parser.set_defaults(func=_prepare_features)
 
@@ -112,7 +116,7 @@ def _add_store_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--flow-method", choices=FLOW_METHODS, default="auto", help="auto: TV-L1 where OpenCV has it, else DIS"
     )
-    parser.add_argument("--flow-jpeg", action="store_true", help="send frames and flow through JPEG, as published")
+    parser.add_argument("--flow-jpeg", action="store_true", help="compress frames and flow by JPEG, as published")
     parser.add_argument("--workers", metavar="N", type=int, help="processes (default: one per CPU)")
 
 
@@ -120,7 +124,7 @@ def _prepare_thumos14(args: argparse.Namespace) -> int:
     if args.check:
         return _check_thumos14(args.tables)
     if args.videos is None:
-        raise InputError("afsd prepare thumos14 needs --videos DIR, or --check to look at the tables alone")
+        raise InputError("afsd prepare thumos14 needs --videos DIR, or --check to compare only the tables")
     prepare = _load_prepare()
     subsets = ("val", "test") if args.subset == "both" else (args.subset,)
     options = _store_options(args, sample_fps=prepare.THUMOS_FPS)
@@ -132,7 +136,7 @@ def _prepare_thumos14(args: argparse.Namespace) -> int:
 
 
 def _check_thumos14(tables: Path) -> int:
-    """Print the check values and the tables' faults; 2 if a value differs."""
+    """Print the check values and the tables' faults, and return 2 if a value differs."""
     _load_prepare()
     from training.preparation.preparation_report import PreparationReport
     from training.preparation.thumos_check import check_thumos14
@@ -166,10 +170,10 @@ def _prepare_features(args: argparse.Namespace) -> int:
         from training.preparation.prepare_features import prepare_features
     except ImportError as error:
         raise MissingDependencyError(str(error.name), "train", "preparing data") from None
-    return _print_report(prepare_features(_describe(args), args.out, classes_file=args.classes))
+    return _print_report(prepare_features(_describe_features(args), args.out, classes_file=args.classes))
 
 
-def _describe(args: argparse.Namespace) -> FeatureDescription:
+def _describe_features(args: argparse.Namespace) -> FeatureDescription:
     try:
         return FeatureDescription(
             annotations=args.annotations,
@@ -213,7 +217,7 @@ def _load_prepare() -> Any:
 
 
 def _print_report(report: Any) -> int:
-    """Print the report; 2 if a video could not be had."""
+    """Print the report, and return 2 if a video could not be prepared."""
     for line in report.lines():
         print(line)
     return EXIT_ERROR if report.failed else 0

@@ -1,4 +1,4 @@
-"""`afsd paper-tables`; torch is imported only when it runs."""
+"""Add `afsd paper-tables`; torch is imported only when the command runs."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ NAMES = (
     "durations", "modules", "balance", "levels", "streams", "proposals", "two-stage", "afsd", "methods", "speed",
     "rows",
 )  # fmt: skip
-"""Tables that can be asked for; "rows": those of --row."""
+"""Names of the tables; "rows" is made of the rows of --row."""
 
 
 def add_paper_tables(subparsers: Any) -> None:
-    """`afsd paper-tables TABLE…`: A2Net's tables, and AFSD beside it, on a feature set."""
+    """Add `afsd paper-tables TABLE…`, which makes A2Net's tables, with AFSD, on a feature set."""
     parser = subparsers.add_parser(
         "paper-tables",
-        help="A2Net's tables on a feature set of yours",
-        description="Train what a table compares on every fold with every seed, and write the table as Markdown, CSV "
-        "and JSON. All tables share their runs; after an interruption only the rest is run.",
+        help="make A2Net's tables on your feature set",
+        description="Train the networks of a table on every fold with every seed, and write the table as Markdown, CSV "
+        "and JSON. All tables share their runs; an interrupted command continues.",
     )
     parser.add_argument("tables", metavar="TABLE", nargs="+", choices=NAMES, help=", ".join(NAMES))
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs and the tables")
@@ -31,32 +31,36 @@ def add_paper_tables(subparsers: Any) -> None:
         "--two-stage", metavar="CONFIG", default="two_stage_gtea", help="two-stage detector (default: %(default)s)"
     )
     parser.add_argument(
-        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change a setting of all; repeatable"
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="change a setting of every network",
     )
-    parser.add_argument("--set-a2net", action="append", default=[], metavar="KEY=VALUE", help="of A2Net alone")
-    parser.add_argument("--set-afsd", action="append", default=[], metavar="KEY=VALUE", help="of AFSD alone")
+    parser.add_argument("--set-a2net", action="append", default=[], metavar="KEY=VALUE", help="setting of A2Net alone")
+    parser.add_argument("--set-afsd", action="append", default=[], metavar="KEY=VALUE", help="setting of AFSD alone")
     parser.add_argument("--set-two-stage", action="append", default=[], metavar="KEY=VALUE", help="of two stages alone")
     parser.add_argument(
         "--row", action="append", nargs="+", default=[], metavar=("LABEL CONFIG", "KEY=VALUE"),
-        help="a row of the table `rows`: its label, a configuration, and settings that differ from it",
+        help="add a row to the table `rows`: label, configuration, and changed settings",
     )  # fmt: skip
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="default: 1 2 3")
     parser.add_argument("--tiou", metavar="LIST", default="0.1:0.1:0.7", help="thresholds (default: %(default)s)")
     parser.add_argument("--nms", choices=("local", "reference"), default="local", help="reference: as published")
     parser.add_argument(
         "--duration-edges", metavar="SECONDS", default="1.5,2.5,4.2,6.9",
-        help="between the bins of durations, or `quintiles` of the data (default: %(default)s, A2Net's)",
+        help="edges of the duration bins, or `quintiles` of the data (default: %(default)s, A2Net's)",
     )  # fmt: skip
     parser.add_argument(
-        "--proposals", type=float, default=100.0, help="largest AN of the recall (%(default)g; of two stages 200)"
+        "--proposals", type=float, default=100.0, help="largest AN of the recall (%(default)g; two stages: 200)"
     )
     parser.add_argument(
         "--stream-weights", metavar="W", type=float, nargs="+", default=[],
-        help="of the streams' scores in late fusion, as in 1 2 (default: all 1)",
+        help="factors on the streams' scores in late fusion, as in 1 2 (default: all 1)",
     )  # fmt: skip
     parser.add_argument(
         "--engines", metavar="FILE", type=Path, nargs="+", default=[],
-        help="exported engines in the table `speed`; judged on the test videos of data.fold",
+        help="exported engines in the table `speed`; evaluated on the test videos of data.fold",
     )  # fmt: skip
     parser.add_argument("--runs", type=int, default=50, help="timed passes of each network (default: %(default)s)")
     parser.set_defaults(func=_paper_tables)
@@ -64,18 +68,18 @@ def add_paper_tables(subparsers: Any) -> None:
 
 def _paper_tables(args: argparse.Namespace) -> int:
     try:
-        from training.paper_tables.rows import single
-        from training.paper_tables.speed import speed_table
-        from training.paper_tables.tables import TABLES, make_table, table_of_rows
+        from training.paper_tables.rows import compare_single_networks
+        from training.paper_tables.speed import make_speed_table
+        from training.paper_tables.tables import TABLES, make_rows_table, make_table
     except ImportError as error:
         raise MissingDependencyError(str(error.name), "train", "training") from None
     options = _options(args)
     for name in args.tables:
         if name == "rows":
-            table = table_of_rows("", _rows(args), "precision", args.out, options)
+            table = make_rows_table("", _rows(args), "mean_ap", args.out, options)
         elif name == "speed":
-            rows = _rows(args) if args.row else single(_configs(args))
-            table = speed_table(rows, args.engines, args.out, options, runs=args.runs)
+            rows = _rows(args) if args.row else compare_single_networks(_configs(args))
+            table = make_speed_table(rows, args.engines, args.out, options, runs=args.runs)
         else:
             table = make_table(TABLES[name], _configs(args), args.out, options)
         table.write(args.out / name)
@@ -98,7 +102,7 @@ def _options(args: argparse.Namespace) -> Any:
 
 
 def _edges(text: str) -> tuple[float, ...]:
-    """Rising seconds; none: quintiles."""
+    """Parse increasing seconds; `quintiles` gives none."""
     if text == "quintiles":
         return ()
     try:
@@ -117,8 +121,8 @@ def _configs(args: argparse.Namespace) -> Any:
     two_stage = load_config(args.two_stage, [*args.set, *args.set_two_stage])
     if (a2net.family, afsd.family, two_stage.family) != ("a2net", "afsd", "two_stage"):
         raise InputError(
-            f"--a2net {args.a2net}, --afsd {args.afsd}, --two-stage {args.two_stage}: expected a configuration of each "
-            "of these networks"
+            f"--a2net {args.a2net}, --afsd {args.afsd}, --two-stage {args.two_stage}: expected a configuration of "
+            "each of these networks"
         )
     streams = read_description(a2net.data.features_path).streams
     return Configs(a2net, afsd, two_stage, tuple(args.stream_weights), len(streams))
@@ -126,11 +130,11 @@ def _configs(args: argparse.Namespace) -> Any:
 
 def _rows(args: argparse.Namespace) -> Any:
     from training.config.files import load_config
-    from training.paper_tables.rows import custom
+    from training.paper_tables.rows import make_row
 
     if not args.row or min(map(len, args.row)) < 2:
-        raise InputError("table rows: expected --row LABEL CONFIG [KEY=VALUE …], once or more")
-    rows = tuple(custom(label, load_config(config, [*args.set, *settings])) for label, config, *settings in args.row)
+        raise InputError("table rows: expected at least one --row LABEL CONFIG [KEY=VALUE …]")
+    rows = tuple(make_row(label, load_config(config, [*args.set, *settings])) for label, config, *settings in args.row)
     if len({row.networks[0].key for row in rows}) < len(rows):
         raise InputError("table rows: two rows have the same label; expected different ones")
     return rows

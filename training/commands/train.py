@@ -10,7 +10,7 @@ from runtime.errors import ConfigError, MissingDependencyError
 
 
 def add_train(subparsers: Any) -> None:
-    """`afsd train CONFIG`: train a network from a configuration."""
+    """Add `afsd train CONFIG`, which trains a network from a configuration."""
     parser = subparsers.add_parser("train", help="train AFSD, A2Net or a two-stage detector from a configuration")
     parser.add_argument("config", help="name (thumos14, synthetic, …) or path of a YAML configuration")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and logs")
@@ -32,12 +32,12 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def add_cross_validate(subparsers: Any) -> None:
-    """`afsd cross-validate CONFIG`: train and judge every fold of a feature set."""
+    """Add `afsd cross-validate CONFIG`, which trains and evaluates every fold of a feature set."""
     parser = subparsers.add_parser(
         "cross-validate",
-        help="train on every fold of a feature set, with mean and spread",
+        help="train on every fold of a feature set and print mean and spread",
         description="Train a network on features on every fold with every seed, find actions in the fold's test "
-        "videos, and print mean average precision with its spread. After an interruption only the rest is run.",
+        "videos, and print mean average precision with its spread. An interrupted command continues.",
     )
     parser.add_argument("config", help="name (gtea, a2net_gtea, …) or path of a YAML configuration on features")
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs and of the results")
@@ -56,7 +56,7 @@ def _cross_validate(args: argparse.Namespace) -> int:
 
     try:
         from training.config.files import load_config
-        from training.cross_validation.from_config import cross_run
+        from training.cross_validation.from_config import cross_validate_config
     except ImportError as error:
         raise MissingDependencyError(str(error.name), "train", "training") from None
     config, options = load_config(args.config, args.set), DetectorOptions(nms=args.nms)
@@ -64,5 +64,5 @@ def _cross_validate(args: argparse.Namespace) -> int:
         raise ConfigError(
             f"data.fold is {config.data.fold!r}, but cross-validation runs every fold; leave it out, or use afsd train"
         )
-    print(cross_run(config, args.out, args.seeds, parse_tious(args.tiou), options=options).table())
+    print(cross_validate_config(config, args.out, args.seeds, parse_tious(args.tiou), options=options).table())
     return 0

@@ -24,7 +24,7 @@ Stream = Literal["rgb", "flow", "features"]
 
 
 class SettingNames(NamedTuple):
-    """Names of the sections and fields of `Config` that hold the settings every network has."""
+    """Names the sections and fields of `Config` that hold the settings every network has."""
 
     section: str
     """Section with `num_classes`; a configuration belongs to the first family of `NETWORKS` whose section is set."""
@@ -46,7 +46,7 @@ NETWORKS: Mapping[Family, SettingNames] = {
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Says where the data is and how clips are cut from it."""
+    """Describes where the data is and how clips are cut from it."""
 
     root: str = "data"
     """Folder of the data set; relative paths count from the working directory."""
@@ -93,10 +93,9 @@ class DataConfig:
     keep_share: float = 0.5
     """Smallest share of an action inside a clip with which the action is a target there, cut at the clip's borders."""
     store_share: float = 1.0
-    """A clip is trained on if at least one action lies inside it with this share."""
+    """Smallest share inside a clip that at least one action needs for the clip to be trained on."""
     clip_window: Literal["correct", "reference"] = "correct"
-    """First frame from which an action counts as inside a clip: its first, or its second ("reference", released
-    code)."""
+    """First frame that counts as inside a clip: the clip's first, or its second ("reference", released code)."""
     rearrangement: Literal["thumos14", "activitynet"] = "thumos14"
     """Length th of the background piece that is moved into an action: the video's shortest action as its clips show
     it ("thumos14"), or a quarter of that (released ActivityNet code)."""
@@ -249,7 +248,7 @@ class Config:
 
     @property
     def window_length(self) -> int:
-        """T, frames or feature steps of a window."""
+        """Window length T in frames or feature steps."""
         return int(getattr(self._window, NETWORKS[self.family].window_length))
 
     @property

@@ -1,1 +1,1 @@
-"""Train and judge every fold of a feature set."""
+"""Train and evaluate every fold of a feature set."""

@@ -1,4 +1,4 @@
-"""A configuration on features cross-validated: every fold trained and judged with every seed."""
+"""Cross-validate a configuration on features: train and evaluate every fold with every seed."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from training.run import train
 from training.training_set import annotations_path, config_folds
 
 RESULTS = "folds.json"
-"""File of the results, in the folder of the runs."""
+"""Name of the file of results in the folder of the runs."""
 RECALL_AT = (50, 100, 200)
-"""Average numbers of proposals per video for which a two-stage detector's recall is told."""
+"""Average numbers of proposals per video at which a two-stage detector's recall is reported."""
 CANDIDATES = "candidates.npz"
-"""File of a run's candidates in its test videos before suppression, in the run's folder beside the checkpoint."""
+"""Name of the file of a run's candidates before suppression in its test videos, beside the checkpoint."""
 
 
-def cross_run(
+def cross_validate_config(
     config: Config,
     out: Path,
     seeds: Sequence[int],
@@ -41,46 +41,51 @@ def cross_run(
     options: DetectorOptions | None = None,
     say: Callable[[str], None] = print,
 ) -> CrossValidation:
-    """Train and judge every fold of `data.split` with every seed; what `out` holds already is not run again.
+    """Train and evaluate every fold of `data.split` with every seed; runs that `out` already holds are not repeated.
 
-    With `data.inner_group` the folds are those among the training videos: of every fold, or of `data.fold` alone.
+    With `data.inner_group` the folds are the inner folds of every fold, or of `data.fold`.
 
     Args:
-        config: on features; its fold and seed are set here.
+        config: configuration on features; its fold and seed are set here.
         out: folder of the runs and of `folds.json`.
-        seeds: of the runs.
-        tious: thresholds of the mean average precision (ActivityNet rule).
-        options: of the detection.
-        say: told what is run next.
+        seeds: seeds of the runs.
+        tious: tIoU thresholds of mAP (ActivityNet rule).
+        options: options of the detector.
+        say: called with a line about each run before it starts.
 
     Raises:
         ConfigError: a configuration on frames, or `out` holds results of other settings.
         InputError, AnnotationError: the data is missing or does not fit.
     """
     if config.stream != "features":
-        raise ConfigError(f"{config.name}: it is trained on {config.stream} frames, expected features")
+        raise ConfigError(f"{config.name}: got a network on {config.stream} frames, expected features")
     videos = load_annotations(annotations_path(config.data))
     frequent = frequent_classes(videos)
 
     def run(fold: Fold, seed: int) -> dict[str, float]:
         folder = run_folder(out, fold.name, seed)
-        shutil.rmtree(folder, ignore_errors=True)  # of a run that was interrupted
+        shutil.rmtree(folder, ignore_errors=True)  # left by an interrupted run
         settings = replace(
             config, data=replace(config.data, fold=fold.name), run=replace(config.run, seed=seed, keep_epochs=False)
         )
         train(settings, folder)
-        kept = kept_run(settings, out, fold, seed, options)
+        kept = load_run_candidates(settings, out, fold, seed, options)
         truth = [video for video in videos if video.name in fold.test]
         metrics = detection_metrics(evaluate(kept.detections(options), truth, tuple(tious)), frequent)
         return metrics | proposal_metrics(kept, truth) if family_of(config).has_proposals else metrics
 
     return cross_validate(
-        config_folds(config), seeds, run, out / RESULTS, settings=_settings(config, tious, options), progress=say
+        config_folds(config),
+        seeds,
+        run,
+        out / RESULTS,
+        settings=_describe_settings(config, tious, options),
+        progress=say,
     )
 
 
 def proposal_metrics(kept: KeptCandidates, truth: Sequence[VideoAnnotation]) -> dict[str, float]:
-    """Average recall of a two-stage detector's proposals, and the area under its curve (A2Net, section III-G)."""
+    """Compute the average recall of a two-stage detector's proposals, and the area under its curve (section III-G)."""
     result = evaluate_proposals(kept.proposals(), truth, largest=max(RECALL_AT))
     if not result.available:
         return {f"AR@{number}": 0.0 for number in RECALL_AT} | {"AUC": 0.0}
@@ -88,17 +93,17 @@ def proposal_metrics(kept: KeptCandidates, truth: Sequence[VideoAnnotation]) -> 
 
 
 def run_folder(out: Path, fold: str, seed: int) -> Path:
-    """Where the checkpoint and the candidates of one run lie."""
+    """Return the folder of the checkpoint and the candidates of one run."""
     return out / f"{fold.replace('/', '-')}-seed-{seed}"
 
 
-def kept_run(
+def load_run_candidates(
     config: Config, out: Path, fold: Fold, seed: int, options: DetectorOptions | None = None
 ) -> KeptCandidates:
-    """The candidates of one run in its fold's test videos: read, or found by its checkpoint and kept.
+    """Read the candidates of one run in its fold's test videos, or find them with its checkpoint and write them.
 
     Raises:
-        CheckpointError: the run has neither.
+        CheckpointError: the run has neither candidates nor a checkpoint.
         InputError, AnnotationError: the data is missing or does not fit.
     """
     folder = run_folder(out, fold.name, seed)
@@ -107,20 +112,20 @@ def kept_run(
     data = config.data
     features, videos = open_features(data.features_path, names=fold.test, fold=fold.feature_fold, streams=data.streams)
     with Detector(open_torch_engine(folder / LAST), options=options) as detector:
-        kept = keep_set(detector, features, videos)
+        kept = keep_set_candidates(detector, features, videos)
     write_candidates(folder / CANDIDATES, kept)
     return kept
 
 
-def keep_set(detector: Detector, features: FeatureSet, videos: Sequence[VideoAnnotation]) -> KeptCandidates:
-    """Keep the candidates in videos of a feature set, each named as in the annotations; no instance is looked at."""
+def keep_set_candidates(detector: Detector, features: FeatureSet, videos: Sequence[VideoAnnotation]) -> KeptCandidates:
+    """Keep the candidates in videos of a feature set, each named as in the annotations; instances are not read."""
     return KeptCandidates(
         detector.spec, tuple(keep_candidates(detector, features.features(video.name)) for video in videos)
     )
 
 
-def _settings(config: Config, tious: Sequence[float], options: DetectorOptions | None) -> str:
-    """Everything that the results depend on, but for fold, seed and where the data lies."""
+def _describe_settings(config: Config, tious: Sequence[float], options: DetectorOptions | None) -> str:
+    """Return all settings that the results depend on, except fold, seed and paths of the data, as JSON."""
     fold = config.data.fold if config.data.inner_group else ""
     data = replace(config.data, root="", fold=fold, workers=0)
     same = replace(config, data=data, run=replace(config.run, seed=0, log_every=1, keep_epochs=False))

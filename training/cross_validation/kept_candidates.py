@@ -1,7 +1,7 @@
-"""Keep candidates in a file before suppression, so that λ, late fusion and judging need no network again.
+"""Keep candidates in a file before suppression, so that λ, late fusion and evaluation need no network again.
 
-Suppression of what is kept gives what the detector gives. Several networks are fused late as A2Net's Table III does:
-the candidates of all of them go through one NMS.
+Suppression of kept candidates gives the detector's results. Late fusion joins the candidates of several networks for
+one NMS (A2Net, Table III).
 """
 
 from __future__ import annotations
@@ -29,31 +29,31 @@ from runtime.spec.model import ModelSpec, spec_from_json
 from runtime.suppression.nms import hard_nms
 
 PLAIN, POINTS, ANCHORS, PROPOSALS = 0, 1, 2, 3
-"""Which module a candidate is of; plain ones (AFSD's, or already weighed) have no λ. Proposals are those of a two-stage
-detector's first stage, all with label 0, and no detections."""
+"""Modules of candidates; plain ones (AFSD's, or already weighted) have no λ. Proposals come from a two-stage detector's
+first stage, all with label 0, and are not detections."""
 
 ARRAYS = ("segments", "labels", "scores", "modules", "offsets")
 
 
 @dataclass(frozen=True, eq=False)
 class VideoCandidates:
-    """What a network proposes in one video, M candidates in the order of its windows."""
+    """Holds a network's M candidates in one video, in the order of the windows."""
 
     video: str
     start_s: float
-    """Second of the video at the edge of step 0, from which `candidates` count."""
+    """Second of the video at the start of step 0, from which `candidates` count."""
     end_s: float
     """Second at which detections are cut."""
     step_s: float
     """Seconds from one step of the features to the next."""
     candidates: Candidates
     modules: NDArray[np.int8]
-    """[M] PLAIN, POINTS, ANCHORS or PROPOSALS; scores of points and anchors are before λ."""
+    """Module of each candidate [M]: PLAIN, POINTS, ANCHORS or PROPOSALS; scores of points and anchors are before λ."""
     offsets: NDArray[np.int64]
-    """[M] first step of the window each is of."""
+    """First step of each candidate's window [M]."""
 
     def take(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> VideoCandidates:
-        """Those chosen by an index or bool array."""
+        """Take the candidates chosen by an index or bool array."""
         return replace(
             self,
             candidates=self.candidates.take(chosen),
@@ -64,17 +64,17 @@ class VideoCandidates:
 
 @dataclass(frozen=True, eq=False)
 class KeptCandidates:
-    """The candidates of one network, or of several fused, in several videos."""
+    """Holds the candidates of one network, or of several fused networks, in several videos."""
 
     spec: ModelSpec
-    """Its decoding holds λ and the constants of the NMS."""
+    """Spec of the network; its decoding holds λ and the constants of the NMS."""
     videos: tuple[VideoCandidates, ...]
 
     def balance(self, balance: float) -> KeptCandidates:
-        """Return a copy under another λ (A2Net, Table V).
+        """Return a copy with another λ (A2Net, Table V).
 
         Raises:
-            InputError: another network, which has no λ, or λ outside 0..1.
+            InputError: the network has no λ, or λ is outside 0..1.
         """
         if self.spec.a2net_decoding is None:
             raise InputError(f"λ {balance:g}: the candidates are of {self.spec.family}, expected a2net's")
@@ -85,22 +85,24 @@ class KeptCandidates:
         return replace(self, spec=replace(self.spec, a2net_decoding=decoding))
 
     def weigh(self, weight: float = 1.0) -> KeptCandidates:
-        """Return a copy with λ and `weight` multiplied into the scores. Proposals, and candidates at or below the score
-        threshold, are removed."""
+        """Return a copy with λ and `weight` multiplied into the scores.
+
+        Proposals, and candidates at or below the score threshold, are removed.
+        """
         return replace(self, videos=tuple(self._weigh(video, weight) for video in self.videos))
 
     def detections(self, options: DetectorOptions | None = None) -> list[Detections]:
-        """Return what the detector of these options gives, video by video."""
+        """Return the detections that a detector with these options gives, video by video."""
         options = DetectorOptions() if options is None else options
         return [self._suppress(self._weigh(video, 1.0), options) for video in self.videos]
 
     def proposals(self) -> list[Detections]:
-        """Return what a two-stage detector's first stage proposes, video by video, as actions of one class, best first.
+        """Return a two-stage detector's first-stage proposals, video by video, best first, as actions of one class.
 
-        The windows' proposals go through the NMS once more. Weighed or fused candidates hold none.
+        The windows' proposals go through one more NMS. Weighted or fused candidates hold none.
 
         Raises:
-            InputError: another network.
+            InputError: the network is not a two-stage detector.
         """
         if self.spec.two_stage is None:
             raise InputError(f"the network is {self.spec.family}, expected a two-stage detector, which has proposals")
@@ -112,7 +114,7 @@ class KeptCandidates:
         return found
 
     def _weigh(self, video: VideoCandidates, weight: float) -> VideoCandidates:
-        """In float32, as the decoder does."""
+        """Multiply λ and `weight` into the scores, in float32 as the decoder does."""
         video, decoding = video.take(video.modules != PROPOSALS), self.spec.a2net_decoding
         points, anchors = (1.0, 1.0) if decoding is None else decoding.weights
         factors = np.array([1.0, points, anchors], np.float32)[video.modules]
@@ -142,8 +144,8 @@ class KeptCandidates:
 def keep_candidates(detector: Detector, features: Features) -> VideoCandidates:
     """Run a detector on the features of a video and keep its candidates before λ and suppression.
 
-    A2Net's are kept module by module: λ 1 leaves the points alone, λ 0 the anchors. A two-stage detector's proposals
-    are kept beside its candidates.
+    A2Net's candidates are kept module by module, the points with λ 1 and the anchors with λ 0. A two-stage detector's
+    proposals are kept beside its candidates.
 
     Raises:
         InputError, EngineError: see `Detector.run`.
@@ -152,7 +154,7 @@ def keep_candidates(detector: Detector, features: Features) -> VideoCandidates:
     assert isinstance(video, FeatureInput)
     spec, published = replace(detector.spec, sample_fps=video.rate), detector.options.nms == "reference"
     specs = {PLAIN: spec}
-    if (decoding := spec.a2net_decoding) is not None:  # of one window the anchors first, as the decoder gives them
+    if (decoding := spec.a2net_decoding) is not None:  # within a window the anchors first, as the decoder orders them
         alone = {ANCHORS: replace(decoding, balance=0.0), POINTS: replace(decoding, balance=1.0)}
         specs = {module: replace(spec, a2net_decoding=constants) for module, constants in alone.items()}
     decode, threshold = family_of(spec).decode, detector.options.score_threshold
@@ -178,21 +180,21 @@ def keep_candidates(detector: Detector, features: Features) -> VideoCandidates:
 
 
 def _present(found: Candidates, video: VideoCandidates, classes: tuple[str, ...], min_score: float) -> Detections:
-    """Return final candidates as detections of the video."""
+    """Convert final candidates to detections of the video."""
     shown = found.place(video.start_s, video.end_s)
     shown = shown.take(shown.scores >= min_score)
     return Detections(shown.segments, shown.labels, shown.scores, classes, video.video)
 
 
 def fuse_late(members: Sequence[KeptCandidates], weights: Sequence[float] = ()) -> KeptCandidates:
-    """Join the candidates of several networks for one NMS: that of the network with the longest windows.
+    """Join the candidates of several networks for one NMS, that of the network with the longest windows.
 
     Args:
-        members: of the same videos and classes; at least one.
-        weights: factors of their scores, divided by the largest, so that scores stay in 0..1; none: all 1.
+        members: candidates in the same videos and classes; at least one.
+        weights: factors on the members' scores, divided by the largest, so that scores stay in 0..1; none: all 1.
 
     Raises:
-        InputError: other videos, times or classes, or not a weight above 0 for each.
+        InputError: videos, times or classes differ, or not one weight above 0 for each.
     """
     factors = list(weights) or [1.0] * len(members)
     if not members or len(factors) != len(members) or min(factors) <= 0:
@@ -210,7 +212,7 @@ def fuse_late(members: Sequence[KeptCandidates], weights: Sequence[float] = ()) 
 
 
 def write_candidates(path: Path, kept: KeptCandidates) -> None:
-    """Write an .npz, whole or not at all."""
+    """Write candidates as .npz, atomically."""
     head = [[v.video, v.start_s, v.end_s, v.step_s, len(v.offsets)] for v in kept.videos]
     arrays = {name: np.concatenate([_arrays(video)[name] for video in kept.videos]) for name in ARRAYS}
     with atomic_path(path) as unfinished:
@@ -218,15 +220,13 @@ def write_candidates(path: Path, kept: KeptCandidates) -> None:
 
 
 def read_candidates(path: Path) -> KeptCandidates:
-    """Read what `write_candidates` wrote (InputError: missing or not such a file; SpecError: see `spec_from_json`)."""
+    """Read a file of `write_candidates` (InputError: missing or of another kind; SpecError: see `spec_from_json`)."""
     try:
         with np.load(path, allow_pickle=False) as file:
             spec, head = str(file["spec"]), json.loads(str(file["videos"]))
             arrays = {name: file[name] for name in ARRAYS}
     except FileNotFoundError:
-        raise InputError(
-            f"{path}: no candidates are kept there; delete the folder of the run and run it again"
-        ) from None
+        raise InputError(f"{path}: file of candidates not found; delete the folder of the run and run again") from None
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: not a file of candidates: {' '.join(str(error).split())}; run again") from None
     ends = np.cumsum([entry[4] for entry in head])
@@ -243,7 +243,7 @@ def _times(kept: KeptCandidates) -> list[tuple[str, float, float, float]]:
 
 
 def _join_networks(parts: Sequence[VideoCandidates]) -> VideoCandidates:
-    """The candidates of one video in the order of their windows; of one offset those of the first network first."""
+    """Join the candidates of one video in the order of their windows; at equal offsets in the order of the networks."""
     together = replace(
         parts[0],
         candidates=Candidates.concatenate([part.candidates for part in parts]),

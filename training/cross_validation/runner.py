@@ -1,6 +1,6 @@
-"""Folds × seeds: each trained and judged once, kept in a file, and told as mean and spread.
+"""Run all folds with all seeds once each, keep the results in a file, and report mean and spread.
 
-What is done for one fold is up to the caller: a function of the fold and the seed that gives its metrics.
+The caller gives the function that runs one fold with one seed and returns its metrics.
 """
 
 from __future__ import annotations
@@ -26,38 +26,38 @@ from runtime.evaluation.mean_ap import EvaluationResult
 from training.data.folds import Fold
 
 FREQUENT_SHARE = 0.05
-"""Share of all instances that a class has at least to be called frequent."""
+"""Smallest share of all instances with which a class is called frequent."""
 
 RunFold = Callable[[Fold, int], Mapping[str, float]]
-"""Trains on a fold's training videos with a seed, judges on its test videos: name of a metric → value, 0 … 1."""
+"""Function that trains on a fold with a seed and evaluates on its test videos: name of a metric → value, 0 … 1."""
 
 
 @dataclass(frozen=True)
 class FoldRun:
-    """One fold with one seed."""
+    """Holds the result of one fold with one seed."""
 
     fold: str
     seed: int
     videos: str
-    """Fingerprint of the fold's videos."""
+    """Hash of the fold's videos and features."""
     metrics: Mapping[str, float]
-    """By name, 0 … 1; a metric that has no meaning in a fold is left out."""
+    """Values by name, 0 … 1; a metric that is undefined in a fold is left out."""
     seconds: float
-    """That it took."""
+    """Duration of the run."""
 
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """What has been run so far; the content of the file."""
+    """Holds the results so far; the content of the file."""
 
     settings: str
-    """What was run, in any words: results of other settings are never mixed with these."""
+    """Description of the settings; results of other settings are never mixed with these."""
     runs: tuple[FoldRun, ...] = ()
     schema: int = 1
 
     @property
     def folds(self) -> tuple[str, ...]:
-        """Names, in the order run."""
+        """Names of the folds in the order run."""
         return tuple(dict.fromkeys(run.fold for run in self.runs))
 
     @property
@@ -66,18 +66,19 @@ class CrossValidation:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Names, in the order of the first run that has them."""
+        """Names of the metrics in the order of the first run that has them."""
         return tuple(dict.fromkeys(name for run in self.runs for name in run.metrics))
 
     def values(self, metric: str) -> NDArray[np.float64]:
-        """[folds, seeds] of one metric; NaN where it was not run or has no meaning."""
+        """Return the values of one metric [folds, seeds]; NaN where not run or undefined."""
         values = np.full((len(self.folds), len(self.seeds)), np.nan)
         for run in self.runs:
             values[self.folds.index(run.fold), self.seeds.index(run.seed)] = run.metrics.get(metric, np.nan)
         return values
 
     def summary(self, metric: str) -> MetricSummary:
-        """Means and spreads of one metric; seeds that were not run on all folds do not count for mean and spread."""
+        """Compute means and spreads of one metric; seeds that were not run on all folds are left out of mean and
+        spread."""
         run = {(run.fold, run.seed) for run in self.runs}
         whole = [all((fold, seed) in run for fold in self.folds) for seed in self.seeds]
         values = self.values(metric)
@@ -90,7 +91,7 @@ class CrossValidation:
         )
 
     def table(self) -> str:
-        """A line per metric in percent: each fold (mean over seeds), mean over folds and seeds, spreads."""
+        """Format a line per metric in percent: each fold (mean over seeds), mean over folds and seeds, spreads."""
         header = ["%", *self.folds, "mean", "± seeds", "± folds"]
         rows = []
         for metric in self.metrics:
@@ -104,16 +105,16 @@ class CrossValidation:
 
 @dataclass(frozen=True, eq=False)
 class MetricSummary:
-    """One metric over folds and seeds; NaN where there is nothing to average, or no second value to differ from."""
+    """Holds one metric over folds and seeds; NaN where there are too few values."""
 
     folds: NDArray[np.float64]
-    """[F] mean over the seeds."""
+    """Mean over the seeds for each fold [F]."""
     mean: float
     """Mean over the seeds of the mean over the folds."""
     over_seeds: float
-    """Standard deviation (n − 1) over the seeds of the mean over the folds: how far to trust `mean`."""
+    """Standard deviation (n − 1) over the seeds of the mean over the folds, the uncertainty of `mean`."""
     over_folds: float
-    """Standard deviation (n − 1) over the folds of their means."""
+    """Standard deviation (n − 1) over the folds of their means over the seeds."""
 
 
 def cross_validate(
@@ -125,21 +126,21 @@ def cross_validate(
     settings: str = "",
     progress: Callable[[str], None] = lambda _: None,
 ) -> CrossValidation:
-    """Run all folds with all seeds, seed by seed; those that `path` has already are not run again.
+    """Run all folds with all seeds, seed by seed; runs that `path` already has are not repeated.
 
-    The file is written after each run, so an interruption costs the run it fell into.
+    The file is written after each run, so that an interruption loses only the current run.
 
     Args:
-        folds: of one cross-validation; names differ.
-        seeds: of the runs; they differ.
+        folds: folds of one cross-validation, with different names.
+        seeds: different seeds of the runs.
         run_fold: see `RunFold`.
-        path: JSON file with what has been run.
+        path: JSON file of the results.
         settings: see `CrossValidation.settings`.
-        progress: told what is run next, in words.
+        progress: called with a line about each run before it starts.
 
     Raises:
         InputError: no fold or seed, one given twice, or a metric that is not finite.
-        ConfigError: `path` is no such file, or holds results of other settings or other folds.
+        ConfigError: `path` is a file of another kind, or holds results of other settings or other folds.
     """
     _require_once([fold.name for fold in folds], "fold")
     _require_once(list(seeds), "seed")
@@ -153,7 +154,7 @@ def cross_validate(
         progress(f"run {number + 1} of {len(pairs)}: fold {fold.name}, seed {seed}")
         started = time.perf_counter()
         metrics = _require_finite(run_fold(fold, seed), fold, seed)
-        run = FoldRun(fold.name, seed, _fingerprint(fold), metrics, time.perf_counter() - started)
+        run = FoldRun(fold.name, seed, _hash_videos(fold), metrics, time.perf_counter() - started)
         done = replace(done, runs=(*done.runs, run))
         write_json(path, to_mapping(done))
     asked = {(fold.name, seed) for fold, seed in pairs}
@@ -161,11 +162,11 @@ def cross_validate(
 
 
 def detection_metrics(result: EvaluationResult, frequent: Iterable[str] = ()) -> dict[str, float]:
-    """mAP of one fold by tIoU and on average, for all classes that its test videos have and for the frequent ones.
+    """Return mAP of one fold by tIoU and on average, for all classes of its test videos and for the frequent ones.
 
     Args:
-        result: of the fold's test videos; classes without instances there are in no mean.
-        frequent: names of classes; none of them in the test videos: their mean is left out.
+        result: result on the fold's test videos; classes without instances are left out of the means.
+        frequent: names of the frequent classes; without any of them in the test videos their mean is left out.
     """
     metrics = _by_tiou(result, "mAP")
     there = set(frequent) & set(result.classes)
@@ -192,19 +193,19 @@ def _require_finite(metrics: Mapping[str, float], fold: Fold, seed: int) -> dict
     for name, value in metrics.items():
         if not math.isfinite(value):
             raise InputError(
-                f"fold {fold.name}, seed {seed}: {name} is {value}, expected a number; leave it out instead"
+                f"fold {fold.name}, seed {seed}: {name} is {value}, expected a number; leave the metric out instead"
             )
     return {name: float(value) for name, value in metrics.items()}
 
 
-def _fingerprint(fold: Fold) -> str:
-    """The same for the same videos, in any order, and the same features."""
+def _hash_videos(fold: Fold) -> str:
+    """Hash the fold's videos, in any order, and its features."""
     content = json.dumps([sorted(fold.train), sorted(fold.test), fold.feature_fold])
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def _require_same_videos(run: FoldRun, fold: Fold, path: Path) -> None:
-    if run.videos != _fingerprint(fold):
+    if run.videos != _hash_videos(fold):
         raise ConfigError(f"{path}: fold {fold.name!r} was run with other videos; choose another file for these folds")
 
 
@@ -221,7 +222,7 @@ def _read(path: Path, settings: str) -> CrossValidation:
 
 
 def _means(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean of each row, over what is not NaN."""
+    """Average each row over the values that are not NaN."""
     return np.array([_mean(row) for row in values])
 
 

@@ -119,7 +119,7 @@ def boundary_maps(instances: Sequence[FrameInstance], clip_length: int) -> NDArr
     return maps
 
 
-def unseen_instances(
+def find_unseen_instances(
     video: FrameAnnotation, *, clip_length: int, stride: int, keep: float = KEEP_IOA
 ) -> tuple[FrameInstance, ...]:
     """Return the instances that are a target in no window: too long for a window, or cut by all windows."""

@@ -93,7 +93,7 @@ def make_folds(annotations: Path, rule: FoldRule) -> tuple[Fold, ...]:
     elif rule.by == "groups":
         folds = leave_one_group_out(names, rule.group)
     else:
-        folds = random_folds(names, rule.count, rule.seed)
+        folds = draw_folds(names, rule.count, rule.seed)
     return tuple(_match_names(fold, names, str(annotations)) for fold in folds)
 
 
@@ -121,7 +121,7 @@ def leave_one_group_out(names: Sequence[str], group: str) -> list[Fold]:
     ]
 
 
-def random_folds(names: Sequence[str], count: int, seed: int = 0) -> list[Fold]:
+def draw_folds(names: Sequence[str], count: int, seed: int = 0) -> list[Fold]:
     """Draw `count` folds named 1, 2, …; each video is tested in one of them, whatever the order of the names.
 
     Raises:
@@ -135,7 +135,7 @@ def random_folds(names: Sequence[str], count: int, seed: int = 0) -> list[Fold]:
     return [Fold(str(index + 1), tuple(sorted(set(drawn) - set(part))), part) for index, part in enumerate(parts)]
 
 
-def inner_folds(fold: Fold, group: str, unseen_in: Sequence[Fold] | None = None) -> tuple[Fold, ...]:
+def make_inner_folds(fold: Fold, group: str, unseen_in: Sequence[Fold] | None = None) -> tuple[Fold, ...]:
     """Divide a fold's training videos into inner folds, one per group, to choose settings without its test videos.
 
     Args:

@@ -1,1 +1,1 @@
-"""View a trained network as an engine runs it, and its I3D as a feature backbone."""
+"""Wrap a trained network as an engine runs it, and its I3D as a feature backbone."""

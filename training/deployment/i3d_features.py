@@ -1,6 +1,6 @@
-"""I3D as a backbone of its own: a snippet of 16 frames in, one step of features out (A2Net, section IV-A).
+"""Wrap I3D as a feature backbone: a snippet of 16 frames in, one feature step out (A2Net, section IV-A).
 
-The features are what the Kinetics network averages before its classifier: the mean of Mixed_5c over time and space.
+The features are the input of the Kinetics classifier: the mean of Mixed_5c over time and space.
 """
 
 from __future__ import annotations
@@ -26,48 +26,48 @@ Stream = Literal["rgb", "flow"]
 CHANNELS: dict[Stream, int] = {"rgb": 3, "flow": 2}
 
 SNIPPET, SNIPPET_STRIDE = 16, 4
-"""Frames of a snippet, and from the start of one to the start of the next (A2Net's features of THUMOS14)."""
+"""Frames of a snippet, and frames between the starts of neighbouring snippets (A2Net's features of THUMOS14)."""
 SIZE = 224
-"""Pixels of the square frame, as published."""
+"""Side of the square frame, pixels, as published."""
 SOURCE_FPS = 30.0
-"""Frames per second of sources without a rate, as of nearly all videos of THUMOS14; a video file has its own."""
-IN_A_CHECKPOINT = "backbone._model."
-"""Before the names of the I3D's entries in a state dict of AFSD."""
+"""Frames per second assumed for sources without a rate, that of nearly all videos of THUMOS14."""
+I3D_PREFIX = "backbone._model."
+"""Prefix of the I3D's entries in a state dict of AFSD."""
 
 
 class I3DFeatures(nn.Module):
-    """Snippets → features, the deployment view of an I3D: cast, normalisation and layout are in the graph."""
+    """Maps snippets to features, the deployment view of an I3D; cast, normalisation and layout are in the graph."""
 
     def __init__(self, network: I3D) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, frames: Tensor) -> tuple[Tensor]:
-        """Features float32 [B,1024·m] of snippets, uint8 [B,16,S,S,C]: RGB or flow (x, y)."""
-        pixels = frames.float()  # before anything else, as in `training.deployment.views.Deployed`
+        """Return features float32 [B,1024·m] of snippets uint8 [B,16,S,S,C], RGB or flow (x, y)."""
+        pixels = frames.float()  # first operation, as in `training.deployment.views.Deployed`
         return (self.network(normalise(pixels.permute(0, 4, 1, 2, 3))).mixed_5c.mean(dim=(2, 3, 4)),)
 
 
 @dataclass(frozen=True)
 class BackboneWeights:
-    """An I3D whose weights are known."""
+    """Holds an I3D with its weights, and the origin of the weights."""
 
     network: I3DFeatures
-    """In eval mode."""
+    """I3D in eval mode."""
     stream: Stream
     multiplier: float
-    """Of its channels; 1 is the published network."""
+    """Factor on the I3D's channels; 1 is the published network."""
     sha256: str
-    """Of the file; of random weights, over their values."""
+    """SHA-256 of the file, or of the values of random weights."""
 
 
 def read_backbone(path: Path) -> BackboneWeights:
     """Read the I3D of a file: Kinetics weights, or the backbone of an AFSD checkpoint, ours or a published one.
 
     Raises:
-        CheckpointError: it cannot be read, has no I3D, or has entries that do not fit one.
+        CheckpointError: the file cannot be read, has no I3D, or has entries that do not fit an I3D.
     """
-    weights, multiplier = _i3d_weights(path)
+    weights, multiplier = _read_i3d_weights(path)
     first = weights.get(FIRST_LAYER)
     if first is None or first.ndim != 5 or first.shape[1] not in CHANNELS.values():
         raise CheckpointError(
@@ -80,9 +80,9 @@ def read_backbone(path: Path) -> BackboneWeights:
 
 
 def random_backbone(stream: Stream, seed: int, multiplier: float = 1.0) -> BackboneWeights:
-    """Build an I3D of random weights, for trying the way from video to features without Kinetics weights.
+    """Build an I3D with random weights, to test the path from video to features without Kinetics weights.
 
-    He-normal convolutions: with PyTorch's own initial values the features of all snippets are nearly 0.
+    Convolutions are He-normal: with PyTorch's own initial values the features of all snippets are nearly 0.
     """
     generator = torch.Generator().manual_seed(seed)
     network = I3D(CHANNELS[stream], multiplier)
@@ -95,11 +95,11 @@ def random_backbone(stream: Stream, seed: int, multiplier: float = 1.0) -> Backb
 
 
 def backbone_spec(weights: BackboneWeights, size: int = SIZE, made_with: dict[str, str] | None = None) -> ModelSpec:
-    """Describe what the backbone takes and gives.
+    """Describe inputs and outputs of the backbone.
 
     Args:
-        weights: of the network.
-        size: pixels of the square frames it sees.
+        weights: the backbone with its weights.
+        size: side of the square frames it sees, pixels.
         made_with: versions of libraries.
 
     Raises:
@@ -128,17 +128,17 @@ def backbone_spec(weights: BackboneWeights, size: int = SIZE, made_with: dict[st
     )
 
 
-def _i3d_weights(path: Path) -> tuple[dict[str, Tensor], float]:
-    """Weights under their Kinetics names, and the multiplier of the channels."""
+def _read_i3d_weights(path: Path) -> tuple[dict[str, Tensor], float]:
+    """Read weights under their Kinetics names, and the multiplier of the channels."""
     try:
         weights = read_weights(path)
-    except CheckpointError:  # a checkpoint of ours is no bare state dict, and what cannot be read is said below
+    except CheckpointError:  # no bare state dict; `load_checkpoint` below reports what is wrong
         weights = {}
     if FIRST_LAYER in weights:
         return weights, 1.0
     checkpoint = load_checkpoint(path)
     if checkpoint.config.stream == "features":
         raise CheckpointError(f"{path}: a network on features, which has no I3D; give Kinetics weights, or AFSD's")
-    start = len(IN_A_CHECKPOINT)
-    inside = {name[start:]: v for name, v in checkpoint.weights.items() if name.startswith(IN_A_CHECKPOINT)}
+    entries = checkpoint.weights.items()
+    inside = {name.removeprefix(I3D_PREFIX): v for name, v in entries if name.startswith(I3D_PREFIX)}
     return inside, checkpoint.config.model.backbone_multiplier

@@ -1,6 +1,6 @@
-"""The deployment view of a trained network: uint8 frames or features in, raw outputs out, and that view as an engine.
+"""Wrap a trained network in its deployment view, from uint8 frames or features to raw outputs, and as an engine.
 
-Export traces the same module that validation and benchmarks run, so there is one definition of what a model does.
+Export traces the module that validation and benchmarks run, so that a model has one definition.
 """
 
 from __future__ import annotations
@@ -27,29 +27,28 @@ from training.networks.normalisation import mask_features, normalise
 
 
 class Deployed(nn.Module):
-    """Frames as a video gives them → raw outputs; cast, normalisation, padding mask and layout are in the graph."""
+    """Maps decoded frames to raw outputs; cast, normalisation, padding mask and layout are in the graph."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
-        """Raw outputs of a batch of windows.
+        """Return the raw outputs of a batch of windows.
 
         Args:
             frames: uint8 [B,T,H,W,C], RGB or flow (x, y).
-            lengths: int32 [B], valid frames of each window; the others count as 0 *after* normalisation, as in the
-                published test code.
+            lengths: int32 [B], valid frames of each window; the others are 0 *after* normalisation, as in the published
+                test code.
         """
         valid = torch.arange(frames.shape[1], device=frames.device, dtype=torch.int32) < lengths[:, None]
-        pixels = frames.float()  # before anything else: TensorRT takes uint8 only where it is cast at once
+        pixels = frames.float()  # first operation: TensorRT takes uint8 only if it is cast at once
         output: tuple[Tensor, ...] = self.model(normalise(pixels.permute(0, 4, 1, 2, 3), valid))
         return output
 
 
 class DeployedFeatures(nn.Module):
-    """Features of a window → the raw outputs there are, in the order of the ModelSpec; the padding mask is in the
-    graph."""
+    """Maps features of a window to raw outputs in the order of the ModelSpec; the padding mask is in the graph."""
 
     def __init__(self, model: nn.Module, *, takes_lengths: bool) -> None:
         """Wrap a network; see `TrainingFamily.takes_lengths`."""
@@ -57,11 +56,11 @@ class DeployedFeatures(nn.Module):
         self.model, self.takes_lengths = model, takes_lengths
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
-        """Raw outputs of a batch of windows.
+        """Return the raw outputs of a batch of windows.
 
         Args:
             features: float32 [B,C,T].
-            lengths: int32 [B], valid steps of each window; the others count as 0, as in training.
+            lengths: int32 [B], valid steps of each window; the others are 0, as in training.
         """
         valid = torch.arange(features.shape[2], device=features.device, dtype=torch.int32) < lengths[:, None]
         masked = mask_features(features, valid)
@@ -70,7 +69,7 @@ class DeployedFeatures(nn.Module):
 
 
 def make_deployable(network: nn.Module, spec: ModelSpec) -> nn.Module:
-    """Wrap a network in its deployment view, in eval mode; a backbone is its own."""
+    """Wrap a network in its deployment view, in eval mode; a backbone needs no wrapper."""
     if spec.is_backbone:
         return network.eval()
     if spec.stream != "features":
@@ -80,7 +79,7 @@ def make_deployable(network: nn.Module, spec: ModelSpec) -> nn.Module:
 
 def multiply_adds(config: Config) -> int:
     """Count the multiply-adds of one window; see `count_multiply_adds`."""
-    model = replace(config.model, stem="random")  # initial values are none on shapes alone
+    model = replace(config.model, stem="random")  # meta tensors have no values to initialise
     config = replace(config, model=model)
     if config.stream == "features":
         shape: tuple[int, ...] = (1, config.in_features, config.window_length)
@@ -92,10 +91,10 @@ def multiply_adds(config: Config) -> int:
 def model_spec(
     config: Config, classes: tuple[str, ...], *, checkpoint_sha256: str = "", made_with: dict[str, str] | None = None
 ) -> ModelSpec:
-    """Describe what the deployed network takes and gives.
+    """Describe inputs, outputs and decoding of the deployed network.
 
     Raises:
-        ConfigError: a configuration on features that was not completed by data (`Config.of_data`).
+        ConfigError: a configuration on features without the data's numbers (`Config.with_data`).
     """
     model, data, features = config.model, config.data, config.stream == "features"
     if features and not (config.num_classes and config.in_features):
@@ -112,7 +111,7 @@ def model_spec(
         window_stride=data.test_stride,
         frame_size=(frame_size, frame_size),
         crop_size=(size, size),
-        inputs=(_input(config), TensorSpec("lengths", ("batch",), "int32")),
+        inputs=(_describe_input(config), TensorSpec("lengths", ("batch",), "int32")),
         sampling=data.sampling,
         features=(data.feature_sampling or FeatureSampling()) if features else None,
         feature_streams=data.streams if features else (),
@@ -125,8 +124,8 @@ def model_spec(
     )
 
 
-def _input(config: Config) -> TensorSpec:
-    """The input beside `lengths`: frames [B,T,H,W,C], or features [B,C,T]."""
+def _describe_input(config: Config) -> TensorSpec:
+    """Describe the input beside `lengths`: frames [B,T,H,W,C], or features [B,C,T]."""
     if config.stream == "features":
         return TensorSpec("features", ("batch", config.in_features, config.window_length), "float32")
     size = config.model.crop_size
@@ -134,7 +133,7 @@ def _input(config: Config) -> TensorSpec:
 
 
 class TorchEngine:
-    """A network run by PyTorch behind the runtime's engine protocol: the yardstick of every exported engine."""
+    """Runs a network in PyTorch behind the runtime's engine protocol, as the reference for exported engines."""
 
     def __init__(self, network: nn.Module, spec: ModelSpec, device: str = "cpu") -> None:
         self._module: nn.Module | None = make_deployable(network, spec).to(device)
@@ -152,19 +151,19 @@ class TorchEngine:
         return {t.name: value.cpu().numpy() for t, value in zip(self.spec.outputs, output, strict=True)}
 
     def close(self) -> None:
-        """Let go of the network."""
+        """Release the network."""
         self._module = None
 
 
 def open_torch_engine(path: str | Path, config: str = "", device: str = "cpu") -> TorchEngine:
     """Open a checkpoint as an engine; `config` names the network of a bare state dict."""
     if device != "cpu" and not torch.cuda.is_available():
-        raise EngineError(f"{path}: device {device} was asked for, PyTorch sees no GPU here; use --device cpu")
+        raise EngineError(f"{path}: got device {device}, but PyTorch sees no GPU; use --device cpu")
     checkpoint = load_checkpoint(path, load_config(config) if config else None)
-    return torch_engine(checkpoint, str(path), device)
+    return make_torch_engine(checkpoint, str(path), device)
 
 
-def torch_engine(checkpoint: Checkpoint, origin: str, device: str = "cpu") -> TorchEngine:
-    """Make an engine of a loaded checkpoint; `origin` names it in errors."""
+def make_torch_engine(checkpoint: Checkpoint, origin: str, device: str = "cpu") -> TorchEngine:
+    """Make an engine from a loaded checkpoint; `origin` names the checkpoint in errors."""
     spec = model_spec(checkpoint.config, checkpoint.classes, checkpoint_sha256=checkpoint.sha256)
     return TorchEngine(build_model(checkpoint, origin), spec, device)

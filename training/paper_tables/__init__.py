@@ -1,1 +1,1 @@
-"""Print A2Net's tables for any feature set."""
+"""Make A2Net's tables on any feature set."""

@@ -1,4 +1,4 @@
-"""Time per window beside multiply-adds and precision (A2Net, Table XI)."""
+"""Measure time per window beside multiply-adds and mAP (A2Net, Table XI)."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from runtime.engines.base import Engine
 from runtime.evaluation import evaluate
 from runtime.features.feature_set import open_features
 from training.config.settings import Config
-from training.cross_validation.from_config import keep_set, run_folder
+from training.cross_validation.from_config import keep_set_candidates, run_folder
 from training.cross_validation.runner import detection_metrics
 from training.deployment.views import open_torch_engine
 from training.loop import LAST
 from training.paper_tables.rows import Row
 from training.paper_tables.summary import MethodRow, Spread, SummaryTable
-from training.paper_tables.tables import TableOptions, table_of_rows
+from training.paper_tables.tables import TableOptions, make_rows_table
 from training.training_set import choose_fold, config_folds
 
 
-def speed_table(
+def make_speed_table(
     rows: Sequence[Row],
     engines: Sequence[Path],
     out: Path,
@@ -32,25 +32,25 @@ def speed_table(
     runs: int = 50,
     say: Callable[[str], None] = print,
 ) -> SummaryTable:
-    """Time per window beside multiply-adds and precision (A2Net, Table XI): networks take turns in one process.
+    """Measure time per window beside multiply-adds and mAP (A2Net, Table XI); networks take turns in one process.
 
     Args:
-        rows: each of one network; the first checkpoint of each is timed in PyTorch eager.
-        engines: exported files, behind them.
-        out, options, say: as in `make_table`.
-        runs: timed passes of each, after a fifth as many that do not count.
+        rows: rows of one network each; the first checkpoint of each is timed in PyTorch eager.
+        engines: exported files, listed after the rows.
+        out, options, say: see `make_table`.
+        runs: timed passes of each network, after a fifth as many warm-up passes.
 
     Raises:
-        InputError, EngineError: see `run_benchmark` and `open_engine`; else as `make_table`.
+        InputError, EngineError: see `run_benchmark` and `open_engine`; others: see `make_table`.
     """
     config = rows[0].networks[0].config
-    table = table_of_rows("A2Net, Table XI: time", rows, "precision", out, options, say)
+    table = make_rows_table("A2Net, Table XI: time", rows, "mean_ap", out, options, say)
     first = config_folds(config)[0].name
     checkpoints = [run_folder(out / row.networks[0].key, first, options.seeds[0]) / LAST for row in rows]
     opened: list[tuple[str, Engine]] = [(r.label, open_torch_engine(c)) for r, c in zip(rows, checkpoints, strict=True)]
     opened += [(path.name, open_engine(path)) for path in engines]
     try:
-        added = [_engine_row(name, engine, config, options) for name, engine in opened[len(rows) :]]
+        added = [_measure_engine(name, engine, config, options) for name, engine in opened[len(rows) :]]
         report = run_benchmark(opened, warmup=max(runs // 5, 1), runs=runs, say=say)
     finally:
         for _, engine in opened:
@@ -67,8 +67,9 @@ def _add_time(row: MethodRow, found: Measurement, first: Measurement) -> MethodR
     return replace(row, facts={**row.facts, **time})
 
 
-def _engine_row(name: str, engine: Engine, config: Config, options: TableOptions) -> MethodRow:
-    """Precision of an engine on the test videos of `data.fold`; none where there are folds and none is named."""
+def _measure_engine(name: str, engine: Engine, config: Config, options: TableOptions) -> MethodRow:
+    """Measure an engine's mAP on the test videos of `data.fold`; without scores if there are folds and none is
+    named."""
     data, folds, scores = config.data, config_folds(config), dict[str, Spread]()
     if len(folds) == 1 or data.fold != "":
         fold = choose_fold(folds, data)
@@ -76,7 +77,7 @@ def _engine_row(name: str, engine: Engine, config: Config, options: TableOptions
         features, videos = open_features(data.features_path, names=names, fold=fold.feature_fold, streams=streams)
         features.require_width(engine.spec.channels)
         detector = Detector(engine, options=options.detection)
-        found = keep_set(detector, features, videos).detections(options.detection)
+        found = keep_set_candidates(detector, features, videos).detections(options.detection)
         metrics = detection_metrics(evaluate(found, videos, options.tious))
         scores = {metric: Spread(value, folds=(value,)) for metric, value in metrics.items()}
     return MethodRow(name, scores, {"M multiply-adds": engine.spec.multiply_adds / 1e6})

@@ -1,4 +1,4 @@
-"""A table of methods with means and spreads, as Markdown, CSV and JSON."""
+"""Write a table of methods with means and spreads as Markdown, CSV and JSON."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ from runtime.common.files import write_json, write_text
 
 @dataclass(frozen=True)
 class Spread:
-    """One figure of one method; NaN where there is nothing to average or no second value to differ from."""
+    """Holds mean and spreads of one figure of one method; NaN where there are too few values."""
 
     mean: float
     over_seeds: float = math.nan
     """Standard deviation over the seeds of the mean over the folds."""
     over_folds: float = math.nan
-    """Standard deviation over the folds of their means."""
+    """Standard deviation over the folds of their means over the seeds."""
     folds: tuple[float, ...] = ()
-    """Of each fold, mean over the seeds."""
+    """Mean over the seeds for each fold."""
 
 
 @dataclass(frozen=True)
 class MethodRow:
-    """One method."""
+    """Holds the figures of one method."""
 
     label: str
     scores: Mapping[str, Spread]
-    """Name of a metric → its value, 0..1."""
+    """Values of the metrics by name, 0..1."""
     facts: Mapping[str, float] = field(default_factory=dict)
-    """What has no fold, in the unit its name says."""
+    """Figures that do not depend on folds, by name; the name has the unit."""
 
 
 @dataclass(frozen=True)
 class SummaryTable:
-    """Methods by metrics."""
+    """Holds a table of methods and metrics."""
 
     title: str
     rows: tuple[MethodRow, ...]
     shown: tuple[str, ...]
-    """Metrics of the Markdown table; the files have all."""
+    """Metrics in the Markdown table; the CSV and JSON files have all."""
     notes: tuple[str, ...] = ()
 
     def markdown(self) -> str:
-        """Percent as mean ± spread over seeds / spread over folds, best mean of a column in bold."""
+        """Format as Markdown: percent, mean ± spread over seeds / spread over folds, best mean of a column in bold."""
         facts = _names(row.facts for row in self.rows)
         scores = [name for name in self.shown if any(name in row.scores for row in self.rows)]
         lines = [f"| {' | '.join([self.title, *scores, *facts])} |", "|---" * (1 + len(scores) + len(facts)) + "|"]
@@ -60,7 +60,7 @@ class SummaryTable:
         return "\n".join([*lines, "", *self.notes]).rstrip()
 
     def csv(self) -> str:
-        """A line per method and figure: label, name, mean, spreads; percent, facts as they are."""
+        """Format as CSV, a line per method and figure: label, name, mean, spreads in percent, facts in their units."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["method", "figure", "mean", "over_seeds", "over_folds"])
@@ -72,7 +72,8 @@ class SummaryTable:
         return text.getvalue()
 
     def to_mapping(self) -> dict[str, Any]:
-        """{"title", "notes", "rows": [{"label", "scores": {name: {"mean", …}}, "facts"}]}; 0..1, null for NaN."""
+        """Return {"title", "notes", "rows": [{"label", "scores": {name: {"mean", …}}, "facts"}]}; 0..1, null for
+        NaN."""
         return {
             "title": self.title,
             "notes": list(self.notes),
@@ -87,7 +88,7 @@ class SummaryTable:
         }
 
     def write(self, stem: Path) -> None:
-        """Write <stem>.md, .csv and .json, each whole or not at all."""
+        """Write <stem>.md, .csv and .json atomically."""
         write_text(stem.with_name(f"{stem.name}.md"), self.markdown() + "\n")
         write_text(stem.with_name(f"{stem.name}.csv"), self.csv())
         write_json(stem.with_name(f"{stem.name}.json"), self.to_mapping())

@@ -1,4 +1,4 @@
-"""What is odd in annotations in seconds: by themselves, and against the video files they speak of."""
+"""Find faults of annotations in seconds, in themselves and against their video files."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from training.preparation.preparation_report import Findings
 from training.stores.frame_store import FrameStore, StoredVideo
 
 DURATION_TOLERANCE = 0.02
-"""Share by which an annotated duration may differ from the file's …"""
+"""Share of the file's duration by which the annotated duration may differ."""
 DURATION_TOLERANCE_S = 0.5
-"""… or these seconds, whichever is more."""
+"""Seconds by which an annotated duration may differ if this is more than the share."""
 
 
 def note_annotations(
     videos: Sequence[VideoAnnotation], durations: Mapping[str, float], found: Findings, slack_s: float = 0.0
 ) -> None:
-    """What is odd in annotations in seconds, against the files they speak of.
+    """Note faults of annotations in seconds, in themselves and against the durations of their files.
 
     Args:
-        videos: of the data set.
-        durations: seconds of the videos whose files are there.
-        found: where it is noted.
+        videos: annotated videos of the data set.
+        durations: seconds of the videos that have a file.
+        found: receives the findings.
         slack_s: seconds by which an action may end after its video without being noted.
     """
     for video in videos:
@@ -36,12 +36,12 @@ def note_annotations(
         found.note("actions without length, left out in training", video.name, count=empty)
         if video.name in durations:
             _note_times(video, durations[video.name], found, slack_s)
-    for label, subset in _labels_of_one_subset(videos).items():
+    for label, subset in _find_labels_of_one_subset(videos).items():
         found.note(f"classes that only subset {subset!r} has", label)
 
 
 def note_rates(videos: Iterable[VideoAnnotation], store: FrameStore, found: Findings) -> None:
-    """Note the videos whose annotated frame rate is not that of the file their frames were made from, with both."""
+    """Note videos whose annotated frame rate differs from that of their file, with both rates."""
     for video in videos:
         stored = store.videos.get(video.name)
         if stored is not None and rates_differ(video.fps, stored.source_fps):
@@ -50,7 +50,7 @@ def note_rates(videos: Iterable[VideoAnnotation], store: FrameStore, found: Find
 
 
 def list_classes(videos: Sequence[VideoAnnotation], path: Path | None) -> tuple[str, ...]:
-    """Return the classes that the list `path` names, one a line, or without a list all labels, sorted.
+    """Return the classes in the list `path`, one a line, or without a list all labels, sorted.
 
     Raises:
         AnnotationError: a label that is not in the list.
@@ -67,8 +67,8 @@ def list_classes(videos: Sequence[VideoAnnotation], path: Path | None) -> tuple[
     return known
 
 
-def store_durations(store: FrameStore) -> dict[str, float]:
-    """Seconds of the files that the arrays of a store were made from, where known."""
+def read_durations(store: FrameStore) -> dict[str, float]:
+    """Return the seconds of the video files that a store's arrays were made from, where known."""
     durations = ((name, _duration(stored)) for name, stored in store.videos.items())
     return {name: duration for name, duration in durations if duration is not None}
 
@@ -82,14 +82,14 @@ def _note_times(video: VideoAnnotation, duration_s: float, found: Findings, slac
 
 
 def _duration(stored: StoredVideo) -> float | None:
-    """Seconds of the file an array was made from."""
+    """Return the seconds of the video file that an array was made from; None: unknown."""
     if not stored.source_fps or stored.source_frames is None:
         return None
     return stored.source_frames / stored.source_fps
 
 
-def _labels_of_one_subset(videos: Iterable[VideoAnnotation]) -> dict[str, str]:
-    """Label → its only subset, where the file has several subsets."""
+def _find_labels_of_one_subset(videos: Iterable[VideoAnnotation]) -> dict[str, str]:
+    """Map each label of only one subset to that subset, if the file has several subsets."""
     subsets: dict[str, set[str]] = {}
     seen = set()
     for video in videos:

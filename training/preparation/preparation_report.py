@@ -1,4 +1,4 @@
-"""What was odd while a data set was prepared: grouped, counted, with the first names; as text and as JSON."""
+"""Report what was odd in a data set during preparation: grouped, counted, with the first names; as text and JSON."""
 
 from __future__ import annotations
 
@@ -11,56 +11,56 @@ from runtime.errors import AfsdError
 
 REPORT = "prepare_report.json"
 FIRST_NAMES = 3
-"""Names shown of each group on the terminal; the file has all."""
+"""Number of names of each group shown on the terminal; the file has all."""
 
 
 @dataclass
 class Findings:
-    """Odd things by kind, each with the videos (or labels) it concerns and how often."""
+    """Collects findings by kind, each with the videos or labels concerned and the number of cases."""
 
     groups: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Kind → name → number of cases."""
+    """Number of cases by kind and name."""
     failures: dict[str, str] = field(default_factory=dict)
-    """Videos that could not be had → why; the command ends with exit status 2 when there are any."""
+    """Reasons by name of videos that could not be prepared; if there are any, the command's exit status is 2."""
 
     def note(self, kind: str, name: str, count: int = 1) -> None:
-        """Add `count` cases of a kind; none if that is 0."""
+        """Add `count` cases of a kind; 0 adds none."""
         if count > 0:
             names = self.groups.setdefault(kind, {})
             names[name] = names.get(name, 0) + count
 
     def fail(self, name: str, error: AfsdError) -> None:
-        """Add a video that cannot be had."""
+        """Add a video that cannot be prepared, with the error."""
         self.failures[name] = one_line(error)
 
 
 @dataclass(frozen=True)
 class PreparationReport:
-    """What was made and what was odd."""
+    """Holds what was made and what was odd."""
 
     facts: Mapping[str, str]
-    """What was made, in words, in the order to be shown."""
+    """Descriptions of what was made, by name, in display order."""
     findings: Findings
 
     @property
     def failed(self) -> bool:
-        """Whether a video could not be had."""
+        """Whether a video could not be prepared."""
         return bool(self.findings.failures)
 
     def lines(self) -> Iterator[str]:
-        """The report as a person reads it."""
+        """Yield the lines of the report for the terminal."""
         width = max((len(key) for key in self.facts), default=0)
         for key, value in self.facts.items():
             yield f"{key:<{width}}  {value}"
         for kind, names in self.findings.groups.items():
-            yield f"{sum(names.values())} × {kind}: {_first(names)}"
+            yield f"{sum(names.values())} × {kind}: {_join_first(names)}"
         for name, reason in self.findings.failures.items():
             yield f"failed: {name}: {reason}"
         if not self.findings.groups and not self.findings.failures:
             yield "nothing odd"
 
     def write(self, folder: Path) -> Path:
-        """Write it as JSON into `folder` and return the path."""
+        """Write the report as JSON into `folder` and return the path."""
         content = {
             "made": dict(self.facts),
             "odd": [
@@ -73,7 +73,7 @@ class PreparationReport:
         return folder / REPORT
 
 
-def _first(names: Mapping[str, int]) -> str:
+def _join_first(names: Mapping[str, int]) -> str:
     shown = [name if count == 1 else f"{name} ({count})" for name, count in list(names.items())[:FIRST_NAMES]]
     left = len(names) - len(shown)
     return ", ".join(shown) + (f" and {left} more" if left else "")

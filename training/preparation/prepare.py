@@ -1,7 +1,7 @@
-"""A data set in one command: videos and annotations → frame stores, one annotation file, and a report of what was odd.
+"""Prepare a data set: make frame stores, one annotation file and a report from videos and annotations.
 
 <out>/frames/            RGB store        (see frame_store.py)
-<out>/flow/              flow store, where asked for
+<out>/flow/              flow store, if requested
 <out>/annotations.json   ActivityNet form, seconds: the one annotation format of training
 <out>/prepare_report.json
 """
@@ -18,15 +18,15 @@ from runtime.common.files import read_json, write_json, write_text
 from runtime.errors import AnnotationError, InputError
 from runtime.video.flow import FlowEstimator, FlowMethod
 from runtime.video.names import ID_PREFIX, VIDEO_SUFFIXES, other_name
-from training.preparation.annotation_faults import list_classes, note_annotations, note_rates, store_durations
+from training.preparation.annotation_faults import list_classes, note_annotations, note_rates, read_durations
 from training.preparation.preparation_report import Findings, PreparationReport
 from training.preparation.thumos14 import (
     SUBSET_NAMES,
     Faults,
     Subset,
     ThumosTables,
-    database_of,
     find_faults,
+    make_database,
     read_tables,
 )
 from training.stores.flow_store import FLOW_STORE, build_flow_store
@@ -42,21 +42,21 @@ Stream = Literal["rgb", "flow"]
 
 @dataclass(frozen=True)
 class StoreOptions:
-    """How the frame stores are made."""
+    """Holds the options of the frame stores."""
 
     streams: tuple[Stream, ...] = ("rgb",)
-    """With "flow", flow is made from the RGB arrays, which are made either way."""
+    """Streams to store; "flow" is computed from the RGB arrays, which are always made."""
     flow_method: FlowMethod = "auto"
     flow_jpeg: bool = False
-    """Send frames and flow through JPEG, as the published flow went."""
+    """Compress frames and flow by JPEG, as the published flow was."""
     sample_fps: float | None = 10.0
-    """Sampled frames per second; or None and"""
+    """Sampled frames per second; None with `whole_frames`."""
     whole_frames: int | None = None
-    """T: whole videos are sampled down to this many frames."""
+    """Number T of frames to which whole videos are sampled down."""
     frame_size: int = 112
-    """Pixels of the square frame."""
+    """Side of the square frame, pixels."""
     workers: int | None = None
-    """Processes; None: one per CPU."""
+    """Number of processes; None: one per CPU."""
     progress: bool = True
 
 
@@ -66,10 +66,10 @@ class _Stores:
     flow: FrameStore | None
 
     def facts(self) -> dict[str, str]:
-        """What was made, in words."""
-        found = {"RGB": _store_fact(self.rgb)}
+        """Describe the stores."""
+        found = {"RGB": _describe_store(self.rgb)}
         if self.flow is not None:
-            found["flow"] = f"{_store_fact(self.flow)}, {self.flow.flow_method}"
+            found["flow"] = f"{_describe_store(self.flow)}, {self.flow.flow_method}"
         return found
 
 
@@ -82,35 +82,35 @@ def prepare_thumos14(
     faults: Faults = "keep",
     options: StoreOptions,
 ) -> PreparationReport:
-    """THUMOS14 from its videos and the published tables; see the module's docstring for what is written.
+    """Prepare THUMOS14 from its videos and the published tables; the module's docstring lists the files written.
 
     Args:
         videos_dir: folder with <video>.mp4 of the subsets.
         tables_dir: see `training.preparation.thumos14`.
-        subsets: val (trained on, called "training" in the annotation file), test, or both.
-        faults: what to do with the tables' known faults; "keep" gives the published training clips.
+        subsets: val (the training set, "training" in the annotation file), test, or both.
+        faults: whether the tables' known faults are kept or repaired; "keep" gives the published training clips.
 
     Raises:
-        AnnotationError: a table is missing or malformed. Told before any video is read.
-        InputError: no such folder of videos, or `out` holds stores of another kind.
+        AnnotationError: a table is missing or malformed; raised before any video is read.
+        InputError: the folder of videos is missing, or `out` holds stores of another kind.
     """
     tables = {subset: read_tables(tables_dir, subset) for subset in subsets}
     found = Findings()
     for each in tables.values():
         find_faults(each, faults, found)
-    others = _other_subsets(out / ANNOTATIONS, subsets)
+    others = _read_other_subsets(out / ANNOTATIONS, subsets)
     names = [video.name for each in tables.values() for video in each.videos]
     stores = _build_stores(videos_dir, names, out, options, found)
     for each in tables.values():
         _compare_counts(each, stores.rgb, found)
     database = {
-        name: entry for subset, each in tables.items() for name, entry in database_of(each, subset, faults).items()
+        name: entry for subset, each in tables.items() for name, entry in make_database(each, subset, faults).items()
     }
     return _finish(out, others | database, stores, found, {"times": f"faults of the tables: {faults}"})
 
 
-def _other_subsets(path: Path, subsets: Sequence[Subset]) -> dict[str, Any]:
-    """What an annotation file written before says of the subsets that are not prepared now, to be kept."""
+def _read_other_subsets(path: Path, subsets: Sequence[Subset]) -> dict[str, Any]:
+    """Read the entries to keep from an earlier annotation file: those of subsets that are not prepared now."""
     if not path.is_file():
         return {}
     written = {SUBSET_NAMES[subset] for subset in subsets}
@@ -121,11 +121,11 @@ def _other_subsets(path: Path, subsets: Sequence[Subset]) -> dict[str, Any]:
 def prepare_activitynet(
     videos_dir: Path, annotations: Path, out: Path, *, classes_file: Path | None = None, options: StoreOptions
 ) -> PreparationReport:
-    """ActivityNet from its videos and its JSON: each video at fps·min(768/frames, 1), its first 768 frames.
+    """Prepare ActivityNet from its videos and JSON: each video at fps·min(768/frames, 1), its first 768 frames.
 
     Frames are decoded and resized directly; the released code re-encodes the videos with ffmpeg first. Videos are named
-    v_<id> in what is written, as the published arrays are; a file may be called v_<id> or <id>. Videos of subset
-    "testing" are left out, and instances that do not end after they start.
+    v_<id> in the output, as the published arrays are; a video file may be called v_<id> or <id>. Videos of subset
+    "testing" and instances that do not end after they start are left out.
 
     Args:
         annotations: activity_net.v1-3.json or another file of its form.
@@ -133,10 +133,10 @@ def prepare_activitynet(
 
     Raises:
         AnnotationError: the annotations cannot be read, or a label is not in the list.
-        InputError: no such folder of videos or list of classes, or `out` holds stores of another kind.
+        InputError: the folder of videos or the list of classes is missing, or `out` holds stores of another kind.
     """
     if (out / ANNOTATIONS).exists() and annotations.exists() and annotations.samefile(out / ANNOTATIONS):
-        raise InputError(f"{annotations}: would be written over; give the original annotations, or another --out")
+        raise InputError(f"{annotations}: would be overwritten; give the original annotations, or another --out")
     found = Findings()
     database = {
         name: entry for name, entry in _read_database(annotations, found).items() if entry.get("subset") != "testing"
@@ -145,30 +145,30 @@ def prepare_activitynet(
     if not videos:
         raise AnnotationError(f"{annotations}: no video outside the subset 'testing'; is it the ActivityNet file?")
     classes = list_classes(videos, classes_file)
-    renamed = _as_file_names(database)
+    renamed = _use_file_names(database)
     stores = _build_stores(videos_dir, list(renamed), out, options, found)
     videos = parse_annotations({"database": renamed}, str(annotations))
-    note_annotations(videos, store_durations(stores.rgb), found)
+    note_annotations(videos, read_durations(stores.rgb), found)
     note_rates(videos, stores.rgb, found)
     write_text(out / CLASSES, "".join(f"{name}\n" for name in classes))
     return _finish(out, renamed, stores, found, {"classes": f"{len(classes)}, in {out / CLASSES}"})
 
 
 def prepare_own(root: Path, *, annotations: str = ANNOTATIONS, options: StoreOptions) -> PreparationReport:
-    """A data set of one's own: `root`/videos and one ActivityNet JSON, which stays as it is.
+    """Prepare a user's data set: `root`/videos and one ActivityNet JSON, which stays unchanged.
 
     Raises:
         AnnotationError: the annotations cannot be read.
-        InputError: no folder `root`/videos, or `root` holds stores of another kind.
+        InputError: the folder `root`/videos is missing, or `root` holds stores of another kind.
     """
     found = Findings()
     if not root.is_dir():
-        raise InputError(f"{root}: no such folder; expected one with videos/ and {annotations}")
+        raise InputError(f"{root}: folder not found; expected one with videos/ and {annotations}")
     videos = load_annotations(root / annotations)
     if not videos:
         raise AnnotationError(f"{root / annotations}: names no video; annotate at least one")
     stores = _build_stores(root / "videos", [video.name for video in videos], root, options, found)
-    note_annotations(videos, store_durations(stores.rgb), found)
+    note_annotations(videos, read_durations(stores.rgb), found)
     note_rates(videos, stores.rgb, found)
     counts = {subset: [v for v in videos if v.subset == subset] for subset in sorted({v.subset for v in videos})}
     facts = {
@@ -181,12 +181,12 @@ def prepare_own(root: Path, *, annotations: str = ANNOTATIONS, options: StoreOpt
 
 
 def _build_stores(videos_dir: Path, names: Sequence[str], out: Path, options: StoreOptions, found: Findings) -> _Stores:
-    """The stores of the videos `names`; what cannot be had is noted and the others go on."""
+    """Build the stores of the videos `names`; failures are noted and the other videos continue."""
     if not videos_dir.is_dir():
-        raise InputError(f"{videos_dir}: no such folder of videos")
+        raise InputError(f"{videos_dir}: folder of videos not found")
     if "flow" in options.streams:
-        FlowEstimator(options.flow_method)  # a method that OpenCV lacks is told before hours of decoding
-    _note_strangers(videos_dir, names, found)
+        FlowEstimator(options.flow_method)  # raises for a method that OpenCV lacks, before hours of decoding
+    _note_unannotated(videos_dir, names, found)
     rgb = build_frame_store(
         videos_dir,
         names,
@@ -221,7 +221,7 @@ def _build_stores(videos_dir: Path, names: Sequence[str], out: Path, options: St
 def _finish(
     out: Path, database: Mapping[str, Any], stores: _Stores, found: Findings, facts: Mapping[str, str]
 ) -> PreparationReport:
-    """Write the annotations of the videos there are, and the report."""
+    """Write the annotations of the videos that were prepared, and the report."""
     kept = {name: entry for name, entry in database.items() if name not in found.failures}
     write_json(out / ANNOTATIONS, {"database": kept})
     instances = sum(len(entry["annotations"]) for entry in kept.values())
@@ -231,7 +231,7 @@ def _finish(
     return report
 
 
-def _store_fact(store: FrameStore) -> str:
+def _describe_store(store: FrameStore) -> str:
     frames = sum(video.frames for video in store.videos.values())
     sampling = store.sampling
     rate = f"{sampling.fps:g} fps" if sampling.fps else f"whole videos in up to {sampling.whole_frames} frames"
@@ -249,8 +249,8 @@ def _compare_counts(tables: ThumosTables, store: FrameStore, found: Findings) ->
             found.note("videos with another number of frames than the table's count", video.name)
 
 
-def _note_strangers(videos_dir: Path, names: Sequence[str], found: Findings) -> None:
-    """Files that no annotation names, and those whose name another file has too."""
+def _note_unannotated(videos_dir: Path, names: Sequence[str], found: Findings) -> None:
+    """Note video files without annotation, and files that share their name with another file."""
     known = {*names, *map(other_name, names)}
     seen: set[str] = set()
     for path in sorted(videos_dir.iterdir()):
@@ -259,13 +259,13 @@ def _note_strangers(videos_dir: Path, names: Sequence[str], found: Findings) -> 
         if path.stem not in known:
             found.note("videos without annotation, left out", path.name)
         elif path.stem in seen:
-            found.note("files with the name of another, which is taken in their place; rename them", path.name)
+            found.note("files with the name of another file, which is used instead; rename them", path.name)
         seen.add(path.stem)
 
 
 def _read_database(path: Path, found: Findings) -> dict[str, Any]:
-    """The `database` of an ActivityNet file without the instances that do not end after they start, which are noted."""
-    document = read_json(path, "file of the form of ActivityNet's", AnnotationError)
+    """Read the `database` of an ActivityNet file; instances that do not end after they start are noted and left out."""
+    document = read_json(path, "ActivityNet annotation file", AnnotationError)
     try:
         entries = {str(name): dict(entry) for name, entry in document["database"].items()}
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -281,7 +281,7 @@ def _read_database(path: Path, found: Findings) -> dict[str, Any]:
 
 
 def _is_empty(item: object) -> bool:
-    """Whether a well-formed annotation has an end that is not after its start; the reader judges malformed ones."""
+    """Return whether a well-formed annotation does not end after its start; the reader rejects malformed ones."""
     segment = item.get("segment") if isinstance(item, Mapping) else None
     try:
         start, end = map(float, segment or ())
@@ -290,8 +290,8 @@ def _is_empty(item: object) -> bool:
     return end <= start
 
 
-def _as_file_names(database: Mapping[str, Any]) -> dict[str, Any]:
-    """Entries under the names of ActivityNet's files, v_<id>. An id may itself begin so; if all do, they are names."""
+def _use_file_names(database: Mapping[str, Any]) -> dict[str, Any]:
+    """Rename entries to ActivityNet's file names, v_<id>; if all names begin with v_, they are file names already."""
     if all(name.startswith(ID_PREFIX) for name in database):
         return dict(database)
     return {f"{ID_PREFIX}{name}": entry for name, entry in database.items()}

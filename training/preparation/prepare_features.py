@@ -1,6 +1,6 @@
-"""A feature set in one command: folders of feature files and annotations → a description, and a report of what was odd.
+"""Prepare a feature set: make a description and a report from folders of feature files and annotations.
 
-<out>/features.json         see runtime/features/description.py; the features and the annotations stay where they are
+<out>/features.json         see `runtime.features.description`; features and annotations stay in place
 <out>/prepare_report.json
 """
 
@@ -26,22 +26,22 @@ from training.preparation.preparation_report import Findings, PreparationReport
 
 
 def prepare_features(given: FeatureDescription, out: Path, *, classes_file: Path | None = None) -> PreparationReport:
-    """Look at every value of a feature set, describe it in `out`/features.json, and say what is odd.
+    """Check every value of a feature set, describe the set in `out`/features.json, and report what is odd.
 
     Args:
-        given: the set, its folders and annotations as seen from the working directory.
-        out: folder for the description; folders are written relative to it.
-        classes_file: classes that the model knows, one a line; default: the labels of the annotations.
+        given: description with folders and annotations relative to the working directory.
+        out: folder of the description that is written, with folders relative to `out`.
+        classes_file: the model's classes, one a line; default: the labels of the annotations.
 
     Raises:
         AnnotationError: the annotations cannot be read, or have a label that is not in the list of classes.
-        InputError: a folder is missing, the layout is in doubt, or no video has sound features.
+        InputError: a folder is missing, the layout is ambiguous, or no video has valid features.
     """
     found = Findings()
     videos = load_annotations(given.annotations)
     classes = list_classes(videos, classes_file)
-    folds = _feature_folds(given)
-    sets = {fold: _open_sound(given, videos, fold, found) for fold in folds}
+    folds = _find_folds(given)
+    sets = {fold: _open_set(given, videos, fold, found) for fold in folds}
     first = sets[folds[0]]
     there = [video for video in videos if video.name in first.videos]
     for fold in folds[1:]:
@@ -50,29 +50,29 @@ def prepare_features(given: FeatureDescription, out: Path, *, classes_file: Path
                 found.note(f"videos with other numbers of steps in fold {fold}", name)
     _note_times(there, first, found)
     _note_label_ids(given.annotations, found)
-    write_description(out / FEATURES, _complete(given, out, first))
-    report = PreparationReport(_facts(given, out, there, first, folds, classes), found)
+    write_description(out / FEATURES, _describe(given, out, first))
+    report = PreparationReport(_describe_content(given, out, there, first, folds, classes), found)
     report.write(out)
     return report
 
 
-def _feature_folds(given: FeatureDescription) -> list[str]:
-    """What stands for `{fold}` in the folders there are; one empty name where all folds have the same features."""
+def _find_folds(given: FeatureDescription) -> list[str]:
+    """Find the replacements for `{fold}` among the folders; one empty name if all folds share their features."""
     if not given.per_fold:
         return [""]
     pattern = next(Path(stream.folder) for stream in given.streams if FOLD in stream.folder)
     if FOLD not in pattern.name or FOLD in str(pattern.parent):
-        raise InputError(f"{pattern}: expected {FOLD} in the last folder's name, and there alone")
+        raise InputError(f"{pattern}: expected {FOLD} only in the last folder's name")
     before, after = map(len, pattern.name.split(FOLD, 1))
     folders = (path for path in pattern.parent.glob(pattern.name.replace(FOLD, "*")) if path.is_dir())
     folds = sorted(path.name[before : len(path.name) - after] for path in folders)
     if not folds:
-        raise InputError(f"{pattern}: no such folders, expected one per fold")
+        raise InputError(f"{pattern}: no folder found, expected one per fold")
     return folds
 
 
-def _open_sound(given: FeatureDescription, videos: Sequence[VideoAnnotation], fold: str, found: Findings) -> FeatureSet:
-    """The set of the videos whose features are sound in every value; the others are noted."""
+def _open_set(given: FeatureDescription, videos: Sequence[VideoAnnotation], fold: str, found: Findings) -> FeatureSet:
+    """Open the videos whose features have only valid values; the others are noted."""
     scan = scan_features(given, Path(), videos, fold=fold)
     faults = scan.missing | scan.faults
     sound = [video for video in videos if video.name not in faults]
@@ -88,15 +88,15 @@ def _open_sound(given: FeatureDescription, videos: Sequence[VideoAnnotation], fo
                 faults[video.name] = error
     for name, fault in faults.items():
         found.fail(f"{name} (fold {fold})" if fold else name, fault)
-    _note_strangers(scan, given, fold, found)
+    _note_unannotated(scan, given, fold, found)
     left = [video for video in sound if video.name not in faults]
     if not left:
         raise next(iter(faults.values()))
     return FeatureSet(given, Path(), left, fold=fold)
 
 
-def _note_strangers(scan: FeatureScan, given: FeatureDescription, fold: str, found: Findings) -> None:
-    """Feature files that no annotation names."""
+def _note_unannotated(scan: FeatureScan, given: FeatureDescription, fold: str, found: Findings) -> None:
+    """Note feature files without annotation."""
     for stream in given.streams:
         for path in sorted(Path(stream.folder.replace(FOLD, fold)).iterdir()):
             if path.suffix.lower() in FEATURE_SUFFIXES and path not in scan.files:
@@ -104,18 +104,18 @@ def _note_strangers(scan: FeatureScan, given: FeatureDescription, fold: str, fou
 
 
 def _note_times(videos: Sequence[VideoAnnotation], features: FeatureSet, found: Findings) -> None:
-    """Annotations against the time that the features cover."""
-    timings = {video.name: features.time_axis(video.name) for video in videos}
-    extents = {name: timing.extent_s(features.steps(name)) for name, timing in timings.items()}
-    note_annotations(videos, extents, found, slack_s=max(timing.step_s for timing in timings.values()))
+    """Note faults of annotations against the time that the features cover."""
+    time_axes = {video.name: features.time_axis(video.name) for video in videos}
+    extents = {name: axis.extent_s(features.steps(name)) for name, axis in time_axes.items()}
+    note_annotations(videos, extents, found, slack_s=max(axis.step_s for axis in time_axes.values()))
     for video in videos:
-        short = sum(0 < i.end_s - i.start_s < timings[video.name].step_s for i in video.instances)
+        short = sum(0 < i.end_s - i.start_s < time_axes[video.name].step_s for i in video.instances)
         found.note("actions shorter than one step", video.name, count=short)
         found.note("actions annotated twice", video.name, len(video.instances) - len(set(video.instances)))
 
 
 def _note_label_ids(annotations: str, found: Findings) -> None:
-    """Labels with several numbers, or numbers with several labels (`label_id`, ActionFormer); classes go by label."""
+    """Note labels with several numbers, and numbers with several labels (`label_id`, ActionFormer)."""
     document = read_document(annotations)
     pairs = {
         (item["label"], str(item["label_id"]))
@@ -131,8 +131,8 @@ def _note_label_ids(annotations: str, found: Findings) -> None:
             found.note("label_id that several labels share; classes go by label", number)
 
 
-def _complete(given: FeatureDescription, out: Path, features: FeatureSet) -> FeatureDescription:
-    """The description as it is written: what was found out said, paths relative to `out`."""
+def _describe(given: FeatureDescription, out: Path, features: FeatureSet) -> FeatureDescription:
+    """Complete the description with layout and width, and make its paths relative to `out`."""
     orders = set(features.orders)
     return replace(
         given,
@@ -147,7 +147,7 @@ def _relative(path: str, folder: Path) -> str:
     return Path(os.path.relpath(path, folder)).as_posix()
 
 
-def _facts(
+def _describe_content(
     given: FeatureDescription,
     out: Path,
     videos: Sequence[VideoAnnotation],
@@ -155,7 +155,7 @@ def _facts(
     folds: Sequence[str],
     classes: Sequence[str],
 ) -> Mapping[str, str]:
-    """What the set is, in words."""
+    """Describe steps, videos, actions, classes and subsets of the set."""
     steps = [features.steps(video.name) for video in videos]
     step_s = [features.time_axis(video.name).step_s for video in videos]
     seconds = [features.time_axis(video.name).extent_s(count) for video, count in zip(videos, steps, strict=True)]
@@ -178,7 +178,7 @@ def _facts(
 
 
 def _spread(values: Sequence[float], unit: str = "") -> str:
-    """The smallest, middle and largest value."""
+    """Format the smallest, largest and median value."""
     if not values:
         return "none"
     low, middle, high = min(values), float(np.median(values)), max(values)

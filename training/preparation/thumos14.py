@@ -1,4 +1,4 @@
-"""THUMOS14's published annotation tables: read, their faults named, and turned into the one annotation format.
+"""Read THUMOS14's published annotation tables, note their faults, and convert them to the ActivityNet format.
 
 <tables>/val_video_info.csv    video, fps, sample_fps, count, sample_count
 <tables>/val_Annotation.csv    video, type, type_idx, start, end, startFrame, endFrame      (and the same for test)
@@ -21,85 +21,85 @@ from training.preparation.preparation_report import Findings
 
 Subset = Literal["val", "test"]
 SUBSET_NAMES: Mapping[Subset, str] = {"val": "training", "test": "test"}
-"""THUMOS14 trains on its validation set: what its subsets are called in the annotation file written here."""
+"""Names of THUMOS14's subsets in the written annotation file; the validation set is the training set."""
 
 Faults = Literal["keep", "repair"]
-"""Times as published, from the tables' frame numbers; or from their seconds, cut off at the end of the video."""
+"""Origin of times: the tables' frame numbers, as published; or their seconds, cut at the end of the video."""
 
 AMBIGUOUS_ID = 0
-"""`type_idx` of the rows that name no class."""
+"""Value of `type_idx` in rows without a class."""
 INFO_COLUMNS = ("video", "fps", "sample_fps", "count", "sample_count")
 ROW_COLUMNS = ("video", "type_idx", "start", "end", "startFrame", "endFrame")
 USUAL_FPS = 30.0
-"""Frame numbers were made with this rate for some videos of another."""
+"""Frame rate with which frame numbers were computed even for some videos with another rate."""
 
 
 @dataclass(frozen=True)
 class TableRow:
-    """One action of the tables."""
+    """Holds one action of the tables."""
 
     class_id: int
-    """`type_idx`: the UCF101 id, 0 for Ambiguous."""
+    """UCF101 id of the class (column `type_idx`); 0: Ambiguous."""
     start_s: float
     end_s: float
     start_frame: float
     end_frame: float
-    """Source frames, as the tables have them."""
+    """Last frame; frames count in the video, as in the tables."""
 
 
 @dataclass(frozen=True)
 class TableVideo:
-    """One video of the tables with its rows in their order, Ambiguous included."""
+    """Holds one video of the tables with its rows in order, including Ambiguous."""
 
     name: str
     fps: float
     sample_fps: float
     frames: float
-    """Source frames (column count)."""
+    """Number of frames of the video (column count)."""
     sampled: int
-    """Sampled frames (column sample_count)."""
+    """Number of sampled frames (column sample_count)."""
     rows: tuple[TableRow, ...]
 
     @property
     def actions(self) -> tuple[TableRow, ...]:
-        """The rows that name a class."""
+        """Rows with a class."""
         return tuple(row for row in self.rows if row.class_id != AMBIGUOUS_ID)
 
-    def sampled_frames(self, row: TableRow) -> tuple[float, float]:
-        """Start and end of a row in sampled frames, as the published training computes them."""
+    def to_sampled_frames(self, row: TableRow) -> tuple[float, float]:
+        """Convert start and end of a row to sampled frames, as the published training does."""
         ratio = self.sampled / self.frames
         return row.start_frame * ratio, row.end_frame * ratio
 
 
 @dataclass(frozen=True)
 class ThumosTables:
-    """The tables of one subset."""
+    """Holds the tables of one subset."""
 
     videos: tuple[TableVideo, ...]
-    """In the order of the info table; those without actions included."""
+    """Videos in the order of the info table, including those without actions."""
     without_info: tuple[str, ...] = field(default=())
-    """Videos of the annotation table that the info table lacks; all their rows are Ambiguous."""
+    """Videos of the annotation table that are missing in the info table; all their rows are Ambiguous."""
 
 
 def read_tables(folder: str | os.PathLike[str], subset: Subset) -> ThumosTables:
-    """Read both tables of a subset in `folder` (AnnotationError as for `read_table_files`)."""
-    return read_table_files(Path(folder) / f"{subset}_video_info.csv", _first_file(Path(folder), subset))
+    """Read both tables of a subset in `folder` (AnnotationError: see `read_table_files`)."""
+    return read_table_files(Path(folder) / f"{subset}_video_info.csv", _find_annotation_table(Path(folder), subset))
 
 
 def read_table_files(info_csv: str | os.PathLike[str], annotation_csv: str | os.PathLike[str]) -> ThumosTables:
     """Read the two tables of a subset.
 
     Raises:
-        AnnotationError: a missing file or column, a value that is no number, an unknown class or video, no video.
+        AnnotationError: a missing file or column, a value that is not a number, an unknown class or video, no video.
     """
-    info = {row["video"]: row for row in _rows(info_csv, INFO_COLUMNS)}
+    info = {row["video"]: row for row in _read_rows(info_csv, INFO_COLUMNS)}
     if not info:
         raise AnnotationError(f"{info_csv}: names no video; the table is empty or cut off")
     rows: dict[str, list[TableRow]] = {name: [] for name in info}
     without_info: dict[str, None] = {}
-    for line, cells in enumerate(_rows(annotation_csv, ROW_COLUMNS), start=2):
+    for line, cells in enumerate(_read_rows(annotation_csv, ROW_COLUMNS), start=2):
         where = f"{annotation_csv}: line {line}"
-        row = _table_row(cells, where)
+        row = _parse_row(cells, where)
         if row.class_id == AMBIGUOUS_ID and cells["video"] not in info:
             without_info[cells["video"]] = None
             continue
@@ -120,26 +120,28 @@ def read_table_files(info_csv: str | os.PathLike[str], annotation_csv: str | os.
     return ThumosTables(videos, tuple(without_info))
 
 
-def frame_annotations_of(tables: ThumosTables) -> tuple[FrameAnnotation, ...]:
-    """The videos in sampled frames, as the published training has them: startFrame and endFrame × sample_count / count,
-    with the tables' own faults; Ambiguous is left out."""
+def to_frame_annotations(tables: ThumosTables) -> tuple[FrameAnnotation, ...]:
+    """Convert the videos to sampled frames as the published training does: startFrame × sample_count / count.
+
+    The same factor applies to endFrame. The tables' faults are kept; Ambiguous is left out.
+    """
     index = {original: k + 1 for k, original in enumerate(CLASS_IDS.values())}
     return tuple(
         FrameAnnotation(
             video.name,
             video.sampled,
-            tuple(FrameInstance(*video.sampled_frames(row), index[row.class_id]) for row in video.actions),
+            tuple(FrameInstance(*video.to_sampled_frames(row), index[row.class_id]) for row in video.actions),
         )
         for video in tables.videos
     )
 
 
-def database_of(tables: ThumosTables, subset: Subset, faults: Faults) -> dict[str, Any]:
-    """The `database` of an ActivityNet file with the videos of the tables; times in seconds.
+def make_database(tables: ThumosTables, subset: Subset, faults: Faults) -> dict[str, Any]:
+    """Make the `database` of an ActivityNet file from the videos of the tables; times in seconds.
 
-    With "keep" seconds are sampled frames / sample_fps, so that training, which multiplies, has the published numbers
-    (within a rounding of the last bit, the most that one number of seconds can hold). With "repair" they are the
-    tables' own seconds, cut off at the end of the video; what begins after it is left out.
+    With "keep" seconds are sampled frames / sample_fps, so that training, which multiplies by sample_fps, gets the
+    published numbers within one rounding of the last bit. With "repair" they are the tables' seconds, cut at the end of
+    the video; actions that begin after the end are left out.
     """
     names = {class_id: name for name, class_id in CLASS_IDS.items()}
     database = {}
@@ -160,12 +162,12 @@ def database_of(tables: ThumosTables, subset: Subset, faults: Faults) -> dict[st
 
 
 def find_faults(tables: ThumosTables, faults: Faults, found: Findings) -> None:
-    """Name what is known to be odd in the tables, video by video."""
+    """Note the known faults of the tables, video by video."""
     done = "repaired" if faults == "repair" else "kept"
     for name in tables.without_info:
         found.note("videos of the annotation table that the info table lacks (only Ambiguous rows), left out", name)
     for video in tables.videos:
-        if _made_at_30(video):
+        if _has_numbers_at_30_fps(video):
             shift = USUAL_FPS / video.fps - 1
             found.note(
                 f"frame numbers made with 30 fps for a {video.fps:.2f}-fps video, {shift:+.1%} in time ({done})",
@@ -174,7 +176,7 @@ def find_faults(tables: ThumosTables, faults: Faults, found: Findings) -> None:
         late = sum(row.end_frame > video.frames for row in video.actions)
         found.note(f"annotations that end after the last frame ({done})", video.name, count=late)
         found.note("Ambiguous rows, left out", video.name, count=len(video.rows) - len(video.actions))
-        found.note("CliffDiving rows that stand as Diving rows too (kept)", video.name, count=_twice(video))
+        found.note("CliffDiving rows that are Diving rows too (kept)", video.name, count=_count_double_rows(video))
         if not video.actions:
             found.note("videos without any action", video.name)
 
@@ -182,12 +184,12 @@ def find_faults(tables: ThumosTables, faults: Faults, found: Findings) -> None:
 def _seconds(video: TableVideo, row: TableRow, faults: Faults) -> tuple[float, float]:
     if faults == "repair":
         return row.start_s, min(row.end_s, video.frames / video.fps)
-    start, end = video.sampled_frames(row)
+    start, end = video.to_sampled_frames(row)
     return start / video.sample_fps, end / video.sample_fps
 
 
-def _made_at_30(video: TableVideo) -> bool:
-    """Whether every frame number is the seconds at 30 fps, and the video has another rate."""
+def _has_numbers_at_30_fps(video: TableVideo) -> bool:
+    """Return whether every frame number is the seconds × 30 fps although the video has another rate."""
 
     def fits(fps: float) -> bool:
         return all(
@@ -197,8 +199,8 @@ def _made_at_30(video: TableVideo) -> bool:
     return bool(video.rows) and fits(USUAL_FPS) and not fits(video.fps)
 
 
-def _twice(video: TableVideo) -> int:
-    """CliffDiving rows that have a Diving row of the same frames."""
+def _count_double_rows(video: TableVideo) -> int:
+    """Count CliffDiving rows that have a Diving row of equal frames."""
     spans = {
         name: [(r.start_frame, r.end_frame) for r in video.rows if r.class_id == CLASS_IDS[name]]
         for name in ("CliffDiving", "Diving")
@@ -206,7 +208,7 @@ def _twice(video: TableVideo) -> int:
     return sum(span in spans["Diving"] for span in spans["CliffDiving"])
 
 
-def _table_row(cells: Mapping[str, str], where: str) -> TableRow:
+def _parse_row(cells: Mapping[str, str], where: str) -> TableRow:
     start, end = _number(cells, "startFrame", where), _number(cells, "endFrame", where)
     start_s, end_s = _number(cells, "start", where), _number(cells, "end", where)
     row = TableRow(int(_number(cells, "type_idx", where)), start_s, end_s, start, end)
@@ -215,13 +217,13 @@ def _table_row(cells: Mapping[str, str], where: str) -> TableRow:
     return row
 
 
-def _first_file(folder: Path, subset: Subset) -> Path:
-    """The annotation table with Ambiguous rows, or else the one without."""
+def _find_annotation_table(folder: Path, subset: Subset) -> Path:
+    """Return the annotation table with Ambiguous rows, or if there is none the table without."""
     whole, ours = folder / f"{subset}_Annotation.csv", folder / f"{subset}_Annotation_ours.csv"
     return ours if ours.is_file() and not whole.is_file() else whole
 
 
-def _rows(path: str | os.PathLike[str], columns: Sequence[str]) -> Iterator[dict[str, str]]:
+def _read_rows(path: str | os.PathLike[str], columns: Sequence[str]) -> Iterator[dict[str, str]]:
     try:
         with Path(path).open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)

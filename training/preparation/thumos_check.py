@@ -1,4 +1,4 @@
-"""The published THUMOS14 training set, counted from its tables alone and compared with what the released code gives."""
+"""Count the published THUMOS14 training set from its tables alone, and compare with the released code's numbers."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from runtime.windows import window_offsets
 from training.data.annotations import FrameAnnotation, to_sampled_frames
 from training.data.clips import Clip, boundary_maps, cut_clips, shortest_instance
 from training.preparation.preparation_report import Findings
-from training.preparation.thumos14 import ThumosTables, database_of, find_faults, frame_annotations_of, read_tables
+from training.preparation.thumos14 import ThumosTables, find_faults, make_database, read_tables, to_frame_annotations
 
 CLIP_LENGTH, TRAIN_STRIDE, TEST_STRIDE = 256, 30, 128
 LAST_BIT = 2.0**-51
-"""Relative difference that one rounding in the last bit can make, before and after a division."""
+"""Largest relative difference from one rounding in the last bit, before and after a division."""
 
 
 @dataclass(frozen=True)
 class CheckValue:
-    """One number (or list) of the published data set."""
+    """Compares one number (or list) with that of the published data set."""
 
     what: str
     got: str
@@ -36,7 +36,7 @@ class CheckValue:
 
 
 def check_thumos14(tables_dir: Path) -> tuple[list[CheckValue], Findings]:
-    """The check values and the faults of the tables; no video is needed.
+    """Return the check values and the faults of the tables; no video is needed.
 
     Raises:
         AnnotationError: a table is missing or malformed.
@@ -45,13 +45,13 @@ def check_thumos14(tables_dir: Path) -> tuple[list[CheckValue], Findings]:
     found = Findings()
     find_faults(training, "keep", found)
     find_faults(test, "keep", found)
-    videos = frame_annotations_of(training)
-    clips = _published_clips(videos)
-    values = [*_clip_values(videos, clips), *_sample_values(clips), *_test_values(frame_annotations_of(test))]
+    videos = to_frame_annotations(training)
+    clips = _cut_published_clips(videos)
+    values = [*_clip_values(videos, clips), *_sample_values(clips), *_test_values(to_frame_annotations(test))]
     return [*values, *_file_values(training, clips)], found
 
 
-def _published_clips(videos: Sequence[FrameAnnotation]) -> list[Clip]:
+def _cut_published_clips(videos: Sequence[FrameAnnotation]) -> list[Clip]:
     return cut_clips(videos, clip_length=CLIP_LENGTH, stride=TRAIN_STRIDE, window="reference")
 
 
@@ -100,10 +100,10 @@ def _test_values(videos: Sequence[FrameAnnotation]) -> Iterator[CheckValue]:
 
 
 def _file_values(tables: ThumosTables, clips: Sequence[Clip]) -> Iterator[CheckValue]:
-    """The same clips by way of the annotation file that `afsd prepare thumos14 --faults keep` writes."""
-    written = parse_annotations({"database": database_of(tables, "val", "keep")}, "annotations.json")
+    """Compare the clips with those from the annotation file that `afsd prepare thumos14 --faults keep` writes."""
+    written = parse_annotations({"database": make_database(tables, "val", "keep")}, "annotations.json")
     sampled = {video.name: video for video in tables.videos}
-    again = _published_clips(
+    again = _cut_published_clips(
         [
             to_sampled_frames(
                 video,
@@ -114,12 +114,12 @@ def _file_values(tables: ThumosTables, clips: Sequence[Clip]) -> Iterator[CheckV
             for video in written
         ]
     )
-    same = sum(map(_same, clips, again)) if len(clips) == len(again) else 0
+    same = sum(map(_is_equal, clips, again)) if len(clips) == len(again) else 0
     yield CheckValue("the same clips from annotations.json", str(same), str(len(clips)))
 
 
-def _same(a: Clip, b: Clip) -> bool:
-    """Equal but for the last bit of a time, which seconds cannot always hold; the boundary maps are equal."""
+def _is_equal(a: Clip, b: Clip) -> bool:
+    """Return whether two clips are equal up to the last bit of a time, and have equal boundary maps."""
     if (a.video, a.offset, a.length, a.background_length) != (b.video, b.offset, b.length, b.background_length):
         return False
     if [i.label for i in a.instances] != [i.label for i in b.instances]:

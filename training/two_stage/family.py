@@ -38,6 +38,6 @@ TWO_STAGE_FAMILY = TrainingFamily(
 
 
 def _settings(config: Config) -> tuple[A2NetConfig, TwoStageConfig]:
-    assert config.a2net is not None  # `Config.family` says so
+    assert config.a2net is not None  # ensured by `Config.family`
     assert config.two_stage is not None
     return config.a2net, config.two_stage

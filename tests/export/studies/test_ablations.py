@@ -18,7 +18,7 @@ from runtime.engines import open_engine
 from tests.training.small import CLASSES, small_config, small_dataset
 from training.afsd.network import AFSD
 from training.checkpoints.files import load_checkpoint
-from training.deployment.views import torch_engine
+from training.deployment.views import make_torch_engine
 from training.loop import Trainer
 
 OPTIONS = {f"{table} {name}": list(changes) for table, variants in TABLES.items() for name, changes in variants.items()}
@@ -50,7 +50,7 @@ def test_an_option_trains_exports_and_agrees(option: str, tmp_path: Path) -> Non
     file = export_onnx(last, say=lambda _: None)
     pools_maxima = config.model.pooling == "max" and config.model.refinement not in ("naive", "none")
     assert len(onnx.load(file).functions) == int(pools_maxima)
-    reference, exported = torch_engine(load_checkpoint(last), str(last)), open_engine(file)
+    reference, exported = make_torch_engine(load_checkpoint(last), str(last)), open_engine(file)
     report = json.loads(last.with_suffix(".onnx.parity.json").read_text())
     assert report["passed"]
     assert all(output["moved"] == 0 for output in report["outputs"])

@@ -70,7 +70,7 @@ def test_overrides_change_one_setting() -> None:
         ("loss.consistency=maybe", "expected one of 'none', 'activation', 'triplet', 'both'"),
         ("optimiser.batch_size=true", "expected int"),
         ("model.num_classes=7", "expected 21"),
-        ("model.num_classes=1", "at least 2, or 0: as the data says"),
+        ("model.num_classes=1", "at least 2, or 0 to take the data"),
         ("data.class_agnostic=true", "class_agnostic needs model.num_classes 2 and one name in data.classes"),
         ("model.refinement=none", "loss.consistency"),
         ("data.frame_size=64", "below model.crop_size"),

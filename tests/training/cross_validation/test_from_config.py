@@ -16,7 +16,7 @@ from runtime.features.video_features import Features
 from tests.training.feature_data import NETWORKS, SMALL, make_feature_set, small_feature_config
 from training.commands.train import add_cross_validate
 from training.config.files import load_config
-from training.cross_validation.from_config import CANDIDATES, RESULTS, cross_run
+from training.cross_validation.from_config import CANDIDATES, RESULTS, cross_validate_config
 from training.cross_validation.kept_candidates import read_candidates
 from training.deployment.views import open_torch_engine
 from training.training_set import config_folds
@@ -73,5 +73,5 @@ def test_a_single_fold_is_refused(tmp_path: Path) -> None:
 
 
 def test_frames_have_no_feature_folds(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="synthetic: it is trained on rgb frames, expected features"):
-        cross_run(load_config("synthetic"), tmp_path, [1], [0.5])
+    with pytest.raises(ConfigError, match="synthetic: got a network on rgb frames, expected features"):
+        cross_validate_config(load_config("synthetic"), tmp_path, [1], [0.5])

@@ -120,7 +120,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         fuse_late([one, replace(one, videos=(replace(one.videos[0], video="w"),))])
     with pytest.raises(InputError, match="expected one above 0 for each"):
         fuse_late([one, one], [1.0])
-    with pytest.raises(InputError, match="no candidates are kept there"):
+    with pytest.raises(InputError, match="file of candidates not found"):
         read_candidates(tmp_path / "none.npz")
     (tmp_path / "bad.npz").write_text("no archive")
     with pytest.raises(InputError, match="not a file of candidates"):

@@ -11,7 +11,7 @@ from runtime.annotations.thumos14 import CLASS_IDS
 from runtime.errors import AnnotationError
 from tests.shared import shared
 from training.data.annotations import FrameInstance, to_sampled_frames
-from training.preparation.thumos14 import frame_annotations_of, read_table_files
+from training.preparation.thumos14 import read_table_files, to_frame_annotations
 
 INFO = "video,fps,sample_fps,count,sample_count\nb,30.0,10.0,300.0,100\na,24.0,10.0,240.0,60\n"
 ROWS = "video,type,type_idx,start,end,startFrame,endFrame\n"
@@ -45,7 +45,7 @@ def test_an_unknown_label_is_named() -> None:
 
 def test_tables_use_the_ratio_of_counts_and_leave_ambiguous_rows_out(tmp_path: Path) -> None:
     rows = ROWS + "a,Diving,26,0,0,24,48\na,Ambiguous,0,0,0,1,2\nb,BaseballPitch,7,0,0,30,60\n"
-    b, a = frame_annotations_of(read_table_files(*tables(tmp_path, INFO, rows)))
+    b, a = to_frame_annotations(read_table_files(*tables(tmp_path, INFO, rows)))
     assert (b.name, b.frames, b.instances) == ("b", 100, (FrameInstance(10.0, 20.0, 1),))
     assert (a.name, a.frames, a.instances) == ("a", 60, (FrameInstance(6.0, 12.0, 8),))
 
@@ -83,7 +83,7 @@ def test_the_class_list_is_the_published_one() -> None:
 @pytest.mark.parametrize(("subset", "videos", "instances"), [("val", 200, 3007), ("test", 212, 3358)])
 def test_the_published_tables(subset: str, videos: int, instances: int) -> None:
     folder = shared("data/thumos14")
-    got = frame_annotations_of(
+    got = to_frame_annotations(
         read_table_files(folder / f"{subset}_video_info.csv", folder / f"{subset}_Annotation_ours.csv")
     )
     assert (len(got), sum(len(video.instances) for video in got)) == (videos, instances)

@@ -14,7 +14,7 @@ from tests.shared import shared
 from training.data.annotations import FrameInstance
 from training.data.augmentation import Rearrangement, draw_rearrangement, random_crop, random_flip
 from training.data.clips import cut_clips
-from training.preparation.thumos14 import frame_annotations_of, read_table_files
+from training.preparation.thumos14 import read_table_files, to_frame_annotations
 
 
 class Scripted(Random):
@@ -205,7 +205,7 @@ def test_a_background_region_within_a_longer_action_keeps_the_clip_whole() -> No
 def test_the_published_training_set() -> None:
     """Measured with the released code: 6632 of 7842 clips have a candidate; about 83 % of all are rearranged."""
     folder = shared("data/thumos14")
-    videos = frame_annotations_of(read_table_files(folder / "val_video_info.csv", folder / "val_Annotation_ours.csv"))
+    videos = to_frame_annotations(read_table_files(folder / "val_video_info.csv", folder / "val_Annotation_ours.csv"))
     clips = cut_clips(videos, clip_length=256, stride=30, window="reference")
     candidates = [c for c in clips if any(i.length > 2 * c.background_length for i in c.instances)]
     assert len(candidates) == 6632

@@ -10,7 +10,7 @@ import pytest
 from tests.shared import shared
 from training.data.annotations import FrameAnnotation, FrameInstance
 from training.data.clips import Clip, boundary_maps, cut_clips, cut_whole_videos, shortest_instance
-from training.preparation.thumos14 import frame_annotations_of, read_table_files
+from training.preparation.thumos14 import read_table_files, to_frame_annotations
 
 
 def video(frames: int, *instances: tuple[float, float]) -> FrameAnnotation:
@@ -113,7 +113,7 @@ def test_boundary_maps_round_half_to_even() -> None:
 def test_the_published_training_set() -> None:
     """Check values measured with the released code."""
     folder = shared("data/thumos14")
-    videos = frame_annotations_of(read_table_files(folder / "val_video_info.csv", folder / "val_Annotation_ours.csv"))
+    videos = to_frame_annotations(read_table_files(folder / "val_video_info.csv", folder / "val_Annotation_ours.csv"))
     clips = cut_clips(videos, clip_length=256, stride=30, window="reference")
     counts = [len(clip.instances) for clip in clips]
     assert (len(clips), len({clip.video for clip in clips}), max(counts)) == (7842, 196, 26)

@@ -16,7 +16,7 @@ from runtime.features.description import FeatureDescription, StreamFolder
 from runtime.features.feature_set import FeatureSet
 from tests.shared import shared
 from training.data.annotations import FrameAnnotation, FrameInstance, step_annotations
-from training.data.clips import cut_clips, unseen_instances
+from training.data.clips import cut_clips, find_unseen_instances
 from training.data.dataset import Sample, collate
 from training.data.feature_dataset import FeatureDataset
 
@@ -57,7 +57,7 @@ def test_every_action_is_visible_in_a_training_window_or_reported(
     offsets = [o for o in range(steps) if (o % stride == 0 and o + length <= steps) or o == max(steps - length, 0)]
     shares = [max((min(e, o + length) - max(s, o)) / (e - s) for o in offsets) for s, e in instances]
     visible = [span for span, share in zip(instances, shares, strict=True) if share >= FEATURE_IOA]
-    unseen = unseen_instances(annotated, clip_length=length, stride=stride, keep=FEATURE_IOA)
+    unseen = find_unseen_instances(annotated, clip_length=length, stride=stride, keep=FEATURE_IOA)
     assert sorted([*visible, *((i.start, i.end) for i in unseen)]) == sorted(instances)
     assert len({clip.offset for clip in clips}) == len(clips)
     for clip in clips:
@@ -136,7 +136,9 @@ def test_gtea_in_windows() -> None:
     found = FeatureSet(source, root, videos)
     annotated = step_annotations(videos, found, sorted({i.label for v in videos for i in v.instances}))
     for length in (128, 256, 512):
-        unseen = [i for v in annotated for i in unseen_instances(v, clip_length=length, stride=length // 2, keep=0.9)]
+        unseen = [
+            i for v in annotated for i in find_unseen_instances(v, clip_length=length, stride=length // 2, keep=0.9)
+        ]
         assert all(i.length > length / 2 for i in unseen)
         clips = cut_clips(annotated, clip_length=length, stride=length // 2, keep=0.9, store=0.9)
         seen = {(c.video, round(i.start + c.offset), i.label) for c in clips for i in c.instances}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from runtime.errors import AfsdError, AnnotationError, InputError
 from tests.shared import shared
-from training.data.folds import Fold, FoldRule, inner_folds, leave_one_group_out, make_folds, random_folds
+from training.data.folds import Fold, FoldRule, draw_folds, leave_one_group_out, make_folds, make_inner_folds
 
 NAMES = ["S1_a", "S1_b", "S2_a", "S2_b", "S3_a"]
 
@@ -52,7 +52,7 @@ def test_one_group_is_left_out(annotations: Path, group: str) -> None:
     folds = make_folds(annotations, FoldRule(by="groups", group=group))
     assert folds[1] == Fold("S2", ("S1_a", "S1_b", "S3_a"), ("S2_a", "S2_b"))
     assert [fold.name for fold in folds] == ["S1", "S2", "S3"]
-    inner = inner_folds(folds[0], group)
+    inner = make_inner_folds(folds[0], group)
     assert inner[0] == Fold("S1/S2", ("S3_a",), ("S2_a", "S2_b"), features="S1")
     assert {fold.feature_fold for fold in inner} == {"S1"}
     assert not any(video.startswith("S1") for fold in inner for video in (*fold.train, *fold.test))
@@ -61,27 +61,27 @@ def test_one_group_is_left_out(annotations: Path, group: str) -> None:
 def test_inner_folds_take_features_that_have_not_seen_their_group() -> None:
     """S2 is held out in fold S1: in the features of fold S2, whose network was trained without S2."""
     folds = leave_one_group_out(NAMES, "^S.")
-    inner = inner_folds(folds[0], "^S.", folds)
+    inner = make_inner_folds(folds[0], "^S.", folds)
     assert inner[0] == Fold("S1/S2", ("S3_a",), ("S2_a", "S2_b"), features="S2")
     assert inner[1] == Fold("S1/S3", ("S2_a", "S2_b"), ("S3_a",), features="S3")
     with pytest.raises(InputError, match=r"group S2: no fold tests all of it; set data\.inner_features to fold"):
-        inner_folds(folds[0], "^S.", [folds[0]])
+        make_inner_folds(folds[0], "^S.", [folds[0]])
 
 
 @given(count=st.integers(2, 9), extra=st.integers(0, 20), seed=st.integers(0, 9))
 def test_chance_tests_every_video_once_in_parts_of_equal_size(count: int, extra: int, seed: int) -> None:
     names = [f"v{number}" for number in range(count + extra)]
-    folds = random_folds(names, count, seed)
+    folds = draw_folds(names, count, seed)
     assert sorted(video for fold in folds for video in fold.test) == sorted(names)
     assert all(sorted((*fold.train, *fold.test)) == sorted(names) for fold in folds)
     sizes = {len(fold.test) for fold in folds}
     assert max(sizes) - min(sizes) <= 1
-    assert random_folds(names[::-1], count, seed) == folds
+    assert draw_folds(names[::-1], count, seed) == folds
 
 
 def test_chance_depends_on_the_seed() -> None:
     names = [f"v{number}" for number in range(20)]
-    assert len({tuple(random_folds(names, 4, seed)) for seed in range(5)}) == 5
+    assert len({tuple(draw_folds(names, 4, seed)) for seed in range(5)}) == 5
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_lists_groups_and_counts_that_cannot_be(annotations: Path) -> None:
     with pytest.raises(InputError, match="gives 1 groups of 5 videos"):
         leave_one_group_out(NAMES, "S")
     with pytest.raises(InputError, match="6 folds of 5 videos"):
-        random_folds(NAMES, 6)
+        draw_folds(NAMES, 6)
     for wrong in ({"by": "groups"}, {"by": "groups", "group": "("}, {"by": "lists", "train": "a{fold}"}):
         with pytest.raises(ValueError, match=r"expected|not a regular expression"):
             FoldRule(**wrong)  # type: ignore[arg-type]
@@ -125,4 +125,4 @@ def test_gteas_folds_leave_one_subject_out() -> None:
     assert [(len(fold.train), len(fold.test)) for fold in by_file] == [(21, 7)] * 4
     by_subject = make_folds(path, FoldRule(by="groups", group="^S[1-4]"))
     assert [set(fold.test) for fold in by_file] == [set(fold.test) for fold in by_subject]
-    assert [len(inner_folds(fold, "^S[1-4]")) for fold in by_file] == [3] * 4
+    assert [len(make_inner_folds(fold, "^S[1-4]")) for fold in by_file] == [3] * 4

@@ -29,7 +29,7 @@ from training.config.settings import Config
 from training.cross_validation.from_config import CANDIDATES, RESULTS
 from training.cross_validation.kept_candidates import fuse_late, read_candidates
 from training.deployment.views import multiply_adds, open_torch_engine
-from training.paper_tables.rows import Configs, levels, methods, streams
+from training.paper_tables.rows import Configs, compare_levels, compare_methods, compare_streams
 from training.paper_tables.summary import MethodRow, Spread, SummaryTable
 
 FAST = ["optimiser.learning_rate=3e-3", "optimiser.epochs=4", *SMALL[:4], *SMALL[5:]]
@@ -182,17 +182,17 @@ def test_rows_of_any_configuration(tmp_path: Path) -> None:
 
 def test_which_networks_are_trained() -> None:
     configs = Configs(Config(a2net=A2NetConfig()), load_config("gtea"), load_config("two_stage_gtea"))
-    rows = levels(configs)
+    rows = compare_levels(configs)
     counts = [multiply_adds(row.networks[0].config) / 1e9 for row in rows]
     assert counts == pytest.approx([1.02, 1.11, 1.18, 1.24], abs=0.006)  # Table VI
     assert [row.label for row in rows] == ["3 levels", "4 levels", "5 levels", "6 levels"]
     shapes = [row.networks[0].config.a2net.level_channels for row in rows]  # type: ignore[union-attr]
     assert shapes[0] == (512, 1024, 1024)
     assert shapes[3] == (512, 1024, 1024, 2048, 2048, 4096)
-    keys = [network.key for row in methods(configs) for network in row.networks]
+    keys = [network.key for row in compare_methods(configs) for network in row.networks]
     assert keys == ["af", "ab", "af", "ab", "joint", "afsd-no-pooling", "afsd-no-consistency", "afsd"]
     with pytest.raises(ConfigError, match="features of one stream"):
-        streams(configs)
+        compare_streams(configs)
 
 
 def test_the_table_tells_mean_and_spreads() -> None:

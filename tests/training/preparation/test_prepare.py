@@ -93,7 +93,7 @@ def test_thumos14_kept(source: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
         "frame numbers made with 30 fps for a 25.00-fps video, +20.0% in time (kept)": {"b": 1},
         "annotations that end after the last frame (kept)": {"a": 1},
         "Ambiguous rows, left out": {"a": 1, "c": 1},
-        "CliffDiving rows that stand as Diving rows too (kept)": {"a": 1},
+        "CliffDiving rows that are Diving rows too (kept)": {"a": 1},
         "videos without any action": {"c": 1},
         "videos without annotation, left out": {"stray.mp4": 1},
         "videos with another number of sampled frames than the table's sample_count": {"b": 1},
@@ -242,7 +242,7 @@ def test_own_data_reports_what_is_odd(source: Path, tmp_path: Path, capsys: pyte
     assert "failed: d: " in out
     assert report(root) == {
         "videos without annotation, left out": {"c.mp4": 1},
-        "files with the name of another, which is taken in their place; rename them": {"a.mp4": 1},
+        "files with the name of another file, which is used instead; rename them": {"a.mp4": 1},
         "actions without length, left out in training": {"a": 1},
         "actions that end after the last frame": {"b": 1},
         "videos without any action": {"d": 1},
@@ -357,7 +357,7 @@ def test_a_killed_run_goes_on_where_it_was(source: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["own", "nowhere"], "nowhere: no such folder; expected one with videos"),
+        (["own", "nowhere"], "nowhere: folder not found; expected one with videos"),
         (["thumos14", "--tables", "nowhere", "--check"], "val_video_info.csv: cannot be read as a table"),
         (["thumos14", "--tables", "nowhere"], "needs --videos DIR, or --check"),
         (["activitynet", "--videos", "nowhere", "--annotations", "nowhere.json"], "nowhere.json: no such file"),
@@ -376,7 +376,7 @@ def test_what_cannot_be_prepared_is_one_line(
 def test_a_folder_without_videos(source: Path, tmp_path: Path) -> None:
     root = own(source, tmp_path / "mine", a=[])
     shutil.rmtree(root / "videos")
-    with pytest.raises(InputError, match="videos: no such folder of videos"):
+    with pytest.raises(InputError, match="videos: folder of videos not found"):
         prepare_own(root, options=OPTIONS)
     with pytest.raises(InputError, match=r"got 0\.0 fps or frames"):
         prepare_own(own(source, tmp_path / "more", a=[]), options=StoreOptions(sample_fps=0.0, progress=False))

@@ -48,7 +48,7 @@ def test_activitynet_does_not_write_over_what_it_reads(source: Path, tmp_path: P
     path = tmp_path / "annotations.json"
     path.write_text(json.dumps({"database": {"x": {"subset": "training", "annotations": []}}}))
     before = path.read_text()
-    with pytest.raises(InputError, match="would be written over"):
+    with pytest.raises(InputError, match="would be overwritten"):
         prepare_activitynet(source, path, tmp_path, options=OPTIONS)
     assert path.read_text() == before
 

@@ -166,8 +166,8 @@ def test_features_of_folds(root: Path) -> None:
         (["--resize", "5"], "resize is 5, expected 1 or more, and only with sampling.whole_video"),
         (["--stride", "0"], "stride is 0, expected more than 0"),
         (["--features", "{root}/nowhere"], "nowhere: folder not found"),
-        (["--features", "{root}/split{{fold}}"], r"split\{fold\}: no such folders, expected one per fold"),
-        (["--features", "{root}/{{fold}}/rgb"], "expected {fold} in the last folder's name"),
+        (["--features", "{root}/split{{fold}}"], r"split\{fold\}: no folder found, expected one per fold"),
+        (["--features", "{root}/{{fold}}/rgb"], "expected {fold} only in the last folder's name"),
         (["--annotations", "{root}/gone.json"], "gone.json: no such file; expected a file of annotations"),
     ],
 )
