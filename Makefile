@@ -3,7 +3,9 @@
 # make train-demo  train the shipped checkpoint anew     (about a quarter of an hour on two cores)
 # make ablations   Table 2 on synthetic videos, three seeds     (an hour or more)
 # make benchmark   the published-size network beside the paper's Table 3
-# make test-slow   the checks that take minutes each
+# make test-thorough   the checks that continuous integration runs beside them     (four minutes)
+# make test-runtime    the tests of runtime/ where PyTorch cannot be imported      (half a minute)
+# make test-slow   all checks that `make test` leaves out, some of minutes each
 # make int8        INT8 of the shipped network by every method, for both targets, three seeds     (half an hour)
 # make engines     TensorRT-RTX engines of the published-size network for three GPUs, without a GPU    (ten minutes)
 # make gpu-check   on a machine with an NVIDIA GPU: every engine, its parity and its speed, as a report in docs/
@@ -21,17 +23,25 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 RUN := runs/synthetic
 REMADE := $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist worksteal
 
-.PHONY: demo test test-slow lint train-demo ablations benchmark int8 engines gpu-check clean distclean
+.PHONY: demo test test-thorough test-runtime test-slow lint train-demo ablations benchmark int8 engines gpu-check
+.PHONY: clean distclean
 
 demo: $(READY)
 	@$(BIN)/afsd demo --out runs/demo
 
 test: $(READY)
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow and not gpu" -n auto --dist worksteal
+	@$(PYTEST) -m "not thorough and not slow and not gpu"
+
+test-thorough: $(READY)
+	@$(PYTEST) -m "thorough and not slow and not gpu"
+
+test-runtime: $(READY)
+	@$(PYTEST) -p tests.without_torch tests/runtime -m "not slow and not gpu"
 
 test-slow: $(READY)
-	@$(BIN)/pytest -m "slow and not gpu"
+	@$(BIN)/pytest -m "(slow or thorough) and not gpu"
 
 lint: $(READY)
 	@$(BIN)/ruff check .

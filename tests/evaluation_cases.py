@@ -1,6 +1,11 @@
-"""Cases that tests of the evaluation share: videos and detections by hand or at random, and tIoU by its definition."""
+"""Cases that tests of the evaluation share: by hand, at random, with the published evaluator's numbers; plain tIoU."""
 
 from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -8,6 +13,27 @@ from runtime.annotations.activitynet import Instance, VideoAnnotation
 from runtime.results.detections import Detections
 
 CLASSES = ("jump", "throw")
+
+
+class GoldenEvaluation(NamedTuple):
+    """Made-up detections and annotations as files, and what the published evaluator said of them."""
+
+    detections: Path
+    annotations: Path
+    published: dict[str, Any]
+
+
+def write_golden_evaluation(folder: Path) -> GoldenEvaluation:
+    """Write 3,318 detections in 120 videos of 20 classes, subsets "test" and "validation", all made up.
+
+    Among them: a class that nothing was found of, inverted segments, a video that has no annotations, one that has no
+    detections, and no two equal scores.
+    """
+    document = json.loads(gzip.decompress((Path(__file__).parent / "golden/evaluation_made_up.json.gz").read_bytes()))
+    files = folder / "predictions.json", folder / "annotations.json"
+    for path, part in zip(files, ("predictions", "ground_truth"), strict=True):
+        path.write_text(json.dumps(document[part]))
+    return GoldenEvaluation(*files, document["published"])
 
 
 def truth(name: str, *instances: tuple[str, float, float]) -> VideoAnnotation:

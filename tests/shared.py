@@ -1,4 +1,4 @@
-"""Optional data beside the repository: golden arrays, annotations, videos."""
+"""Data beside the repository that is not part of the project: annotations and features of data sets, real videos."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def shared(relative: str) -> Path:
-    """The path ../shared/<relative> as seen from the repository root; skips the test when it is not there."""
+    """Return the path ../shared/<relative> as seen from the repository root; skip the test when it is not there."""
     path = ROOT.parent / "shared" / relative
     if not path.exists():
-        pytest.skip(f"../shared/{relative} is not here")
+        folder = "/".join(Path(relative).parts[:2])
+        pytest.skip(f"needs ../shared/{folder}, data of others that the project does not ship (see README)")
     return path

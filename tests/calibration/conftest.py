@@ -21,3 +21,10 @@ def placement(exported: Exported) -> Placement:
 def windows(exported: Exported) -> list[Inputs]:
     spec = open_engine(exported.onnx).spec
     return [seeded_inputs(spec, seed, 1) for seed in range(3)]
+
+
+@pytest.fixture
+def without_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks are judged in ONNX Runtime, which needs no seconds to convert each of them."""
+    for module in ("calibration.calibrate", "calibration.judging.judge"):
+        monkeypatch.setattr(f"{module}.has_openvino", lambda: False)

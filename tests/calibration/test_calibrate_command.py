@@ -19,8 +19,8 @@ from runtime.cli import main
 from runtime.engines import open_engine
 from runtime.errors import InputError
 from runtime.spec.model import Quantization
-from tests.calibration.videos import write_video
 from tests.conftest import Exported
+from tests.videos import write_video
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +104,7 @@ def test_a_table_serves_both_targets(folder: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "c.onnx").exists()
 
 
+@pytest.mark.thorough
 def test_the_budget_is_kept_and_the_path_shown(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,6 +160,7 @@ def assert_export_says(source: Path, capsys: pytest.CaptureFixture[str], expecte
     assert "drift of" not in printed
 
 
+@pytest.mark.usefixtures("without_openvino")
 def test_without_labels_the_float_networks_detections_judge(folder: Path, tmp_path: Path) -> None:
     said: list[str] = []
     test = TestSet(tuple(sorted((folder / "test").iterdir())))
@@ -192,6 +194,7 @@ def test_equalised_fp8_and_searched(folder: Path, tmp_path: Path) -> None:
     assert 0 < drift["conf"] < 1
 
 
+@pytest.mark.usefixtures("without_openvino")
 def test_a_video_that_judges_is_not_calibrated_on(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -298,6 +301,7 @@ def test_an_input_that_is_always_zero_stays_float(folder: Path, tmp_path: Path) 
     assert any("reads only zeros on all clips" in text for text in said)
 
 
+@pytest.mark.thorough
 def test_fine_tuning_ends_in_a_quantised_file(
     folder: Path, exported: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -328,6 +332,7 @@ def test_fine_tuning_ends_in_a_quantised_file(
     assert "last.ckpt: is not the checkpoint that the ONNX file was exported from" in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 def test_a_budget_that_no_layer_fits_in(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every network but the float one is reported to be 50 points worse."""
     from calibration import calibrate as module

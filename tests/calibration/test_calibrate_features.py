@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,6 @@ from calibration.quantise.placement import Placement
 from calibration.ranges.clips import draw_clips
 from export.comparison.drift import measure_drift_on_windows, record
 from export.graph.precision import output_convolutions, precision_of, require_symmetric
-from export.to_onnx import export_onnx
 from export.to_openvino import export_openvino
 from runtime.cli import main
 from runtime.detector import Detector
@@ -25,8 +25,8 @@ from runtime.features.feature_set import list_features
 from runtime.features.video_features import Features, identify_video
 from runtime.spec.model import Quantization
 from runtime.video.names import video_digest
-from tests.training.feature_data import NETWORKS, make_feature_set, small_feature_config
-from training.run import train
+from tests.conftest import FeatureModel
+from tests.training.feature_data import NETWORKS
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,16 @@ class Made:
     annotations: Path
 
 
-SLOW = {"two_stage_gtea": pytest.mark.slow}  # the other two share its way
+MARKS = {"gtea": pytest.mark.thorough, "two_stage_gtea": pytest.mark.slow}  # the other one shares their way
 
 
-@pytest.fixture(scope="module", params=[pytest.param(n, marks=SLOW.get(n, ())) for n in NETWORKS])
-def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
-    root = make_feature_set(tmp_path_factory.mktemp("set"))
-    config = small_feature_config(request.param, root, "run.max_steps=4")
-    path = export_onnx(train(config, tmp_path_factory.mktemp(request.param)))
+@pytest.fixture(scope="module", params=[pytest.param(n, marks=MARKS.get(n, ())) for n in NETWORKS])
+def made(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    feature_model: Callable[[str], FeatureModel],
+) -> Made:
+    root, _, path = feature_model(request.param)
     database = json.loads((root / "annotations.json").read_text())["database"]
     truth = tmp_path_factory.mktemp("truth") / "test.json"
     judged = {name: video | {"subset": "test"} for name, video in database.items() if name[0] == "b"}
@@ -164,6 +166,7 @@ def test_a_budget_on_features_keeps_to_it(made: Made, tmp_path: Path, monkeypatc
     assert all(cost["outputs"].keys() == names for cost in report["costs"])
 
 
+@pytest.mark.usefixtures("without_openvino")
 def test_a_video_that_judges_is_not_calibrated_on(
     made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

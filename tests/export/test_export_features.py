@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from export.to_onnx import export_onnx
 from export.to_openvino import export_openvino
 from runtime.detector import Detector, DetectorOptions
 from runtime.engines import open_engine
+from tests.conftest import FeatureModel
 from tests.training.feature_data import CLASSES, FAMILIES, SAMPLING, WIDTH, make_feature_set, small_feature_config
 from training.deployment.views import open_torch_engine
 from training.run import train
@@ -29,45 +31,36 @@ OUTPUTS = {
 SINGLE = {"anchor-free": {"af_cls", "af_reg"}, "anchor-based": {"ab"}}
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_feature_set(tmp_path_factory.mktemp("features"))
+MARKS = {"two_stage_gtea": pytest.mark.thorough}  # traced twice as long as the others
 
 
-@pytest.fixture(scope="module", params=OUTPUTS)
+@pytest.fixture(scope="module", params=[pytest.param(name, marks=MARKS.get(name, ())) for name in OUTPUTS])
 def network(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture(scope="module")
-def checkpoint(network: str, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Trained until it finds something."""
-    settings = ("optimiser.epochs=12", "optimiser.learning_rate=3e-3")
-    return train(small_feature_config(network, root, *settings), tmp_path_factory.mktemp(network))
-
-
-@pytest.fixture(scope="module")
-def exported(checkpoint: Path) -> Path:
+def model(network: str, feature_model: Callable[[str], FeatureModel]) -> FeatureModel:
     """Exported; the parity report judged the numbers before the file got its name."""
-    return export_onnx(checkpoint)
+    return feature_model(network)
 
 
-def test_the_file_keeps_the_contract(network: str, exported: Path) -> None:
-    model = onnx.load(exported)
-    types = {v.name: v.type.tensor_type for v in (*model.graph.input, *model.graph.output)}
+def test_the_file_keeps_the_contract(network: str, model: FeatureModel) -> None:
+    graph = onnx.load(model.onnx).graph
+    types = {v.name: v.type.tensor_type for v in (*graph.input, *graph.output)}
     shapes = {k: (t.elem_type, [d.dim_param or d.dim_value for d in t.shape.dim]) for k, t in types.items()}
     assert shapes == {
         "features": (onnx.TensorProto.FLOAT, ["batch", WIDTH, 32]),
         "lengths": (onnx.TensorProto.INT32, ["batch"]),
         **{name: (onnx.TensorProto.FLOAT, ["batch", *shape]) for name, shape in OUTPUTS[network].items()},
     }
-    engine = open_engine(exported)
+    engine = open_engine(model.onnx)
     assert (engine.spec.classes, engine.spec.features) == (CLASSES, SAMPLING)
     assert engine.spec.family == FAMILIES[network]
 
 
-def test_steps_behind_the_length_are_not_seen(exported: Path) -> None:
-    engine = open_engine(exported)
+def test_steps_behind_the_length_are_not_seen(model: FeatureModel) -> None:
+    engine = open_engine(model.onnx)
     inputs = seeded_inputs(engine.spec, 5, 2)
     masked = {**inputs, "features": inputs["features"].copy()}
     masked["features"][1, :, inputs["lengths"][1] :] = 9.0
@@ -78,35 +71,38 @@ def test_steps_behind_the_length_are_not_seen(exported: Path) -> None:
 
 
 @pytest.mark.parametrize("nms", ["local", "reference"])
-def test_detections_are_those_of_pytorch(checkpoint: Path, exported: Path, root: Path, nms: str) -> None:
+def test_detections_are_those_of_pytorch(model: FeatureModel, nms: str) -> None:
     options = DetectorOptions(nms=nms, batch_size=2, min_score=0.05)  # type: ignore[arg-type]
-    engines = (open_torch_engine(checkpoint), open_engine(exported))
-    torch, onnx_runtime = (Detector(engine, options=options).run(root / "rgb" / "b1.npy", fps=20) for engine in engines)
+    engines = (open_torch_engine(model.checkpoint), open_engine(model.onnx))
+    torch, onnx_runtime = (
+        Detector(engine, options=options).run(model.root / "rgb" / "b1.npy", fps=20) for engine in engines
+    )
     assert len(torch) == len(onnx_runtime) > 0
     order = [np.lexsort((*np.round(found.segments, 2).T, found.labels)) for found in (torch, onnx_runtime)]
     np.testing.assert_allclose(onnx_runtime.segments[order[1]], torch.segments[order[0]], atol=2e-2)
     np.testing.assert_allclose(onnx_runtime.scores[order[1]], torch.scores[order[0]], atol=1e-3)
 
 
-def test_openvino_says_the_same(checkpoint: Path, tmp_path: Path) -> None:
+def test_openvino_says_the_same(model: FeatureModel, tmp_path: Path) -> None:
     pytest.importorskip("openvino")
-    artifact = export_openvino(checkpoint, tmp_path / "model.xml")  # compares the numbers
+    artifact = export_openvino(model.onnx, tmp_path / "model.xml")  # compares the numbers
     assert open_engine(artifact).spec.features == SAMPLING
 
 
 @pytest.mark.parametrize("modules", SINGLE)
-def test_a_network_of_one_module_has_its_outputs_alone(modules: str, root: Path, tmp_path: Path) -> None:
+def test_a_network_of_one_module_has_its_outputs_alone(modules: str, tmp_path: Path) -> None:
+    root = make_feature_set(tmp_path / "set")
     config = small_feature_config("a2net_gtea", root, "run.max_steps=1", f"a2net.modules={modules}")
-    exported = export_onnx(train(config, tmp_path))
+    exported = export_onnx(train(config, tmp_path / "run"))
     assert {output.name for output in onnx.load(exported).graph.output} == SINGLE[modules]
     found = Detector(exported).run(root / "rgb" / "b0.npy", fps=20)
     assert len(found) > 0
 
 
-def test_detecting_needs_no_torch(exported: Path, root: Path) -> None:
+def test_detecting_needs_no_torch(model: FeatureModel) -> None:
     script = (
         "import sys; from runtime import FeatureDetector; "
-        f"Detector({str(exported)!r}).run({str(root / 'rgb' / 'b0.npy')!r}, fps=20); "
+        f"Detector({str(model.onnx)!r}).run({str(model.root / 'rgb' / 'b0.npy')!r}, fps=20); "
         "print(sorted({'torch', 'onnx', 'training'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

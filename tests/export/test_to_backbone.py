@@ -26,9 +26,9 @@ from runtime.engines import open_engine
 from runtime.errors import CheckpointError, ExportError
 from runtime.spec.time_axis import FeatureSampling
 from tests.conftest import Exported
-from tests.shared import shared
 from tests.test_own_data_guide import declared_verbs
 from tests.training.feature_data import make_feature_set, small_feature_config
+from tests.videos import write_video
 from training.checkpoints.files import Checkpoint, load_checkpoint, save_checkpoint
 from training.deployment.i3d_features import I3DFeatures, random_backbone, read_backbone
 from training.families import build_network
@@ -80,9 +80,9 @@ def test_features_of_a_video_are_those_of_pytorch_on_its_decoded_frames(backbone
     """Frames decoded and reduced by OpenCV and Pillow, snippets cut by hand, averaged by PyTorch's pooling."""
     from PIL import Image
 
-    source = shared("data/videos/test.avi")
-    assert main(["features", str(source), "--backbone", str(backbone), "--out", str(tmp_path)]) == 0
-    found = np.load(tmp_path / "rgb" / "test.npy")
+    source = write_video(tmp_path / "test.avi")
+    assert main(["features", str(source), "--backbone", str(backbone), "--out", str(tmp_path / "out")]) == 0
+    found = np.load(tmp_path / "out" / "rgb" / "test.npy")
     capture, frames = cv2.VideoCapture(str(source)), []
     while (decoded := capture.read())[0]:
         image = Image.fromarray(decoded[1][..., ::-1])
@@ -164,6 +164,7 @@ def test_the_verb_refuses_what_does_not_fit(words: list[str], message: str, expo
     assert error.count("\n") == 1
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("declared")
 def test_the_verb_writes_the_backbone_of_a_checkpoint(exported: Exported, tmp_path: Path) -> None:
     assert main(["export-backbone", str(exported.checkpoint), "--size", "32", "-o", str(tmp_path / "ours.onnx")]) == 0
@@ -174,7 +175,7 @@ def test_the_verb_writes_the_backbone_of_a_checkpoint(exported: Exported, tmp_pa
 def test_a_backbone_is_refused_where_a_detector_belongs(backbone: Path, tmp_path: Path, capsys: Any) -> None:
     with pytest.raises(ExportError, match="a backbone, which is float32"):
         write_typed_onnx(backbone, "fp16")
-    video = str(shared("data/videos/test.avi"))
+    video = str(write_video(tmp_path / "test.avi"))
     assert main(["detect", str(backbone), video]) == 2
     assert "the model is a backbone, which detects nothing" in capsys.readouterr().err
     assert main(["calibrate", str(backbone), "--videos", video, "-o", str(tmp_path / "x.onnx")]) == 2
@@ -183,7 +184,7 @@ def test_a_backbone_is_refused_where_a_detector_belongs(backbone: Path, tmp_path
 
 def test_from_a_video_to_detections_without_torch(backbone: Path, tmp_path: Path) -> None:
     """A2Net of random weights behind the backbone; its detections are those in the features that were written."""
-    video = str(shared("data/videos/test.avi"))
+    video = str(write_video(tmp_path / "test.avi"))
     root = make_feature_set(tmp_path / "data")
     config = small_feature_config("a2net_gtea", root).with_data(3, WIDTH)
     timing = FeatureSampling(stride=4, window=16)

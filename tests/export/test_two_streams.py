@@ -20,40 +20,32 @@ from runtime.errors import ExportError, InputError
 from runtime.results.detections import Detections
 from runtime.spec.model import fuse_specs
 from runtime.two_streams import TwoStreamEngine
-from tests.training.small import CLASSES, small_config
+from tests.conftest import MadeOnce
+from tests.training.small import CLASSES, save_small, small_config
 from training.afsd.network import AFSD
-from training.checkpoints.files import Checkpoint, save_checkpoint
 from training.deployment.views import open_torch_engine
 
 FLOW = ("model.stream=flow", "data.frames=flow", "model.stem=random")
 
 
 def save(path: Path, seed: int, *overrides: str) -> Path:
-    """A small network with random weights, its statistics as after training."""
+    """A small network with random weights."""
     torch.manual_seed(seed)
-    config = small_config(*overrides)
-    model = AFSD(config.model)
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm3d):
-            module.running_mean.uniform_(-0.2, 0.2)
-            module.running_var.uniform_(0.5, 1.5)
-    save_checkpoint(Checkpoint(dict(model.state_dict()), config, CLASSES), path)
-    return path
+    return save_small(path, *overrides)
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], tuple[Path, Path, Path]]:
+def exported(made_once: MadeOnce) -> Callable[[str, str], tuple[Path, Path, Path]]:
     """Maker of (rgb checkpoint, flow checkpoint, fused file) of a kind of fusion and a target; each is made once."""
-    known: dict[tuple[str, str], tuple[Path, Path, Path]] = {}
 
     def make(fusion: str, to: str) -> tuple[Path, Path, Path]:
-        if (fusion, to) not in known:
-            folder = tmp_path_factory.mktemp("fused")
+        def fill(folder: Path) -> None:
             rgb = save(folder / "rgb.ckpt", 0, f"decoding.fusion={fusion}")
             flow = save(folder / "flow.ckpt", 1, f"decoding.fusion={fusion}", *FLOW)
             assert main(["export", str(rgb), "--flow", str(flow), "--to", to]) == 0
-            known[fusion, to] = rgb, flow, folder / f"rgb_fused{'.onnx' if to == 'onnx' else '.xml'}"
-        return known[fusion, to]
+
+        folder = made_once(f"fused-{fusion}-{to}", fill)
+        return folder / "rgb.ckpt", folder / "flow.ckpt", folder / f"rgb_fused{'.onnx' if to == 'onnx' else '.xml'}"
 
     return make
 
@@ -66,6 +58,7 @@ def pair(rgb: Path, flow: Path) -> Engine:
     return TwoStreamEngine(open_torch_engine(rgb), open_torch_engine(flow))
 
 
+@pytest.mark.thorough  # tracing two networks takes most of a minute
 @CASES
 def test_one_file_says_what_two_networks_say(exported: Make, fusion: str, to: str) -> None:
     rgb, flow, fused = exported(fusion, to)
@@ -82,6 +75,7 @@ def test_one_file_says_what_two_networks_say(exported: Make, fusion: str, to: st
     assert {o["name"]: o["coarse"] for o in report["outputs"]}["loc"] == (fusion == "mean")
 
 
+@pytest.mark.thorough  # tracing two networks takes most of a minute
 @CASES
 def test_the_file_describes_both(exported: Make, fusion: str, to: str) -> None:
     rgb, flow, fused = exported(fusion, to)
@@ -117,6 +111,7 @@ def rows_of(found: Detections) -> np.ndarray:
     return rows[np.lexsort(rows.T)]
 
 
+@pytest.mark.thorough
 def test_the_detector_computes_or_takes_flow(exported: Make) -> None:
     rgb, flow, fused = exported("mean", "onnx")
     frames = np.random.default_rng(0).integers(0, 256, (80, 36, 36, 3), np.uint8)
@@ -132,8 +127,16 @@ def test_the_detector_computes_or_takes_flow(exported: Make) -> None:
             one.run(motion)
 
 
-def test_models_that_do_not_belong_together(exported: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rgb, flow, _ = exported("mean", "onnx")
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("checkpoints")
+    return save(folder / "rgb.ckpt", 0), save(folder / "flow.ckpt", 1, *FLOW)
+
+
+def test_models_that_do_not_belong_together(
+    checkpoints: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rgb, flow = checkpoints
     other = save(tmp_path / "other.ckpt", 2, "data.sample_fps=25", *FLOW)
     with pytest.raises(ExportError, match=r"differ in sample_fps 10\.0 and 25\.0"):
         export_fused(rgb, other, tmp_path / "out.onnx")
@@ -143,8 +146,8 @@ def test_models_that_do_not_belong_together(exported: Make, tmp_path: Path, caps
     assert [path.name for path in tmp_path.iterdir()] == ["other.ckpt"]
 
 
-def test_wrong_arguments(exported: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rgb, flow, _ = exported("mean", "onnx")
+def test_wrong_arguments(checkpoints: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rgb, flow = checkpoints
     with pytest.raises(ExportError, match=r"expected a file name ending in \.xml"):
         export_fused(rgb, flow, tmp_path / "out.onnx", to="openvino")
     with pytest.raises(ExportError, match="to: got 'tensorrt', expected one of onnx, openvino"):

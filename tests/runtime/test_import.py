@@ -82,6 +82,15 @@ def test_version_is_that_of_the_package(found: str, version: str) -> None:
     assert done.stdout.splitlines() == [version, f"afsd {version}"]
 
 
+def test_the_tests_of_the_runtime_are_loaded_without_torch() -> None:
+    """`make test-runtime` runs them so."""
+    files = [ROOT / "tests/conftest.py", *sorted((ROOT / "tests/runtime").rglob("*.py"))]
+    names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in files]
+    code = f"import tests.without_torch, {', '.join(names)}"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("layer", LAYERS)
 def test_arrows_between_packages(layer: str) -> None:
     forbidden = set(LAYERS[LAYERS.index(layer) + 1 :])

@@ -25,6 +25,7 @@ from tests.shared import shared
 from tests.slow import plain_scores, plain_segments, plain_soft_nms
 from tests.streaming import cut, peak_memory
 from tests.tiny import CROP, LENGTH, LEVELS, STRIDE, TinyEngine, forward, tiny_spec, write_tiny_onnx
+from tests.videos import write_video
 
 SIZE = (12, 14)
 """Frame size of the tiny model; its crop is the centre 8×10."""
@@ -288,13 +289,13 @@ def test_engine_files_and_who_closes_them(tmp_path: Path) -> None:
     assert not lent.closed
 
 
-def test_leaving_a_stream_early_ends_its_thread() -> None:
-    stream = both(options=DetectorOptions(flow_method="dis")).stream(shared("data/videos") / "test.mp4")
+def test_leaving_a_stream_early_ends_its_thread(tmp_path: Path) -> None:
+    stream = both(options=DetectorOptions(flow_method="dis")).stream(write_video(tmp_path / "test.mp4"))
     next(stream)
     stream.close()  # type: ignore[attr-defined]
     assert not [thread for thread in threading.enumerate() if thread.name == "afsd-frames"]
 
 
-def test_an_error_of_the_given_flow_reaches_the_caller() -> None:
+def test_an_error_of_the_given_flow_reaches_the_caller(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="flow: got 3 entries, the network sees more frames"):
-        both().run(shared("data/videos") / "test.mp4", flow=video(3, channels=2))
+        both().run(write_video(tmp_path / "test.mp4"), flow=video(3, channels=2))

@@ -172,12 +172,12 @@ def test_features_of_another_scale_give_the_same_detections_once_standardised(ne
     config = open_feature_windows(small_feature_config(network, root)).config
     torch.manual_seed(0)
     model = build_network(config)
-    windows = torch.randn(8, config.in_features, config.window_length)
-    for _ in range(200):  # the running mean and deviation settle
+    windows = torch.randn(4, config.in_features, config.window_length)
+    for _ in range(100):  # the running mean and deviation settle
         model.train()(windows)
     scaled = build_network(config)
     scaled.load_state_dict(model.state_dict())
-    for _ in range(200):
+    for _ in range(100):
         scaled.train()(windows * 7 + 3)
     pairs = zip(model.eval()(windows), scaled.eval()(windows * 7 + 3), strict=True)
     for before, after in pairs:

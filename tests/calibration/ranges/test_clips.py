@@ -24,8 +24,8 @@ from runtime.timing import Timing
 from runtime.video.names import video_digest
 from runtime.video.rgb_and_flow import open_streams
 from runtime.windows import Window
-from tests.calibration.videos import write_video
 from tests.conftest import Exported
+from tests.videos import write_video
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from training.run import train
 
 
 class Trained(NamedTuple):
-    """A network trained for a moment, its clips, and quantisers of 3 levels, too coarse for it."""
+    """A small network, its clips, and quantisers of 3 levels, too coarse for it."""
 
     checkpoint: Path
     root: Path
@@ -44,9 +44,13 @@ class Trained(NamedTuple):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    root = tmp_path_factory.mktemp("data")
+    """A network that has learnt nothing yet: what is asked of it is asked of any."""
+    return train_small(tmp_path_factory.mktemp("data"), epochs=1)
+
+
+def train_small(root: Path, epochs: int) -> Trained:
     (root / "frames").mkdir()
-    config = small_config("optimiser.epochs=30", "optimiser.learning_rate=4e-3", "run.keep_epochs=false")
+    config = small_config(f"optimiser.epochs={epochs}", "optimiser.learning_rate=4e-3", "run.keep_epochs=false")
     dataset = small_dataset(root / "frames", config)
     database = {
         f"video_{k}": {
@@ -89,8 +93,10 @@ def loss(trained: Trained, checkpoint: Path, layers: Layers) -> float:
 
 
 @pytest.mark.slow
-def test_tuning_wins_back_what_rounding_lost(trained: Trained, tmp_path: Path) -> None:
+def test_tuning_wins_back_what_rounding_lost(tmp_path: Path) -> None:
     """A part of the loss that rounding added, which the same training without rounding does not."""
+    (tmp_path / "data").mkdir()
+    trained = train_small(tmp_path / "data", epochs=30)
     unrounded, before = (loss(trained, trained.checkpoint, layers) for layers in ({}, trained.layers))
     after = loss(trained, trained.tune(tmp_path / "tuned", 40), trained.layers)
     config = make_tuning_config(trained.checkpoint, FineTuning(40, 1e-3), [f"data.root={trained.root}"])

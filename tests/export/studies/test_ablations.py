@@ -22,31 +22,42 @@ from training.deployment.views import make_torch_engine
 from training.loop import Trainer
 
 OPTIONS = {f"{table} {name}": list(changes) for table, variants in TABLES.items() for name, changes in variants.items()}
-OPTIONS["quality none, mean pooling, levels alone"] = [
-    "model.quality=none", "model.pooling=mean", "model.refinement=self"
-]  # fmt: skip
-
+SEVERAL = "quality none, mean pooling, levels alone"
+OPTIONS[SEVERAL] = ["model.quality=none", "model.pooling=mean", "model.refinement=self"]
 
 LARGEST = ("pooling conv", "pooling stack")
 
 
+def one_step(option: str, folder: Path) -> Trainer:
+    """A trainer of the small network with an option, before its one step."""
+    settings = ["optimiser.batch_size=4", "run.max_steps=1", "loss.refined_iou=0.0"]  # 0: refinement has positives
+    config = small_config(*settings, *OPTIONS[option])
+    return Trainer(config, small_dataset(folder, config), CLASSES, folder / "run")
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_an_option_trains_every_part_of_its_network(option: str, tmp_path: Path) -> None:
+    trainer = one_step(option, tmp_path)
+    before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+    trainer.run()
+    assert trainer.progress.step == 1
+    assert [n for n, p in trainer.model.named_parameters() if torch.equal(before[n], p)] == []
+
+
 def marked(option: str) -> object:
-    """Options that leave the graph as it is are exported in the slow tests alone, and of the three poolings without a
-    function the two largest: tracing takes seconds, of these most of a minute."""
+    """Tracing takes a quarter of a minute, of the poolings without a function most of a minute: three options in one
+    network are always exported; each of the three by itself, options that leave the graph as it is, and the largest in
+    the slow tests alone."""
     same_graph = option.split()[0] in ("activation", "consistency", "regions") or option == "quality centerness"
-    return pytest.param(option, marks=pytest.mark.slow) if same_graph or option in LARGEST else option
+    slow = same_graph or option in (*LARGEST, "quality none", "pooling mean", "refinement self")
+    mark = pytest.mark.slow if slow else pytest.mark.thorough
+    return option if option == SEVERAL else pytest.param(option, marks=mark)
 
 
 @pytest.mark.parametrize("option", [marked(option) for option in OPTIONS])
-def test_an_option_trains_exports_and_agrees(option: str, tmp_path: Path) -> None:
-    settings = ["optimiser.batch_size=4", "run.max_steps=1", "loss.refined_iou=0.0"]  # 0: refinement has positives
-    config = small_config(*settings, *OPTIONS[option])
-    trainer = Trainer(config, small_dataset(tmp_path, config), CLASSES, tmp_path / "run")
-    before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
-    last = trainer.run()
-    assert trainer.progress.step == 1
-    assert [n for n, p in trainer.model.named_parameters() if torch.equal(before[n], p)] == []  # all of it is used
-
+def test_an_option_exports_and_agrees(option: str, tmp_path: Path) -> None:
+    trainer = one_step(option, tmp_path)
+    config, last = trainer.config, trainer.run()
     file = export_onnx(last, say=lambda _: None)
     pools_maxima = config.model.pooling == "max" and config.model.refinement not in ("naive", "none")
     assert len(onnx.load(file).functions) == int(pools_maxima)

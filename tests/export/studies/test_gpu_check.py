@@ -95,6 +95,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("gpu-check")
 
 
+@pytest.mark.thorough
 def test_the_whole_check(exported: Exported, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export.studies.gpu_check, "LARGE", (1, 2, 2))
     bench = CpuBench()
@@ -112,6 +113,7 @@ def test_the_whole_check(exported: Exported, made: Path, monkeypatch: pytest.Mon
     assert True in bench.graphs
 
 
+@pytest.mark.slow
 def test_a_failure_is_in_the_report_and_stops_nothing(
     exported: Exported, made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

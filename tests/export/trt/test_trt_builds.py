@@ -36,7 +36,11 @@ def rtx() -> None:
 @pytest.mark.usefixtures("rtx")
 @pytest.mark.parametrize(
     ("precision", "architectures", "recorded"),
-    [("fp32", ("8.6",), ("8.6",)), ("fp16", (), RTX_DEFAULT), ("bf16", ("8.9", "12.0"), ("8.9", "12.0"))],
+    [
+        ("fp16", (), RTX_DEFAULT),
+        pytest.param("fp32", ("8.6",), ("8.6",), marks=pytest.mark.thorough),
+        pytest.param("bf16", ("8.9", "12.0"), ("8.9", "12.0"), marks=pytest.mark.thorough),
+    ],
 )
 def test_rtx_builds_every_precision(
     exported: Exported, tmp_path: Path, precision: Any, architectures: tuple[str, ...], recorded: tuple[str, ...]
@@ -113,6 +117,7 @@ def test_int8_keeps_the_network(exported: Exported, int8_file: Path) -> None:
     assert 0.001 < conf.relative < 0.3
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("rtx")
 def test_int8_is_int8_also_after_a_refused_build(int8_file: Path) -> None:
     """In one process, TensorRT-RTX 1.7 compiled all convolutions in float32 after it had refused a build for Turing."""

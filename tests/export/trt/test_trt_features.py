@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ import pytest
 from export.comparison.drift import measure_drift_on_windows
 from export.graph.precision import output_convolutions, precision_of
 from export.graph.trace import seeded_inputs
-from export.to_onnx import export_onnx
 from export.to_precision import write_typed_onnx
 from export.to_trt import TrtOptions, export_trt
 from export.trt.build import BuildOptions
@@ -21,25 +21,21 @@ from runtime.engines import open_engine
 from runtime.engines.sidecar import read_build, read_sidecar
 from runtime.errors import ExportError
 from runtime.families import class_output
-from tests.training.feature_data import NETWORKS, SAMPLING, make_feature_set, small_feature_config
-from training.run import train
+from tests.conftest import FeatureModel
+from tests.training.feature_data import NETWORKS, SAMPLING
 
 SLOW = {"gtea": pytest.mark.slow, "two_stage_gtea": pytest.mark.slow}  # up to half a minute for each build
 
 
 @pytest.fixture(scope="module", params=[pytest.param(n, marks=SLOW.get(n, ())) for n in NETWORKS])
-def feature_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A float32 ONNX file of each family, after a step of training."""
-    root = make_feature_set(tmp_path_factory.mktemp("features"))
-    config = small_feature_config(request.param, root, "run.max_steps=1")
-    return export_onnx(train(config, tmp_path_factory.mktemp(request.param)))
+def float_file(request: pytest.FixtureRequest, feature_model: Callable[[str], FeatureModel]) -> Path:
+    """A float32 ONNX file of each family."""
+    return feature_model(request.param).onnx
 
 
 @pytest.mark.parametrize(("precision", "step"), [("fp16", 2.0**-11), ("bf16", 2.0**-8)])
-def test_half_precision_drifts_by_its_own_steps(
-    feature_model: Path, tmp_path: Path, precision: Any, step: float
-) -> None:
-    typed = write_typed_onnx(feature_model, precision, folder=tmp_path, say=lambda _: None)
+def test_half_precision_drifts_by_its_own_steps(float_file: Path, tmp_path: Path, precision: Any, step: float) -> None:
+    typed = write_typed_onnx(float_file, precision, folder=tmp_path, say=lambda _: None)
     assert precision_of(typed.graph) == precision
     report = json.loads((tmp_path / f"{typed.path.name}.drift.json").read_text())
     assert [output["name"] for output in report["outputs"]] == [t.name for t in typed.spec.outputs]
@@ -49,8 +45,8 @@ def test_half_precision_drifts_by_its_own_steps(
     assert logits["unpaired"] < 0.1
 
 
-def test_another_network_is_not_taken_for_half_precision(feature_model: Path, tmp_path: Path) -> None:
-    typed = write_typed_onnx(feature_model, "fp16", folder=tmp_path, say=lambda _: None)
+def test_another_network_is_not_taken_for_half_precision(float_file: Path, tmp_path: Path) -> None:
+    typed = write_typed_onnx(float_file, "fp16", folder=tmp_path, say=lambda _: None)
     broken = onnx.load(typed.path)
     for weight in broken.graph.initializer:
         if weight.name in {node.input[1] for node in broken.graph.node if node.op_type == "Conv"}:
@@ -62,11 +58,11 @@ def test_another_network_is_not_taken_for_half_precision(feature_model: Path, tm
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
-def test_rtx_builds_it_as_asked(feature_model: Path, tmp_path: Path, precision: Any) -> None:
+def test_rtx_builds_it_as_asked(float_file: Path, tmp_path: Path, precision: Any) -> None:
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed here (it comes for x86-64 Linux)")
     options = TrtOptions(precision, "tensorrt-rtx", build=BuildOptions(batch=(1, 2, 4), architectures=("8.6",)))
-    engine = export_trt(feature_model, tmp_path / "model.engine", options=options, say=lambda _: None)
-    plain = onnx.load(feature_model)
+    engine = export_trt(float_file, tmp_path / "model.engine", options=options, say=lambda _: None)
+    plain = onnx.load(float_file)
     pooled = any(node.op_type == "boundary_max_pooling" for node in plain.graph.node)
     assert (read_build(engine).precision, read_build(engine).pooling) == (precision, "function" if pooled else "none")
     assert read_sidecar(engine, [engine]).features == SAMPLING
@@ -78,8 +74,8 @@ def test_rtx_builds_it_as_asked(feature_model: Path, tmp_path: Path, precision: 
     assert all("output head" in text for text in found["others"])
 
 
-def test_drift_counts_its_windows_and_has_none_from_itself(feature_model: Path) -> None:
-    engine = open_engine(feature_model)
+def test_drift_counts_its_windows_and_has_none_from_itself(float_file: Path) -> None:
+    engine = open_engine(float_file)
     report = measure_drift_on_windows(engine, engine)
     assert report.windows == 4
     assert {output.name: output.relative for output in report.outputs} == {t.name: 0.0 for t in engine.spec.outputs}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from pathlib import Path
 
@@ -28,7 +27,7 @@ from runtime.evaluation import (
 from runtime.evaluation.error_kinds import KINDS
 from runtime.results.detections import Detections, load_detections, write_json
 from runtime.results.thumos14 import read_text_detections
-from tests.evaluation_cases import CLASSES, drawn, found, overlap, truth
+from tests.evaluation_cases import CLASSES, drawn, found, overlap, truth, write_golden_evaluation
 from tests.shared import shared
 
 FURTHER = ("--proposals", "--false-positives", "--false-positive-tiou", "0.7")
@@ -211,12 +210,11 @@ def test_the_kit_takes_the_ending_off_names_of_videos(tmp_path: Path) -> None:
 def test_the_whole_test_set_under_the_activitynet_rule_with_all_questions(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    detections = tmp_path / "predictions.json"
-    detections.write_bytes(gzip.decompress(shared("golden/evaluation_predictions.json.gz").read_bytes()))
-    files = [str(detections), str(shared("data/thumos14/thumos_gt.json"))]
+    golden = write_golden_evaluation(tmp_path)
+    files = [str(golden.detections), str(golden.annotations)]
     assert main(["evaluate", *files, "--durations", "--proposals", "--false-positives", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
-    predictions, videos = load_detections(detections, keep_inverted=True), load_annotations(files[1], "test")
+    predictions, videos = load_detections(files[0], keep_inverted=True), load_annotations(files[1], "test")
     assert printed["mAP"] == pytest.approx(evaluate(predictions, videos).map.tolist())
     assert sum(b["truths"] for b in printed["durations"]["bins"]) == sum(len(v.instances) for v in videos)
     assert 0 < printed["proposals"]["auc"] < 1

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -130,6 +129,7 @@ def test_values_that_are_no_float32_are_told_with_their_place(value: float) -> N
 @pytest.mark.parametrize(("length", "steps"), [(5, 9), (9, 5), (1, 4), (4, 1), (6, 6), (100, 128)])
 def test_resizing_is_torch_interpolation(length: int, steps: int) -> None:
     features = RNG.normal(size=(length, 3)).astype(np.float32)
+    torch = pytest.importorskip("torch")
     expected = torch.nn.functional.interpolate(torch.from_numpy(features.T)[None], size=steps, mode="linear")
     np.testing.assert_allclose(resize_steps(features, steps), expected[0].numpy().T, atol=1e-5)
 
