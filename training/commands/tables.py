@@ -133,7 +133,7 @@ def _rows(args: argparse.Namespace) -> Any:
     from training.paper_tables.rows import make_row
 
     if not args.row or min(map(len, args.row)) < 2:
-        raise InputError("table rows: expected at least one --row LABEL CONFIG [KEY=VALUE …]")
+        raise InputError("table rows: expected --row LABEL CONFIG [KEY=VALUE …] at least once")
     rows = tuple(make_row(label, load_config(config, [*args.set, *settings])) for label, config, *settings in args.row)
     if len({row.networks[0].key for row in rows}) < len(rows):
         raise InputError("table rows: two rows have the same label; expected different ones")
