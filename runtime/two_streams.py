@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.decoding.afsd import AFSD_OUTPUTS, location_centres, refined_segments
+from runtime.decoding.afsd import AFSD_OUTPUTS, location_centres, refine_segments
 from runtime.engines.base import Engine
 from runtime.engines.pipeline import as_overlapping
 from runtime.errors import EngineError
@@ -31,7 +31,7 @@ def fuse_outputs(rgb: Outputs, flow: Outputs, spec: ModelSpec) -> dict[str, NDAr
     half = np.float32(0.5)
     fused = {name: half * (rgb[name] + flow[name]) for name in AFSD_OUTPUTS}
     if spec.decoding.fusion == "geometric":
-        ends = [refined_segments(outputs["loc"], outputs["prop_loc"], spec) for outputs in (rgb, flow)]
+        ends = [refine_segments(outputs["loc"], outputs["prop_loc"], spec) for outputs in (rgb, flow)]
         segments = np.sqrt(ends[0] * ends[1])
         centres = location_centres(spec)[:, None]
         fused["loc"] = np.concatenate([centres - segments[..., :1], segments[..., 1:] - centres], axis=-1)
