@@ -60,12 +60,12 @@ def read_json(path: PathLike, what: str, error: type[AfsdError]) -> Any:
         error: type that is raised.
 
     Raises:
-        AfsdError: of the type `error`: no such file, unreadable, not JSON, or a key that is there twice in an object.
+        AfsdError: of the type `error`: file not found, unreadable, not JSON, or a key that is there twice in an object.
     """
     try:
         return json.loads(read_text(path), object_pairs_hook=_require_unique_keys)
     except FileNotFoundError:
-        raise error(f"{path}: no such file; expected a {what}") from None
+        raise error(f"{path}: file not found; expected a {what}") from None
     except OSError as problem:
         raise error(f"{path}: cannot be read ({problem.strerror}); expected a {what}") from None
     except ValueError as problem:  # a UnicodeDecodeError too

@@ -223,7 +223,7 @@ def test_the_description_is_written_and_read(tmp_path: Path) -> None:
     described = source("rgb", "flow", sampling=FeatureSampling(stride=4, window=16, fps=30), layout="steps_first")
     write_description(tmp_path / "features.json", described)
     assert read_description(tmp_path / "features.json") == described
-    with pytest.raises(InputError, match="no such file; expected a description of a feature set; afsd prepare"):
+    with pytest.raises(InputError, match="file not found; expected a description of a feature set; afsd prepare"):
         read_description(tmp_path / "gone.json")
     for text in (
         "{",
