@@ -25,7 +25,7 @@ from export.studies.full_size import full_size
 from export.studies.gpu_bench import Case, TensorRtBench, Workbench, needed_gpu, pooling_network, progress
 from export.to_trt import Pooling
 from runtime.benchmark.speed import format_report, run_benchmark
-from runtime.common.console import told
+from runtime.common.console import run_script
 from runtime.common.files import atomic_path
 from runtime.engines import Engine, open_engine
 from runtime.errors import AfsdError, ExportError
@@ -259,4 +259,4 @@ if __name__ == "__main__":
     parser.add_argument("--docs", type=Path, default=Path("docs"), help="folder of the report (default: %(default)s)")
     parser.add_argument("--gpu", action="store_true", help="only say whether there is a GPU")
     given = parser.parse_args()
-    sys.exit(told(needed_gpu if given.gpu else lambda: _run(given.out, given.docs)))
+    sys.exit(run_script(needed_gpu if given.gpu else lambda: _run(given.out, given.docs)))

@@ -1,6 +1,6 @@
 """Write files atomically, and read and write JSON with one-line errors.
 
-A file appears whole or not at all: it is written under a temporary name in the same folder, then renamed.
+To be written atomically, a file gets a temporary name in its folder and is then renamed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from runtime.errors import AfsdError
 PathLike = str | os.PathLike[str]
 
 GZIP = b"\x1f\x8b"
-"""First bytes of a file of gzip."""
+"""First bytes of a gzip file."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A feature file that grows with its video: its length is written last."""
+"""Write a feature file step by step; its length is written last."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ DTYPE = "<f4"
 
 @contextmanager
 def feature_writer(path: Path, width: int) -> Iterator[Callable[[NDArray[np.float32]], None]]:
-    """Yield a function that appends steps [n,width]; the file, .npy float32 [T,width], appears if the block ends well.
+    """Yield a function that appends steps [n,width] to an .npy float32 [T,width], which appears if the block succeeds.
 
-    Nothing but the steps appended at the moment is in memory.
+    Only the steps of the current call are in memory.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     steps = 0
     with atomic_path(path) as unfinished, unfinished.open("wb") as file:
@@ -42,7 +42,7 @@ def feature_writer(path: Path, width: int) -> Iterator[Callable[[NDArray[np.floa
 
 
 def _write_header(file: IO[bytes], steps: int, width: int) -> int:
-    """Bytes of the header of an array [steps,width], written at the start."""
+    """Write the header of an array [steps,width] at the start of the file and return its length in bytes."""
     header = {"descr": DTYPE, "fortran_order": False, "shape": (steps, width)}
     np.lib.format.write_array_header_1_0(file, header)
     return file.tell()
