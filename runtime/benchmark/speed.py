@@ -1,8 +1,8 @@
 """Measure the speed of engines side by side, as in AFSD's Table 3 and from file to detections.
 
 *Clip fps* is the paper's measure: frames of a window divided by the time of the forward pass alone. On a GPU,
-*resident* is this figure with the input already in GPU memory; clip fps includes both copies. *Video fps* is what a user
-gets: unique sampled frames per second from file to detections; windows overlap by half, so most frames go through the
+*resident* is this figure with the input already in GPU memory; clip fps includes both copies. *Video fps* is what users
+get: unique sampled frames per second from file to detections; windows overlap by half, so most frames go through the
 network twice. For models on features a frame is a step, and *windows per second* is the relevant figure. Machines are
 shared and noisy; therefore engines take turns, run by run, and ratios are of medians of one session.
 """
