@@ -14,8 +14,8 @@ MIN_LENGTH = 1e-5
 def tiou(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     """Return the temporal intersection over union of segments `a` and `b`, both [..., 2]; leading axes broadcast.
 
-    The dtype is that of the segments (float32 or float64). The length of `a` counts as at least MIN_LENGTH, as in the published
-    soft-NMS. An inverted segment (end before start) overlaps nothing: 0.
+    The dtype is that of the segments (float32 or float64). The length of `a` counts as at least MIN_LENGTH, as in the
+    published soft-NMS. An inverted segment (end before start) overlaps nothing: 0.
     """
     return tiou_from_bounds(a[..., 0], a[..., 1], b[..., 0], b[..., 1])
 
