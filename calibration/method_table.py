@@ -30,7 +30,7 @@ from export.graph.carried_spec import read_carried_spec
 from export.studies.train_demo import make_data
 from export.to_onnx import export_onnx
 from runtime.annotations.activitynet import load_annotations
-from runtime.common.console import told
+from runtime.common.console import run_script
 from runtime.common.files import read_json, write_json, write_text
 from runtime.common.tables import align
 from runtime.errors import InputError
@@ -128,4 +128,4 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--clips", type=int, default=64)
     given = parser.parse_args()
-    sys.exit(told(lambda: build_method_table(given.out, given.seeds, given.clips)))
+    sys.exit(run_script(lambda: build_method_table(given.out, given.seeds, given.clips)))

@@ -1,9 +1,9 @@
-"""Temporal action detection on a deployed machine: numpy, OpenCV for decoding, and one engine library.
+"""Detect actions in videos on a deployed machine, with numpy, OpenCV for decoding, and one engine library.
 
     from runtime import Detector
     detections = Detector("model.onnx").run("video.mp4")
 
-Importing this package loads none of them; each name below is imported when it is first used.
+Importing this package loads none of these libraries; each public name is imported when first used.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _HOME = {
     "ModelSpec": "runtime.spec.model",
     "open_engine": "runtime.engines",
 }
-"""Module in which each public name lives."""
+"""Module of each public name."""
 
 
 def __getattr__(name: str) -> Any:

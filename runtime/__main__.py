@@ -1,4 +1,4 @@
-"""`python -m runtime` is the command `afsd`."""
+"""Run the command `afsd` as `python -m runtime`."""
 
 import sys
 

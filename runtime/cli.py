@@ -1,4 +1,4 @@
-"""The command `afsd`: finds its verbs, runs one, and turns errors into one line and an exit status."""
+"""Run the command `afsd`: find its verbs, run one, and turn errors into one line and an exit status."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ VERBS_GROUP = "afsd.commands"
 EXIT_INTERRUPTED = 130
 
 AddVerb = Callable[[Any], None]
-"""Adds one sub-parser and sets its default `func(arguments) -> int`."""
+"""Function that adds one sub-parser and sets its default `func(arguments) -> int`."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `afsd` with `argv` (default: the process's arguments) and return the exit status.
 
-    0 done, 2 an error, told in one line on stderr, 130 interrupted.
+    0: success; 2: an error, printed as one line on stderr; 130: interrupted.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("always", VideoWarning)
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             status: int = arguments.func(arguments)
             sys.stdout.flush()
             return status
-        except BrokenPipeError:  # the reader (head, less) has gone: nothing to say, and nobody to say it to
+        except BrokenPipeError:  # the reader of the output (head, less) has exited
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         except (AfsdError, OSError) as error:
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser with all verbs that can be found."""
+    """Make the parser with all verbs that can be found."""
     parser = argparse.ArgumentParser(
         prog="afsd", description="Find actions in videos: from checkpoint to detections.", allow_abbrev=False
     )
@@ -64,7 +64,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def find_verbs() -> Iterator[tuple[str, AddVerb]]:
-    """Runtime's own verbs, then those of installed packages. Without an installation only the former are there."""
+    """Yield runtime's own verbs, then those of installed packages; only runtime's without an installation."""
     for module in pkgutil.iter_modules(runtime.commands.__path__):
         if not module.name.startswith("_"):
             yield module.name, getattr(import_module(f"runtime.commands.{module.name}"), f"add_{module.name}")
@@ -76,7 +76,7 @@ def find_verbs() -> Iterator[tuple[str, AddVerb]]:
 
 
 def _unavailable(verb: str, reason: ImportError) -> AddVerb:
-    """A verb whose package lacks a library: listed, and its error told when it is used."""
+    """Return the function that adds a verb whose package lacks a library: it is listed, and raises when used."""
 
     def refuse(_: argparse.Namespace) -> int:
         print_error(reason)

@@ -1,4 +1,4 @@
-"""Detect actions in a video: frames or features in, detections out, all at once or as soon as each is final."""
+"""Detect actions in a video from frames or features, all at once or each as soon as it is final."""
 
 from __future__ import annotations
 
@@ -32,29 +32,29 @@ from runtime.video.sampling import FrameSource
 from runtime.windows import Window
 
 EngineSource = str | os.PathLike[str] | Engine
-"""Path of an engine file, or a loaded engine."""
+"""Engine of a detector: path of an engine file, or a loaded engine."""
 
 WindowOutputs = tuple[Window, Mapping[str, NDArray[np.float32]], int]
-"""A window, the raw outputs of its batch, and its number in the batch."""
+"""Outputs of a window: the window, the raw outputs of its batch, and its index in the batch."""
 
 
 @dataclass(frozen=True)
 class DetectorOptions:
-    """Options of a Detector."""
+    """Holds the options of a Detector."""
 
     batch_size: int = 1
-    """Windows per call of the engine. More than one delays a stream's detections by as many windows."""
+    """Number of windows per call of the engine; a stream's detections are delayed until a batch is full."""
     score_threshold: float | None = None
-    """Candidates need a score above this before suppression; None: the model's own (0.01)."""
+    """Score that candidates must exceed before suppression; None: the model's own (0.01)."""
     min_score: float = 0.0
-    """Detections below this score, after suppression, are left out."""
+    """Lowest score, after suppression, of a detection that is returned."""
     nms: Literal["local", "reference"] = "local"
-    """"local": exact soft-NMS as the video goes, in bounded memory. "reference": the published script's, over the
-    whole video, which never gives the last candidate of a class; for reproducing published numbers."""
+    """Suppression. "local": exact NMS during the video, in bounded memory. "reference": the published script's over the
+    whole video, which never returns the last candidate of a class; for reproducing published numbers."""
     allow_truncated: bool = False
-    """Take what is there of a file that ends early, with a VideoWarning instead of a VideoError."""
+    """Read a file that ends early as far as possible, with a VideoWarning instead of a VideoError."""
     flow_method: FlowMethod = "auto"
-    """Optical flow of models that see it, where none is given: "tvl1" as published, "dis", or whichever is there."""
+    """Method of optical flow where none is given: "tvl1" as published, "dis", or "auto" (see `FlowMethod`)."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -69,10 +69,10 @@ class DetectorOptions:
 
 
 class Detector:
-    """Finds actions in videos with one engine, with an RGB and a flow engine whose outputs are fused, or with an engine
-    on features, given the features or the backbones that make them.
+    """Finds actions in videos with one engine, or with an RGB and a flow engine whose outputs are fused.
 
-    Give it paths or loaded engines; it closes only what it opened. Not for concurrent use.
+    A model on features takes features, or frames through the backbones that make the features. Engines are paths or
+    loaded engines; the detector closes only engines that it opened. Not for concurrent use.
     """
 
     def __init__(
@@ -86,26 +86,26 @@ class Detector:
         """Load the engines whose paths are given.
 
         Args:
-            engine: of a model on RGB, flow, both, or features.
-            flow_engine: of the flow model beside an RGB one.
-            backbone: of an I3D that makes the features of a model on features; of one on RGB and one on flow, in the
-                order of the model's channels.
+            engine: engine of a model on RGB, flow, both, or features.
+            flow_engine: engine of the flow model that is fused with an RGB model.
+            backbone: engine of the I3D that makes the features of a model on features, or one on RGB and one on flow,
+                in the order of the model's channels.
             options: see `DetectorOptions`.
 
         Raises:
-            InputError: a backbone in place of a detector, a batch size fixed at another number, or models that do not
-                belong together.
+            InputError: `engine` is a backbone, an engine was built for another batch size, or the models do not fit
+                together.
             EngineError, SpecError, MissingDependencyError: see `open_engine`.
         """
         self.options = DetectorOptions() if options is None else options
         self._opened: list[Engine] = []
         try:
             self.engine: Engine = self._load(engine)
-            """The engine; of two, a `TwoStreamEngine` around both."""
+            """Engine of the model; for two streams a `TwoStreamEngine`."""
             if flow_engine is not None:
                 self.engine = TwoStreamEngine(self.engine, self._load(flow_engine))
             self.spec = self.engine.spec
-            """Spec of the model; of two, of both together."""
+            """Spec of the model; for two streams the fused spec."""
             self._family = family_of(self.spec)
             self._extractor = None if backbone is None else self._load_backbones(backbone)
             self._fixed_batch = _require_batch(self.spec, self.options.batch_size)
@@ -113,7 +113,7 @@ class Detector:
             self.close()
             raise
         self.timing = Timing(self.spec.sample_fps)
-        """Where the time of the latest run or stream went; grows while it goes."""
+        """Timing of the latest run or stream, updated while it runs."""
 
     def run(
         self,
@@ -123,15 +123,15 @@ class Detector:
         fps: float | None = None,
         on_progress: Progress | None = None,
     ) -> Detections:
-        """Detect in the whole input: the concatenation of what `stream` gives.
+        """Detect actions in the whole input, and return the concatenation of what `stream` yields.
 
         Args:
             source: file, folder of images, URL, camera index, array [T,H,W,C] uint8 0–255, or an iterable of frames or
                 chunks. RGB; a flow model also takes arrays and iterables of flow (x, y). A model on features takes
                 `Features`, an .npy or .npz, or an array [T,C]; with a backbone also frames.
-            flow: precomputed flow for two streams, one for each frame the network sees; computed when None.
+            flow: precomputed flow for two streams, one for each frame that the network sees; None: flow is computed.
             fps: frames per second of the video. Default: the file's own; the model's for arrays and folders.
-            on_progress: called after each batch.
+            on_progress: function called after each batch.
 
         Raises:
             VideoError, InputError, MissingDependencyError: see `open_input`.
@@ -149,18 +149,18 @@ class Detector:
         fps: float | None = None,
         on_progress: Progress | None = None,
     ) -> Iterator[Detections]:
-        """Yield detections, each exactly once, as soon as nothing later can change them.
+        """Yield detections, each exactly once, as soon as no later frame can change them.
 
         Memory does not grow with the length of the input (with nms="local"). Closing the iterator ends the reading.
-        A model that sees whole videos gives everything at the end.
-        Arguments and errors as in `run`; a source that cannot be opened fails here, not at the first step.
+        A model that sees whole videos yields everything at the end.
+        Arguments and errors are those of `run`; a source that cannot be opened fails in this call.
         """
         return self._stream(self.open(source, flow=flow, fps=fps), on_progress)
 
     def open(
         self, source: FrameSource | Features, *, flow: FlowSource | None = None, fps: float | None = None
     ) -> Input:
-        """Open a video as the model needs it, and start the clock; arguments and errors as in `run`."""
+        """Open a video as the model needs it, and start the timing; arguments and errors are those of `run`."""
         video = open_input(
             source,
             self.spec,
@@ -175,10 +175,10 @@ class Detector:
         return video
 
     def infer(self, video: Input, on_progress: Progress | None = None) -> Iterator[WindowOutputs]:
-        """Run the network over an opened video and yield each window with its raw outputs; closes the video.
+        """Run the network on an opened video, yield each window with its raw outputs, and close the video.
 
         Raises:
-            VideoError, InputError: the video breaks; see `run`.
+            VideoError, InputError: reading the video failed; see `run`.
             EngineError: the network failed.
         """
         timing = video.timing
@@ -192,7 +192,7 @@ class Detector:
                     on_progress(timing)
 
     def close(self) -> None:
-        """Close what this detector opened."""
+        """Close the engines that this detector opened."""
         for engine in self._opened:
             engine.close()
 
@@ -220,8 +220,10 @@ class Detector:
     def _batches(
         self, windows: Iterator[Window | None], timing: Timing
     ) -> Iterator[tuple[list[Window], Arrays] | None]:
-        """Group windows by `batch_size`, by window index alone, with the engine's inputs made of them; the last group
-        may be smaller. None: the next frame must be waited for."""
+        """Yield batches of `batch_size` windows, the last may be smaller, with the engine's inputs made of them.
+
+        Batches depend only on the index of the windows. None: the next frame is not ready.
+        """
         waiting: list[Window] = []
         for window in windows:
             if window is None:
@@ -261,7 +263,7 @@ class Detector:
         )
 
     def _present(self, video: Input, final: Candidates) -> Iterator[Detections]:
-        """Yield what is shown of final candidates, if anything."""
+        """Yield the final candidates that reach `min_score`, if any, as detections."""
         placed = video.place(final)
         shown = placed.take(placed.scores >= self.options.min_score)
         if len(shown):
@@ -269,7 +271,7 @@ class Detector:
 
 
 def _require_batch(spec: ModelSpec, batch_size: int) -> int | None:
-    """Return the batch size the engine was built for, which must be the one asked for; None if any will do."""
+    """Return the batch size that an engine was built for, None for any (InputError: it is not `batch_size`)."""
     fixed = {size for tensor in spec.inputs if isinstance(size := tensor.shape[0], int)}
     if fixed - {batch_size}:
         built = " and ".join(map(str, sorted(fixed)))

@@ -1,30 +1,30 @@
-"""The one family of errors a user can meet. Every message says what was got, what was expected, and what to do."""
+"""Define the errors of this project; every message says what was got, what was expected, and what to do."""
 
 from __future__ import annotations
 
 
 class AfsdError(Exception):
-    """Base of every error this project raises on purpose; the command line prints it as one line and exits with 2."""
+    """Is the base of every error that this project raises; the command line prints one line and exits with 2."""
 
 
 class InputError(AfsdError, ValueError):
-    """An argument, array or option is not what the function takes (shape, dtype, range, NaN, empty)."""
+    """Reports an argument, array or option that the function does not take (shape, dtype, range, NaN, empty)."""
 
 
 class VideoError(AfsdError):
-    """A video cannot be found, opened or decoded to its end."""
+    """Reports a video that cannot be found, opened or decoded to its end."""
 
 
 class SpecError(AfsdError):
-    """A ModelSpec is missing, malformed, of a newer schema, or does not fit the artifact it came with."""
+    """Reports a ModelSpec that is missing, malformed, of a newer schema, or does not fit its artifact."""
 
 
 class EngineError(AfsdError):
-    """An engine file cannot be loaded or run here."""
+    """Reports an engine file that cannot be loaded or run on this machine."""
 
 
 class MissingDependencyError(AfsdError, ImportError):
-    """A library is not installed; the message says how to install it (see `install_hint`)."""
+    """Reports a library that is not installed, and how to install it (see `install_hint`)."""
 
     def __init__(self, library: str, extra: str, purpose: str, instead_of: str = "") -> None:
         hint = install_hint(library, extra, instead_of)
@@ -35,9 +35,9 @@ def install_hint(library: str, extra: str = "", instead_of: str = "") -> str:
     """Return the command that installs a library: from a clone of this project, which is in no package index, or alone.
 
     Args:
-        library: its package or module.
-        extra: extra of this project that brings the library and what it is used with; empty: none does.
-        instead_of: package of the same module, which excludes it.
+        library: name of the package or module.
+        extra: extra of this project that installs the library with its companions; empty for none.
+        instead_of: conflicting package of the same module, to be uninstalled first.
     """
     module = library.partition(".")[0]
     alone = f"pip install {PACKAGES.get(module, module)}"
@@ -46,20 +46,20 @@ def install_hint(library: str, extra: str = "", instead_of: str = "") -> str:
 
 
 PACKAGES = {"cv2": "opencv-python-headless", "yaml": "pyyaml"}
-"""Modules whose package has another name → the package."""
+"""Package of each module whose package has another name."""
 
 
 class AnnotationError(AfsdError):
-    """An annotation or detection file is malformed."""
+    """Reports a malformed file of annotations or detections."""
 
 
 class ConfigError(AfsdError):
-    """A configuration holds an unknown key or a value of the wrong type or range."""
+    """Reports a configuration with an unknown key or a value of the wrong type or range."""
 
 
 class CheckpointError(AfsdError):
-    """A checkpoint cannot be read or does not fit the network."""
+    """Reports a checkpoint that cannot be read or does not fit the network."""
 
 
 class ExportError(AfsdError):
-    """An export failed or its numbers do not match PyTorch; nothing was written."""
+    """Reports an export that failed or does not match PyTorch; nothing was written."""

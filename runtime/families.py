@@ -1,4 +1,4 @@
-"""Say what differs between the families of networks once they have run: outputs, decoding, suppression.
+"""List what differs between the families of networks after the forward pass: outputs, decoding, suppression.
 
 A new family is an entry of `FAMILIES`, a decoder in decoding/, and its constants in spec/constants.py; what differs in
 training is an entry of `training.families`.
@@ -44,17 +44,17 @@ class Decode(Protocol):
 
 @dataclass(frozen=True)
 class Family:
-    """One family of networks that detect."""
+    """Describes one family of detectors."""
 
     outputs: tuple[str, ...]
     """Names of the raw outputs, in the order of the papers; a network may lack some."""
     class_outputs: tuple[str, ...]
-    """Outputs with class logits, the first of those there are being what the drift of an engine is judged by."""
+    """Names of the outputs with class logits; the drift of an engine is measured on the first that a network has."""
     decode: Decode
     suppress: Callable[[ModelSpec], Suppression]
-    """Makes the suppression of a stream, in bounded memory."""
+    """Function that makes the suppression of a stream, in bounded memory."""
     suppress_as_published: Callable[[ModelSpec], Suppression]
-    """Makes the suppression of the published script, over the whole video."""
+    """Function that makes the suppression of the published script, over the whole video."""
 
 
 def family_of(spec: ModelSpec) -> Family:
@@ -68,9 +68,9 @@ def family_of(spec: ModelSpec) -> Family:
 
 
 def class_output(spec: ModelSpec) -> str:
-    """Return the name of the first raw output with class logits: what the drift of an engine is judged by.
+    """Return the name of the first raw output with class logits, on which the drift of an engine is measured.
 
-    Of A2Net the points'; of its anchors alone `ab`, where overlap and offsets stand beside the logits.
+    For A2Net this is the points' output; without points it is `ab`, which also holds overlap and offsets.
     """
     names = {tensor.name for tensor in spec.outputs}
     return next(name for name in family_of(spec).class_outputs if name in names)
@@ -85,7 +85,7 @@ def _decode_a2net_steps(
     keep_empty: bool = False,
     length: int | None = None,
 ) -> Candidates:
-    """Decode a window of A2Net, whose decoder counts in seconds."""
+    """Decode a window of A2Net, whose decoder takes seconds instead of steps."""
     assert spec.a2net is not None
     assert spec.a2net_decoding is not None
     decoding = spec.a2net_decoding
@@ -109,4 +109,4 @@ FAMILIES: dict[str, Family] = {
     "a2net": Family(A2NET_OUTPUTS, ("af_cls", "ab"), _decode_a2net_steps, LocalHardSuppression, HardSuppression),
     "two_stage": Family(TWO_STAGE_OUTPUTS, ("cls",), decode_two_stage, LocalSuppression, ReferenceSuppression),
 }
-"""Families by the name that a ModelSpec has."""
+"""Families by their name in a ModelSpec."""

@@ -1,6 +1,6 @@
-"""Open what a detector is given as windows for its engine: frames, features, or frames through a backbone.
+"""Turn a detector's input into windows for its engine: frames, features, or frames through a backbone.
 
-All three stand behind one protocol, `Input`, so that the detector's loop knows none of them.
+All three implement one protocol, `Input`, so that the detector's loop is independent of the kind of input.
 """
 
 from __future__ import annotations
@@ -30,36 +30,36 @@ from runtime.video.sampling import FrameSource, FrameStream
 from runtime.windows import Window, WindowBuffer, cut_windows
 
 MIN_READ_AHEAD = 8
-"""Frames decoded ahead of the network at least."""
+"""Minimum number of frames decoded ahead of the network."""
 
 Progress = Callable[[Timing], None]
-"""Called after each batch of windows, and of a backbone's snippets."""
+"""Function called after each batch of windows, and of a backbone's snippets."""
 
 
 class Input(Protocol):
-    """One video on its way to the engine."""
+    """Provides one video as windows for an engine."""
 
     @property
     def name(self) -> str:
-        """Name of the video; empty where none is known."""
+        """Name of the video; empty if unknown."""
         ...
 
     @property
     def rate(self) -> float:
-        """Frames or steps per second, in which windows are counted."""
+        """Frames or steps per second of the windows."""
         ...
 
     @property
     def timing(self) -> Timing:
-        """Where the time of this video goes; grows while it is read."""
+        """Timing of this video, updated while it is read."""
         ...
 
     def windows(self, on_progress: Progress | None = None) -> Iterator[Window | None]:
-        """Yield windows as soon as each is complete; None: the next frame must be waited for."""
+        """Yield each window as soon as it is complete; None: the next frame is not ready."""
         ...
 
     def place(self, candidates: Candidates) -> Candidates:
-        """Return final candidates as seconds of the video, within it."""
+        """Return final candidates in seconds of the video, cut to its length."""
         ...
 
     def close(self) -> None:
@@ -81,16 +81,16 @@ def open_input(
     """Open a video for a model.
 
     Args:
-        source: frames in any form (see `open_frames`); of a model on features also `Features`, a path of an .npy or
+        source: frames in any form (see `open_frames`); for a model on features also `Features`, a path of an .npy or
             .npz, or an array [T,C].
-        spec: of the model.
-        extractor: the backbones that make features of frames, of a model on features.
+        spec: the model's.
+        extractor: backbones that make the features of a model on features from frames.
         flow, flow_method, fps, allow_truncated: see `open_streams`.
-        batch_size: windows that are waited for together.
+        batch_size: number of windows per call of the engine.
 
     Raises:
         VideoError, InputError, MissingDependencyError: see `open_streams`, `open_steps` and `find_time_axis`; features
-            given to a model on frames, or frames to a model on features without a backbone.
+            were given to a model on frames, or frames to a model on features without a backbone.
     """
     if spec.features is None and isinstance(source, Features):
         raise InputError(f"{source}: features, and the model sees {spec.stream} frames; give it the video itself")
@@ -105,7 +105,7 @@ def open_input(
     seen = spec if extractor is None else extractor.spec
     timing = Timing(seen.sample_fps)
     stream = open_streams(
-        source,  # type: ignore[arg-type]  # features were told apart above
+        source,  # type: ignore[arg-type]  # features have been handled above
         seen,
         timing,
         flow=flow,
@@ -119,7 +119,7 @@ def open_input(
 
 
 class FrameInput:
-    """Frames → windows of frames."""
+    """Provides windows of frames."""
 
     def __init__(self, stream: FrameStream, spec: ModelSpec, timing: Timing) -> None:
         self.name, self.rate, self.timing = stream.name, stream.sample_fps, timing  # a whole video has its own rate
@@ -137,7 +137,7 @@ class FrameInput:
         yield from buffer.finish()
 
     def place(self, candidates: Candidates) -> Candidates:
-        """Cut candidates of a whole video at its end, as published: the padding of a short one lies behind it."""
+        """Cut candidates of a whole video at its end, as published, since a short video is padded."""
         if self._spec.sampling != "whole_video" or self._stream.duration is None:
             return candidates
         segments = np.clip(candidates.segments, 0, self._stream.duration)
@@ -149,7 +149,7 @@ class FrameInput:
 
 
 class BackboneInput:
-    """Frames → snippets → steps of features → windows of steps, in bounded memory."""
+    """Provides windows of feature steps that backbones make from frames, in bounded memory."""
 
     def __init__(self, stream: FrameStream, spec: ModelSpec, timing: Timing, extractor: FeatureExtractor) -> None:
         assert spec.features is not None  # check_backbone_fits
@@ -175,7 +175,7 @@ class BackboneInput:
         yield from buffer.finish()
 
     def place(self, candidates: Candidates) -> Candidates:
-        """See `Input`. Before the end of the video no candidate reaches behind the last snippet seen."""
+        """See `Input`; before the end of the video, candidates are within the last snippet seen."""
         end_s = self._axis.extent_s(self._steps) if self._ended else math.inf
         return candidates.place(self._axis.seconds(0.0), end_s)
 
@@ -185,7 +185,7 @@ class BackboneInput:
 
 
 class FeatureInput:
-    """Features of a whole video → windows of steps."""
+    """Provides windows of steps from the features of a whole video."""
 
     def __init__(self, features: Features, spec: ModelSpec) -> None:
         """Open the features; errors as in `open_steps` and `find_time_axis`."""
@@ -193,9 +193,9 @@ class FeatureInput:
         self._axis = find_time_axis(features, spec, self._reader.steps)
         self.name, self.rate = features.name, 1 / self._axis.step_s
         self.start_s = self._axis.seconds(0.0)
-        """Second of the video at the edge of step 0."""
+        """Start of step 0 in seconds of the video."""
         self.end_s = features.duration_s or self._axis.extent_s(self._reader.steps)
-        """Second at which detections are cut."""
+        """End in seconds at which detections are cut."""
         self._spec = spec
         self.timing = Timing(self.rate, expected_frames=self._reader.steps)
 
@@ -210,16 +210,16 @@ class FeatureInput:
         return candidates.place(self.start_s, self.end_s)
 
     def close(self) -> None:
-        """Do nothing: files of features are open only while they are read."""
+        """Do nothing, since feature files are open only while they are read."""
 
 
 def make_engine_inputs(windows: Sequence[Window], size: int, spec: ModelSpec) -> Arrays:
     """Stack windows as the inputs of an engine; the last window fills up a short batch.
 
     Args:
-        windows: at least one.
-        size: B, windows of the batch.
-        spec: of the model.
+        windows: windows of the batch, at least one.
+        size: batch size B.
+        spec: the model's.
 
     Returns:
         `lengths` int32 [B], and `features` float32 [B,C,T], or `frames` uint8 [B,T,H,W,C] and, for two streams, `flow`
@@ -240,7 +240,7 @@ def make_engine_inputs(windows: Sequence[Window], size: int, spec: ModelSpec) ->
 
 
 def _as_features(source: Any, fps: float | None) -> Features | None:
-    """Return what a model on features was given as features; None: it is something else, such as a video."""
+    """Return the source as `Features` if it is features in any form, else None."""
     if isinstance(source, Features):
         return source if fps is None else replace(source, fps=fps)
     if isinstance(source, (str, os.PathLike)) and Path(source).suffix.lower() in FEATURE_SUFFIXES:

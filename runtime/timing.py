@@ -1,4 +1,4 @@
-"""Where the time of a detection run goes, per stage, as users compare it."""
+"""Measure the time of a detection run, per stage."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ MS = 1000.0
 
 @dataclass
 class Timing:
-    """Counts and wall times of one run; grows while the run goes.
+    """Holds counts and wall times of one run, updated while it runs.
 
-    The three stages add up to nearly the wall time of `run`. Decoding and resizing have a thread of their own, so
-    only the time that the network had to wait for frames is counted as `wait`.
+    The three stages add up to nearly the wall time of `run`. Decoding and resizing run in their own thread, so only the
+    time that the network had to wait for frames is counted as `wait_ms`.
     """
 
     sample_fps: float
-    """Frames per second the model sees."""
+    """Frames per second that the model sees."""
     expected_frames: int | None = None
-    """Sampled frames the source declares to hold; None when unknown."""
+    """Number of sampled frames expected from the source's declared length; None if unknown."""
     frames: int = 0
-    """Sampled frames so far, each counted once."""
+    """Number of sampled frames so far, each counted once."""
     windows: int = 0
-    """Windows run so far."""
+    """Number of windows run so far."""
     wait_ms: float = 0.0
-    """Waiting for decoded and resized frames."""
+    """Time waiting for decoded and resized frames."""
     engine_ms: float = 0.0
-    """Forward passes, copies included; of an engine that works beside the host, what the host spent and waited."""
+    """Time of forward passes, copies included; for an engine that overlaps batches, the host's part and waiting."""
     post_ms: float = 0.0
-    """Decoding of outputs and suppression."""
+    """Time of decoding outputs and suppression."""
     flow_ms: float = 0.0
-    """Computing optical flow. Beside the three stages: it is done where frames are decoded, so it is part of `wait`
-    as far as the network had to wait for it."""
+    """Time of computing optical flow, apart from the three stages: flow is computed in the reading thread, so it is
+    part of `wait_ms` as far as the network had to wait for it."""
     flow_method: str = ""
-    """How the flow was computed; empty when it was not."""
+    """Method of optical flow; empty if none was computed."""
     _started: float = field(default_factory=time.perf_counter, repr=False)
     _latest: float = field(default_factory=time.perf_counter, repr=False)
 
@@ -51,13 +51,12 @@ class Timing:
 
     @property
     def wall_seconds(self) -> float:
-        """From opening the source to the end of the latest stage, in seconds; includes what the consumer of a stream
-        did in between."""
+        """Seconds from opening the source to the end of the latest stage, including the time of a stream's consumer."""
         return self._latest - self._started
 
     @property
     def real_time_factor(self) -> float:
-        """Seconds of video per second of wall time; 0 before anything was measured."""
+        """Seconds of video per second of wall time; 0 before the first measurement."""
         return self.video_seconds / self.wall_seconds if self.wall_seconds > 0 else 0.0
 
     @property
@@ -66,7 +65,7 @@ class Timing:
         return self.frames / self.wall_seconds if self.wall_seconds > 0 else 0.0
 
     def next_frame(self, frames: Iterator[T]) -> T | None:
-        """The next frame, or None at the end; the wait is counted."""
+        """Return the next frame, or None at the end, and count the waiting time."""
         start = time.perf_counter()
         frame = next(frames, None)
         self._latest = time.perf_counter()
@@ -92,13 +91,13 @@ class Timing:
 
     @contextmanager
     def flow(self) -> Iterator[None]:
-        """Count the block as computing flow; it may run in the reading thread."""
+        """Count the block as computing flow; may be called in the reading thread."""
         start = time.perf_counter()
         yield
         self.flow_ms += (time.perf_counter() - start) * MS
 
     def summary(self) -> str:
-        """One line: video and wall seconds, × real time, and milliseconds per window of each stage (and of flow)."""
+        """Return one line: video and wall seconds, × real time, and milliseconds per window of each stage and flow."""
         per_window = max(self.windows, 1)
         flow = f", flow {self.flow_ms / per_window:.1f} ms by {self.flow_method}" if self.flow_method else ""
         return (

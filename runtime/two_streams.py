@@ -1,4 +1,4 @@
-"""Two streams as one: specs, raw outputs, and an engine made of two (AFSD, section 4.1; its code on ActivityNet)."""
+"""Fuse two streams: their raw outputs, and two engines as one (AFSD, section 4.1; its code on ActivityNet)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.decoding.afsd import AFSD_OUTPUTS, location_centres, refined_segments
+from runtime.decoding.afsd import AFSD_OUTPUTS, location_centres, refine_segments
 from runtime.engines.base import Engine
 from runtime.engines.pipeline import as_overlapping
 from runtime.errors import EngineError
@@ -19,19 +19,19 @@ Outputs = Mapping[str, NDArray[Any]]
 
 
 def fuse_outputs(rgb: Outputs, flow: Outputs, spec: ModelSpec) -> dict[str, NDArray[np.float32]]:
-    """Raw outputs of both networks → raw outputs of the fused one, float32, for the same decoder.
+    """Fuse the raw outputs of both networks to raw outputs of one network, float32, for the same decoder.
 
     "mean": the mean of all five. "geometric": the ends of each refined segment, clamped to the window, are
     √(rgb·flow), written as distances `loc` from the location with a `prop_loc` of 0; the logits are averaged.
 
     Args:
         rgb, flow: the arrays named in AFSD_OUTPUTS, batch first.
-        spec: of the fused model.
+        spec: the fused model's.
     """
     half = np.float32(0.5)
     fused = {name: half * (rgb[name] + flow[name]) for name in AFSD_OUTPUTS}
     if spec.decoding.fusion == "geometric":
-        ends = [refined_segments(outputs["loc"], outputs["prop_loc"], spec) for outputs in (rgb, flow)]
+        ends = [refine_segments(outputs["loc"], outputs["prop_loc"], spec) for outputs in (rgb, flow)]
         segments = np.sqrt(ends[0] * ends[1])
         centres = location_centres(spec)[:, None]
         fused["loc"] = np.concatenate([centres - segments[..., :1], segments[..., 1:] - centres], axis=-1)
@@ -40,7 +40,7 @@ def fuse_outputs(rgb: Outputs, flow: Outputs, spec: ModelSpec) -> dict[str, NDAr
 
 
 class TwoStreamEngine:
-    """An RGB and a flow engine behind the protocol of one engine."""
+    """Runs an RGB and a flow engine as one engine."""
 
     def __init__(self, rgb: Engine, flow: Engine) -> None:
         """Pair two engines; they are not closed when this one is made by a caller who opened them.
@@ -56,16 +56,16 @@ class TwoStreamEngine:
         self.precision = _both(rgb.precision, flow.precision)
 
     def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
-        """Run one batch in both: `frames` uint8 [B,T,H,W,3], `flow` uint8 [B,T,H,W,2], `lengths` int32 [B]."""
+        """Run one batch in both engines: `frames` uint8 [B,T,H,W,3], `flow` uint8 [B,T,H,W,2], `lengths` int32 [B]."""
         return self.collect(self.submit(inputs))
 
     @property
     def depth(self) -> int:
-        """Batches that may be in flight at once in both."""
+        """Maximum number of batches in flight in both engines."""
         return min(self._rgb_pipe.depth, self._flow_pipe.depth)
 
     def submit(self, inputs: Mapping[str, NDArray[Any]]) -> tuple[Any, Any]:
-        """Begin one batch in both; see `OverlappingEngine`."""
+        """Begin one batch in both engines; see `OverlappingEngine`."""
         lengths = inputs["lengths"]
         rgb = self._rgb_pipe.submit({"frames": inputs["frames"], "lengths": lengths})
         try:
@@ -76,7 +76,7 @@ class TwoStreamEngine:
             raise
 
     def collect(self, ticket: tuple[Any, Any]) -> dict[str, NDArray[np.float32]]:
-        """Wait for both and fuse their outputs."""
+        """Wait for both engines and fuse their outputs."""
         try:
             rgb = self._rgb_pipe.collect(ticket[0])
         except BaseException:
@@ -88,7 +88,7 @@ class TwoStreamEngine:
             return fuse_outputs(rgb, flow, self.spec)
 
     def close(self) -> None:
-        """Close both."""
+        """Close both engines."""
         self._rgb.close()
         self._flow.close()
 

@@ -1,8 +1,7 @@
-"""Overlapping windows over a stream of frames: absolute indices, bounded memory (AFSD test code, stride 128).
+"""Cut a stream of frames into overlapping windows with absolute indices, in bounded memory (AFSD test code).
 
-One rule, written twice only in appearance: `window_offsets` states it for a known number of frames, and
-`WindowBuffer` follows it while the frames arrive. Features have steps in place of frames; `cut_windows` takes all of a
-video's at once.
+`window_offsets` states the rule for a known number of frames; `WindowBuffer` follows the rule while frames arrive;
+`cut_windows` cuts a whole video at once. Features have steps in place of frames.
 """
 
 from __future__ import annotations
@@ -19,21 +18,21 @@ from runtime.errors import InputError
 
 @dataclass(frozen=True)
 class Window:
-    """One window of a video, as the network takes it."""
+    """Holds one window of a video, as the network takes it."""
 
     offset: int
     """Index of the first frame, in sampled frames from the start of the stream."""
     frames: NDArray[Any]
-    """[T,H,W,C] uint8 0–255, or features [T,C] float32; padding from `length` on."""
+    """Frames [T,H,W,C] uint8 0–255, or features [T,C] float32; padding from `length` on."""
     length: int
-    """Valid frames, 1 … T."""
+    """Number of valid frames or steps, 1 … T."""
 
 
 def window_offsets(n: int, length: int, stride: int) -> list[int]:
-    """First frames of the windows over `n` frames.
+    """Return the first frame of each window over `n` frames.
 
-    0, stride, 2·stride, … ≤ n − length, then the tail window at n − length unless it is already there. Fewer
-    frames than one window give the single offset 0; no frames give none.
+    These are 0, stride, 2·stride, … ≤ n − length, then the tail window at n − length unless it is already included.
+    Fewer frames than one window give the single offset 0; no frames give none.
     """
     if n <= 0:
         return []
@@ -43,14 +42,14 @@ def window_offsets(n: int, length: int, stride: int) -> list[int]:
 
 
 def pad(steps: NDArray[Any], length: int) -> NDArray[Any]:
-    """Return steps [n, …], 1 ≤ n ≤ length, as [length, …], newly allocated, zeros behind them."""
+    """Return steps [n, …], 1 ≤ n ≤ length, padded with zeros to a new array [length, …]."""
     window = np.zeros((length, *steps.shape[1:]), steps.dtype)
     window[: len(steps)] = steps
     return window
 
 
 def repeat_last(steps: NDArray[Any], length: int) -> NDArray[Any]:
-    """Return steps [n, …], 1 ≤ n ≤ length, as [length, …], newly allocated, the last one repeated behind them."""
+    """Return steps [n, …], 1 ≤ n ≤ length, padded with the last step to a new array [length, …]."""
     window = pad(steps, length)
     window[len(steps) :] = steps[-1]
     return window
@@ -61,8 +60,8 @@ def cut_windows(steps: NDArray[Any], length: int, stride: int) -> Iterator[Windo
 
     Args:
         steps: features [n,C], or frames.
-        length: steps of a window.
-        stride: steps between windows; with more than `length` some steps would be in no window.
+        length: number of steps of a window.
+        stride: number of steps between windows; above `length` some steps would be in no window.
 
     Raises:
         InputError: not 0 < stride ≤ length.
@@ -80,7 +79,7 @@ def _require_windows(length: int, stride: int, unit: str) -> None:
 class WindowBuffer:
     """Cuts an unbounded stream of frames, or of steps of features, into windows as soon as each is complete.
 
-    Holds the last `length` of them in a ring that is allocated once.
+    The last `length` frames are kept in a ring buffer that is allocated once.
     """
 
     def __init__(self, length: int, stride: int) -> None:
@@ -116,7 +115,7 @@ class WindowBuffer:
         return windows
 
     def finish(self) -> list[Window]:
-        """End of the stream: the tail window, or the only window of a short video; empty if nothing is left."""
+        """End the stream and return the tail window, or the only window of a short video, if any frame is left."""
         self._finished = True
         if self._pushed == 0:
             return []
@@ -133,7 +132,7 @@ class WindowBuffer:
         self._pushed += 1
 
     def _window(self, offset: int) -> Window:
-        """Copy the frames offset … offset + T − 1, in order, out of the ring."""
+        """Copy the frames offset … offset + T − 1, in order, from the ring buffer."""
         assert self._ring is not None
         start = offset % self._length
         frames = np.concatenate([self._ring[start:], self._ring[:start]])

@@ -60,7 +60,7 @@ def read_export_input(path: Path, config: str, say: Say) -> ExportInput:
         raise ExportError(f"{path}: an engine already; give the checkpoint or the ONNX file that it was made from")
     if path.suffix == ".onnx":
         if not path.is_file():
-            raise ExportError(f"{path}: no such file; expected a checkpoint, or an ONNX file of this project")
+            raise ExportError(f"{path}: file not found; expected a checkpoint, or an ONNX file of this project")
         graph = load_graph(path)
         return ExportInput(path, graph, open_cpu_engine(graph, path))
     checkpoint = load_checkpoint(path, load_config(config) if config else None)

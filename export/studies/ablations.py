@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from export.studies.train_demo import make_data, measure
-from runtime.common.console import told
+from runtime.common.console import run_script
 from runtime.common.files import read_json, write_json, write_text
 from runtime.errors import ExportError
 from training.config.files import load_config
@@ -128,7 +128,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=150, help="optimiser steps of each run (default: %(default)s)")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
     args = parser.parse_args()
-    return told(lambda: ablate(args.out, args.tables, args.seeds, args.set, args.steps))
+    return run_script(lambda: ablate(args.out, args.tables, args.seeds, args.set, args.steps))
 
 
 if __name__ == "__main__":

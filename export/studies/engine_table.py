@@ -14,7 +14,7 @@ from typing import Any
 
 from export.studies.full_size import export_full_size
 from export.trt.library import parse_architectures
-from runtime.common.console import told
+from runtime.common.console import run_script
 from runtime.common.files import read_json
 from runtime.common.tables import align
 from runtime.errors import ExportError
@@ -97,4 +97,4 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     network = given.source or export_full_size("thumos14", given.out, openvino=False).with_suffix(".onnx")
-    sys.exit(told(lambda: build_engine_table(network, given.out, parse_architectures(given.sm))))
+    sys.exit(run_script(lambda: build_engine_table(network, given.out, parse_architectures(given.sm))))

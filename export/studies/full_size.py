@@ -13,7 +13,7 @@ import torch
 
 from export.to_onnx import export_onnx
 from export.to_openvino import export_openvino
-from runtime.common.console import told
+from runtime.common.console import run_script
 from training.afsd.network import AFSD
 from training.checkpoints.files import Checkpoint, save_checkpoint
 from training.config.files import load_config
@@ -41,4 +41,4 @@ if __name__ == "__main__":
     parser.add_argument("--config", default="thumos14")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    sys.exit(told(lambda: export_full_size(arguments.config, arguments.out)))
+    sys.exit(run_script(lambda: export_full_size(arguments.config, arguments.out)))

@@ -25,7 +25,7 @@ from export.studies.full_size import export_full_size
 from export.studies.gpu_bench import Case, TensorRtBench, Workbench, make_pooling_network, progress, require_gpu
 from export.to_trt import Pooling
 from runtime.benchmark.speed import format_report, run_benchmark
-from runtime.common.console import told
+from runtime.common.console import run_script
 from runtime.common.files import atomic_path
 from runtime.engines import Engine, open_engine
 from runtime.errors import AfsdError, ExportError
@@ -263,4 +263,4 @@ if __name__ == "__main__":
     parser.add_argument("--docs", type=Path, default=Path("docs"), help="folder of the report (default: %(default)s)")
     parser.add_argument("--gpu", action="store_true", help="only say whether there is a GPU")
     given = parser.parse_args()
-    sys.exit(told(require_gpu if given.gpu else lambda: _run(given.out, given.docs)))
+    sys.exit(run_script(require_gpu if given.gpu else lambda: _run(given.out, given.docs)))

@@ -17,7 +17,7 @@ from export.to_onnx import export_onnx
 from export.to_openvino import export_openvino
 from runtime.annotations.activitynet import load_annotations
 from runtime.commands.evaluate import detect_annotated
-from runtime.common.console import told
+from runtime.common.console import run_script
 from runtime.common.files import write_json
 from runtime.detector import Detector
 from runtime.engines import Engine, open_engine
@@ -76,7 +76,7 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
     parser.add_argument("--ship", action="store_true", help="replace the checkpoint in training/pretrained")
     args = parser.parse_args()
-    return told(lambda: json.dumps(train_demo(args.out, args.set, args.ship), indent=1))
+    return run_script(lambda: json.dumps(train_demo(args.out, args.set, args.ship), indent=1))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""ActivityNet annotation files: which action happens when, in which video. The one reader of this format.
+"""Read ActivityNet annotation files; all packages read this format here.
 
     {"database": {video: {"subset", "duration", "fps", "annotations": [{"label", "segment": [start_s, end_s]}]}}}
 
 Only `annotations` is required; numbers may be strings, as in the published THUMOS14 file. `frame`, the number of frames
-(OpenTAD), gives the rate where `fps` is missing. Other keys are ignored, so are numbers of classes (`label_id` of
-ActionFormer): classes go by their names.
+(OpenTAD), gives the rate where `fps` is missing. Other keys are ignored, also class numbers (`label_id` of
+ActionFormer): classes are identified by name.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from runtime.errors import AnnotationError
 
 @dataclass(frozen=True)
 class Instance:
-    """One action: `label` from `start_s` to `end_s`, seconds from the start of the video; the end is not earlier."""
+    """Holds one action: `label` from `start_s` to `end_s` ≥ `start_s`, in seconds from the start of the video."""
 
     start_s: float
     end_s: float
@@ -29,7 +29,7 @@ class Instance:
 
 @dataclass(frozen=True)
 class VideoAnnotation:
-    """What a file says about one video; where it is silent, `duration_s` and `fps` are None and `subset` is empty."""
+    """Holds the annotations of one video; unknown `duration_s` and `fps` are None, an unknown `subset` is empty."""
 
     name: str
     subset: str
@@ -39,13 +39,13 @@ class VideoAnnotation:
 
 
 def load_annotations(path: PathLike, subset: str | None = None) -> tuple[VideoAnnotation, ...]:
-    """The videos of an ActivityNet JSON file in the order of the file; with `subset`, only those of that subset.
+    """Load the videos of an ActivityNet JSON file in the order of the file, all or those of one subset.
 
-    `subset` "" takes the only subset there is, or else "test".
+    `subset` "" means the only subset of the file, or else "test".
 
     Raises:
-        AnnotationError: no such file, not JSON, not this format (with the video, the number of the annotation, and
-            what is wrong), a key that is there twice, or no video of the subset.
+        AnnotationError: the file is not found, not JSON or not in this format, has a key twice, or has no video of the
+            subset; the message names the video, the annotation and the fault.
     """
     videos = parse_annotations(read_document(path), str(path))
     if subset is None:
@@ -60,35 +60,38 @@ def load_annotations(path: PathLike, subset: str | None = None) -> tuple[VideoAn
     return chosen
 
 
-def parse_splits(document: object, source: str) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
-    """Names of the training and test videos of each fold, {"splits": {fold: {"train": [video, …], "test": […]}}}; none
-    where the document has no splits. `source` names it in errors (AnnotationError: of another form)."""
+def parse_splits(document: object, origin: str) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Return the names of the training and test videos of each fold; none if the document has no splits.
+
+    The form is {"splits": {fold: {"train": [video, …], "test": [video, …]}}} (else AnnotationError, which begins with
+    `origin`).
+    """
     splits = document.get("splits") if isinstance(document, Mapping) else None
     folds = {}
     for name, split in splits.items() if isinstance(splits, Mapping) else ():
         sides = [split.get(side) if isinstance(split, Mapping) else None for side in ("train", "test")]
         if not all(isinstance(side, list) and all(isinstance(video, str) for video in side) for side in sides):
-            raise AnnotationError(f'{source}: splits: {name}: expected {{"train": [video, …], "test": [video, …]}}')
+            raise AnnotationError(f'{origin}: splits: {name}: expected {{"train": [video, …], "test": [video, …]}}')
         folds[str(name)] = (tuple(sides[0] or ()), tuple(sides[1] or ()))
     return folds
 
 
 def read_document(path: PathLike) -> object:
-    """Read a JSON file (AnnotationError: no such file, not JSON, or a key that is there twice)."""
+    """Read a JSON file (AnnotationError: the file is not found, not JSON, or has a key twice)."""
     document: object = read_json(path, "file of annotations", AnnotationError)
     return document
 
 
-def parse_annotations(document: object, source: str) -> tuple[VideoAnnotation, ...]:
-    """`load_annotations` for a document that is in memory already; `source` names it in errors (AnnotationError)."""
+def parse_annotations(document: object, origin: str) -> tuple[VideoAnnotation, ...]:
+    """Read the videos of a parsed document as `load_annotations` does; `origin` names it in an AnnotationError."""
     database = document.get("database") if isinstance(document, Mapping) else None
     if not isinstance(database, Mapping):
-        raise AnnotationError(f'{source}: expected {{"database": {{video: {{"annotations": […]}}}}}}')
-    return tuple(_video(str(name), entry, f"{source}: {name}") for name, entry in database.items())
+        raise AnnotationError(f'{origin}: expected {{"database": {{video: {{"annotations": […]}}}}}}')
+    return tuple(_video(str(name), entry, f"{origin}: {name}") for name, entry in database.items())
 
 
 def class_names(videos: Iterable[VideoAnnotation]) -> tuple[str, ...]:
-    """The sorted labels of the videos; number k of them (from 0) is class k + 1 of the network, 0 the background."""
+    """Return the sorted labels of the videos; label k (from 0) is class k + 1 of the network, 0 is the background."""
     return tuple(sorted({instance.label for video in videos for instance in video.instances}))
 
 
@@ -134,7 +137,7 @@ def _positive(entry: Mapping[Any, Any], key: str, where: str) -> float | None:
 
 
 def finite_number(value: object, where: str) -> float:
-    """A number of a file, written as text or not; AnnotationError, with `where`, for anything else and for NaN."""
+    """Return a number of a file, given as number or text; AnnotationError, with `where`, for anything else and NaN."""
     try:
         number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):

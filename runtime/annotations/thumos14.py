@@ -1,4 +1,4 @@
-"""THUMOS'14's own files: its classes, the official evaluation kit's annotations, and text files of detections."""
+"""Read THUMOS'14's own files: the classes, the official evaluation kit's annotations, and annotation tables."""
 
 from __future__ import annotations
 
@@ -33,29 +33,29 @@ CLASS_IDS = {
     "ThrowDiscus": 93,
     "VolleyballSpiking": 97,
 }
-"""THUMOS'14's detection classes in the order of its class list (index 1…20 of the network), with their UCF101 ids."""
+"""UCF101 ids of THUMOS'14's detection classes, in the order of its class list (index 1…20 of the network)."""
 
 AMBIGUOUS = "Ambiguous"
-"""Label of regions in which something like an action happens: no class, but no reason for a false positive either."""
+"""Label of regions with something like an action: they are no class, and detections there are no false positives."""
 
 KIT_SUFFIX = "_test.txt"
-"""Ending of the kit's files, one per class: lines `video start end` in seconds."""
+"""Suffix of the kit's files, one per class, with lines `video start end` in seconds."""
 
 
 def read_kit_annotations(folder: Path) -> tuple[VideoAnnotation, ...]:
-    """The official kit's `annotation` folder: `<Class>_test.txt` for the 20 classes, `Ambiguous_test.txt` too.
+    """Read the official kit's `annotation` folder: `<Class>_test.txt` for the 20 classes, and `Ambiguous_test.txt`.
 
-    Videos in the order of their names; instances in the kit's order within a class.
+    Videos are sorted by name; instances are in the kit's order within a class.
 
     Raises:
-        AnnotationError: no such files, a class missing, or a line of another form.
+        AnnotationError: a file is missing, or a line has another form.
     """
     labels = [*CLASS_IDS, AMBIGUOUS]
     missing = [label for label in labels if not (folder / f"{label}{KIT_SUFFIX}").is_file()]
     if missing:
         raise AnnotationError(
             f"{folder}: {', '.join(f'{label}{KIT_SUFFIX}' for label in missing[:3])}{' …' if missing[3:] else ''} "
-            "not there; expected the THUMOS'14 kit's folder of annotations, one file per class and Ambiguous"
+            "not found; expected the THUMOS'14 kit's folder of annotations, one file per class and Ambiguous"
         )
     rows = (
         (fields[0], label, fields[1], fields[2], where)
@@ -66,10 +66,10 @@ def read_kit_annotations(folder: Path) -> tuple[VideoAnnotation, ...]:
 
 
 def read_table_annotations(path: Path) -> tuple[VideoAnnotation, ...]:
-    """An annotation table with the columns `video`, `type`, `start`, `end` (seconds), such as `test_Annotation.csv`.
+    """Read an annotation table with the columns `video`, `type`, `start`, `end` (s), such as `test_Annotation.csv`.
 
     Raises:
-        AnnotationError: unreadable, a column missing, or a row of another form.
+        AnnotationError: the file cannot be read, lacks a column, or has a row of another form.
     """
     try:
         reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
@@ -86,11 +86,11 @@ def read_table_annotations(path: Path) -> tuple[VideoAnnotation, ...]:
 
 
 def read_lines(path: Path, columns: int, form: str) -> Iterator[tuple[list[str], str]]:
-    """Every line that is not empty, split at white space, with its place for error messages."""
+    """Yield every line that is not empty, split at white space, with its position for error messages."""
     try:
         text = read_text(path)
     except FileNotFoundError:
-        raise AnnotationError(f"{path}: no such file") from None
+        raise AnnotationError(f"{path}: file not found") from None
     except (OSError, UnicodeDecodeError) as error:
         raise AnnotationError(f"{path}: cannot be read as text ({error})") from None
     for number, line in enumerate(text.splitlines(), 1):
@@ -102,7 +102,7 @@ def read_lines(path: Path, columns: int, form: str) -> Iterator[tuple[list[str],
 
 
 def _videos(rows: Iterable[tuple[str, str, str, str, str]]) -> tuple[VideoAnnotation, ...]:
-    """Rows (video, label, start, end, place) → videos by name, instances in the order of the rows."""
+    """Group rows (video, label, start, end, position) into videos sorted by name, instances in the rows' order."""
     instances: dict[str, list[Instance]] = {}
     for video, label, start_text, end_text, where in rows:
         start, end = finite_number(start_text, where), finite_number(end_text, where)

@@ -12,11 +12,11 @@ from runtime.video.readers import CaptureReader
 from runtime.video.sampling import MAX_FPS
 
 RATE_TOLERANCE = 0.02
-"""Share by which an annotated frame rate may differ from the file's: 30 stands for 29.97, and 24 not for 25."""
+"""Share by which an annotated frame rate may differ from the file's: 30 passes for 29.97, 24 does not for 25."""
 
 
 def rates_differ(annotated: float | None, declared: float | None) -> bool:
-    """Return whether two frame rates are different ones; a rate that is not known, or no rate but a time base, is not.
+    """Return whether two frame rates differ; False if one of them is unknown or is a time base.
 
     Args:
         annotated: frames per second of the annotations.
@@ -28,11 +28,11 @@ def rates_differ(annotated: float | None, declared: float | None) -> bool:
 
 
 def warn_of_other_rates(videos: Sequence[VideoAnnotation], files: Sequence[Path]) -> None:
-    """Print one warning where files declare other frame rates than their annotations give.
+    """Print one warning if files declare other frame rates than their annotations give.
 
     Args:
-        videos: annotations; those without `fps` are passed over.
-        files: of the videos, in the same order.
+        videos: annotations; videos without `fps` are skipped.
+        files: paths of the videos, in the order of `videos`.
 
     Raises:
         VideoError: a file cannot be opened.
@@ -46,5 +46,5 @@ def warn_of_other_rates(videos: Sequence[VideoAnnotation], files: Sequence[Path]
     if others:
         print_warning(
             f"{len(others)} of {len(known)} videos have another frame rate than their annotations say: {others[0]}; "
-            "times count as seconds, so check that they were not made of frame numbers with the wrong rate"
+            "times are taken as seconds, so check that they were not made from frame numbers with the wrong rate"
         )

@@ -1,4 +1,4 @@
-"""What a processor could reach at most: the speed of a large matrix product, the yardstick of any network on it."""
+"""Measure a processor's ceiling: the speed of a large matrix product, to compare networks with."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Callable
 import numpy as np
 
 CEILING_SIZE = 2048
-"""Edge of the square matrices of the ceiling."""
+"""Edge length of the square matrices of the ceiling."""
 
 
 def matrix_ceiling(precision: str, repeats: int = 5) -> float:
-    """GFLOP/s of a large square matrix product on the CPU: the most any network could reach at that precision.
+    """Measure the GFLOP/s of a large square matrix product on the CPU, the ceiling of any network at that precision.
 
-    At int8 these are integer operations, of uint8 and int8 numbers.
+    At int8 these are integer operations on uint8 and int8 numbers.
 
     Runs in OpenVINO, which has kernels for fp32, bf16 and int8; without it in numpy, for fp32 alone (0 for others).
     """
@@ -27,7 +27,7 @@ def matrix_ceiling(precision: str, repeats: int = 5) -> float:
 
 
 def seconds_of(function: Callable[[], object]) -> float:
-    """Wall time of one call."""
+    """Return the wall time of one call in seconds."""
     start = time.perf_counter()
     function()
     return time.perf_counter() - start

@@ -1,11 +1,10 @@
-"""Speed of engines side by side, in the measure of AFSD's Table 3 and in the one a user gets.
+"""Measure the speed of engines side by side, as in AFSD's Table 3 and from file to detections.
 
-*Clip fps* is the paper's measure: frames of a window divided by the time of a forward pass on it, nothing else
-counted; on a GPU that is the figure *resident*, whose input is in its memory already, beside the one with both copies.
-*Video fps* is what a user gets: unique sampled frames per second from file to detections; windows overlap by
-half, so most frames go through the network twice. Of models on features a frame is a step, and *windows per second* are
-what counts. Machines are shared and noisy, therefore engines take turns, run by run, and ratios are of medians of one
-session.
+*Clip fps* is the paper's measure: frames of a window divided by the time of the forward pass alone. On a GPU,
+*resident* is this figure with the input already in GPU memory; clip fps includes both copies. *Video fps* is what users
+get: unique sampled frames per second from file to detections; windows overlap by half, so most frames go through the
+network twice. For models on features a frame is a step, and *windows per second* is the relevant figure. Machines are
+shared and noisy; therefore engines take turns, run by run, and ratios are of medians of one session.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ TABLE_3 = (
 
 @dataclass(frozen=True)
 class Measurement:
-    """One engine at one batch size."""
+    """Holds the speed of one engine at one batch size."""
 
     name: str
     library: str
@@ -51,44 +50,42 @@ class Measurement:
     warmup: int
     runs: int
     median_ms: float
-    """Of one forward pass of the whole batch."""
+    """Median time of a forward pass of the whole batch."""
     low_ms: float
-    """10th percentile."""
+    """10th percentile of the time of a forward pass."""
     high_ms: float
-    """90th percentile."""
+    """90th percentile of the time of a forward pass."""
     clip_fps: float
-    """Frames of all windows of the batch / median; of a model on features, its steps."""
+    """Frames (on features: steps) of all windows of the batch / median."""
     windows_per_s: float
     """Windows of the batch / median."""
     ratio: float
-    """clip_fps over that of the first engine."""
+    """Ratio of clip_fps to that of the first engine."""
     gflops: float
-    """Billion floating-point operations per second (2 per multiply-add); 0 when the spec counts none."""
+    """Billion floating-point operations per second (2 per multiply-add); 0 if the spec counts none."""
     ceiling_share: float
-    """gflops over the processor's ceiling at that precision; 0 when that could not be measured, and on a GPU."""
+    """Share of the processor's ceiling at that precision; 0 if the ceiling could not be measured, and on a GPU."""
     resident_ms: float = 0.0
-    """Median with the input on the GPU already, as in Table 3 (the few outputs are copied back); 0 for engines that
-    cannot."""
+    """Median time with the input in GPU memory, as in Table 3 (outputs are copied back); 0 for engines without it."""
     resident_clip_fps: float = 0.0
-    """Frames of all windows of the batch / resident_ms; 0 for engines that cannot."""
+    """Frames of all windows of the batch / resident_ms; 0 if resident_ms is 0."""
     video_fps: float = 0.0
-    """Unique sampled frames per second from file to detections; 0 when no video was given."""
+    """Unique sampled frames per second from file to detections; 0 if no video was given."""
     stream: str = "rgb"
-    """What the network sees, as in its ModelSpec."""
+    """Input of the network, as in its ModelSpec."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """All measurements of one session."""
+    """Holds all measurements of one session."""
 
     processor: str
     ceilings: dict[str, float]
-    """GFLOP/s of a large matrix product per precision on the CPU, measured in the same session; of the precisions of
-    engines that run there."""
+    """GFLOP/s of a large matrix product on the CPU, for each precision of the engines on the CPU, in this session."""
     measurements: tuple[Measurement, ...]
 
     def to_mapping(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the report as a mapping for JSON."""
         return asdict(self)
 
 
@@ -106,10 +103,10 @@ def run_benchmark(
     Args:
         engines: name and engine; the first is the base of the ratios.
         batches: batch sizes.
-        warmup: passes of each engine that do not count.
-        runs: passes that count.
-        video: file for video fps; None leaves it out.
-        say: receives progress.
+        warmup: number of uncounted passes of each engine.
+        runs: number of counted passes of each engine.
+        video: file for video fps; None: video fps is not measured.
+        say: function called with progress messages.
 
     Raises:
         InputError: no engine, or numbers below 1.
@@ -135,16 +132,16 @@ def run_benchmark(
 
 @dataclass(frozen=True)
 class _Series:
-    """Seconds of each counted pass of one engine."""
+    """Holds the seconds of each counted pass of one engine."""
 
     passes: list[float]
-    """From arrays of the host, copies included."""
+    """Seconds of passes on host arrays, copies included."""
     resident: list[float]
-    """From arrays on the GPU; empty for engines that cannot."""
+    """Seconds of passes on arrays in GPU memory; empty for engines that take none."""
 
 
 def _alternate(engines: list[Engine], batch: int, warmup: int, runs: int) -> list[_Series]:
-    """Time every engine; they take turns, pass by pass."""
+    """Time all engines, which take turns pass by pass."""
     inputs = [_random_inputs(engine, batch) for engine in engines]
     held = [_resident(engine, given) for engine, given in zip(engines, inputs, strict=True)]
     series = [_Series([], []) for _ in engines]
@@ -158,7 +155,7 @@ def _alternate(engines: list[Engine], batch: int, warmup: int, runs: int) -> lis
 
 
 def _resident(engine: Engine, inputs: dict[str, NDArray[Any]]) -> dict[str, Any] | None:
-    """The inputs on the engine's device; None if it takes none that are there already."""
+    """Copy the inputs to the engine's device; None if the engine takes only host arrays."""
     hold: Callable[..., dict[str, Any]] | None = getattr(engine, "copy_to_device", None)
     return hold(inputs) if hold else None
 
@@ -220,7 +217,7 @@ def _measurement(
 
 
 def _video_fps(engine: Engine, video: str, say: Callable[[str], None]) -> float:
-    """Median of three runs from file to detections."""
+    """Return the median video fps of three runs from file to detections."""
     say(f"{engine.library}: from file to detections")
     detector = Detector(engine, options=DetectorOptions())
     fps = []
@@ -231,13 +228,13 @@ def _video_fps(engine: Engine, video: str, say: Callable[[str], None]) -> float:
 
 
 def _machine(engines: Sequence[Engine]) -> str:
-    """The processor, and the GPUs that engines ran on."""
+    """Return the names of the processor and of the engines' GPUs."""
     gpus = sorted({_gpu(engine.device) for engine in engines if _on_gpu(engine)})
     return "; ".join([_processor(), *gpus])
 
 
 def _gpu(device: str) -> str:
-    """Index and name of the GPU that an engine names; what the engine said itself, where nothing knows the name."""
+    """Return the index and name of an engine's GPU; the engine's own text if the name cannot be found."""
     index = device.partition(":")[2].partition(" ")[0] or "0"
     try:
         return str(device_facts(load_bindings("tensorrt", "naming a GPU"), int(index)))
@@ -255,7 +252,7 @@ def _processor() -> str:
 
 
 def format_report(report: Report) -> str:
-    """For people: what was measured and, of models on frames, the paper's Table 3 beside it."""
+    """Format the measurements as text, for models on frames with the paper's Table 3."""
     on_features = all(m.stream == "features" for m in report.measurements)
     lines = [f"machine: {report.processor}"]
     lines += [f"ceiling {name}: {value:,.0f} GFLOP/s (matrix product)" for name, value in report.ceilings.items()]

@@ -1,1 +1,1 @@
-"""The verbs of the command line that belong to runtime: one module each, `runtime.commands.<verb>:add_<verb>`."""
+"""Define the command line's verbs that belong to runtime, one module each: `runtime.commands.<verb>:add_<verb>`."""

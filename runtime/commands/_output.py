@@ -1,4 +1,4 @@
-"""Results of `afsd detect` on stdout and in files."""
+"""Print and write the results of `afsd detect`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runtime.results.detections import Detection, Detections
 from runtime.timing import Timing
 
 SHORTHANDS = {"csv": "csv", "srt": "srt", "plot": "png"}
-"""Flags of their own for formats, and the formats they stand for."""
+"""Formats that have their own flags, by flag."""
 
 
 class Output:
@@ -26,7 +26,7 @@ class Output:
         self._names: set[str] = set()
 
     def video(self, found: Detections, source: str, timing: Timing) -> None:
-        """A finished video: its files, and its table unless JSON is printed at the end."""
+        """Write the files of a finished video, and print its table unless JSON is printed at the end."""
         found = replace(found, video=self._unique(found.video)).sorted("score")
         written = self._write_files(found, timing.video_seconds)
         if self._flags.json:
@@ -40,7 +40,7 @@ class Output:
             print(f"written: {', '.join(written)}")
 
     def stream(self, found: Detections) -> None:
-        """Detections that have just become final, one a line."""
+        """Print detections that have just become final, one per line."""
         for one in found:
             if self._flags.json:
                 entry = {"video": found.video, "label": one.label, "score": one.score}
@@ -49,19 +49,19 @@ class Output:
                 print(f"{found.video}  {_row(one)}", flush=True)
 
     def finish(self) -> None:
-        """After the last video: the JSON of all."""
+        """Print the JSON of all videos, if asked for, after the last video."""
         if self._flags.json and not self._flags.stream:
             print(_json_of(self._finished))
 
     def _unique(self, name: str) -> str:
-        """The video's name, numbered when another video had it."""
+        """Return the video's name, numbered if an earlier video had it."""
         candidates = (name if count == 1 else f"{name}-{count}" for count in range(1, len(self._names) + 2))
         unique = next(candidate for candidate in candidates if candidate not in self._names)
         self._names.add(unique)
         return unique
 
     def _write_files(self, found: Detections, video_seconds: float) -> list[str]:
-        """Write the formats that were asked for; returns the paths."""
+        """Write the formats that were asked for and return the paths."""
         folder = self._flags.out if self._flags.out is not None else Path()
         written = [folder / f"{found.video}.{name}" for name in chosen_formats(self._flags)]
         for path in written:
@@ -92,7 +92,7 @@ def _row(one: Detection) -> str:
 
 
 def _json_of(videos: list[Detections]) -> str:
-    """One ActivityNet-style object with the results of all videos."""
+    """Return one ActivityNet-style object with the results of all videos."""
     merged: dict[str, Any] = {"results": {}}
     for found in videos:
         content = json.loads(found.to_json())

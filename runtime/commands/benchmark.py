@@ -1,4 +1,4 @@
-"""`afsd benchmark ENGINE…`: clip fps and video fps beside the paper's Table 3."""
+"""Run `afsd benchmark ENGINE…`: clip fps and video fps beside the paper's Table 3."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def add_benchmark(subparsers: Any) -> None:
         "benchmark",
         help="speed of engines, of models on frames beside the paper's Table 3",
         description="Engines take turns on random windows; the first is the base of the ratios. A checkpoint (.ckpt) "
-        "runs in PyTorch eager, so put it first. Behind @ stands how an engine is run, several joined by +: bf16 or "
+        "runs in PyTorch eager, so put it first. @ gives how an engine is run, several options joined by +: bf16 or "
         "fp32 (model.xml), cpu, cuda or cuda:1 (the GPU; model.onnx by ONNX Runtime's CUDA provider), tensorrt or "
         "tensorrt:1 (model.onnx by its TensorRT provider), graph (model.engine as a CUDA graph). Examples: "
         "model.xml@bf16, model.onnx@cuda, model.onnx@tensorrt, model.engine@cuda:1+graph.",
@@ -57,7 +57,7 @@ def benchmark(arguments: argparse.Namespace) -> int:
 
 
 def parse_engine(text: str) -> tuple[str, dict[str, Any]]:
-    """The file of ENGINE[@HOW] and what HOW means to `open_engine`, as in "model.engine@cuda:1+graph".
+    """Return the file of ENGINE[@HOW] and the options of `open_engine` for HOW, as in "model.engine@cuda:1+graph".
 
     Raises:
         InputError: a word of HOW is unknown.

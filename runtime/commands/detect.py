@@ -1,4 +1,4 @@
-"""`afsd detect ENGINE VIDEO…`: actions in videos, as a table, JSON, or files."""
+"""Run `afsd detect ENGINE VIDEO…`: find actions in videos, print a table or JSON, write files."""
 
 from __future__ import annotations
 
@@ -43,18 +43,16 @@ def add_detect(subparsers: Any) -> None:
 
 
 def add_backbone_flags(group: argparse._ArgumentGroup) -> None:
-    """The engines that make features of frames."""
+    """Add the flags for the engines that make features of frames."""
     group.add_argument("--backbone", metavar="ENGINE", help="I3D on RGB that makes the features of a model on features")
-    group.add_argument(
-        "--flow-backbone", metavar="ENGINE", help="I3D on flow, whose features stand behind those of RGB"
-    )
+    group.add_argument("--flow-backbone", metavar="ENGINE", help="I3D on flow, whose features follow those of RGB")
 
 
 def open_backbones(arguments: argparse.Namespace, stack: ExitStack) -> list[Engine]:
-    """The backbones that were given, in the order of the features' channels; the stack closes them.
+    """Open the given backbones in the order of the features' channels; the stack closes them.
 
     Raises:
-        InputError: one of the other stream.
+        InputError: a backbone is on another stream than its flag says.
     """
     engines = []
     for option, stream in (("--backbone", "rgb"), ("--flow-backbone", "flow")):
@@ -66,13 +64,13 @@ def open_backbones(arguments: argparse.Namespace, stack: ExitStack) -> list[Engi
 
 
 def add_flow_flags(group: argparse._ArgumentGroup) -> None:
-    """Options of a second stream."""
+    """Add the flags of a second stream."""
     group.add_argument("--flow-engine", metavar="ENGINE", help="flow model beside an RGB one; their outputs are fused")
     group.add_argument("--flow-method", choices=("auto", "tvl1", "dis"), default="auto", help="optical flow (auto)")
 
 
 def add_label_flags(group: argparse._ArgumentGroup) -> None:
-    """Options that name the proposals of a class-agnostic model."""
+    """Add the flags that name the proposals of a class-agnostic model."""
     group.add_argument(
         "--video-scores",
         metavar="FILE",
@@ -110,23 +108,23 @@ def _add_running_flags(group: argparse._ArgumentGroup) -> None:
 
 
 def add_engine_flags(group: argparse._ArgumentGroup) -> None:
-    """How engines are run and videos read."""
+    """Add the flags for running engines and reading videos."""
     group.add_argument("--library", choices=("auto", "onnxruntime", "openvino", "tensorrt"), default="auto")
     group.add_argument(
         "--device", default="auto", help="cpu, or gpu with an optional index as in gpu:0 (gpu for .engine, else cpu)"
     )
     group.add_argument(
-        "--provider", choices=("cuda", "tensorrt"), help="what of ONNX Runtime runs an .onnx file on the GPU (cuda)"
+        "--provider", choices=("cuda", "tensorrt"), help="ONNX Runtime's provider for an .onnx file on the GPU (cuda)"
     )
     group.add_argument("--cuda-graph", action="store_true", help="TensorRT engines: one launch for all kernels")
     group.add_argument("--threads", metavar="N", type=int, help="CPU threads of the engine (all cores)")
     group.add_argument("--precision", choices=("fp32", "bf16"), help="OpenVINO on the CPU: bf16 is faster, less exact")
-    group.add_argument("--fps", type=float, help="frames per second of the videos, where the file tells none or lies")
-    group.add_argument("--allow-truncated", action="store_true", help="take what is there of a file that ends early")
+    group.add_argument("--fps", type=float, help="frames per second of the videos, if the file has none or a wrong one")
+    group.add_argument("--allow-truncated", action="store_true", help="read a file that ends early as far as possible")
 
 
 def detect(arguments: argparse.Namespace) -> int:
-    """Run the verb; 2 if any video failed, after the others are done."""
+    """Run the verb and return 2 if any video failed, after all others are done."""
     from runtime.commands._output import Output
     from runtime.detector import Detector
     from runtime.results.video_scores import load_video_scores
@@ -167,7 +165,7 @@ def _options(arguments: argparse.Namespace) -> DetectorOptions:
 
 
 def open_with(path: str, arguments: argparse.Namespace) -> Engine:
-    """An engine, run as the flags ask."""
+    """Open an engine with the options that the flags give."""
     from runtime.engines import open_engine
 
     return open_engine(
@@ -204,7 +202,7 @@ def _detect_one(
 
 
 def progress(timing: Timing) -> str:
-    """How far a video is."""
+    """Return the progress of a video as text."""
     done = f"{timing.video_seconds:.0f} s"
     if timing.expected_frames:
         done = f"{min(timing.frames / timing.expected_frames, 1):.0%}"

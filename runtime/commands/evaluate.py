@@ -1,4 +1,4 @@
-"""`afsd evaluate`: mean average precision of an engine on annotated videos, or of a file of detections."""
+"""Run `afsd evaluate`: mean average precision of an engine on annotated videos, or of a file of detections."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def add_evaluate(subparsers: Any) -> None:
         "evaluate",
         help="mean average precision of an engine or of detections",
         description="Mean average precision of a file of detections, or of an engine run on the annotated videos; "
-        "and what else tells how good they are.",
+        "and further measures of their quality.",
     )
     parser.add_argument(
         "detections",
@@ -123,7 +123,7 @@ def _add_further(parser: argparse._ArgumentGroup) -> None:
     edges = ",".join(f"{edge:g}" for edge in A2NET_EDGES)
     parser.add_argument("--durations", action="store_true", help="mAP by duration of the instances")
     parser.add_argument(
-        "--duration-edges", metavar="LIST", default=edges, help="seconds that part the bins (%(default)s)"
+        "--duration-edges", metavar="LIST", default=edges, help="edges of the bins in seconds (%(default)s)"
     )
     parser.add_argument(
         "--proposals", action="store_true", help="average recall of proposals and its area (AR@AN, AUC)"
@@ -140,13 +140,13 @@ def _add_further(parser: argparse._ArgumentGroup) -> None:
         help="kinds of errors among the best detections, and what each costs",
     )
     parser.add_argument(
-        "--false-positive-tiou", metavar="TIOU", type=float, default=0.5, help="where a hit begins (%(default)s)"
+        "--false-positive-tiou", metavar="TIOU", type=float, default=0.5, help="threshold of a hit (%(default)s)"
     )
     parser.add_argument("--plot", metavar="FILE.png", type=Path, help="draw the kinds of errors")
 
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
-    """Run the verb; returns the exit status."""
+    """Run the verb and return the exit status."""
     tious = parse_tious(arguments.tiou)
     edges = _numbers(arguments.duration_edges, "--duration-edges", "rising seconds such as 1.5,2.5")
     if arguments.plot and not arguments.false_positives:
@@ -183,7 +183,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _ground_truth(arguments: argparse.Namespace) -> tuple[VideoAnnotation, ...]:
-    """The videos of the subset, or those of the fold's test list."""
+    """Load the videos of the subset, or those of the fold's test list."""
     if not arguments.fold:
         return load_ground_truth(arguments.ground_truth, None if arguments.subset == "all" else arguments.subset)
     if arguments.subset:
@@ -203,10 +203,10 @@ def _ground_truth(arguments: argparse.Namespace) -> tuple[VideoAnnotation, ...]:
 
 
 def load_ground_truth(path: str | Path, subset: str | None = None) -> tuple[VideoAnnotation, ...]:
-    """Annotations by their form: the THUMOS'14 kit's folder, a table (.csv), else ActivityNet JSON.
+    """Load annotations of any form: the THUMOS'14 kit's folder, a table (.csv), else ActivityNet JSON.
 
     Raises:
-        AnnotationError: unreadable, of another form, or (JSON) without a video of the subset.
+        AnnotationError: the file cannot be read, has another form, or (JSON) has no video of the subset.
     """
     path = Path(path)
     if path.is_dir():
@@ -215,7 +215,7 @@ def load_ground_truth(path: str | Path, subset: str | None = None) -> tuple[Vide
 
 
 def _detections(arguments: argparse.Namespace, truth: Sequence[VideoAnnotation]) -> list[Detections]:
-    """Read from a file, or found by an engine in the annotated videos."""
+    """Read the detections from a file, or run an engine on the annotated videos."""
     suffix = text_suffix(arguments.detections)
     if suffix == ".txt":
         return read_text_detections(Path(arguments.detections))
@@ -262,13 +262,13 @@ def _from_videos(arguments: argparse.Namespace, truth: Sequence[VideoAnnotation]
 
 
 def warn_unknown(spec: ModelSpec, truth: Sequence[VideoAnnotation]) -> None:
-    """Say which labels of the annotations the model can never give; they count as classes of precision 0."""
+    """Warn of annotated labels that the model lacks; they count as classes of AP 0."""
     labels = {instance.label for video in truth for instance in video.instances} - {AMBIGUOUS}
     unknown = sorted(labels - set(spec.classes))
     if unknown:
         print_warning(
             f"{len(unknown)} of {len(labels)} annotated classes are none of the model's ({', '.join(unknown[:5])}"
-            f"{', …' if len(unknown) > 5 else ''}): their precision is 0; it knows {', '.join(spec.classes[:5])}"
+            f"{', …' if len(unknown) > 5 else ''}): their AP is 0; the model has {', '.join(spec.classes[:5])}"
             f"{', …' if len(spec.classes) > 5 else ''}"
         )
 
@@ -277,7 +277,7 @@ def require_unseen(spec: ModelSpec, videos: Mapping[str, Video]) -> None:
     """Check that a quantised network was not calibrated on the videos that judge it, each given with its name.
 
     Raises:
-        InputError: it was, under whatever name.
+        InputError: the network was calibrated on one of the videos, under any name.
     """
     if spec.quantization is None or not spec.quantization.videos:
         return
@@ -287,7 +287,7 @@ def require_unseen(spec: ModelSpec, videos: Mapping[str, Video]) -> None:
     if both:
         raise InputError(
             f"the network was calibrated on {len(both)} of the {len(videos)} videos, {both[0]} among them, so the "
-            "result would be too good; judge on others, calibrate on others, or say --force"
+            "result would be too good; judge on others, calibrate on others, or give --force"
         )
 
 
@@ -298,18 +298,18 @@ def detect_annotated(
     labels: VideoScores | None = None,
     labels_per_video: int = 1,
 ) -> list[Detections]:
-    """Detections in every annotated video, each named as in the annotations.
+    """Run a detector on every annotated video and name the detections' videos as in the annotations.
 
     Args:
-        detector: finds them.
-        truth: the videos; their instances are not looked at.
-        folder: holds <name>.mp4 or of another format.
+        detector: detector to run.
+        truth: annotations of the videos; their instances are not used.
+        folder: folder of the videos, <name>.mp4 or another format.
         labels: video-level scores that name the proposals of a class-agnostic model.
-        labels_per_video: best classes that each video's proposals get.
+        labels_per_video: number of best classes for each video's proposals.
 
     Raises:
         VideoError: a video is not in `folder` (before any is run) or cannot be decoded.
-        InputError: a video without scores (before any is run).
+        InputError: a video has no scores (before any is run).
     """
     files = [find_video(folder, video.name) for video in truth]
     if labels:
@@ -328,10 +328,10 @@ def detect_annotated(
 
 
 def parse_tious(text: str) -> tuple[float, ...]:
-    """Thresholds from "0.3:0.1:0.7" (start:step:stop, stop included) or "0.5,0.75".
+    """Parse thresholds from "0.3:0.1:0.7" (start:step:stop, stop included) or "0.5,0.75".
 
     Raises:
-        InputError: not of this form.
+        InputError: the text has another form.
     """
     if ":" not in text:
         return _numbers(text, "--tiou", "start:step:stop such as 0.3:0.1:0.7, or 0.5,0.75")

@@ -1,4 +1,4 @@
-"""`afsd features VIDEO… --backbone ENGINE --out DIR`: features of videos, as files for training and detection."""
+"""Run `afsd features VIDEO… --backbone ENGINE --out DIR`: write features of videos for training and detection."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def add_features(subparsers: Any) -> None:
         "features",
         help="make the features of videos",
         description="Make the features of videos with the engines of `afsd export-backbone`: one .npy [T,C] per video "
-        "and stream, and their description. What is there already is left; an interrupted run goes on where it was.",
+        "and stream, and their description. Videos that are done are skipped, so an interrupted run can be continued.",
     )
     parser.add_argument("videos", metavar="VIDEO", nargs="+", help="file, folder of videos or of images, or URL")
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder of the features")
@@ -38,7 +38,7 @@ def add_features(subparsers: Any) -> None:
 
 
 def features(arguments: argparse.Namespace) -> int:
-    """Run the verb; 2 if any video failed, after the others are done."""
+    """Run the verb and return 2 if any video failed, after all others are done."""
     from runtime.features.extractor import FeatureExtractor
     from runtime.features.folder import ExtractionOptions, FeatureFolder
     from runtime.video.names import expand_sources, is_live
@@ -59,15 +59,15 @@ def features(arguments: argparse.Namespace) -> int:
         folder = FeatureFolder(arguments.out, extractor, options)
         for source in sources:
             try:
-                print(f"{source}: {_written(folder, source, extractor.width)}", flush=True)
+                print(f"{source}: {_write(folder, source, extractor.width)}", flush=True)
             except AfsdError as error:
                 print_error(error)
                 failed = True
     return EXIT_ERROR if failed else 0
 
 
-def _written(folder: FeatureFolder, source: str | int, width: int) -> str:
-    """Write the features of a video; what was done, in words."""
+def _write(folder: FeatureFolder, source: str | int, width: int) -> str:
+    """Write the features of a video and return a line that describes them."""
     with ProgressLine() as line:
         name, video, timing = folder.add(source, lambda timing: line.show(f"{source}: {progress(timing)}"))
     files = ", ".join(map(str, folder.paths(name)))

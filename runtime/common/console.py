@@ -1,4 +1,4 @@
-"""What a person sees on the terminal beside results: errors, warnings, progress. All on stderr."""
+"""Print errors, warnings and progress to stderr."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from types import TracebackType
 from runtime.errors import AfsdError
 
 EXIT_ERROR = 2
-"""Exit status of a command that failed in a way that is told in one line."""
+"""Exit status of a command that failed with an error of this project."""
 
 
 def print_error(error: Exception) -> None:
-    """The one line a user sees of an error."""
+    """Print an error as one line."""
     print(f"afsd: error: {_one_line(error)}", file=sys.stderr)
 
 
-def told(run: Callable[[], object]) -> int:
-    """Run a script and print what it returns; an error it raises on purpose is one line and exit status 2."""
+def run_script(run: Callable[[], object]) -> int:
+    """Print the result of `run` and return 0; on an `AfsdError`, print one line to stderr and return 2."""
     try:
         print(run())
     except AfsdError as error:
@@ -28,12 +28,12 @@ def told(run: Callable[[], object]) -> int:
 
 
 def print_warning(message: Warning | str) -> None:
-    """The one line a user sees of a warning."""
+    """Print a warning as one line."""
     print(f"afsd: warning: {_one_line(message)}", file=sys.stderr)
 
 
 class ProgressLine:
-    """One line on stderr that is written over; nothing at all when stderr is not a terminal."""
+    """Shows progress on one line of stderr that is overwritten; shows nothing if stderr is not a terminal."""
 
     def __init__(self) -> None:
         self._visible = sys.stderr.isatty()

@@ -1,6 +1,6 @@
 """Write files atomically, and read and write JSON with one-line errors.
 
-A file appears whole or not at all: it is written under a temporary name in the same folder, then renamed.
+To be written atomically, a file gets a temporary name in its folder and is then renamed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from runtime.errors import AfsdError
 PathLike = str | os.PathLike[str]
 
 GZIP = b"\x1f\x8b"
-"""First bytes of a file of gzip."""
+"""First bytes of a gzip file."""
 
 
 @contextmanager
@@ -60,12 +60,12 @@ def read_json(path: PathLike, what: str, error: type[AfsdError]) -> Any:
         error: type that is raised.
 
     Raises:
-        AfsdError: of the type `error`: no such file, unreadable, not JSON, or a key that is there twice in an object.
+        AfsdError: of the type `error`: file not found, unreadable, not JSON, or a key that is there twice in an object.
     """
     try:
         return json.loads(read_text(path), object_pairs_hook=_require_unique_keys)
     except FileNotFoundError:
-        raise error(f"{path}: no such file; expected a {what}") from None
+        raise error(f"{path}: file not found; expected a {what}") from None
     except OSError as problem:
         raise error(f"{path}: cannot be read ({problem.strerror}); expected a {what}") from None
     except ValueError as problem:  # a UnicodeDecodeError too

@@ -1,6 +1,6 @@
-"""Frozen dataclasses from plain mappings, strictly: an unknown key or a wrong type is an error that names it.
+"""Build frozen dataclasses from plain mappings, strictly: an error names every unknown key and wrong type.
 
-One loader serves the ModelSpec of an artifact and the training configuration.
+The ModelSpec of an artifact and the training configuration are loaded here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class StructureError(ValueError):
-    """A mapping does not fit the dataclass; the message starts with the dotted path of the offending key."""
+    """Reports a mapping that does not fit the dataclass; the message starts with the dotted path of the key."""
 
 
 def from_mapping(cls: type[T], data: object, path: str = "") -> T:
@@ -46,7 +46,7 @@ def from_mapping(cls: type[T], data: object, path: str = "") -> T:
 
 
 def to_mapping(value: Any) -> Any:
-    """The inverse of `from_mapping`: dataclasses become dicts and tuples become lists, ready for JSON or YAML."""
+    """Convert dataclasses to dicts and tuples to lists, ready for JSON or YAML; the inverse of `from_mapping`."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_mapping(getattr(value, f.name)) for f in dataclasses.fields(value) if f.init}
     if isinstance(value, Mapping):

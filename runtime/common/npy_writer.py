@@ -25,7 +25,7 @@ def grow_npy(path: Path, row: tuple[int, ...], dtype: str) -> Iterator[Callable[
         dtype: with its byte order, as "<f4" or "|u1".
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     count = 0
     with atomic_path(path) as unfinished, unfinished.open("wb") as file:
@@ -46,6 +46,6 @@ def grow_npy(path: Path, row: tuple[int, ...], dtype: str) -> Iterator[Callable[
 
 
 def _write_header(file: IO[bytes], shape: tuple[int, ...], dtype: str) -> int:
-    """Bytes of the header of an array, written at the start."""
+    """Write the header of an array at the start of the file and return its length in bytes."""
     np.lib.format.write_array_header_1_0(file, {"descr": dtype, "fortran_order": False, "shape": shape})
     return file.tell()

@@ -1,4 +1,4 @@
-"""Print text tables for people."""
+"""Format text tables."""
 
 from __future__ import annotations
 

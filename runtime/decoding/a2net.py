@@ -1,4 +1,4 @@
-"""From A2Net's raw outputs to candidate segments in seconds: anchors and points, each with its score."""
+"""Decode A2Net's raw outputs to candidate segments in seconds, from anchors and points."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from runtime.spec.anchors import A2NetLayout, default_anchors, level_points
 from runtime.spec.constants import A2NetDecoding
 
 A2NET_OUTPUTS = ("af_cls", "af_reg", "ab")
-"""Names of A2Net's raw outputs: af_cls [B,N,K] logits and af_reg [B,N,2] units of the points; ab [B,M,K+3] of the
-anchors (logits, overlap, r_x, r_w) or [B,M,1], the overlap alone. K = classes + 1 (class 0 is the background). A
-network with one module has its outputs only."""
+"""Names of A2Net's raw outputs. Points: af_cls [B,N,K] logits and af_reg [B,N,2] units. Anchors: ab [B,M,K+3] (logits,
+overlap, r_x, r_w), or ab [B,M,1] with the overlap only. K = classes + 1 (class 0 is the background). A network with one
+module has only that module's outputs."""
 
 F32 = np.float32
 
@@ -38,17 +38,17 @@ def decode_a2net(
 
     Args:
         outputs: the arrays named in A2NET_OUTPUTS, float32, batch first.
-        index: which window of the batch.
-        start: seconds from the start of the input to that of the window.
-        duration: seconds of a window.
-        layout: of the network.
+        index: index of the window in the batch.
+        start: start of the window in seconds from the start of the input.
+        duration: length of a window in seconds.
+        layout: anchors and points of the network.
         decoding: scores and thresholds.
         keep_empty: keep segments that are empty or inverted (distances may be negative), as the released code does.
-        length: seconds of the window that are video; segments are cut where the padding begins. None: not cut there,
-            as the released code does.
+        length: seconds of the window before the padding, where segments are cut; None: not cut, as in the released
+            code.
 
     Returns:
-        Candidates of the anchors, then of the points, each from fine to coarse and in order of time.
+        Candidates of the anchors, then of the points, each from fine to coarse levels and by time within a level.
 
     Raises:
         InputError: an output is missing or its shape does not fit the layout.
@@ -74,7 +74,7 @@ def decode_a2net(
 
 
 def copy_classes(candidates: Candidates, classes: tuple[str, ...], copies: tuple[tuple[str, str], ...]) -> Candidates:
-    """The candidates, and those of the first class of each pair once more as the second (`copied_classes`).
+    """Return the candidates, with those of each pair's first class repeated as the second class (`copied_classes`).
 
     Raises:
         InputError: a pair names a class that is not in `classes`.
@@ -95,25 +95,26 @@ Scored = tuple[NDArray[np.float32], NDArray[np.float32]]
 def _modules(
     outputs: Mapping[str, NDArray[Any]], index: int, layout: A2NetLayout, decoding: A2NetDecoding
 ) -> list[Scored]:
-    """What each module of the network gives, its scores weighed by λ."""
+    """Return the segments and scores of each module of the network, with scores weighted by λ."""
     point_weight, anchor_weight = decoding.weights
     parts = []
     if layout.anchor_ratios:
         ab = take_output(outputs, "ab", index, (layout.num_anchors, layout.anchor_width))
-        segments, scores = anchor_candidates(ab, layout, decoding)
+        segments, scores = decode_anchors(ab, layout, decoding)
         parts.append((segments, scores * F32(anchor_weight)))
     if layout.point_levels:
         logits = take_output(outputs, "af_cls", index, (layout.num_points, layout.num_classes))
         distances = take_output(outputs, "af_reg", index, (layout.num_points, 2))
         scores = softmax(logits)[:, 1:] * F32(point_weight)
-        parts.append((point_segments(distances, layout), scores))
+        parts.append((decode_points(distances, layout), scores))
     return parts
 
 
-def anchor_candidates(ab: NDArray[np.float32], layout: A2NetLayout, decoding: A2NetDecoding) -> Scored:
-    """Segments and scores of the anchors [M,width] that are not background; x = x_a + α·w_a·r_x, w = w_a·exp(β·r_w).
+def decode_anchors(ab: NDArray[np.float32], layout: A2NetLayout, decoding: A2NetDecoding) -> Scored:
+    """Return segments and scores of the anchors [M,width] that are not background.
 
-    Scores are the action probabilities times the predicted overlap, squashed or as it is; or the overlap alone.
+    x = x_a + α·w_a·r_x, w = w_a·exp(β·r_w). Scores are the action probabilities times the predicted overlap, with or
+    without a sigmoid; or the overlap only.
     """
     x, w = default_anchors(layout).astype(F32).T
     if layout.anchor_outputs == "overlap":
@@ -123,14 +124,14 @@ def anchor_candidates(ab: NDArray[np.float32], layout: A2NetLayout, decoding: A2
         w = w * np.exp(F32(layout.width_scale) * ab[:, -1])
         overlap = sigmoid(ab[:, -3:-2]) if decoding.overlap == "sigmoid" else np.clip(ab[:, -3:-2], F32(0), F32(1))
         probabilities = softmax(ab[:, :-3])
-        foreground = ~(probabilities[:, 0] >= F32(decoding.background_limit))  # NaN stays, to be reported
+        foreground = ~(probabilities[:, 0] >= F32(decoding.background_limit))  # keeps NaN, which is reported later
         x, w, scores = x[foreground], w[foreground], (probabilities[:, 1:] * overlap)[foreground]
     segments = np.stack([np.maximum(x - w / F32(2), F32(0)), np.minimum(x + w / F32(2), F32(1))], axis=-1)
     return np.asarray(segments, F32), np.asarray(scores, F32)
 
 
-def point_segments(distances: NDArray[np.float32], layout: A2NetLayout) -> NDArray[np.float32]:
-    """[j − r_s, j + r_e] of the points j, cut at the window's ends, as fractions of the window [N,2]."""
+def decode_points(distances: NDArray[np.float32], layout: A2NetLayout) -> NDArray[np.float32]:
+    """Return the segments [j − r_s, j + r_e] of the points j, clamped to the window, as fractions of it [N,2]."""
     points = np.concatenate(level_points(layout)).astype(F32)
     starts = np.maximum(points - distances[:, 0], F32(0))
     ends = np.minimum(points + distances[:, 1], F32(layout.units))

@@ -1,4 +1,4 @@
-"""From the raw outputs of a network to candidate segments in seconds (AFSD, equations 1 and 15, section 4.1)."""
+"""Decode AFSD's raw outputs to candidate segments in seconds (equations 1 and 15, section 4.1)."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ center [B,N,1] logit, with K = classes + 1 (class 0 is the background)."""
 
 
 def level_priors(level_lengths: Sequence[int]) -> NDArray[np.float32]:
-    """Centres of the locations as fractions of the window, float32 [N]: p_c = (c + 0.5)/t for each level of length t.
+    """Return the centres of the locations as fractions of the window, float32 [N]: p_c = (c + 0.5)/t, t level length.
 
-    Levels are concatenated fine to coarse. The paper's equation 1 has c/t; its code, and so the weights, have the half.
+    Levels are concatenated fine to coarse. The paper's equation 1 has c/t; its code, and so the weights, add the half.
     """
     return np.concatenate([(np.arange(t, dtype=np.float32) + np.float32(0.5)) / np.float32(t) for t in level_lengths])
 
@@ -40,13 +40,13 @@ def decode_afsd(
 
     Args:
         outputs: the arrays named in AFSD_OUTPUTS, float32, batch first.
-        index: which window of the batch.
+        index: index of the window in the batch.
         offset: first sampled frame of the window, counted from the start of the input.
         spec: level lengths, window length, fps, classes.
-        score_threshold: a candidate needs a score strictly above this; default: the model's own.
+        score_threshold: candidates need a score strictly above this threshold; default: the model's own.
         keep_empty: keep segments that are empty or inverted after clamping, as the published code does.
-        length: frames of the window that are video; segments are cut where the padding begins. None: not cut there,
-            as the published code does.
+        length: frames of the window before the padding, where segments are cut; None: not cut, as in the published
+            code.
 
     Returns:
         Candidates by class, then by location (fine level first, time inside a level).
@@ -64,7 +64,7 @@ def decode_afsd(
         scores = (softmax(conf) + softmax(prop_conf)) / np.float32(2)
         if spec.decoding.quality:
             scores = scores * sigmoid(center)
-        segments = refined_segments(loc, prop_loc, spec)
+        segments = refine_segments(loc, prop_loc, spec)
     require_numbers((scores, segments), offset / spec.sample_fps)
     if length is not None:
         segments = np.minimum(segments, np.float32(length))
@@ -81,12 +81,12 @@ def decode_afsd(
 
 
 def location_centres(spec: ModelSpec) -> NDArray[np.float32]:
-    """Centres p·T of the locations in frames of the window, float32 [N]."""
+    """Return the centres p·T of the locations in frames of the window, float32 [N]."""
     return level_priors(spec.level_lengths) * np.float32(spec.window_length)
 
 
-def refined_segments(loc: NDArray[np.float32], prop_loc: NDArray[np.float32], spec: ModelSpec) -> NDArray[np.float32]:
-    """Segments [...,N,2] in frames of the window, clamped to it, from distances and relative offsets [...,N,2].
+def refine_segments(loc: NDArray[np.float32], prop_loc: NDArray[np.float32], spec: ModelSpec) -> NDArray[np.float32]:
+    """Return segments [...,N,2] in frames, clamped to the window, from distances and relative offsets [...,N,2].
 
     Equation 15 on distances, as in the code: (l, r) ← (l, r) + 0.5·(l + r)·prop_loc; segment = [p·T − l, p·T + r].
     """

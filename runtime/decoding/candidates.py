@@ -1,4 +1,4 @@
-"""Hold scored segments before suppression, and do what every decoder does: take its window, refuse NaN."""
+"""Hold scored segments before suppression, and take and check a window's outputs for every decoder."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from runtime.segments import valid_segments
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """Scored segments before suppression, as a struct of arrays."""
+    """Holds scored segments before suppression, as a struct of arrays."""
 
     segments: NDArray[np.float64]
-    """[M,2] start and end in seconds."""
+    """Start and end in seconds, [M,2]."""
     labels: NDArray[np.int32]
-    """[M] index of the action class, 0-based, background not counted."""
+    """Index of the action class, 0-based without the background, [M]."""
     scores: NDArray[np.float64]
-    """[M] in 0..1."""
+    """Scores in 0..1, [M]."""
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -44,7 +44,7 @@ class Candidates:
         )
 
     def place(self, start_s: float, end_s: float) -> Candidates:
-        """Move the candidates by `start_s`, cut them to 0 … `end_s` seconds, and leave out what is empty then."""
+        """Return the candidates moved by `start_s` and cut to 0 … `end_s` seconds, without those that become empty."""
         segments = np.clip(self.segments + start_s, 0.0, end_s)
         return Candidates(segments, self.labels, self.scores).take(valid_segments(segments))
 
@@ -68,13 +68,13 @@ def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 def take_output(
     outputs: Mapping[str, NDArray[Any]], name: str, index: int, shape: tuple[int, ...]
 ) -> NDArray[np.float32]:
-    """Return one output of one window as float32, checked to be there and of its shape.
+    """Return one output of one window as float32, after checking its presence and shape.
 
     Args:
         outputs: raw outputs of a batch, by name, batch first.
-        name: of the output.
-        index: which window of the batch.
-        shape: [N,width] that the ModelSpec lets expect.
+        name: name of the output.
+        index: index of the window in the batch.
+        shape: [N,width] expected by the ModelSpec.
 
     Raises:
         InputError: the output is missing or has another shape.
@@ -89,7 +89,7 @@ def take_output(
 
 
 def require_numbers(arrays: Sequence[NDArray[np.float32]], start_s: float) -> None:
-    """Raise an EngineError where scores or segments of the window that starts at `start_s` hold NaN."""
+    """Raise an EngineError if scores or segments of the window that starts at `start_s` hold NaN."""
     if any(np.isnan(array).any() for array in arrays):
         raise EngineError(
             f"the network gave NaN in the window at {start_s:g} s, expected finite numbers; "

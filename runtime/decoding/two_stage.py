@@ -1,4 +1,4 @@
-"""From the raw outputs of a two-stage detector to candidates: refined proposals with their classes, or proposals."""
+"""Decode the raw outputs of a two-stage detector to candidates: refined proposals with classes, or plain proposals."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from runtime.segments import valid_segments
 from runtime.spec.model import ModelSpec
 
 TWO_STAGE_OUTPUTS = ("proposals", "prop_score", "cls", "reg")
-"""Names of the raw outputs: proposals [B,N,2] start and end in steps of the window, best first, (0, 0) where there are
-fewer than N; prop_score [B,N,1] in 0..1, not raw; cls [B,N,K] logits, background first; reg [B,N,2] (Δc, Δw)."""
+"""Names of the raw outputs: proposals [B,N,2] start and end in steps of the window, best first, padded with (0, 0);
+prop_score [B,N,1] in 0..1, not a logit; cls [B,N,K] logits, background first; reg [B,N,2] (Δc, Δw)."""
 
 F32 = np.float32
 
@@ -28,9 +28,10 @@ def decode_two_stage(
     keep_empty: bool = False,
     length: int | None = None,
 ) -> Candidates:
-    """Every class of every proposal: c* = c + Δc·w, w* = w·exp(Δw), score softmax(cls).
+    """Return every class of every proposal as a candidate: c* = c + Δc·w, w* = w·exp(Δw), score softmax(cls).
 
-    Arguments, errors and exactness as in `decode_afsd`. In the order of the proposals, the classes of one together.
+    Arguments, errors and number types are those of `decode_afsd`. Candidates are in the order of the proposals, then
+    of the classes.
     """
     arrays = [_window_output(outputs, name, index, spec) for name in TWO_STAGE_OUTPUTS]
     proposals, strength, logits, regression = arrays
@@ -47,20 +48,20 @@ def decode_two_stage(
     if not keep_empty:
         chosen &= valid_segments(segments)[:, None]
     rows, labels = np.nonzero(chosen)
-    return _in_seconds(segments[rows], labels, scores[rows, labels], offset, spec)
+    return _to_seconds(segments[rows], labels, scores[rows, labels], offset, spec)
 
 
 def decode_proposals(
     outputs: Mapping[str, NDArray[Any]], index: int, offset: int, spec: ModelSpec, length: int | None = None
 ) -> Candidates:
-    """The first stage's proposals of one window, cut at `length`, all with label 0; arguments as in `decode_afsd`."""
+    """Return the first stage's proposals of a window, cut at `length`, with label 0; arguments as in `decode_afsd`."""
     proposals, strength = (_window_output(outputs, name, index, spec) for name in TWO_STAGE_OUTPUTS[:2])
     segments = np.clip(proposals, F32(0), F32(spec.window_length if length is None else length))
     rows = np.flatnonzero((strength[:, 0] > 0) & valid_segments(segments))
-    return _in_seconds(segments[rows], np.zeros(len(rows)), strength[rows, 0], offset, spec)
+    return _to_seconds(segments[rows], np.zeros(len(rows)), strength[rows, 0], offset, spec)
 
 
-def _in_seconds(
+def _to_seconds(
     segments: NDArray[np.float32], labels: NDArray[Any], scores: NDArray[np.float32], offset: int, spec: ModelSpec
 ) -> Candidates:
     seconds = (segments.astype(np.float64) + offset) / spec.sample_fps

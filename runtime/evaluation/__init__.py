@@ -1,6 +1,6 @@
-"""How good detections are: mean average precision by two rules, recall of proposals, durations, kinds of errors.
+"""Evaluate detections: mean average precision by two rules, recall of proposals, durations, kinds of errors.
 
-`matching` holds the rules, `precision` the mAP; `proposals`, `durations` and `false_positives` ask further.
+`matching` holds the rules, `mean_ap` the mAP; `proposals`, `durations` and `error_kinds` analyse further.
 """
 
 from __future__ import annotations

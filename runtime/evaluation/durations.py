@@ -1,4 +1,4 @@
-"""Mean average precision by how long the instances are (A2Net, Table I)."""
+"""Compute mean average precision by the duration of the instances (A2Net, Table I)."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ from runtime.evaluation.mean_ap import THUMOS_TIOUS
 from runtime.results.detections import Detections
 
 A2NET_EDGES = (1.5, 2.5, 4.2, 6.9)
-"""Seconds that part A2Net's five bins: below 1.5, [1.5, 2.5), [2.5, 4.2), [4.2, 6.9), 6.9 and more."""
+"""Edges in seconds of A2Net's five bins: below 1.5, [1.5, 2.5), [2.5, 4.2), [4.2, 6.9), 6.9 and more."""
 
 
 @dataclass(frozen=True, eq=False)
 class DurationResult:
-    """Average precisions by bin; B bins, K thresholds."""
+    """Holds average precisions of B bins at K thresholds."""
 
     edges: tuple[float, ...]
-    """[B−1] seconds; a bin holds its lower edge."""
+    """Edges of the bins in seconds, [B−1]; a bin includes its lower edge."""
     tious: tuple[float, ...]
     map: NDArray[np.float64]
-    """[B,K] mean over the classes that have instances in the bin, 0..1; NaN for an empty bin."""
+    """Mean AP [B,K] over the classes that have instances in the bin, 0..1; NaN for an empty bin."""
     truths: NDArray[np.int64]
-    """[B] instances in each bin."""
+    """Number of instances in each bin, [B]."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What each bin holds, such as "1.5 – 2.5 s"."""
+        """Names of the bins, such as "1.5 – 2.5 s"."""
         return bin_names(self.edges)
 
     def to_mapping(self) -> dict[str, Any]:
-        """{"edges_s", "tiou", "bins": [{"bin", "truths", "mAP"}]}; null in place of NaN."""
+        """Return {"edges_s", "tiou", "bins": [{"bin", "truths", "mAP"}]}, with null for NaN."""
         return {
             "edges_s": list(self.edges),
             "tiou": list(self.tious),
@@ -58,7 +58,7 @@ class DurationResult:
         }
 
     def table(self) -> str:
-        """For people, percent."""
+        """Return a text table in percent."""
         rows = [["mAP % by duration", *(f"{t:.2f}" for t in self.tious), "average", "truths"]]
         for name, count, values in zip(self.names, self.truths.tolist(), self.map, strict=True):
             cells = ["–" if np.isnan(value) else percent(float(value)) for value in (*values, values.mean())]
@@ -67,7 +67,7 @@ class DurationResult:
 
 
 def bin_names(edges: Sequence[float]) -> tuple[str, ...]:
-    """What each bin holds, such as "1.5 – 2.5 s"."""
+    """Return the names of the bins, such as "1.5 – 2.5 s"."""
     inner = (f"{low:g} – {high:g} s" for low, high in pairwise(edges))
     return (f"< {edges[0]:g} s", *inner, f"≥ {edges[-1]:g} s")
 
@@ -79,11 +79,11 @@ def evaluate_durations(
     edges: Sequence[float] = A2NET_EDGES,
     rule: Rule = "activitynet",
 ) -> DurationResult:
-    """Average precision on the instances of each bin of durations.
+    """Compute the average precision on the instances of each bin of durations.
 
-    Detections are matched with all instances first. For a bin, those that found an instance of another bin are left
-    out, neither right nor wrong; those that found none are false positives in every bin, since nobody can say which
-    duration they were meant for. (DETAD's sensitivity analysis treats them alike.)
+    Detections are first matched with all instances. For each bin, detections that found an instance of another bin are
+    left out; detections that found none are false positives in every bin, since they have no true duration. (DETAD's
+    sensitivity analysis does the same.)
 
     Raises:
         InputError: thresholds out of range, or edges that do not rise from above 0.
@@ -110,7 +110,7 @@ def evaluate_durations(
 def _by_bin(
     pool: ClassPool, threshold: float, bins: NDArray[np.intp], counts: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """[B] average precision of one class on the instances of each bin."""
+    """Return the average precision [B] of one class on the instances of each bin."""
     verdict = pool.judge(threshold)
     bin_found = np.where(verdict.hits, bins[verdict.found], NOBODY) if len(bins) else verdict.found
     result = np.zeros(len(counts))

@@ -1,17 +1,17 @@
-"""What kind of errors detections are, and what each kind costs (in the manner of DETAD, Alwassel et al., ECCV 2018).
+"""Sort the errors of detections by kind, and compute what each kind costs (as DETAD, Alwassel et al., ECCV 2018).
 
-With G instances of a class, its best G, 2G … 10G detections are looked at. What is no hit is told by the one instance,
-of any class, that it overlaps most:
+For a class of G instances, the best G, 2G … 10G detections are examined. A detection that is no hit is classified by
+the instance, of any class, that it overlaps most:
 
-    double detection   its own class, tIoU ≥ threshold: the instance was found by another
+    double detection   its own class, tIoU ≥ threshold: another detection found the instance
     wrong label        another class, tIoU ≥ threshold
     localization       its own class, 0.1 ≤ tIoU < threshold
     confusion          another class, 0.1 ≤ tIoU < threshold
     background         the rest
 
-Two differences from DETAD's code: of instances overlapped alike the own class counts (in THUMOS'14 every CliffDiving is
-a Diving too), where DETAD takes the first in the file; and DETAD's gains are of the best 10·G detections, where here
-all are judged with and without a kind, so that a gain adds to the mAP that `evaluate` gives.
+Two differences from DETAD's code: of equally overlapped instances the own class counts (in THUMOS'14 every CliffDiving
+is also a Diving), where DETAD takes the first in the file; and DETAD computes gains on the best 10·G detections, this
+module on all, so that a gain adds to the mAP of `evaluate`.
 """
 
 from __future__ import annotations
@@ -43,29 +43,29 @@ KINDS = ("true positive", "double detection", "wrong label", "localization", "co
 HIT, DOUBLE, WRONG_LABEL, LOCALIZATION, CONFUSION, BACKGROUND = range(len(KINDS))
 
 TOUCHING = 0.1
-"""tIoU from which a detection counts as badly localized rather than as background."""
+"""Lowest tIoU at which a detection counts as badly localized instead of background."""
 
 MULTIPLES = 10
-"""Up to this many times G detections are looked at."""
+"""Largest multiple of G detections that is examined."""
 
 
 @dataclass(frozen=True, eq=False)
 class FalsePositiveResult:
-    """Profile of errors and what removing each kind would gain."""
+    """Holds the profile of errors and the gain from removing each kind."""
 
     tiou: float
     rule: Rule
     shares: NDArray[np.float64]
-    """[10,6] share of each kind (KINDS) among the detections ranked (m−1)·G … m·G of their class, 0..1."""
+    """Share of each kind (KINDS) among the detections ranked (m−1)·G … m·G of their class, [10,6] in 0..1."""
     counts: NDArray[np.int64]
-    """[6] detections of each kind among the best 10·G."""
+    """Number of detections of each kind among the best 10·G, [6]."""
     map: float
-    """Mean average precision as it is."""
+    """Mean average precision of all detections."""
     gains: NDArray[np.float64]
-    """[6] what mAP would gain if no detection of that kind had been made; 0 for true positives."""
+    """Gain of mAP without the detections of each kind, [6]; 0 for true positives."""
 
     def to_mapping(self) -> dict[str, Any]:
-        """{"tiou", "mAP", "kinds": {name: {"count", "gain", "shares"}}}; null in place of NaN."""
+        """Return {"tiou", "mAP", "kinds": {name: {"count", "gain", "shares"}}}, with null for NaN."""
         kinds = {
             name: {
                 "count": int(self.counts[k]),
@@ -77,7 +77,7 @@ class FalsePositiveResult:
         return {"tiou": self.tiou, "mAP": self.map, "kinds": kinds}
 
     def table(self) -> str:
-        """For people: a row per kind with its share in each multiple of G, and the gain in points of mAP."""
+        """Return a text table: a row per kind with its share in each multiple of G, and the gain in points of mAP."""
         header = [f"% at tIoU {self.tiou:g}", *(f"{m}G" for m in range(1, len(self.shares) + 1)), "number", "mAP gain"]
         rows = [
             [
@@ -97,15 +97,15 @@ def analyse_false_positives(
     tiou: float = 0.5,
     rule: Rule = "activitynet",
 ) -> FalsePositiveResult:
-    """Kinds of errors among the best detections, and what each kind costs.
+    """Analyse the kinds of errors among the best detections, and what each kind costs.
 
-    Under the THUMOS'14 rule, detections that touch an Ambiguous region are left out, as they are in its precision.
+    Under the THUMOS'14 rule, detections that touch an Ambiguous region are left out, as in its average precision.
 
     Args:
-        predictions: per video.
-        ground_truth: the videos of one subset.
+        predictions: detections, per video.
+        ground_truth: annotations of the videos of one subset.
         tiou: threshold of a hit, above TOUCHING.
-        rule: who finds what.
+        rule: rule of matching, see `runtime.evaluation.matching`.
 
     Raises:
         InputError: the threshold is out of range.
@@ -146,7 +146,7 @@ def _kinds(
     labelled: Mapping[str, Mapping[str, NDArray[np.float64]]],
     threshold: float,
 ) -> NDArray[np.int64]:
-    """[P] kind of every detection of a class; `labelled` holds the instances [G,2] by video and label."""
+    """Return the kind [P] of every detection of a class; `labelled` holds the instances [G,2] by video and label."""
     own, other = np.zeros(len(hits)), np.zeros(len(hits))
     for index, name in enumerate(pool.video_names):
         rows = np.flatnonzero(pool.videos == index)

@@ -1,4 +1,4 @@
-"""A picture of the kinds of errors: for every multiple of G a column parted by kind, and what each kind costs."""
+"""Draw the kinds of errors: for every multiple of G a column divided by kind, and the gain of each kind."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COLOURS: tuple[Colour, ...] = (
     (204, 121, 167),
     (196, 200, 208),
 )
-"""One for each of KINDS (Okabe and Ito's, told apart with any colour vision; background grey)."""
+"""Colours of KINDS (Okabe and Ito's, distinguishable with any colour vision; background grey)."""
 
 # Layout, pixels
 WIDTH, HEIGHT = 960, 480
@@ -27,11 +27,11 @@ SWATCH = 14
 ROW = 32
 TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 21.0, 14.0, 12.0
 MIN_LABELLED = 0.06
-"""Parts of a column below this share carry no number."""
+"""Smallest share of a column that is labelled with its number."""
 
 
 def draw_profile(result: FalsePositiveResult) -> NDArray[np.uint8]:
-    """Draw the result; uint8 [480,960,3] RGB. A multiple of G that no detection reaches stays empty."""
+    """Draw the result as uint8 [480,960,3] RGB; a multiple of G that no detection reaches stays empty."""
     canvas = Canvas(WIDTH, HEIGHT)
     canvas.text("Kinds of detections", MARGIN, MARGIN, TITLE_SIZE, INK)
     summary = (
@@ -49,7 +49,7 @@ def draw_profile(result: FalsePositiveResult) -> NDArray[np.uint8]:
 
 
 def _draw_column(canvas: Canvas, shares: NDArray[np.float64], left: float, right: float) -> None:
-    """The shares [6] of one multiple from the bottom up; a kind that does not occur has no part."""
+    """Draw the shares [6] of one multiple from the bottom up; a kind that does not occur has no part."""
     height = HEIGHT - HEADER - FOOTER
     bottom = float(HEIGHT - FOOTER)
     for share, colour in zip(shares.tolist(), COLOURS, strict=True):
@@ -63,7 +63,7 @@ def _draw_column(canvas: Canvas, shares: NDArray[np.float64], left: float, right
 
 
 def _draw_legend(canvas: Canvas, result: FalsePositiveResult, left: float) -> None:
-    """Kinds in the order of a column from its top, each with its number and its gain in points of mAP."""
+    """Draw the kinds in the order of a column from the top, each with its number and its gain in points of mAP."""
     right = WIDTH - MARGIN
     canvas.text("number", right - 76, HEADER, SMALL_SIZE, MUTED, 1.0)
     canvas.text("mAP gain", right, HEADER, SMALL_SIZE, MUTED, 1.0)

@@ -1,4 +1,4 @@
-"""Which detection finds which instance: the rules of ActivityNet and of THUMOS'14, and their average precisions.
+"""Match detections with instances by the rules of ActivityNet and THUMOS'14, and compute their average precisions.
 
                     ActivityNet                           THUMOS'14
 who chooses         each detection, best first,           each instance, in the order of the file,
@@ -26,33 +26,33 @@ from runtime.segments import tiou
 from runtime.video.names import find_name
 
 Rule = Literal["activitynet", "thumos14"]
-"""How detections are judged; see the table above."""
+"""Rule by which detections are judged; see the table of the module docstring."""
 
 TieOrder = Literal["stable", "reference"]
-"""Which of equally scored detections comes first: the one read first, or the one that numpy's unstable sort happens
-to put last, as in the published evaluator; the latter depends on the processor."""
+"""Order of equally scored detections: as they were read, or as numpy's unstable sort leaves them, reversed, as in the
+published evaluator; the latter depends on the processor."""
 
 NOBODY = -1
-"""In place of an instance: the detection found none."""
+"""Index in place of an instance for a detection that found none."""
 
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """What became of the detections of one class at one threshold; P detections, best first."""
+    """Holds the matching of the P detections of one class, best first, at one threshold."""
 
     found: NDArray[np.int64]
-    """[P] index of the instance each one found, among the class's instances; NOBODY for none."""
+    """Index of the instance that each detection found, among the class's instances, [P]; NOBODY for none."""
     excused: NDArray[np.bool_]
-    """[P] found none, but touches an Ambiguous region: it counts as if it had not been made."""
+    """Whether each detection found none but touches an Ambiguous region, so that it is not judged, [P]."""
 
     @property
     def hits(self) -> NDArray[np.bool_]:
-        """[P] true positives."""
+        """Whether each detection is a true positive, [P]."""
         return np.asarray(self.found != NOBODY)
 
 
 class ClassPool:
-    """The detections of one class in all videos, best first, and the instances they may find."""
+    """Holds the detections of one class in all videos, best first, and the instances that they may find."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class ClassPool:
         offsets = np.cumsum([0, *map(len, by_video.values())])
         self.instances = np.concatenate([np.empty((0, 2)), *by_video.values()])
         self._blocks: list[tuple[NDArray[np.intp], int, NDArray[np.float64]]] = []
-        """Per video: ranks of its detections [P], ascending; index of its first instance; their tIoU [P,G]."""
+        """Ranks of the detections [P], ascending, index of the first instance, and tIoU [P,G], for each video."""
         self._ambiguous = np.zeros(len(scores), bool)
         first_of = dict(zip(by_video, offsets.tolist(), strict=False))
         regions = {video.name: segments_of(video, AMBIGUOUS) for video in truth} if rule == "thumos14" else {}
@@ -90,11 +90,11 @@ class ClassPool:
 
     @property
     def inverted(self) -> int:
-        """Detections that end before they start."""
+        """Number of detections that end before they start."""
         return int(np.count_nonzero(self.segments[:, 1] < self.segments[:, 0]))
 
     def judge(self, threshold: float) -> Verdict:
-        """Match at one tIoU threshold."""
+        """Match detections with instances at one tIoU threshold."""
         found = np.full(len(self.scores), NOBODY, np.int64)
         matched = match_by_score if self.rule == "activitynet" else match_by_truth
         for ranks, first, overlaps in self._blocks:
@@ -103,12 +103,12 @@ class ClassPool:
         return Verdict(found, self._ambiguous & (found == NOBODY))
 
     def average_precision(self, verdict: Verdict) -> float:
-        """Average precision by the pool's rule; 0 without instances."""
+        """Compute the average precision by the pool's rule; 0 without instances."""
         return average_precision(verdict.hits[~verdict.excused], len(self.instances), self.rule)
 
 
 def average_precision(hits: NDArray[np.bool_], num_truths: int, rule: Rule) -> float:
-    """Average precision of hits [P], best first, by a rule; 0 without instances."""
+    """Compute the average precision of hits [P], best first, by a rule; 0 without instances."""
     if not num_truths:
         return 0.0
     by_rule = interpolated_average_precision if rule == "activitynet" else plain_average_precision
@@ -116,7 +116,7 @@ def average_precision(hits: NDArray[np.bool_], num_truths: int, rule: Rule) -> f
 
 
 def judged_classes(ground_truth: Sequence[VideoAnnotation]) -> tuple[str, ...]:
-    """The sorted classes of the ground truth; Ambiguous is none (AnnotationError when none is left)."""
+    """Return the sorted classes of the ground truth without Ambiguous (AnnotationError: none is left)."""
     classes = tuple(name for name in class_names(ground_truth) if name != AMBIGUOUS)
     if not classes:
         raise AnnotationError("the ground truth holds no instance, expected at least one to judge detections by")
@@ -126,10 +126,10 @@ def judged_classes(ground_truth: Sequence[VideoAnnotation]) -> tuple[str, ...]:
 def judged_detections(
     predictions: Sequence[Detections], ground_truth: Sequence[VideoAnnotation], rule: Rule = "activitynet"
 ) -> list[Detections]:
-    """The detections that a rule judges, those of one video together (InputError on NaN).
+    """Return the detections that a rule judges, joined by video (InputError: NaN).
 
-    ActivityNet's rule judges the videos of the ground truth alone. The THUMOS'14 kit takes every video it is given: one
-    without annotations holds no action. Videos go by their name, or else by ActivityNet's `other_name`.
+    ActivityNet's rule judges only the videos of the ground truth. The THUMOS'14 kit judges every video: a video without
+    annotations holds no action. Videos are identified by name, or else by ActivityNet's `other_name`.
     """
     known = {video.name for video in ground_truth}
     judged: dict[str, list[Detections]] = {}
@@ -145,23 +145,23 @@ def judged_detections(
 
 
 def checked_thresholds(tious: Sequence[float]) -> tuple[float, ...]:
-    """The thresholds as floats (InputError when none, or one is out of range)."""
+    """Return the thresholds as floats (InputError: none given, or one is out of range)."""
     if not len(tious) or not all(0 < tiou <= 1 for tiou in tious):
         raise InputError(f"tIoU thresholds {tuple(tious)}: expected at least one, each above 0 and at most 1")
     return tuple(float(t) for t in tious)
 
 
 def segments_of(video: VideoAnnotation, label: str) -> NDArray[np.float64]:
-    """Segments [G,2] in seconds of one label, in the order of the file."""
+    """Return the segments [G,2] in seconds of one label, in the order of the file."""
     return np.array([(i.start_s, i.end_s) for i in video.instances if i.label == label], np.float64).reshape(-1, 2)
 
 
 def match_by_score(overlaps: NDArray[np.float64], threshold: float) -> list[tuple[int, int]]:
-    """ActivityNet's rule: (row, column) of `overlaps` [P,G] (tIoU of detections, best first, with instances).
+    """Match by ActivityNet's rule: return (row, column) pairs of `overlaps` [P,G], the tIoU of detections, best first.
 
-    Each detection takes the free instance of the highest tIoU, if that is not below the threshold; of equal ones the
-    last, as the published evaluator does. Every turn finds the next detection with a claim, so there are at most
-    G + 1 of them.
+    Each detection takes the free instance of the highest tIoU, if the tIoU is not below the threshold; of equal ones
+    the last, as in the published evaluator. Every iteration finds the next detection with a match, so there are at most
+    G + 1 iterations.
     """
     free = np.where(overlaps >= threshold, overlaps, -1.0)
     pairs: list[tuple[int, int]] = []
@@ -178,10 +178,10 @@ def match_by_score(overlaps: NDArray[np.float64], threshold: float) -> list[tupl
 
 
 def match_by_truth(overlaps: NDArray[np.float64], threshold: float) -> list[tuple[int, int]]:
-    """THUMOS'14's rule, arguments and result as of `match_by_score`.
+    """Match by THUMOS'14's rule; arguments and result are those of `match_by_score`.
 
-    Each instance in turn takes the free detection of the highest tIoU, if that is above the threshold; of equal ones
-    the better scored. So a worse scored detection that fits better is the hit.
+    Each instance in turn takes the free detection of the highest tIoU, if the tIoU is above the threshold; of equal
+    ones the better scored. So a detection of lower score that fits better is the hit.
     """
     free = np.where(overlaps > threshold, overlaps, -1.0)
     pairs: list[tuple[int, int]] = []
@@ -194,7 +194,7 @@ def match_by_truth(overlaps: NDArray[np.float64], threshold: float) -> list[tupl
 
 
 def interpolated_average_precision(hits: NDArray[np.bool_], num_truths: int) -> float:
-    """Area under the precision-recall curve made non-increasing (PASCAL VOC 2011).
+    """Compute the area under the precision-recall curve made non-increasing (PASCAL VOC 2011).
 
     Args:
         hits: bool [P], true positives among the detections, best first.
@@ -206,12 +206,12 @@ def interpolated_average_precision(hits: NDArray[np.bool_], num_truths: int) -> 
 
 
 def plain_average_precision(hits: NDArray[np.bool_], num_truths: int) -> float:
-    """Sum of the precision at every hit over the number of instances; arguments as above."""
+    """Compute the sum of the precision at every hit, divided by the instances; see `interpolated_average_precision`."""
     precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
     return float(precision[hits].sum() / num_truths)
 
 
 def _rows_of(videos: NDArray[np.int64], count: int) -> list[NDArray[np.intp]]:
-    """Per video 0 … count − 1 the positions of its detections in `videos` [P], ascending."""
+    """Return the positions of each video's detections in `videos` [P], ascending, for the videos 0 … count − 1."""
     order = np.argsort(videos, kind="stable")
     return np.split(order, np.searchsorted(videos[order], np.arange(1, count)))[:count] if count else []

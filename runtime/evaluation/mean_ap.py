@@ -1,4 +1,4 @@
-"""Mean average precision of detections, per class and per tIoU, by either rule."""
+"""Compute the mean average precision of detections, per class and per tIoU, by either rule."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ THUMOS_TIOUS = (0.3, 0.4, 0.5, 0.6, 0.7)
 
 @dataclass(frozen=True, eq=False)
 class EvaluationResult:
-    """Average precisions."""
+    """Holds average precisions of C classes at K thresholds."""
 
     tious: tuple[float, ...]
-    """K thresholds."""
+    """Thresholds of the tIoU, K."""
     classes: tuple[str, ...]
-    """C classes of the ground truth."""
+    """Classes of the ground truth, C."""
     ap: NDArray[np.float64]
-    """[C,K] average precision, 0..1."""
+    """Average precision, [C,K] in 0..1."""
     truths: NDArray[np.int64]
-    """[C] number of ground-truth instances."""
+    """Number of ground-truth instances, [C]."""
     detections: NDArray[np.int64]
-    """[C] number of detections that were judged."""
+    """Number of judged detections, [C]."""
     ignored: int
-    """Detections left out: their label or, by ActivityNet's rule, their video is not in the ground truth."""
+    """Number of detections left out: label or, by ActivityNet's rule, video not in the ground truth."""
     inverted: int
-    """Judged detections that end before they start; each is a false positive."""
+    """Number of judged detections that end before they start; each is a false positive."""
     rule: Rule = "activitynet"
-    """How it was judged."""
+    """Rule of the evaluation."""
     unannotated: int = 0
-    """Judged detections in videos that the ground truth does not name (THUMOS'14 rule); each is a false positive."""
+    """Number of judged detections in videos without annotations (THUMOS'14 rule); each is a false positive."""
 
     @property
     def map(self) -> NDArray[np.float64]:
-        """[K] mean average precision over the classes."""
+        """Mean average precision over the classes, [K]."""
         return np.asarray(self.ap.mean(axis=0))
 
     @property
@@ -60,9 +60,9 @@ class EvaluationResult:
         return float(self.map.mean())
 
     def of_classes(self, names: Iterable[str]) -> EvaluationResult:
-        """The result for some classes alone, in their old order; those without instances are in no mean, as ever.
+        """Return the result for some of the classes, in their order; classes without instances are not in the mean.
 
-        What is counted for all detections (`ignored`, `inverted`, `unannotated`) stays.
+        The counts over all detections (`ignored`, `inverted`, `unannotated`) are unchanged.
 
         Raises:
             InputError: none of the classes has an instance.
@@ -82,7 +82,7 @@ class EvaluationResult:
         )
 
     def to_mapping(self) -> dict[str, object]:
-        """{"rule", "tiou", "mAP", "average_mAP", "classes": {name: {"ap", "truths", "detections"}}, …} for JSON."""
+        """Return {"rule", "tiou", "mAP", "average_mAP", "classes": {name: {"ap", "truths", "detections"}}, …}."""
         classes = {
             name: {"ap": self.ap[c].tolist(), "truths": int(self.truths[c]), "detections": int(self.detections[c])}
             for c, name in enumerate(self.classes)
@@ -99,7 +99,7 @@ class EvaluationResult:
         }
 
     def to_json(self) -> str:
-        """`to_mapping` as text."""
+        """Return `to_mapping` as JSON."""
         return json.dumps(self.to_mapping())
 
 
@@ -110,14 +110,14 @@ def evaluate(
     tie_order: TieOrder = "stable",
     rule: Rule = "activitynet",
 ) -> EvaluationResult:
-    """Average precision per class and tIoU threshold.
+    """Compute the average precision per class and tIoU threshold.
 
-    Detections of labels that the ground truth lacks are ignored; those of videos that it lacks too, but by the
-    THUMOS'14 rule they are false positives. Instances labelled Ambiguous are no class.
+    Detections of labels that the ground truth lacks are ignored. Detections in videos that the ground truth lacks are
+    ignored by ActivityNet's rule, and false positives by the THUMOS'14 rule. Ambiguous is not a class.
 
     Args:
-        predictions: per video; the classes may be in any order, labels are matched by name.
-        ground_truth: the videos of one subset, as `runtime.annotations` reads them.
+        predictions: detections, per video; classes may be in any order, labels are matched by name.
+        ground_truth: annotations of the videos of one subset.
         tious: thresholds, each above 0 and at most 1.
         tie_order: see `TieOrder`.
         rule: see `runtime.evaluation.matching`.
@@ -145,7 +145,7 @@ def evaluate(
 
 
 def format_table(result: EvaluationResult, per_class: bool = False) -> str:
-    """The result as an aligned text table in percent: a line for the mean and, if wanted, one for every class."""
+    """Format the result as a text table in percent: a line for the mean and, if wanted, one for every class."""
     header = ["", *(f"{t:.2f}" for t in result.tious), "average", "truths", "detections"]
     rows = [
         [name, *map(percent, (*result.ap[c], result.ap[c].mean())), str(truths), str(detections)]

@@ -1,4 +1,4 @@
-"""Average recall at an average number of proposals, and the area under its curve (ActivityNet's proposal task)."""
+"""Compute the average recall by average number of proposals, and the area under its curve (ActivityNet's task)."""
 
 from __future__ import annotations
 
@@ -18,42 +18,42 @@ from runtime.results.detections import Detections
 from runtime.segments import tiou
 
 ACTIVITYNET_TIOUS = tuple(round(0.5 + 0.05 * k, 2) for k in range(10))
-"""0.5, 0.55 … 0.95, for recall at up to 100 proposals per video."""
+"""Thresholds 0.5, 0.55 … 0.95 of ActivityNet's recalls at up to 100 proposals per video."""
 THUMOS_RECALL_TIOUS = (*ACTIVITYNET_TIOUS, 1.0)
-"""Thresholds of the recalls in THUMOS14 tables, which go up to 1,000 proposals per video."""
+"""Thresholds of the recalls in THUMOS14 tables, at up to 1,000 proposals per video."""
 
 POINTS = 100
-"""Points of the curve."""
+"""Number of points of the curve."""
 
 
 @dataclass(frozen=True, eq=False)
 class ProposalResult:
-    """Recall of class-agnostic proposals."""
+    """Holds the recall of class-agnostic proposals."""
 
     tious: tuple[float, ...]
     numbers: NDArray[np.float64]
-    """[100] average number of proposals per video (AN)."""
+    """Average number of proposals per video (AN), [100]."""
     recall: NDArray[np.float64]
-    """[100] recall averaged over the thresholds (AR), 0..1; level from where every proposal is taken."""
+    """Recall averaged over the thresholds (AR), [100] in 0..1; constant once all proposals are taken."""
     available: float = 0.0
-    """Proposals per video that there are; the curve is level beyond."""
+    """Average number of existing proposals per video, beyond which the curve is constant."""
 
     @property
     def auc(self) -> float:
-        """Area under AR over AN, divided by the largest AN: 0..1. In the curve's unit, as ActivityNet ranks by it."""
+        """Area under AR over AN, divided by the largest AN, 0..1 (ActivityNet's ranking)."""
         if not len(self.numbers):
             return 0.0
         area = np.diff(self.numbers) @ (self.recall[1:] + self.recall[:-1]) / 2
         return float(area / self.numbers[-1])
 
     def at(self, number: float) -> float:
-        """AR at an average number of proposals, between points by a straight line; NaN where the curve ends before."""
+        """Return the AR at an average number of proposals, linearly interpolated; NaN beyond the end of the curve."""
         if not len(self.numbers) or number > self.numbers[-1] + 1e-9:
             return float("nan")
         return float(np.interp(number, np.append(0.0, self.numbers), np.append(0.0, self.recall)))
 
     def to_mapping(self) -> dict[str, Any]:
-        """{"tiou", "average_number", "average_recall", "auc", "available"}."""
+        """Return {"tiou", "average_number", "average_recall", "auc", "available"}."""
         return {
             "tiou": list(self.tious),
             "average_number": self.numbers.tolist(),
@@ -63,7 +63,7 @@ class ProposalResult:
         }
 
     def table(self, numbers: Sequence[float] = (1, 5, 10, 50, 100, 200, 500, 1000)) -> str:
-        """For people, percent: AR at the numbers on the curve, and the area under it."""
+        """Return a text table in percent: AR at the numbers on the curve, and the area under the curve."""
         first = self.numbers[0] - 1e-9 if len(self.numbers) else 0.0
         reached = [n for n in numbers if n >= first and not np.isnan(self.at(n))]
         header = ["recall % of proposals", *(f"AR@{n:g}" for n in reached), "AUC", "up to AN", "there are"]
@@ -79,18 +79,18 @@ def evaluate_proposals(
     tious: Sequence[float] = ACTIVITYNET_TIOUS,
     largest: float = 100.0,
 ) -> ProposalResult:
-    """Average recall of all detections taken as proposals, whatever their label.
+    """Compute the average recall of all detections taken as proposals, whatever their label.
 
     Every video keeps the same share of its proposals, best first: as many as give `largest` per video on average,
-    then 1 %, 2 % … 100 % of those (ActivityNet's rule). An instance is recalled at a threshold when any kept proposal
-    reaches that tIoU with it.
+    then 1 %, 2 % … 100 % of those (ActivityNet's rule). An instance is recalled at a threshold if any kept proposal
+    reaches that tIoU with the instance.
 
     Args:
-        predictions: per video.
-        ground_truth: the videos of one subset; instances labelled Ambiguous are left out.
-        tious: thresholds that recall is averaged over.
-        largest: AN at the end of the curve. As in ActivityNet's evaluator it goes on to there when there are fewer
-            proposals, level from `available` on.
+        predictions: detections, per video.
+        ground_truth: annotations of the videos of one subset; instances labelled Ambiguous are left out.
+        tious: thresholds over which recall is averaged.
+        largest: AN at the end of the curve. As in ActivityNet's evaluator, the curve reaches this AN even if there are
+            fewer proposals, and is constant from `available` on.
 
     Raises:
         InputError: thresholds or `largest` out of range.
@@ -128,7 +128,7 @@ def _share(count: int, share: float) -> int:
 def _recalled(
     truth: NDArray[np.float64], proposals: NDArray[np.float64], tious: NDArray[np.float64], shares: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """[100] instances of one video that the first share of its proposals recalls, averaged over the thresholds."""
+    """Return the instances of a video recalled by each share of its proposals, averaged over the thresholds, [100]."""
     best = np.maximum.accumulate(tiou(truth[:, None], proposals), axis=1)  # [G,P]: of the first p proposals
     counts = np.minimum((len(proposals) * shares).astype(np.int64), len(proposals))
     reached = np.concatenate([np.full((len(truth), 1), -1.0), best], axis=1)[:, counts]

@@ -1,4 +1,4 @@
-"""A small antialiased drawing surface on OpenCV: drawn at twice the size, then reduced."""
+"""Draw antialiased with OpenCV: draw at twice the size, then reduce."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Colour = tuple[int, int, int]
-"""Red, green, blue, 0–255."""
+"""Colour as red, green, blue, each 0–255."""
 
 PAPER: Colour = (255, 255, 255)
 INK: Colour = (28, 32, 40)
@@ -16,9 +16,9 @@ MUTED: Colour = (106, 114, 128)
 _SCALE = 2
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _FONT_HEIGHT = 22.0
-"""Pixels from the baseline to the top of a capital at font scale 1."""
+"""Height of a capital in pixels at font scale 1."""
 _CAPITAL = 0.72
-"""Height of a capital as a part of the text size."""
+"""Height of a capital as a share of the text size."""
 
 
 class Canvas:
@@ -29,25 +29,25 @@ class Canvas:
         self._pixels = np.full((height * _SCALE, width * _SCALE, 3), PAPER, np.uint8)
 
     def image(self) -> NDArray[np.uint8]:
-        """The drawing, uint8 [height,width,3] RGB."""
+        """Return the drawing, uint8 [height,width,3] RGB."""
         small = cv2.resize(self._pixels, (self.width, self.height), interpolation=cv2.INTER_AREA)
         return np.asarray(small, np.uint8)
 
     def rectangle(self, left: float, top: float, right: float, bottom: float, colour: Colour) -> None:
-        """Fill a rectangle; it is at least half a pixel wide and high."""
+        """Fill a rectangle, drawn at least half a pixel wide and high."""
         x0, y0 = round(left * _SCALE), round(top * _SCALE)
         x1, y1 = max(round(right * _SCALE), x0 + 1), max(round(bottom * _SCALE), y0 + 1)
         self._pixels[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)] = colour
 
     def text_width(self, text: str, size: float) -> float:
-        """Width of one line of text in pixels."""
+        """Return the width of one line of text in pixels."""
         (width, _), _ = cv2.getTextSize(text, _FONT, _font_scale(size), _thickness(size))
         return float(width) / _SCALE
 
     def text(self, text: str, x: float, middle: float, size: float, colour: Colour, align: float = 0.0) -> float:
-        """Write one line, its capitals centred on the height `middle`; returns its width.
+        """Write one line with its capitals centred on the height `middle`, and return its width.
 
-        `align` is the part of the line that lies left of `x`: 0 starts there, 0.5 is centred, 1 ends there.
+        `align` is the share of the line left of `x`: 0 starts the line at `x`, 0.5 centres it, 1 ends it there.
         """
         width = self.text_width(text, size)
         origin = (round((x - align * width) * _SCALE), round((middle + size * _CAPITAL / 2) * _SCALE))
@@ -64,13 +64,13 @@ class Canvas:
 
 
 def blend(colour: Colour, strength: float) -> Colour:
-    """The colour on white paper at a strength of 0 (white) to 1 (full)."""
+    """Return the colour on white paper at a strength of 0 (white) to 1 (full)."""
     red, green, blue = (round(255 + (channel - 255) * strength) for channel in colour)
     return red, green, blue
 
 
 def readable_on(background: Colour) -> Colour:
-    """Ink or white, whichever contrasts more with the background (relative luminance, WCAG 2)."""
+    """Return ink or white, whichever contrasts more with the background (relative luminance, WCAG 2)."""
     linear = (np.array(background) / 255) ** 2.2
     luminance = float(linear @ np.array([0.2126, 0.7152, 0.0722]))
     return PAPER if 1.05 / (luminance + 0.05) > (luminance + 0.05) / 0.06 else INK

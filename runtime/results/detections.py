@@ -1,4 +1,4 @@
-"""Hold what a network found in one video, as a struct of arrays, and read and write the files people exchange."""
+"""Hold the detections of one video as a struct of arrays, and read and write files of detections."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 FORMAT_VERSION = "afsd 1"
-"""The "version" of the JSON files written here."""
+"""Value of "version" in JSON files of detections."""
 
 
 class Detection(NamedTuple):
-    """One detected action."""
+    """Holds one detected action."""
 
     label: str
     score: float
@@ -36,14 +36,14 @@ class Detection(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """Actions found in one video."""
+    """Holds the actions detected in one video."""
 
     segments: NDArray[np.float64]
-    """[D,2] start and end in seconds from the start of the input."""
+    """Start and end in seconds from the start of the input, [D,2]."""
     labels: NDArray[np.int32]
-    """[D] index into `classes`."""
+    """Index into `classes`, [D]."""
     scores: NDArray[np.float64]
-    """[D] in 0..1."""
+    """Scores in 0..1, [D]."""
     classes: tuple[str, ...]
     """Names of the action classes."""
     video: str = ""
@@ -109,7 +109,7 @@ class Detections:
     @overload
     def __getitem__(self, chosen: slice | Sequence[int] | NDArray[Any]) -> Detections: ...
     def __getitem__(self, chosen: int | slice | Sequence[int] | NDArray[Any]) -> Detection | Detections:
-        """Return one detection by its number, or those that a slice, a bool mask [D] or numbers choose."""
+        """Return the detection of an index, or the detections of a slice, a bool mask [D] or a list of indices."""
         if isinstance(chosen, (int, np.integer)):
             start, end = self.segments[chosen].tolist()
             return Detection(self.classes[self.labels[chosen]], float(self.scores[chosen]), start, end)
@@ -120,7 +120,7 @@ class Detections:
         return replace(self, segments=self.segments[chosen], labels=self.labels[chosen], scores=self.scores[chosen])
 
     def sorted(self, by: Literal["score", "start"] = "score") -> Detections:
-        """Return the detections best first, or in the order of their starts; of equal ones the earlier stays first."""
+        """Return the detections best first, or in the order of their starts; the order of equal ones is kept."""
         key = -self.scores if by == "score" else self.segments[:, 0]
         return self.take(np.argsort(key, kind="stable"))
 
@@ -129,7 +129,7 @@ class Detections:
         return self.take(self.scores >= min_score)
 
     def of_class(self, name: str) -> Detections:
-        """Return the detections of one class; none when the class is unknown."""
+        """Return the detections of one class; none if the class is unknown."""
         return self.take(self.labels == (self.classes.index(name) if name in self.classes else -1))
 
     def to_json(self, path: PathLike | None = None) -> str:
@@ -174,11 +174,11 @@ class Detections:
         """Write these detections in the format of the path's suffix, one of `runtime.results.writers.FORMATS`.
 
         Args:
-            path: of the file, which appears whole or not at all.
-            duration_s: length of the video, for the timeline's axis.
+            path: path of the file, which is written atomically.
+            duration_s: length of the video in seconds, for the timeline's axis.
 
         Raises:
-            InputError: a suffix of no format.
+            InputError: no format has the suffix.
         """
         from runtime.results.writers import write_detections
 
@@ -201,15 +201,15 @@ def write_json(path: PathLike, videos: Sequence[Detections]) -> None:
 def load_detections(path: PathLike, keep_inverted: bool = False) -> list[Detections]:
     """Read an ActivityNet JSON file of detections, one Detections per video in the order of the file.
 
-    Only "results" is required. Numbers may be written as strings. `classes` of all videos are the file's labels in
-    the order of their first appearance.
+    Only "results" is required. Numbers may be strings. `classes` of all videos are the file's labels in the order of
+    their first appearance.
 
     Args:
         path: the file.
         keep_inverted: accept segments that end before they start, which the published AFSD code writes.
 
     Raises:
-        AnnotationError: the file cannot be read, is not of this form, or holds NaN; names the video and the entry.
+        AnnotationError: the file cannot be read, has another form, or holds NaN; the error names video and entry.
     """
     document = read_json(path, "file of detections", AnnotationError)
     results = document.get("results") if isinstance(document, Mapping) else None

@@ -13,15 +13,15 @@ from runtime.results.detections import Detections
 
 
 def read_text_detections(path: Path) -> list[Detections]:
-    """Lines `video start end class-id score` (seconds; UCF101 ids), separated by white space: the challenge's form.
+    """Read the challenge's text files: lines `video start end class-id score` in seconds, with UCF101 ids.
 
-    The ending .mp4 of a video's name is taken off, as the kit does.
+    The suffix .mp4 of a video's name is removed, as the kit does.
 
     Returns:
         One Detections per video in the order of the file, classes in the order of CLASS_IDS.
 
     Raises:
-        AnnotationError: unreadable, a line of another form, an id of no THUMOS'14 class, or NaN.
+        AnnotationError: the file cannot be read, a line has another form or NaN, or an id is of no THUMOS'14 class.
     """
     index_of = {identifier: index for index, identifier in enumerate(CLASS_IDS.values())}
     found: dict[str, list[tuple[float, float, int, float]]] = {}

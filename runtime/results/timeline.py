@@ -1,4 +1,4 @@
-"""The timeline a person looks at: one row per class, detections as bars, ground truth above them."""
+"""Draw detections on a timeline: one row per class, detections as bars, ground truth above them."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ MIN_TICK = 90
 TITLE_SIZE, TEXT_SIZE, SMALL_SIZE, SCORE_SIZE = 21.0, 14.0, 12.0, 10.5
 
 MAX_LANES = 6
-"""Overlapping detections of one class are stacked in this many lanes, best first; the rest is counted at the label."""
+"""Maximum number of lanes for overlapping detections of one class, best first; the rest is counted at the label."""
 
 TIME_STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
-"""Seconds between ticks of the time axis."""
+"""Possible distances in seconds between ticks of the time axis."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class _Row:
     truths: tuple[tuple[float, float], ...]
     bars: tuple[_Bar, ...]
     hidden: int
-    """Detections for which no lane was free."""
+    """Number of detections for which no lane was free."""
 
     @property
     def label(self) -> str:
@@ -89,7 +89,7 @@ class _Axis:
     duration_s: float
 
     def x(self, seconds: float) -> float:
-        """Pixel of a time, kept inside the plot."""
+        """Return the pixel of a time, clamped to the plot."""
         return self.left + (self.right - self.left) * min(max(seconds / self.duration_s, 0.0), 1.0)
 
 
@@ -104,11 +104,11 @@ def draw_timeline(
     """Draw detections on a time axis, a row for every class that occurs.
 
     Args:
-        detections: of one video; the fuller a bar's colour, the higher its score.
+        detections: detections of one video; the stronger a bar's colour, the higher its score.
         duration_s: length of the axis in seconds; default: the truth's duration, else the end of the last segment.
         truth: ground truth, drawn as dark bars above the detections of its class.
         thumbnails: frames uint8 [H,W,3] RGB 0–255, evenly spaced over the video, shown above the rows.
-        width: of the image in pixels, at least 640; its height follows from what there is to show.
+        width: width of the image in pixels, at least 640; the height follows from the content.
 
     Returns:
         The image, uint8 [height,width,3] RGB.
@@ -143,10 +143,10 @@ def draw_timeline(
 
 
 def save_image(image: NDArray[np.uint8], path: PathLike) -> None:
-    """Write an image, uint8 [H,W,3] RGB, in the format of the path's suffix; the file appears whole or not at all.
+    """Write an image, uint8 [H,W,3] RGB, atomically in the format of the path's suffix.
 
     Raises:
-        InputError: OpenCV writes no such format.
+        InputError: OpenCV does not write this format.
     """
     with atomic_path(path) as temporary:
         try:
@@ -159,7 +159,7 @@ def save_image(image: NDArray[np.uint8], path: PathLike) -> None:
 
 
 def format_time(seconds: float, step_s: float) -> str:
-    """A time on an axis whose ticks are `step_s` apart: "2.5 s", "40 s", "1:20" or "1:02:00"."""
+    """Format a time on an axis whose ticks are `step_s` apart: "2.5 s", "40 s", "1:20" or "1:02:00"."""
     if step_s < 1:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -170,7 +170,7 @@ def format_time(seconds: float, step_s: float) -> str:
 
 
 def assign_lanes(segments: NDArray[np.float64], scores: NDArray[np.float64], lanes: int) -> NDArray[np.intp]:
-    """Lane of each segment [D,2], best score first into the first lane that is free there; −1 where none of them is."""
+    """Return the lane of each segment [D,2]: by falling score, the first lane free at its time; −1 if none is free."""
     result = np.full(len(scores), -1)
     for index in np.argsort(-scores, kind="stable"):
         start, end = segments[index]
@@ -237,7 +237,7 @@ def _draw_header(canvas: Canvas, detections: Detections, duration: float, classe
 
 
 def _draw_strip(canvas: Canvas, thumbnails: Sequence[NDArray[np.uint8]], axis: _Axis, top: int) -> None:
-    """As many thumbnails as fit without overlap, each centred on its time."""
+    """Draw as many thumbnails as fit without overlap, each centred on its time."""
     height = STRIP - 12
     widest = max(t.shape[1] / t.shape[0] for t in thumbnails) * height
     fits = max(1, min(len(thumbnails), int((axis.right - axis.left) // (widest + 4))))
@@ -294,5 +294,5 @@ def _draw_bar(canvas: Canvas, bar: _Bar, colour: Colour, axis: _Axis, y: float) 
 
 
 def _strength(score: float) -> float:
-    """How much of the class colour a score shows; never so little that the bar is lost on white."""
+    """Return the strength of the class colour for a score, always enough to be visible on white."""
     return 0.12 + 0.88 * min(max(score, 0.0), 1.0)

@@ -1,4 +1,4 @@
-"""Labels for class-agnostic proposals from a video classifier's scores (AFSD on ActivityNet; the CUHK file's form)."""
+"""Label class-agnostic proposals with a video classifier's scores (AFSD on ActivityNet; the CUHK file's form)."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from runtime.video.names import ID_PREFIX, find_name
 
 @dataclass(frozen=True, eq=False)
 class VideoScores:
-    """What a classifier says of whole videos."""
+    """Holds a classifier's scores of whole videos."""
 
     classes: tuple[str, ...]
     """Names of the classes, in the order of the scores."""
     scores: Mapping[str, NDArray[np.float64]]
-    """Video id as in the file → [classes] scores, finite and not negative."""
+    """Scores [classes] by video id of the file, finite and not negative."""
 
     def __contains__(self, video: str) -> bool:
         return find_name(video, self.scores) is not None
 
     def check(self, classes: Sequence[str], top_k: int = 1) -> None:
-        """InputError unless a model of these classes can be labelled with `top_k` classes a video."""
+        """Raise an InputError unless a model of these classes can be labelled with `top_k` classes per video."""
         if len(classes) != 1:
             raise InputError(
-                f"video scores: the model tells {len(classes)} classes apart itself, expected a "
+                f"video scores: the model distinguishes {len(classes)} classes itself, expected a "
                 "class-agnostic one (classes: action); leave the scores out"
             )
         if not 1 <= top_k <= len(self.classes):
             raise InputError(f"top_k: got {top_k}, expected 1 … {len(self.classes)} classes")
 
     def require(self, video: str) -> NDArray[np.float64]:
-        """The scores [classes] of a video; InputError where there are none, worth asking before hours of detection."""
+        """Return the scores [classes] of a video (InputError: there are none)."""
         name = find_name(video, self.scores)
         if name is None:
             raise InputError(
@@ -48,13 +48,13 @@ class VideoScores:
         return self.scores[name]
 
     def label(self, proposals: Detections, top_k: int = 1) -> Detections:
-        """Proposals of one video as actions of its `top_k` best classes, best class first.
+        """Return the proposals of one video as actions of its `top_k` best classes, best class first.
 
-        The score is the proposal's times the class's; the published test code takes the best class alone, and drops
-        the leading "v_" of the video's name as is done here.
+        The score is the proposal's times the class's. As in the published test code, a leading "v_" of the video's
+        name is dropped; that code uses only the best class.
 
         Raises:
-            InputError: a video without scores, proposals that have classes of their own, top_k out of range.
+            InputError: the video has no scores, the proposals have classes, or `top_k` is out of range.
         """
         self.check(proposals.classes, top_k)
         scores = self.require(proposals.video)
@@ -74,7 +74,7 @@ def load_video_scores(path: PathLike) -> VideoScores:
     """Read `{"results": {id: [scores]}, "class": [names]}`; ids with or without a leading "v_".
 
     Raises:
-        AnnotationError: no such file, not of this form, or scores that are not finite, negative, or too few or many.
+        AnnotationError: the file is not found or has another form, or scores are not finite, negative, too few or many.
     """
     data = read_json(path, "file of video-level scores", AnnotationError)
     results, classes = (data.get("results"), data.get("class")) if isinstance(data, dict) else (None, None)
@@ -82,12 +82,12 @@ def load_video_scores(path: PathLike) -> VideoScores:
         raise AnnotationError(f'{path}: expected the keys "results" (id → scores) and "class" (names)')
     if not classes or not all(isinstance(name, str) for name in classes) or len(set(classes)) < len(classes):
         raise AnnotationError(f'{path}: "class" must be a list of different names')
-    scores = {str(video): _checked(row, str(video), len(classes), path) for video, row in results.items()}
+    scores = {str(video): _parse_scores(row, str(video), len(classes), path) for video, row in results.items()}
     return VideoScores(tuple(classes), scores)
 
 
-def _checked(row: Any, video: str, classes: int, path: PathLike) -> NDArray[np.float64]:
-    """One video's scores as float64 [classes]."""
+def _parse_scores(row: Any, video: str, classes: int, path: PathLike) -> NDArray[np.float64]:
+    """Return one video's scores as float64 [classes], checked."""
     try:
         scores = np.asarray(row, np.float64)
     except (TypeError, ValueError):

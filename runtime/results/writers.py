@@ -1,4 +1,4 @@
-"""Write the detections of a video to a file, by the format's name: the one table of output formats."""
+"""Write the detections of a video to a file in one of the formats of the table `FORMATS`."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from runtime.results.detections import Detections
 
 Write = Callable[["Detections", Path, float | None], object]
-"""Writes detections to a path; the third argument is the length of the video in seconds, where known."""
+"""Function that writes detections to a path; the third argument is the length of the video in seconds, if known."""
 
 
 @dataclass(frozen=True)
 class Format:
-    """One output format. Its name in `FORMATS` is the suffix of its files."""
+    """Describes one output format, whose name in `FORMATS` is the suffix of its files."""
 
     description: str
-    """What the file is, for people."""
+    """Description of the file for the help text."""
     write: Write
 
 
@@ -44,19 +44,19 @@ FORMATS: dict[str, Format] = {
     "vtt": Format("subtitles for a web page", _write_vtt),
     "png": Format("a picture of the timeline", lambda found, path, length_s: found.plot(path, duration_s=length_s)),
 }
-"""Formats by name. A new one is an entry here: `afsd detect --format` and `Detections.save` then know it."""
+"""Output formats by name; `afsd detect --format` and `Detections.save` offer every entry."""
 
 
 def write_detections(found: Detections, path: Path, duration_s: float | None = None) -> None:
-    """Write detections in the format of the path's suffix; the file appears whole or not at all.
+    """Write detections atomically in the format of the path's suffix.
 
     Args:
-        found: of one video.
-        path: of the file.
+        found: detections of one video.
+        path: path of the file.
         duration_s: length of the video in seconds, for formats that draw it.
 
     Raises:
-        InputError: a suffix of no format.
+        InputError: no format has the suffix.
         OSError: the file cannot be written.
     """
     chosen = FORMATS.get(path.suffix.removeprefix(".").lower())

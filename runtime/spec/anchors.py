@@ -1,6 +1,6 @@
-"""Where A2Net's raw outputs lie in a window: default anchors, and the points of the anchor-free module.
+"""Place A2Net's raw outputs in a window: default anchors, and the points of the anchor-free module.
 
-Positions are fractions of the window or *units*: cells of the finest level, of which a window has `units`.
+Positions are fractions of the window, or *units*: cells of the finest level.
 """
 
 from __future__ import annotations
@@ -12,27 +12,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 RATIOS = (0.5, 0.75, 1.0, 1.5, 2.0)
-"""Widths of the default anchors of a cell, in cells of its level (released THUMOS14 settings)."""
+"""Widths of a cell's default anchors, in cells of its level (released THUMOS14 settings)."""
 
 
 @dataclass(frozen=True)
 class A2NetLayout:
-    """Levels, anchors and points of one network; decoding and training read the same."""
+    """Holds the levels, anchors and points of one network, for decoding and training."""
 
     level_lengths: tuple[int, ...] = (64, 32, 16, 8, 4, 2)
-    """Cells of each level, fine to coarse; each level has half the cells of the one before it."""
+    """Number of cells of each level, fine to coarse; each level has half the cells of the previous one."""
     anchor_ratios: tuple[tuple[float, ...], ...] = (RATIOS,) * 6
-    """Widths of the default anchors of each level, in its cells; empty: there is no anchor-based module."""
+    """Widths of the default anchors of each level, in cells of the level; empty: no anchor-based module."""
     point_levels: int = 6
-    """The finest so many levels are those of the anchor-free module; 0: there is none."""
+    """Number of levels of the anchor-free module, from the finest; 0: no anchor-free module."""
     anchor_outputs: Literal["all", "overlap"] = "all"
-    """What is predicted for a default anchor: classes, overlap, offset, width; or its overlap alone (ActivityNet)."""
+    """Predictions for a default anchor: classes, overlap, offset and width; or the overlap only (ActivityNet)."""
     num_classes: int = 21
-    """K, the background included."""
+    """Number of classes K, including the background."""
     offset_scale: float = 0.1
-    """α: x = x_a + α·w_a·r_x. The paper says 0.0001, the released settings 0.1."""
+    """Scale α of offsets, x = x_a + α·w_a·r_x: 0.0001 in the paper, 0.1 in the released settings."""
     width_scale: float = 0.1
-    """β: w = w_a·exp(β·r_w). As α."""
+    """Scale β of widths, w = w_a·exp(β·r_w): 0.0001 in the paper, 0.1 in the released settings."""
 
     def __post_init__(self) -> None:
         if not self.level_lengths or any(
@@ -57,27 +57,27 @@ class A2NetLayout:
 
     @property
     def units(self) -> int:
-        """Units of a window: cells of the finest level (64 on THUMOS14, of 8 frames each)."""
+        """Number of units of a window: cells of the finest level (64 on THUMOS14, of 8 frames each)."""
         return self.level_lengths[0]
 
     @property
     def num_anchors(self) -> int:
-        """M, default anchors over all levels (630 on THUMOS14)."""
+        """Number of default anchors M over all levels (630 on THUMOS14)."""
         return sum(t * len(ratios) for t, ratios in zip(self.level_lengths, self.anchor_ratios, strict=False))
 
     @property
     def anchor_width(self) -> int:
-        """Values of one anchor: K classes, overlap, r_x, r_w (24 on THUMOS14); or the overlap alone."""
+        """Number of values per anchor: K classes, overlap, r_x, r_w (24 on THUMOS14); or 1, the overlap."""
         return 1 if self.anchor_outputs == "overlap" else self.num_classes + 3
 
     @property
     def num_points(self) -> int:
-        """N, points of the anchor-free module (126 on THUMOS14)."""
+        """Number of points N of the anchor-free module (126 on THUMOS14)."""
         return sum(self.level_lengths[: self.point_levels])
 
 
 def default_anchors(layout: A2NetLayout) -> NDArray[np.float64]:
-    """(centre x_a, width w_a) of the default anchors as fractions of the window, float64 [M,2].
+    """Return (centre x_a, width w_a) of the default anchors as fractions of the window, float64 [M,2].
 
     Cell c of a level with t cells: x_a = (c + 0.5)/t, w_a = ratio/t. Levels fine to coarse, then cells, then ratios.
     """
@@ -89,6 +89,6 @@ def default_anchors(layout: A2NetLayout) -> NDArray[np.float64]:
 
 
 def level_points(layout: A2NetLayout) -> list[NDArray[np.float64]]:
-    """Points of each level of the anchor-free module in units, float64 [t]: j·s + ⌊s/2⌋ with the level's stride s."""
+    """Return the points of each anchor-free level in units, float64 [t]: j·s + ⌊s/2⌋ with the level's stride s."""
     strides = [layout.units // t for t in layout.level_lengths[: layout.point_levels]]
     return [np.arange(0, layout.units, s, dtype=np.float64) + s // 2 for s in strides]

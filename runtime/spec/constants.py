@@ -8,29 +8,29 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class A2NetDecoding:
-    """Constants that turn raw outputs into detections; the defaults are the released THUMOS14 ones."""
+    """Holds the constants that turn A2Net's raw outputs into detections; defaults: the released THUMOS14 code."""
 
     balance: float = 0.5
-    """λ (Table V): scores of points are weighed by λ, of anchors by 1 − λ, both divided by the larger of the two. So
-    0.5 leaves all as they are (released THUMOS14 code), 5/7 gives anchors 0.4 (released ActivityNet code)."""
+    """Balance λ (Table V): scores of points are weighted by λ, of anchors by 1 − λ, both divided by the larger of the
+    two. 0.5 leaves scores as they are (released THUMOS14 code); 5/7 gives anchors 0.4 (released ActivityNet code)."""
     overlap: Literal["sigmoid", "plain"] = "sigmoid"
-    """How the predicted overlap p_o enters an anchor's score: sigmoid(p_o)·max S (released THUMOS14 code), or p_o
+    """Use of the predicted overlap p_o in an anchor's score: sigmoid(p_o)·max S (released THUMOS14 code), or p_o
     itself, clamped to 0..1, as it was trained (paper; released ActivityNet code)."""
     background_limit: float = 0.98
-    """An anchor whose background probability is this or above is dropped."""
+    """Background probability from which an anchor is dropped."""
     labels: Literal["best", "all"] = "best"
-    """An anchor or point is a candidate of its likeliest class alone (released code), or of every class."""
+    """Classes for which an anchor or point is a candidate: only its likeliest class (released code), or every class."""
     score_threshold: float = 0.0
-    """A candidate needs a score strictly above this; the released code has no such limit."""
+    """Candidates need a score strictly above this threshold; the released code has none."""
     nms_threshold: float = 0.2
-    """Of two detections of a class with a tIoU above this the lower one is dropped."""
+    """Largest tIoU of two detections of a class that are both kept."""
     nms_top_k: int = 200
-    """At most this many detections per class and video."""
+    """Maximum number of detections per class and video."""
     video_top_k: int = 200
-    """At most this many detections per video, the best."""
+    """Maximum number of detections per video; the best are kept."""
     copied_classes: tuple[tuple[str, str], ...] = ()
-    """(from, to): candidates of the first class stand as ones of the second too. The released THUMOS14 code has
-    (CliffDiving, Diving), since every CliffDiving of that data set is annotated as a Diving as well."""
+    """Pairs (from, to): candidates of the first class are repeated as the second class. The released THUMOS14 code has
+    (CliffDiving, Diving), since every CliffDiving of that data set is also annotated as a Diving."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.balance <= 1:
@@ -49,38 +49,38 @@ ACTIVITYNET = A2NetDecoding(balance=5 / 7, overlap="plain", nms_threshold=0.6, n
 """Released ActivityNet constants: class-agnostic proposals, labelled afterwards."""
 
 THUMOS14_COPIES = (("CliffDiving", "Diving"),)
-"""`copied_classes` of the released THUMOS14 code."""
+"""Value of `copied_classes` in the released THUMOS14 code."""
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """Constants that turn raw outputs into detections (AFSD, section 4.1)."""
+    """Holds the constants that turn AFSD's raw outputs into detections (section 4.1)."""
 
     score_threshold: float = 0.01
-    """A candidate needs a score strictly above this."""
+    """Candidates need a score strictly above this threshold."""
     nms_sigma: float = 0.5
-    """σ of the Gaussian soft-NMS, score ← score·exp(−tIoU²/σ)."""
+    """Width σ of the Gaussian soft-NMS, score ← score·exp(−tIoU²/σ)."""
     nms_floor: float = 0.001
-    """Candidates whose decayed score falls below this are dropped."""
+    """Lowest decayed score of a candidate that is kept."""
     nms_top_k: int = 5000
-    """At most this many detections per class and video."""
+    """Maximum number of detections per class and video."""
     quality: bool = True
     """Whether sigmoid(center) multiplies the class scores; off in a network without a quality head (Table 2 b)."""
     fusion: Literal["mean", "geometric"] = "mean"
-    """How two streams become one: the mean of all raw outputs (THUMOS14), or the geometric mean of the refined,
-    clamped segment ends beside the mean of the logits (ActivityNet)."""
+    """Fusion of two streams: the mean of all raw outputs (THUMOS14), or the geometric mean of the refined, clamped
+    segment ends with the mean of the logits (ActivityNet)."""
     fused_threshold: float | None = None
-    """`score_threshold` of two streams together; None: the same."""
+    """Value of `score_threshold` for two fused streams; None: `score_threshold`."""
     fused_floor: float | None = None
-    """`nms_floor` of two streams together; None: the same."""
+    """Value of `nms_floor` for two fused streams; None: `nms_floor`."""
 
 
 @dataclass(frozen=True)
 class TwoStageDecoding:
-    """Constants between the stages; those behind the second one are AFSD's (`ModelSpec.decoding`)."""
+    """Holds the constants between the two stages; those after the second stage are in `ModelSpec.decoding`."""
 
     proposal_nms: float = 0.7
-    """Of two proposals with a tIoU above this the lower one is dropped, those of anchors and points alike (R-C3D)."""
+    """Largest tIoU of two proposals, of anchors or points, that are both kept (R-C3D)."""
 
     def __post_init__(self) -> None:
         if not 0 < self.proposal_nms <= 1:

@@ -1,4 +1,4 @@
-"""ModelSpec: what a model takes, what it gives and how its outputs are decoded. It is stored in the artifact itself."""
+"""Define ModelSpec, which every artifact carries: the model's inputs, outputs and decoding."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ METADATA_KEY = "model_spec"
 """Key under which an ONNX file carries its ModelSpec as JSON (`metadata_props`)."""
 
 FEATURES_OUTPUT = "features"
-"""A backbone's output, float32 [B,C]: one step of features per snippet."""
+"""Name of a backbone's output, float32 [B,C]: one step of features per snippet."""
 
 FAMILY_PARTS = {"a2net": "a2net", "a2net_decoding": "a2net", "two_stage": "two_stage"}
-"""Fields of a ModelSpec that one family has and the others leave out."""
+"""Family to which each family-specific field of a ModelSpec belongs."""
 
 Dimension = int | str
-"""A fixed size, or the name of a dynamic axis (only "batch" is dynamic)."""
+"""Size of an axis: fixed, or the name of a dynamic axis (only "batch" is dynamic)."""
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One input or output of an engine."""
+    """Describes one input or output of an engine."""
 
     name: str
     shape: tuple[Dimension, ...]
@@ -40,81 +40,79 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Quantization:
-    """How a network of 8-bit layers got its ranges (the package `calibration`)."""
+    """Records how the ranges of an 8-bit network were obtained (the package `calibration`)."""
 
     target: Literal["openvino", "tensorrt"]
-    """Engine it is made for: activations are uint8 with zero points, or int8 without."""
+    """Engine of the quantised network: uint8 activations with zero points (OpenVINO), or int8 without (TensorRT)."""
     method: str
-    """How ranges were chosen: minmax, percentile, entropy, mse or output."""
+    """Method that chose the ranges: minmax, percentile, entropy, mse or output."""
     remedies: tuple[str, ...] = ()
-    """What was done besides: "equalised", "bias corrected", "fine-tuned"."""
+    """Further measures against the loss of accuracy: "equalised", "bias corrected", "fine-tuned"."""
     clips: int = 0
-    """Windows on which ranges were measured."""
+    """Number of windows on which ranges were measured."""
     videos: dict[str, str] = field(default_factory=dict)
-    """Videos they are from → the first 16 digits of the file's SHA-256."""
+    """Videos of the clips → the first 16 digits of the file's SHA-256."""
     clips_sha256: str = ""
-    """Over the pixels of all clips."""
+    """SHA-256 of the pixels of all clips."""
     table_sha256: str = ""
-    """Of the table of ranges, which lies beside the ONNX file."""
+    """SHA-256 of the table of ranges, which lies beside the ONNX file."""
     kept: tuple[str, ...] = ()
-    """Layers that stay in floating point to keep the accuracy; the network's output layers always do."""
+    """Layers kept in floating point for accuracy, beside the network's output layers, which always are."""
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Everything the runtime must know about an engine file."""
+    """Holds everything that the runtime must know about an engine file."""
 
     family: Literal["afsd", "a2net", "two_stage", "i3d"]
-    """"two_stage" classifies and refines the proposals of an A2Net (section III-G). "i3d" is a backbone: it makes one
-    step of features of each snippet of frames, and detects nothing by itself."""
+    """Family of the network. "two_stage" classifies and refines the proposals of an A2Net (section III-G). "i3d" is a
+    backbone: it makes one step of features of each snippet of frames, and detects nothing itself."""
     stream: Literal["rgb", "flow", "rgb+flow", "features"]
-    """What the network sees; "rgb+flow" is a two-stream network in one engine, with the inputs `frames` and `flow`."""
+    """Input of the network; "rgb+flow" is a two-stream network in one engine, with the inputs `frames` and `flow`."""
     classes: tuple[str, ...]
-    """Names of the action classes; class index 0 of the network is the background and has no name here. A backbone has
-    neither classes nor levels."""
+    """Names of the action classes, without the background (class index 0 of the network); empty for a backbone."""
     sample_fps: float
-    """Frames, or steps of features, per second the network sees; of features each video has a rate of its own, near
-    this one."""
+    """Frames, or steps of features, per second of the input; the rate of features may differ a little by video."""
     window_length: int
-    """T: frames, or steps of features, of one window; frames of a backbone's snippet."""
+    """Length T of a window in frames or steps of features; for a backbone, frames of a snippet."""
     window_stride: int
-    """Frames or steps between the starts of neighbouring windows."""
+    """Number of frames or steps between the starts of consecutive windows."""
     frame_size: tuple[int, int]
-    """(height, width) in pixels to which a video frame is resized, aspect ratio not kept."""
+    """Size (height, width) in pixels to which a video frame is resized, aspect ratio not kept; (0, 0) on features."""
     crop_size: tuple[int, int]
-    """(height, width) in pixels of the centre crop the network sees. On features both sizes are (0, 0)."""
+    """Size (height, width) in pixels of the centre crop that the network sees; (0, 0) on features."""
     level_lengths: tuple[int, ...]
-    """Number of locations (A2Net: cells) of each pyramid level, fine to coarse; their sum is N."""
+    """Number of locations (A2Net: cells) of each pyramid level, fine to coarse, summing to N; empty for a backbone."""
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     decoding: Decoding = field(default_factory=Decoding)
     sampling: Literal["fixed", "whole_video", "every_frame"] = "fixed"
-    """"fixed": windows of frames at `sample_fps`. "whole_video": one window per video, sampled at
-    fps·min(T / frames, 1), as AFSD does on ActivityNet. "every_frame": a backbone sees each frame of a video. In both
-    `sample_fps` serves sources without a rate."""
+    """Sampling of frames. "fixed": windows at `sample_fps`. "whole_video": one window per video, sampled at
+    fps·min(T / frames, 1), as AFSD does on ActivityNet. "every_frame": each frame of a video, for a backbone. With the
+    last two, `sample_fps` is the rate of sources that declare none."""
     features: FeatureSampling | None = None
-    """How the features are made that the network was trained on; None on frames."""
+    """Sampling of the features that the network was trained on; None on frames."""
     feature_streams: tuple[int, ...] = ()
-    """Streams of the feature set that the network was trained on, counted from 0; empty: all."""
+    """Numbers, from 0, of the feature set's streams that the network was trained on; empty: all."""
     feature_uneven: Uneven = "cut"
-    """What was done in training where the streams of a video differ in length."""
+    """Treatment in training of videos whose streams differ in length."""
     feature_resize: int | None = None
-    """Steps to which the features of every video were resized in training; None: `window_length` of a network that
-    sees whole videos, else not resized."""
+    """Number of steps to which the features of every video were resized in training; None: `window_length` for a
+    network that sees whole videos, else not resized."""
     a2net: A2NetLayout | None = None
-    """Where A2Net's outputs lie; None of AFSD, as the next."""
+    """Anchors and points of an A2Net; None for other families."""
     a2net_decoding: A2NetDecoding | None = None
-    """In place of `decoding`."""
+    """Decoding constants of an A2Net, in place of `decoding`; None for other families."""
     two_stage: TwoStageDecoding | None = None
-    """Beside `decoding`; None of the others."""
+    """Constants between the stages of a two-stage detector, beside `decoding`; None for other families."""
     precision: str = "fp32"
-    """Type of the heavy arithmetic: fp32, fp16, bf16, int8 or fp8."""
+    """Number type of the heavy layers: fp32, fp16, bf16, int8 or fp8."""
     quantization: Quantization | None = None
-    """Of an int8 or fp8 network."""
+    """Quantisation of an int8 or fp8 network; None for other precisions."""
     multiply_adds: int = 0
-    """Multiply-adds of one window, counted over convolutions and matrix products; 0 = not counted."""
+    """Multiply-adds of one window, counted over convolutions and matrix products; 0: not counted."""
     checkpoint_sha256: str = ""
-    """SHA-256 of the checkpoint file the weights came from."""
+    """SHA-256 of the checkpoint file that the weights are from."""
     made_with: dict[str, str] = field(default_factory=dict)
     """Versions of the libraries that made the artifact."""
     schema: int = SCHEMA
@@ -145,28 +143,28 @@ class ModelSpec:
 
     @property
     def is_backbone(self) -> bool:
-        """Whether the network makes features, to be seen by another one, in place of detections."""
+        """Whether the network makes features for another network instead of detections."""
         return self.family == "i3d"
 
     @property
     def channels(self) -> int:
-        """Channels of one frame: 3 for RGB, 2 for flow (x, y); or the width of the features."""
+        """Number of channels of one frame: 3 for RGB, 2 for flow (x, y); or the width of the features."""
         if self.stream == "features":
             return next(int(tensor.shape[1]) for tensor in self.inputs if tensor.name == "features")
         return 2 if self.stream == "flow" else 3
 
     @property
     def num_locations(self) -> int:
-        """N, the number of locations over all pyramid levels."""
+        """Number of locations N over all pyramid levels."""
         return sum(self.level_lengths)
 
     def to_json(self) -> str:
-        """The spec as compact JSON, the form stored in an artifact."""
+        """Return the spec as compact JSON, the form stored in an artifact."""
         return json.dumps(to_mapping(self), separators=(",", ":"), sort_keys=True)
 
 
-def spec_from_json(text: str, source: str) -> ModelSpec:
-    """Read a ModelSpec from JSON text; `source` names the artifact in error messages.
+def spec_from_json(text: str, origin: str) -> ModelSpec:
+    """Read a ModelSpec from JSON text; `origin` names the artifact in error messages.
 
     Raises:
         SpecError: not JSON, a newer schema, an unknown or missing key, a value out of range.
@@ -174,31 +172,31 @@ def spec_from_json(text: str, source: str) -> ModelSpec:
     try:
         data = json.loads(text)
     except ValueError as error:
-        raise SpecError(f"{source}: its ModelSpec is not JSON ({error}); export the model again") from None
+        raise SpecError(f"{origin}: its ModelSpec is not JSON ({error}); export the model again") from None
     schema = data.get("schema") if isinstance(data, dict) else None
     if isinstance(schema, int) and schema > SCHEMA:
         raise SpecError(
-            f"{source}: its ModelSpec has schema {schema}, this release reads up to {SCHEMA}; "
+            f"{origin}: its ModelSpec has schema {schema}, this release reads up to {SCHEMA}; "
             "install a newer release or export the model again with this one"
         )
     try:
         return from_mapping(ModelSpec, data)
     except StructureError as error:
-        raise SpecError(f"{source}: its ModelSpec does not fit: {error}; export the model again") from None
+        raise SpecError(f"{origin}: its ModelSpec does not fit: {error}; export the model again") from None
 
 
 AGREEING = (
     "family", "classes", "sample_fps", "sampling", "window_length", "window_stride", "frame_size", "crop_size",
     "level_lengths", "decoding",
 )  # fmt: skip
-"""Fields of ModelSpec that two streams must have in common."""
+"""Fields of ModelSpec that must be equal in two streams."""
 
 
 def fuse_specs(rgb: ModelSpec, flow: ModelSpec) -> ModelSpec:
-    """The spec of two streams together: inputs `frames`, `flow` and `lengths`, thresholds of the fused scores.
+    """Return the spec of two fused streams: inputs `frames`, `flow` and `lengths`, thresholds of the fused scores.
 
     Raises:
-        InputError: not an RGB and a flow model, or they differ in what they must have in common.
+        InputError: the models are not one on RGB and one on flow, or they differ in a field that must be equal.
     """
     if (rgb.stream, flow.stream) != ("rgb", "flow"):
         raise InputError(

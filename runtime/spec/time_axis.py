@@ -29,18 +29,18 @@ from typing import Literal
 from runtime.errors import InputError
 
 Uneven = Literal["cut", "stretch"]
-"""What is done with streams of different length: cut to the shortest, if they differ by a step or two (flow has one
-frame less than RGB); or stretched to the longest by linear interpolation, however different they are (OpenTAD)."""
+"""Treatment of streams of different length: cut to the shortest, if they differ by a step or two (flow has one frame
+less than RGB); or stretched to the longest by linear interpolation, however much they differ (OpenTAD)."""
 
 
 @dataclass(frozen=True)
 class TimeAxis:
-    """Map the steps of one video to its seconds and back."""
+    """Maps the steps of one video to seconds and back."""
 
     fps: float
-    """Frames per second of the video the features are of."""
+    """Frames per second of the video."""
     stride: float
-    """Frames from one step to the next."""
+    """Number of frames from one step to the next."""
     offset: float
     """Frame in the middle of step 0."""
 
@@ -50,26 +50,26 @@ class TimeAxis:
         return self.stride / self.fps
 
     def seconds(self, position: float) -> float:
-        """Seconds from the start of the video of a position x, in steps (edges; see the module's docstring)."""
+        """Return the seconds from the start of the video of a position x in steps (edges; see the module docstring)."""
         return ((position - 0.5) * self.stride + self.offset) / self.fps
 
     def position(self, seconds: float) -> float:
-        """The inverse of `seconds`."""
+        """Return the position x in steps of a time in seconds, the inverse of `seconds`."""
         return (seconds * self.fps - self.offset) / self.stride + 0.5
 
     def extent_s(self, steps: int) -> float:
-        """Seconds up to which `steps` ≥ 1 snippets have seen the video: ((T − 1)·stride + 2·offset) / fps."""
+        """Return the seconds of video that `steps` ≥ 1 snippets cover: ((T − 1)·stride + 2·offset) / fps."""
         return ((steps - 1) * self.stride + 2 * self.offset) / self.fps
 
 
 @dataclass(frozen=True)
 class FeatureSampling:
-    """Say how the features of a data set were made; the module's docstring has the names others use."""
+    """Describes how the features of a data set were sampled; the module docstring has the names in other projects."""
 
     stride: float = 1.0
-    """Frames from one feature to the next."""
+    """Number of frames from one feature to the next."""
     window: float = 1.0
-    """Frames of a snippet; with the default stride, features of single frames."""
+    """Number of frames of a snippet; with the default stride, features of single frames."""
     fps: float | None = None
     """Frames per second of every video, whatever the annotations say; None: each video's own, from the annotations."""
     offset: float | None = None
@@ -77,7 +77,7 @@ class FeatureSampling:
     every: int = 1
     """Use every n-th feature."""
     whole_video: bool = False
-    """The steps are spread evenly over the video, however long: stride, window, fps and offset do not count."""
+    """Whether a fixed number of steps is spread evenly over each video; stride, window, fps and offset are not used."""
 
     def __post_init__(self) -> None:
         for name in ("stride", "window", "fps"):
@@ -95,14 +95,14 @@ class FeatureSampling:
         """Return the time axis of one video.
 
         Args:
-            video: its name, for errors.
-            steps: T ≥ 1, those that are used (after `every`).
-            fps: of the video, as the annotations have it.
-            duration_s: of the video, seconds, as the annotations have it.
+            video: name of the video in errors.
+            steps: number of steps T ≥ 1 that are used (after `every`).
+            fps: rate of the video in the annotations.
+            duration_s: length of the video in seconds in the annotations.
 
         Raises:
-            InputError: neither the sampling nor the annotations know the rate, or, for `whole_video`, the duration; or
-                what was given is no positive number.
+            InputError: the rate, or for `whole_video` the duration, is known neither from the sampling nor from the
+                annotations, or is not a positive number.
         """
         for name, value in (("fps", fps), ("duration_s", duration_s)):
             if value is not None and not (isinstance(value, Real) and 0 < float(value) < float("inf")):

@@ -1,7 +1,7 @@
-"""Non-maximum suppression of segments over a whole set: Gaussian soft-NMS (AFSD) and hard NMS (A2Net).
+"""Suppress non-maximum segments of a whole set: Gaussian soft-NMS (AFSD) and hard NMS (A2Net).
 
-Both take the candidate with the highest present score, multiply the score of every other one by a factor of their
-tIoU, drop those that fall below a floor, and repeat. Classes do not see each other.
+Both take the candidate with the highest current score, multiply the score of every other candidate by a factor that
+depends on their tIoU, drop candidates that fall below a floor, and repeat. Each class is suppressed on its own.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ SCORE_FLOOR = 0.001
 """Default score below which a candidate is dropped (the published code's)."""
 
 LEAST_SCORE = float(np.finfo(np.float32).tiny)
-"""Floor of hard NMS: what was suppressed has the score 0 and falls below it."""
+"""Floor of hard NMS, just above the score 0 of suppressed candidates."""
 
 GONE = -1.0
-"""Stands in a score array where a candidate was taken or dropped, or where there is none."""
+"""Score that marks a taken, dropped or absent candidate in a score array."""
 
 
 @dataclass(frozen=True)
 class Gaussian:
-    """Factor exp(−tIoU²/σ) of soft-NMS (Bodla et al., ICCV 2017; AFSD, section 4.1)."""
+    """Computes the factor exp(−tIoU²/σ) of soft-NMS (Bodla et al., ICCV 2017; AFSD, section 4.1)."""
 
     sigma: float
 
@@ -36,7 +36,7 @@ class Gaussian:
             raise InputError(f"sigma is {self.sigma}, expected a number above 0")
 
     def __call__(self, overlap: NDArray[Any]) -> NDArray[Any]:
-        """Factors of tIoU `overlap`, dtype kept; 1 where there is no overlap."""
+        """Return the factors for the tIoU `overlap`, in its dtype; 1 where there is no overlap."""
         exponent = overlap * overlap
         exponent /= -self.sigma
         return np.asarray(np.exp(exponent, out=exponent))
@@ -44,7 +44,7 @@ class Gaussian:
 
 @dataclass(frozen=True)
 class Hard:
-    """Factor 0 above a tIoU, 1 up to it: hard NMS (A2Net's released code)."""
+    """Computes the factor of hard NMS: 0 above a tIoU threshold, else 1 (A2Net's released code)."""
 
     threshold: float
 
@@ -53,12 +53,12 @@ class Hard:
             raise InputError(f"threshold is {self.threshold}, expected a tIoU in 0..1")
 
     def __call__(self, overlap: NDArray[Any]) -> NDArray[Any]:
-        """Factors of tIoU `overlap`, dtype kept."""
+        """Return the factors for the tIoU `overlap`, in its dtype."""
         return (overlap <= self.threshold).astype(overlap.dtype)
 
 
 Decay = Gaussian | Hard
-"""What a taken candidate does to the scores of others."""
+"""Function that lowers the scores of candidates overlapping a taken one."""
 
 
 def soft_nms(
@@ -69,19 +69,19 @@ def soft_nms(
     top_k: int | None = None,
     keep_last: bool = True,
 ) -> tuple[NDArray[np.intp], NDArray[Any]]:
-    """Gaussian soft-NMS on one class.
+    """Run Gaussian soft-NMS on one class.
 
     Args:
         segments: [N,2] start and end, any unit, float32 or float64; arithmetic is done in this dtype.
         scores: [N], same dtype.
         sigma: σ of the Gaussian, above 0.
-        floor: candidates below this, at first or after decay, are dropped.
-        top_k: stop after this many; None for all.
-        keep_last: False leaves out the last remaining candidate, as the published code does.
+        floor: drop candidates whose initial or decayed score is below this.
+        top_k: keep at most this many; None for all.
+        keep_last: False drops the last remaining candidate, as the published code does.
 
     Returns:
-        Indices of those kept, ascending (the input's order), and their scores at the moment they were taken.
-        Of equal scores the earlier index is taken first.
+        Indices of the kept candidates, ascending, and their scores when taken. Of equal scores the lower index is
+        taken first.
 
     Raises:
         InputError: shapes that do not fit, NaN, σ not above 0.
@@ -94,15 +94,15 @@ def soft_nms(
 def hard_nms(
     segments: NDArray[Any], scores: NDArray[Any], threshold: float, top_k: int | None = None
 ) -> NDArray[np.intp]:
-    """Hard NMS on one class.
+    """Run hard NMS on one class.
 
     Args:
-        segments, scores: as in `soft_nms`; a candidate without a score above 0 is dropped.
-        threshold: tIoU with a better one up to which a candidate stays.
-        top_k: stop after this many; None for all.
+        segments, scores: as in `soft_nms`; candidates whose score is not above 0 are dropped.
+        threshold: largest tIoU with a better candidate at which a candidate is kept.
+        top_k: keep at most this many; None for all.
 
     Returns:
-        Indices of those kept, best first; of equal scores the earlier index.
+        Indices of the kept candidates, best first; of equal scores the lower index first.
 
     Raises:
         InputError: shapes that do not fit, NaN, a threshold outside 0..1.
@@ -118,7 +118,7 @@ def _suppress(
     top_k: int | None,
     keep_last: bool = True,
 ) -> tuple[NDArray[np.intp], NDArray[Any]]:
-    """Indices of those kept and their scores when taken, in the order of taking; arguments as in `soft_nms`."""
+    """Return the indices of kept candidates and their scores when taken, in that order; arguments as in `soft_nms`."""
     check_segments(segments, scores)
     alive = np.flatnonzero(scores >= floor)
     segments, present = segments[alive], scores[alive]
@@ -143,14 +143,14 @@ def _suppress(
 def soft_nms_reference(
     segments_scores: NDArray[Any], sigma: float, top_k: int, floor: float = SCORE_FLOOR
 ) -> NDArray[np.float32]:
-    """The published code's soft-NMS on one class, in float32: it never outputs the last remaining candidate.
+    """Run the published code's soft-NMS on one class in float32, which never outputs the last remaining candidate.
 
     Args:
         segments_scores: [N,3] start, end, score; segments may be empty or inverted.
         sigma, top_k, floor: as in `soft_nms`.
 
     Returns:
-        float32 [K,3] in the input's order, scores as decayed.
+        float32 [K,3] in the input's order, with decayed scores.
     """
     rows = np.asarray(segments_scores, np.float32).reshape(-1, 3)
     kept, scores = soft_nms(rows[:, :2], rows[:, 2].copy(), sigma, floor, top_k, keep_last=False)
@@ -158,7 +158,7 @@ def soft_nms_reference(
 
 
 def check_segments(segments: NDArray[Any], scores: NDArray[Any]) -> None:
-    """Raise InputError unless they are [N,2] and [N] without NaN."""
+    """Raise an InputError unless segments are [N,2] and scores [N], without NaN."""
     if segments.ndim != 2 or segments.shape[1] != 2 or scores.shape != segments.shape[:1]:
         raise InputError(f"got segments {segments.shape} and scores {scores.shape}, expected [N,2] and [N]")
     if np.isnan(segments).any() or np.isnan(scores).any():

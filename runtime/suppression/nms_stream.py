@@ -1,4 +1,4 @@
-"""Non-maximum suppression over an unbounded stream of candidates."""
+"""Suppress non-maxima over an unbounded stream of candidates."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from runtime.segments import tiou
 from runtime.suppression.nms import GONE, Decay, check_segments
 
 _ROUNDING = 1e-6
-"""Seconds by which a candidate may start before the frontier it was promised to respect (floating-point noise)."""
+"""Seconds by which a candidate may start before the frontier (floating-point rounding)."""
 
 
 class NmsStream:
-    """Exact suppression over a stream of candidates, in bounded memory; what it gives is final.
+    """Suppresses a stream of candidates exactly, in bounded memory; every candidate that it returns is final.
 
-    Each push brings candidates and a promise, the frontier: every later candidate starts at or after it. A candidate
-    is *closed* once it ends at or before the frontier: nothing later overlaps it. A closed candidate M whose score is
-    the highest among the waiting candidates that it can lower (of equal scores the earlier) is final: `nms` over the
+    Each push adds candidates and a frontier: every later candidate starts at or after the frontier. A candidate is
+    *closed* once it ends at or before the frontier: no later candidate overlaps it. A closed candidate M whose score is
+    the highest among the waiting candidates that it can lower (of equal scores the earlier) is final: NMS over the
     whole stream takes M before any of them, since until one of them is taken M keeps its score and theirs can only
-    fall. So M is given out with its present score and decays its neighbours now; by induction every score equals the
-    one that `nms` over the whole stream assigns (up to the rounding of a product taken in another order).
+    fall. So M is returned with its current score and decays its neighbours now; by induction every score equals the
+    one that NMS over the whole stream assigns (up to the rounding of a product taken in another order).
 
-    Only a chain of overlapping candidates with ever higher scores can delay a closed candidate for long. When one has
-    been closed for more than `horizon` seconds, all closed candidates of its class are settled as if the input ended
-    here; the open ones no longer hold them back. Thus no candidate that ends before frontier − horizon is ever held.
+    Only a chain of overlapping candidates with ever higher scores can delay a closed candidate for long. If one has
+    been closed for more than `horizon` seconds, all closed candidates of its class are finished as if the input ended
+    there, regardless of open candidates. So no candidate that ends before frontier − horizon is ever held back.
     """
 
     def __init__(self, num_classes: int, decay: Decay, floor: float, horizon: float) -> None:
         """Start an empty stream.
 
         Args:
-            num_classes: labels lie in 0 … num_classes − 1.
-            decay: of soft or hard NMS.
-            floor: candidates below this, at first or after decay, are dropped; above 0 with hard NMS (`LEAST_SCORE`).
-            horizon: seconds a closed candidate waits at most; several windows make forced settling rare.
+            num_classes: number of classes; labels lie in 0 … num_classes − 1.
+            decay: factor of soft or hard NMS.
+            floor: drop candidates whose initial or decayed score is below this; `LEAST_SCORE` for hard NMS.
+            horizon: longest wait of a closed candidate in seconds; several windows make the cut rare.
         """
         if num_classes <= 0 or not horizon >= 0:
             raise InputError(
@@ -55,14 +55,14 @@ class NmsStream:
         return sum(len(stream) for stream in self._classes.values())
 
     def push(self, candidates: Candidates, frontier: float) -> Candidates:
-        """Add candidates; give out those that nothing later can change, by class, then start, then arrival.
+        """Add candidates and return those that are final, ordered by class, then start, then arrival.
 
         Args:
-            candidates: none starts before the frontier of the push before.
-            frontier: seconds; every candidate of a later push starts at or after it. Never decreases.
+            candidates: candidates that start at or after the frontier of the previous push.
+            frontier: seconds at or after which every candidate of later pushes starts; never decreases.
 
         Raises:
-            InputError: a label out of range, NaN, or a broken promise about the frontier.
+            InputError: a label out of range, NaN, a decreasing frontier, or a candidate that starts before it.
         """
         self._check_push(candidates, frontier)
         self._frontier = frontier
@@ -73,13 +73,13 @@ class NmsStream:
             stream.append(candidates.segments[chosen], candidates.scores[chosen])
         given = []
         for label, stream in sorted(self._classes.items()):
-            segments, scores = stream.settle(frontier, self._horizon)
+            segments, scores = stream.take_final(frontier, self._horizon)
             given.append(Candidates(segments, np.full(len(scores), label, np.int32), scores))
         self._classes = {label: stream for label, stream in self._classes.items() if len(stream)}
         return Candidates.concatenate(given)
 
     def finish(self) -> Candidates:
-        """The input has ended: give out all that is left, and be ready for another stream."""
+        """End the input, return all remaining candidates, and reset for another stream."""
         rest = self.push(Candidates.empty(), np.inf)
         self._reset()
         return rest
@@ -102,33 +102,33 @@ class NmsStream:
 
 
 class _ClassStream:
-    """The waiting candidates of one class, as arrays in the order of arrival.
+    """Holds the waiting candidates of one class, as arrays in the order of arrival.
 
-    Every closed candidate that still waits has a blocker, the higher one that holds it back; it is looked at again
-    only when that one falls. So a candidate is looked at a few times in all, not once per push.
+    Every closed candidate that still waits has a blocker: a candidate of higher score that holds it back. The waiting
+    candidate is examined again only when its blocker falls, so a few times in all instead of once per push.
     """
 
     def __init__(self, decay: Decay, floor: float) -> None:
         self._decay, self._floor = decay, floor
         self._segments = np.empty((0, 2))
         self._scores = np.empty(0)
-        """Present scores; GONE for one taken or dropped."""
+        """Current scores; GONE for taken or dropped candidates."""
         self._blockers = np.empty(0, np.intp)
-        """Index of the blocker; −1 for one that is open or about to be looked at."""
+        """Index of each candidate's blocker; −1 for candidates that are open or about to be examined."""
         self._neighbours: dict[int, tuple[NDArray[np.intp], NDArray[np.float64]]] = {}
-        """Of each closed candidate those that it lowers, and their factors. Complete: none can come."""
+        """All candidates that each closed candidate lowers, and their factors; no later candidate can be one."""
 
     def __len__(self) -> int:
         return int(np.count_nonzero(self._scores >= 0))
 
     def append(self, segments: NDArray[np.float64], scores: NDArray[np.float64]) -> None:
-        """Add arriving candidates [N,2], [N]."""
+        """Add candidates with segments [N,2] and scores [N]."""
         self._segments = np.concatenate([self._segments, segments])
         self._scores = np.concatenate([self._scores, scores])
         self._blockers = np.concatenate([self._blockers, np.full(len(scores), -1, np.intp)])
 
-    def settle(self, frontier: float, horizon: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Take all that is final at this frontier; returns segments [K,2] and scores [K] by start, then arrival."""
+    def take_final(self, frontier: float, horizon: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Remove the candidates final at this frontier; return segments [K,2], scores [K] by start, then arrival."""
         ends = self._segments[:, 1]
         closed = ends <= frontier
         taken = self._take(self._close(closed))
@@ -137,11 +137,11 @@ class _ClassStream:
         indices, scores = np.array(list(taken), np.intp), np.array(list(taken.values()), np.float64)
         segments = self._segments[indices]
         order = np.lexsort((indices, segments[:, 0]))
-        self._forget_gone()
+        self._compact()
         return segments[order], scores[order]
 
     def _close(self, closed: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Note the neighbours of the newly closed candidates; returns bool [N], true for them."""
+        """Find the neighbours of the newly closed candidates; return a mask [N] of these candidates."""
         waiting = np.flatnonzero(self._scores >= 0)
         new = np.array([i for i in waiting[closed[waiting]].tolist() if i not in self._neighbours], np.intp)
         result = np.zeros(len(closed), bool)
@@ -158,28 +158,30 @@ class _ClassStream:
         return result
 
     def _take(self, pending: NDArray[np.bool_], rivals: NDArray[np.bool_] | None = None) -> dict[int, float]:
-        """Take those of the pending closed candidates, and of those thereby set free, that no rival holds back.
+        """Take the pending closed candidates, and candidates thereby unblocked, that no rival holds back.
 
         Args:
-            pending: bool [N], changed in place.
-            rivals: bool [N], those that may hold another back; None for all.
+            pending: mask [N] of candidates, changed in place.
+            rivals: mask [N] of candidates that may hold others back; None for all.
 
         Returns:
             Scores at the moment of taking, by index.
         """
         taken: dict[int, float] = {}
         scores, blockers = self._scores, self._blockers
-        blockers[pending] = -1  # one noted under other rivals says nothing here
+        blockers[pending] = -1  # blockers found among other rivals do not apply
         touched = np.zeros(len(scores) + 1, bool)  # the last cell stands for the blocker −1, "none"
         while pending.any():
             i = int(np.where(pending, scores, -np.inf).argmax())  # the highest first: it frees the others
             score = float(scores[i])
             if score < 0:
-                break  # all that was pending has been dropped
+                break  # all pending candidates have been dropped
             pending[i] = False
             near, factors = self._neighbours[i]
             present = scores[near]
-            blockers[i] = _blocker(present if rivals is None else np.where(rivals[near], present, GONE), near, score, i)
+            blockers[i] = _find_blocker(
+                present if rivals is None else np.where(rivals[near], present, GONE), near, score, i
+            )
             if blockers[i] >= 0:
                 continue
             taken[i] = score
@@ -192,8 +194,8 @@ class _ClassStream:
             pending[woken] = scores[blockers[woken]] <= scores[woken]
         return taken
 
-    def _forget_gone(self) -> None:
-        """Shrink the arrays when most of their candidates are gone."""
+    def _compact(self) -> None:
+        """Shrink the arrays if at least half of their candidates are gone."""
         keep = self._scores >= 0
         if 2 * np.count_nonzero(keep) > len(keep):
             return
@@ -207,8 +209,8 @@ class _ClassStream:
                 self._neighbours[int(place[i])] = place[near[kept]], factors[kept]
 
 
-def _blocker(rivals: NDArray[np.float64], indices: NDArray[np.intp], score: float, index: int) -> int:
-    """Index of the best rival if it goes before (score, index), else −1; of equal scores the lower index goes first."""
+def _find_blocker(rivals: NDArray[np.float64], indices: NDArray[np.intp], score: float, index: int) -> int:
+    """Return the index of the best rival if it precedes (score, index), else −1; ties go to the lower index."""
     if not len(rivals):
         return -1
     best = int(rivals.argmax())

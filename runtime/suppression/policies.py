@@ -1,4 +1,4 @@
-"""Run NMS as the detector uses it: candidates of one window after the other in, final ones out."""
+"""Run NMS for the detector: push candidates window by window, get final ones."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from runtime.suppression.nms import LEAST_SCORE, Decay, Gaussian, Hard, hard_nms
 from runtime.suppression.nms_stream import NmsStream
 
 HORIZON_WINDOWS = 4
-"""Windows for which a chain of ever better overlapping candidates may hold back an older one (rare)."""
+"""Number of windows for which a chain of ever better overlapping candidates may hold back an older one (rare)."""
 
 
 class Suppression(Protocol):
-    """Takes the candidates of windows in order and gives each surviving one once."""
+    """Takes the candidates of windows in order and returns each surviving one once."""
 
     def push(self, candidates: Candidates, offset: int) -> Candidates:
         """Add the candidates of the window at `offset` (frames or steps); return those that are final."""
@@ -30,9 +30,9 @@ class Suppression(Protocol):
 
 
 class LocalSuppression:
-    """Soft-NMS over a stream: a candidate is final as soon as nothing later can overlap it.
+    """Runs soft-NMS over a stream: a candidate is final as soon as no later one can overlap it.
 
-    Later windows start after this one, and so do their candidates.
+    Candidates of later windows start no earlier than their window.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -50,7 +50,7 @@ class LocalSuppression:
 
 
 class LocalHardSuppression(LocalSuppression):
-    """A2Net's hard NMS over a stream. A stream has no end, so no top-k is taken of it."""
+    """Runs A2Net's hard NMS over a stream, without top-k, since a stream has no end."""
 
     def __init__(self, spec: ModelSpec) -> None:
         self._classes, self._decoding = spec.classes, _a2net_decoding(spec)
@@ -61,7 +61,7 @@ class LocalHardSuppression(LocalSuppression):
 
 
 class ReferenceSuppression:
-    """The published soft-NMS script: everything is kept until the end, then each class is suppressed on its own."""
+    """Runs soft-NMS as the published script: keeps everything until the end, then suppresses each class on its own."""
 
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec
@@ -91,7 +91,7 @@ class ReferenceSuppression:
 
 
 class HardSuppression(ReferenceSuppression):
-    """A2Net's released script: everything is kept until the end; hard NMS per class, then the best of the video."""
+    """Runs hard NMS as A2Net's released script: at the end, per class, then keeps the best of the video."""
 
     def finish(self) -> Candidates:
         """Return the survivors, best first; of equal scores the lower class index, then the earlier candidate."""

@@ -263,7 +263,7 @@ def test_labels_that_the_model_does_not_know_are_named(capsys: pytest.CaptureFix
     warn_unknown(spec, [VideoAnnotation("v", "", 8.4, 20.0, (known,))])
     assert capsys.readouterr().err == ""
     warn_unknown(spec, [VideoAnnotation("v", "", 8.4, 20.0, (known, other))])
-    assert "1 of 2 annotated classes are none of the model's (dance): their precision is 0" in capsys.readouterr().err
+    assert "1 of 2 annotated classes are none of the model's (dance): their AP is 0" in capsys.readouterr().err
 
 
 def test_a_model_of_some_streams_picks_them_from_all() -> None:

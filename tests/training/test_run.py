@@ -95,7 +95,7 @@ def test_a_whole_video_is_one_clip_at_its_own_rate(root: Path) -> None:
         (["model.num_classes=5"], ConfigError, "num_classes is 5, the annotations have 2 classes: expected 3, .* or 0"),
         (["data.classes=[a, b]"], AnnotationError, "label 'c' is not one of the classes a, b"),
         (["data.train_subset=train"], AnnotationError, "no video of subset 'train'; the file has 'training'"),
-        (["data.annotations=no.json"], AnnotationError, "no such file; expected a file of annotations"),
+        (["data.annotations=no.json"], AnnotationError, "file not found; expected a file of annotations"),
     ],
 )
 def test_what_does_not_fit_is_one_line(root: Path, settings: list[str], error: type[AfsdError], message: str) -> None:

@@ -65,7 +65,7 @@ def test_faults_are_named(faulty: Any, message: str) -> None:
 
 def test_files(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
-    with pytest.raises(AnnotationError, match="no such file; expected a file of annotations"):
+    with pytest.raises(AnnotationError, match="file not found; expected a file of annotations"):
         load_annotations(path)
     path.write_text("{")
     with pytest.raises(AnnotationError, match="not JSON"):

@@ -101,4 +101,4 @@ def test_scores_for_a_model_with_classes(
 ) -> None:
     rgb = str(write_tiny_onnx(tmp_path / "rgb.onnx", None))
     assert cli.main(["detect", rgb, clip, "--video-scores", scores]) == 2
-    assert "the model tells 2 classes apart itself" in capsys.readouterr().err
+    assert "the model distinguishes 2 classes itself" in capsys.readouterr().err

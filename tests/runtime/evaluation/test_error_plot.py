@@ -56,5 +56,5 @@ def test_no_detection_at_all(files: list[str], tmp_path: Path, capsys: pytest.Ca
         assert capsys.readouterr().out.splitlines()[1].split()[4:9] == ["0.00"] * 5
     assert main(["evaluate", str(tmp_path / "missing.txt"), files[1]]) == 2
     error = capsys.readouterr().err
-    assert "missing.txt: no such file" in error
+    assert "missing.txt: file not found" in error
     assert error.count("\n") == 1

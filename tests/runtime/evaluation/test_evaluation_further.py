@@ -238,7 +238,7 @@ def test_command_reads_the_challenges_forms(tmp_path: Path, capsys: pytest.Captu
     assert "line 1: class id '13'; expected one of 7, 9" in capsys.readouterr().err
     (kit / "Shotput_test.txt").unlink()
     assert main(arguments) == 2
-    assert "Shotput_test.txt not there" in capsys.readouterr().err
+    assert "Shotput_test.txt not found" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_one_stream_is_read_slice_by_slice(tmp_path: Path) -> None:
     for bounds in ((0, None), (3, 9), (50, 70), (-4, None), (55, 60)):
         np.testing.assert_array_equal(features.read("b", *bounds), arrays["b"][slice(*bounds)])
     features.require_width(6)
-    with pytest.raises(InputError, match="rgb: features of 6 channels, the model takes 8; use the features it was"):
+    with pytest.raises(InputError, match="rgb: features of 6 channels, the model takes 8; use the features that"):
         features.require_width(8)
 
 
@@ -223,7 +223,7 @@ def test_the_description_is_written_and_read(tmp_path: Path) -> None:
     described = source("rgb", "flow", sampling=FeatureSampling(stride=4, window=16, fps=30), layout="steps_first")
     write_description(tmp_path / "features.json", described)
     assert read_description(tmp_path / "features.json") == described
-    with pytest.raises(InputError, match="no such file; expected a description of a feature set; afsd prepare"):
+    with pytest.raises(InputError, match="file not found; expected a description of a feature set; afsd prepare"):
         read_description(tmp_path / "gone.json")
     for text in (
         "{",

@@ -136,7 +136,7 @@ def test_malformed_files(tmp_path: Path, document: object, message: str) -> None
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(AnnotationError, match="no such file"):
+    with pytest.raises(AnnotationError, match="file not found"):
         load_detections(tmp_path / "none.json")
     (tmp_path / "d.json").write_text("{")
     with pytest.raises(AnnotationError, match="not JSON"):

@@ -51,7 +51,7 @@ def test_what_cannot_be_labelled(tmp_path: Path) -> None:
     scores = load_video_scores(write(tmp_path / "scores.json", {"abc": [0.1, 0.7, 0.2]}))
     with pytest.raises(InputError, match="none for the video 'xyz'; expected one of 1 ids such as 'abc'"):
         scores.label(proposals("xyz"))
-    with pytest.raises(InputError, match="the model tells 2 classes apart itself"):
+    with pytest.raises(InputError, match="the model distinguishes 2 classes itself"):
         scores.label(Detections.empty(("jump", "throw"), "abc"))
     for top_k in (0, 4):
         with pytest.raises(InputError, match=f"top_k: got {top_k}, expected 1 … 3"):

@@ -360,7 +360,7 @@ def test_a_killed_run_goes_on_where_it_was(source: Path, tmp_path: Path) -> None
         (["own", "nowhere"], "nowhere: folder not found; expected one with videos"),
         (["thumos14", "--tables", "nowhere", "--check"], "val_video_info.csv: cannot be read as a table"),
         (["thumos14", "--tables", "nowhere"], "needs --videos DIR, or --check"),
-        (["activitynet", "--videos", "nowhere", "--annotations", "nowhere.json"], "nowhere.json: no such file"),
+        (["activitynet", "--videos", "nowhere", "--annotations", "nowhere.json"], "nowhere.json: file not found"),
         (["own", "nowhere", "--workers", "0"], "--workers: got 0, expected 1 or more"),
     ],
 )

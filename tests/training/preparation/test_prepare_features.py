@@ -168,7 +168,7 @@ def test_features_of_folds(root: Path) -> None:
         (["--features", "{root}/nowhere"], "nowhere: folder not found"),
         (["--features", "{root}/split{{fold}}"], r"split\{fold\}: no folder found, expected one per fold"),
         (["--features", "{root}/{{fold}}/rgb"], "expected {fold} only in the last folder's name"),
-        (["--annotations", "{root}/gone.json"], "gone.json: no such file; expected a file of annotations"),
+        (["--annotations", "{root}/gone.json"], "gone.json: file not found; expected a file of annotations"),
     ],
 )
 def test_what_cannot_be_prepared_is_one_line(root: Path, arguments: list[str], message: str) -> None:
