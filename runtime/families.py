@@ -1,7 +1,7 @@
 """List what differs between the families of networks after the forward pass: outputs, decoding, suppression.
 
-A new family is an entry of `FAMILIES`, a decoder in decoding/, and its constants in spec/constants.py; what differs in
-training is an entry of `training.families`.
+A new family is an entry of `FAMILIES`, a decoder in decoding/, and its constants in spec/decoding_constants.py; what
+differs in training is an entry of `training.families`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from runtime.spec.constants import Decoding
+from runtime.spec.decoding_constants import Decoding
 from runtime.spec.model import METADATA_KEY, ModelSpec, TensorSpec
 
 LEVELS = (4, 2, 1)

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from runtime.spec.anchors import A2NetLayout
-from runtime.spec.constants import A2NetDecoding
+from runtime.spec.decoding_constants import A2NetDecoding
 from runtime.spec.model import METADATA_KEY, ModelSpec, TensorSpec
 from runtime.spec.time_axis import FeatureSampling
 

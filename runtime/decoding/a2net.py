@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.decoding.candidates import Candidates, require_numbers, sigmoid, softmax, take_output
+from runtime.decoding.candidates import Candidates, sigmoid, softmax
+from runtime.decoding.output_checks import require_numbers, take_output
 from runtime.errors import InputError
 from runtime.segments import valid_segments
 from runtime.spec.anchors import A2NetLayout, default_anchors, level_points
-from runtime.spec.constants import A2NetDecoding
+from runtime.spec.decoding_constants import A2NetDecoding
 
 A2NET_OUTPUTS = ("af_cls", "af_reg", "ab")
 """Names of A2Net's raw outputs. Points: af_cls [B,N,K] logits and af_reg [B,N,2] units. Anchors: ab [B,M,K+3] (logits,

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.decoding.candidates import Candidates, require_numbers, sigmoid, softmax, take_output
+from runtime.decoding.candidates import Candidates, sigmoid, softmax
+from runtime.decoding.output_checks import require_numbers, take_output
 from runtime.segments import valid_segments
 from runtime.spec.model import ModelSpec
 

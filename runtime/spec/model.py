@@ -9,7 +9,7 @@ from typing import Literal
 from runtime.common.mappings import StructureError, from_mapping, to_mapping
 from runtime.errors import InputError, SpecError
 from runtime.spec.anchors import A2NetLayout
-from runtime.spec.constants import A2NetDecoding, Decoding, TwoStageDecoding
+from runtime.spec.decoding_constants import A2NetDecoding, Decoding, TwoStageDecoding
 from runtime.spec.time_axis import FeatureSampling, Uneven
 
 SCHEMA = 3

@@ -8,7 +8,7 @@ import numpy as np
 
 from runtime.decoding.a2net import copy_classes
 from runtime.decoding.candidates import Candidates
-from runtime.spec.constants import A2NetDecoding
+from runtime.spec.decoding_constants import A2NetDecoding
 from runtime.spec.model import ModelSpec
 from runtime.suppression.nms import LEAST_SCORE, Decay, Gaussian, Hard, hard_nms, soft_nms_reference
 from runtime.suppression.nms_stream import NmsStream

@@ -14,7 +14,7 @@ from runtime.decoding.candidates import Candidates
 from runtime.detector import Detector, DetectorOptions
 from runtime.errors import EngineError, InputError, VideoError
 from runtime.results.detections import Detections
-from runtime.spec.constants import Decoding
+from runtime.spec.decoding_constants import Decoding
 from runtime.video.resize import FramePreparation
 from runtime.video.sampling import open_frames
 from runtime.windows import window_offsets

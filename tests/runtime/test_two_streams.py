@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from runtime.detector import Detector, DetectorOptions
 from runtime.errors import EngineError, InputError
 from runtime.results.detections import Detections
-from runtime.spec.constants import Decoding
+from runtime.spec.decoding_constants import Decoding
 from runtime.spec.model import ModelSpec, fuse_specs
 from runtime.two_streams import TwoStreamEngine, fuse_outputs
 from runtime.video.flow import FlowEstimator

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from runtime.spec.constants import A2NetDecoding, Decoding
+from runtime.spec.decoding_constants import A2NetDecoding, Decoding
 from runtime.spec.time_axis import FeatureSampling, Uneven
 from training.a2net.config import A2NetConfig, A2NetLossConfig
 from training.afsd.config import LossConfig, ModelConfig

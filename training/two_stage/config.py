@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from runtime.spec.constants import TwoStageDecoding
+from runtime.spec.decoding_constants import TwoStageDecoding
 from training.a2net.config import A2NetConfig
 
 

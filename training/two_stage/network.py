@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from runtime.spec.anchors import A2NetLayout, level_points
-from runtime.spec.constants import A2NetDecoding
+from runtime.spec.decoding_constants import A2NetDecoding
 from training.a2net.config import A2NetConfig
 from training.a2net.network import A2Net, A2NetOutput
 from training.a2net.targets import decode_anchors

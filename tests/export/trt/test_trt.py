@@ -259,7 +259,7 @@ def test_a_source_that_is_none(exported: Exported, tmp_path: Path) -> None:
         export_trt(exported.openvino, say=lambda _: None)
     with pytest.raises(ExportError, match=r"--precision int8: .*small\.ckpt is not an ONNX file; it needs measured"):
         export_trt(exported.checkpoint, options=TrtOptions("int8"), say=lambda _: None)
-    with pytest.raises(ExportError, match=r"none\.onnx: no such file; expected a checkpoint, or an ONNX file"):
+    with pytest.raises(ExportError, match=r"none\.onnx: file not found; expected a checkpoint, or an ONNX file"):
         export_trt(tmp_path / "none.onnx", say=lambda _: None)
 
 

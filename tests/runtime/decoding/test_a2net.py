@@ -18,7 +18,7 @@ from runtime.decoding.a2net import A2NET_OUTPUTS, copy_classes, decode_a2net
 from runtime.decoding.candidates import Candidates
 from runtime.errors import EngineError, InputError
 from runtime.spec.anchors import RATIOS, A2NetLayout, default_anchors, level_points
-from runtime.spec.constants import ACTIVITYNET, THUMOS14_COPIES, A2NetDecoding
+from runtime.spec.decoding_constants import ACTIVITYNET, THUMOS14_COPIES, A2NetDecoding
 from runtime.spec.model import ModelSpec
 from runtime.suppression.nms import hard_nms
 from runtime.suppression.policies import HardSuppression, LocalHardSuppression, Suppression

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from runtime.decoding.afsd import AFSD_OUTPUTS, decode_afsd, level_priors
 from runtime.decoding.candidates import Candidates, sigmoid
 from runtime.errors import EngineError, InputError
-from runtime.spec.constants import Decoding
+from runtime.spec.decoding_constants import Decoding
 from runtime.spec.model import ModelSpec
 from tests.slow import plain_scores, plain_segments
 from tests.tiny import tiny_spec

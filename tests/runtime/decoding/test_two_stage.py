@@ -17,7 +17,7 @@ from runtime.detector import Detector
 from runtime.errors import EngineError, InputError
 from runtime.features.video_features import Features
 from runtime.segments import tiou
-from runtime.spec.constants import Decoding, TwoStageDecoding
+from runtime.spec.decoding_constants import Decoding, TwoStageDecoding
 from runtime.spec.model import ModelSpec, TensorSpec
 from tests.tiny_backbone import WINDOW, feature_model_spec
 from tests.training.cross_validation.test_kept_candidates import DrawnEngine

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from runtime.decoding.a2net import decode_a2net
 from runtime.spec.anchors import RATIOS, A2NetLayout
-from runtime.spec.constants import A2NetDecoding
+from runtime.spec.decoding_constants import A2NetDecoding
 from runtime.suppression.nms import hard_nms
 from tests.golden_network import GOLDEN
 from training.a2net.config import A2NetConfig, A2NetLossConfig

@@ -13,8 +13,8 @@ import torch
 from export.to_onnx import export_onnx
 from runtime.engines import open_engine
 from runtime.errors import CheckpointError
-from runtime.spec.constants import ACTIVITYNET as ACTIVITYNET_DECODING
-from runtime.spec.constants import A2NetDecoding
+from runtime.spec.decoding_constants import ACTIVITYNET as ACTIVITYNET_DECODING
+from runtime.spec.decoding_constants import A2NetDecoding
 from tests.golden_network import GOLDEN, formula_input, formula_weights
 from training.a2net.config import A2NetConfig, A2NetLossConfig
 from training.a2net.network import A2Net, A2NetOutput

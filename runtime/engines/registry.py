@@ -1,0 +1,98 @@
+"""Open an engine file with the library of its suffix, imported only when used: the table of engines."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Literal
+
+from runtime.engines.base import Engine
+from runtime.engines.options import EngineOptions
+from runtime.errors import EngineError, InputError
+
+LIBRARY_OF_SUFFIX = {".onnx": "onnxruntime", ".xml": "openvino", ".engine": "tensorrt", ".plan": "tensorrt"}
+"""Library that runs the engine files of each suffix."""
+
+ENGINES_GROUP = "afsd.engines"
+"""Entry-point group through which other packages add engines: the name is a suffix without its dot, the value a
+function `open(path, *, device) -> Engine` with device "cpu" or "cuda:INDEX"."""
+
+
+def open_engine(
+    path: str | os.PathLike[str],
+    *,
+    library: Literal["auto", "onnxruntime", "openvino", "tensorrt"] = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+    precision: Literal["fp32", "bf16"] | None = None,
+    provider: Literal["cuda", "tensorrt"] | None = None,
+    cuda_graph: bool = False,
+) -> Engine:
+    """Load an engine file with the library for its suffix (.onnx, .xml, .engine, .plan, or one that a package adds).
+
+    Args:
+        path: the file; an .xml has its .bin and .json beside it, an .engine or .plan its .json.
+        library: "auto", or the library expected, which must be the suffix's.
+        device, threads, precision, provider, cuda_graph: see `EngineOptions`.
+
+    Raises:
+        EngineError: the file is not found, is not an engine, or cannot be run on this machine.
+        SpecError: the file carries no ModelSpec, or one that does not fit its tensors.
+        InputError: an option is out of range.
+        MissingDependencyError: the library is not installed.
+    """
+    options = EngineOptions(device, threads, precision, provider, cuda_graph)
+    file = Path(path)
+    needed = _library_for(file, library)
+    if not file.is_file():
+        raise EngineError(f"{file}: file not found; expected an engine file (.onnx, .xml or .engine)")
+    options = options.resolve(needed)
+    if needed == "":
+        return _open_foreign(file, options)
+    if needed == "onnxruntime":
+        from runtime.engines.onnx_runtime import OnnxRuntimeEngine
+
+        return OnnxRuntimeEngine(file, options)
+    if needed == "tensorrt":
+        from runtime.engines.tensorrt.engine import TensorRtEngine
+
+        return TensorRtEngine(file, options)
+    from runtime.engines.openvino_runtime import OpenVinoEngine
+
+    return OpenVinoEngine(file, options)
+
+
+def _open_foreign(file: Path, options: EngineOptions) -> Engine:
+    """Open an engine file with the function that another package registered for its suffix."""
+    if options.threads is not None or options.precision is not None:
+        raise InputError(f"{file}: a {file.suffix} file takes neither threads nor precision; leave them out")
+    (entry, *_) = entry_points(group=ENGINES_GROUP, name=file.suffix[1:])
+    try:
+        opener = entry.load()
+    except ImportError as error:
+        raise EngineError(
+            f"{file}: running a {file.suffix} file needs more than is installed here ({error}); "
+            "install it, or use an exported .onnx or .xml file"
+        ) from None
+    device = "cpu" if options.device_kind == "cpu" else f"cuda:{options.device_index}"
+    engine: Engine = opener(file, device=device)
+    return engine
+
+
+def _library_for(file: Path, library: str) -> str:
+    """Return the name of the library that runs the file; empty for an engine that another package adds."""
+    if library not in ("auto", *LIBRARY_OF_SUFFIX.values()):
+        raise InputError(f"library: got {library!r}, expected auto, onnxruntime, openvino or tensorrt")
+    needed = LIBRARY_OF_SUFFIX.get(file.suffix.lower())
+    if needed is None and entry_points(group=ENGINES_GROUP, name=file.suffix[1:]):
+        needed = ""
+    if needed is None:
+        raise EngineError(
+            f"{file}: not an engine file; expected .onnx (ONNX Runtime), .xml (OpenVINO) or .engine (TensorRT)"
+        )
+    if library not in ("auto", needed):
+        raise EngineError(
+            f"{file}: {library} cannot run a {file.suffix} file, {needed or 'another library'} can; use library 'auto'"
+        )
+    return needed
