@@ -191,7 +191,7 @@ def test_misuse() -> None:
             detector.run(features_with(20), fps=rate)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"features: duration_s is -2, expected a positive number"):
         detector.run(Features(features_with(20), fps=20, duration_s=-2))
-    with pytest.raises(InputError, match="streams of 20 and 23 steps, expected at most 2"):
+    with pytest.raises(InputError, match="streams of 20 and 23 steps, expected a difference of at most 2"):
         detector.run(Features((features_with(20), features_with(23)), fps=20))
     with pytest.raises(InputError, match="v: features, and the model sees rgb frames; give it the video itself"):
         Detector(TinyEngine()).run(Features(features_with(20), "v"))
