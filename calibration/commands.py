@@ -117,27 +117,28 @@ def _list_features(args: argparse.Namespace) -> tuple[list[Any], Any]:
     from calibration.options import TestSet
     from export.graph.carried_spec import read_carried_spec
     from export.graph.export_input import load_graph
-    from runtime.commands.evaluate import load_ground_truth
+    from runtime.annotations.ground_truth import load_ground_truth
     from runtime.features.feature_set import list_features, open_model_features
 
     test, judging = None, []
+    spec = read_carried_spec(load_graph(args.model), str(args.model))
     if args.annotations is not None:
         truth = load_ground_truth(args.annotations, None if args.subset == "all" else args.subset)
         if args.test:
             truth = tuple(video for video in truth if video.name in args.test)
         if not truth:
             raise InputError(f"{args.annotations}: names none of the test videos; give other names with --test")
-        spec = read_carried_spec(load_graph(args.model), str(args.model))
         features = open_model_features(args.features, spec, truth)
         judging = [features.features(video.name) for video in truth]
         test = TestSet(tuple(judging), truth)
     elif args.test:
-        judging = list_features(args.features, args.test)
+        judging = list_features(args.features, spec, args.test)
         test = TestSet(tuple(judging))
     if args.videos or args.table:
-        return list_features(args.features, args.videos) if args.videos else [], test
+        return list_features(args.features, spec, args.videos) if args.videos else [], test
     judged = {path.resolve() for video in judging for path in video.paths}
-    others = [video for video in list_features(args.features) if judged.isdisjoint(p.resolve() for p in video.paths)]
+    everything = list_features(args.features, spec)
+    others = [video for video in everything if judged.isdisjoint(path.resolve() for path in video.paths)]
     if not others:
         raise InputError(
             f"--features: all {len(judging)} videos are test videos, so none is left for clips; name the test "
@@ -158,8 +159,8 @@ def _list_files(arguments: list[str], flag: str) -> list[Path]:
 def _test_set(args: argparse.Namespace) -> Any:
     """Return the test videos; with annotations only the files whose videos the subset contains."""
     from calibration.options import TestSet
+    from runtime.annotations.ground_truth import load_ground_truth
     from runtime.annotations.video_rates import warn_of_other_rates
-    from runtime.commands.evaluate import load_ground_truth
 
     if not args.test:
         if args.annotations:

@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from runtime.annotations.activitynet import VideoAnnotation, load_annotations
 from runtime.benchmark.speed import format_report, run_benchmark
 from runtime.commands.evaluate import detect_annotated
+from runtime.common.tables import align
 from runtime.detector import Detector
 from runtime.engines import open_engine
 from runtime.evaluation import evaluate, format_table
-from runtime.results.detections import Detections, write_json
+from runtime.results.detections import Detection, Detections, write_results
 from runtime.results.timeline import draw_timeline, save_image
 from runtime.segments import tiou
+from runtime.video.names import find_video
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = ROOT / "training" / "pretrained" / "synthetic.ckpt"
@@ -51,10 +53,10 @@ def demo(out: Path, videos: int) -> int:
     _step(3, "finding actions with OpenVINO, from video files to detections")
     began = time.perf_counter()
     with Detector(engine_file) as detector:
-        found = detect_annotated(detector, truth, out / "data" / "videos")
+        found = detect_annotated(detector, truth, [find_video(out / "data" / "videos", video.name) for video in truth])
     wall, length = time.perf_counter() - began, sum(video.duration_s or 0.0 for video in truth)
     print(f"{length:.0f} s of video in {wall:.1f} s, {length / wall:.0f} times real time")
-    write_json(out / "detections.json", found)
+    write_results(out / "detections.json", found)
     _step(4, f"truth beside detections (score ≥ {SHOWN_SCORE}) in {truth[0].name}")
     print(_side_by_side(truth[0], found[0]))
     _draw(out, truth[0], found[0])
@@ -144,27 +146,24 @@ def _benchmark(model: Path, engine_file: Path, video: Path) -> None:
 def _side_by_side(truth: VideoAnnotation, found: Detections) -> str:
     """Return one line per true action with the detection that fits best, then the detections that fit none."""
     shown = found.above(SHOWN_SCORE).sorted("start")
-    lines = [f"  {'truth':<40}  {'detection':<40} {'score':>5}  tIoU"]
+    rows = [["truth", "", "detection", "", "score", "tIoU"]]
     used = set()
     for instance in sorted(truth.instances, key=lambda i: i.start_s):
         same = [k for k, d in enumerate(shown) if d.label == instance.label and k not in used]
         overlap = tiou(np.array([instance.start_s, instance.end_s]), shown.segments[same]) if same else np.zeros(1)
-        left = f"{instance.label:<24}{instance.start_s:6.1f} – {instance.end_s:5.1f} s"
+        true = [instance.label, f"{instance.start_s:.1f} – {instance.end_s:5.1f} s"]
         if overlap.max() <= 0:
-            lines.append(f"  {left:<40}  {'missed':<40}")
+            rows.append([*true, "missed", "", "", ""])
             continue
         best = same[int(overlap.argmax())]
         used.add(best)
-        lines.append(f"  {left:<40}  {_describe(shown, best):<40} {shown.scores[best]:>5.2f}  {overlap.max():.2f}")
-    for k in range(len(shown)):
-        if k not in used:
-            lines.append(f"  {'no truth of its own':<40}  {_describe(shown, k):<40} {shown.scores[k]:>5.2f}     –")
-    return "\n".join(lines)
+        rows.append([*true, *_describe(shown[best]), f"{overlap.max():.2f}"])
+    rows += [["no truth of its own", "", *_describe(d), "–"] for k, d in enumerate(shown) if k not in used]
+    return align(rows, "lrlrrr", indent=2)
 
 
-def _describe(found: Detections, k: int) -> str:
-    start, end = found.segments[k]
-    return f"{found.classes[found.labels[k]]:<24}{start:6.1f} – {end:5.1f} s"
+def _describe(one: Detection) -> list[str]:
+    return [one.label, f"{one.start_s:.1f} – {one.end_s:5.1f} s", f"{one.score:.2f}"]
 
 
 def _draw(out: Path, truth: VideoAnnotation, found: Detections) -> None:

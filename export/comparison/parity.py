@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from export.graph.trace import seeded_batches
 from runtime.common.files import write_json
+from runtime.common.tables import align
 from runtime.decoding.a2net import A2NET_OUTPUTS
 from runtime.engines.base import Engine
 from runtime.errors import ExportError
@@ -69,15 +70,12 @@ class ParityReport:
 
     def table(self) -> str:
         """Return the report as aligned text, one row per output."""
-        rows = [
-            f"parity of {self.engine} with {self.reference}",
-            f"  {'output':<10}{'largest':>10}{'max error':>12}{'relative':>11}  moved",
-        ]
+        rows = [["output", "largest", "max error", "relative", "moved"]]
         rows += [
-            f"  {o.name:<10}{o.largest:>10.4g}{o.max_error:>12.2e}{o.relative:>11.1e}  {o.moved} of {o.locations}"
+            [o.name, f"{o.largest:.4g}", f"{o.max_error:.2e}", f"{o.relative:.1e}", f"{o.moved} of {o.locations}"]
             for o in self.outputs
         ]
-        return "\n".join(rows)
+        return f"parity of {self.engine} with {self.reference}\n{align(rows, indent=2)}"
 
     def write(self, path: Path) -> None:
         """Store the report as JSON."""

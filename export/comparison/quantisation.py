@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,9 @@ from export.comparison.drift import (
 )
 from export.comparison.parity import COARSE
 from export.graph.export_input import Say
-from runtime.common.files import file_sha256
+from runtime.common.files import file_sha256, read_json
 from runtime.engines.base import Engine
+from runtime.errors import ExportError
 from runtime.families import class_output
 
 SAME_ROUNDING = 0.3
@@ -81,7 +81,8 @@ def describe_on_videos(found: DetectionDrift, videos: int) -> str:
 def _describe_calibration(path: Path) -> str:
     """Describe what 8 bit does to detections from the calibration's report, if there is one and it is of this file."""
     try:
-        content: dict[str, Any] = json.loads(path.with_name(f"{path.name}{REPORT}").read_text(encoding="utf-8"))
+        report = path.with_name(f"{path.name}{REPORT}")
+        content: dict[str, Any] = read_json(report, "report of afsd calibrate", ExportError)
         if content["sha256"] != file_sha256(path):
             raise ValueError
         budget = content["path"]
@@ -89,7 +90,13 @@ def _describe_calibration(path: Path) -> str:
         found = describe_on_videos(DetectionDrift(**step["detections"]), content["test_videos"])
         mean = f"; mAP {0 - step['drop']:+.2f} points" if budget["labelled"] else ""
         return f"8 bit against float32, as afsd calibrate measured {found}{mean}"
-    except (OSError, ValueError, KeyError, TypeError):  # not calibrated here, without test videos, or moved
+    except (
+        ExportError,
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+    ):  # not calibrated here, without test videos, or moved
         return (
             "what 8 bit does to detections is not known: afsd calibrate --test VIDEO measures it, and afsd evaluate "
             "judges the engine on annotated videos"

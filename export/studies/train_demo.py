@@ -22,6 +22,7 @@ from runtime.common.files import write_json
 from runtime.detector import Detector
 from runtime.engines import Engine, open_engine
 from runtime.evaluation import evaluate, format_table
+from runtime.video.names import find_video
 from training.checkpoints.slim import slim_checkpoint
 from training.config.files import load_config
 from training.run import train
@@ -63,7 +64,9 @@ def measure(engine: Engine, data: Path) -> dict[str, Any]:
     """Measure the mAP of an engine on the unseen videos, through the runtime."""
     truth = load_annotations(data / "annotations.json", "testing")
     with Detector(engine) as detector:
-        result = evaluate(detect_annotated(detector, truth, data / "videos"), truth)
+        result = evaluate(
+            detect_annotated(detector, truth, [find_video(data / "videos", video.name) for video in truth]), truth
+        )
     print(format_table(result, per_class=True))
     per_tiou = {f"{tiou:.1f}": round(float(value), 4) for tiou, value in zip(result.tious, result.map, strict=True)}
     return {"test_videos": len(truth), "mAP": per_tiou, "average_mAP": round(result.average, 4)}

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from export.trt.layers import parse_layers
-from runtime.common.files import atomic_path, read_json, write_json
+from runtime.common.files import atomic_path, one_line, read_json, write_json
 from runtime.common.mappings import from_mapping
 from runtime.errors import AfsdError, ExportError
 
@@ -223,11 +223,6 @@ def _progress(trt: Any) -> Any:
             return True  # continue the build
 
     return Progress()
-
-
-def one_line(text: object) -> str:
-    """Return text with each run of white space, line ends included, replaced by one space."""
-    return " ".join(str(text).split())
 
 
 if __name__ == "__main__":

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime.common.console import EXIT_ERROR, ProgressLine, print_error
+from runtime.engines.registry import LIBRARIES
 from runtime.errors import AfsdError, InputError
 from runtime.results.writers import FORMATS
 
@@ -15,8 +17,10 @@ if TYPE_CHECKING:
     from runtime.commands._output import Output
     from runtime.detector import Detector, DetectorOptions
     from runtime.engines import Engine
+    from runtime.features.video_features import Features
     from runtime.results.detections import Detections
     from runtime.results.video_scores import VideoScores
+    from runtime.spec.model import ModelSpec
     from runtime.timing import Timing
 
 
@@ -31,7 +35,11 @@ def add_detect(subparsers: Any) -> None:
         "engine", metavar="ENGINE", help="model.onnx, an OpenVINO model.xml, or a TensorRT model.engine"
     )
     parser.add_argument(
-        "videos", metavar="VIDEO", nargs="+", help="file, folder of videos or of images, URL, or camera number"
+        "videos",
+        metavar="VIDEO",
+        nargs="+",
+        help="file, folder of videos or of images, URL, or camera number; for a model on features also an "
+        ".npy or .npz, or the features.json of a set",
     )
     models = parser.add_argument_group("further models")
     add_backbone_flags(models)
@@ -109,7 +117,7 @@ def _add_running_flags(group: argparse._ArgumentGroup) -> None:
 
 def add_engine_flags(group: argparse._ArgumentGroup) -> None:
     """Add the flags for running engines and reading videos."""
-    group.add_argument("--library", choices=("auto", "onnxruntime", "openvino", "tensorrt"), default="auto")
+    group.add_argument("--library", choices=LIBRARIES, default="auto")
     group.add_argument(
         "--device", default="auto", help="cpu, or gpu with an optional index as in gpu:0 (gpu for .engine, else cpu)"
     )
@@ -128,7 +136,6 @@ def detect(arguments: argparse.Namespace) -> int:
     from runtime.commands._output import Output
     from runtime.detector import Detector
     from runtime.results.video_scores import load_video_scores
-    from runtime.video.names import expand_sources
 
     _check(arguments)
     options = _options(arguments)
@@ -142,7 +149,7 @@ def detect(arguments: argparse.Namespace) -> int:
         if labels is not None:
             labels.check(detector.spec.classes, arguments.labels_per_video)
         output = Output(arguments)
-        for source in expand_sources(arguments.videos):
+        for source in _expand(arguments.videos, detector.spec):
             try:
                 _detect_one(detector, source, arguments, output, labels)
             except AfsdError as error:
@@ -150,6 +157,18 @@ def detect(arguments: argparse.Namespace) -> int:
                 failed = True
         output.finish()
     return EXIT_ERROR if failed else 0
+
+
+def _expand(arguments: Sequence[str], spec: ModelSpec) -> Iterator[str | int | Features]:
+    """Yield what the arguments stand for; a features.json given to a model on features stands for its videos."""
+    from runtime.features.feature_set import list_features
+    from runtime.video.names import expand_sources
+
+    for source in expand_sources(arguments):
+        if spec.features is not None and isinstance(source, str) and source.endswith(".json"):
+            yield from list_features([Path(source)], spec)
+        else:
+            yield source
 
 
 def _options(arguments: argparse.Namespace) -> DetectorOptions:
@@ -180,7 +199,11 @@ def open_with(path: str, arguments: argparse.Namespace) -> Engine:
 
 
 def _detect_one(
-    detector: Detector, source: str | int, arguments: argparse.Namespace, output: Output, labels: VideoScores | None
+    detector: Detector,
+    source: str | int | Features,
+    arguments: argparse.Namespace,
+    output: Output,
+    labels: VideoScores | None,
 ) -> None:
     def labelled(found: Detections) -> Detections:
         if labels is None:

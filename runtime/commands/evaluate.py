@@ -13,12 +13,12 @@ import numpy as np
 
 from runtime.annotations.activitynet import (
     VideoAnnotation,
-    load_annotations,
     parse_annotations,
     parse_splits,
     read_document,
 )
-from runtime.annotations.thumos14 import AMBIGUOUS, read_kit_annotations, read_table_annotations
+from runtime.annotations.ground_truth import load_ground_truth
+from runtime.annotations.thumos14 import AMBIGUOUS
 from runtime.commands.detect import add_flow_flags, add_label_flags
 from runtime.common.console import ProgressLine, print_warning
 from runtime.common.files import text_suffix
@@ -36,7 +36,7 @@ from runtime.evaluation import (
     format_table,
 )
 from runtime.features.video_features import Video, identify_video
-from runtime.results.detections import Detections, load_detections, write_json
+from runtime.results.detections import Detections, load_detections, write_results
 from runtime.results.thumos14 import read_text_detections
 from runtime.results.video_scores import VideoScores, load_video_scores
 from runtime.spec.model import ModelSpec
@@ -109,6 +109,12 @@ def _add_engine_flags(group: argparse._ArgumentGroup) -> None:
         type=Path,
         help="of a model on features, in place of --videos: a features.json, or a folder of <video>.npy or .npz per "
         "stream",
+    )
+    group.add_argument(
+        "--feature-fold",
+        metavar="NAME",
+        default="",
+        help="fold whose features are used, if every fold has its own and the JSON has no splits (default: --fold)",
     )
     group.add_argument("--save", metavar="FILE", type=Path, help="write the detections as JSON")
     group.add_argument(
@@ -188,30 +194,18 @@ def _ground_truth(arguments: argparse.Namespace) -> tuple[VideoAnnotation, ...]:
         return load_ground_truth(arguments.ground_truth, None if arguments.subset == "all" else arguments.subset)
     if arguments.subset:
         raise InputError("--fold and --subset: each names the videos to judge on; leave one out")
-    source, document = arguments.ground_truth, read_document(arguments.ground_truth)
-    splits = parse_splits(document, source)
+    origin, document = arguments.ground_truth, read_document(arguments.ground_truth)
+    splits = parse_splits(document, origin)
     if arguments.fold not in splits:
-        raise InputError(f"{source}: no fold {arguments.fold!r}; the file has {', '.join(splits) or 'no splits'}")
+        raise InputError(f"{origin}: no fold {arguments.fold!r}; the file has {', '.join(splits) or 'no splits'}")
     names = set(splits[arguments.fold][1])
-    truth = tuple(video for video in parse_annotations(document, source) if video.name in names)
+    truth = tuple(video for video in parse_annotations(document, origin) if video.name in names)
     missing = sorted(names - {video.name for video in truth})
     if missing or not truth:
         raise InputError(
-            f"{source}: fold {arguments.fold} tests {missing[0] if missing else 'nothing'}, expected annotated videos"
+            f"{origin}: fold {arguments.fold} tests {missing[0] if missing else 'nothing'}, expected annotated videos"
         )
     return truth
-
-
-def load_ground_truth(path: str | Path, subset: str | None = None) -> tuple[VideoAnnotation, ...]:
-    """Load annotations of any form: the THUMOS'14 kit's folder, a table (.csv), else ActivityNet JSON.
-
-    Raises:
-        AnnotationError: the file cannot be read, has another form, or (JSON) has no video of the subset.
-    """
-    path = Path(path)
-    if path.is_dir():
-        return read_kit_annotations(path)
-    return read_table_annotations(path) if text_suffix(path) == ".csv" else load_annotations(path, subset)
 
 
 def _detections(arguments: argparse.Namespace, truth: Sequence[VideoAnnotation]) -> list[Detections]:
@@ -221,44 +215,42 @@ def _detections(arguments: argparse.Namespace, truth: Sequence[VideoAnnotation])
         return read_text_detections(Path(arguments.detections))
     if suffix == ".json":
         return load_detections(arguments.detections, keep_inverted=True)
-    found = _from_features(arguments, truth) if arguments.features else _from_videos(arguments, truth)
+    found = _run_engine(arguments, truth)
     if arguments.save:
-        write_json(arguments.save, found)
+        write_results(arguments.save, found)
     return found
 
 
-def _from_features(arguments: argparse.Namespace, truth: Sequence[VideoAnnotation]) -> list[Detections]:
+def _run_engine(arguments: argparse.Namespace, truth: Sequence[VideoAnnotation]) -> list[Detections]:
+    """Run an engine on the annotated videos, or on their features."""
+    from runtime.annotations.video_rates import warn_of_other_rates
     from runtime.detector import Detector, DetectorOptions
     from runtime.features.feature_set import open_model_features
 
-    if arguments.flow_engine or arguments.videos or arguments.video_scores:
-        raise InputError("--features: leave out --videos, --flow-engine and --video-scores, which are of other models")
-    with Detector(arguments.detections, options=DetectorOptions(nms=arguments.nms)) as detector:
-        if detector.spec.features is None:
-            raise InputError(f"--features: the model sees {detector.spec.stream} frames; give it --videos")
-        opened = open_model_features(arguments.features, detector.spec, truth, fold=arguments.fold)
-        videos = [opened.features(video.name) for video in truth]
-        if not arguments.force:
-            require_unseen(detector.spec, {video.name: video for video in videos})
-        warn_unknown(detector.spec, truth)
-        return [detector.run(video) for video in videos]
-
-
-def _from_videos(arguments: argparse.Namespace, truth: Sequence[VideoAnnotation]) -> list[Detections]:
-    from runtime.annotations.video_rates import warn_of_other_rates
-    from runtime.detector import Detector, DetectorOptions
-
-    folder = arguments.videos or Path(arguments.ground_truth).parent / "videos"
+    if arguments.features and (arguments.flow_engine or arguments.videos):
+        raise InputError("--features: leave out --videos and --flow-engine, which are of models on frames")
     labels = load_video_scores(arguments.video_scores) if arguments.video_scores else None
     options = DetectorOptions(nms=arguments.nms, flow_method=arguments.flow_method)
     with Detector(arguments.detections, flow_engine=arguments.flow_engine, options=options) as detector:
-        files = {video.name: find_video(folder, video.name) for video in truth}
+        on_features = detector.spec.features is not None
+        if on_features != bool(arguments.features):
+            needed = "--features PLACE" if on_features else "--videos DIR, and no --features"
+            raise InputError(f"{arguments.detections}: the model sees {detector.spec.stream}; give {needed}")
+        videos: list[Video]
+        if arguments.features:
+            fold = arguments.feature_fold or arguments.fold
+            opened = open_model_features(arguments.features, detector.spec, truth, fold=fold)
+            videos = [opened.features(video.name) for video in truth]
+        else:
+            folder = arguments.videos or Path(arguments.ground_truth).parent / "videos"
+            files = [find_video(folder, video.name) for video in truth]
+            warn_of_other_rates(truth, files)
+            videos = list(files)
         if not arguments.force:
-            require_unseen(detector.spec, files)
-        warn_of_other_rates(truth, list(files.values()))
+            require_unseen(detector.spec, {v.name: video for v, video in zip(truth, videos, strict=True)})
         if labels is None:
             warn_unknown(detector.spec, truth)
-        return detect_annotated(detector, truth, folder, labels, arguments.labels_per_video)
+        return detect_annotated(detector, truth, videos, labels, arguments.labels_per_video)
 
 
 def warn_unknown(spec: ModelSpec, truth: Sequence[VideoAnnotation]) -> None:
@@ -294,7 +286,7 @@ def require_unseen(spec: ModelSpec, videos: Mapping[str, Video]) -> None:
 def detect_annotated(
     detector: Detector,
     truth: Sequence[VideoAnnotation],
-    folder: Path,
+    videos: Sequence[Video],
     labels: VideoScores | None = None,
     labels_per_video: int = 1,
 ) -> list[Detections]:
@@ -303,24 +295,23 @@ def detect_annotated(
     Args:
         detector: detector to run.
         truth: annotations of the videos; their instances are not used.
-        folder: folder of the videos, <name>.mp4 or another format.
+        videos: the video files or features, in the order of `truth`.
         labels: video-level scores that name the proposals of a class-agnostic model.
         labels_per_video: number of best classes for each video's proposals.
 
     Raises:
-        VideoError: a video is not in `folder` (before any is run) or cannot be decoded.
+        VideoError: a video cannot be decoded.
         InputError: a video has no scores (before any is run).
     """
-    files = [find_video(folder, video.name) for video in truth]
     if labels:
         labels.check(detector.spec.classes, labels_per_video)
         for video in truth:
             labels.require(video.name)
     found = []
     with ProgressLine() as progress:
-        for number, (video, file) in enumerate(zip(truth, files, strict=True), 1):
-            progress.show(f"{video.name} ({number} of {len(files)})")
-            proposals = detector.run(file)
+        for number, (video, given) in enumerate(zip(truth, videos, strict=True), 1):
+            progress.show(f"{video.name} ({number} of {len(truth)})")
+            proposals = detector.run(given)
             if labels:
                 proposals = labels.label(replace(proposals, video=video.name), labels_per_video)
             found.append(replace(proposals, video=video.name))

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from types import TracebackType
 
+from runtime.common.files import one_line
 from runtime.errors import AfsdError
 
 EXIT_ERROR = 2
@@ -14,7 +15,7 @@ EXIT_ERROR = 2
 
 def print_error(error: Exception) -> None:
     """Print an error as one line."""
-    print(f"afsd: error: {_one_line(error)}", file=sys.stderr)
+    print(f"afsd: error: {one_line(error)}", file=sys.stderr)
 
 
 def run_script(run: Callable[[], object]) -> int:
@@ -29,7 +30,7 @@ def run_script(run: Callable[[], object]) -> int:
 
 def print_warning(message: Warning | str) -> None:
     """Print a warning as one line."""
-    print(f"afsd: warning: {_one_line(message)}", file=sys.stderr)
+    print(f"afsd: warning: {one_line(message)}", file=sys.stderr)
 
 
 class ProgressLine:
@@ -58,7 +59,3 @@ class ProgressLine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.clear()
-
-
-def _one_line(value: object) -> str:
-    return " ".join(str(value).split())

@@ -72,9 +72,9 @@ def read_json(path: PathLike, what: str, error: type[AfsdError]) -> Any:
         raise error(f"{path}: not JSON ({one_line(problem)}); expected a {what}") from None
 
 
-def write_json(path: PathLike, content: object, *, indent: int | None = 1) -> None:
+def write_json(path: PathLike, content: object) -> None:
     """Write JSON atomically: UTF-8, letters of all alphabets as they are, a newline at the end."""
-    write_text(path, json.dumps(content, indent=indent, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def file_sha256(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Hold scored segments before suppression, and take and check a window's outputs for every decoder."""
+"""Hold scored segments before suppression, and compute what several decoders need."""
 
 from __future__ import annotations
 

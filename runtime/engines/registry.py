@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from runtime.engines.base import Engine
 from runtime.engines.options import EngineOptions
 from runtime.errors import EngineError, InputError
 
-LIBRARY_OF_SUFFIX = {".onnx": "onnxruntime", ".xml": "openvino", ".engine": "tensorrt", ".plan": "tensorrt"}
-"""Library that runs the engine files of each suffix."""
+
+class EngineKind(NamedTuple):
+    """One kind of engine file: the library that runs it, and the class behind which it does."""
+
+    library: str
+    module: str
+    """Module of the class, imported when a file of this kind is opened."""
+    name: str
+    """Name of the class, which is made from (path, `EngineOptions`)."""
+
+
+ENGINES = {
+    ".onnx": EngineKind("onnxruntime", "runtime.engines.onnx_runtime", "OnnxRuntimeEngine"),
+    ".xml": EngineKind("openvino", "runtime.engines.openvino_runtime", "OpenVinoEngine"),
+    ".engine": EngineKind("tensorrt", "runtime.engines.tensorrt.engine", "TensorRtEngine"),
+    ".plan": EngineKind("tensorrt", "runtime.engines.tensorrt.engine", "TensorRtEngine"),
+}
+"""Engines by file suffix. A new one is an entry here."""
+
+LIBRARIES = ("auto", *dict.fromkeys(kind.library for kind in ENGINES.values()))
+"""Values of `open_engine`'s `library`."""
 
 ENGINES_GROUP = "afsd.engines"
 """Entry-point group through which other packages add engines: the name is a suffix without its dot, the value a
@@ -22,7 +42,7 @@ function `open(path, *, device) -> Engine` with device "cpu" or "cuda:INDEX"."""
 def open_engine(
     path: str | os.PathLike[str],
     *,
-    library: Literal["auto", "onnxruntime", "openvino", "tensorrt"] = "auto",
+    library: str = "auto",
     device: str = "auto",
     threads: int | None = None,
     precision: Literal["fp32", "bf16"] | None = None,
@@ -50,17 +70,9 @@ def open_engine(
     options = options.resolve(needed)
     if needed == "":
         return _open_foreign(file, options)
-    if needed == "onnxruntime":
-        from runtime.engines.onnx_runtime import OnnxRuntimeEngine
-
-        return OnnxRuntimeEngine(file, options)
-    if needed == "tensorrt":
-        from runtime.engines.tensorrt.engine import TensorRtEngine
-
-        return TensorRtEngine(file, options)
-    from runtime.engines.openvino_runtime import OpenVinoEngine
-
-    return OpenVinoEngine(file, options)
+    kind = ENGINES[file.suffix.lower()]
+    engine: Engine = getattr(import_module(kind.module), kind.name)(file, options)
+    return engine
 
 
 def _open_foreign(file: Path, options: EngineOptions) -> Engine:
@@ -82,15 +94,13 @@ def _open_foreign(file: Path, options: EngineOptions) -> Engine:
 
 def _library_for(file: Path, library: str) -> str:
     """Return the name of the library that runs the file; empty for an engine that another package adds."""
-    if library not in ("auto", *LIBRARY_OF_SUFFIX.values()):
-        raise InputError(f"library: got {library!r}, expected auto, onnxruntime, openvino or tensorrt")
-    needed = LIBRARY_OF_SUFFIX.get(file.suffix.lower())
-    if needed is None and entry_points(group=ENGINES_GROUP, name=file.suffix[1:]):
-        needed = ""
-    if needed is None:
-        raise EngineError(
-            f"{file}: not an engine file; expected .onnx (ONNX Runtime), .xml (OpenVINO) or .engine (TensorRT)"
-        )
+    if library not in LIBRARIES:
+        raise InputError(f"library: got {library!r}, expected {', '.join(LIBRARIES[:-1])} or {LIBRARIES[-1]}")
+    kind = ENGINES.get(file.suffix.lower())
+    if kind is None and not entry_points(group=ENGINES_GROUP, name=file.suffix[1:]):
+        known = ", ".join(f"{suffix} ({kind.library})" for suffix, kind in ENGINES.items())
+        raise EngineError(f"{file}: not an engine file; expected one of {known}")
+    needed = "" if kind is None else kind.library
     if library not in ("auto", needed):
         raise EngineError(
             f"{file}: {library} cannot run a {file.suffix} file, {needed or 'another library'} can; use library 'auto'"

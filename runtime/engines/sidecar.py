@@ -20,6 +20,8 @@ from runtime.spec.model import ModelSpec, spec_from_json
 
 CHECKSUM = "checksum"
 """Key of the checksum in a TensorRT engine's sidecar."""
+OLD_CHECKSUM = "seal"
+"""Key of the checksum in sidecars that were written before."""
 
 
 def sidecar_path(engine: Path) -> Path:
@@ -65,7 +67,7 @@ def read_build(engine: Path) -> EngineBuild:
         build = from_mapping(EngineBuild, content.get("build"))
     except StructureError as error:
         raise SpecError(f"{path}: 'build' does not fit a TensorRT engine: {error}; build the engine again") from None
-    if content.get(CHECKSUM) != _checksum(content):
+    if content.get(CHECKSUM, content.get(OLD_CHECKSUM)) != _checksum(content):
         raise SpecError(
             f"{path}: edited after the build, its checksum does not fit; copy it again or build the engine again"
         )
@@ -74,7 +76,7 @@ def read_build(engine: Path) -> EngineBuild:
 
 def _checksum(content: dict[str, Any]) -> str:
     """Compute the SHA-256 of everything but the checksum itself, as JSON with sorted keys."""
-    rest = {key: value for key, value in content.items() if key != CHECKSUM}
+    rest = {key: value for key, value in content.items() if key not in (CHECKSUM, OLD_CHECKSUM)}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 

@@ -25,7 +25,13 @@ class FeatureSet:
     """Reads the features of the videos of a data set on demand; they are never in memory as a whole."""
 
     def __init__(
-        self, description: FeatureDescription, root: PathLike, videos: Iterable[VideoAnnotation], *, fold: str = ""
+        self,
+        description: FeatureDescription,
+        root: PathLike,
+        videos: Iterable[VideoAnnotation],
+        *,
+        fold: str = "",
+        own_streams: bool = False,
     ) -> None:
         """Find the files of the videos and read their headers.
 
@@ -34,12 +40,13 @@ class FeatureSet:
             root: folder that the folders of `description` are relative to.
             videos: annotations of the videos that must have features; their durations and rates are used.
             fold: name of the fold, for features made for every fold.
+            own_streams: whether these are the streams that a model takes, in its order; see `Features.own_streams`.
 
         Raises:
             InputError: a folder or fold is missing, a video's time axis is unknown, or a video has a fault: no file or
                 two, unreadable, no steps, streams of different length, another width than the others.
         """
-        self.description, self.fold = description, fold
+        self.description, self.fold, self._own_streams = description, fold, own_streams
         self._annotations = {video.name: video for video in videos}
         scan = scan_features(description, Path(root), self._annotations.values(), fold=fold)
         faults = scan.missing | scan.faults
@@ -89,6 +96,7 @@ class FeatureSet:
             layout=self.orders,
             uneven=self.description.uneven,
             sampling=self.description.sampling,
+            own_streams=self._own_streams,
         )
 
     def _time_axis(self, video: VideoAnnotation) -> TimeAxis:
@@ -122,7 +130,7 @@ def open_features(
             f"{path}: {unknown[0]!r} is not in the annotations {description.annotations}; correct the name"
         )
     chosen = tuple(videos[name] for name in wanted)
-    return FeatureSet(description, path.parent, chosen, fold=fold), chosen
+    return FeatureSet(description, path.parent, chosen, fold=fold, own_streams=bool(streams)), chosen
 
 
 def open_model_features(
@@ -140,38 +148,51 @@ def open_model_features(
         InputError: see `FeatureSet`; the features have another width or another sampling than the model's.
     """
     assert spec.features is not None
-    name = str(places[0])
-    if places[0].suffix == ".json":
+    name, described = str(places[0]), places[0].suffix == ".json"
+    if described:
         if len(places) > 1:
             raise InputError(f"{name}: got {len(places)} places, expected one features.json, or a folder per stream")
         root, description = places[0].parent, read_description(places[0])
         _require_same_sampling(description, spec, name)
     else:
         root, description = Path(), _describe_folders(places, spec)
-    chosen = select_streams(len(description.streams), spec, name)
-    if chosen != tuple(range(len(description.streams))):
-        description = replace(description.take_streams(*chosen), width=spec.channels)
-    features = FeatureSet(description, root, videos, fold=fold)
+    chosen = select_streams(len(description.streams), spec, name, whole_set=described)
+    description = replace(description.take_streams(*chosen), width=spec.channels)
+    features = FeatureSet(description, root, videos, fold=fold, own_streams=True)
     features.require_width(spec.channels)
     return features
 
 
-def list_features(folders: Sequence[Path], names: Sequence[str] = ()) -> list[Features]:
-    """List the videos of plain folders of features: the named ones, or all in the first folder in natural order.
+def list_features(
+    places: Sequence[Path], spec: ModelSpec, names: Sequence[str] = (), *, fold: str = ""
+) -> list[Features]:
+    """List the videos of a feature set for a model: the named ones, or all.
 
     Args:
-        folders: folders of <video>.npy or .npz, one per stream.
+        places: one features.json, whose annotations name the videos, or one folder of <video>.npy or .npz per stream,
+            whose first folder does, in natural order.
+        spec: spec of a model on features.
         names: names of the videos wanted.
+        fold: see `FeatureSet`.
 
     Raises:
-        InputError: a folder is not found or has no feature file, or a video lacks features in one of the folders.
+        InputError: a folder is not found or has no feature file, or a video lacks features in one of the folders; of a
+            features.json see `open_model_features`.
     """
-    there = {path.stem for path in require_folder(folders[0]).iterdir() if path.suffix in FEATURE_SUFFIXES}
+    if places[0].suffix == ".json":
+        annotated = load_annotations(places[0].parent / read_description(places[0]).annotations)
+        unknown = sorted(set(names) - {video.name for video in annotated})
+        if unknown:
+            raise InputError(f"{places[0]}: {unknown[0]!r} is not among the set's annotations; correct the name")
+        wanted = [video for video in annotated if not names or video.name in names]
+        opened = open_model_features(places, spec, wanted, fold=fold)
+        return [opened.features(video.name) for video in wanted]
+    there = {path.stem for path in require_folder(places[0]).iterdir() if path.suffix in FEATURE_SUFFIXES}
     if not there:
-        raise InputError(f"{folders[0]}: holds no .npy or .npz, expected a feature file per video")
+        raise InputError(f"{places[0]}: holds no .npy or .npz, expected a feature file per video")
     plain = StreamFolder("")
     return [
-        Features([require_one(find_files(require_folder(folder), plain, name), name) for folder in folders], name)
+        Features([require_one(find_files(require_folder(folder), plain, name), name) for folder in places], name)
         for name in (names or sorted(there, key=natural_key))
     ]
 
@@ -179,12 +200,10 @@ def list_features(folders: Sequence[Path], names: Sequence[str] = ()) -> list[Fe
 def _describe_folders(folders: Sequence[Path], spec: ModelSpec) -> FeatureDescription:
     """Describe plain folders as features made like those of a model's training set."""
     assert spec.features is not None
-    all_given = len(select_streams(len(folders), spec, str(folders[0]))) == len(folders)
     return FeatureDescription(
         annotations="",
         streams=tuple(StreamFolder(str(folder)) for folder in folders),
         sampling=spec.features,
-        width=spec.channels if all_given else None,
         resize=spec.feature_resize,
         uneven=spec.feature_uneven,
     )
@@ -199,3 +218,8 @@ def _require_same_sampling(description: FeatureDescription, spec: ModelSpec, nam
                 f"{name}: sampling.{field} is {getattr(here, field)!r}, the model was trained on features with "
                 f"{getattr(trained, field)!r}; use the features that the model was trained on, or train it on these"
             )
+    if spec.features is not None and description.resize != spec.feature_resize and spec.sampling != "whole_video":
+        raise InputError(
+            f"{name}: resize is {description.resize}, the model was trained with {spec.feature_resize}; use the "
+            "features that the model was trained on, or train it on these"
+        )

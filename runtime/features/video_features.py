@@ -20,7 +20,7 @@ from runtime.spec.model import ModelSpec
 from runtime.spec.time_axis import FeatureSampling, TimeAxis, Uneven
 from runtime.video.names import DIGITS, video_digest
 
-FeatureInput = PathLike | NDArray[Any]
+StreamFeatures = PathLike | NDArray[Any]
 """Features of one stream: path of an .npy or .npz, or an array [T,C]."""
 
 UNEVEN_STEPS = 2
@@ -81,10 +81,10 @@ class StepReader:
 class Features:
     """Holds the features of one video, as input of `Detector.run` in place of frames."""
 
-    files: FeatureInput | Sequence[FeatureInput]
+    files: StreamFeatures | Sequence[StreamFeatures]
     """Features of all steps: one .npy, .npz or array [T,C], or one per stream in the order of the training set. Steps
-    that the model skips are skipped when they are read. For a model trained on some of the streams, give all streams,
-    or only the model's in its order."""
+    that the model skips are skipped when they are read. For a model trained on some of the streams, give all streams
+    of the set, or only the model's in its order; as many as the set has are taken for the set's own order."""
     name: str = ""
     """Name of the video; empty: the stem of the first file."""
     fps: float | None = None
@@ -98,6 +98,8 @@ class Features:
     """Treatment of streams that differ in length; None: as in the model's training set."""
     sampling: FeatureSampling | None = None
     """Sampling of the features; None: as in the model's training set."""
+    own_streams: bool = False
+    """Whether the files are the streams that the model takes, in the model's order, in place of the set's."""
 
     def __post_init__(self) -> None:
         files = self.files
@@ -187,14 +189,22 @@ def align_streams(steps: Sequence[int], uneven: Uneven, name: str) -> int:
     return min(steps) if uneven == "cut" else max(steps)
 
 
-def select_streams(given: int, spec: ModelSpec, name: str) -> tuple[int, ...]:
+def select_streams(given: int, spec: ModelSpec, name: str, *, whole_set: bool = False) -> tuple[int, ...]:
     """Return the numbers of the streams that a model takes, out of `given` streams.
+
+    Args:
+        given: number of streams.
+        spec: spec of a model on features.
+        name: names the streams in errors.
+        whole_set: whether these are known to be all streams of a set; else as many as the model takes may be the
+            model's own, unless the model takes all streams in another order than the set's.
 
     Raises:
         InputError: `given` is neither the number of streams of the training set nor that of the model's streams.
     """
     wanted = spec.feature_streams
-    if given == len(wanted) or not wanted:
+    own = not whole_set and given == len(wanted) and sorted(wanted) != list(range(given))
+    if own or not wanted:
         return tuple(range(given))
     if max(wanted) >= given:
         raise InputError(
@@ -208,7 +218,8 @@ def _model_streams(
     features: Features, spec: ModelSpec, name: str
 ) -> tuple[tuple[Path | NDArray[Any], ...], list[FeatureHeader], tuple[AxisOrder, ...]]:
     """Return the streams that a model takes, their headers and axis orders."""
-    chosen = select_streams(len(features.streams), spec, name)
+    given = len(features.streams)
+    chosen = tuple(range(given)) if features.own_streams else select_streams(given, spec, name)
     parts = tuple(features.streams[number] for number in chosen)
     headers = [
         FeatureHeader((part.shape[0], part.shape[1]), part.dtype) if isinstance(part, np.ndarray) else read_header(part)

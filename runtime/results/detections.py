@@ -110,6 +110,8 @@ class Detections:
     def __getitem__(self, chosen: slice | Sequence[int] | NDArray[Any]) -> Detections: ...
     def __getitem__(self, chosen: int | slice | Sequence[int] | NDArray[Any]) -> Detection | Detections:
         """Return the detection of an index, or the detections of a slice, a bool mask [D] or a list of indices."""
+        if isinstance(chosen, bool):
+            raise InputError(f"detections[{chosen}]: expected a number, a slice, a bool mask [D] or numbers")
         if isinstance(chosen, (int, np.integer)):
             start, end = self.segments[chosen].tolist()
             return Detection(self.classes[self.labels[chosen]], float(self.scores[chosen]), start, end)
@@ -193,7 +195,7 @@ class Detections:
         save_image(draw_timeline(self, duration_s=duration_s, thumbnails=thumbnails), path)
 
 
-def write_json(path: PathLike, videos: Sequence[Detections]) -> None:
+def write_results(path: PathLike, videos: Sequence[Detections]) -> None:
     """Write the detections of several videos to one ActivityNet JSON file; parts of one video are joined."""
     _emit(json.dumps(_document(videos), ensure_ascii=False), path)
 

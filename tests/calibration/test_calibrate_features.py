@@ -106,7 +106,7 @@ def test_one_command_from_features_to_a_file(
 
 def test_clips_are_the_detectors_windows(made: Made) -> None:
     """Every window of two videos, with the inputs that the detector gives its engine."""
-    videos = list_features([made.features], ["a0", "b1"])
+    videos = list_features([made.features], open_engine(made.onnx).spec, ["a0", "b1"])
     engine = open_engine(made.onnx)
     given: list[dict[str, np.ndarray]] = []
 

@@ -101,7 +101,7 @@ def test_a_network_of_one_module_has_its_outputs_alone(modules: str, tmp_path: P
 
 def test_detecting_needs_no_torch(model: FeatureModel) -> None:
     script = (
-        "import sys; from runtime import FeatureDetector; "
+        "import sys; from runtime import Detector; "
         f"Detector({str(model.onnx)!r}).run({str(model.root / 'rgb' / 'b0.npy')!r}, fps=20); "
         "print(sorted({'torch', 'onnx', 'training'} & set(sys.modules)))"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,10 @@ from runtime.engines import open_engine
 from runtime.errors import InputError
 from runtime.evaluation import evaluate
 from runtime.features.description import FEATURES, FeatureDescription, StreamFolder, write_description
-from runtime.features.feature_set import open_model_features
-from runtime.features.video_features import Features
+from runtime.features.feature_set import open_features, open_model_features
+from runtime.features.video_features import Features, open_steps
 from runtime.results.detections import Detections
+from runtime.spec.model import TensorSpec
 from tests.training.feature_data import CLASSES, SAMPLING, small_feature_config
 from training.run import train
 
@@ -113,3 +115,46 @@ def test_features_made_in_another_way_are_refused(trained: tuple[Path, Path], tm
     spec = open_engine(model).spec
     with pytest.raises(InputError, match=r"sampling.stride is 8.0, the model was trained on features with 4.0; use"):
         open_model_features([tmp_path / FEATURES], spec, [VideoAnnotation("b1", "", 18.2, 20.0, ())])
+
+
+def test_a_model_of_swapped_streams_sees_them_in_its_order_wherever_they_come_from(
+    trained: tuple[Path, Path],
+) -> None:
+    """Both streams have one width, so nothing but the order tells them apart."""
+    root, model = trained
+    same = {name: np.load(root / folder / "v_b1.npy")[:4] for name, folder in (("rgb", "rgb"), ("flow", "flow"))}
+    there = root / "same"
+    for name, array in same.items():
+        (there / name).mkdir(parents=True)
+        np.save(there / name / "b1.npy", array)
+    (there / "annotations.json").write_text('{"database": {"b1": {"fps": 20, "annotations": []}}}')
+    streams = (StreamFolder("rgb"), StreamFolder("flow"))
+    write_description(
+        there / FEATURES, FeatureDescription("annotations.json", streams, SAMPLING, "channels_first", uneven="stretch")
+    )
+    with Detector(model) as detector:
+        narrow = replace(detector.spec, inputs=(TensorSpec("features", ("batch", 8, 32), "float32"),))
+    truth = [VideoAnnotation("b1", "", None, 20.0, ())]
+    for order in ((0, 1), (1, 0)):
+        spec = replace(narrow, feature_streams=order)
+        trained_on, _ = open_features(there / FEATURES, streams=order)
+        expected = trained_on.read("b1")
+        for places in ([there / FEATURES], [there / "rgb", there / "flow"]):
+            given = open_model_features(places, spec, truth).features("b1")
+            np.testing.assert_array_equal(open_steps(given, spec).read(), expected)
+        files = Features([there / "rgb" / "b1.npy", there / "flow" / "b1.npy"], layout="channels_first")
+        np.testing.assert_array_equal(open_steps(files, spec).read(), expected)
+
+
+def test_a_set_is_detected_in_by_one_command(
+    trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, model = trained
+    assert main(["detect", str(model), str(root / FEATURES), "--score", "0", "--out", str(tmp_path)]) == 0
+    names = sorted(f"{group}{k}.json" for group in "ab" for k in range(3))
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    written = json.loads((tmp_path / "b1.json").read_text())["results"]["b1"]
+    detector = Detector(model)
+    expected = detector.run(Features(stretched_by_hand(root, "b1"), "b1", 20, 18.2))
+    assert len(written) == len(expected)
+    assert "b1" in capsys.readouterr().out

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runtime.common.files import one_line, write_json
+from runtime.common.tables import align
 from runtime.errors import AfsdError
 
 REPORT = "prepare_report.json"
@@ -49,9 +50,8 @@ class PreparationReport:
 
     def lines(self) -> Iterator[str]:
         """Yield the lines of the report for the terminal."""
-        width = max((len(key) for key in self.facts), default=0)
-        for key, value in self.facts.items():
-            yield f"{key:<{width}}  {value}"
+        if self.facts:
+            yield from align([[key, str(value)] for key, value in self.facts.items()], "ll").splitlines()
         for kind, names in self.findings.groups.items():
             yield f"{sum(names.values())} × {kind}: {_join_first(names)}"
         for name, reason in self.findings.failures.items():

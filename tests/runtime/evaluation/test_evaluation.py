@@ -15,7 +15,7 @@ from runtime.cli import main
 from runtime.commands.evaluate import parse_tious
 from runtime.errors import AnnotationError, InputError
 from runtime.evaluation import evaluate, format_table, interpolated_average_precision, match_by_score
-from runtime.results.detections import Detections, load_detections, write_json
+from runtime.results.detections import Detections, load_detections, write_results
 from tests.evaluation_cases import CLASSES, found, truth, write_golden_evaluation
 from tests.shared import shared
 
@@ -185,7 +185,7 @@ def test_bad_tious(text: str) -> None:
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     detections, ground_truth = tmp_path / "d.json", tmp_path / "g.json"
-    write_json(detections, [found("v", ("jump", 0, 10, 0.9), ("throw", 0, 10, 0.9))])
+    write_results(detections, [found("v", ("jump", 0, 10, 0.9), ("throw", 0, 10, 0.9))])
     annotation = {"label": "jump", "segment": ["0", "10"]}
     ground_truth.write_text(json.dumps({"database": {"v": {"subset": "test", "annotations": [annotation]}}}))
     files = [str(detections), str(ground_truth)]

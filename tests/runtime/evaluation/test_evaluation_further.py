@@ -25,7 +25,7 @@ from runtime.evaluation import (
     plain_average_precision,
 )
 from runtime.evaluation.error_kinds import KINDS
-from runtime.results.detections import Detections, load_detections, write_json
+from runtime.results.detections import Detections, load_detections, write_results
 from runtime.results.thumos14 import read_text_detections
 from tests.evaluation_cases import CLASSES, drawn, found, overlap, truth, write_golden_evaluation
 from tests.shared import shared
@@ -190,7 +190,7 @@ def test_recall_by_the_thumos_convention(tmp_path: Path, capsys: pytest.CaptureF
     assert result.available == 3
     assert len(THUMOS_RECALL_TIOUS) == 11
     assert result.at(1000) == result.at(50) == pytest.approx((11 + 9) / 22)  # level from the third proposal on
-    write_json(tmp_path / "d.json", [found("v", *rows)])
+    write_results(tmp_path / "d.json", [found("v", *rows)])
     database = {"v": {"subset": "test", "annotations": [{"label": "jump", "segment": s} for s in ([0, 10], [20, 30])]}}
     (tmp_path / "g.json").write_text(json.dumps({"database": database}))
     files = [str(tmp_path / "d.json"), str(tmp_path / "g.json")]
@@ -295,7 +295,7 @@ def test_activitynets_two_names_of_a_video_are_one(tmp_path: Path) -> None:
 
 
 def test_bad_durations_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_json(tmp_path / "d.json", [found("v", ("jump", 0, 10, 0.9))])
+    write_results(tmp_path / "d.json", [found("v", ("jump", 0, 10, 0.9))])
     database = {"v": {"subset": "test", "annotations": [{"label": "jump", "segment": [0, 10]}]}}
     (tmp_path / "g.json").write_text(json.dumps({"database": database}))
     assert main(["evaluate", str(tmp_path / "d.json"), str(tmp_path / "g.json"), "--duration-edges", "short"]) == 2

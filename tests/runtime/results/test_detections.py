@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from runtime.errors import AnnotationError, InputError
-from runtime.results.detections import Detection, Detections, load_detections, write_json
+from runtime.results.detections import Detection, Detections, load_detections, write_results
 
 CLASSES = ("jump", "throw, far", "été")
 
@@ -69,7 +69,7 @@ def test_arrays_that_do_not_fit(segments: Any, labels: list[int], message: str) 
 
 def test_json_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "new" / "found.json"
-    write_json(path, [some(), Detections.empty(CLASSES, "b.mp4"), some("c")])
+    write_results(path, [some(), Detections.empty(CLASSES, "b.mp4"), some("c")])
     document = json.loads(path.read_text(encoding="utf-8"))
     assert set(document) == {"version", "results", "external_data"}
     assert document["results"]["a.mp4"][0] == {"label": "throw, far", "score": 0.5, "segment": [2.0, 3.5]}
