@@ -29,9 +29,6 @@ from runtime.video.rgb_and_flow import RGB_CHANNELS, FlowSource, open_streams
 from runtime.video.sampling import FrameSource, FrameStream
 from runtime.windows import Window, WindowBuffer, cut_windows
 
-MIN_READ_AHEAD = 8
-"""Minimum number of frames decoded ahead of the network."""
-
 Progress = Callable[[Timing], None]
 """Function called after each batch of windows, and of a backbone's snippets."""
 
@@ -111,10 +108,9 @@ def open_input(
         flow=flow,
         flow_method=flow_method,
         fps=fps,
-        read_ahead=max(MIN_READ_AHEAD, batch_size * seen.window_stride),
+        batch_size=batch_size,
         allow_truncated=allow_truncated,
     )
-    timing.sample_fps, timing.expected_frames = stream.sample_fps, stream.expected
     return FrameInput(stream, spec, timing) if extractor is None else BackboneInput(stream, spec, timing, extractor)
 
 

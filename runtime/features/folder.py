@@ -31,8 +31,6 @@ from runtime.video.sampling import FrameStream
 
 VIDEOS, RECORD = "videos.json", "extraction.json"
 SHA256_DIGITS = 64
-MIN_READ_AHEAD = 8
-"""Minimum number of frames decoded ahead of the backbones."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +139,7 @@ class FeatureFolder:
             timing,
             flow_method=self._options.flow_method,
             fps=self._options.fps,
-            read_ahead=max(MIN_READ_AHEAD, self._extractor.batch_size * self._extractor.spec.window_stride),
+            batch_size=self._extractor.batch_size,
             allow_truncated=self._options.allow_truncated,
         )
         with stream:
@@ -149,7 +147,6 @@ class FeatureFolder:
             done = self._find_done(stream.name, digest)
             if done is not None:
                 return stream.name, done, None
-            timing.sample_fps, timing.expected_frames = stream.sample_fps, stream.expected
             steps = self._write(stream, timing, on_progress)
             record = VideoRecord(digest, stream.fps, stream.decoded / stream.fps, steps)
         self._record = replace(self._record, videos={**self._record.videos, stream.name: record})

@@ -27,6 +27,9 @@ FlowSource = str | os.PathLike[str] | NDArray[np.uint8] | Iterable[NDArray[np.ui
 """Precomputed flow (x, y): a .npy file, an array [T,H,W,2] uint8, or an iterable of flows [H,W,2] or chunks; one flow
 for each frame the network sees, of the model's frame or crop size."""
 
+MIN_READ_AHEAD = 8
+"""Frames decoded ahead of the network at least."""
+
 RGB_CHANNELS = 3
 """Number of channels before the flow in a frame that carries both streams."""
 
@@ -39,7 +42,7 @@ def open_streams(
     flow: FlowSource | None = None,
     flow_method: FlowMethod = "auto",
     fps: float | None = None,
-    read_ahead: int = 8,
+    batch_size: int = 1,
     allow_truncated: bool = False,
 ) -> FrameStream:
     """Open a source as the model sees it: uint8 [crop height, crop width, C] with C = 3, 2 (flow) or 5 (both).
@@ -50,10 +53,11 @@ def open_streams(
     Args:
         frames: see `open_frames`.
         spec: the model's.
-        timing: records the time spent on flow, and the flow method.
+        timing: records the rate and length of the source, the time spent on flow, and the flow method.
         flow: precomputed flow for a model of two streams.
         flow_method: see `FlowEstimator`.
-        fps, read_ahead, allow_truncated: see `open_frames`.
+        fps, allow_truncated: see `open_frames`.
+        batch_size: number of windows that the model takes at a time; as many strides of frames are decoded ahead.
 
     Raises:
         VideoError, InputError: see `open_frames`; the model takes no flow, or the flow cannot be read.
@@ -69,18 +73,20 @@ def open_streams(
     if spec.stream == "flow":
         frames, stored = _peek_flow(frames)
     plain = spec.stream == "rgb" or stored
-    return open_frames(
+    source = open_frames(
         frames,
         spec.sample_fps,
         fps=fps,
         channels=2 if stored else RGB_CHANNELS,
         prepare=crop if plain else _Uncropped(spec.frame_size, spec.crop_size),
-        read_ahead=read_ahead,
+        read_ahead=max(MIN_READ_AHEAD, batch_size * spec.window_stride),
         allow_truncated=allow_truncated,
         transform=None if plain else _transform(spec, crop, timing, flow, flow_method),
         max_frames=spec.window_length if spec.sampling == "whole_video" else None,
         every_frame=spec.sampling == "every_frame",
     )
+    timing.sample_fps, timing.expected_frames = source.sample_fps, source.expected
+    return source
 
 
 def _transform(

@@ -150,8 +150,7 @@ def keep_candidates(detector: Detector, features: Features) -> VideoCandidates:
     Raises:
         InputError, EngineError: see `Detector.run`.
     """
-    video = detector.open(features)
-    assert isinstance(video, FeatureInput)
+    video = FeatureInput(features, detector.spec)
     spec, published = replace(detector.spec, sample_fps=video.rate), detector.options.nms == "reference"
     specs = {PLAIN: spec}
     if (decoding := spec.a2net_decoding) is not None:  # within a window the anchors first, as the decoder orders them
