@@ -10,7 +10,7 @@ from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 
 class PackagedReadme(MetadataHookInterface):
-    """Set `readme` of the package's metadata."""
+    """Sets `readme` of the package's metadata."""
 
     def update(self, metadata: dict[str, Any]) -> None:
         """Fill in the description; absolute links and links within the page stay."""

@@ -84,7 +84,7 @@ def test_a_table_serves_both_targets(folder: Path, tmp_path: Path) -> None:
     onnx.save(graph, tmp_path / "other.onnx")
     with pytest.raises(InputError, match=r"a\.onnx\.ranges\.json: is a table of another network"):
         calibrate(tmp_path / "other.onnx", tmp_path / "c.onnx", options, table=table)
-    with pytest.raises(InputError, match="was measured on the plain network; give or leave out --equalise"):
+    with pytest.raises(InputError, match="was measured on the plain network; leave out --equalise"):
         calibrate(
             source, tmp_path / "c.onnx", CalibrationOptions(equalise=True), table=table,
             videos=sorted((folder / "training").iterdir()),
@@ -231,14 +231,17 @@ def test_a_video_that_judges_is_not_calibrated_on(
         (["--videos", "training", "--clips", "0"], "got 0 clips, expected at least 1"),
         (["--videos", "training", "--max-drop", "1"], "judged on test videos: give --test"),
         (["--videos", "training", "--max-drop", "-1", "--test", "test"], "max_drop: got -1"),
-        (["--videos", "training", "--annotations", "annotations.json"], "--annotations: of test videos"),
+        (
+            ["--videos", "training", "--annotations", "annotations.json"],
+            "--annotations are for test videos",
+        ),
         (["--videos", "training", "--numbers", "int8"], "numbers: got int8, OpenVINO computes in uint8"),
-        (["--videos", "training", "--target", "tensorrt", "--numbers", "uint8"], "got uint8, TensorRT takes int8"),
+        (["--videos", "training", "--target", "tensorrt", "--numbers", "uint8"], "got uint8, TensorRT takes only int8"),
         (["--videos", "training", "--test", "test", "--max-drop", "nan"], "max_drop: got nan"),
         (["--videos", "training", "--seed", "-1"], "seed: got -1, expected 0 or more"),
         (
             ["--videos", "training", "--keep", "backbone", "coarse_pyramid_detection"],
-            "layers are kept in floating point; quantise one",
+            "layers are kept in floating point; quantise at least one",
         ),
         (["--videos", "training", "-o", "model.onnx/m.onnx"], "its folder cannot be written to"),
         (["--videos", "training", "--percentile", "12"], "percentile: got 12, expected more than 50, up to 100"),
@@ -246,7 +249,7 @@ def test_a_video_that_judges_is_not_calibrated_on(
         (["--videos", "training", "--keep", "backbone._model.Mixed_3"], "no such layer"),
         (["--videos", "training", "--keep", "backbone.nothing"], "--keep backbone.nothing: no such layer"),
         (["--table", "annotations.json"], "annotations.json: not a table of ranges of this release"),
-        (["--table", "training/training_0.avi"], "not a table of ranges"),
+        (["--table", "training/training_0.avi"], "expected a table of ranges"),
         (["--videos", "training", "-o", "model.onnx"], "model.onnx: expected the name of another file"),
         (["--videos", "training", "-o", "m.xml"], "m.xml: expected the name of another file, ending in .onnx"),
         (["--videos", "training", "--test", "test", "--annotations", "wrong.json"], "names none of the 2 test videos"),

@@ -123,7 +123,7 @@ def test_a_moved_location_is_counted_and_many_fail(exported: Exported) -> None:
 
 @pytest.mark.parametrize(
     ("name", "error", "message"),
-    [("model.txt", ExportError, "ending in .onnx"), ("model.onnx", CheckpointError, "no such file")],
+    [("model.txt", ExportError, "ending in .onnx"), ("model.onnx", CheckpointError, "file not found")],
 )
 def test_wrong_names(name: str, error: type[Exception], message: str, tmp_path: Path) -> None:
     with pytest.raises(error, match=message):

@@ -210,7 +210,7 @@ def _unsplit(root: Path) -> None:
         (None, ["model.in_features=8"], InputError, "features of 12 channels, the model takes 8; use the"),
         (None, ["model.num_classes=9"], ConfigError, r"model.num_classes is 9, the annotations have 2 classes"),
         (None, ["data.classes=[cut, mix]"], AfsdError, "label 'pour' is not one of the classes cut, mix"),
-        (None, ["data.features=no.json"], InputError, "no.json: .*; expected a description of a feature set"),
+        (None, ["data.features=no.json"], InputError, r"no\.json: file not found; expected a description"),
         (_narrow, [], InputError, r"a1.*7 channels|7 .*a1|a1.npy"),
         (_nan, [], InputError, r"a1.npy: step 30, channel 4 is nan"),
         (_unsplit, [], AfsdError, 'no "splits"; expected'),

@@ -180,7 +180,7 @@ def test_layers_are_restored_until_the_drop_is_inside(
         return [Cost(name, 1, {}, 1.0) for name in "abcdef"]
 
     monkeypatch.setattr(budget, "_step", step)
-    monkeypatch.setattr(budget, "counts", lambda _: iter([0, 1, 2, 3, 4, 6]))
+    monkeypatch.setattr(budget, "restored_counts", lambda _: iter([0, 1, 2, 3, 4, 6]))
     path = restore_layers(placement, lambda r: r, Scale(), costs, max_drop=max_drop, whole=whole, timed=False)  # type: ignore[arg-type, return-value]
     assert len(path.steps) == tried
     assert asked == ([1] if tried > 1 else [])  # layers are weighed only when one has to be restored

@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime import engines
-from runtime.engines import Engine, open_engine
+from runtime.engines import Engine, open_engine, registry
 from runtime.engines.sidecar import sidecar_path, write_sidecar
 from runtime.errors import EngineError, InputError, MissingDependencyError, SpecError
 from runtime.spec.model import METADATA_KEY, ModelSpec
@@ -147,7 +146,7 @@ def test_bad_options(models: dict[str, Path], options: dict[str, object], messag
     [
         ("none.onnx", "file not found"),
         ("model.engine", "file not found"),
-        ("model.pth", r"not an engine file; expected \.onnx"),
+        ("model.pth", r"not an engine file; expected one of \.onnx"),
         ("text.onnx", "ONNX Runtime cannot load it"),
     ],
 )
@@ -165,7 +164,7 @@ def test_engines_of_other_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "tiny": EntryPoint("tiny", "tests.tiny:open_tiny_engine", "afsd.engines"),
         "lost": EntryPoint("lost", "no_such_package:open", "afsd.engines"),
     }
-    monkeypatch.setattr(engines, "entry_points", lambda group, name: [entries[name]] if name in entries else [])
+    monkeypatch.setattr(registry, "entry_points", lambda group, name: [entries[name]] if name in entries else [])
     opened = open_engine(path, device="gpu:1")
     assert isinstance(opened, TinyEngine)
     assert opened.device == "cuda:1"
