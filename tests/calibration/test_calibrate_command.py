@@ -12,6 +12,7 @@ import onnx
 import pytest
 
 from calibration.calibrate import calibrate
+from calibration.judging.sensitivity import Cost
 from calibration.options import CalibrationOptions, TestSet
 from calibration.ranges.table import load_table
 from export.graph.precision import precision_of, require_symmetric
@@ -110,7 +111,7 @@ def test_the_budget_is_kept_and_the_path_shown(
 ) -> None:
     """Whole path: float to float; its end has no drop, its beginning the most work in 8 bit."""
     monkeypatch.setattr("calibration.judging.budget.RUNS", 1)
-    monkeypatch.setattr("calibration.judging.budget.counts", lambda layers: iter([0, 5, layers]))
+    monkeypatch.setattr("calibration.judging.budget.restored_counts", lambda layers: iter([0, 5, layers]))
     out = tmp_path / "m.onnx"
     arguments = [
         "calibrate",
@@ -231,12 +232,12 @@ def test_a_video_that_judges_is_not_calibrated_on(
         (["--videos", "training", "--clips", "0"], "got 0 clips, expected at least 1"),
         (["--videos", "training", "--max-drop", "1"], "judged on test videos: give --test"),
         (["--videos", "training", "--max-drop", "-1", "--test", "test"], "max_drop: got -1"),
-        (
-            ["--videos", "training", "--annotations", "annotations.json"],
-            "--annotations are for test videos",
-        ),
+        (["--videos", "training", "--annotations", "annotations.json"], "--annotations are for test videos"),
         (["--videos", "training", "--numbers", "int8"], "numbers: got int8, OpenVINO computes in uint8"),
-        (["--videos", "training", "--target", "tensorrt", "--numbers", "uint8"], "got uint8, TensorRT takes only int8"),
+        (
+            ["--videos", "training", "--target", "tensorrt", "--numbers", "uint8"],
+            "got uint8, TensorRT takes only int8 or fp8",
+        ),
         (["--videos", "training", "--test", "test", "--max-drop", "nan"], "max_drop: got nan"),
         (["--videos", "training", "--seed", "-1"], "seed: got -1, expected 0 or more"),
         (
@@ -335,9 +336,9 @@ def test_fine_tuning_ends_in_a_quantised_file(
     assert "last.ckpt: is not the checkpoint that the ONNX file was exported from" in capsys.readouterr().err
 
 
-@pytest.mark.thorough
+@pytest.mark.usefixtures("without_openvino")
 def test_a_budget_that_no_layer_fits_in(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every network but the float one is reported to be 50 points worse."""
+    """Every network but the float one is reported to be 50 points worse; layers are restored in any order."""
     from calibration import calibrate as module
     from calibration.judging.judge import Judge
 
@@ -351,7 +352,12 @@ def test_a_budget_that_no_layer_fits_in(folder: Path, tmp_path: Path, monkeypatc
             self._found = value
 
     monkeypatch.setattr(module, "Judge", Strict)
-    monkeypatch.setattr("calibration.judging.budget.counts", lambda layers: iter([0, layers]))
+    monkeypatch.setattr(
+        module,
+        "measure_sensitivity",
+        lambda placement, *_, **__: [Cost(layer.name, layer.multiply_adds, {}, 0.0) for layer in placement.layers],
+    )
+    monkeypatch.setattr("calibration.judging.budget.restored_counts", lambda layers: iter([0, layers]))
     options = CalibrationOptions(target="tensorrt", clips=2, max_drop=0.5)
     test = TestSet(tuple(sorted((folder / "test").iterdir())))
     with pytest.raises(InputError, match=r"no layer can stay in 8 bit within 0\.5 points of mAP; give a larger"):

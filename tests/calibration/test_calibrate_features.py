@@ -152,7 +152,7 @@ def test_every_convolution_but_the_heads_is_a_layer(made: Made) -> None:
 def test_a_budget_on_features_keeps_to_it(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Layers restored until nothing is left to lose; the whole float network is the end of the path."""
     monkeypatch.setattr("calibration.judging.budget.RUNS", 1)
-    monkeypatch.setattr("calibration.judging.budget.counts", lambda layers: iter([0, 3, layers]))
+    monkeypatch.setattr("calibration.judging.budget.restored_counts", lambda layers: iter([0, 3, layers]))
     out = tmp_path / "m.onnx"
     arguments = ["calibrate", str(made.onnx), "-o", str(out), "--features", str(made.features), "--clips", "3"]
     assert main([*arguments, "--annotations", str(made.annotations), "--trade-off"]) == 0

@@ -51,7 +51,9 @@ def exported(made_once: MadeOnce) -> Callable[[str, str], tuple[Path, Path, Path
 
 
 Make = Callable[[str, str], tuple[Path, Path, Path]]
-CASES = pytest.mark.parametrize(("fusion", "to"), [("mean", "onnx"), ("geometric", "openvino")])
+CASES = pytest.mark.parametrize(
+    ("fusion", "to"), [("mean", "onnx"), pytest.param("geometric", "openvino", marks=pytest.mark.slow)]
+)
 
 
 def pair(rgb: Path, flow: Path) -> Engine:
