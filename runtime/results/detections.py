@@ -123,6 +123,8 @@ class Detections:
 
     def sorted(self, by: Literal["score", "start"] = "score") -> Detections:
         """Return the detections best first, or in the order of their starts; the order of equal ones is kept."""
+        if by not in ("score", "start"):
+            raise InputError(f"sorted: got {by!r}, expected 'score' or 'start'")
         key = -self.scores if by == "score" else self.segments[:, 0]
         return self.take(np.argsort(key, kind="stable"))
 
