@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.common.tables import align
+from runtime.errors import InputError
 from runtime.results.detections import Detection, Detections
 from runtime.timing import Timing
 
@@ -63,6 +64,8 @@ class Output:
     def _write_files(self, found: Detections, video_seconds: float) -> list[str]:
         """Write the formats that were asked for and return the paths."""
         folder = self._flags.out if self._flags.out is not None else Path()
+        if Path(found.video).name != found.video or "\\" in found.video:
+            raise InputError(f"{found.video!r}: got a video name with a path in it, expected a plain name; rename it")
         written = [folder / f"{found.video}.{name}" for name in chosen_formats(self._flags)]
         for path in written:
             found.save(path, duration_s=video_seconds)

@@ -152,7 +152,9 @@ def detect(arguments: argparse.Namespace) -> int:
         for source in _expand(arguments.videos, detector.spec):
             try:
                 _detect_one(detector, source, arguments, output, labels)
-            except AfsdError as error:
+            except BrokenPipeError:  # of the reader of stdout: see `main`
+                raise
+            except (AfsdError, OSError) as error:
                 print_error(error)
                 failed = True
         output.finish()

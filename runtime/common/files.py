@@ -68,7 +68,7 @@ def read_json(path: PathLike, what: str, error: type[AfsdError]) -> Any:
         raise error(f"{path}: file not found; expected a {what}") from None
     except OSError as problem:
         raise error(f"{path}: cannot be read ({problem.strerror}); expected a {what}") from None
-    except ValueError as problem:  # a UnicodeDecodeError too
+    except (ValueError, RecursionError) as problem:  # a UnicodeDecodeError too
         raise error(f"{path}: not JSON ({one_line(problem)}); expected a {what}") from None
 
 

@@ -218,6 +218,11 @@ def _require_same_sampling(description: FeatureDescription, spec: ModelSpec, nam
                 f"{name}: sampling.{field} is {getattr(here, field)!r}, the model was trained on features with "
                 f"{getattr(trained, field)!r}; use the features that the model was trained on, or train it on these"
             )
+    if trained is not None and not here.whole_video and trained.middle != here.middle:
+        raise InputError(
+            f"{name}: the middle of step 0 is frame {here.middle:g}, the model was trained on features with "
+            f"{trained.middle:g}; correct sampling.offset"
+        )
     if spec.features is not None and description.resize != spec.feature_resize and spec.sampling != "whole_video":
         raise InputError(
             f"{name}: resize is {description.resize}, the model was trained with {spec.feature_resize}; use the "

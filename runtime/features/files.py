@@ -7,6 +7,7 @@ Nothing is ever unpickled. Headers are read without the data.
 
 from __future__ import annotations
 
+import lzma
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ FEATURE_SUFFIXES = (".npy", ".npz")
 NPZ_KEY = "feats"
 """Name of the array in an .npz, in ActionFormer and OpenTAD."""
 ADVICE = "copy it again or extract the features of this video again"
-_UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
+_UNREADABLE = (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 """Errors that numpy and zipfile raise on a damaged or foreign file."""
 
 
@@ -58,7 +59,7 @@ def read_header(path: PathLike) -> FeatureHeader:
         shape, dtype = _read_array_header(file, path)
         if dtype.hasobject:
             raise InputError(f"{path}: holds Python objects, which are never loaded; save it as a float32 array [T,C]")
-        if dtype.kind not in "fiu" or len(shape) != 2:
+        if dtype.kind not in "fiu" or len(shape) != 2 or any(type(n) is not int or n < 0 for n in shape):
             raise InputError(f"{path}: got {dtype} {list(shape)}, expected numbers [T,C]; save it in that form")
         there, expected = size - file.tell(), shape[0] * shape[1] * dtype.itemsize
         if there < expected:

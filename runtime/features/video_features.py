@@ -111,8 +111,18 @@ class Features:
                 raise InputError(f"features: got {part.dtype} {list(part.shape)}, expected an array of numbers [T,C]")
         streams = tuple(part if isinstance(part, np.ndarray) else Path(part) for part in parts)
         object.__setattr__(self, "files", streams)
+        self._check_layout(len(streams))
         if not self.name:
             object.__setattr__(self, "name", next((part.stem for part in self.paths), ""))
+
+    def _check_layout(self, streams: int) -> None:
+        if isinstance(self.layout, list):
+            object.__setattr__(self, "layout", tuple(self.layout))
+        given = self.layout if isinstance(self.layout, tuple) else (self.layout,) * streams
+        if len(given) != streams or any(order not in (None, "steps_first", "channels_first") for order in given):
+            raise InputError(
+                f"layout: got {self.layout!r}, expected 'steps_first' or 'channels_first', or one for each of {streams}"
+            )
 
     @property
     def streams(self) -> tuple[Path | NDArray[Any], ...]:
@@ -138,14 +148,15 @@ def open_steps(features: Features, spec: ModelSpec) -> StepReader:
     name = features.name or "features"
     parts, headers, orders = _model_streams(features, spec, name)
     uneven, sampling = features.uneven or spec.feature_uneven, features.sampling or spec.features
-    common = align_streams([h.steps(order) for h, order in zip(headers, orders, strict=True)], uneven, name)
+    steps = [header.steps(order) for header, order in zip(headers, orders, strict=True)]
+    common = align_streams(steps, uneven, name)
     widths = [header.width(order) for header, order in zip(headers, orders, strict=True)]
     if sum(widths) != spec.channels:
         raise InputError(
             f"{name}: features of {' + '.join(map(str, widths))} channels, the model takes {spec.channels}; "
             "use the features that the model was trained on"
         )
-    if not common:
+    if not min(steps):
         raise InputError(f"{name}: no step of features, expected at least one; extract the features again")
     resize = spec.feature_resize or (spec.window_length if spec.sampling == "whole_video" else None)
     return StepReader(parts, orders, common, name, uneven == "stretch", sampling.every, resize)

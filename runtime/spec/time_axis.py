@@ -89,6 +89,11 @@ class FeatureSampling:
         if self.every < 1:
             raise ValueError(f"every is {self.every}, expected 1 or more")
 
+    @property
+    def middle(self) -> float:
+        """Frame in the middle of step 0."""
+        return self.window / 2 if self.offset is None else self.offset
+
     def time_axis(
         self, video: str, steps: int, *, fps: float | None = None, duration_s: float | None = None
     ) -> TimeAxis:
@@ -118,5 +123,4 @@ class FeatureSampling:
             raise InputError(
                 f"{video}: no frames per second: give one for all videos (fps, --fps), or add fps to its annotations"
             )
-        offset = self.window / 2 if self.offset is None else self.offset
-        return TimeAxis(fps=rate, stride=self.stride * self.every, offset=offset)
+        return TimeAxis(fps=rate, stride=self.stride * self.every, offset=self.middle)

@@ -281,3 +281,17 @@ def test_a_model_of_some_streams_picks_them_from_all() -> None:
     np.testing.assert_array_equal(engine.calls[0]["features"][0], loud[:WINDOW].T)
     with pytest.raises(InputError, match=r"1 streams, the model takes those numbered 2, 0 \(from 0\)"):
         detector.run(loud, fps=20)
+
+
+def test_layouts_that_cannot_be_are_refused() -> None:
+    features = features_with(20)
+    assert Features(features, layout=["steps_first"]).layout == ("steps_first",)  # type: ignore[arg-type]
+    for layout in ("x", ("steps_first", "steps_first"), (), ["channels"]):
+        with pytest.raises(InputError, match=r"layout: got .*, expected 'steps_first' or 'channels_first'"):
+            Features(features, layout=layout)  # type: ignore[arg-type]
+
+
+def test_a_stream_without_steps_is_refused_though_it_could_be_stretched() -> None:
+    spec = feature_model_spec("afsd", feature_uneven="stretch")
+    with pytest.raises(InputError, match="v: no step of features"):
+        Detector(LoudEngine(spec)).run(Features([features_with(0)[:, :1], features_with(9)[:, 1:]], "v", 20))

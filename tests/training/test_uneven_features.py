@@ -158,3 +158,31 @@ def test_a_set_is_detected_in_by_one_command(
     expected = detector.run(Features(stretched_by_hand(root, "b1"), "b1", 20, 18.2))
     assert len(written) == len(expected)
     assert "b1" in capsys.readouterr().out
+
+
+def test_features_with_other_times_are_refused(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    root, model = trained
+    content = json.loads((root / FEATURES).read_text())
+    content["sampling"]["offset"] = 0
+    (tmp_path / FEATURES).write_text(json.dumps(content))
+    with pytest.raises(InputError, match="middle of step 0 is frame 0, the model was trained on features with 4"):
+        open_model_features([tmp_path / FEATURES], open_engine(model).spec, [VideoAnnotation("b1", "", 18.2, 20.0, ())])
+
+
+def test_a_video_named_as_a_path_writes_nothing_outside_the_folder(
+    trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, model = trained
+    folder = tmp_path / "set"
+    for stream in ("rgb", "flow"):
+        (folder / stream).mkdir(parents=True)
+        np.save(folder / f"evil{stream}.npy", np.load(root / stream / "v_b1.npy"))
+    content = json.loads((root / FEATURES).read_text())
+    content["streams"] = [{"folder": stream, "suffix": stream} for stream in ("rgb", "flow")]
+    (folder / FEATURES).write_text(json.dumps(content))
+    entry = {"fps": 20, "duration": 18.2, "annotations": []}
+    (folder / "annotations.json").write_text(json.dumps({"database": {"../evil": entry}}))
+    out = tmp_path / "a" / "out"
+    assert main(["detect", str(model), str(folder / FEATURES), "--score", "0", "--out", str(out)]) == 2
+    assert "'../evil': got a video name with a path in it" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("evil.json"))
