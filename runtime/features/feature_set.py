@@ -147,7 +147,10 @@ def open_model_features(
     Raises:
         InputError: see `FeatureSet`; the features have another width or another sampling than the model's.
     """
-    assert spec.features is not None
+    if spec.features is None:
+        raise InputError(
+            f"{places[0]}: features, and the model sees {spec.stream} frames; give it the videos themselves"
+        )
     name, described = str(places[0]), places[0].suffix == ".json"
     if described:
         if len(places) > 1:

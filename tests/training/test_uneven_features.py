@@ -22,6 +22,7 @@ from runtime.features.feature_set import open_features, open_model_features
 from runtime.features.video_features import Features, open_steps
 from runtime.results.detections import Detections
 from runtime.spec.model import TensorSpec
+from tests.tiny import tiny_spec
 from tests.training.feature_data import CLASSES, SAMPLING, small_feature_config
 from training.run import train
 
@@ -186,3 +187,9 @@ def test_a_video_named_as_a_path_writes_nothing_outside_the_folder(
     assert main(["detect", str(model), str(folder / FEATURES), "--score", "0", "--out", str(out)]) == 2
     assert "'../evil': got a video name with a path in it" in capsys.readouterr().err
     assert not list(tmp_path.rglob("evil.json"))
+
+
+def test_features_for_a_model_on_frames_are_refused(trained: tuple[Path, Path]) -> None:
+    truth = [VideoAnnotation("b1", "", 18.2, 20.0, ())]
+    with pytest.raises(InputError, match="features, and the model sees rgb frames; give it the videos themselves"):
+        open_model_features([trained[0] / FEATURES], tiny_spec(), truth)
