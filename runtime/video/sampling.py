@@ -247,6 +247,8 @@ def _open_reader(source: Any, channels: int) -> Reader:
     if isinstance(source, (str, os.PathLike, int)) and channels != 3:
         raise InputError(f"{source}: a video holds no flow; expected precomputed flow, uint8 [T,H,W,2] (x, y)")
     if isinstance(source, int) and not isinstance(source, bool):
+        if source < 0:  # OpenCV ends the process
+            raise InputError(f"camera {source}: got a negative number, expected 0 for the first camera, 1 for the next")
         return CaptureReader(source)
     if isinstance(source, str) and is_url(source):
         return CaptureReader(source)

@@ -312,3 +312,8 @@ def test_preparation_runs_once_per_kept_frame_outside_the_main_thread(tmp_path: 
     taken = list(open_frames(path, 10.0, prepare=prepare))
     assert [frame.shape for frame in taken] == [(2, 2, 3)] * 10
     assert seen == [False] * 10
+
+
+def test_a_camera_of_negative_number_is_refused() -> None:
+    with pytest.raises(InputError, match="camera -1: got a negative number, expected 0 for the first camera"):
+        open_frames(-1, 10.0)
