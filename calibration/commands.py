@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import InputError, MissingDependencyError, VideoError
-from runtime.video.names import expand_sources, find_video
+from runtime.video.names import find_video
+from runtime.video.sources import expand_sources
 
 
 def add_calibrate(subparsers: Any) -> None:

@@ -17,7 +17,7 @@ from runtime.decoding.candidates import Candidates
 from runtime.engines import open_engine
 from runtime.engines.base import Arrays, Engine
 from runtime.engines.pipeline import infer_in_turn
-from runtime.errors import AfsdError, InputError
+from runtime.errors import AfsdError, InputError, VideoError
 from runtime.families import family_of
 from runtime.features.extractor import FeatureExtractor, check_backbone_fits
 from runtime.features.video_features import Features
@@ -27,8 +27,10 @@ from runtime.spec.model import ModelSpec
 from runtime.timing import Timing
 from runtime.two_streams import TwoStreamEngine
 from runtime.video.flow import FLOW_METHODS, FlowMethod
+from runtime.video.readers.choice import READERS, ReaderName
 from runtime.video.rgb_and_flow import FlowSource
-from runtime.video.sampling import FrameSource
+from runtime.video.sampling import FRAME_TIMINGS, FrameTiming
+from runtime.video.sources import FrameSource
 from runtime.windows import Window
 
 EngineSource = str | os.PathLike[str] | Engine
@@ -51,6 +53,11 @@ class DetectorOptions:
     nms: Literal["local", "reference"] = "local"
     """Suppression. "local": exact NMS during the video, in bounded memory. "reference": the published script's over the
     whole video, which never returns the last candidate of a class; for reproducing published numbers."""
+    timing: FrameTiming | None = None
+    """Rule by which frames are sampled, "presented" or "counted" (see `FrameTiming`); None: by time stamps, and counted
+    with nms="reference"."""
+    reader: ReaderName = "auto"
+    """Library that reads files and URLs: "pyav", "opencv", or "auto" (see `ReaderName`)."""
     allow_truncated: bool = False
     """Read a file that ends early as far as possible, with a VideoWarning instead of a VideoError."""
     flow_method: FlowMethod = "auto"
@@ -64,8 +71,18 @@ class DetectorOptions:
                 raise InputError(f"{name}: got {value}, expected 0 … 1")
         if self.nms not in ("local", "reference"):
             raise InputError(f"nms: got {self.nms!r}, expected 'local' or 'reference'")
-        if self.flow_method not in FLOW_METHODS:
-            raise InputError(f"flow_method: got {self.flow_method!r}, expected one of {', '.join(FLOW_METHODS)}")
+        for name, choice, choices in (
+            ("flow_method", self.flow_method, FLOW_METHODS),
+            ("timing", self.frame_timing, FRAME_TIMINGS),
+            ("reader", self.reader, READERS),
+        ):
+            if choice not in choices:
+                raise InputError(f"{name}: got {choice!r}, expected one of {', '.join(choices)}")
+
+    @property
+    def frame_timing(self) -> FrameTiming:
+        """Rule by which frames are sampled, `timing` or its default."""
+        return self.timing or ("counted" if self.nms == "reference" else "presented")
 
 
 class Detector:
@@ -152,7 +169,8 @@ class Detector:
         """Yield detections, each exactly once, as soon as no later frame can change them.
 
         Memory does not grow with the length of the input (with nms="local"). Closing the iterator ends the reading.
-        A model that sees whole videos yields everything at the end.
+        A model that sees whole videos yields everything at the end. If the source breaks off (VideoError), what was
+        found before is yielded first.
         Arguments and errors are those of `run`; a source that cannot be opened fails in this call.
         """
         return self._stream(self.open(source, flow=flow, fps=fps), on_progress)
@@ -170,6 +188,8 @@ class Detector:
             fps=fps,
             batch_size=self.options.batch_size,
             allow_truncated=self.options.allow_truncated,
+            frame_timing=self.options.frame_timing,
+            reader=self.options.reader,
         )
         self.timing = video.timing
         return video
@@ -245,14 +265,20 @@ class Detector:
         published = self.options.nms == "reference"
         suppression = self._family.suppress_as_published(spec) if published else self._family.suppress(spec)
         timing, windows = video.timing, self.infer(video, on_progress)
+        failure: VideoError | None = None
         with closing(windows):  # type: ignore[type-var]  # a generator
-            for window, outputs, index in windows:
-                with timing.post():
-                    final = suppression.push(self._decode(outputs, index, window, spec), window.offset)
-                yield from self._present(video, final)
+            try:
+                for window, outputs, index in windows:
+                    with timing.post():
+                        final = suppression.push(self._decode(outputs, index, window, spec), window.offset)
+                    yield from self._present(video, final)
+            except VideoError as error:
+                failure = error
         with timing.post():
             final = suppression.finish()
         yield from self._present(video, final)
+        if failure is not None:
+            raise failure
 
     def _decode(self, outputs: Mapping[str, NDArray[Any]], index: int, window: Window, spec: ModelSpec) -> Candidates:
         published = self.options.nms == "reference"

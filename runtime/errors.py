@@ -15,6 +15,10 @@ class VideoError(AfsdError):
     """Reports a video that cannot be found, opened or decoded to its end."""
 
 
+class SourceLostError(VideoError):
+    """Reports a stream that broke off or fell silent; what was read before is whole."""
+
+
 class SpecError(AfsdError):
     """Reports a ModelSpec that is missing, malformed, of a newer schema, or does not fit its artifact."""
 

@@ -25,8 +25,10 @@ from runtime.segments import valid_segments
 from runtime.spec.model import ModelSpec
 from runtime.timing import Timing
 from runtime.video.flow import FlowMethod
+from runtime.video.readers.choice import ReaderName
 from runtime.video.rgb_and_flow import RGB_CHANNELS, FlowSource, open_streams
-from runtime.video.sampling import FrameSource, FrameStream
+from runtime.video.sampling import FrameStream, FrameTiming
+from runtime.video.sources import FrameSource
 from runtime.windows import Window, WindowBuffer, cut_windows
 
 Progress = Callable[[Timing], None]
@@ -52,7 +54,11 @@ class Input(Protocol):
         ...
 
     def windows(self, on_progress: Progress | None = None) -> Iterator[Window | None]:
-        """Yield each window as soon as it is complete; None: the next frame is not ready."""
+        """Yield each window as soon as it is complete; None: the next frame is not ready.
+
+        Raises:
+            VideoError: after the last window, if the video broke off; what was read before is whole.
+        """
         ...
 
     def place(self, candidates: Candidates) -> Candidates:
@@ -74,6 +80,8 @@ def open_input(
     fps: float | None = None,
     batch_size: int = 1,
     allow_truncated: bool = False,
+    frame_timing: FrameTiming = "presented",
+    reader: ReaderName = "auto",
 ) -> Input:
     """Open a video for a model.
 
@@ -82,7 +90,7 @@ def open_input(
             .npz, or an array [T,C].
         spec: the model's.
         extractor: backbones that make the features of a model on features from frames.
-        flow, flow_method, fps, allow_truncated: see `open_streams`.
+        flow, flow_method, fps, allow_truncated, frame_timing, reader: see `open_streams`.
         batch_size: number of windows per call of the engine.
 
     Raises:
@@ -110,6 +118,8 @@ def open_input(
         fps=fps,
         batch_size=batch_size,
         allow_truncated=allow_truncated,
+        frame_timing=frame_timing,
+        reader=reader,
     )
     return FrameInput(stream, spec, timing) if extractor is None else BackboneInput(stream, spec, timing, extractor)
 
@@ -120,6 +130,7 @@ class FrameInput:
     def __init__(self, stream: FrameStream, spec: ModelSpec, timing: Timing) -> None:
         self.name, self.rate, self.timing = stream.name, stream.sample_fps, timing  # a whole video has its own rate
         self._stream, self._spec = stream, spec
+        stream.keep_error = True
 
     def windows(self, on_progress: Progress | None = None) -> Iterator[Window | None]:
         """See `Input`."""
@@ -131,6 +142,8 @@ class FrameInput:
                 break
             yield from buffer.push(frame)
         yield from buffer.finish()
+        if self._stream.error is not None:
+            raise self._stream.error
 
     def place(self, candidates: Candidates) -> Candidates:
         """Cut candidates of a whole video at its end, as published, since a short video is padded."""
@@ -153,6 +166,7 @@ class BackboneInput:
         self.name, self.rate, self.timing = stream.name, 1 / self._axis.step_s, timing
         self._stream, self._spec, self._extractor = stream, spec, extractor
         self._every = spec.features.every
+        stream.keep_error = True
         self._steps = 0
         self._ended = False
 
@@ -169,6 +183,8 @@ class BackboneInput:
                 on_progress(self.timing)
         self._ended = True
         yield from buffer.finish()
+        if self._stream.error is not None:
+            raise self._stream.error
 
     def place(self, candidates: Candidates) -> Candidates:
         """See `Input`; before the end of the video, candidates are within the last snippet seen."""

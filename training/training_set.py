@@ -195,7 +195,7 @@ def _check_store(store: FrameStore, config: Config) -> None:
     whole = config.model.clip_length if data.sampling == "whole_video" else None
     fps = None if whole else data.sample_fps
     expected = Sampling(fps, data.frame_size, config.model.in_channels, whole)
-    if store.sampling != expected:
+    if replace(store.sampling, timing=expected.timing) != expected:
         raise ConfigError(
             f"{store.folder}: holds arrays of {store.sampling}; the configuration asks for {expected}. "
             "Set data.frames to the folder that has them, change the setting, or prepare again"

@@ -26,7 +26,7 @@ from runtime.features.video_features import Features
 from runtime.results.detections import Detections
 from runtime.segments import tiou
 from runtime.spec.model import ModelSpec
-from runtime.video.sampling import FrameSource
+from runtime.video.sources import FrameSource
 
 PARTNER_TIOU = 0.5
 """Smallest tIoU of two detections of one class that are partners."""

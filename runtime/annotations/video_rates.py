@@ -8,7 +8,7 @@ from pathlib import Path
 
 from runtime.annotations.activitynet import VideoAnnotation
 from runtime.common.console import print_warning
-from runtime.video.readers import CaptureReader
+from runtime.video.readers.choice import open_reader
 from runtime.video.sampling import MAX_FPS
 
 RATE_TOLERANCE = 0.02
@@ -40,7 +40,7 @@ def warn_of_other_rates(videos: Sequence[VideoAnnotation], files: Sequence[Path]
     known = [(video, file) for video, file in zip(videos, files, strict=True) if video.fps is not None]
     others = []
     for video, file in known:
-        with closing(CaptureReader(str(file))) as reader:
+        with closing(open_reader(file)) as reader:
             if rates_differ(video.fps, reader.fps):
                 others.append(f"{video.name} is annotated with {video.fps:g} fps and its file has {reader.fps:g}")
     if others:

@@ -12,6 +12,8 @@ from runtime.common.console import EXIT_ERROR, ProgressLine, print_error
 from runtime.engines.registry import LIBRARIES
 from runtime.errors import AfsdError, InputError
 from runtime.results.writers import FORMATS
+from runtime.video.readers.choice import READERS
+from runtime.video.sampling import FRAME_TIMINGS
 
 if TYPE_CHECKING:
     from runtime.commands._output import Output
@@ -127,7 +129,19 @@ def add_engine_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--cuda-graph", action="store_true", help="TensorRT engines: one launch for all kernels")
     group.add_argument("--threads", metavar="N", type=int, help="CPU threads of the engine (all cores)")
     group.add_argument("--precision", choices=("fp32", "bf16"), help="OpenVINO on the CPU: bf16 is faster, less exact")
-    group.add_argument("--fps", type=float, help="frames per second of the videos, if the file has none or a wrong one")
+    group.add_argument(
+        "--fps",
+        type=float,
+        help="frames per second of the videos, in place of their time stamps or where there are none",
+    )
+    group.add_argument(
+        "--timing",
+        choices=FRAME_TIMINGS,
+        help="take frames by their time stamps, or count them as published (presented; counted with --nms reference)",
+    )
+    group.add_argument(
+        "--reader", choices=READERS, default="auto", help="library that reads videos (pyav where it is installed)"
+    )
     group.add_argument("--allow-truncated", action="store_true", help="read a file that ends early as far as possible")
 
 
@@ -164,7 +178,7 @@ def detect(arguments: argparse.Namespace) -> int:
 def _expand(arguments: Sequence[str], spec: ModelSpec) -> Iterator[str | int | Features]:
     """Yield what the arguments stand for; a features.json given to a model on features stands for its videos."""
     from runtime.features.feature_set import list_features
-    from runtime.video.names import expand_sources
+    from runtime.video.sources import expand_sources
 
     for source in expand_sources(arguments):
         if spec.features is not None and isinstance(source, str) and source.endswith(".json"):
@@ -180,6 +194,8 @@ def _options(arguments: argparse.Namespace) -> DetectorOptions:
         batch_size=arguments.batch,
         min_score=0.0 if arguments.video_scores else arguments.score,  # the final scores are judged, after labelling
         nms=arguments.nms,
+        timing=arguments.timing,
+        reader=arguments.reader,
         allow_truncated=arguments.allow_truncated,
         flow_method=arguments.flow_method,
     )
@@ -236,7 +252,7 @@ def progress(timing: Timing) -> str:
 
 def _check(arguments: argparse.Namespace) -> None:
     from runtime.commands._output import chosen_formats
-    from runtime.video.names import expand_sources, is_live
+    from runtime.video.sources import expand_sources, is_live
 
     if not 0 <= arguments.score <= 1:
         raise InputError(f"--score: got {arguments.score}, expected 0 … 1")

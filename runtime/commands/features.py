@@ -41,7 +41,7 @@ def features(arguments: argparse.Namespace) -> int:
     """Run the verb and return 2 if any video failed, after all others are done."""
     from runtime.features.extractor import FeatureExtractor
     from runtime.features.folder import ExtractionOptions, FeatureFolder
-    from runtime.video.names import expand_sources, is_live
+    from runtime.video.sources import expand_sources, is_live
 
     sources = expand_sources(arguments.videos)
     live = [source for source in sources if is_live(source)]
@@ -51,7 +51,13 @@ def features(arguments: argparse.Namespace) -> int:
         raise InputError("afsd features: no backbone; give --backbone, --flow-backbone, or both")
     if arguments.sample_fps is not None and not 0 < arguments.sample_fps < float("inf"):
         raise InputError(f"--sample-fps: got {arguments.sample_fps}, expected frames per second")
-    options = ExtractionOptions(arguments.fps, arguments.flow_method, arguments.allow_truncated)
+    options = ExtractionOptions(
+        fps=arguments.fps,
+        flow_method=arguments.flow_method,
+        timing=arguments.timing or "presented",
+        reader=arguments.reader,
+        allow_truncated=arguments.allow_truncated,
+    )
     failed = False
     with ExitStack() as stack:
         engines = open_backbones(arguments, stack)

@@ -19,7 +19,7 @@ from runtime.errors import EngineError, InputError
 from runtime.spec.model import AGREEING, FEATURES_OUTPUT, ModelSpec
 from runtime.spec.time_axis import FeatureSampling
 from runtime.timing import Timing
-from runtime.video.readers import Frame
+from runtime.video.readers.base import Frame
 from runtime.video.rgb_and_flow import RGB_CHANNELS
 from runtime.video.sampling import FrameStream, VideoWarning
 from runtime.windows import Window, WindowBuffer, repeat_last

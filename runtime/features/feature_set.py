@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from runtime.annotations.activitynet import VideoAnnotation, load_annotations
 from runtime.common.files import PathLike
+from runtime.common.natural_order import natural_key
 from runtime.errors import InputError
 from runtime.features.description import FeatureDescription, StreamFolder, read_description
 from runtime.features.files import FEATURE_SUFFIXES
@@ -18,7 +19,6 @@ from runtime.features.scan import find_files, require_folder, require_one, scan_
 from runtime.features.video_features import Features, StepReader, select_streams
 from runtime.spec.model import ModelSpec
 from runtime.spec.time_axis import TimeAxis
-from runtime.video.readers import natural_key
 
 
 class FeatureSet:

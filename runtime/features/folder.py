@@ -26,8 +26,9 @@ from runtime.features.extractor import FeatureExtractor, feature_width
 from runtime.timing import Timing
 from runtime.video.flow import FlowEstimator, FlowMethod
 from runtime.video.names import video_digest
+from runtime.video.readers.choice import ReaderName
 from runtime.video.rgb_and_flow import open_streams
-from runtime.video.sampling import FrameStream
+from runtime.video.sampling import FrameStream, FrameTiming
 
 VIDEOS, RECORD = "videos.json", "extraction.json"
 SHA256_DIGITS = 64
@@ -40,6 +41,10 @@ class ExtractionOptions:
     fps: float | None = None
     """Frames per second of the videos, if the file declares none or a wrong rate."""
     flow_method: FlowMethod = "auto"
+    timing: FrameTiming = "presented"
+    """Rule by which frames are sampled (see `FrameTiming`)."""
+    reader: ReaderName = "auto"
+    """Library that reads the videos (see `ReaderName`)."""
     allow_truncated: bool = False
 
 
@@ -70,6 +75,8 @@ class ExtractionSettings:
     """Rate given for the videos; None: as the files declare."""
     flow: str
     """Method of optical flow; empty without a flow backbone."""
+    timing: FrameTiming = "counted"
+    """Rule by which frames were sampled; older records have none."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +148,8 @@ class FeatureFolder:
             fps=self._options.fps,
             batch_size=self._extractor.batch_size,
             allow_truncated=self._options.allow_truncated,
+            frame_timing=self._options.timing,
+            reader=self._options.reader,
         )
         with stream:
             digest = video_digest(Path(source)) if isinstance(source, str) and Path(source).is_file() else ""
@@ -148,7 +157,7 @@ class FeatureFolder:
             if done is not None:
                 return stream.name, done, None
             steps = self._write(stream, timing, on_progress)
-            record = VideoRecord(digest, stream.fps, stream.decoded / stream.fps, steps)
+            record = VideoRecord(digest, stream.fps, stream.seconds, steps)
         self._record = replace(self._record, videos={**self._record.videos, stream.name: record})
         self._describe()
         return stream.name, record, timing
@@ -213,7 +222,7 @@ def _settings(extractor: FeatureExtractor, options: ExtractionOptions) -> Extrac
         for engine in extractor.backbones
     )
     flow = FlowEstimator(options.flow_method).name if any(r.stream == "flow" for r in records) else ""
-    return ExtractionSettings(records, extractor.sampling.fps, options.fps, flow)
+    return ExtractionSettings(records, extractor.sampling.fps, options.fps, flow, options.timing)
 
 
 def _read_record(path: Path) -> ExtractionRecord | None:

@@ -1,39 +1,16 @@
-"""Turn the command line's videos into sources for `open_frames`, and match videos by name and content."""
+"""Match videos with their files by name and content."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container
 from pathlib import Path
 
 from runtime.common.files import file_sha256
 from runtime.errors import VideoError
-from runtime.video.readers import is_url, natural_key
+from runtime.video.sources import VIDEO_SUFFIXES
 
 ID_PREFIX = "v_"
 """Prefix of ActivityNet's video ids in file names."""
-
-VIDEO_SUFFIXES = frozenset(
-    {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts"}
-    | {".webm", ".wmv"}
-)
-
-
-def expand_sources(arguments: Sequence[str]) -> list[str | int]:
-    """Return one source per video for files, URLs, camera numbers and folders.
-
-    A folder stands for the videos in it, in natural order; a folder without videos is one video of images. Text that
-    is neither a number, a URL nor a folder is a file; whether the file exists is checked when it is opened.
-    """
-    sources: list[str | int] = []
-    for text in arguments:
-        path = Path(text)
-        if text.isdecimal() and not path.exists():
-            sources.append(int(text))
-        elif not is_url(text) and path.is_dir():
-            sources += _list_videos(path) or [text]
-        else:
-            sources.append(text)
-    return sources
 
 
 def other_name(name: str) -> str:
@@ -67,13 +44,3 @@ def find_video(folder: Path, name: str) -> Path:
                 if path.is_file():
                     return path
     raise VideoError(f"{folder / name}: video not found; expected {name}.mp4 or another video file of that name")
-
-
-def is_live(source: str | int) -> bool:
-    """Whether a source has no end: a camera, or an RTSP, RTMP or UDP stream."""
-    return isinstance(source, int) or source.lower().startswith(("rtsp://", "rtmp://", "udp://"))
-
-
-def _list_videos(folder: Path) -> list[str | int]:
-    videos = [path for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()]
-    return [str(path) for path in sorted(videos, key=lambda path: natural_key(path.name))]

@@ -19,9 +19,12 @@ from runtime.errors import InputError
 from runtime.spec.model import ModelSpec
 from runtime.timing import Timing
 from runtime.video.flow import FlowEstimator, FlowMethod
-from runtime.video.readers import Frame, as_chunk
+from runtime.video.readers.base import Frame
+from runtime.video.readers.choice import ReaderName
+from runtime.video.readers.memory import as_chunk
 from runtime.video.resize import FramePreparation, Size, resize_bicubic
-from runtime.video.sampling import FrameSource, FrameStream, Transform, open_frames
+from runtime.video.sampling import FrameStream, FrameTiming, Transform, open_frames
+from runtime.video.sources import FrameSource
 
 FlowSource = str | os.PathLike[str] | NDArray[np.uint8] | Iterable[NDArray[np.uint8]]
 """Precomputed flow (x, y): a .npy file, an array [T,H,W,2] uint8, or an iterable of flows [H,W,2] or chunks; one flow
@@ -44,6 +47,8 @@ def open_streams(
     fps: float | None = None,
     batch_size: int = 1,
     allow_truncated: bool = False,
+    frame_timing: FrameTiming = "presented",
+    reader: ReaderName = "auto",
 ) -> FrameStream:
     """Open a source as the model sees it: uint8 [crop height, crop width, C] with C = 3, 2 (flow) or 5 (both).
 
@@ -56,7 +61,7 @@ def open_streams(
         timing: records the rate and length of the source, the time spent on flow, and the flow method.
         flow: precomputed flow for a model of two streams.
         flow_method: see `FlowEstimator`.
-        fps, allow_truncated: see `open_frames`.
+        fps, allow_truncated, reader: see `open_frames`; `frame_timing` is its `timing`.
         batch_size: number of windows that the model takes at a time; as many strides of frames are decoded ahead.
 
     Raises:
@@ -84,6 +89,8 @@ def open_streams(
         transform=None if plain else _transform(spec, crop, timing, flow, flow_method),
         max_frames=spec.window_length if spec.sampling == "whole_video" else None,
         every_frame=spec.sampling == "every_frame",
+        timing=frame_timing,
+        reader=reader,
     )
     timing.sample_fps, timing.expected_frames = source.sample_fps, source.expected
     return source

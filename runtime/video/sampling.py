@@ -1,48 +1,45 @@
-"""Sample the frames of any source at the model's rate, as for the published data (AFSD, RGB frames → npy)."""
+"""Sample the frames of any source at the model's rate, by their time stamps or by counting them."""
 
 from __future__ import annotations
 
 import math
-import os
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing
-from pathlib import Path
+from collections.abc import Callable, Generator, Iterator
 from types import TracebackType
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Literal
 
 from runtime.errors import InputError, VideoError
 from runtime.video.prefetch import Prefetch
-from runtime.video.readers import ArrayReader, CaptureReader, FolderReader, Frame, Reader, is_url
+from runtime.video.readers.base import Frame, Picture, Reader
+from runtime.video.readers.choice import ReaderName, open_reader
+from runtime.video.sources import FrameSource
 
-FrameSource = str | os.PathLike[str] | int | NDArray[np.uint8] | Iterable[NDArray[np.uint8]]
-"""Source of frames: file, folder of images, URL, camera index, array [T,H,W,C], or iterable of frames [H,W,C] or chunks
-[t,H,W,C]."""
+FrameTiming = Literal["presented", "counted"]
+"""Rule by which frames are sampled. "presented": by their time stamps, right for every file. "counted": the published
+script's counter at the declared mean rate, for reproducing published numbers; the same frames in files of constant
+rate. Sources without time stamps, and those whose rate is given, are always counted."""
+
+FRAME_TIMINGS: tuple[FrameTiming, ...] = ("presented", "counted")
 
 MAX_FPS = 1000.0
 """Lowest declared rate that is taken for a time base (1000, 90000) instead of a frame rate."""
 COUNTER_ROUNDING = 1e-9
 """Rounding error, in source frames, allowed to the counter of a slow source or of a whole video."""
-COUNT_TOLERANCE = 0.02
-"""Share of the declared frames that may be missing; a file that lacks more than this share and more than
-COUNT_TOLERANCE_SECONDS counts as cut off."""
-COUNT_TOLERANCE_SECONDS = 0.5
-"""Seconds of the declared length that may be missing, since containers round their durations (see COUNT_TOLERANCE)."""
-
+STAMP_ROUNDING = 1e-6
+"""Rounding error, in seconds, allowed to time stamps."""
+TIMING_TOLERANCE = 0.2
+"""Seconds by which the counted and the true end of a file may differ without a warning."""
 
 Transform = Callable[[Generator[Frame, None, None]], Generator[Frame, None, None]]
 """Function from sampled frames to as many frames; its generator closes the given one when it is closed."""
 
 
 class VideoWarning(UserWarning):
-    """Warns of a damaged video that was read as far as possible, as asked, or of one too short for the network."""
+    """Warns of a video that was read as far as possible, of a rate or rule that may be wrong, or of a short video."""
 
 
-class FrameSampler:
-    """Decides which decoded frames are kept, with a counter that grows by 1 per frame.
+class FrameCounter:
+    """Decides which frames are kept by counting them, as for the published data (AFSD, RGB frames → npy).
 
     A frame is kept each time the counter reaches the interval fps / sample_fps, in source frames, which is then
     subtracted. From 30 fps to 10 fps this keeps frames 2, 5, 8, …; if the source is slower than the model, frames are
@@ -67,6 +64,24 @@ class FrameSampler:
         return kept
 
 
+class FrameSchedule:
+    """Decides which frames are kept by their time stamps.
+
+    Sample k is the frame on screen just before t = (k + 1) / sample_fps; before the first frame, it is the first one.
+    In files of constant rate these are the frames that `FrameCounter` keeps.
+    """
+
+    def __init__(self, sample_fps: float) -> None:
+        self._sample_fps = sample_fps
+        self._given = 0
+
+    def copies(self, until: float) -> int:
+        """Return how many times the frame that is on screen until `until`, in seconds, is kept."""
+        due = math.floor((until + STAMP_ROUNDING) * self._sample_fps)
+        copies, self._given = max(due - self._given, 0), max(due, self._given)
+        return copies
+
+
 class FrameStream(Iterator[Frame]):
     """Yields the sampled frames of one source in order; a context manager, made by `open_frames`.
 
@@ -83,17 +98,25 @@ class FrameStream(Iterator[Frame]):
         allow_truncated: bool,
         transform: Transform | None = None,
         max_frames: int | None = None,
+        timing: FrameTiming = "counted",
+        duration: float | None = None,
     ) -> None:
         self.name = reader.name
         """Short name for results; empty for arrays and iterables."""
         self.fps = fps
-        """Frames per second of the source."""
+        """Frames per second of the source; the declared mean where the rate varies."""
         self.sample_fps = sample_fps
         """Frames per second of the sampled frames."""
-        self.duration = None if reader.count is None else reader.count / fps
-        """Length of the source in seconds; None if the source declares none."""
-        self.expected = None if reader.count is None else int(reader.count * sample_fps / fps)
+        self.timing = timing
+        """Rule by which frames are sampled."""
+        self.duration = duration
+        """Length of the source in seconds; None if it is not known beforehand."""
+        self.expected = None if duration is None else int(duration * sample_fps)
         """Number of sampled frames expected, for progress only; None if the source declares no length."""
+        self.keep_error = False
+        """Whether a VideoError just ends the frames and waits in `error`, so that what came before can be used."""
+        self.error: VideoError | None = None
+        """Error that ended the frames, with `keep_error`."""
         self._reader = reader
         self._max_frames = max_frames
         self._allow_truncated = allow_truncated
@@ -110,10 +133,15 @@ class FrameStream(Iterator[Frame]):
     def __next__(self) -> Frame:
         self._started = True
         try:
-            frame = next(self._frames)
-        except StopIteration:
-            self._check_complete()
-            raise
+            frame = next(self._frames, None)
+            if frame is None:
+                self._check_end()
+                raise StopIteration
+        except VideoError as error:
+            if not self.keep_error:
+                raise
+            self.error = error
+            raise StopIteration from None
         self._kept += 1
         return frame
 
@@ -132,6 +160,11 @@ class FrameStream(Iterator[Frame]):
         """Number of frames that the source declares; None if it declares none."""
         return self._reader.count
 
+    @property
+    def seconds(self) -> float:
+        """Length of what was read so far, in seconds."""
+        return self._reader.end if self.timing == "presented" else self._decoded / self.fps
+
     def close(self) -> None:
         """Stop reading and release the source; safe to call more than once."""
         if self._started:
@@ -149,42 +182,65 @@ class FrameStream(Iterator[Frame]):
 
     def _sample(self, prepare: Callable[[Frame], Frame] | None) -> Generator[Frame, None, None]:
         """Decode, keep and prepare frames; runs in the reading thread if there is one."""
-        sampler = FrameSampler(self.fps, self.sample_fps, whole=self._max_frames is not None)
         left = math.inf if self._max_frames is None else self._max_frames
+        pictures = self._presented() if self.timing == "presented" else self._counted()
         try:
-            while left > 0 and self._reader.grab():
-                self._decoded += 1
-                copies = sampler.copies()
-                if copies:
-                    frame = self._reader.retrieve()
-                    kept = frame if prepare is None else prepare(frame)
-                    for _ in range(copies):
-                        yield kept
-                    left -= copies
+            for picture, copies in pictures:
+                if left <= 0:
+                    break
+                frame = picture()
+                kept = frame if prepare is None else prepare(frame)
+                for _ in range(min(copies, int(min(left, copies)))):
+                    yield kept
+                left -= copies
         finally:
+            pictures.close()
             self._reader.close()
 
-    def _check_complete(self) -> None:
-        label, decoded, declared = self._reader.label, self._decoded, self._reader.count
-        if decoded == 0 and isinstance(self._reader, ArrayReader):
-            raise InputError("frames: got none, expected at least one frame")
-        if decoded == 0:
-            raise VideoError(f"{label}: no frame could be decoded; the file is empty or damaged")
+    def _counted(self) -> Generator[tuple[Picture, int], None, None]:
+        """Yield the frames that are kept, with the number of their copies."""
+        counter = FrameCounter(self.fps, self.sample_fps, whole=self._max_frames is not None)
+        while self._reader.grab():
+            self._decoded += 1
+            if copies := counter.copies():
+                yield self._reader.hold(), copies
+
+    def _presented(self) -> Generator[tuple[Picture, int], None, None]:
+        """Yield the frames that are kept; each waits for the next one, which says how long it was on screen."""
+        schedule = FrameSchedule(self.sample_fps)
+        waiting: Picture | None = None
+        while self._reader.grab():
+            self._decoded += 1
+            if waiting is not None and (copies := schedule.copies(self._reader.time)):
+                yield waiting, copies
+            waiting = self._reader.hold()
+        if waiting is not None and (copies := schedule.copies(self._reader.end)):
+            yield waiting, copies
+
+    def _check_end(self) -> None:
+        """Raise or warn at the end of a source that is cut off, too short, or timed otherwise than counted."""
+        label = self._reader.label
+        missing = self._reader.shortfall()
+        if missing is not None and (self._decoded == 0 or not self._allow_truncated):
+            advice = " (use allow_truncated / --allow-truncated to take what is there)" if self._decoded else ""
+            raise VideoError(f"{label}: {missing}{advice}")
         if self._kept == 0:
             raise VideoError(
-                f"{label}: {decoded} frames at {self.fps:g} fps are less than one frame at the model's "
+                f"{label}: {self._decoded} frames in {self.seconds:.3g} s are less than one frame at the model's "
                 f"{self.sample_fps:g} fps; expected a longer video"
             )
-        if declared is None or declared - decoded <= max(
-            COUNT_TOLERANCE * declared, COUNT_TOLERANCE_SECONDS * self.fps
-        ):
-            return
-        message = (
-            f"{label}: only {decoded} of {declared} declared frames can be decoded; the file is cut off or damaged"
-        )
-        if not self._allow_truncated:
-            raise VideoError(f"{message} (use allow_truncated / --allow-truncated to take what is there)")
-        warnings.warn(message, VideoWarning, stacklevel=3)
+        if missing is not None:
+            warnings.warn(f"{label}: {missing}", VideoWarning, stacklevel=3)
+        if self.timing == "counted" and self._reader.timed and self.fps == self._reader.fps:
+            late = abs(self._reader.end - self.seconds)
+            if late > TIMING_TOLERANCE:
+                warnings.warn(
+                    f"{label}: counted at {self.fps:g} fps, its {self._decoded} frames end at {self.seconds:.1f} s, by "
+                    f"their time stamps at {self._reader.end:.1f} s, so that times are off by {late:.1f} s or more; "
+                    "use the timing 'presented'",
+                    VideoWarning,
+                    stacklevel=3,
+                )
 
 
 def open_frames(
@@ -199,81 +255,81 @@ def open_frames(
     transform: Transform | None = None,
     max_frames: int | None = None,
     every_frame: bool = False,
+    timing: FrameTiming = "presented",
+    reader: ReaderName = "auto",
 ) -> FrameStream:
     """Open a source and yield its frames, uint8 [H,W,channels], sampled at `sample_fps`.
 
     Files, cameras, URLs and folders are decoded to RGB in a background thread, at most `read_ahead` frames ahead.
-    Frames of variable rate are counted at the mean rate, as in the published script.
 
     Args:
         source: see `FrameSource`.
         sample_fps: frames per second wanted (the model's).
-        fps: frames per second of the source. Default: what the container declares; `sample_fps` for arrays,
-            iterables and folders.
+        fps: frames per second of the source, in place of its time stamps. Default: the time stamps; `sample_fps` for
+            arrays, iterables and folders, which a VideoWarning says.
         channels: 3 for RGB; 2 for flow, which only arrays and iterables can hold.
         prepare: function applied to each kept frame, in the reading thread (resizing).
         read_ahead: maximum number of frames decoded ahead of the consumer.
-        allow_truncated: give a VideoWarning instead of a VideoError for a file with fewer frames than it declares.
+        allow_truncated: give a VideoWarning instead of a VideoError for a file that is cut off or damaged.
         transform: function applied to the sampled, prepared frames, in the reading thread (optical flow).
         max_frames: sample the whole source in at most this many frames: `sample_fps` becomes
-            fps·min(max_frames / count, 1) (AFSD on ActivityNet). The number of frames must be known or countable.
-        every_frame: sample at the source's own rate; `sample_fps` is used only for sources without one.
+            fps·min(max_frames / count, 1) (AFSD on ActivityNet). The length must be known, or the source readable
+            twice.
+        every_frame: sample at the source's own mean rate; `sample_fps` is used only for sources without one.
+        timing: see `FrameTiming`.
+        reader: see `ReaderName`.
 
     Raises:
-        VideoError: the source is missing, not a video, or has no usable frame rate. Raised while iterating: the source
-            is damaged, cut off by more than half a second and 2 % of its frames, or without frames.
-        InputError: arrays of a wrong dtype or shape, a rate that is not positive, flow wanted from a video,
-            `max_frames` for a source of unknown length.
+        VideoError: the source is missing, not a video, or counted without a usable frame rate. Raised while iterating:
+            the source is damaged, cut off by more than half a second and 2 % of its length, or without frames;
+            `SourceLostError` for a stream that broke off.
+        InputError: arrays of a wrong dtype or shape, a rate that is not positive, flow wanted from a video, an unknown
+            timing or reader, `max_frames` for a source of unknown length.
     """
     for name, rate in (("sample_fps", sample_fps), ("fps", fps)):
-        if rate is not None and not (math.isfinite(rate) and rate > 0):
-            raise InputError(f"{name}: got {rate}, expected a positive number of frames per second")
-    reader = _open_reader(source, channels)
+        if rate is not None and not (isinstance(rate, (int, float)) and math.isfinite(rate) and rate > 0):
+            raise InputError(f"{name}: got {rate!r}, expected a positive number of frames per second")
+    if timing not in FRAME_TIMINGS:
+        raise InputError(f"timing: got {timing!r}, expected one of {', '.join(FRAME_TIMINGS)}")
+    opened = open_reader(source, channels, reader)
     try:
-        rate = _source_fps(reader, fps, sample_fps)
+        presented = timing == "presented" and opened.timed and fps is None
+        rate = _mean_rate(opened, sample_fps) if presented else _counting_rate(opened, fps, sample_fps)
         if every_frame:
             sample_fps = rate
+        duration = opened.duration if presented else None if opened.count is None else opened.count / rate
         if max_frames is not None:
-            reader.count = _count_frames(reader, source)
-            sample_fps = rate * min(max_frames / max(reader.count, 1), 1.0)
+            count, duration = _length(opened, rate, presented)
+            opened.count = count
+            sample_fps = min(rate, max_frames / duration) if presented else rate * min(max_frames / max(count, 1), 1.0)
     except (VideoError, InputError):
-        reader.close()
+        opened.close()
         raise
-    return FrameStream(reader, rate, sample_fps, prepare, read_ahead, allow_truncated, transform, max_frames)
-
-
-def _open_reader(source: Any, channels: int) -> Reader:
-    """Check the arguments and return the reader for the kind of source."""
-    if isinstance(source, (str, os.PathLike, int)) and channels != 3:
-        raise InputError(f"{source}: a video holds no flow; expected precomputed flow, uint8 [T,H,W,2] (x, y)")
-    if isinstance(source, int) and not isinstance(source, bool):
-        if source < 0:  # OpenCV ends the process
-            raise InputError(f"camera {source}: got a negative number, expected 0 for the first camera, 1 for the next")
-        return CaptureReader(source)
-    if isinstance(source, str) and is_url(source):
-        return CaptureReader(source)
-    if isinstance(source, (str, os.PathLike)):
-        path = Path(source)
-        if path.is_dir():
-            return FolderReader(path)
-        if not path.exists():
-            raise VideoError(f"{path}: file or folder not found")
-        return CaptureReader(str(path))
-    if hasattr(source, "__array__"):
-        array = np.asarray(source)
-        return ArrayReader([array], channels, len(array) if array.ndim == 4 else None)
-    if isinstance(source, Iterable) and not isinstance(source, (bytes, dict)):
-        return ArrayReader(source, channels)
-    raise InputError(
-        f"frames: got {type(source).__name__}, expected a path, folder, URL, camera index, array or iterable of frames"
+    return FrameStream(
+        opened,
+        rate,
+        sample_fps,
+        prepare,
+        read_ahead,
+        allow_truncated,
+        transform,
+        max_frames,
+        "presented" if presented else "counted",
+        duration,
     )
 
 
-def _source_fps(reader: Reader, fps: float | None, sample_fps: float) -> float:
-    """Return the source's rate: as given, as declared, or the model's for sources that have none."""
+def _counting_rate(reader: Reader, fps: float | None, sample_fps: float) -> float:
+    """Return the rate at which frames are counted: as given, as declared, or the model's, which a warning says."""
     if fps is not None:
         return fps
-    if not isinstance(reader, CaptureReader):
+    if not reader.timed:
+        warnings.warn(
+            f"{reader.label}: no frame rate is given, so they are taken as {sample_fps:g} per second, the model's own; "
+            "give the true rate with fps / --fps",
+            VideoWarning,
+            stacklevel=4,
+        )
         return sample_fps
     if reader.fps is None or not reader.fps < MAX_FPS:
         declared = "no frame rate" if reader.fps is None else f"{reader.fps:g} frames per second"
@@ -281,17 +337,22 @@ def _source_fps(reader: Reader, fps: float | None, sample_fps: float) -> float:
     return reader.fps
 
 
-def _count_frames(reader: Reader, source: Any) -> int:
-    """Return the number of frames of the source, as declared or counted by decoding the file once."""
-    if reader.count is not None:
-        return reader.count
-    if not isinstance(source, (str, os.PathLike)) or is_url(source):
+def _mean_rate(reader: Reader, sample_fps: float) -> float:
+    """Return the declared mean rate, or the model's where it is none."""
+    return reader.fps if reader.fps is not None and reader.fps < MAX_FPS else sample_fps
+
+
+def _length(reader: Reader, rate: float, presented: bool) -> tuple[int, float]:
+    """Return the number of frames and the seconds of a source: as declared, or by going through it once."""
+    if reader.count is not None and not presented:
+        return reader.count, reader.count / rate
+    scanned = reader.scan()
+    if scanned is None:
+        if reader.count is not None:
+            return reader.count, reader.count / rate
         raise InputError(
-            f"{reader.label}: the model sees a whole video at once and must know its number of frames; "
-            "expected a file, a folder, or an array"
+            f"{reader.label}: the model sees a whole video at once and must know its length; expected a file, "
+            "a folder, or an array"
         )
-    with closing(CaptureReader(str(source))) as counter:
-        count = 0
-        while counter.grab():
-            count += 1
-    return count
+    count, seconds = scanned
+    return count, max(seconds if presented else count / rate, 1 / rate)

@@ -16,7 +16,10 @@ from runtime.detector import Detector, DetectorOptions
 from runtime.errors import InputError, VideoError
 from runtime.results.detections import Detections
 from runtime.spec.model import ModelSpec
-from runtime.video.readers import CaptureReader
+from runtime.video.readers.choice import ReaderName
+from runtime.video.readers.opencv import OpenCVReader
+from runtime.video.readers.pyav import PyAVReader
+from runtime.video.sampling import FRAME_TIMINGS, FrameTiming
 from tests.slow import plain_scores, plain_segments, plain_soft_nms
 from tests.tiny import CROP, LENGTH, LEVELS, ProposalEngine, forward, one_class
 
@@ -140,24 +143,30 @@ def test_a_file_by_its_own_rate_and_count(tmp_path: Path) -> None:
     assert found.segments.max() <= 80 / 25
 
 
-def test_frames_are_counted_when_the_file_does_not_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("timing", FRAME_TIMINGS)
+@pytest.mark.parametrize("reader", ["pyav", "opencv"])
+def test_frames_are_counted_when_the_file_does_not_tell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: ReaderName, timing: FrameTiming
+) -> None:
     path = write_video(tmp_path / "v_abc.avi", 80, 25.0)
     want = rows_of(Detector(ProposalEngine()).run(path))
-    original = CaptureReader.__init__
+    kind: type[PyAVReader] | type[OpenCVReader] = PyAVReader if reader == "pyav" else OpenCVReader
+    original = kind.__init__
 
-    def silent(self: CaptureReader, source: str | int) -> None:
-        original(self, source)
-        self.count = None
+    def silent(self: PyAVReader | OpenCVReader, source: str) -> None:
+        original(self, source)  # type: ignore[arg-type]
+        self.count = self.duration = None
 
-    monkeypatch.setattr(CaptureReader, "__init__", silent)
-    assert rows_of(Detector(ProposalEngine()).run(path)) == want
+    monkeypatch.setattr(kind, "__init__", silent)
+    options = DetectorOptions(reader=reader, timing=timing)
+    assert rows_of(Detector(ProposalEngine(), options=options).run(path)) == want
 
 
 @pytest.mark.parametrize("kind", ["iterable", "iterator"])
 def test_a_source_of_unknown_length(kind: str) -> None:
     frames = video(20)
     source = list(frames) if kind == "iterable" else iter(frames)
-    with pytest.raises(InputError, match="must know its number of frames; expected a file, a folder, or an array"):
+    with pytest.raises(InputError, match="must know its length; expected a file, a folder, or an array"):
         Detector(ProposalEngine()).run(source)
 
 

@@ -11,6 +11,7 @@ from runtime.errors import InputError, MissingDependencyError
 from runtime.features.description import FeatureDescription, StreamFolder
 from runtime.spec.time_axis import FeatureSampling
 from runtime.video.flow import FLOW_METHODS
+from runtime.video.sampling import FRAME_TIMINGS
 
 
 def add_prepare(subparsers: Any) -> None:
@@ -66,6 +67,12 @@ def _add_own(sets: Any) -> None:
     parser.add_argument("--size", type=int, default=112, help="side of the stored square frame, pixels (%(default)s)")
     parser.add_argument(
         "--whole-video", metavar="T", type=int, help="in place of --fps: sample every video down to T frames"
+    )
+    parser.add_argument(
+        "--timing",
+        choices=FRAME_TIMINGS,
+        help="take frames by their time stamps, or count them as for the published arrays (as the store has them; "
+        "presented in a new one)",
     )
     _add_store_flags(parser)
     parser.set_defaults(func=_prepare_own)
@@ -160,7 +167,11 @@ def _prepare_activitynet(args: argparse.Namespace) -> int:
 def _prepare_own(args: argparse.Namespace) -> int:
     whole = args.whole_video
     options = _store_options(
-        args, sample_fps=None if whole is not None else args.fps, whole_frames=whole, frame_size=args.size
+        args,
+        sample_fps=None if whole is not None else args.fps,
+        whole_frames=whole,
+        frame_size=args.size,
+        timing=args.timing,
     )
     return _print_report(_load_prepare().prepare_own(args.root, annotations=args.annotations, options=options))
 

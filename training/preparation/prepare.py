@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,9 @@ from runtime.annotations.activitynet import class_names, load_annotations, parse
 from runtime.common.files import read_json, write_json, write_text
 from runtime.errors import AnnotationError, InputError
 from runtime.video.flow import FlowEstimator, FlowMethod
-from runtime.video.names import ID_PREFIX, VIDEO_SUFFIXES, other_name
+from runtime.video.names import ID_PREFIX, other_name
+from runtime.video.sampling import FrameTiming
+from runtime.video.sources import VIDEO_SUFFIXES
 from training.preparation.annotation_faults import list_classes, note_annotations, note_rates, read_durations
 from training.preparation.preparation_report import Findings, PreparationReport
 from training.preparation.thumos14 import (
@@ -53,6 +55,9 @@ class StoreOptions:
     """Sampled frames per second; None with `whole_frames`."""
     whole_frames: int | None = None
     """Number T of frames to which whole videos are sampled down."""
+    timing: FrameTiming | None = None
+    """Rule by which frames of own videos are taken; None: that of the store, by time stamps in a new one. Frames of the
+    published data sets are counted, as their arrays were."""
     frame_size: int = 112
     """Side of the square frame, pixels."""
     workers: int | None = None
@@ -100,7 +105,7 @@ def prepare_thumos14(
         find_faults(each, faults, found)
     others = _read_other_subsets(out / ANNOTATIONS, subsets)
     names = [video.name for each in tables.values() for video in each.videos]
-    stores = _build_stores(videos_dir, names, out, options, found)
+    stores = _build_stores(videos_dir, names, out, replace(options, timing="counted"), found)
     for each in tables.values():
         _compare_counts(each, stores.rgb, found)
     database = {
@@ -146,7 +151,7 @@ def prepare_activitynet(
         raise AnnotationError(f"{annotations}: no video outside the subset 'testing'; is it the ActivityNet file?")
     classes = list_classes(videos, classes_file)
     renamed = _use_file_names(database)
-    stores = _build_stores(videos_dir, list(renamed), out, options, found)
+    stores = _build_stores(videos_dir, list(renamed), out, replace(options, timing="counted"), found)
     videos = parse_annotations({"database": renamed}, str(annotations))
     note_annotations(videos, read_durations(stores.rgb), found)
     note_rates(videos, stores.rgb, found)
@@ -194,6 +199,7 @@ def _build_stores(videos_dir: Path, names: Sequence[str], out: Path, options: St
         frame_size=options.frame_size,
         sample_fps=options.sample_fps,
         whole_frames=options.whole_frames,
+        timing=options.timing,
         workers=options.workers,
         progress=options.progress,
         on_failure=found.fail,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def build_flow_store(
         MissingDependencyError: this OpenCV lacks the method.
     """
     s = rgb.sampling
-    sampling = Sampling(s.fps, s.frame_size, FLOW_CHANNELS, s.whole_frames)
+    sampling = replace(rgb.sampling, channels=FLOW_CHANNELS)
     names = list(names)
     arrays = {name: rgb.folder / f"{name}.npy" for name in names}
     out = Path(out_dir)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from runtime.common.files import one_line, read_json, write_json
 from runtime.common.mappings import StructureError, from_mapping, to_mapping
 from runtime.errors import InputError
+from runtime.video.sampling import FrameTiming
 
 INDEX = "index.json"
 
@@ -33,10 +34,12 @@ class Sampling:
     """Number of channels: 3 = RGB, 2 = flow (x, y)."""
     whole_frames: int | None = None
     """Number T of frames to which a whole video is sampled down; a shorter video keeps all its frames (ActivityNet)."""
+    timing: FrameTiming = "counted"
+    """Rule by which frames were taken: by time stamps, or counted, as in the published stores and in older ones."""
 
     def __str__(self) -> str:
         rate = f"{self.fps:g} fps" if self.fps else f"whole videos in up to {self.whole_frames} frames"
-        return f"{'flow' if self.channels == 2 else 'RGB'}, {self.frame_size} pixels, {rate}"
+        return f"{'flow' if self.channels == 2 else 'RGB'}, {self.frame_size} pixels, {rate}, {self.timing}"
 
     def __post_init__(self) -> None:
         if (self.fps is None) == (self.whole_frames is None):
@@ -172,11 +175,16 @@ def index_arrays(
 
 
 def make_sampling(
-    *, frame_size: int, fps: float | None = None, channels: int = 3, whole_frames: int | None = None
+    *,
+    frame_size: int,
+    fps: float | None = None,
+    channels: int = 3,
+    whole_frames: int | None = None,
+    timing: FrameTiming = "counted",
 ) -> Sampling:
     """Build a `Sampling` from a user's values (InputError: out of range)."""
     try:
-        return Sampling(None if fps is None else float(fps), frame_size, channels, whole_frames)
+        return Sampling(None if fps is None else float(fps), frame_size, channels, whole_frames, timing)
     except ValueError as error:
         raise InputError(f"frame store: {error}") from None
 

@@ -22,7 +22,7 @@ from runtime.common.npy_writer import grow_npy
 from runtime.errors import AfsdError, InputError, VideoError
 from runtime.video.names import find_video
 from runtime.video.resize import FramePreparation
-from runtime.video.sampling import open_frames
+from runtime.video.sampling import FrameTiming, open_frames
 from training.stores.frame_store import (
     INDEX,
     FrameStore,
@@ -55,6 +55,7 @@ def build_frame_store(
     frame_size: int,
     sample_fps: float | None = None,
     whole_frames: int | None = None,
+    timing: FrameTiming | None = None,
     workers: int | None = None,
     progress: bool = True,
     on_failure: OnFailure | None = None,
@@ -73,6 +74,8 @@ def build_frame_store(
         frame_size: side of the square frame, pixels.
         sample_fps: sampled frames per second, or None with `whole_frames`.
         whole_frames: T; each video is sampled at fps·min(T/frames, 1) and gives its first T frames (ActivityNet).
+        timing: rule by which frames are taken (see `FrameTiming`); None: that of the store, "presented" in a
+            new one.
         workers: processes; None = one per CPU this process may use.
         progress: show a progress bar.
         on_failure: called for each missing or damaged video; the others continue. None: the first error is raised.
@@ -81,8 +84,10 @@ def build_frame_store(
         InputError: the folder holds a store of another sampling, or sampling values out of range.
         VideoError: a video is missing (raised before any is decoded) or damaged (arrays already built stay).
     """
-    sampling = make_sampling(fps=sample_fps, frame_size=frame_size, whole_frames=whole_frames)
     out, files = Path(out_dir), {}
+    if timing is None:
+        timing = read_index(out / INDEX).sampling.timing if (out / INDEX).exists() else "presented"
+    sampling = make_sampling(fps=sample_fps, frame_size=frame_size, whole_frames=whole_frames, timing=timing)
     index = find_index(out, StoreIndex(sampling))
     for name in names:
         try:
@@ -223,7 +228,7 @@ def _build_rgb(folder: Path, sampling: Sampling, name: str, file: Path) -> Store
     resize = FramePreparation(size, size)
     count = 0
     with (
-        open_frames(file, fps, prepare=resize, max_frames=sampling.whole_frames) as frames,
+        open_frames(file, fps, prepare=resize, max_frames=sampling.whole_frames, timing=sampling.timing) as frames,
         grow_npy(path, (*size, sampling.channels), "|u1") as append,
     ):
         for frame in frames:

@@ -19,7 +19,7 @@ import pytest
 from runtime import cli
 from runtime.detector import Detector, DetectorOptions
 from runtime.errors import EngineError
-from runtime.video.names import expand_sources, is_live
+from runtime.video.sources import expand_sources, is_live
 from tests.tiny import write_tiny_onnx
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -134,7 +134,7 @@ def test_a_truncated_video_is_allowed_with_a_warning(
     cut = tmp_path / "cut.avi"
     cut.write_bytes(whole[: len(whole) // 2])
     assert cli.main(["detect", model, str(cut)]) == 2
-    assert "of 120 declared frames can be decoded" in error_of(capsys)
+    assert "of the 120 frames that it declares" in error_of(capsys)
     assert cli.main(["detect", model, str(cut), "--allow-truncated"]) == 0
     assert error_of(capsys).startswith("afsd: warning: ")
 

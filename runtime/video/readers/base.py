@@ -1,0 +1,74 @@
+"""Define the protocol of readers, which give the frames of one source in turn, each with its time stamp."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Frame = NDArray[np.uint8]
+"""One frame, uint8 [H,W,C] 0–255: RGB or flow (x, y)."""
+
+Picture = Callable[[], Frame]
+"""Function that converts a frame that was grabbed; called at most once, and in the thread that grabs."""
+
+
+class Reader(Protocol):
+    """Reads the decoded frames of one source.
+
+    Each reader advances with `grab`; a frame is converted to RGB only when its `Picture` is called, so frames that are
+    not kept cost no conversion.
+    """
+
+    name: str
+    """Short name for results: the file's stem, "camera0"; empty for arrays."""
+    label: str
+    """Name of the source in error messages."""
+    fps: float | None
+    """Frames per second that the source declares; None if it declares none."""
+    count: int | None
+    """Number of frames that the source declares; None if unknown."""
+    duration: float | None
+    """Seconds that the source declares, on its own clock; None if unknown, or for sources without time stamps."""
+    timed: bool
+    """Whether frames have time stamps; those of arrays and folders of images have none."""
+    background: bool
+    """Whether reading takes enough work to deserve its own thread."""
+
+    def grab(self) -> bool:
+        """Advance to the next frame; return False at the end.
+
+        Raises:
+            VideoError: the source cannot be decoded any further; `SourceLostError` for a stream that broke off.
+        """
+        ...
+
+    @property
+    def time(self) -> float:
+        """Seconds from the start of the source to the moment when the current frame appears; never decreases."""
+        ...
+
+    @property
+    def end(self) -> float:
+        """Seconds from the start of the source to the moment when the current frame disappears, if it is the last."""
+        ...
+
+    def hold(self) -> Picture:
+        """Return the current frame, not yet converted, for use also after the next `grab`."""
+        ...
+
+    def scan(self) -> tuple[int, float] | None:
+        """Return the number of frames and the seconds at their end, by going through the source once more; None if
+        the source cannot be read twice.
+        """
+        ...
+
+    def shortfall(self) -> str | None:
+        """Say what is missing at the end of a source that is cut off or damaged; None if it is complete."""
+        ...
+
+    def close(self) -> None:
+        """Release files and devices."""
+        ...

@@ -1,0 +1,79 @@
+"""Choose the reader of a source: PyAV for files and URLs, OpenCV for cameras and where it is named."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from functools import cache
+from importlib.util import find_spec
+from typing import Any, Literal
+
+import numpy as np
+
+from runtime.errors import InputError, VideoError
+from runtime.video.readers.base import Reader
+from runtime.video.readers.images import FolderReader
+from runtime.video.readers.memory import ArrayReader
+from runtime.video.readers.opencv import OpenCVReader
+from runtime.video.readers.pyav import PyAVReader
+from runtime.video.sources import STDIN, is_remote, local_path
+
+ReaderName = Literal["auto", "pyav", "opencv"]
+"""Library that reads files and URLs. "auto": PyAV, or OpenCV where PyAV is not installed."""
+
+READERS: tuple[ReaderName, ...] = ("auto", "pyav", "opencv")
+
+
+def open_reader(source: Any, channels: int = 3, reader: ReaderName = "auto") -> Reader:
+    """Check a source and return the reader for its kind.
+
+    Args:
+        source: see `FrameSource`.
+        channels: 3 for RGB; 2 for flow, which only arrays and iterables can hold.
+        reader: see `ReaderName`.
+
+    Raises:
+        VideoError: the source is missing or no video.
+        InputError: another type than `FrameSource`, flow wanted from a video, a negative camera, an unknown reader.
+        MissingDependencyError: the named reader is not installed.
+    """
+    if reader not in READERS:
+        raise InputError(f"reader: got {reader!r}, expected one of {', '.join(READERS)}")
+    if isinstance(source, (str, os.PathLike, int)) and channels != 3:
+        raise InputError(f"{source}: a video holds no flow; expected precomputed flow, uint8 [T,H,W,2] (x, y)")
+    if isinstance(source, int) and not isinstance(source, bool):
+        if source < 0:  # OpenCV ends the process
+            raise InputError(f"camera {source}: got a negative number, expected 0 for the first camera, 1 for the next")
+        return OpenCVReader(source)
+    if isinstance(source, (str, os.PathLike)) and not isinstance(source, bytes):
+        return _open_path(os.fspath(source), reader)
+    if hasattr(source, "__array__") and not hasattr(source, "convert"):  # a PIL image is a single frame
+        array = source if hasattr(source, "shape") else np.asarray(source)
+        return ArrayReader([array], channels, len(array) if len(array.shape) == 4 else None)
+    if isinstance(source, Iterable) and not isinstance(source, (bytes, dict)):
+        return ArrayReader(source, channels)
+    raise InputError(
+        f"frames: got {type(source).__name__}, expected a path, folder, URL, '-' for standard input, camera index, "
+        "array or iterable of frames"
+    )
+
+
+def _open_path(source: str, reader: ReaderName) -> Reader:
+    path = local_path(source)
+    if path is not None:
+        if path.is_dir():
+            return FolderReader(path)
+        if not path.exists():
+            raise VideoError(f"{path}: file or folder not found")
+        if path.is_file() and path.stat().st_size == 0:
+            raise VideoError(f"{path}: the file is empty")
+    if reader == "opencv" or (reader == "auto" and not _has_pyav()):
+        if source == STDIN or is_remote(source):
+            raise InputError(f"{source}: OpenCV reads files and plain URLs only; use the reader pyav (pip install av)")
+        return OpenCVReader(source)
+    return PyAVReader(source)
+
+
+@cache
+def _has_pyav() -> bool:
+    return find_spec("av") is not None

@@ -1,0 +1,73 @@
+"""Turn the time stamps of a container into seconds on the clock of a player."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+RESTART_SECONDS = 1.0
+"""Step back, or step beyond the declared end, from which on time stamps count as begun anew."""
+
+
+class StreamClock:
+    """Turns time stamps into seconds that never decrease.
+
+    Containers round time stamps to ticks: Matroska to milliseconds, which is 0.6 ms beside a frame of 29.97 fps. A
+    stamp within one tick of its place at the declared rate is put there, so that files of constant rate are sampled as
+    if they were counted. Stamps that step back, as in files joined end to end, and stamps far beyond the declared
+    end go on where the picture stood.
+    """
+
+    def __init__(self, tick: float, rate: Fraction | None, start: float, length: float | None) -> None:
+        """Start the clock.
+
+        Args:
+            tick: seconds per tick of the time base.
+            rate: frames per second that the container declares; None if none.
+            start: stamp, in seconds, of the start of the source.
+            length: declared seconds from start to end; None if unknown.
+        """
+        self.time = 0.0
+        """Seconds at which the latest frame appears."""
+        self.end = 0.0
+        """Seconds at which the latest frame disappears, if it is the last."""
+        self._tick = tick
+        self._rate = float(rate) if rate else None
+        if self._rate is not None and self._rate * self._tick > 0.5:  # a time base, not a rate of frames
+            self._rate = None
+        self._start = start
+        self._length = length
+        self._first: int | None = None
+
+    def advance(self, stamp: int | None, duration: int | None) -> None:
+        """Take the time stamp and the duration, in ticks, of the next frame; None or 0 if the container has none."""
+        if stamp is None:
+            self._set(self.end, self._length_of(duration))
+            return
+        if self._first is None:
+            self._first = stamp
+            self._offset = stamp * self._tick - self._start
+        since = (stamp - self._first) * self._tick
+        place, length = self._snap(since, self._length_of(duration))
+        time = self._offset + place
+        beyond = self._length is not None and time > max(self._length, self.end) + RESTART_SECONDS
+        if time < self.time - RESTART_SECONDS or beyond:
+            self._offset += self.end - time
+            time = self.end
+        self._set(max(time, self.time), length)
+
+    def _snap(self, since: float, length: float) -> tuple[float, float]:
+        if self._rate is None:
+            return since, length
+        place = round(since * self._rate) / self._rate
+        if abs(place - since) > self._tick:
+            return since, length
+        usual = 1 / self._rate
+        return place, usual if abs(length - usual) <= self._tick else length
+
+    def _length_of(self, duration: int | None) -> float:
+        if duration:
+            return duration * self._tick
+        return 1 / self._rate if self._rate is not None else 0.0
+
+    def _set(self, time: float, length: float) -> None:
+        self.time, self.end = time, max(time + length, self.end)

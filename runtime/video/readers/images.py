@@ -1,0 +1,102 @@
+"""Read a folder of images as a video."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from runtime.common.natural_order import natural_key
+from runtime.errors import VideoError
+from runtime.video.readers.base import Frame, Picture
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+
+
+class FolderReader:
+    """Reads a folder of images in natural order (frame2 before frame10)."""
+
+    background = True
+    timed = False
+    fps: float | None = None
+    duration: float | None = None
+    time = end = 0.0
+
+    def __init__(self, folder: Path) -> None:
+        self.name, self.label = folder.resolve().name, str(folder)
+        self._images = list_images(folder)
+        if not self._images:
+            raise VideoError(
+                f"{folder}: the folder holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}), so it is no video; "
+                "if it holds videos, give one of the files"
+            )
+        _require_one_series(folder, self._images)
+        self.count: int | None = len(self._images)
+        self._next = 0
+
+    def grab(self) -> bool:
+        """See `Reader`."""
+        self._next += 1
+        return self._next <= len(self._images)
+
+    def hold(self) -> Picture:
+        """See `Reader`."""
+        path = self._images[self._next - 1]
+        return lambda: read_image(path)
+
+    def scan(self) -> tuple[int, float] | None:
+        """See `Reader`."""
+        return None
+
+    def shortfall(self) -> str | None:
+        """See `Reader`."""
+        return None
+
+    def close(self) -> None:
+        """See `Reader`."""
+
+
+def read_image(path: Path) -> Frame:
+    """Read an image as uint8 [H,W,3] RGB.
+
+    Raises:
+        VideoError: not an image that OpenCV can read.
+    """
+    import cv2
+
+    try:
+        image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR) if path.stat().st_size else None
+    except cv2.error:  # more pixels than OpenCV takes
+        image = None
+    if image is None:
+        raise VideoError(f"{path}: not a readable image; remove it or write it again")
+    rgb: Frame = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return rgb
+
+
+def list_images(folder: Path) -> list[Path]:
+    """List the image files of a folder in natural order, without hidden ones (macOS writes ._name beside name)."""
+    found = [
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    ]
+    return sorted(found, key=lambda path: natural_key(path.name))
+
+
+def _require_one_series(folder: Path, images: list[Path]) -> None:
+    """Refuse a folder of several numbered series, such as the img_*, flow_x_* and flow_y_* of one video."""
+    series: dict[str, set[str]] = defaultdict(set)
+    for path in images:
+        numbered = re.fullmatch(r"(.*?)([0-9]+)", path.stem)
+        if numbered:
+            series[numbered[1]].add(numbered[2])
+    several = [name for name, numbers in series.items() if len(numbers) > 1]
+    if len(several) > 1 and set.intersection(*(series[name] for name in several)):
+        shown = ", ".join(f"{name}*" for name in sorted(several)[:4])
+        raise VideoError(
+            f"{folder}: got {len(several)} numbered series of images ({shown}), expected the images of one video; "
+            "move each series into a folder of its own"
+        )

@@ -1,0 +1,148 @@
+"""Read video files, URLs and cameras through OpenCV."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+from runtime.errors import VideoError
+from runtime.video.readers.base import Frame, Picture
+from runtime.video.sources import is_url, name_of, url_for_ffmpeg
+
+COUNT_TOLERANCE = 0.02
+"""Share of the declared frames that may be missing; a file that lacks more than this share and more than
+COUNT_TOLERANCE_SECONDS counts as cut off."""
+COUNT_TOLERANCE_SECONDS = 0.5
+"""Seconds of the declared length that may be missing, since containers round their durations (see COUNT_TOLERANCE)."""
+
+
+class OpenCVReader:
+    """Reads a video file, URL or camera through OpenCV.
+
+    Time stamps count from the first picture; those of a camera are the times of arrival. OpenCV converts only the frame
+    that it has just decoded, so `hold` converts at once.
+    """
+
+    background = True
+    timed = True
+    duration: float | None = None
+
+    def __init__(self, source: str | int) -> None:
+        """Open the source; VideoError if it is none that OpenCV can open."""
+        import cv2
+
+        self.name, self.label = name_of(source)
+        self._source = source
+        self._cv2 = cv2
+        with _quiet(cv2):
+            self._capture = (
+                cv2.VideoCapture(source)
+                if isinstance(source, int)
+                else cv2.VideoCapture(os.fsencode(url_for_ffmpeg(source)), cv2.CAP_FFMPEG)  # type: ignore[call-overload]
+            )
+        if not self._capture.isOpened():
+            raise VideoError(f"{self.label}: {_explain_failure(source)}")
+        fps = float(self._capture.get(cv2.CAP_PROP_FPS))
+        self.fps = fps if fps > 0 else None
+        count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        self.count = int(count) if isinstance(source, str) and count >= 1 else None
+        if self.count is not None and self.fps is not None:
+            self.duration = self.count / self.fps
+        self._live = isinstance(source, int)
+        self._started = time.monotonic()
+        self._grabbed = 0
+        self.time = self.end = 0.0
+
+    def grab(self) -> bool:
+        """See `Reader`."""
+        if not self._capture.grab():
+            return False
+        length = 1 / self.fps if self.fps else 0.0
+        if self._live:
+            now = time.monotonic()
+            self._started = self._started if self._grabbed else now
+            stamp = now - self._started
+        else:
+            stamp = self._capture.get(self._cv2.CAP_PROP_POS_MSEC) / 1000
+        if self._grabbed and stamp <= 0:  # a container without time stamps, such as AVI
+            stamp = self._grabbed * length
+        self.time = max(stamp, self.time)
+        self.end = self.time + length
+        self._grabbed += 1
+        return True
+
+    def hold(self) -> Picture:
+        """See `Reader`.
+
+        Raises:
+            VideoError: the frame is damaged.
+        """
+        decoded, image = self._capture.retrieve()
+        if not decoded:
+            raise VideoError(f"{self.label}: a frame could not be decoded; the file is damaged")
+
+        def convert() -> Frame:
+            rgb: Frame = self._cv2.cvtColor(image, self._cv2.COLOR_BGR2RGB)
+            return rgb
+
+        return convert
+
+    def scan(self) -> tuple[int, float] | None:
+        """See `Reader`; decodes every frame."""
+        if self._live:
+            return None
+        with closing(OpenCVReader(self._source)) as again:
+            while again.grab():
+                pass
+            return again._grabbed, again.end
+
+    def shortfall(self) -> str | None:
+        """See `Reader`.
+
+        OpenCV's number of frames is an estimate where sound is longer than the picture; `PyAVReader` knows better.
+        """
+        if self._grabbed == 0:
+            return "no frame could be decoded; the file is empty or damaged, or of a codec that OpenCV's build lacks"
+        missing = (self.count or 0) - self._grabbed
+        if missing <= max(COUNT_TOLERANCE * (self.count or 0), COUNT_TOLERANCE_SECONDS * (self.fps or 0)):
+            return None
+        return f"holds {self._grabbed} of the {self.count} frames that it declares; the file is cut off or damaged"
+
+    def close(self) -> None:
+        """See `Reader`."""
+        self._capture.release()
+
+
+def _explain_failure(source: str | int) -> str:
+    if isinstance(source, int):
+        return "camera not found, or in use by another program"
+    if is_url(source):
+        return "cannot be opened; check the address and that the server runs"
+    return "not a video that OpenCV can open (unknown format, or cut off); try to play it, or convert it with ffmpeg"
+
+
+@contextmanager
+def _quiet(cv2: Any) -> Iterator[None]:
+    """Silence OpenCV's and FFmpeg's own messages while a capture is opened.
+
+    FFmpeg reads its log level once, from an environment variable, when the process opens its first video; a value set
+    by the user is kept. (Otherwise damaged files print a line per lost block during decoding.)
+    """
+    variable = "OPENCV_FFMPEG_LOGLEVEL"
+    unset = variable not in os.environ
+    logging = getattr(getattr(cv2, "utils", None), "logging", None)
+    level = logging.getLogLevel() if logging else None
+    if unset:
+        os.environ[variable] = "-8"  # AV_LOG_QUIET
+    if logging:
+        logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        if unset:
+            os.environ.pop(variable, None)
+        if logging:
+            logging.setLogLevel(level)

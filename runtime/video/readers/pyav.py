@@ -1,0 +1,328 @@
+"""Read video files, streams and URLs through PyAV, with FFmpeg's time stamps and every codec of its build."""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Generator, Iterator
+from contextlib import suppress
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from runtime.errors import MissingDependencyError, SourceLostError, VideoError
+from runtime.video.readers.base import Frame, Picture
+from runtime.video.readers.clock import StreamClock
+from runtime.video.sources import STDIN, is_live, is_remote, is_url, name_of, url_for_ffmpeg
+
+if TYPE_CHECKING:
+    import av
+    from av.container import InputContainer
+
+END_TOLERANCE = 0.02
+"""Share of the declared length that may be missing; a file that ends earlier than this share and more than
+END_TOLERANCE_SECONDS before its declared end counts as cut off."""
+END_TOLERANCE_SECONDS = 0.5
+"""Seconds of the declared length that may be missing, since containers round their durations (see END_TOLERANCE)."""
+SMALL_PIXELS = 640 * 480
+"""Pixels of a frame up to which one thread decodes: more of them cost more processor time, which the network needs."""
+PRIMING_SECONDS = 0.1
+"""Longest lead of sound with negative time stamps that is an encoder's priming, which players cut off."""
+OPEN_SECONDS = 15.0
+"""Longest wait until a URL opens."""
+READ_SECONDS = 30.0
+"""Longest wait for the next packet of a URL; a stream that is silent for longer is lost."""
+SLOTTED = frozenset({"avi"})
+"""FFmpeg's formats without time stamps of presentation; frames appear in the order of their packets' places."""
+INDEXED = frozenset({"avi"})
+"""FFmpeg's formats whose declared number of frames is that of the packets, however the file is edited."""
+NO_VIDEOS = frozenset({"tty", "image2", "ffmetadata", "srt", "webvtt", "ass", "concat"})
+"""FFmpeg's formats that are text or single images, which it would draw as a video."""
+
+
+class PyAVReader:
+    """Reads a video file, stream or URL through PyAV.
+
+    Of several video streams the best by FFmpeg's own rule is read; cover pictures are none. Sound is not decoded, but
+    its time stamps tell where the source starts and whether a file is cut off.
+    """
+
+    background = True
+    timed = True
+
+    def __init__(self, source: str, *, read_seconds: float = READ_SECONDS) -> None:
+        """Open the source.
+
+        Args:
+            source: path, URL, or "-" for standard input.
+            read_seconds: longest wait for the next packet of a URL.
+
+        Raises:
+            VideoError: not found, no video in it, or a codec that FFmpeg lacks.
+            MissingDependencyError: PyAV, or for object stores fsspec, is not installed.
+        """
+        self._av = _import_av()
+        self.name, self.label = name_of(source)
+        self._url = is_url(source)
+        self._live = is_live(source)
+        self._source = source
+        self._container = self._open(source, read_seconds)
+        try:
+            self._stream = self._choose_stream()
+        except VideoError:
+            self._container.close()
+            raise
+        self._codec = self._stream.codec_context
+        self._codec.thread_type = "AUTO"
+        if self._codec.width * self._codec.height <= SMALL_PIXELS:
+            self._codec.thread_count = 1
+        self._reformatter = self._av.video.reformatter.VideoReformatter()
+        rate = self._stream.guessed_rate or self._stream.average_rate
+        self.fps = float(rate) if rate else None
+        self._start = self._start_seconds()
+        self.duration = self._declared_seconds()
+        self._declared = self._declared_length()
+        self._tick: float = float(self._stream.time_base or Fraction(1, 1))
+        self._clock = StreamClock(self._tick, rate, self._start, self.duration)
+        count = self._stream.frames or (round(self.duration * self.fps) if self.duration and self.fps else 0)
+        self.count: int | None = count or None
+        self._decoded = self._refused = 0
+        self._last_packet = -np.inf
+        self._demuxed = 0
+        self._slots: deque[int] = deque()
+        self._indexed = self._container.format.name in INDEXED and self._stream.frames > 0
+        self._has_slots = self._container.format.name in SLOTTED
+        self._broken = ""
+        self._frame: Any = None
+        self._frames = self._decode()
+
+    @property
+    def time(self) -> float:
+        """See `Reader`."""
+        return self._clock.time
+
+    @property
+    def end(self) -> float:
+        """See `Reader`."""
+        return self._clock.end
+
+    def grab(self) -> bool:
+        """See `Reader`."""
+        self._frame = next(self._frames, None)
+        if self._frame is None:
+            return False
+        self._decoded += 1
+        stamp = self._slots.popleft() if self._slots else self._frame.pts
+        self._clock.advance(stamp, self._frame.duration)
+        return True
+
+    def hold(self) -> Picture:
+        """See `Reader`."""
+        frame = self._frame
+        return lambda: self._convert(frame)
+
+    def shortfall(self) -> str | None:
+        """See `Reader`."""
+        if self._decoded == 0:
+            return f"no frame could be decoded ({self._broken or self._codec.name}); the file is empty or damaged"
+        seconds = self._refused / self.fps if self.fps else 0.0
+        share = self._refused / (self._refused + self._decoded)
+        if seconds > END_TOLERANCE_SECONDS and share > END_TOLERANCE:
+            return f"{self._refused} of {self._refused + self._decoded} frames cannot be decoded; the file is damaged"
+        lost = self.count - self._demuxed if self.count and self._indexed else 0
+        if lost > max(END_TOLERANCE * (self.count or 0), END_TOLERANCE_SECONDS * (self.fps or 0)):
+            return f"holds {self._demuxed} of the {self.count} frames that it declares; the file is cut off or damaged"
+        if self._declared is None:
+            return None
+        declared, origin = self._declared
+        missing = declared - (self._last_packet - origin)
+        if missing <= max(END_TOLERANCE * declared, END_TOLERANCE_SECONDS):
+            return None
+        return (
+            f"ends after {declared - missing:.1f} s of the {declared:.1f} s that it declares; "
+            "the file is cut off or damaged"
+        )
+
+    def close(self) -> None:
+        """See `Reader`."""
+        self._frames.close()
+        self._container.close()
+
+    def scan(self) -> tuple[int, float] | None:
+        """See `Reader`; reads the packets alone and decodes nothing."""
+        if self._source == STDIN or self._live:
+            return None
+        count, end = 0, 0.0
+        with self._open(self._source, READ_SECONDS) as container:
+            stream = container.streams[self._stream.index]
+            with suppress(self._av.error.FFmpegError):  # what can be read is what will be decoded
+                for packet in container.demux(stream):
+                    if packet.size and not packet.is_discard:
+                        count += 1
+                        stamp = packet.dts if packet.pts is None else packet.pts
+                        if stamp is not None:
+                            last = (stamp + (packet.duration or 0)) * self._tick
+                            end = max(end, last - self._start)
+        return count, end
+
+    def _open(self, source: str, read_seconds: float) -> InputContainer:
+        errors = self._av.error
+        target: Any = url_for_ffmpeg(source)
+        options = {"rtsp_transport": "tcp"} if source.lower().startswith("rtsp") else {}
+        timeout = (OPEN_SECONDS, read_seconds) if self._url else None
+        if is_remote(source):
+            target, timeout = _open_remote(source, self.label), None
+        try:
+            container: InputContainer = self._av.open(
+                target, options=options, timeout=timeout, metadata_errors="replace"
+            )
+        except (errors.FFmpegError, ValueError, OSError) as error:
+            raise VideoError(f"{self.label}: {self._explain(error)}") from None
+        return container
+
+    def _explain(self, error: Exception) -> str:
+        if self._url:
+            reason = getattr(error, "strerror", None) or error
+            return f"cannot be opened ({reason}); check the address and that the server runs"
+        if isinstance(error, self._av.error.InvalidDataError):
+            return "not a video that FFmpeg can open (unknown format, or cut off); try to play it, or convert it"
+        return f"cannot be opened ({getattr(error, 'strerror', None) or error})"
+
+    def _choose_stream(self) -> av.VideoStream:
+        container = self._container
+        form = container.format.name
+        if form in NO_VIDEOS or form.endswith("_pipe"):
+            what = "a single image" if form.endswith("_pipe") or form == "image2" else "a text"
+            raise VideoError(
+                f"{self.label}: {what}, no video; expected a video file, a folder of images, or @list.txt for a list"
+            )
+        no_video = self._av.stream.Disposition.attached_pic | self._av.stream.Disposition.timed_thumbnails
+        moving = [stream for stream in container.streams.video if not stream.disposition & no_video]
+        if not moving:
+            pictures = " and a cover picture" if container.streams.video else ""
+            found = f"sound{pictures}" if container.streams.audio else "no picture"
+            raise VideoError(f"{self.label}: holds {found}, no video; expected a video")
+        known = [stream for stream in moving if stream.codec_context is not None]
+        if not known:
+            tag = getattr(moving[0], "codec_tag", None) or "unknown"
+            raise VideoError(
+                f"{self.label}: its codec ({tag}) is none that FFmpeg's build knows; convert it with ffmpeg"
+            )
+        rich = [stream for stream in known if stream.frames != 1 and stream.codec_context.name not in ("mjpeg", "png")]
+        best = container.streams.best("video")
+        among = rich or known
+        return best if best in among else max(among, key=lambda s: s.codec_context.width * s.codec_context.height)
+
+    def _start_seconds(self) -> float:
+        """Return the time stamp, in seconds, of the moment that a player calls 0."""
+        starts = [_seconds(self._stream, self._stream.start_time)]
+        for stream in self._container.streams.audio:
+            start = _seconds(stream, stream.start_time)
+            starts.append(0.0 if start is not None and -PRIMING_SECONDS <= start < 0 else start)
+        known = [start for start in starts if start is not None]
+        return min(known, default=0.0)
+
+    def _declared_seconds(self) -> float | None:
+        """Return the declared end of the picture on a player's clock, or that of the container if it has none."""
+        length = _seconds(self._stream, self._stream.duration)
+        first = _seconds(self._stream, self._stream.start_time)
+        if length is not None and first is not None:
+            return first - self._start + length
+        whole = self._declared_length()
+        return None if whole is None else whole[0] + whole[1] - self._start
+
+    def _declared_length(self) -> tuple[float, float] | None:
+        """Return the declared length of the whole container in seconds and the stamp from which it counts."""
+        if self._live or not self._container.duration:
+            return None
+        from_zero = "matroska" in self._container.format.name
+        origin = min(0.0, self._start) if from_zero else self._start
+        return self._container.duration / float(self._av.time_base), origin
+
+    def _decode(self) -> Generator[Any, None, None]:
+        """Yield decoded frames; packets that cannot be decoded are left out and counted."""
+        for packet in self._packets():
+            if packet.size:
+                self._demuxed += 1
+                if self._has_slots and packet.dts is not None:
+                    self._slots.append(packet.dts)
+            try:
+                yield from packet.decode()
+            except self._av.error.InvalidDataError as error:
+                self._refused += 1
+                if self._slots:
+                    self._slots.pop()
+                self._broken = str(error.strerror)
+            except self._av.error.FFmpegError as error:
+                raise VideoError(
+                    f"{self.label}: cannot be decoded ({error.strerror}); convert it with ffmpeg"
+                ) from None
+
+    def _packets(self) -> Iterator[Any]:
+        """Yield the packets of the video stream, the last one empty, and note where the streams end."""
+        errors = self._av.error
+        streams = [self._stream, *self._container.streams.audio]
+        packets = self._container.demux(streams)
+        while True:
+            try:
+                packet = next(packets, None)
+            except (errors.FFmpegError, OSError) as error:
+                if self._url:
+                    raise SourceLostError(f"{self.label}: the stream broke off ({error.strerror or error})") from None
+                self._broken = str(error.strerror)
+                packet = None
+            if packet is None:
+                break
+            stamp = packet.dts if packet.pts is None else packet.pts
+            if stamp is not None:
+                last = (stamp + (packet.duration or 0)) * float(packet.time_base)
+                self._last_packet = max(self._last_packet, last)
+            if packet.stream_index == self._stream.index:
+                yield packet
+        if self._live:
+            raise SourceLostError(f"{self.label}: the stream ended or broke off; a live source has no end")
+
+    def _convert(self, frame: Any) -> Frame:
+        """Convert a frame to RGB, turned as the display matrix says."""
+        rgb: Frame = self._reformatter.reformat(frame, format="rgb24").to_ndarray()
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+        return rgb if matrix is None else _turn(rgb, bytes(matrix))
+
+
+def _import_av() -> Any:
+    try:
+        import av
+        import av.video.reformatter
+    except ImportError:
+        raise MissingDependencyError("av", "", "reading videos through PyAV") from None
+    return av
+
+
+def _open_remote(source: str, label: str) -> Any:
+    try:
+        import fsspec
+    except ImportError:
+        raise MissingDependencyError("fsspec", "remote", f"reading {label}") from None
+    try:
+        return fsspec.open(source, "rb").open()
+    except Exception as error:  # each store has errors of its own
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise VideoError(f"{label}: cannot be opened ({reason}); check the address and the access") from None
+
+
+def _seconds(stream: Any, ticks: int | None) -> float | None:
+    return None if ticks is None else ticks * float(stream.time_base)
+
+
+def _turn(rgb: Frame, matrix: bytes) -> Frame:
+    """Turn and mirror a frame by a display matrix, nine 16.16 numbers of which a, b, c, d rotate; to the next 90°."""
+    a, b, _, c, d = (value / (1 << 16) for value in struct.unpack("=5i", matrix[:20]))
+    if abs(a) + abs(d) < abs(b) + abs(c):
+        rgb = rgb.swapaxes(0, 1)
+        flip_x, flip_y = c < 0, b < 0
+    else:
+        flip_x, flip_y = a < 0, d < 0
+    rgb = rgb[:, ::-1] if flip_x else rgb
+    rgb = rgb[::-1] if flip_y else rgb
+    return np.ascontiguousarray(rgb)

@@ -1,0 +1,157 @@
+"""Tell kinds of sources apart: files, folders, URLs, object stores, cameras, pipes; name them; expand arguments."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.common.files import read_text
+from runtime.common.natural_order import natural_key
+from runtime.errors import VideoError
+
+FrameSource = str | os.PathLike[str] | int | NDArray[np.uint8] | Iterable[NDArray[np.uint8]]
+"""Source of frames: file, folder of images, URL, "-" (standard input), camera index, array [T,H,W,C], or iterable of
+frames [H,W,C] or chunks [t,H,W,C]; frames may be NumPy arrays, torch tensors on the CPU or PIL images."""
+
+STDIN = "-"
+"""Source that stands for standard input."""
+LIST_PREFIX = "@"
+"""Prefix of a text file that lists sources, one per line."""
+
+VIDEO_SUFFIXES = frozenset(
+    {".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv"}
+    | {".ts", ".webm", ".wmv"}
+)
+
+LIVE_SCHEMES = frozenset({"rtmp", "rtmps", "rtp", "rtsp", "rtsps", "srt", "tcp", "udp"})
+"""Schemes of URLs whose streams have no end."""
+FFMPEG_SCHEMES = LIVE_SCHEMES | {"ftp", "http", "https", "mmsh", "mmst", "sftp"}
+"""Schemes of URLs that FFmpeg opens itself; others are object stores for fsspec."""
+
+
+def is_url(source: object) -> bool:
+    """Whether `source` is a URL such as rtsp://host/stream or https://host/file.mp4."""
+    return isinstance(source, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", source) is not None
+
+
+def is_live(source: object) -> bool:
+    """Whether a source has no end: a camera, or a stream such as RTSP, RTMP, SRT or UDP."""
+    if isinstance(source, int):
+        return True
+    return isinstance(source, str) and is_url(source) and scheme_of(source) in LIVE_SCHEMES
+
+
+def is_remote(source: object) -> bool:
+    """Whether a source is a URL of an object store, which fsspec opens (s3://…, gs://…)."""
+    return isinstance(source, str) and is_url(source) and scheme_of(source) not in FFMPEG_SCHEMES | {"file"}
+
+
+def scheme_of(url: str) -> str:
+    """Return the scheme of a URL in lower case."""
+    return url.partition("://")[0].lower()
+
+
+def local_path(source: str | os.PathLike[str]) -> Path | None:
+    """Return the path of a file or folder, also of a file:// URL; None for other URLs and for standard input."""
+    text = os.fspath(source)
+    if text == STDIN:
+        return None
+    if not is_url(text):
+        return Path(text)
+    return Path(unquote(urlsplit(text).path)) if scheme_of(text) == "file" else None
+
+
+def url_for_ffmpeg(source: str) -> str:
+    """Return a source as FFmpeg takes it; files get a prefix, since it takes 10:30:00.mp4 for a protocol."""
+    if source == STDIN:
+        return "pipe:0"
+    path = local_path(source)
+    return source if path is None else f"file:{path}"
+
+
+def name_of(source: str | int) -> tuple[str, str]:
+    """Return (short name, label for messages) of a file, URL or camera, without a URL's password and query.
+
+    The name of a stream that has no end holds host and port, since several cameras differ in these alone.
+    """
+    if isinstance(source, int):
+        return f"camera{source}", f"camera {source}"
+    if source == STDIN:
+        return "stdin", "standard input"
+    path = local_path(source)
+    if path is not None:
+        return path.stem, str(path)
+    parts = urlsplit(source)
+    host = parts.netloc.rpartition("@")[2]
+    label = f"{parts.scheme}://{host}{parts.path}"
+    stem = Path(unquote(parts.path)).stem
+    if is_live(source) or not stem:
+        return re.sub(r"[^\w.-]+", "_", f"{host}{parts.path}").strip("_") or "stream", label
+    return stem, label
+
+
+def expand_sources(arguments: Sequence[str], *, recursive: bool = False) -> list[str | int]:
+    """Return one source per video for files, patterns, lists, URLs, camera numbers and folders.
+
+    A folder stands for the videos in it, in natural order; a folder without videos is one video of images. Text that
+    is neither a number, a URL, a pattern that matches, nor a folder is a file; whether the file exists is checked when
+    it is opened.
+
+    Args:
+        arguments: what was typed: paths, patterns such as day*/*.mp4, @list.txt with a source per line, URLs, "-".
+        recursive: take the videos of all folders below a folder, too.
+
+    Raises:
+        VideoError: a list cannot be read, or a pattern matches nothing.
+    """
+    sources: list[str | int] = []
+    for text in arguments:
+        path = Path(text)
+        if is_url(text) or text == STDIN or path.is_file():
+            sources.append(text)
+        elif text.startswith(LIST_PREFIX):
+            sources += expand_sources(_read_list(Path(text.removeprefix(LIST_PREFIX))), recursive=recursive)
+        elif text.isascii() and text.isdecimal() and not path.exists():
+            sources.append(int(text))
+        elif path.is_dir():
+            sources += _list_videos(path, recursive) or [text]
+        elif glob.has_magic(text) and not path.exists():
+            sources += expand_sources(_match(text), recursive=recursive)
+        else:
+            sources.append(text)
+    return sources
+
+
+def _read_list(path: Path) -> list[str]:
+    """Return the lines of a list, without empty ones and comments (#)."""
+    if not path.is_file():
+        raise VideoError(f"{LIST_PREFIX}{path}: list not found; expected a text file with one video per line")
+    try:
+        lines = [line.strip() for line in read_text(path).removeprefix("\ufeff").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise VideoError(f"{LIST_PREFIX}{path}: not a readable list ({error}); expected UTF-8 text") from None
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _match(pattern: str) -> list[str]:
+    found = sorted(glob.glob(pattern, recursive=True), key=natural_key)  # noqa: PTH207 — patterns may be absolute
+    if not found:
+        raise VideoError(f"{pattern}: no file matches; expected a video file or a pattern that matches some")
+    return found
+
+
+def _list_videos(folder: Path, recursive: bool) -> list[str | int]:
+    """List the videos of a folder in natural order, without hidden ones (macOS writes ._name beside name)."""
+    found = [
+        path
+        for path in (folder.rglob("*") if recursive else folder.iterdir())
+        if path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    ]
+    return [str(path) for path in sorted(found, key=lambda path: natural_key(str(path.relative_to(folder))))]
