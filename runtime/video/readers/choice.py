@@ -49,7 +49,7 @@ def open_reader(source: Any, channels: int = 3, reader: ReaderName = "auto") -> 
         return _open_path(os.fspath(source), reader)
     if hasattr(source, "__array__") and not hasattr(source, "convert"):  # a PIL image is a single frame
         array = source if hasattr(source, "shape") else np.asarray(source)
-        return ArrayReader([array], channels, len(array) if len(array.shape) == 4 else None)
+        return ArrayReader([array], channels, len(array) if len(array.shape) == 4 else None, whole=True)
     if isinstance(source, Iterable) and not isinstance(source, (bytes, dict)):
         return ArrayReader(source, channels)
     raise InputError(

@@ -24,8 +24,10 @@ class ArrayReader:
     duration: float | None = None
     time = end = 0.0
 
-    def __init__(self, arrays: Iterable[Any], channels: int, count: int | None = None) -> None:
+    def __init__(self, arrays: Iterable[Any], channels: int, count: int | None = None, whole: bool = False) -> None:
+        """Read an iterable, or `whole`: the single item of one; `count` is the number of frames if it is known."""
         self.label = "the frames"
+        self._whole = whole
         self.count = count
         self._channels = channels
         self._arrays = iter(arrays)
@@ -43,7 +45,7 @@ class ArrayReader:
             array = next(self._arrays, _END)
             if array is _END:
                 return False
-            self._chunk = iter(as_chunk(array, self._channels, f"frame {self._grabbed}"))
+            self._chunk = iter(as_chunk(array, self._channels, "frames" if self._whole else f"frame {self._grabbed}"))
         self._frame = frame
         self._grabbed += 1
         return True
