@@ -168,7 +168,7 @@ def _windows(video: Video, spec: ModelSpec) -> Iterator[Window]:
     if isinstance(video, Features):  # the time axis does not matter here
         yield from cut_windows(open_steps(video, spec).read(), spec.window_length, spec.window_stride)
         return
-    with closing(open_input(video, spec)) as opened:
+    with closing(open_input(video, spec, allow_truncated=True)) as opened:
         yield from (window for window in opened.windows() if window is not None)
 
 

@@ -18,7 +18,7 @@ from export.graph.trace import seeded_batches
 from runtime.common.files import write_json
 from runtime.common.tables import align
 from runtime.decoding.two_stage import TWO_STAGE_OUTPUTS
-from runtime.detector import Detector
+from runtime.detector import Detector, DetectorOptions
 from runtime.engines.base import Engine
 from runtime.errors import ExportError, InputError
 from runtime.evaluation.matching import match_by_score
@@ -165,7 +165,7 @@ def record(engine: Engine, videos: Sequence[FrameSource | Features]) -> Recordin
         VideoError, EngineError: see `Detector.run`.
     """
     recorder = _RecordingEngine(engine)
-    detector = Detector(recorder)
+    detector = Detector(recorder, options=DetectorOptions(allow_truncated=True))
     detections = [detector.run(video) for video in videos]
     return Recording(_name(engine), tuple(recorder.outputs), tuple(detections))
 

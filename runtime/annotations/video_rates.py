@@ -8,6 +8,7 @@ from pathlib import Path
 
 from runtime.annotations.activitynet import VideoAnnotation
 from runtime.common.console import print_warning
+from runtime.errors import VideoError
 from runtime.video.readers.choice import open_reader
 from runtime.video.sampling import MAX_FPS
 
@@ -32,15 +33,16 @@ def warn_of_other_rates(videos: Sequence[VideoAnnotation], files: Sequence[Path]
 
     Args:
         videos: annotations; videos without `fps` are skipped.
-        files: paths of the videos, in the order of `videos`.
-
-    Raises:
-        VideoError: a file cannot be opened.
+        files: paths of the videos, in the order of `videos`; those that cannot be opened are skipped.
     """
     known = [(video, file) for video, file in zip(videos, files, strict=True) if video.fps is not None]
     others = []
     for video, file in known:
-        with closing(open_reader(file)) as reader:
+        try:
+            reader = open_reader(file)
+        except VideoError:  # reading the video will tell
+            continue
+        with closing(reader):
             if rates_differ(video.fps, reader.fps):
                 others.append(f"{video.name} is annotated with {video.fps:g} fps and its file has {reader.fps:g}")
     if others:

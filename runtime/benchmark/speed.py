@@ -219,7 +219,7 @@ def _measurement(
 def _video_fps(engine: Engine, video: str, say: Callable[[str], None]) -> float:
     """Return the median video fps of three runs from file to detections."""
     say(f"{engine.library}: from file to detections")
-    detector = Detector(engine, options=DetectorOptions())
+    detector = Detector(engine, options=DetectorOptions(allow_truncated=True))
     fps = []
     for _ in range(3):
         detector.run(video)

@@ -8,12 +8,11 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runtime.commands._reading import add_reading_flags, reading_options
 from runtime.common.console import EXIT_ERROR, ProgressLine, print_error
 from runtime.engines.registry import LIBRARIES
 from runtime.errors import AfsdError, InputError
 from runtime.results.writers import FORMATS
-from runtime.video.readers.choice import READERS
-from runtime.video.sampling import FRAME_TIMINGS
 
 if TYPE_CHECKING:
     from runtime.commands._output import Output
@@ -134,15 +133,7 @@ def add_engine_flags(group: argparse._ArgumentGroup) -> None:
         type=float,
         help="frames per second of the videos, in place of their time stamps or where there are none",
     )
-    group.add_argument(
-        "--timing",
-        choices=FRAME_TIMINGS,
-        help="take frames by their time stamps, or count them as published (presented; counted with --nms reference)",
-    )
-    group.add_argument(
-        "--reader", choices=READERS, default="auto", help="library that reads videos (pyav where it is installed)"
-    )
-    group.add_argument("--allow-truncated", action="store_true", help="read a file that ends early as far as possible")
+    add_reading_flags(group)
 
 
 def detect(arguments: argparse.Namespace) -> int:
@@ -194,9 +185,7 @@ def _options(arguments: argparse.Namespace) -> DetectorOptions:
         batch_size=arguments.batch,
         min_score=0.0 if arguments.video_scores else arguments.score,  # the final scores are judged, after labelling
         nms=arguments.nms,
-        timing=arguments.timing,
-        reader=arguments.reader,
-        allow_truncated=arguments.allow_truncated,
+        **reading_options(arguments),
         flow_method=arguments.flow_method,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +19,11 @@ from runtime.annotations.activitynet import (
 )
 from runtime.annotations.ground_truth import load_ground_truth
 from runtime.annotations.thumos14 import AMBIGUOUS
+from runtime.commands._reading import add_reading_flags, reading_options
 from runtime.commands.detect import add_flow_flags, add_label_flags
-from runtime.common.console import ProgressLine, print_warning
+from runtime.common.console import EXIT_ERROR, ProgressLine, print_error, print_warning
 from runtime.common.files import text_suffix
-from runtime.errors import InputError
+from runtime.errors import AfsdError, InputError, VideoError
 from runtime.evaluation import (
     A2NET_EDGES,
     THUMOS_RECALL_TIOUS,
@@ -123,6 +124,7 @@ def _add_engine_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--nms", choices=("local", "reference"), default="local", help="reference: as published")
     add_flow_flags(group)
     add_label_flags(group)
+    add_reading_flags(group)
 
 
 def _add_further(parser: argparse._ArgumentGroup) -> None:
@@ -158,7 +160,8 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     if arguments.plot and not arguments.false_positives:
         raise InputError("--plot draws the kinds of errors: give --false-positives with it")
     truth = _ground_truth(arguments)
-    found = _detections(arguments, truth)
+    found, failed = _detections(arguments, truth)
+    truth = tuple(video for video in truth if video.name not in failed)
     result = evaluate(found, truth, tious, arguments.tie_order, arguments.rule)
     further: dict[str, DurationResult | ProposalResult | FalsePositiveResult] = {}
     if arguments.durations:
@@ -185,7 +188,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
         written = [str(path) for path in (arguments.save, arguments.plot) if path]
         if written:
             print(f"\nwritten: {', '.join(written)}")
-    return 0
+    return EXIT_ERROR if failed else 0
 
 
 def _ground_truth(arguments: argparse.Namespace) -> tuple[VideoAnnotation, ...]:
@@ -208,21 +211,25 @@ def _ground_truth(arguments: argparse.Namespace) -> tuple[VideoAnnotation, ...]:
     return truth
 
 
-def _detections(arguments: argparse.Namespace, truth: Sequence[VideoAnnotation]) -> list[Detections]:
-    """Read the detections from a file, or run an engine on the annotated videos."""
+def _detections(
+    arguments: argparse.Namespace, truth: Sequence[VideoAnnotation]
+) -> tuple[list[Detections], Collection[str]]:
+    """Read the detections from a file, or run an engine on the annotated videos; also return the videos that failed."""
     suffix = text_suffix(arguments.detections)
     if suffix == ".txt":
-        return read_text_detections(Path(arguments.detections))
+        return read_text_detections(Path(arguments.detections)), ()
     if suffix == ".json":
-        return load_detections(arguments.detections, keep_inverted=True)
-    found = _run_engine(arguments, truth)
+        return load_detections(arguments.detections, keep_inverted=True), ()
+    found, failed = _run_engine(arguments, truth)
     if arguments.save:
         write_results(arguments.save, found)
-    return found
+    return found, failed
 
 
-def _run_engine(arguments: argparse.Namespace, truth: Sequence[VideoAnnotation]) -> list[Detections]:
-    """Run an engine on the annotated videos, or on their features."""
+def _run_engine(
+    arguments: argparse.Namespace, truth: Sequence[VideoAnnotation]
+) -> tuple[list[Detections], Collection[str]]:
+    """Run an engine on the annotated videos, or on their features; videos that cannot be read are left out and told."""
     from runtime.annotations.video_rates import warn_of_other_rates
     from runtime.detector import Detector, DetectorOptions
     from runtime.features.feature_set import open_model_features
@@ -230,7 +237,7 @@ def _run_engine(arguments: argparse.Namespace, truth: Sequence[VideoAnnotation])
     if arguments.features and (arguments.flow_engine or arguments.videos):
         raise InputError("--features: leave out --videos and --flow-engine, which are of models on frames")
     labels = load_video_scores(arguments.video_scores) if arguments.video_scores else None
-    options = DetectorOptions(nms=arguments.nms, flow_method=arguments.flow_method)
+    options = DetectorOptions(nms=arguments.nms, flow_method=arguments.flow_method, **reading_options(arguments))
     with Detector(arguments.detections, flow_engine=arguments.flow_engine, options=options) as detector:
         on_features = detector.spec.features is not None
         if on_features != bool(arguments.features):
@@ -250,7 +257,17 @@ def _run_engine(arguments: argparse.Namespace, truth: Sequence[VideoAnnotation])
             require_unseen(detector.spec, {v.name: video for v, video in zip(truth, videos, strict=True)})
         if labels is None:
             warn_unknown(detector.spec, truth)
-        return detect_annotated(detector, truth, videos, labels, arguments.labels_per_video)
+        failed: dict[str, AfsdError] = {}
+        found = detect_annotated(
+            detector, truth, videos, labels, arguments.labels_per_video, on_failure=failed.__setitem__
+        )
+    for error in failed.values():
+        print_error(error)
+    if failed and not found:
+        raise VideoError("none of the videos could be read, so there is nothing to judge")
+    if failed:
+        print_warning(f"{len(failed)} of {len(truth)} videos could not be read; the result is that of the others")
+    return found, failed
 
 
 def warn_unknown(spec: ModelSpec, truth: Sequence[VideoAnnotation]) -> None:
@@ -289,6 +306,7 @@ def detect_annotated(
     videos: Sequence[Video],
     labels: VideoScores | None = None,
     labels_per_video: int = 1,
+    on_failure: Callable[[str, AfsdError], None] | None = None,
 ) -> list[Detections]:
     """Run a detector on every annotated video and name the detections' videos as in the annotations.
 
@@ -298,6 +316,8 @@ def detect_annotated(
         videos: the video files or features, in the order of `truth`.
         labels: video-level scores that name the proposals of a class-agnostic model.
         labels_per_video: number of best classes for each video's proposals.
+        on_failure: called with the name and the error of each video that cannot be read; the others continue. None: the
+            error is raised.
 
     Raises:
         VideoError: a video cannot be decoded.
@@ -311,7 +331,13 @@ def detect_annotated(
     with ProgressLine() as progress:
         for number, (video, given) in enumerate(zip(truth, videos, strict=True), 1):
             progress.show(f"{video.name} ({number} of {len(truth)})")
-            proposals = detector.run(given)
+            try:
+                proposals = detector.run(given)
+            except VideoError as error:
+                if on_failure is None:
+                    raise
+                on_failure(video.name, error)
+                continue
             if labels:
                 proposals = labels.label(replace(proposals, video=video.name), labels_per_video)
             found.append(replace(proposals, video=video.name))

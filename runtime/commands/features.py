@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runtime.commands._reading import reading_options
 from runtime.commands.detect import add_backbone_flags, add_engine_flags, open_backbones, progress
 from runtime.common.console import EXIT_ERROR, ProgressLine, print_error
 from runtime.errors import AfsdError, InputError
@@ -54,9 +55,7 @@ def features(arguments: argparse.Namespace) -> int:
     options = ExtractionOptions(
         fps=arguments.fps,
         flow_method=arguments.flow_method,
-        timing=arguments.timing or "presented",
-        reader=arguments.reader,
-        allow_truncated=arguments.allow_truncated,
+        **reading_options(arguments),
     )
     failed = False
     with ExitStack() as stack:

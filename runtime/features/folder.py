@@ -41,8 +41,8 @@ class ExtractionOptions:
     fps: float | None = None
     """Frames per second of the videos, if the file declares none or a wrong rate."""
     flow_method: FlowMethod = "auto"
-    timing: FrameTiming = "presented"
-    """Rule by which frames are sampled (see `FrameTiming`)."""
+    timing: FrameTiming | None = None
+    """Rule by which frames are sampled (see `FrameTiming`); None: that of the folder, "presented" in a new one."""
     reader: ReaderName = "auto"
     """Library that reads the videos (see `ReaderName`)."""
     allow_truncated: bool = False
@@ -110,9 +110,11 @@ class FeatureFolder:
             MissingDependencyError: the method of optical flow is not installed.
         """
         self.out, self._extractor = out, extractor
-        self._options = ExtractionOptions() if options is None else options
-        settings = _settings(extractor, self._options)
         record = _read_record(out / RECORD)
+        options = ExtractionOptions() if options is None else options
+        timing = options.timing or ("presented" if record is None else record.settings.timing)
+        self._options = replace(options, timing=timing)
+        settings = _settings(extractor, self._options)
         if record is None or not (record.videos or _features_in(out, record)):
             record = _start_record(out, ExtractionRecord(settings))
         self._record = record
@@ -148,7 +150,7 @@ class FeatureFolder:
             fps=self._options.fps,
             batch_size=self._extractor.batch_size,
             allow_truncated=self._options.allow_truncated,
-            frame_timing=self._options.timing,
+            frame_timing=self._record.settings.timing,
             reader=self._options.reader,
         )
         with stream:
@@ -222,7 +224,7 @@ def _settings(extractor: FeatureExtractor, options: ExtractionOptions) -> Extrac
         for engine in extractor.backbones
     )
     flow = FlowEstimator(options.flow_method).name if any(r.stream == "flow" for r in records) else ""
-    return ExtractionSettings(records, extractor.sampling.fps, options.fps, flow, options.timing)
+    return ExtractionSettings(records, extractor.sampling.fps, options.fps, flow, options.timing or "presented")
 
 
 def _read_record(path: Path) -> ExtractionRecord | None:

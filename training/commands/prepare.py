@@ -124,6 +124,7 @@ def _add_store_flags(parser: argparse.ArgumentParser) -> None:
         "--flow-method", choices=FLOW_METHODS, default="auto", help="auto: TV-L1 where OpenCV has it, else DIS"
     )
     parser.add_argument("--flow-jpeg", action="store_true", help="compress frames and flow by JPEG, as published")
+    parser.add_argument("--allow-truncated", action="store_true", help="read a file that ends early as far as possible")
     parser.add_argument("--workers", metavar="N", type=int, help="processes (default: one per CPU)")
 
 
@@ -214,6 +215,7 @@ def _store_options(args: argparse.Namespace, **sampling: Any) -> Any:
         streams=tuple(args.streams),
         flow_method=args.flow_method,
         flow_jpeg=args.flow_jpeg,
+        allow_truncated=args.allow_truncated,
         workers=args.workers,
         **options,
     )

@@ -60,6 +60,8 @@ class StoreOptions:
     published data sets are counted, as their arrays were."""
     frame_size: int = 112
     """Side of the square frame, pixels."""
+    allow_truncated: bool = False
+    """Take what can be read of a video that is cut off or damaged."""
     workers: int | None = None
     """Number of processes; None: one per CPU."""
     progress: bool = True
@@ -200,6 +202,7 @@ def _build_stores(videos_dir: Path, names: Sequence[str], out: Path, options: St
         sample_fps=options.sample_fps,
         whole_frames=options.whole_frames,
         timing=options.timing,
+        allow_truncated=options.allow_truncated,
         workers=options.workers,
         progress=options.progress,
         on_failure=found.fail,

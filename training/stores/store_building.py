@@ -56,6 +56,7 @@ def build_frame_store(
     sample_fps: float | None = None,
     whole_frames: int | None = None,
     timing: FrameTiming | None = None,
+    allow_truncated: bool = False,
     workers: int | None = None,
     progress: bool = True,
     on_failure: OnFailure | None = None,
@@ -76,6 +77,7 @@ def build_frame_store(
         whole_frames: T; each video is sampled at fps·min(T/frames, 1) and gives its first T frames (ActivityNet).
         timing: rule by which frames are taken (see `FrameTiming`); None: that of the store, "presented" in a
             new one.
+        allow_truncated: take what can be read of a video that is cut off or damaged.
         workers: processes; None = one per CPU this process may use.
         progress: show a progress bar.
         on_failure: called for each missing or damaged video; the others continue. None: the first error is raised.
@@ -98,7 +100,9 @@ def build_frame_store(
             if on_failure is None:
                 raise
             on_failure(name, error)
-    return complete_store(out, index, files, partial(_build_rgb, out, sampling), workers, progress, on_failure)
+    return complete_store(
+        out, index, files, partial(_build_rgb, out, sampling, allow_truncated), workers, progress, on_failure
+    )
 
 
 def find_index(folder: Path, wanted: StoreIndex) -> StoreIndex:
@@ -221,14 +225,21 @@ def _attempt(build: BuildOne, item: tuple[str, Path]) -> tuple[str, StoredVideo 
         return name, error
 
 
-def _build_rgb(folder: Path, sampling: Sampling, name: str, file: Path) -> StoredVideo:
+def _build_rgb(folder: Path, sampling: Sampling, allow_truncated: bool, name: str, file: Path) -> StoredVideo:
     size = (sampling.frame_size, sampling.frame_size)
     path = folder / f"{name}.npy"
     fps = sampling.fps or 1.0  # whole videos have their own rates
     resize = FramePreparation(size, size)
     count = 0
     with (
-        open_frames(file, fps, prepare=resize, max_frames=sampling.whole_frames, timing=sampling.timing) as frames,
+        open_frames(
+            file,
+            fps,
+            prepare=resize,
+            max_frames=sampling.whole_frames,
+            timing=sampling.timing,
+            allow_truncated=allow_truncated,
+        ) as frames,
         grow_npy(path, (*size, sampling.channels), "|u1") as append,
     ):
         for frame in frames:

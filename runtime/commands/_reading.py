@@ -1,0 +1,31 @@
+"""Add the flags for reading videos, which all verbs that read videos share."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from runtime.video.readers.choice import READERS
+from runtime.video.sampling import FRAME_TIMINGS
+
+
+def add_reading_flags(group: argparse._ArgumentGroup) -> None:
+    """Add --timing, --reader and --allow-truncated."""
+    group.add_argument(
+        "--timing",
+        choices=FRAME_TIMINGS,
+        help="take frames by their time stamps, or count them as published (presented; counted with --nms reference)",
+    )
+    group.add_argument(
+        "--reader", choices=READERS, default="auto", help="library that reads videos (pyav where it is installed)"
+    )
+    group.add_argument("--allow-truncated", action="store_true", help="read a file that ends early as far as possible")
+
+
+def reading_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the values of the flags as arguments of `DetectorOptions`."""
+    return {
+        "timing": arguments.timing,
+        "reader": arguments.reader,
+        "allow_truncated": arguments.allow_truncated,
+    }
