@@ -8,6 +8,17 @@ from typing import Any
 from runtime.video.readers.choice import READERS
 from runtime.video.sampling import FRAME_TIMINGS
 
+SOURCES_HELP = (
+    "file, pattern, folder of videos or of images, @list.txt with one of them per line, URL, object store (s3://…), "
+    "or - for standard input"
+)
+"""Sources that the verbs take, for help texts."""
+
+
+def add_recursive_flag(group: argparse._ArgumentGroup) -> None:
+    """Add --recursive."""
+    group.add_argument("--recursive", action="store_true", help="take the videos of all folders below a folder, too")
+
 
 def add_reading_flags(group: argparse._ArgumentGroup) -> None:
     """Add --timing, --reader and --allow-truncated."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.commands._reading import add_reading_flags, reading_options
+from runtime.commands._reading import SOURCES_HELP, add_reading_flags, add_recursive_flag, reading_options
 from runtime.common.console import EXIT_ERROR, ProgressLine, print_error
 from runtime.engines.registry import LIBRARIES
 from runtime.errors import AfsdError, InputError
@@ -39,8 +39,8 @@ def add_detect(subparsers: Any) -> None:
         "videos",
         metavar="VIDEO",
         nargs="+",
-        help="file, folder of videos or of images, URL, or camera number; for a model on features also an "
-        ".npy or .npz, or the features.json of a set",
+        help=f"{SOURCES_HELP}, or camera number; for a model on features also an .npy or .npz, or the features.json "
+        "of a set",
     )
     models = parser.add_argument_group("further models")
     add_backbone_flags(models)
@@ -133,6 +133,7 @@ def add_engine_flags(group: argparse._ArgumentGroup) -> None:
         type=float,
         help="frames per second of the videos, in place of their time stamps or where there are none",
     )
+    add_recursive_flag(group)
     add_reading_flags(group)
 
 
@@ -154,7 +155,7 @@ def detect(arguments: argparse.Namespace) -> int:
         if labels is not None:
             labels.check(detector.spec.classes, arguments.labels_per_video)
         output = Output(arguments)
-        for source in _expand(arguments.videos, detector.spec):
+        for source in _expand(arguments, detector.spec):
             try:
                 _detect_one(detector, source, arguments, output, labels)
             except BrokenPipeError:  # of the reader of stdout: see `main`
@@ -166,12 +167,12 @@ def detect(arguments: argparse.Namespace) -> int:
     return EXIT_ERROR if failed else 0
 
 
-def _expand(arguments: Sequence[str], spec: ModelSpec) -> Iterator[str | int | Features]:
+def _expand(arguments: argparse.Namespace, spec: ModelSpec) -> Iterator[str | int | Features]:
     """Yield what the arguments stand for; a features.json given to a model on features stands for its videos."""
     from runtime.features.feature_set import list_features
     from runtime.video.sources import expand_sources
 
-    for source in expand_sources(arguments):
+    for source in expand_sources(arguments.videos, recursive=arguments.recursive):
         if spec.features is not None and isinstance(source, str) and source.endswith(".json"):
             yield from list_features([Path(source)], spec)
         else:
@@ -251,6 +252,6 @@ def _check(arguments: argparse.Namespace) -> None:
         raise InputError("--stream only prints; leave out --format, --csv, --srt, --plot and --out, or --stream itself")
     if arguments.stream and arguments.nms == "reference":
         raise InputError("--nms reference needs the whole video; leave out --stream, or use --nms local")
-    live = [source for source in expand_sources(arguments.videos) if is_live(source)]
+    live = [source for source in expand_sources(arguments.videos, recursive=arguments.recursive) if is_live(source)]
     if live and not arguments.stream:
         raise InputError(f"{live[0]}: a live source has no end; add --stream to see detections as they come")

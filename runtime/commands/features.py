@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.commands._reading import reading_options
+from runtime.commands._reading import SOURCES_HELP, reading_options
 from runtime.commands.detect import add_backbone_flags, add_engine_flags, open_backbones, progress
 from runtime.common.console import EXIT_ERROR, ProgressLine, print_error
 from runtime.errors import AfsdError, InputError
@@ -24,7 +24,7 @@ def add_features(subparsers: Any) -> None:
         description="Make the features of videos with the engines of `afsd export-backbone`: one .npy [T,C] per video "
         "and stream, and their description. Videos that are done are skipped, so an interrupted run can be continued.",
     )
-    parser.add_argument("videos", metavar="VIDEO", nargs="+", help="file, folder of videos or of images, or URL")
+    parser.add_argument("videos", metavar="VIDEO", nargs="+", help=SOURCES_HELP)
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder of the features")
     models = parser.add_argument_group("models")
     add_backbone_flags(models)
@@ -44,7 +44,7 @@ def features(arguments: argparse.Namespace) -> int:
     from runtime.features.folder import ExtractionOptions, FeatureFolder
     from runtime.video.sources import expand_sources, is_live
 
-    sources = expand_sources(arguments.videos)
+    sources = expand_sources(arguments.videos, recursive=arguments.recursive)
     live = [source for source in sources if is_live(source)]
     if live:
         raise InputError(f"{live[0]}: a live source has no end; give afsd detect --stream the backbone")
