@@ -338,8 +338,8 @@ def _counting_rate(reader: Reader, fps: float | None, sample_fps: float) -> floa
 
 
 def _mean_rate(reader: Reader, sample_fps: float) -> float:
-    """Return the declared mean rate, or the model's where it is none."""
-    return reader.fps if reader.fps is not None and reader.fps < MAX_FPS else sample_fps
+    """Return the mean rate of the source, or the model's where it is not known."""
+    return reader.mean_fps if reader.mean_fps is not None and reader.mean_fps < MAX_FPS else sample_fps
 
 
 def _length(reader: Reader, rate: float, presented: bool) -> tuple[int, float]:

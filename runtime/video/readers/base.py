@@ -27,7 +27,9 @@ class Reader(Protocol):
     label: str
     """Name of the source in error messages."""
     fps: float | None
-    """Frames per second that the source declares; None if it declares none."""
+    """Frames per second by which frames are counted, as declared; None if the source declares none."""
+    mean_fps: float | None
+    """Mean frames per second; differs from `fps` where the rate varies."""
     count: int | None
     """Number of frames that the source declares; None if unknown."""
     duration: float | None

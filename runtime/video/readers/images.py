@@ -21,6 +21,7 @@ class FolderReader:
     background = True
     timed = False
     fps: float | None = None
+    mean_fps: float | None = None
     duration: float | None = None
     time = end = 0.0
 

@@ -46,7 +46,7 @@ class OpenCVReader:
         if not self._capture.isOpened():
             raise VideoError(f"{self.label}: {_explain_failure(source)}")
         fps = float(self._capture.get(cv2.CAP_PROP_FPS))
-        self.fps = fps if fps > 0 else None
+        self.fps = self.mean_fps = fps if fps > 0 else None
         count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.count = int(count) if isinstance(source, str) and count >= 1 else None
         if self.count is not None and self.fps is not None:

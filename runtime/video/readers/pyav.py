@@ -33,6 +33,8 @@ OPEN_SECONDS = 15.0
 """Longest wait until a URL opens."""
 READ_SECONDS = 30.0
 """Longest wait for the next packet of a URL; a stream that is silent for longer is lost."""
+VARIES = 0.02
+"""Share by which the average rate differs from FFmpeg's guess of the rate if the rate varies; below, it is rounding."""
 SLOTTED = frozenset({"avi"})
 """FFmpeg's formats without time stamps of presentation; frames appear in the order of their packets' places."""
 INDEXED = frozenset({"avi"})
@@ -80,6 +82,9 @@ class PyAVReader:
         self._reformatter = self._av.video.reformatter.VideoReformatter()
         rate = self._stream.guessed_rate or self._stream.average_rate
         self.fps = float(rate) if rate else None
+        average = self._stream.average_rate
+        varies = self.fps and average and abs(float(average) - self.fps) > VARIES * self.fps
+        self.mean_fps = float(average) if varies and average else self.fps
         self._start = self._start_seconds()
         self.duration = self._declared_seconds()
         self._declared = self._declared_length()
