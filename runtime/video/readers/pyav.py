@@ -14,7 +14,7 @@ import numpy as np
 from runtime.errors import MissingDependencyError, SourceLostError, VideoError
 from runtime.video.readers.base import Frame, Picture
 from runtime.video.readers.clock import StreamClock
-from runtime.video.sources import STDIN, is_live, is_remote, is_url, name_of, url_for_ffmpeg
+from runtime.video.sources import STDIN, is_live, is_remote, is_url, name_of, scheme_of, url_for_ffmpeg
 
 if TYPE_CHECKING:
     import av
@@ -39,6 +39,15 @@ SLOTTED = frozenset({"avi"})
 """FFmpeg's formats without time stamps of presentation; frames appear in the order of their packets' places."""
 INDEXED = frozenset({"avi"})
 """FFmpeg's formats whose declared number of frames is that of the packets, however the file is edited."""
+SEEKS = "an MP4 whose index is at its end needs to be read out of order"
+"""Reason why some files cannot be read from pipes and simple servers."""
+OPTIONS = {
+    "rtsp": {"rtsp_transport": "tcp"},
+    "rtsps": {"rtsp_transport": "tcp"},
+    "http": {"reconnect": "1", "reconnect_delay_max": "5"},
+    "https": {"reconnect": "1", "reconnect_delay_max": "5"},
+}
+"""FFmpeg's options by scheme of URL: RTSP over TCP loses no packets; a file whose connection breaks is asked for on."""
 NO_VIDEOS = frozenset({"tty", "image2", "ffmetadata", "srt", "webvtt", "ass", "concat"})
 """FFmpeg's formats that are text or single images, which it would draw as a video."""
 
@@ -130,6 +139,8 @@ class PyAVReader:
     def shortfall(self) -> str | None:
         """See `Reader`."""
         if self._decoded == 0:
+            if self._source == STDIN and self._broken:
+                return f"no frame can be read ({SEEKS}); give the file itself, or write it with -movflags +faststart"
             return f"no frame could be decoded ({self._broken or self._codec.name}); the file is empty or damaged"
         seconds = self._refused / self.fps if self.fps else 0.0
         share = self._refused / (self._refused + self._decoded)
@@ -174,7 +185,7 @@ class PyAVReader:
     def _open(self, source: str, read_seconds: float) -> InputContainer:
         errors = self._av.error
         target: Any = url_for_ffmpeg(source)
-        options = {"rtsp_transport": "tcp"} if source.lower().startswith("rtsp") else {}
+        options = OPTIONS.get(scheme_of(source), {}) if self._url else {}
         timeout = (OPEN_SECONDS, read_seconds) if self._url else None
         if is_remote(source):
             target, timeout = _open_remote(source, self.label), None
@@ -273,6 +284,11 @@ class PyAVReader:
             try:
                 packet = next(packets, None)
             except (errors.FFmpegError, OSError) as error:
+                if self._url and not self._decoded and scheme_of(self._source).startswith("http"):
+                    raise VideoError(
+                        f"{self.label}: cannot be read ({error.strerror or error}); {SEEKS}, and the server may "
+                        "take no ranges; download the file first"
+                    ) from None
                 if self._url:
                     raise SourceLostError(f"{self.label}: the stream broke off ({error.strerror or error})") from None
                 self._broken = str(error.strerror)
