@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.media import MEDIA, Media, find_ffmpeg, load_media, make_media, write_frames
+
 MadeOnce = Callable[[str, Callable[[Path], None]], Path]
 """A folder's name and what fills it → the folder, filled."""
 
@@ -53,6 +55,19 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
                 fill(folder)
                 (folder / "complete").touch()
         return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def media(made_once: MadeOnce) -> Callable[[str], Media]:
+    """Maker of the file of a recipe in `tests.media`, and of what ffmpeg shows of it; skips without ffmpeg."""
+
+    def make(name: str) -> Media:
+        find_ffmpeg()
+        of = make(MEDIA[name].of).path if MEDIA[name].of else None
+        frames = made_once("media-frames", lambda folder: write_frames(folder / "frames.rgb")) / "frames.rgb"
+        return load_media(made_once(f"media-{name}", lambda folder: make_media(name, frames, folder, of)), name)
 
     return make
 
