@@ -46,8 +46,8 @@ class Recipe:
     """Function from the bytes that ffmpeg wrote to those of the file."""
     stream: str = "V:0"
     """The stream that a player shows, as ffmpeg writes it: the first that is not a cover."""
-    frames: bool = True
-    """Whether the file has frames that ffmpeg can decode."""
+    shown: bool = True
+    """Whether ffmpeg says what is shown when: not of files without frames, nor of joined ones, whose stamps restart."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Media:
 
     path: Path
     truth: Truth | None
-    """None for a file without frames."""
+    """None where ffmpeg does not say it (see `Recipe.shown`)."""
 
 
 def draw(number: int) -> NDArray[np.uint8]:
@@ -120,6 +120,8 @@ VP9 = "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -crf 20 -b:v 0"
 SHOWN = "-fps_mode passthrough -enc_time_base 1:90000"
 """Every frame at the stamp that a filter gave it."""
 R30 = _raw("30")
+TS_PACKET = 188
+"""Bytes of a packet of an MPEG transport stream."""
 COVER = f"-t 1 {_raw('1', 400)}"
 """One frame that is not part of the video."""
 
@@ -135,12 +137,17 @@ def _copy(of: str, before: str = "", after: str = "", **options: object) -> Reci
 
 def _stamped(expression: str, count: int, after: str = H264) -> Recipe:
     """Return the recipe of a file whose frame N is shown at a time in seconds."""
-    return _one(f"{R30} -vf \"settb=1/90000,setpts='({expression})/TB'\" {SHOWN} {after} -frames:v {count}")
+    return _one(f"{R30} -vf \"settb=1/90000,setpts='floor(({expression})/TB+0.5)'\" {SHOWN} {after} -frames:v {count}")
 
 
 def _cut(data: bytes) -> bytes:
     """Keep the first 60 %, as a copy that was broken off does."""
     return data[: len(data) * 6 // 10]
+
+
+def _tune_in(data: bytes) -> bytes:
+    """Leave out the first quarter of a transport stream, as a recording that starts in the middle of a broadcast."""
+    return data[len(data) // 4 // TS_PACKET * TS_PACKET :]
 
 
 def _damage(data: bytes) -> bytes:
@@ -202,7 +209,7 @@ MEDIA: dict[str, Recipe] = {
     "opus.mkv": _one(f"{R30} {_sound(2)} {H264} -c:a libopus -frames:v 60"),
     "animation.gif": _one(f"{_raw('20')} -frames:v 40"),
     "flash.flv": _one(f"{R30} {_sound(2)} -c:v flv -q:v 3 -frames:v 60"),
-    "windows.wmv": _one(f"{R30} {_sound(2)} -c:v wmv2 -q:v 3 -frames:v 60"),
+    "windows.wmv": _one(f"{R30} {_sound(2)} -c:v wmv2 -q:v 3 -c:a libmp3lame -frames:v 60"),
     "program.mpg": _one(f"{R30} {_sound(2)} -c:v mpeg2video -q:v 3 -bf 2 -g 12 -frames:v 60"),
     # Codecs.
     "hevc.mp4": _one(f"{R30} -c:v libx265 -preset ultrafast -crf 16 -pix_fmt yuv420p -frames:v 30"),
@@ -263,6 +270,22 @@ MEDIA: dict[str, Recipe] = {
             f"{_raw('30', 1)} {H264} -pix_fmt yuv444p -frames:v 30 -output_ts_offset 1.0666667 -f mpegts {{out}}",
         )
     ),
+    # Recordings joined end to end, and one that was tuned in between key frames.
+    "joined.ts": Recipe(
+        (
+            f"{R30} {H264} -frames:v 60 -f mpegts {{out}}",
+            f"{_raw('30', 2)} {H264} -frames:v 60 -f mpegts {{out}}",
+        ),
+        shown=False,
+    ),
+    "joined_later_first.ts": Recipe(
+        (
+            f"{R30} {H264} -frames:v 60 -output_ts_offset 5000 -f mpegts {{out}}",
+            f"{_raw('30', 2)} {H264} -frames:v 60 -f mpegts {{out}}",
+        ),
+        shown=False,
+    ),
+    "tuned_in.ts": _one(f"{R30} {_sound(5)} {H264} -g 60 -c:a mp2 -frames:v 150", change=_tune_in),
     # Covers and thumbnails beside the video.
     "cover.mp4": _one(
         f"{R30} {COVER} {_sound(2)} -map 0 -map 1 -map 2 -c:v:0 libx264 -pix_fmt:v:0 yuv420p -c:v:1 mjpeg "
@@ -278,12 +301,12 @@ MEDIA: dict[str, Recipe] = {
         stream="v:1",
     ),
     # Sound alone, with and without a cover.
-    **{f"sound.{suffix}": _one(_sound(1), frames=False) for suffix in ("m4a", "mp3", "wav")},
+    **{f"sound.{suffix}": _one(_sound(1), shown=False) for suffix in ("m4a", "mp3", "wav")},
     **{
         f"sound_with_cover.{suffix}": _one(
             f"{_sound(1)} {_raw('1')} -map 0 -map 1 -c:v mjpeg -pix_fmt yuvj420p -frames:v 1 "
             f"-disposition:v attached_pic {options}",
-            frames=False,
+            shown=False,
         )
         for suffix, options in (("mp3", "-id3v2_version 3"), ("m4a", "-f ipod"))
     },
@@ -298,14 +321,14 @@ MEDIA: dict[str, Recipe] = {
     "cut.mkv": _copy("rate_30.mp4", change=_cut),
     "cut.ts": _copy("rate_30.mp4", change=_cut),
     "cut_index_first.mp4": _copy("rate_30.mp4", after="-movflags +faststart", change=_cut),
-    "cut_index_last.mp4": _copy("rate_30.mp4", change=_cut, frames=False),
+    "cut_index_last.mp4": _copy("rate_30.mp4", change=_cut, shown=False),
     "damaged.mp4": _copy("rate_30.mp4", after="-movflags +faststart", change=_damage),
     "damaged.mkv": _copy("rate_30.mp4", change=_damage),
     "damaged.ts": _copy("rate_30.mp4", change=_damage),
-    "text.mp4": Recipe((), change=lambda _: b"this is no video\n" * 100, frames=False),
-    "text.txt": Recipe((), change=lambda _: b"this is no video\n" * 100, frames=False),
-    "noise.mp4": Recipe((), change=lambda _: random.Random(1).randbytes(20_000), frames=False),
-    "empty.mp4": Recipe((), frames=False),
+    "text.mp4": Recipe((), change=lambda _: b"this is no video\n" * 100, shown=False),
+    "text.txt": Recipe((), change=lambda _: b"this is no video\n" * 100, shown=False),
+    "noise.mp4": Recipe((), change=lambda _: random.Random(1).randbytes(20_000), shown=False),
+    "empty.mp4": Recipe((), shown=False),
 }
 """Recipe of every kind, by the name of its file."""
 
@@ -349,7 +372,7 @@ def make_media(name: str, frames: Path, folder: Path, of: Path | None = None) ->
         assert written.returncode == 0, f"{name}: {written.stderr.decode(errors='replace')}"
         joined += written.stdout if arguments[-1] == "-" else path.read_bytes()
     path.write_bytes(recipe.change(joined))
-    if recipe.frames:
+    if recipe.shown:
         truth = read_truth(path, recipe.stream)
         stored = {
             "times": [str(time) for time in truth.times],
