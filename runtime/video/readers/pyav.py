@@ -299,7 +299,7 @@ class PyAVReader:
             if stamp is not None:
                 last = (stamp + (packet.duration or 0)) * float(packet.time_base)
                 self._last_packet = max(self._last_packet, last)
-            if packet.stream_index == self._stream.index:
+            if packet.stream.index == self._stream.index:  # the empty packet has no stream_index
                 yield packet
         if self._live:
             raise SourceLostError(f"{self.label}: the stream ended or broke off; a live source has no end")
