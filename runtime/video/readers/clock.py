@@ -70,4 +70,4 @@ class StreamClock:
         return 1 / self._rate if self._rate is not None else 0.0
 
     def _set(self, time: float, length: float) -> None:
-        self.time, self.end = time, max(time + length, self.end)
+        self.time, self.end = time, time + length
