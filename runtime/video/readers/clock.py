@@ -45,7 +45,7 @@ class StreamClock:
             return
         if self._first is None:
             self._first = stamp
-            self._offset = stamp * self._tick - self._start
+            self._offset, _ = self._snap(stamp * self._tick - self._start, 0.0)
         since = (stamp - self._first) * self._tick
         place, length = self._snap(since, self._length_of(duration))
         time = self._offset + place
