@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 RESTART_SECONDS = 1.0
@@ -14,10 +15,12 @@ class StreamClock:
     Containers round time stamps to ticks: Matroska to milliseconds, which is 0.6 ms beside a frame of 29.97 fps. A
     stamp within one tick of its place at the declared rate is put there, so that files of constant rate are sampled as
     if they were counted. Stamps that step back, as in files joined end to end, and stamps far beyond the declared
-    end go on where the picture stood.
+    end go on where the picture stood; so do stamps that leave a gap too long for a pause in the recording.
     """
 
-    def __init__(self, tick: float, rate: Fraction | None, start: float, length: float | None) -> None:
+    def __init__(
+        self, tick: float, rate: Fraction | None, start: float, length: float | None, longest_gap: float = math.inf
+    ) -> None:
         """Start the clock.
 
         Args:
@@ -25,6 +28,7 @@ class StreamClock:
             rate: frames per second that the container declares; None if none.
             start: stamp, in seconds, of the start of the source.
             length: declared seconds from start to end; None if unknown.
+            longest_gap: most seconds without a picture; after more of them stamps count as begun anew.
         """
         self.time = 0.0
         """Seconds at which the latest frame appears."""
@@ -36,6 +40,7 @@ class StreamClock:
             self._rate = None
         self._start = start
         self._length = length
+        self._longest_gap = longest_gap
         self._first: int | None = None
 
     def advance(self, stamp: int | None, duration: int | None) -> None:
@@ -50,7 +55,8 @@ class StreamClock:
         place, length = self._snap(since, self._length_of(duration))
         time = self._offset + place
         beyond = self._length is not None and time > max(self._length, self.end) + RESTART_SECONDS
-        if time < self.time - RESTART_SECONDS or beyond:
+        gap = time - self.end if stamp != self._first else 0.0
+        if time < self.time - RESTART_SECONDS or beyond or gap > self._longest_gap:
             self._offset += self.end - time
             time = self.end
         self._set(max(time, self.time), length)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import suppress
 from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +31,9 @@ SMALL_PIXELS = 640 * 480
 """Pixels of a frame up to which one thread decodes: more of them cost more processor time, which the network needs."""
 PRIMING_SECONDS = 0.1
 """Longest lead of sound with negative time stamps that is an encoder's priming, which players cut off."""
+LONGEST_GAP_SECONDS = 10.0
+"""Longest step of the time stamps that is a gap in formats whose stamps may begin anew, such as MPEG transport streams;
+FFmpeg's own threshold (dts_delta_threshold)."""
 OPEN_SECONDS = 15.0
 """Longest wait until a URL opens."""
 READ_SECONDS = 30.0
@@ -98,7 +103,10 @@ class PyAVReader:
         self.duration = self._declared_seconds()
         self._declared = self._declared_length()
         self._tick: float = float(self._stream.time_base or Fraction(1, 1))
-        self._clock = StreamClock(self._tick, rate, self._start, self.duration)
+        restarts = bool(self._container.format.flags & self._av.format.Flags.ts_discont.value)
+        longest_gap = LONGEST_GAP_SECONDS if restarts else math.inf
+        self._new_clock = partial(StreamClock, self._tick, rate, self._start, self.duration, longest_gap)
+        self._clock = self._new_clock()
         count = self._stream.frames or (round(self.duration * self.fps) if self.duration and self.fps else 0)
         self.count: int | None = count or None
         self._decoded = self._refused = 0
@@ -169,18 +177,16 @@ class PyAVReader:
         """See `Reader`; reads the packets alone and decodes nothing."""
         if self._source == STDIN or self._live:
             return None
-        count, end = 0, 0.0
+        count, clock = 0, self._new_clock()
         with self._open(self._source, READ_SECONDS) as container:
             stream = container.streams[self._stream.index]
             with suppress(self._av.error.FFmpegError):  # what can be read is what will be decoded
                 for packet in container.demux(stream):
                     if packet.size and not packet.is_discard:
                         count += 1
-                        stamp = packet.dts if packet.pts is None else packet.pts
-                        if stamp is not None:
-                            last = (stamp + (packet.duration or 0)) * self._tick
-                            end = max(end, last - self._start)
-        return count, end
+                        unordered = self._has_slots or packet.pts is None
+                        clock.advance(packet.dts if unordered else packet.pts, packet.duration)
+        return count, clock.end
 
     def _open(self, source: str, read_seconds: float) -> InputContainer:
         errors = self._av.error

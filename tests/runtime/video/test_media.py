@@ -142,7 +142,13 @@ def test_constant_rates_are_sampled_as_if_counted(
         assert counted == sample(path, sample_fps, reader=reader)
 
 
-@pytest.mark.parametrize("name", ["rate_30.mp4", "variable_30_then_10.mp4", "gap.mkv", "piped.mkv", "trimmed.mp4"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("rate_30.mp4", "variable_hold.mp4", "gap.mkv", "piped.mkv", "trimmed.mp4", "picture_later.mkv"),
+        *("starts_at_10_hours.ts", "mpeg4_b_frames.avi"),
+    ],
+)
 def test_a_whole_video_is_divided_by_its_true_length(media: MakeMedia, name: str) -> None:
     made = media(name)
     truth = truth_of(made)
@@ -181,7 +187,10 @@ def test_frames_have_the_size_of_the_moment(media: MakeMedia) -> None:
 
 @pytest.mark.parametrize("name", ["joined.ts", "joined_later_first.ts"])
 def test_recordings_joined_end_to_end_go_on(media: MakeMedia, name: str) -> None:
-    assert sample(media(name).path) == list(range(2, 120, 3))
+    path = media(name).path
+    assert sample(path) == list(range(2, 120, 3))
+    with open_frames(path, 10.0, max_frames=8, reader="pyav") as frames:
+        assert [read_number(frame) for frame in frames] == list(range(14, 120, 15))
 
 
 @pytest.mark.parametrize("name", NO_VIDEOS)
