@@ -41,9 +41,9 @@ class StreamClock:
         self._start = start
         self._length = length
         self._longest_gap = longest_gap
-        self._first: int | None = None
+        self._first: float | None = None
 
-    def advance(self, stamp: int | None, duration: int | None) -> None:
+    def advance(self, stamp: float | None, duration: int | None) -> None:
         """Take the time stamp and the duration, in ticks, of the next frame; None or 0 if the container has none."""
         if stamp is None:
             self._set(self.end, self._length_of(duration))

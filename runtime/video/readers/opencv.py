@@ -6,10 +6,12 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from fractions import Fraction
 from typing import Any
 
 from runtime.errors import VideoError
 from runtime.video.readers.base import Frame, Picture
+from runtime.video.readers.clock import StreamClock
 from runtime.video.sources import is_url, name_of, url_for_ffmpeg
 
 COUNT_TOLERANCE = 0.02
@@ -17,6 +19,11 @@ COUNT_TOLERANCE = 0.02
 COUNT_TOLERANCE_SECONDS counts as cut off."""
 COUNT_TOLERANCE_SECONDS = 0.5
 """Seconds of the declared length that may be missing, since containers round their durations (see COUNT_TOLERANCE)."""
+
+MILLISECOND = 0.001
+"""Seconds per unit of OpenCV's time stamps, and the coarsest tick of the containers."""
+MAX_DENOMINATOR = 1001
+"""Largest denominator of a frame rate, that of 30000/1001; OpenCV gives rates as floats."""
 
 
 class OpenCVReader:
@@ -54,23 +61,31 @@ class OpenCVReader:
         self._live = isinstance(source, int)
         self._started = time.monotonic()
         self._grabbed = 0
-        self.time = self.end = 0.0
+        rate = Fraction(fps).limit_denominator(MAX_DENOMINATOR) if fps > 0 else None
+        self._clock = StreamClock(MILLISECOND, rate, 0.0, None)
+
+    @property
+    def time(self) -> float:
+        """See `Reader`."""
+        return self._clock.time
+
+    @property
+    def end(self) -> float:
+        """See `Reader`."""
+        return self._clock.end
 
     def grab(self) -> bool:
         """See `Reader`."""
         if not self._capture.grab():
             return False
-        length = 1 / self.fps if self.fps else 0.0
         if self._live:
             now = time.monotonic()
             self._started = self._started if self._grabbed else now
-            stamp = now - self._started
+            self._clock.advance((now - self._started) / MILLISECOND, None)
         else:
-            stamp = self._capture.get(self._cv2.CAP_PROP_POS_MSEC) / 1000
-        if self._grabbed and stamp <= 0:  # a container without time stamps, such as AVI
-            stamp = self._grabbed * length
-        self.time = max(stamp, self.time)
-        self.end = self.time + length
+            stamp = self._capture.get(self._cv2.CAP_PROP_POS_MSEC)
+            known = stamp > 0 or not self._grabbed  # a container without time stamps stays at 0
+            self._clock.advance(stamp if known else None, None)
         self._grabbed += 1
         return True
 
@@ -109,6 +124,8 @@ class OpenCVReader:
         missing = (self.count or 0) - self._grabbed
         if missing <= max(COUNT_TOLERANCE * (self.count or 0), COUNT_TOLERANCE_SECONDS * (self.fps or 0)):
             return None
+        if self.duration is not None and self.duration - self.end <= COUNT_TOLERANCE_SECONDS:
+            return None  # the number is an estimate by the highest rate, or there is a gap
         return f"holds {self._grabbed} of the {self.count} frames that it declares; the file is cut off or damaged"
 
     def close(self) -> None:
