@@ -209,9 +209,13 @@ MEDIA: dict[str, Recipe] = {
     "opus.mkv": _one(f"{R30} {_sound(2)} {H264} -c:a libopus -frames:v 60"),
     "animation.gif": _one(f"{_raw('20')} -frames:v 40"),
     "flash.flv": _one(f"{R30} {_sound(2)} -c:v flv -q:v 3 -frames:v 60"),
+    "mp3.mkv": _one(f"{R30} {_sound(2)} {H264} -c:a libmp3lame -frames:v 60"),
+    "timecode.mov": _one(f"{R30} {_sound(2)} -map 1 -map 0 {H264} -c:a aac -timecode 01:00:00:00 -frames:v 60"),
     "windows.wmv": _one(f"{R30} {_sound(2)} -c:v wmv2 -q:v 3 -c:a libmp3lame -frames:v 60"),
     "program.mpg": _one(f"{R30} {_sound(2)} -c:v mpeg2video -q:v 3 -bf 2 -g 12 -frames:v 60"),
-    # Codecs.
+    # Codecs, and pictures of other sizes: above 640×480 pixels several threads decode.
+    "large.mp4": _one(f"{R30} -vf scale=1152:288:flags=neighbor {H264} -frames:v 30"),
+    "odd_size.mkv": _one(f"{R30} -vf scale=191:47 -c:v ffv1 -pix_fmt yuv420p -frames:v 30"),
     "hevc.mp4": _one(f"{R30} -c:v libx265 -preset ultrafast -crf 16 -pix_fmt yuv420p -frames:v 30"),
     "hevc_10_bit.mkv": _one(f"{R30} -c:v libx265 -preset ultrafast -crf 16 -pix_fmt yuv420p10 -frames:v 30"),
     "h264_10_bit.mp4": _one(f"{R30} {H264} -pix_fmt yuv420p10 -frames:v 30"),
@@ -257,6 +261,10 @@ MEDIA: dict[str, Recipe] = {
         f"{R30} -vf scale=out_color_matrix=bt709:out_range=limited {H264} "
         "-colorspace bt709 -color_primaries bt709 -color_trc bt709 -color_range tv -frames:v 30"
     ),
+    "bt2020.mp4": _one(
+        f"{R30} -vf scale=out_color_matrix=bt2020:out_range=limited {H264} -pix_fmt yuv420p10 "
+        "-colorspace bt2020nc -color_primaries bt2020 -color_trc bt2020-10 -color_range tv -frames:v 30"
+    ),
     # Pictures that change midway.
     "size_changes.ts": Recipe(
         (
@@ -300,6 +308,10 @@ MEDIA: dict[str, Recipe] = {
         "-frames:v:1 60",
         stream="v:1",
     ),
+    "attached_cover.mkv": _one(
+        f"{R30} {H264} -frames:v 60 -attach {{of}} -metadata:s:t mimetype=image/png", of="image.png"
+    ),
+    **{f"image.{suffix}": _one(f"{COVER} -update 1 -frames:v 1", shown=False) for suffix in ("png", "jpg")},
     # Sound alone, with and without a cover.
     **{f"sound.{suffix}": _one(_sound(1), shown=False) for suffix in ("m4a", "mp3", "wav")},
     **{

@@ -57,6 +57,7 @@ CONSTANT = [
 TURNED = ("rotated_90.mp4", "rotated_180.mp4", "rotated_270.mp4", "mirrored.mp4", "rotated_90_mirrored.mp4")
 COLOURED = (
     *("rate_30.mp4", "full_range.mp4", "full_range_yuvj.mp4", "full_range.webm", "limited_range.mp4", "bt709.mp4"),
+    "bt2020.mp4",
     *("not_square.mp4", "h264_10_bit.mp4", "hevc_10_bit.mkv", "h264_444.mp4", "prores.mov", "ffv1.mkv", "mjpeg.avi"),
     *("alpha.webm", "alpha_prores.mov", "alpha_png.mov", "mpeg2_interlaced.ts", "h264_interlaced.ts", "animation.gif"),
 )
@@ -66,6 +67,7 @@ NO_VIDEOS = {
     **dict.fromkeys(("sound.m4a", "sound.mp3", "sound.wav"), "holds sound, no video; expected a video"),
     **dict.fromkeys(("sound_with_cover.mp3", "sound_with_cover.m4a"), "holds sound and a cover picture, no video"),
     **dict.fromkeys(("text.mp4", "noise.mp4", "cut_index_last.mp4"), r"not a video that FFmpeg can open \(unknown"),
+    **dict.fromkeys(("image.png", "image.jpg"), "a single image, no video"),
     "text.txt": "a text, no video",
     "empty.mp4": "the file is empty",
 }
@@ -200,7 +202,7 @@ def test_files_without_a_picture_are_one_line(media: MakeMedia, name: str) -> No
         open_frames(path, 10.0, reader="pyav")
     assert str(raised.value).startswith(f"{path}: ")
     assert "\n" not in str(raised.value)
-    if name != "text.txt":  # OpenCV draws it
+    if name not in ("text.txt", "image.png", "image.jpg"):  # OpenCV makes videos of them
         with pytest.raises(VideoError):
             sample(path, reader="opencv")
 
