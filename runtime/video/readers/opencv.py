@@ -45,11 +45,16 @@ class OpenCVReader:
         self._source = source
         self._cv2 = cv2
         with _quiet(cv2):
-            self._capture = (
-                cv2.VideoCapture(source)
-                if isinstance(source, int)
-                else cv2.VideoCapture(os.fsencode(url_for_ffmpeg(source)), cv2.CAP_FFMPEG)  # type: ignore[call-overload]
-            )
+            try:
+                self._capture = (
+                    cv2.VideoCapture(source)
+                    if isinstance(source, int)
+                    else cv2.VideoCapture(_file_name(source), cv2.CAP_FFMPEG)
+                )
+            except cv2.error:
+                raise VideoError(
+                    f"{self.label}: OpenCV {cv2.__version__} takes no name that is not UTF-8; rename the file"
+                ) from None
         if not self._capture.isOpened():
             raise VideoError(f"{self.label}: {_explain_failure(source)}")
         fps = float(self._capture.get(cv2.CAP_PROP_FPS))
@@ -61,6 +66,7 @@ class OpenCVReader:
         self._live = isinstance(source, int)
         self._started = time.monotonic()
         self._grabbed = 0
+        self._first_stamp = 0.0
         rate = Fraction(fps).limit_denominator(MAX_DENOMINATOR) if fps > 0 else None
         self._clock = StreamClock(MILLISECOND, rate, 0.0, None)
 
@@ -84,8 +90,10 @@ class OpenCVReader:
             self._clock.advance((now - self._started) / MILLISECOND, None)
         else:
             stamp = self._capture.get(self._cv2.CAP_PROP_POS_MSEC)
+            if not self._grabbed:
+                self._first_stamp = stamp
             known = stamp > 0 or not self._grabbed  # a container without time stamps stays at 0
-            self._clock.advance(stamp if known else None, None)
+            self._clock.advance(stamp - self._first_stamp if known else None, None)
         self._grabbed += 1
         return True
 
@@ -131,6 +139,16 @@ class OpenCVReader:
     def close(self) -> None:
         """See `Reader`."""
         self._capture.release()
+
+
+def _file_name(source: str) -> Any:
+    """Return a source as OpenCV takes it, as text; a name that is not UTF-8 as bytes, which 4.11 refuses."""
+    name = url_for_ffmpeg(source)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(name)
+    return name
 
 
 def _explain_failure(source: str | int) -> str:
