@@ -173,6 +173,9 @@ MEDIA: dict[str, Recipe] = {
     "variable_jitter.mkv": _stamped("(N+0.9*random(0))/30", 90),
     "variable_jitter.mp4": _stamped("(N+0.9*random(0))/30", 90),
     "variable_hold.mp4": _stamped("N/30+if(gt(N,20),2,0)", 60),
+    "variable_hold_late.mp4": _stamped("N/30+if(gt(N,57),2,0)", 60),
+    "variable_hold_late.mkv": _stamped("N/30+if(gt(N,57),2,0)", 60),
+    "variable_hold_late.ts": _stamped("N/30+if(gt(N,57),2,0)", 60),
     "variable_webm.webm": _stamped("(N+0.9*random(0))/30", 60, VP9),
     # First stamps that are not 0.
     "starts_at_4.mkv": _one(f"{R30} {H264} -frames:v 75 -output_ts_offset 4"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from fractions import Fraction
 
 RESTART_SECONDS = 1.0
-"""Step back, or step beyond the declared end, from which on time stamps count as begun anew."""
+"""Step back from which on time stamps count as begun anew."""
+LONGEST_GAP_SECONDS = 10.0
+"""Longest step that is a gap, and no new beginning, where a new beginning is likely: beyond the declared end, and in
+formats whose stamps may begin anew. FFmpeg's own threshold (dts_delta_threshold)."""
 
 
 class StreamClock:
@@ -14,12 +16,12 @@ class StreamClock:
 
     Containers round time stamps to ticks: Matroska to milliseconds, which is 0.6 ms beside a frame of 29.97 fps. A
     stamp within one tick of its place at the declared rate is put there, so that files of constant rate are sampled as
-    if they were counted. Stamps that step back, as in files joined end to end, and stamps far beyond the declared
-    end go on where the picture stood; so do stamps that leave a gap too long for a pause in the recording.
+    if they were counted. Stamps that step back, as in files joined end to end, go on where the picture stood; so do
+    those that step forward by too much for a gap.
     """
 
     def __init__(
-        self, tick: float, rate: Fraction | None, start: float, length: float | None, longest_gap: float = math.inf
+        self, tick: float, rate: Fraction | None, start: float, length: float | None, restarts: bool = False
     ) -> None:
         """Start the clock.
 
@@ -28,7 +30,7 @@ class StreamClock:
             rate: frames per second that the container declares; None if none.
             start: stamp, in seconds, of the start of the source.
             length: declared seconds from start to end; None if unknown.
-            longest_gap: most seconds without a picture; after more of them stamps count as begun anew.
+            restarts: whether the stamps of the format may begin anew, as in MPEG transport streams.
         """
         self.time = 0.0
         """Seconds at which the latest frame appears."""
@@ -40,7 +42,7 @@ class StreamClock:
             self._rate = None
         self._start = start
         self._length = length
-        self._longest_gap = longest_gap
+        self._restarts = restarts
         self._first: float | None = None
 
     def advance(self, stamp: float | None, duration: int | None) -> None:
@@ -54,9 +56,9 @@ class StreamClock:
         since = (stamp - self._first) * self._tick
         place, length = self._snap(since, self._length_of(duration))
         time = self._offset + place
-        beyond = self._length is not None and time > max(self._length, self.end) + RESTART_SECONDS
+        doubtful = self._restarts or (self._length is not None and time > self._length)
         gap = time - self.end if stamp != self._first else 0.0
-        if time < self.time - RESTART_SECONDS or beyond or gap > self._longest_gap:
+        if time < self.time - RESTART_SECONDS or (doubtful and gap > LONGEST_GAP_SECONDS):
             self._offset += self.end - time
             time = self.end
         self._set(max(time, self.time), length)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import struct
 from collections import deque
 from collections.abc import Generator, Iterator
@@ -31,9 +30,6 @@ SMALL_PIXELS = 640 * 480
 """Pixels of a frame up to which one thread decodes: more of them cost more processor time, which the network needs."""
 PRIMING_SECONDS = 0.1
 """Longest lead of sound with negative time stamps that is an encoder's priming, which players cut off."""
-LONGEST_GAP_SECONDS = 10.0
-"""Longest step of the time stamps that is a gap in formats whose stamps may begin anew, such as MPEG transport streams;
-FFmpeg's own threshold (dts_delta_threshold)."""
 OPEN_SECONDS = 15.0
 """Longest wait until a URL opens."""
 READ_SECONDS = 30.0
@@ -104,8 +100,7 @@ class PyAVReader:
         self._declared = self._declared_length()
         self._tick: float = float(self._stream.time_base or Fraction(1, 1))
         restarts = bool(self._container.format.flags & self._av.format.Flags.ts_discont.value)
-        longest_gap = LONGEST_GAP_SECONDS if restarts else math.inf
-        self._new_clock = partial(StreamClock, self._tick, rate, self._start, self.duration, longest_gap)
+        self._new_clock = partial(StreamClock, self._tick, rate, self._start, self.duration, restarts)
         self._clock = self._new_clock()
         count = self._stream.frames or (round(self.duration * self.fps) if self.duration and self.fps else 0)
         self.count: int | None = count or None

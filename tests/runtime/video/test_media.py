@@ -265,7 +265,7 @@ def largest_error(truth: Truth, numbers: list[int], sample_fps: Fraction) -> flo
 
 @pytest.mark.thorough
 def test_largest_errors_in_seconds(media: MakeMedia, capsys: pytest.CaptureFixture[str]) -> None:
-    """Print how far 50 samples of every kind are off, by this reader and as OpenCV counts (shown by pytest -s)."""
+    """Print how far 50 samples of every kind are off, by this reader and as OpenCV counts (pytest -n 0 shows it)."""
     lines = []
     for name in SHOWN:
         made = media(name)
