@@ -128,13 +128,12 @@ def test_a_live_source_waits_for_nothing() -> None:
 
 def test_a_camera_that_pauses_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """A reading thread that stops in the middle of a window: what is in flight is given meanwhile."""
-    from runtime.video import sampling as video
     from runtime.video.readers.memory import ArrayReader
 
     frames = np.random.default_rng(3).integers(0, 256, (64, *CROP, 3), dtype=np.uint8)
     gate = threading.Event()
     monkeypatch.setattr(ArrayReader, "background", True)
-    grab = video.ArrayReader.grab
+    grab = ArrayReader.grab
     calls = iter(range(10**6))
 
     def paused(self: Any) -> bool:
