@@ -60,7 +60,9 @@ def features(arguments: argparse.Namespace) -> int:
         for source in sources:
             try:
                 print(f"{source}: {_write(folder, source, extractor.width)}", flush=True)
-            except AfsdError as error:
+            except BrokenPipeError:  # of the reader of stdout: see `main`
+                raise
+            except (AfsdError, OSError) as error:
                 print_error(error)
                 failed = True
     return EXIT_ERROR if failed else 0

@@ -21,6 +21,8 @@ from runtime.errors import AfsdError
 
 PathLike = str | os.PathLike[str]
 
+LONGEST_FORMAT = 8
+"""Characters of the longest suffix that names a format; a longer one is the end of a name with a dot in it."""
 GZIP = b"\x1f\x8b"
 """First bytes of a gzip file."""
 
@@ -29,15 +31,17 @@ GZIP = b"\x1f\x8b"
 def atomic_path(path: PathLike) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block ends well, else remove it.
 
-    The temporary name keeps the suffix, since some writers choose the format by it. Missing parent folders are
-    made. An older file at `path` stays untouched until the rename.
+    The temporary name keeps the suffix, since some writers choose the format by it, but not the stem: a name that the
+    file system just takes would be too long with anything added. Missing parent folders are made. An older file at
+    `path` stays untouched until the rename.
 
     Raises:
         OSError: the folder cannot be made, or the file cannot be renamed.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.stem}-{secrets.token_hex(4)}.tmp{target.suffix}")
+    suffix = target.suffix if len(target.suffix) <= LONGEST_FORMAT else ""
+    temporary = target.with_name(f".{secrets.token_hex(4)}.tmp{suffix}")
     try:
         yield temporary
         temporary.replace(target)

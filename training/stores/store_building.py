@@ -18,6 +18,7 @@ from pathlib import Path
 import cv2
 from tqdm import tqdm
 
+from runtime.common.files import one_line
 from runtime.common.npy_writer import grow_npy
 from runtime.errors import AfsdError, InputError, VideoError
 from runtime.video.names import find_video
@@ -214,6 +215,8 @@ def _attempt(build: BuildOne, item: tuple[str, Path]) -> tuple[str, StoredVideo 
         return name, build(name, file)
     except AfsdError as error:
         return name, error
+    except OSError as error:  # a name that is too long, a full disk: the other videos go on
+        return name, InputError(f"{name}: {one_line(error)}; no array of this video is written")
 
 
 def _build_rgb(folder: Path, sampling: Sampling, name: str, file: Path) -> StoredVideo:

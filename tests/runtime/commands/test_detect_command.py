@@ -102,3 +102,18 @@ def test_scores_for_a_model_with_classes(
     rgb = str(write_tiny_onnx(tmp_path / "rgb.onnx", None))
     assert cli.main(["detect", rgb, clip, "--video-scores", scores]) == 2
     assert "the model distinguishes 2 classes itself" in capsys.readouterr().err
+
+
+def test_a_name_that_is_too_long_for_a_result_does_not_end_the_batch(
+    tmp_path: Path, clip: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The video's own name fits, with .json in place of .avi it is one byte too long."""
+    rgb = str(write_tiny_onnx(tmp_path / "rgb.onnx", None))
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for name in ("動" * 83 + "ab", "動" * 83, "zz"):
+        (videos / f"{name}.avi").write_bytes(Path(clip).read_bytes())
+    assert cli.main(["detect", rgb, str(videos), "--out", str(tmp_path / "out")]) == 2
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["zz.json", "動" * 83 + ".json"]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "File name too long" in line

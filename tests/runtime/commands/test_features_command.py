@@ -171,6 +171,21 @@ def test_a_video_that_fails_is_told_and_the_others_go_on(tmp_path: Path, rgb: st
     assert list(json.loads((out / "videos.json").read_text())["database"]) == ["short"]
 
 
+def test_features_that_cannot_be_written_do_not_end_the_batch(tmp_path: Path, rgb: str, capsys: Any) -> None:
+    for name in ("a", "b"):
+        write_video(tmp_path / f"{name}.avi", 20)
+    out = tmp_path / "set"
+    (out / "rgb" / "a.npy" / "in the way").mkdir(parents=True)
+    sources = [str(tmp_path / "a.avi"), str(tmp_path / "b.avi")]
+    (out / "rgb" / "a.npy").rename(out / "rgb" / "aside")
+    assert main(["features", sources[1], "--backbone", rgb, "--out", str(out)]) == 0
+    (out / "rgb" / "aside").rename(out / "rgb" / "a.npy")
+    (out / "rgb" / "b.npy").unlink()
+    assert main(["features", *sources, "--backbone", rgb, "--out", str(out)]) == 2
+    assert len(told(capsys)[1].splitlines()) == 1
+    assert read_features(out / "rgb" / "b.npy").shape == (4, 3)
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
