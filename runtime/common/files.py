@@ -102,7 +102,9 @@ def _require_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_text(path: PathLike) -> str:
-    """Read a UTF-8 text; a file of gzip, known by its first bytes whatever its name, is unpacked.
+    """Read a UTF-8 text without the byte order mark that Windows puts before it.
+
+    A file of gzip, known by its first bytes whatever its name, is unpacked.
 
     Raises:
         OSError: it cannot be read or unpacked.
@@ -114,7 +116,7 @@ def read_text(path: PathLike) -> str:
             content = gzip.decompress(content)
         except (OSError, EOFError, zlib.error) as error:
             raise OSError(errno.EIO, f"a gzip file that is damaged or cut off ({error})", str(path)) from None
-    return content.decode("utf-8")
+    return content.decode("utf-8-sig")
 
 
 def text_suffix(path: PathLike) -> str:
