@@ -147,3 +147,11 @@ def test_inverted_segments_of_the_published_code(tmp_path: Path) -> None:
     path = tmp_path / "d.json"
     path.write_text(json.dumps({"results": {"v": [entry(segment=[2, 1])]}}))
     assert load_detections(path, keep_inverted=True)[0].segments.tolist() == [[2, 1]]
+
+
+def test_a_video_named_twice_is_an_error(tmp_path: Path) -> None:
+    """JSON's own readers would keep the second list and lose the first without a word."""
+    path = tmp_path / "d.json"
+    path.write_text(f'{{"results": {{"v": [{json.dumps(entry())}], "w": [], "v": []}}}}')
+    with pytest.raises(AnnotationError, match=r"d\.json: not JSON \('v' is there twice; keep one of the two\)"):
+        load_detections(path)
