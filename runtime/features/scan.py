@@ -14,7 +14,7 @@ from runtime.features.description import FOLD, FeatureDescription, StreamFolder
 from runtime.features.files import FEATURE_SUFFIXES, FeatureHeader, read_header
 from runtime.features.video_features import StepReader, align_streams
 from runtime.spec.time_axis import FeatureSampling
-from runtime.video.names import other_name
+from runtime.video.names import spell_name
 
 AGAIN = "extract the features of this video again"
 Files = list[tuple[Path, FeatureHeader]]
@@ -71,12 +71,12 @@ def scan_features(
 
 
 def find_files(folder: Path, stream: StreamFolder, video: str) -> list[Path]:
-    """Find the feature files of a video in a folder by its name, or else by its `other_name` (v_X and X).
+    """Find the feature files of a video in a folder by the first spelling of its name that has any (see `spell_name`).
 
     Raises:
         MissingFeaturesError: there is no file.
     """
-    for name in (video, other_name(video)):
+    for name in spell_name(video):
         stem = f"{stream.prefix}{name}{stream.suffix}"
         found = [path for path in (folder / f"{stem}{kind}" for kind in FEATURE_SUFFIXES) if path.is_file()]
         if found:

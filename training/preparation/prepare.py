@@ -17,7 +17,7 @@ from runtime.annotations.activitynet import class_names, load_annotations, parse
 from runtime.common.files import read_json, write_json, write_text
 from runtime.errors import AnnotationError, InputError
 from runtime.video.flow import FlowEstimator, FlowMethod
-from runtime.video.names import ID_PREFIX, VIDEO_SUFFIXES, other_name
+from runtime.video.names import ID_PREFIX, VIDEO_SUFFIXES, spell_name
 from training.preparation.annotation_faults import list_classes, note_annotations, note_rates, read_durations
 from training.preparation.preparation_report import Findings, PreparationReport
 from training.preparation.thumos14 import (
@@ -251,7 +251,7 @@ def _compare_counts(tables: ThumosTables, store: FrameStore, found: Findings) ->
 
 def _note_unannotated(videos_dir: Path, names: Sequence[str], found: Findings) -> None:
     """Note video files without annotation, and files that share their name with another file."""
-    known = {*names, *map(other_name, names)}
+    known = {spelling for name in names for spelling in spell_name(name)}
     seen: set[str] = set()
     for path in sorted(videos_dir.iterdir()):
         if path.suffix.lower() not in VIDEO_SUFFIXES or not path.is_file():
@@ -259,7 +259,7 @@ def _note_unannotated(videos_dir: Path, names: Sequence[str], found: Findings) -
         if path.stem not in known:
             found.note("videos without annotation, left out", path.name)
         elif path.stem in seen:
-            found.note("files with the name of another file, which is used instead; rename them", path.name)
+            found.note("files that share their name with another file; rename them", path.name)
         seen.add(path.stem)
 
 

@@ -240,15 +240,16 @@ def test_own_data_reports_what_is_odd(source: Path, tmp_path: Path, capsys: pyte
     assert afsd("own", str(root), "--size", "20", "--workers", "1") == 2
     out = capsys.readouterr().out
     assert "failed: d: " in out
+    assert "a.mp4 beside it has the same name, expected one video a; rename or move the others" in out
     assert report(root) == {
         "videos without annotation, left out": {"c.mp4": 1},
-        "files with the name of another file, which is used instead; rename them": {"a.mp4": 1},
+        "files that share their name with another file; rename them": {"a.mp4": 1},
         "actions without length, left out in training": {"a": 1},
         "actions that end after the last frame": {"b": 1},
         "videos without any action": {"d": 1},
     }
     assert (root / "annotations.json").read_bytes() == before
-    assert sorted(FrameStore(root / "frames").videos) == ["a", "b"]
+    assert sorted(FrameStore(root / "frames").videos) == ["b"]
 
 
 def test_own_data_compares_frame_rates_with_the_files(source: Path, tmp_path: Path) -> None:

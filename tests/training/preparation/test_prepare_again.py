@@ -13,6 +13,7 @@ import pytest
 from runtime.errors import AnnotationError, InputError, VideoError
 from runtime.video.names import find_video, other_name
 from training.preparation.prepare import StoreOptions, prepare_activitynet, prepare_own, prepare_thumos14
+from training.preparation.thumos14 import read_tables
 from training.preparation.thumos_check import check_thumos14
 from training.stores.flow_store import build_flow_store
 from training.stores.frame_store import FrameStore, StoreIndex, index_arrays, read_index, write_index
@@ -74,6 +75,15 @@ def test_finding_a_video_by_either_of_its_names(tmp_path: Path) -> None:
     assert (find_video(tmp_path, "both").name, find_video(tmp_path, "v_both").name) == ("both.avi", "v_both.avi")
     with pytest.raises(VideoError, match="video not found"):
         find_video(tmp_path, "v_three")
+
+
+def test_a_name_of_several_files_is_refused_and_one_in_another_normal_form_is_found(tmp_path: Path) -> None:
+    for name in ("x.avi", "x.mp4", "cafe\u0301.mp4", "na\u00efve.mp4"):
+        (tmp_path / name).touch()
+    with pytest.raises(VideoError, match=r"x\.avi: x\.mp4 beside it has the same name, expected one video v_x"):
+        find_video(tmp_path, "v_x")
+    assert find_video(tmp_path, "caf\u00e9").name == "cafe\u0301.mp4"
+    assert find_video(tmp_path, "v_nai\u0308ve").name == "na\u00efve.mp4"
 
 
 def own(source: Path, root: Path) -> Path:
@@ -150,6 +160,13 @@ def test_numbers_that_are_none_are_named(column: str, value: str, tmp_path: Path
     (tmp_path / "val_Annotation.csv").write_text(f"{header}\n{','.join(cells.values())}\n")
     with pytest.raises(AnnotationError, match=f"line 2: {column}: got '{value}', expected a number"):
         check_thumos14(tmp_path)
+
+
+def test_tables_with_a_byte_order_mark(tmp_path: Path) -> None:
+    tables(tmp_path, "val", "a")
+    for path in tmp_path.glob("*.csv"):
+        path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert [video.name for video in read_tables(tmp_path, "val").videos] == ["a"]
 
 
 def test_tables_without_rows_disagree_but_do_not_break(tmp_path: Path) -> None:
