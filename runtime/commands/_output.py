@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from runtime.common.console import print_json
 from runtime.common.tables import align
 from runtime.errors import InputError
-from runtime.results.detections import Detection, Detections
+from runtime.results.detections import Detection, Detections, results_document
 from runtime.timing import Timing
 
 SHORTHANDS = {"csv": "csv", "srt": "srt", "plot": "png"}
@@ -45,14 +44,14 @@ class Output:
         for one in found:
             if self._flags.json:
                 entry = {"video": found.video, "label": one.label, "score": one.score}
-                print(json.dumps({**entry, "segment": [one.start_s, one.end_s]}, ensure_ascii=False), flush=True)
+                print_json({**entry, "segment": [one.start_s, one.end_s]})
             else:
                 print(f"{found.video}  {_row(one)}", flush=True)
 
     def finish(self) -> None:
         """Print the JSON of all videos, if asked for, after the last video."""
         if self._flags.json and not self._flags.stream:
-            print(_json_of(self._finished))
+            print_json(results_document(self._finished), indent=2)
 
     def _unique(self, name: str) -> str:
         """Return the video's name, numbered if an earlier video had it."""
@@ -92,12 +91,3 @@ def table(found: Detections, top: int) -> Iterator[str]:
 
 def _row(one: Detection) -> str:
     return f"{one.start_s:10.2f}{one.end_s:10.2f}{one.score:8.3f}  {one.label}"
-
-
-def _json_of(videos: list[Detections]) -> str:
-    """Return one ActivityNet-style object with the results of all videos."""
-    merged: dict[str, Any] = {"results": {}}
-    for found in videos:
-        content = json.loads(found.to_json())
-        merged = {**content, "results": {**merged["results"], **content["results"]}}
-    return json.dumps(merged, indent=2, ensure_ascii=False)

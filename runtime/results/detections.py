@@ -141,7 +141,7 @@ class Detections:
 
         The text is written to `path` too, when given.
         """
-        return _emit(json.dumps(_document([self]), ensure_ascii=False), path)
+        return _emit(json.dumps(results_document([self]), ensure_ascii=False), path)
 
     def to_csv(self, path: PathLike | None = None) -> str:
         """Return lines `video,label,start_s,end_s,score` under a header, written to `path` too when given."""
@@ -199,7 +199,7 @@ class Detections:
 
 def write_results(path: PathLike, videos: Sequence[Detections]) -> None:
     """Write the detections of several videos to one ActivityNet JSON file; parts of one video are joined."""
-    _emit(json.dumps(_document(videos), ensure_ascii=False), path)
+    _emit(json.dumps(results_document(videos), ensure_ascii=False), path)
 
 
 def load_detections(path: PathLike, keep_inverted: bool = False) -> list[Detections]:
@@ -233,7 +233,8 @@ def load_detections(path: PathLike, keep_inverted: bool = False) -> list[Detecti
     ]
 
 
-def _document(videos: Sequence[Detections]) -> dict[str, Any]:
+def results_document(videos: Sequence[Detections]) -> dict[str, Any]:
+    """Return the content of an ActivityNet JSON file of detections; parts of one video are joined."""
     results: dict[str, list[dict[str, Any]]] = {}
     for detections in videos:
         results.setdefault(detections.video, []).extend(
