@@ -18,7 +18,7 @@ from pathlib import Path
 import cv2
 from tqdm import tqdm
 
-from runtime.common.files import one_line
+from runtime.common.files import one_line, require_inside
 from runtime.common.npy_writer import grow_npy
 from runtime.errors import AfsdError, InputError, VideoError
 from runtime.video.names import find_video
@@ -79,10 +79,13 @@ def build_frame_store(
         on_failure: called for each missing or damaged video; the others continue. None: the first error is raised.
 
     Raises:
-        InputError: the folder holds a store of another sampling, or sampling values out of range.
+        InputError: the folder holds a store of another sampling, sampling values are out of range, or a name leads out
+            of the folder.
         VideoError: a video is missing (raised before any is decoded) or damaged (arrays already built stay).
     """
     sampling = make_sampling(fps=sample_fps, frame_size=frame_size, whole_frames=whole_frames)
+    names = list(names)
+    require_inside(names)
     out, files = Path(out_dir), {}
     index = find_index(out, StoreIndex(sampling))
     for name in names:

@@ -86,6 +86,18 @@ def test_a_name_of_several_files_is_refused_and_one_in_another_normal_form_is_fo
     assert find_video(tmp_path, "v_nai\u0308ve").name == "na\u00efve.mp4"
 
 
+@pytest.mark.parametrize("name", ["../a", "/a", "b/../../a", "..", "", "..\\a", "a\0"])
+def test_a_name_that_leads_out_of_the_store_is_refused(name: str, source: Path, tmp_path: Path) -> None:
+    root = own(source, tmp_path / "own")
+    shutil.copy(source / "train_0000.mp4", root / "a.mp4")  # where "../a" leads from videos/
+    entry = {"subset": "training", "annotations": [{"label": "x", "segment": [0.1, 0.9]}]}
+    (root / "annotations.json").write_text(json.dumps({"database": {"a": entry, name: entry}}))
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError, match="leads out of its folder, expected a plain one"):
+        prepare_own(root, options=OPTIONS)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def own(source: Path, root: Path) -> Path:
     """A data set of one video, a."""
     (root / "videos").mkdir(parents=True)
