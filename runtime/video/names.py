@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
+from hashlib import sha256
 from pathlib import Path
 from unicodedata import normalize
 
 from runtime.common.files import file_sha256
 from runtime.errors import VideoError
-from runtime.video.readers import is_url, natural_key
+from runtime.video.readers import is_url, list_images, natural_key
 
 ID_PREFIX = "v_"
 """Prefix of ActivityNet's video ids in file names."""
@@ -47,7 +48,13 @@ DIGITS = 16
 
 
 def video_digest(path: Path) -> str:
-    """Return the first digits of a file's SHA-256, which identify a video whatever its name."""
+    """Return the first digits of a file's SHA-256, which identify a video whatever its name.
+
+    Of a folder of images: of the hash over the names, sizes and contents of its images.
+    """
+    if path.is_dir():
+        images = (f"{image.name}\0{image.stat().st_size}\0{file_sha256(image)}\n" for image in list_images(path))
+        return sha256("".join(images).encode(errors="surrogateescape")).hexdigest()[:DIGITS]
     return file_sha256(path)[:DIGITS]
 
 
