@@ -8,13 +8,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from runtime.annotations.activitynet import class_names, load_annotations, parse_annotations
 from runtime.common.files import read_json, write_json, write_text
+from runtime.common.locks import lock_folder
 from runtime.errors import AnnotationError, InputError
 from runtime.video.flow import FlowEstimator, FlowMethod
 from runtime.video.names import ID_PREFIX, VIDEO_SUFFIXES, spell_name
@@ -98,7 +99,7 @@ def prepare_thumos14(
     found = Findings()
     for each in tables.values():
         find_faults(each, faults, found)
-    others = _read_other_subsets(out / ANNOTATIONS, subsets)
+    _read_other_subsets(out / ANNOTATIONS, subsets)  # raises before any video is read
     names = [video.name for each in tables.values() for video in each.videos]
     stores = _build_stores(videos_dir, names, out, options, found)
     for each in tables.values():
@@ -106,7 +107,13 @@ def prepare_thumos14(
     database = {
         name: entry for subset, each in tables.items() for name, entry in make_database(each, subset, faults).items()
     }
-    return _finish(out, others | database, stores, found, {"times": f"faults of the tables: {faults}"})
+    return _finish(
+        out,
+        lambda: _read_other_subsets(out / ANNOTATIONS, subsets) | database,
+        stores,
+        found,
+        {"times": f"faults of the tables: {faults}"},
+    )
 
 
 def _read_other_subsets(path: Path, subsets: Sequence[Subset]) -> dict[str, Any]:
@@ -151,7 +158,7 @@ def prepare_activitynet(
     note_annotations(videos, read_durations(stores.rgb), found)
     note_rates(videos, stores.rgb, found)
     write_text(out / CLASSES, "".join(f"{name}\n" for name in classes))
-    return _finish(out, renamed, stores, found, {"classes": f"{len(classes)}, in {out / CLASSES}"})
+    return _finish(out, lambda: renamed, stores, found, {"classes": f"{len(classes)}, in {out / CLASSES}"})
 
 
 def prepare_own(root: Path, *, annotations: str = ANNOTATIONS, options: StoreOptions) -> PreparationReport:
@@ -219,11 +226,16 @@ def _build_stores(videos_dir: Path, names: Sequence[str], out: Path, options: St
 
 
 def _finish(
-    out: Path, database: Mapping[str, Any], stores: _Stores, found: Findings, facts: Mapping[str, str]
+    out: Path, collect: Callable[[], dict[str, Any]], stores: _Stores, found: Findings, facts: Mapping[str, str]
 ) -> PreparationReport:
-    """Write the annotations of the videos that were prepared, and the report."""
-    kept = {name: entry for name, entry in database.items() if name not in found.failures}
-    write_json(out / ANNOTATIONS, {"database": kept})
+    """Write the annotations of the videos that were prepared, and the report.
+
+    `collect` returns the entries, with those that another process has written to the folder by now.
+    """
+    with lock_folder(out):
+        database = collect()
+        kept = {name: entry for name, entry in database.items() if name not in found.failures}
+        write_json(out / ANNOTATIONS, {"database": kept})
     instances = sum(len(entry["annotations"]) for entry in kept.values())
     annotated = f"{instances} actions in {len(kept)} of {len(database)} videos, in {out / ANNOTATIONS}"
     report = PreparationReport({**stores.facts(), "annotations": annotated, **facts}, found)

@@ -325,7 +325,7 @@ def test_a_killed_run_goes_on_where_it_was(source: Path, tmp_path: Path) -> None
     for folder in ("killed", "whole"):
         (tmp_path / folder / "videos").mkdir(parents=True)
         for name in names:
-            shutil.copy(source / "train_0000.mp4", tmp_path / folder / "videos" / f"{name}.mp4")
+            shutil.copy2(source / "train_0000.mp4", tmp_path / folder / "videos" / f"{name}.mp4")
         database = {name: {"subset": "training", "annotations": []} for name in names}
         (tmp_path / folder / "annotations.json").write_text(json.dumps({"database": database}))
     code = (

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from runtime.errors import AnnotationError, InputError, VideoError
+from runtime.errors import AfsdError, AnnotationError, InputError, VideoError
 from runtime.video.names import find_video, other_name
+from tests.shared import ROOT
 from training.preparation.prepare import StoreOptions, prepare_activitynet, prepare_own, prepare_thumos14
 from training.preparation.thumos14 import read_tables
 from training.preparation.thumos_check import check_thumos14
@@ -120,6 +125,93 @@ def test_flow_follows_a_video_that_was_replaced(source: Path, tmp_path: Path) ->
     flow = build_flow_store(FrameStore(root / "frames"), ["a"], root / "flow", method="dis", progress=False)
     assert len(flow["a"]) == count
     assert not np.array_equal(flow["a"], before)
+
+
+def test_another_video_of_equal_size_is_noticed_and_one_that_was_only_copied_not_made_again(
+    source: Path, tmp_path: Path
+) -> None:
+    """Frames and flow; both videos are padded to one size, and moved into place with an age of their own."""
+    root = own(source, tmp_path / "own")
+    contents = [(source / f"train_000{k}.mp4").read_bytes() for k in range(2)]
+    size = max(map(len, contents)) + 8
+    free = [content + (size - len(content)).to_bytes(4, "big") + b"free" for content in contents]  # a box of MP4
+    first, second = (content.ljust(size, b"\0") for content in free)
+
+    def prepare(video: bytes) -> tuple[int, bytes, bytes]:
+        (root / "videos/a.mp4").write_bytes(video)
+        os.utime(root / "videos/a.mp4", ns=(0, next(ages)))
+        assert not prepare_own(root, options=FLOW).failed
+        frames, flow = root / "frames/a.npy", root / "flow/a.npy"
+        return frames.stat().st_mtime_ns, frames.read_bytes(), flow.read_bytes()
+
+    ages = iter(range(1, 9))
+    made, frames, flow = prepare(first)
+    assert prepare(first) == (made, frames, flow)
+    again, other_frames, other_flow = prepare(second)
+    assert again != made
+    assert other_frames != frames
+    assert other_flow != flow
+    assert prepare(first)[1:] == (frames, flow)
+
+
+def test_what_several_processes_prepare_is_all_in_the_records(source: Path, tmp_path: Path) -> None:
+    """Each of the two reads the index, makes its videos and writes; the second one knows nothing of the first."""
+    videos, out = tmp_path / "videos", tmp_path / "store"
+    videos.mkdir()
+    names = [f"v{k}" for k in range(8)]
+    for name in names:
+        shutil.copy(source / "train_0000.mp4", videos / f"{name}.mp4")
+    code = (
+        "import sys; from training.stores.store_building import build_frame_store;"
+        "build_frame_store(sys.argv[1], sys.argv[3:], sys.argv[2], frame_size=20, sample_fps=10.0, workers=1)"
+    )
+    command = [sys.executable, "-c", code, str(videos), str(out)]
+    processes = [subprocess.Popen([*command, *names[k::2]], cwd=ROOT) for k in range(2)]
+    assert [process.wait(120) for process in processes] == [0, 0]
+    assert sorted(FrameStore(out).videos) == names
+    assert len(list(out.iterdir())) == len(names) + 1
+
+
+def test_an_index_written_meanwhile_is_added_to_and_one_of_another_sampling_refused(
+    source: Path, tmp_path: Path
+) -> None:
+    videos, out = tmp_path / "videos", tmp_path / "store"
+    videos.mkdir()
+    for name in "ab":
+        shutil.copy(source / "train_0000.mp4", videos / f"{name}.mp4")
+
+    def build(name: str, **options: Any) -> None:
+        build_frame_store(videos, [name], out, frame_size=20, workers=1, progress=False, **options)
+
+    def fail_after(other: str, **options: Any) -> Callable[[str, AfsdError], None]:
+        return lambda name, error: build(other, **options)
+
+    (videos / "broken.mp4").write_bytes(b"no video")
+    broken = ["broken", "a"]  # while the first is said to be broken, another process builds b
+    options = {"frame_size": 20, "workers": 1, "progress": False, "sample_fps": 10.0}
+    build_frame_store(videos, broken, out, on_failure=fail_after("b", sample_fps=10.0), **options)  # type: ignore[arg-type]
+    assert sorted(FrameStore(out).videos) == ["a", "b"]
+    shutil.rmtree(out)
+    with pytest.raises(InputError, match="asked for are RGB, 20 pixels, 5 fps"):
+        build_frame_store(videos, broken, out, on_failure=fail_after("b", sample_fps=5.0), **options)  # type: ignore[arg-type]
+    assert not list(out.glob("*.npy"))
+
+
+def test_a_subset_that_another_process_prepares_meanwhile_stays(source: Path, tmp_path: Path) -> None:
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for subset, name in (("val", "a"), ("test", "b")):
+        tables(tmp_path, subset, name)
+        shutil.copy(source / "train_0000.mp4", videos / f"{name}.mp4")
+    code = (
+        "import sys; from pathlib import Path; from training.preparation.prepare import *;"
+        "prepare_thumos14(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[2]) / 'out', subsets=(sys.argv[3],),"
+        "options=StoreOptions(frame_size=20, workers=1, progress=False))"
+    )
+    command = [sys.executable, "-c", code, str(videos), str(tmp_path)]
+    processes = [subprocess.Popen([*command, subset], cwd=ROOT) for subset in ("val", "test")]
+    assert [process.wait(120) for process in processes] == [0, 0]
+    assert set(json.loads((tmp_path / "out/annotations.json").read_text())["database"]) == {"a", "b"}
 
 
 def test_arrays_stay_when_their_videos_are_gone_and_nothing_is_written(source: Path, tmp_path: Path) -> None:
