@@ -104,9 +104,17 @@ def _add_output_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--srt", action="store_true", help="as --format srt, beside the others")
     group.add_argument("--plot", action="store_true", help="as --format png, beside the others")
     group.add_argument("--out", metavar="DIR", type=Path, help="folder of the files (default: the working directory)")
+    add_overwrite_flag(group)
     group.add_argument("--score", type=float, default=0.1, help="leave out detections below this score (%(default)s)")
     group.add_argument("--top", metavar="N", type=int, default=20, help="rows of the table per video (%(default)s)")
     group.add_argument("--stream", action="store_true", help="print each detection as soon as it is final")
+
+
+def add_overwrite_flag(group: argparse._ArgumentGroup) -> None:
+    """Add the flag that lets results replace files of others."""
+    group.add_argument(
+        "--overwrite", action="store_true", help="write over files that are no results of afsd (default: refuse)"
+    )
 
 
 def _add_running_flags(group: argparse._ArgumentGroup) -> None:
@@ -149,7 +157,9 @@ def detect(arguments: argparse.Namespace) -> int:
         if labels is not None:
             labels.check(detector.spec.classes, arguments.labels_per_video)
         output = Output(arguments)
-        for source in _expand(arguments.videos, detector.spec):
+        sources = list(_expand(arguments.videos, detector.spec))
+        output.require_free(sources)
+        for source in sources:
             try:
                 _detect_one(detector, source, arguments, output, labels)
             except BrokenPipeError:  # of the reader of stdout: see `main`

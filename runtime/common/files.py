@@ -50,12 +50,12 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
 
 
 def write_text(path: PathLike, text: str) -> None:
-    """Write text atomically, as UTF-8.
+    """Write text atomically, as UTF-8, with the same bytes on every system.
 
     Bytes of a file's name that are no text become escapes such as \\udcff, from which JSON gives the name back.
     """
     with atomic_path(path) as unfinished:
-        unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
+        unfinished.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def read_json(path: PathLike, what: str, error: type[AfsdError]) -> Any:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = "afsd 1"
 """Value of "version" in JSON files of detections."""
+COLUMNS = ("video", "label", "start_s", "end_s", "score")
+"""Header of CSV files of detections."""
 
 
 class Detection(NamedTuple):
@@ -147,7 +149,7 @@ class Detections:
         """Return lines `video,label,start_s,end_s,score` under a header, written to `path` too when given."""
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(["video", "label", "start_s", "end_s", "score"])
+        writer.writerow(COLUMNS)
         writer.writerows([self.video, d.label, d.start_s, d.end_s, d.score] for d in self)
         return _emit(buffer.getvalue(), path)
 
@@ -231,6 +233,20 @@ def load_detections(path: PathLike, keep_inverted: bool = False) -> list[Detecti
         )
         for video, entries in found.items()
     ]
+
+
+def is_results(content: bytes) -> bool:
+    """Return whether the content of a file is JSON that this project wrote."""
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(document, dict) and document.get("version") == FORMAT_VERSION and "results" in document
+
+
+def is_table(content: bytes) -> bool:
+    """Return whether the content of a file is a table as `Detections.to_csv` writes it."""
+    return content.splitlines()[0].decode(errors="replace") == ",".join(COLUMNS)
 
 
 def results_document(videos: Sequence[Detections]) -> dict[str, Any]:
