@@ -36,6 +36,8 @@ from training.stores.store_building import RGB_STORE, build_frame_store
 
 ANNOTATIONS = "annotations.json"
 CLASSES = "classes.txt"
+WRITTEN = "afsd prepare 1"
+"""Value of "version" in the annotation files that are written here; another file is not written over."""
 THUMOS_FPS = 10.0
 ACTIVITYNET_FRAMES = 768
 Stream = Literal["rgb", "flow"]
@@ -95,6 +97,7 @@ def prepare_thumos14(
         AnnotationError: a table is missing or malformed; raised before any video is read.
         InputError: the folder of videos is missing, or `out` holds stores of another kind.
     """
+    _require_ours(out)
     tables = {subset: read_tables(tables_dir, subset) for subset in subsets}
     found = Findings()
     for each in tables.values():
@@ -114,6 +117,20 @@ def prepare_thumos14(
         found,
         {"times": f"faults of the tables: {faults}"},
     )
+
+
+def _require_ours(out: Path, classes_file: Path | None = None) -> None:
+    """Raise an InputError if a file of others is where the annotations or the list of classes will be written."""
+    path = out / ANNOTATIONS
+    if path.exists():
+        document = read_json(path, "file of annotations", AnnotationError)
+        if not isinstance(document, Mapping) or document.get("version") != WRITTEN:
+            raise InputError(
+                f"{path}: is there already, not written by afsd prepare, and would be lost; use another --out"
+            )
+    listed = out / CLASSES
+    if listed.exists() and not path.exists() and not (classes_file and listed.samefile(classes_file)):
+        raise InputError(f"{listed}: is there already and would be lost; use another --out")
 
 
 def _read_other_subsets(path: Path, subsets: Sequence[Subset]) -> dict[str, Any]:
@@ -142,8 +159,7 @@ def prepare_activitynet(
         AnnotationError: the annotations cannot be read, or a label is not in the list.
         InputError: the folder of videos or the list of classes is missing, or `out` holds stores of another kind.
     """
-    if (out / ANNOTATIONS).exists() and annotations.exists() and annotations.samefile(out / ANNOTATIONS):
-        raise InputError(f"{annotations}: would be overwritten; give the original annotations, or another --out")
+    _require_ours(out, classes_file)
     found = Findings()
     database = {
         name: entry for name, entry in _read_database(annotations, found).items() if entry.get("subset") != "testing"
@@ -235,7 +251,7 @@ def _finish(
     with lock_folder(out):
         database = collect()
         kept = {name: entry for name, entry in database.items() if name not in found.failures}
-        write_json(out / ANNOTATIONS, {"database": kept})
+        write_json(out / ANNOTATIONS, {"version": WRITTEN, "database": kept})
     instances = sum(len(entry["annotations"]) for entry in kept.values())
     annotated = f"{instances} actions in {len(kept)} of {len(database)} videos, in {out / ANNOTATIONS}"
     report = PreparationReport({**stores.facts(), "annotations": annotated, **facts}, found)

@@ -107,8 +107,14 @@ def build_frame_store(
 
 def find_index(folder: Path, wanted: StoreIndex) -> StoreIndex:
     """Return the index of the store in `folder`, or `wanted` if there is none (InputError: another sampling or
-    method)."""
+    method, or arrays of unknown origin)."""
     if not (folder / INDEX).exists():
+        stranger = next((path for path in folder.glob("[!.]*.npy") if path.is_file()), None)
+        if stranger is not None:
+            raise InputError(
+                f"{stranger}: of unknown origin ({INDEX} is missing) and could be written over; use another folder, "
+                "delete this one, or index it (`index_arrays`)"
+            )
         return wanted
     index = read_index(folder / INDEX)
     if index.sampling != wanted.sampling:

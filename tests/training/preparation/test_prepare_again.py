@@ -54,9 +54,38 @@ def test_activitynet_does_not_write_over_what_it_reads(source: Path, tmp_path: P
     path = tmp_path / "annotations.json"
     path.write_text(json.dumps({"database": {"x": {"subset": "training", "annotations": []}}}))
     before = path.read_text()
-    with pytest.raises(InputError, match="would be overwritten"):
+    with pytest.raises(InputError, match="is there already, not written by afsd prepare, and would be lost"):
         prepare_activitynet(source, path, tmp_path, options=OPTIONS)
     assert path.read_text() == before
+
+
+def test_files_of_others_in_the_folder_are_not_written_over(source: Path, tmp_path: Path) -> None:
+    """Own annotations, an own list of classes, and downloaded arrays."""
+    videos, given, out = tmp_path / "videos", tmp_path / "given.json", tmp_path / "out"
+    videos.mkdir()
+    out.mkdir()
+    shutil.copy(source / "train_0000.mp4", videos / "v_x.mp4")
+    entry = {"subset": "training", "annotations": [{"label": "x", "segment": [0.1, 0.9]}]}
+    given.write_text(json.dumps({"database": {"x": entry}}))
+    tables(tmp_path, "val", "v_x")
+    for name in ("annotations.json", "classes.txt"):
+        (out / name).write_text(given.read_text())
+        with pytest.raises(InputError, match=rf"{name}: is there already.* and would be lost; use another --out"):
+            prepare_activitynet(videos, given, out, options=OPTIONS)
+        if name == "annotations.json":
+            with pytest.raises(InputError, match="is there already"):
+                prepare_thumos14(videos, tmp_path, out, subsets=("val",), options=OPTIONS)
+        assert (out / name).read_text() == given.read_text()
+        (out / name).unlink()
+    (out / "frames").mkdir()
+    np.save(out / "frames/v_x.npy", np.zeros((8, 20, 20, 3), np.uint8))
+    with pytest.raises(InputError, match=r"v_x\.npy: of unknown origin \(index\.json is missing\)"):
+        prepare_activitynet(videos, given, out, options=OPTIONS)
+    assert not np.load(out / "frames/v_x.npy").any()
+    (out / "frames/v_x.npy").unlink()
+    (out / "classes.txt").write_text("x\ny\n")
+    for _ in range(2):
+        prepare_activitynet(videos, given, out, classes_file=out / "classes.txt", options=OPTIONS)
 
 
 def test_activitynet_ids_that_begin_like_its_file_names(source: Path, tmp_path: Path) -> None:
