@@ -8,6 +8,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runtime.common.arguments import require_share
 from runtime.common.console import EXIT_ERROR, ProgressLine, print_error
 from runtime.engines.registry import LIBRARIES
 from runtime.errors import AfsdError, InputError
@@ -248,8 +249,7 @@ def _check(arguments: argparse.Namespace) -> None:
     from runtime.commands._output import chosen_formats
     from runtime.video.names import expand_sources, is_live
 
-    if not 0 <= arguments.score <= 1:
-        raise InputError(f"--score: got {arguments.score}, expected 0 … 1")
+    require_share("--score", arguments.score)
     if arguments.top < 0:
         raise InputError(f"--top: got {arguments.top}, expected 0 or more rows")
     if arguments.stream and (chosen_formats(arguments) or arguments.out):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime.commands.detect import add_backbone_flags, add_engine_flags, open_backbones, progress
+from runtime.common.arguments import require_rate
 from runtime.common.console import EXIT_ERROR, ProgressLine, print_error
 from runtime.errors import AfsdError, InputError
 
@@ -49,8 +50,7 @@ def features(arguments: argparse.Namespace) -> int:
         raise InputError(f"{live[0]}: a live source has no end; give afsd detect --stream the backbone")
     if not (arguments.backbone or arguments.flow_backbone):
         raise InputError("afsd features: no backbone; give --backbone, --flow-backbone, or both")
-    if arguments.sample_fps is not None and not 0 < arguments.sample_fps < float("inf"):
-        raise InputError(f"--sample-fps: got {arguments.sample_fps}, expected frames per second")
+    require_rate("--sample-fps", arguments.sample_fps)
     options = ExtractionOptions(arguments.fps, arguments.flow_method, arguments.allow_truncated)
     failed = False
     with ExitStack() as stack:

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from runtime.common.arguments import require_rate
 from runtime.common.files import read_json, write_json
 from runtime.common.locks import lock_folder
 from runtime.common.mappings import StructureError, from_mapping, to_mapping
@@ -48,6 +49,9 @@ class ExtractionOptions:
     """Frames per second of the videos, if the file declares none or a wrong rate."""
     flow_method: FlowMethod = "auto"
     allow_truncated: bool = False
+
+    def __post_init__(self) -> None:
+        require_rate("fps", self.fps)
 
 
 @dataclass(frozen=True)
