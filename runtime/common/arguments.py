@@ -16,7 +16,7 @@ def require_rate(name: str, value: object, unit: str = "frames per second") -> N
 
 def require_count(name: str, value: object, what: str) -> None:
     """Raise an InputError unless an argument is a whole number of at least 1."""
-    if not (_is_number(value) and isinstance(value, Integral) and value >= 1):
+    if not (_is_number(value) and isinstance(value, Integral) and int(value) >= 1):
         raise InputError(f"{name}: got {value!r}, expected a number of {what}, 1 or more")
 
 

@@ -271,8 +271,7 @@ def _read_record(path: Path) -> ExtractionRecord | None:
 
 def _start_record(out: Path, record: ExtractionRecord) -> ExtractionRecord:
     """Write and return the record of a new folder, before any feature (InputError: it holds a file in the way)."""
-    described = [path for path in (out / VIDEOS, out / FEATURES) if path.exists()]
-    strangers = [*_features_in(out, record), *described]
+    strangers = [*_features_in(out, record), *filter(Path.exists, [out / VIDEOS])]
     if strangers:
         raise InputError(f"{strangers[0]}: of unknown origin ({out / RECORD} is missing); use another folder")
     write_json(out / RECORD, to_mapping(record))
