@@ -84,6 +84,14 @@ def write_json(path: PathLike, content: object) -> None:
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
+def is_file(path: Path) -> bool:
+    """Return whether a path is a file; of a name that is too long for the file system False, where pathlib raises."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def file_sha256(path: Path) -> str:
     """Compute the SHA-256 of a file's bytes, as hexadecimal digits."""
     with path.open("rb") as stream:

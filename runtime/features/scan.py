@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runtime.annotations.activitynet import VideoAnnotation
+from runtime.common.files import is_file
 from runtime.errors import InputError
 from runtime.features.axes import AxisOrder, axis_orders_by_width, find_axis_order
 from runtime.features.description import FOLD, FeatureDescription, StreamFolder
@@ -78,7 +79,7 @@ def find_files(folder: Path, stream: StreamFolder, video: str) -> list[Path]:
     """
     for name in spell_name(video):
         stem = f"{stream.prefix}{name}{stream.suffix}"
-        found = [path for path in (folder / f"{stem}{kind}" for kind in FEATURE_SUFFIXES) if path.is_file()]
+        found = [path for path in (folder / f"{stem}{kind}" for kind in FEATURE_SUFFIXES) if is_file(path)]
         if found:
             return found
     expected = folder / f"{stream.prefix}{video}{stream.suffix}{FEATURE_SUFFIXES[0]}"

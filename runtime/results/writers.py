@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runtime.common.files import write_text
+from runtime.common.files import is_file, write_text
 from runtime.errors import InputError
 from runtime.results.detections import FORMAT_VERSION, is_results, is_table
 from runtime.results.picture_mark import is_picture
@@ -94,7 +94,7 @@ def require_ours(path: Path, suffix: str = "") -> None:
         InputError: the file is somebody else's.
         OSError: the file cannot be read.
     """
-    if not path.is_file():
+    if not is_file(path):
         return
     content, chosen = path.read_bytes(), FORMATS.get(suffix or path.suffix.removeprefix(".").lower())
     if content and not (chosen is not None and chosen.recognise(content)):

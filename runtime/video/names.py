@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from unicodedata import normalize
 
-from runtime.common.files import file_sha256
+from runtime.common.files import file_sha256, is_file
 from runtime.errors import VideoError
 from runtime.video.readers import is_url, list_images, natural_key
 
@@ -80,7 +80,7 @@ def find_video(folder: Path, name: str) -> Path:
     """
     suffixes = [form for suffix in sorted(VIDEO_SUFFIXES) for form in (suffix, suffix.upper())]
     for spelling in spell_name(name):
-        found = [path for path in (folder / f"{spelling}{suffix}" for suffix in suffixes) if path.is_file()]
+        found = [path for path in (folder / f"{spelling}{suffix}" for suffix in suffixes) if is_file(path)]
         others = [path.name for path in found[1:] if not path.samefile(found[0])]  # .mp4 may be .MP4 there
         if others:
             raise VideoError(

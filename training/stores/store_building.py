@@ -19,7 +19,7 @@ from pathlib import Path
 import cv2
 from tqdm import tqdm
 
-from runtime.common.files import one_line, require_inside
+from runtime.common.files import is_file, one_line, require_inside
 from runtime.common.locks import lock_folder
 from runtime.common.npy_writer import grow_npy
 from runtime.errors import AfsdError, InputError, VideoError
@@ -138,7 +138,7 @@ def _same_method(one: str, other: str) -> bool:
 def is_complete(folder: Path, name: str, stored: StoredVideo | None) -> bool:
     """Return whether a store has the complete array of a video."""
     path = folder / f"{name}.npy"
-    return stored is not None and path.is_file() and stored.array_bytes == path.stat().st_size
+    return stored is not None and is_file(path) and stored.array_bytes == path.stat().st_size
 
 
 def is_of_file(_: str, file: Path, stored: StoredVideo) -> bool:

@@ -113,6 +113,7 @@ def test_a_name_that_is_too_long_for_a_result_does_not_end_the_batch(
     videos.mkdir()
     for name in ("動" * 83 + "ab", "動" * 83, "zz"):
         (videos / f"{name}.avi").write_bytes(Path(clip).read_bytes())
+    (tmp_path / "out").mkdir()
     assert cli.main(["detect", rgb, str(videos), "--out", str(tmp_path / "out")]) == 2
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["zz.json", "動" * 83 + ".json"]
     (line,) = capsys.readouterr().err.splitlines()

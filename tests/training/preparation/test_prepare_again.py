@@ -116,6 +116,8 @@ def test_a_name_of_several_files_is_refused_and_one_in_another_normal_form_is_fo
         (tmp_path / name).touch()
     with pytest.raises(VideoError, match=r"x\.avi: x\.mp4 beside it has the same name, expected one video v_x"):
         find_video(tmp_path, "v_x")
+    with pytest.raises(VideoError, match="video not found"):
+        find_video(tmp_path, "x" * 255)
     assert find_video(tmp_path, "caf\u00e9").name == "cafe\u0301.mp4"
     assert find_video(tmp_path, "v_nai\u0308ve").name == "na\u00efve.mp4"
 
