@@ -8,10 +8,10 @@ from numbers import Integral, Real
 from runtime.errors import InputError
 
 
-def require_rate(name: str, value: object, unit: str = "frames per second") -> None:
-    """Raise an InputError unless an argument is a number above 0, or None for unknown."""
+def require_rate(name: str, value: object) -> None:
+    """Raise an InputError unless an argument is a number of frames per second, or None for unknown."""
     if value is not None and not (_is_number(value) and 0 < value < math.inf):  # type: ignore[operator]
-        raise InputError(f"{name}: got {value!r}, expected a number of {unit}, above 0")
+        raise InputError(f"{name}: got {value!r}, expected a number of frames per second, above 0")
 
 
 def require_count(name: str, value: object, what: str) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.common.arguments import require_rate
 from runtime.common.files import PathLike
 from runtime.errors import InputError
 from runtime.features.axes import AxisOrder, axis_orders_by_width
@@ -103,8 +102,6 @@ class Features:
     """Whether the files are the streams that the model takes, in the model's order, in place of the set's."""
 
     def __post_init__(self) -> None:
-        require_rate("fps", self.fps)
-        require_rate("duration_s", self.duration_s, "seconds")
         files = self.files
         parts = (files,) if isinstance(files, (str, os.PathLike, np.ndarray)) else tuple(files)
         if not parts:

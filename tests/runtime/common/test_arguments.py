@@ -13,10 +13,7 @@ from runtime.common.arguments import require_count, require_rate, require_share
 from runtime.errors import InputError
 from runtime.features.extractor import FeatureExtractor
 from runtime.features.folder import ExtractionOptions
-from runtime.features.video_features import Features
 from tests.tiny_backbone import TinyBackbone
-
-STEPS = np.zeros((4, 3), np.float32)
 
 
 @pytest.mark.parametrize("value", [1, 0.5, np.float32(0.25), np.int64(1)])
@@ -32,8 +29,6 @@ def test_numbers_of_every_kind_are_taken(value: Any) -> None:
 @pytest.mark.parametrize(
     ("take", "name"),
     [
-        (lambda value: Features(STEPS, fps=value), "fps"),
-        (lambda value: Features(STEPS, duration_s=value), "duration_s"),
         (lambda value: ExtractionOptions(fps=value), "fps"),
         (lambda value: FeatureExtractor([TinyBackbone()], sample_fps=value), "sample_fps"),
         (lambda value: FeatureExtractor([TinyBackbone()], batch_size=value), "batch_size"),
