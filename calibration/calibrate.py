@@ -30,6 +30,7 @@ from export.graph.export_input import load_graph, require_writable
 from export.graph.precision import require_symmetric
 from runtime.common.console import ProgressLine
 from runtime.common.files import atomic_path, file_sha256, write_text
+from runtime.engines.sidecar import require_own_engine
 from runtime.errors import InputError
 from runtime.features.video_features import Video, identify_video
 from runtime.results.timeline import save_image
@@ -87,6 +88,7 @@ def calibrate(
     needs_costs = options.max_drop is not None or options.trade_off
     if not videos and (options.correct_bias or options.equalise or needs_costs):
         raise InputError("--correct-bias, --equalise, --max-drop and --trade-off need clips: give --videos as well")
+    require_own_engine(out)
     require_writable(out)
     work = _Work(path, options, load_table(table) if table else None, str(table), say)
     work.require_apart(videos, test)

@@ -14,6 +14,7 @@ import onnx
 from export.comparison.parity import ParityReport, compare, require_parity
 from export.graph.export_input import Say, read_export_input
 from runtime.engines import Engine, open_engine
+from runtime.engines.sidecar import require_own_engine
 from runtime.errors import ExportError
 
 
@@ -47,6 +48,7 @@ def check_name(target: Path) -> None:
 
 def save_onnx(graph: onnx.ModelProto, reference: Engine, target: Path, say: Say) -> Path:
     """Write a graph atomically after comparing its numbers with the reference's (ExportError: they differ)."""
+    require_own_engine(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
         unfinished = Path(folder) / target.name

@@ -21,7 +21,7 @@ from export.graph.export_input import Say, read_export_input
 from export.graph.precision import QUANTISED, precision_of
 from export.to_onnx import check
 from runtime.engines import Engine, open_engine
-from runtime.engines.sidecar import write_sidecar
+from runtime.engines.sidecar import require_own_engine, write_sidecar
 from runtime.errors import ExportError, InputError, MissingDependencyError
 from runtime.spec.model import ModelSpec
 
@@ -54,6 +54,7 @@ def export_openvino(
     path, target = Path(path), Path(out) if out else Path(path).with_suffix(".xml")
     if target.suffix != ".xml":
         raise ExportError(f"{target}: expected a file name ending in .xml")
+    require_own_engine(target)
     network = read_export_input(path, config, say)
     quantised = precision_of(network.graph) in QUANTISED
     if videos and not quantised:
@@ -86,6 +87,7 @@ def save_openvino(
         MissingDependencyError: OpenVINO is not installed.
         ExportError: the numbers differ; nothing is written.
     """
+    require_own_engine(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
         unfinished = Path(folder) / target.name

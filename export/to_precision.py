@@ -18,6 +18,7 @@ from export.graph.precision import HALF, QUANTISED, Precision, precision_of, to_
 from export.to_onnx import check_name, save_onnx
 from runtime.common.files import atomic_path
 from runtime.engines import Engine
+from runtime.engines.sidecar import require_own_engine
 from runtime.errors import ExportError
 from runtime.families import class_output
 from runtime.spec.model import ModelSpec
@@ -129,12 +130,14 @@ def write_typed_onnx(
         elif out is None:
             say(f"{path} is {own} already")
         else:
+            require_own_engine(out)
             with atomic_path(out) as unfinished:
                 shutil.copyfile(path, unfinished)
             path = out
             say(f"wrote {out}, a copy: it was {own} already")
         return TypedModel(path, network.graph, wanted, network.reference)
     target = out or (folder or path.parent) / f"{path.stem}.{wanted}.onnx"
+    require_own_engine(target)
     graph = to_half(network.graph, "fp16" if wanted == "fp16" else "bf16")
     typed = TypedModel(target, graph, wanted, network.reference)
     say(f"comparing {wanted} with {network.reference.library}, with {wanted} rounding emulated")

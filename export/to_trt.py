@@ -25,7 +25,7 @@ from export.trt.build import BuildOptions, Plan, build_plan, remove_plugin
 from export.trt.library import RTX_DEFAULT, Library, find_library, local_gpu
 from runtime.common.files import write_json
 from runtime.engines import open_engine
-from runtime.engines.sidecar import write_sidecar
+from runtime.engines.sidecar import require_own_engine, write_sidecar
 from runtime.engines.tensorrt.build_facts import EngineBuild
 from runtime.engines.tensorrt.cuda import DeviceFacts
 from runtime.errors import EngineError, ExportError, MissingDependencyError
@@ -103,6 +103,7 @@ def _check_out(out: str | Path | None) -> None:
         return
     if Path(out).suffix not in SUFFIXES:
         raise ExportError(f"{out}: expected a file name ending in .engine")
+    require_own_engine(Path(out))
     require_writable(Path(out))
 
 
@@ -152,6 +153,7 @@ def _command(typed: TypedModel, out: str | Path | None, options: TrtOptions) -> 
 
 def _build(typed: TypedModel, library: Library, target: Path, options: TrtOptions, say: Say) -> Path:
     """Build the engine, compare it where this machine can run it, and write the files."""
+    require_own_engine(target)
     device = _gpu()
     if library.name == "tensorrt-rtx" and not options.build.architectures:
         options = replace(options, build=replace(options.build, architectures=RTX_DEFAULT))

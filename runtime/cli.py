@@ -13,7 +13,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 import runtime.commands
-from runtime.common.console import EXIT_ERROR, print_error, print_warning
+from runtime.common.console import EXIT_ERROR, accept_any_text, print_error, print_warning
 from runtime.errors import AfsdError
 from runtime.video.sampling import VideoWarning
 
@@ -31,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0: success; 2: an error, printed as one line on stderr; 130: interrupted.
     """
+    accept_any_text()
     with warnings.catch_warnings():
         warnings.simplefilter("always", VideoWarning)
         warnings.showwarning = _show_warning

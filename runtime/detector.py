@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.common.arguments import require_count, require_share
 from runtime.decoding.candidates import Candidates
 from runtime.engines import open_engine
 from runtime.engines.base import Arrays, Engine
@@ -64,11 +65,10 @@ class DetectorOptions:
     """Method of optical flow where none is given: "tvl1" as published, "dis", or "auto" (see `FlowMethod`)."""
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise InputError(f"batch_size: got {self.batch_size}, expected at least 1")
-        for name, value in (("score_threshold", self.score_threshold), ("min_score", self.min_score)):
-            if value is not None and not 0 <= value <= 1:
-                raise InputError(f"{name}: got {value}, expected 0 … 1")
+        require_count("batch_size", self.batch_size, "windows")
+        require_share("min_score", self.min_score)
+        if self.score_threshold is not None:
+            require_share("score_threshold", self.score_threshold)
         if self.nms not in ("local", "reference"):
             raise InputError(f"nms: got {self.nms!r}, expected 'local' or 'reference'")
         for name, choice, choices in (

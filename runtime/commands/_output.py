@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from runtime.common.console import print_json
 from runtime.common.tables import align
 from runtime.errors import InputError
-from runtime.results.detections import Detection, Detections
+from runtime.features.video_features import Features
+from runtime.results.detections import Detection, Detections, results_document
+from runtime.results.writers import require_ours
 from runtime.timing import Timing
+from runtime.video.sources import name_of
 
 SHORTHANDS = {"csv": "csv", "srt": "srt", "plot": "png"}
 """Formats that have their own flags, by flag."""
@@ -26,9 +28,22 @@ class Output:
         self._finished: list[Detections] = []
         self._names: set[str] = set()
 
+    def require_free(self, sources: Iterable[str | int | Features]) -> None:
+        """Check, before any work, that no file of others is where the results of the sources will be.
+
+        Names are those that the results get if no source fails; `video` checks the names that they do get.
+
+        Raises:
+            InputError: a file of others is there, and --overwrite is not given.
+        """
+        named: set[str] = set()
+        for source in sources:
+            if name := _name(source):
+                self._check_paths(self._paths(_unique(name, named)))
+
     def video(self, found: Detections, source: str, timing: Timing) -> None:
         """Write the files of a finished video, and print its table unless JSON is printed at the end."""
-        found = replace(found, video=self._unique(found.video)).sorted("score")
+        found = replace(found, video=_unique(found.video, self._names)).sorted("score")
         written = self._write_files(found, timing.video_seconds)
         if self._flags.json:
             self._finished.append(found)
@@ -45,31 +60,51 @@ class Output:
         for one in found:
             if self._flags.json:
                 entry = {"video": found.video, "label": one.label, "score": one.score}
-                print(json.dumps({**entry, "segment": [one.start_s, one.end_s]}, ensure_ascii=False), flush=True)
+                print_json({**entry, "segment": [one.start_s, one.end_s]})
             else:
                 print(f"{found.video}  {_row(one)}", flush=True)
 
     def finish(self) -> None:
         """Print the JSON of all videos, if asked for, after the last video."""
         if self._flags.json and not self._flags.stream:
-            print(_json_of(self._finished))
-
-    def _unique(self, name: str) -> str:
-        """Return the video's name, numbered if an earlier video had it."""
-        candidates = (name if count == 1 else f"{name}-{count}" for count in range(1, len(self._names) + 2))
-        unique = next(candidate for candidate in candidates if candidate not in self._names)
-        self._names.add(unique)
-        return unique
+            print_json(results_document(self._finished), indent=2)
 
     def _write_files(self, found: Detections, video_seconds: float) -> list[str]:
         """Write the formats that were asked for and return the paths."""
-        folder = self._flags.out if self._flags.out is not None else Path()
         if Path(found.video).name != found.video or "\\" in found.video:
             raise InputError(f"{found.video!r}: got a video name with a path in it, expected a plain name; rename it")
-        written = [folder / f"{found.video}.{name}" for name in chosen_formats(self._flags)]
+        written = self._paths(found.video)
+        self._check_paths(written)
         for path in written:
             found.save(path, duration_s=video_seconds)
         return list(map(str, written))
+
+    def _paths(self, name: str) -> list[Path]:
+        """Return the paths of a video's files, one per format."""
+        folder = self._flags.out if self._flags.out is not None else Path()
+        return [folder / f"{name}.{suffix}" for suffix in chosen_formats(self._flags)]
+
+    def _check_paths(self, paths: Sequence[Path]) -> None:
+        if not self._flags.overwrite:
+            for path in paths:
+                require_ours(path)
+
+
+def _name(source: str | int | Features) -> str:
+    """Return the name that a source's results will have."""
+    if isinstance(source, Features):
+        return source.name
+    if isinstance(source, str) and Path(source).is_dir():
+        return Path(source).resolve().name
+    return name_of(source)[0]
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    """Return the name, numbered if it is taken, and take it."""
+    candidates = (name if count == 1 else f"{name}-{count}" for count in range(1, len(taken) + 2))
+    unique = next(candidate for candidate in candidates if candidate not in taken)
+    taken.add(unique)
+    return unique
 
 
 def chosen_formats(flags: argparse.Namespace) -> list[str]:
@@ -92,12 +127,3 @@ def table(found: Detections, top: int) -> Iterator[str]:
 
 def _row(one: Detection) -> str:
     return f"{one.start_s:10.2f}{one.end_s:10.2f}{one.score:8.3f}  {one.label}"
-
-
-def _json_of(videos: list[Detections]) -> str:
-    """Return one ActivityNet-style object with the results of all videos."""
-    merged: dict[str, Any] = {"results": {}}
-    for found in videos:
-        content = json.loads(found.to_json())
-        merged = {**content, "results": {**merged["results"], **content["results"]}}
-    return json.dumps(merged, indent=2, ensure_ascii=False)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime.commands._reading import SOURCES_HELP, add_reading_flags, add_recursive_flag, reading_options
+from runtime.common.arguments import require_share
 from runtime.common.console import EXIT_ERROR, ProgressLine, print_error
 from runtime.engines.registry import LIBRARIES
 from runtime.errors import AfsdError, InputError
@@ -105,9 +106,17 @@ def _add_output_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--srt", action="store_true", help="as --format srt, beside the others")
     group.add_argument("--plot", action="store_true", help="as --format png, beside the others")
     group.add_argument("--out", metavar="DIR", type=Path, help="folder of the files (default: the working directory)")
+    add_overwrite_flag(group)
     group.add_argument("--score", type=float, default=0.1, help="leave out detections below this score (%(default)s)")
     group.add_argument("--top", metavar="N", type=int, default=20, help="rows of the table per video (%(default)s)")
     group.add_argument("--stream", action="store_true", help="print each detection as soon as it is final")
+
+
+def add_overwrite_flag(group: argparse._ArgumentGroup) -> None:
+    """Add the flag that lets results replace files of others."""
+    group.add_argument(
+        "--overwrite", action="store_true", help="write over files that are no results of afsd (default: refuse)"
+    )
 
 
 def _add_running_flags(group: argparse._ArgumentGroup) -> None:
@@ -155,7 +164,9 @@ def detect(arguments: argparse.Namespace) -> int:
         if labels is not None:
             labels.check(detector.spec.classes, arguments.labels_per_video)
         output = Output(arguments)
-        for source in _expand(arguments, detector.spec):
+        sources = list(_expand(arguments, detector.spec))
+        output.require_free(sources)
+        for source in sources:
             try:
                 _detect_one(detector, source, arguments, output, labels)
             except BrokenPipeError:  # of the reader of stdout: see `main`
@@ -244,8 +255,7 @@ def _check(arguments: argparse.Namespace) -> None:
     from runtime.commands._output import chosen_formats
     from runtime.video.sources import expand_sources, is_live
 
-    if not 0 <= arguments.score <= 1:
-        raise InputError(f"--score: got {arguments.score}, expected 0 … 1")
+    require_share("--score", arguments.score)
     if arguments.top < 0:
         raise InputError(f"--top: got {arguments.top}, expected 0 or more rows")
     if arguments.stream and (chosen_formats(arguments) or arguments.out):

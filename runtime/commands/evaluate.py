@@ -20,7 +20,7 @@ from runtime.annotations.activitynet import (
 from runtime.annotations.ground_truth import load_ground_truth
 from runtime.annotations.thumos14 import AMBIGUOUS
 from runtime.commands._reading import add_reading_flags, reading_options
-from runtime.commands.detect import add_flow_flags, add_label_flags
+from runtime.commands.detect import add_flow_flags, add_label_flags, add_overwrite_flag
 from runtime.common.console import EXIT_ERROR, ProgressLine, print_error, print_warning
 from runtime.common.files import text_suffix
 from runtime.errors import AfsdError, InputError, VideoError
@@ -40,6 +40,7 @@ from runtime.features.video_features import Video, identify_video
 from runtime.results.detections import Detections, load_detections, write_results
 from runtime.results.thumos14 import read_text_detections
 from runtime.results.video_scores import VideoScores, load_video_scores
+from runtime.results.writers import require_ours
 from runtime.spec.model import ModelSpec
 from runtime.video.names import find_video
 
@@ -118,6 +119,7 @@ def _add_engine_flags(group: argparse._ArgumentGroup) -> None:
         help="fold whose features are used, if every fold has its own and the JSON has no splits (default: --fold)",
     )
     group.add_argument("--save", metavar="FILE", type=Path, help="write the detections as JSON")
+    add_overwrite_flag(group)
     group.add_argument(
         "--force", action="store_true", help="judge an int8 network on videos that it was calibrated on all the same"
     )
@@ -159,6 +161,10 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     edges = _numbers(arguments.duration_edges, "--duration-edges", "rising seconds such as 1.5,2.5")
     if arguments.plot and not arguments.false_positives:
         raise InputError("--plot draws the kinds of errors: give --false-positives with it")
+    if not arguments.overwrite:
+        for path, suffix in ((arguments.save, "json"), (arguments.plot, "")):
+            if path:
+                require_ours(path, suffix)
     truth = _ground_truth(arguments)
     found, failed = _detections(arguments, truth)
     truth = tuple(video for video in truth if video.name not in failed)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from runtime.commands._reading import SOURCES_HELP, reading_options
 from runtime.commands.detect import add_backbone_flags, add_engine_flags, open_backbones, progress
+from runtime.common.arguments import require_rate
 from runtime.common.console import EXIT_ERROR, ProgressLine, print_error
 from runtime.errors import AfsdError, InputError
 
@@ -50,8 +51,7 @@ def features(arguments: argparse.Namespace) -> int:
         raise InputError(f"{live[0]}: a live source has no end; give afsd detect --stream the backbone")
     if not (arguments.backbone or arguments.flow_backbone):
         raise InputError("afsd features: no backbone; give --backbone, --flow-backbone, or both")
-    if arguments.sample_fps is not None and not 0 < arguments.sample_fps < float("inf"):
-        raise InputError(f"--sample-fps: got {arguments.sample_fps}, expected frames per second")
+    require_rate("--sample-fps", arguments.sample_fps)
     options = ExtractionOptions(
         fps=arguments.fps,
         flow_method=arguments.flow_method,
@@ -65,7 +65,9 @@ def features(arguments: argparse.Namespace) -> int:
         for source in sources:
             try:
                 print(f"{source}: {_write(folder, source, extractor.width)}", flush=True)
-            except AfsdError as error:
+            except BrokenPipeError:  # of the reader of stdout: see `main`
+                raise
+            except (AfsdError, OSError) as error:
                 print_error(error)
                 failed = True
     return EXIT_ERROR if failed else 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import sys
 from collections.abc import Callable
 from types import TracebackType
@@ -13,6 +15,22 @@ EXIT_ERROR = 2
 """Exit status of a command that failed with an error of this project."""
 
 
+def accept_any_text() -> None:
+    """Let stdout and stderr print what their encoding lacks as \\x and \\u escapes, in place of an error.
+
+    A dash, a label or a file's name would otherwise end a command on a terminal of ASCII or Latin-1.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def print_json(content: object, indent: int | None = None) -> None:
+    """Print JSON at once: letters as they are where stdout is Unicode, else escaped as JSON has it."""
+    unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+    print(json.dumps(content, indent=indent, ensure_ascii=not unicode), flush=True)
+
+
 def print_error(error: Exception) -> None:
     """Print an error as one line."""
     print(f"afsd: error: {one_line(error)}", file=sys.stderr)
@@ -20,6 +38,7 @@ def print_error(error: Exception) -> None:
 
 def run_script(run: Callable[[], object]) -> int:
     """Print the result of `run` and return 0; on an `AfsdError`, print one line to stderr and return 2."""
+    accept_any_text()
     try:
         print(run())
     except AfsdError as error:

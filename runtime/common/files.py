@@ -12,15 +12,17 @@ import json
 import os
 import secrets
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from runtime.errors import AfsdError
+from runtime.errors import AfsdError, InputError
 
 PathLike = str | os.PathLike[str]
 
+LONGEST_FORMAT = 8
+"""Characters of the longest suffix that names a format; a longer one is the end of a name with a dot in it."""
 GZIP = b"\x1f\x8b"
 """First bytes of a gzip file."""
 
@@ -29,15 +31,17 @@ GZIP = b"\x1f\x8b"
 def atomic_path(path: PathLike) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block ends well, else remove it.
 
-    The temporary name keeps the suffix, since some writers choose the format by it. Missing parent folders are
-    made. An older file at `path` stays untouched until the rename.
+    The temporary name keeps the suffix, since some writers choose the format by it, but not the stem: a name that the
+    file system just takes would be too long with anything added. Missing parent folders are made. An older file at
+    `path` stays untouched until the rename.
 
     Raises:
         OSError: the folder cannot be made, or the file cannot be renamed.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.stem}-{secrets.token_hex(4)}.tmp{target.suffix}")
+    suffix = target.suffix if len(target.suffix) <= LONGEST_FORMAT else ""
+    temporary = target.with_name(f".{secrets.token_hex(4)}.tmp{suffix}")
     try:
         yield temporary
         temporary.replace(target)
@@ -46,9 +50,12 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
 
 
 def write_text(path: PathLike, text: str) -> None:
-    """Write text atomically, as UTF-8."""
+    """Write text atomically, as UTF-8, with the same bytes on every system.
+
+    Bytes of a file's name that are no text become escapes such as \\udcff, from which JSON gives the name back.
+    """
     with atomic_path(path) as unfinished:
-        unfinished.write_text(text, encoding="utf-8")
+        unfinished.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def read_json(path: PathLike, what: str, error: type[AfsdError]) -> Any:
@@ -77,10 +84,33 @@ def write_json(path: PathLike, content: object) -> None:
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
+def is_file(path: Path) -> bool:
+    """Return whether a path is a file; of a name that is too long for the file system False, where pathlib raises."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def file_sha256(path: Path) -> str:
     """Compute the SHA-256 of a file's bytes, as hexadecimal digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def require_inside(names: Iterable[str]) -> None:
+    """Check that files named by `names` lie in the folder they are meant for; "a/b" does, "../a" and "/a" do not.
+
+    Raises:
+        InputError: a name is empty, absolute, goes up a folder, or has a backslash or a zero byte in it.
+    """
+    for name in names:
+        path = PurePosixPath(name)
+        if not path.name or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
+            raise InputError(
+                f"{name!r}: got a name of a video that leads out of its folder, expected a plain one; "
+                "correct the annotations"
+            )
 
 
 def one_line(value: object) -> str:
@@ -98,7 +128,9 @@ def _require_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_text(path: PathLike) -> str:
-    """Read a UTF-8 text; a file of gzip, known by its first bytes whatever its name, is unpacked.
+    """Read a UTF-8 text without the byte order mark that Windows puts before it.
+
+    A file of gzip, known by its first bytes whatever its name, is unpacked.
 
     Raises:
         OSError: it cannot be read or unpacked.
@@ -110,7 +142,7 @@ def read_text(path: PathLike) -> str:
             content = gzip.decompress(content)
         except (OSError, EOFError, zlib.error) as error:
             raise OSError(errno.EIO, f"a gzip file that is damaged or cut off ({error})", str(path)) from None
-    return content.decode("utf-8")
+    return content.decode("utf-8-sig")
 
 
 def text_suffix(path: PathLike) -> str:

@@ -15,8 +15,8 @@ from typing import Any
 from runtime.common.files import file_sha256, read_json, write_json
 from runtime.common.mappings import StructureError, from_mapping, to_mapping
 from runtime.engines.tensorrt.build_facts import EngineBuild
-from runtime.errors import SpecError
-from runtime.spec.model import ModelSpec, spec_from_json
+from runtime.errors import ExportError, SpecError
+from runtime.spec.model import METADATA_KEY, ModelSpec, spec_from_json
 
 CHECKSUM = "checksum"
 """Key of the checksum in a TensorRT engine's sidecar."""
@@ -38,6 +38,29 @@ def write_sidecar(engine: Path, spec: ModelSpec, files: Sequence[Path], build: E
     target = sidecar_path(engine)
     write_json(target, content)
     return target
+
+
+def require_own_engine(engine: Path) -> None:
+    """Check that writing an engine file and its sidecar writes over no file but an earlier one of this engine.
+
+    Raises:
+        ExportError: one of the two is there and is not this project's, or the sidecar is of another engine.
+    """
+    path, advice = sidecar_path(engine), "so it is not written over; move it, or name another file with -o"
+    if engine.suffix == ".onnx":
+        if engine.is_file() and METADATA_KEY.encode() not in engine.read_bytes():
+            raise ExportError(f"{engine}: is there already and no model of this project, {advice}")
+        return
+    if not path.exists():
+        if engine.exists():
+            raise ExportError(f"{engine}: is there already without a sidecar, {advice}")
+        return
+    try:
+        files = _content(engine, path)["sha256"]
+    except SpecError:
+        raise ExportError(f"{path}: is there already and no sidecar of an engine, {advice}") from None
+    if engine.name not in files:
+        raise ExportError(f"{path}: is the sidecar of {', '.join(map(str, files))}, {advice}")
 
 
 def read_sidecar(engine: Path, files: Sequence[Path]) -> ModelSpec:

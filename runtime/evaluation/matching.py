@@ -126,19 +126,25 @@ def judged_classes(ground_truth: Sequence[VideoAnnotation]) -> tuple[str, ...]:
 def judged_detections(
     predictions: Sequence[Detections], ground_truth: Sequence[VideoAnnotation], rule: Rule = "activitynet"
 ) -> list[Detections]:
-    """Return the detections that a rule judges, joined by video (InputError: NaN).
+    """Return the detections that a rule judges, joined by video (InputError: NaN, or one video under two names).
 
     ActivityNet's rule judges only the videos of the ground truth. The THUMOS'14 kit judges every video: a video without
-    annotations holds no action. Videos are identified by name, or else by ActivityNet's `other_name`.
+    annotations holds no action. Videos are identified by any spelling of their names (see `spell_name`).
     """
     known = {video.name for video in ground_truth}
     judged: dict[str, list[Detections]] = {}
+    names: dict[str, str] = {}
     for detections in predictions:
         if np.isnan(detections.scores).any() or np.isnan(detections.segments).any():
             raise InputError(f"{detections.video}: a detection holds NaN, expected numbers; was it written by hand?")
         video = find_name(detections.video, known)
         if video is None and rule == "thumos14":
             video = detections.video
+        if video is not None and names.setdefault(video, detections.video) != detections.video:
+            raise InputError(
+                f"{video}: has detections under the names {names[video]!r} and {detections.video!r}, expected one; "
+                "leave one of the two out"
+            )
         if video is not None:
             judged.setdefault(video, []).append(replace(detections, video=video))
     return [Detections.concatenate(parts) for parts in judged.values()]

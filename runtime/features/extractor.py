@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.common.arguments import require_count, require_rate
 from runtime.engines.base import Engine
 from runtime.errors import EngineError, InputError
 from runtime.spec.model import AGREEING, FEATURES_OUTPUT, ModelSpec
@@ -51,6 +52,9 @@ class FeatureExtractor:
             InputError: an engine is no backbone, two have one stream or differ in size or snippets, or an engine was
                 not built for the batch size.
         """
+        require_rate("sample_fps", sample_fps)
+        if batch_size is not None:
+            require_count("batch_size", batch_size, "snippets")
         specs = [engine.spec for engine in backbones]
         _check_backbones(specs)
         self.backbones = tuple(backbones)
@@ -183,7 +187,7 @@ def _check_backbones(specs: Sequence[ModelSpec]) -> None:
 def _common_batch(specs: Sequence[ModelSpec], asked: int | None) -> int:
     fixed = {size for spec in specs if isinstance(size := spec.inputs[0].shape[0], int)}
     batch = asked if asked is not None else next(iter(fixed), SNIPPETS_PER_CALL)
-    if batch < 1 or fixed - {batch}:
-        built = f"; the backbones were built for {' and '.join(map(str, sorted(fixed)))}" if fixed else ""
-        raise InputError(f"backbone: got a batch of {batch} snippets, expected 1 or more{built}")
+    if fixed - {batch}:
+        built = " and ".join(map(str, sorted(fixed)))
+        raise InputError(f"backbone: got a batch of {batch} snippets; the backbones were built for {built}")
     return batch

@@ -4,20 +4,27 @@
 <out>/features.json       the description that training reads (see description.py)
 <out>/videos.json         duration and rate of each video, as annotations without any action
 <out>/extraction.json     the settings: later runs must have the same, and skip the videos that are done
+
+Several processes may write to one folder, each its own videos. A name stands for one video; a video whose content has
+changed is made anew, and so is a URL, whose content nobody knows before it is read.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from runtime.common.arguments import require_rate
 from runtime.common.files import read_json, write_json
+from runtime.common.locks import lock_folder
 from runtime.common.mappings import StructureError, from_mapping, to_mapping
 from runtime.common.npy_writer import grow_npy
 from runtime.errors import InputError
@@ -25,10 +32,11 @@ from runtime.features.description import FEATURES, FeatureDescription, StreamFol
 from runtime.features.extractor import FeatureExtractor, feature_width
 from runtime.timing import Timing
 from runtime.video.flow import FlowEstimator, FlowMethod
-from runtime.video.names import video_digest
+from runtime.video.names import DIGITS, video_digest
 from runtime.video.readers.choice import ReaderName
 from runtime.video.rgb_and_flow import open_streams
 from runtime.video.sampling import FrameStream, FrameTiming
+from runtime.video.sources import local_path
 
 VIDEOS, RECORD = "videos.json", "extraction.json"
 SHA256_DIGITS = 64
@@ -46,6 +54,9 @@ class ExtractionOptions:
     reader: ReaderName = "auto"
     """Library that reads the videos (see `ReaderName`)."""
     allow_truncated: bool = False
+
+    def __post_init__(self) -> None:
+        require_rate("fps", self.fps)
 
 
 @dataclass(frozen=True)
@@ -84,10 +95,12 @@ class VideoRecord:
     """Records a video whose features are written."""
 
     digest: str
-    """First digits of the file's SHA-256; empty for a folder or URL."""
+    """Identity of the content (see `video_digest`); of a URL: of its text."""
     fps: float
     duration_s: float
     steps: int
+    source: str = ""
+    """Path of the file or folder from the folder of the features; empty for a URL, which may hold a password."""
 
 
 @dataclass(frozen=True)
@@ -110,20 +123,12 @@ class FeatureFolder:
             MissingDependencyError: the method of optical flow is not installed.
         """
         self.out, self._extractor = out, extractor
-        record = _read_record(out / RECORD)
-        options = ExtractionOptions() if options is None else options
-        timing = options.timing or ("presented" if record is None else record.settings.timing)
-        self._options = replace(options, timing=timing)
-        settings = _settings(extractor, self._options)
-        if record is None or not (record.videos or _features_in(out, record)):
-            record = _start_record(out, ExtractionRecord(settings))
-        self._record = record
-        difference = next(_differences(record.settings, settings), None)
-        if difference is not None:
-            name, there, here = difference
-            raise InputError(
-                f"{out}: its features were made with {name} {there}, these would be with {here}; use another folder"
-            )
+        self._options = ExtractionOptions() if options is None else options
+        with lock_folder(out):
+            record = _read_record(out / RECORD)
+            timing = self._options.timing or ("presented" if record is None else record.settings.timing)
+            self._settings = _settings(extractor, replace(self._options, timing=timing))
+            self._record = self._read_or_start()
 
     def add(
         self, source: str | int, on_progress: Callable[[Timing], None] | None = None
@@ -154,37 +159,69 @@ class FeatureFolder:
             reader=self._options.reader,
         )
         with stream:
-            digest = video_digest(Path(source)) if isinstance(source, str) and Path(source).is_file() else ""
-            done = self._find_done(stream.name, digest)
-            if done is not None:
-                return stream.name, done, None
-            steps = self._write(stream, timing, on_progress)
-            record = VideoRecord(digest, stream.fps, stream.seconds, steps)
-        self._record = replace(self._record, videos={**self._record.videos, stream.name: record})
-        self._describe()
-        return stream.name, record, timing
+            digest, place = self._identify(source)
+            there = self._find_there(stream.name, digest, place)
+            if there is not None and there.digest == digest and place:
+                return stream.name, there, None
+            return stream.name, self._write(stream, digest, place, timing, on_progress), timing
 
     def paths(self, video: str) -> list[Path]:
         """Return the paths of a video's feature files, one per backbone."""
         return [self.out / engine.spec.stream / f"{video}.npy" for engine in self._extractor.backbones]
 
-    def _find_done(self, name: str, digest: str) -> VideoRecord | None:
-        record = self._record.videos.get(name)
-        if record is None or not all(path.is_file() for path in self.paths(name)):
-            return None
-        if record.digest != digest:
+    def _read_or_start(self) -> ExtractionRecord:
+        """Read the folder's record, or start one; the lock must be held."""
+        record = _read_record(self.out / RECORD)
+        if record is None or not (record.videos or _features_in(self.out, record)):
+            record = _start_record(self.out, ExtractionRecord(self._settings))
+        difference = next(_differences(record.settings, self._settings), None)
+        if difference is not None:
+            name, there, here = difference
             raise InputError(
-                f"{self.out}: holds features of another video named {name}; rename one, or use another folder"
+                f"{self.out}: its features were made with {name} {there}, these would be with {here}; "
+                "use another folder"
             )
         return record
 
-    def _write(self, stream: FrameStream, timing: Timing, on_progress: Callable[[Timing], None] | None) -> int:
-        """Write all files of the video and return the number of steps; if one file fails, none counts."""
+    def _identify(self, source: str | int) -> tuple[str, str]:
+        """Return the digest of a video and its path from the folder; of a URL the digest of its text and no path."""
+        path = None if isinstance(source, int) else local_path(source)
+        if path is None:
+            return sha256(str(source).encode(errors="surrogateescape")).hexdigest()[:DIGITS], ""
+        path = path.resolve()
+        try:
+            place = os.path.relpath(path, self.out.resolve())
+        except ValueError:  # on another drive of Windows
+            place = str(path)
+        return video_digest(path), Path(place).as_posix()
+
+    def _find_there(self, name: str, digest: str, place: str) -> VideoRecord | None:
+        """Return the record of the video if its files are there, of this content or an earlier one (InputError: they
+        are of another video)."""
+        record = self._record.videos.get(name)
+        if record is None or not all(path.is_file() for path in self.paths(name)):
+            return None
+        if record.digest not in ("", digest) and not (place and place == record.source):
+            raise InputError(
+                f"{self.out}: holds features of another video named {name}{record.source and f', {record.source}'}; "
+                "rename one, or use another folder"
+            )
+        return record
+
+    def _write(
+        self,
+        stream: FrameStream,
+        digest: str,
+        place: str,
+        timing: Timing,
+        on_progress: Callable[[Timing], None] | None,
+    ) -> VideoRecord:
+        """Write all files of the video and return its record; if one file fails, none counts."""
         widths = [feature_width(engine.spec) for engine in self._extractor.backbones]
         edges, count = list(accumulate(widths))[:-1], 0
-        with ExitStack() as stack:
+        with ExitStack() as unfinished:
             files = zip(self.paths(stream.name), widths, strict=True)
-            writers = [stack.enter_context(grow_npy(path, (width,), "<f4")) for path, width in files]
+            writers = [unfinished.enter_context(grow_npy(path, (width,), "<f4")) for path, width in files]
             for steps in self._extractor.steps(stream, timing):
                 if steps is None:
                     continue
@@ -193,7 +230,14 @@ class FeatureFolder:
                 count += len(steps)
                 if on_progress is not None:
                     on_progress(timing)
-        return count
+            record = VideoRecord(digest, stream.fps, stream.seconds, count, place)
+            with lock_folder(self.out):
+                self._record = self._read_or_start()  # with what other processes have added
+                self._find_there(stream.name, digest, place)
+                unfinished.close()  # gives the files their names
+                self._record = replace(self._record, videos={**self._record.videos, stream.name: record})
+                self._describe()
+        return record
 
     def _describe(self) -> None:
         """Write videos.json, features.json unless it exists, and last extraction.json."""
@@ -238,10 +282,10 @@ def _read_record(path: Path) -> ExtractionRecord | None:
 
 
 def _start_record(out: Path, record: ExtractionRecord) -> ExtractionRecord:
-    """Write and return the record of a new folder, before any feature; InputError if it already holds features."""
-    strangers = _features_in(out, record)
+    """Write and return the record of a new folder, before any feature (InputError: it holds a file in the way)."""
+    strangers = [*_features_in(out, record), *filter(Path.exists, [out / VIDEOS])]
     if strangers:
-        raise InputError(f"{strangers[0]}: features of unknown origin ({out / RECORD} is missing); use another folder")
+        raise InputError(f"{strangers[0]}: of unknown origin ({out / RECORD} is missing); use another folder")
     write_json(out / RECORD, to_mapping(record))
     return record
 

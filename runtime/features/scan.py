@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runtime.annotations.activitynet import VideoAnnotation
+from runtime.common.files import is_file
 from runtime.errors import InputError
 from runtime.features.axes import AxisOrder, axis_orders_by_width, find_axis_order
 from runtime.features.description import FOLD, FeatureDescription, StreamFolder
 from runtime.features.files import FEATURE_SUFFIXES, FeatureHeader, read_header
 from runtime.features.video_features import StepReader, align_streams
 from runtime.spec.time_axis import FeatureSampling
-from runtime.video.names import other_name
+from runtime.video.names import spell_name
 
 AGAIN = "extract the features of this video again"
 Files = list[tuple[Path, FeatureHeader]]
@@ -71,14 +72,14 @@ def scan_features(
 
 
 def find_files(folder: Path, stream: StreamFolder, video: str) -> list[Path]:
-    """Find the feature files of a video in a folder by its name, or else by its `other_name` (v_X and X).
+    """Find the feature files of a video in a folder by the first spelling of its name that has any (see `spell_name`).
 
     Raises:
         MissingFeaturesError: there is no file.
     """
-    for name in (video, other_name(video)):
+    for name in spell_name(video):
         stem = f"{stream.prefix}{name}{stream.suffix}"
-        found = [path for path in (folder / f"{stem}{kind}" for kind in FEATURE_SUFFIXES) if path.is_file()]
+        found = [path for path in (folder / f"{stem}{kind}" for kind in FEATURE_SUFFIXES) if is_file(path)]
         if found:
             return found
     expected = folder / f"{stream.prefix}{video}{stream.suffix}{FEATURE_SUFFIXES[0]}"

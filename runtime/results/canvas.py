@@ -41,7 +41,7 @@ class Canvas:
 
     def text_width(self, text: str, size: float) -> float:
         """Return the width of one line of text in pixels."""
-        (width, _), _ = cv2.getTextSize(text, _FONT, _font_scale(size), _thickness(size))
+        (width, _), _ = cv2.getTextSize(_drawable(text), _FONT, _font_scale(size), _thickness(size))
         return float(width) / _SCALE
 
     def text(self, text: str, x: float, middle: float, size: float, colour: Colour, align: float = 0.0) -> float:
@@ -51,7 +51,8 @@ class Canvas:
         """
         width = self.text_width(text, size)
         origin = (round((x - align * width) * _SCALE), round((middle + size * _CAPITAL / 2) * _SCALE))
-        cv2.putText(self._pixels, text, origin, _FONT, _font_scale(size), colour, _thickness(size), cv2.LINE_AA)
+        scale, thickness = _font_scale(size), _thickness(size)
+        cv2.putText(self._pixels, _drawable(text), origin, _FONT, scale, colour, thickness, cv2.LINE_AA)
         return width
 
     def picture(self, picture: NDArray[np.uint8], left: float, top: float, width: float, height: float) -> None:
@@ -74,6 +75,11 @@ def readable_on(background: Colour) -> Colour:
     linear = (np.array(background) / 255) ** 2.2
     luminance = float(linear @ np.array([0.2126, 0.7152, 0.0722]))
     return PAPER if 1.05 / (luminance + 0.05) > (luminance + 0.05) / 0.06 else INK
+
+
+def _drawable(text: str) -> str:
+    """Return the text with bytes that are no text replaced; OpenCV ends the process at them."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _font_scale(size: float) -> float:

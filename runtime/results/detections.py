@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = "afsd 1"
 """Value of "version" in JSON files of detections."""
+COLUMNS = ("video", "label", "start_s", "end_s", "score")
+"""Header of CSV files of detections."""
 
 
 class Detection(NamedTuple):
@@ -141,13 +143,13 @@ class Detections:
 
         The text is written to `path` too, when given.
         """
-        return _emit(json.dumps(_document([self]), ensure_ascii=False), path)
+        return _emit(json.dumps(results_document([self]), ensure_ascii=False), path)
 
     def to_csv(self, path: PathLike | None = None) -> str:
         """Return lines `video,label,start_s,end_s,score` under a header, written to `path` too when given."""
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(["video", "label", "start_s", "end_s", "score"])
+        writer.writerow(COLUMNS)
         writer.writerows([self.video, d.label, d.start_s, d.end_s, d.score] for d in self)
         return _emit(buffer.getvalue(), path)
 
@@ -199,7 +201,7 @@ class Detections:
 
 def write_results(path: PathLike, videos: Sequence[Detections]) -> None:
     """Write the detections of several videos to one ActivityNet JSON file; parts of one video are joined."""
-    _emit(json.dumps(_document(videos), ensure_ascii=False), path)
+    _emit(json.dumps(results_document(videos), ensure_ascii=False), path)
 
 
 def load_detections(path: PathLike, keep_inverted: bool = False) -> list[Detections]:
@@ -233,7 +235,22 @@ def load_detections(path: PathLike, keep_inverted: bool = False) -> list[Detecti
     ]
 
 
-def _document(videos: Sequence[Detections]) -> dict[str, Any]:
+def is_results(content: bytes) -> bool:
+    """Return whether the content of a file is JSON that this project wrote."""
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(document, dict) and document.get("version") == FORMAT_VERSION and "results" in document
+
+
+def is_table(content: bytes) -> bool:
+    """Return whether the content of a file is a table as `Detections.to_csv` writes it."""
+    return content.splitlines()[0].decode(errors="replace") == ",".join(COLUMNS)
+
+
+def results_document(videos: Sequence[Detections]) -> dict[str, Any]:
+    """Return the content of an ActivityNet JSON file of detections; parts of one video are joined."""
     results: dict[str, list[dict[str, Any]]] = {}
     for detections in videos:
         results.setdefault(detections.video, []).extend(

@@ -14,6 +14,7 @@ from runtime.annotations.activitynet import VideoAnnotation
 from runtime.common.files import PathLike, atomic_path
 from runtime.errors import InputError
 from runtime.results.canvas import INK, MUTED, Canvas, Colour, blend, readable_on
+from runtime.results.picture_mark import mark_png
 
 if TYPE_CHECKING:
     from runtime.results.detections import Detections
@@ -155,7 +156,8 @@ def save_image(image: NDArray[np.uint8], path: PathLike) -> None:
             written = False
         if not written:
             raise InputError(f"{path}: cannot write an image with suffix {temporary.suffix!r}; use .png")
-        temporary.write_bytes(data.tobytes())
+        content = data.tobytes()
+        temporary.write_bytes(mark_png(content) if temporary.suffix.lower() == ".png" else content)
 
 
 def format_time(seconds: float, step_s: float) -> str:

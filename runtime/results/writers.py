@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runtime.common.files import write_text
+from runtime.common.files import is_file, write_text
 from runtime.errors import InputError
+from runtime.results.detections import FORMAT_VERSION, is_results, is_table
+from runtime.results.picture_mark import is_picture
 from runtime.results.subtitles import subtitle_time
 
 if TYPE_CHECKING:
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
 
 Write = Callable[["Detections", Path, float | None], object]
 """Function that writes detections to a path; the third argument is the length of the video in seconds, if known."""
+Recognise = Callable[[bytes], bool]
+"""Function that says whether the content of a file, not empty, is what this project writes in a format."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,12 @@ class Format:
     description: str
     """Description of the file for the help text."""
     write: Write
+    recognise: Recognise
+
+
+VTT_START = f"WEBVTT\n\nNOTE {FORMAT_VERSION}\n"
+_CUE = rb"\d+\n\d+:\d\d:\d\d,\d{3} --> \d+:\d\d:\d\d,\d{3}\n[^\n]+ [01]\.\d\d\n"
+"""A subtitle as `Detections.to_srt` writes it, its text one line that ends with a score."""
 
 
 def _write_vtt(found: Detections, path: Path, _: float | None) -> None:
@@ -34,15 +45,22 @@ def _write_vtt(found: Detections, path: Path, _: float | None) -> None:
         f"{subtitle_time(d.start_s, '.')} --> {subtitle_time(d.end_s, '.')}\n{escape(d.label)} {d.score:.2f}\n"
         for d in found.sorted("start")
     )
-    write_text(path, "\n".join(["WEBVTT\n", *cues]))
+    write_text(path, "\n".join([VTT_START, *cues]))
+
+
+def _is_srt(content: bytes) -> bool:
+    """Return whether all subtitles end with a score: SubRip has no comments that could name who wrote it."""
+    return re.fullmatch(rb"%b(\n%b)*" % (_CUE, _CUE), content) is not None
 
 
 FORMATS: dict[str, Format] = {
-    "json": Format("ActivityNet JSON", lambda found, path, _: found.to_json(path)),
-    "csv": Format("a table for spreadsheets", lambda found, path, _: found.to_csv(path)),
-    "srt": Format("subtitles for a video player", lambda found, path, _: found.to_srt(path)),
-    "vtt": Format("subtitles for a web page", _write_vtt),
-    "png": Format("a picture of the timeline", lambda found, path, length_s: found.plot(path, duration_s=length_s)),
+    "json": Format("ActivityNet JSON", lambda found, path, _: found.to_json(path), is_results),
+    "csv": Format("a table for spreadsheets", lambda found, path, _: found.to_csv(path), is_table),
+    "srt": Format("subtitles for a video player", lambda found, path, _: found.to_srt(path), _is_srt),
+    "vtt": Format("subtitles for a web page", _write_vtt, lambda content: content.startswith(VTT_START.encode())),
+    "png": Format(
+        "a picture of the timeline", lambda found, path, length_s: found.plot(path, duration_s=length_s), is_picture
+    ),
 }
 """Output formats by name; `afsd detect --format` and `Detections.save` offer every entry."""
 
@@ -63,3 +81,24 @@ def write_detections(found: Detections, path: Path, duration_s: float | None = N
     if chosen is None:
         raise InputError(f"{path}: got {path.suffix or 'no suffix'}, expected one of .{', .'.join(FORMATS)}")
     chosen.write(found, path, duration_s)
+
+
+def require_ours(path: Path, suffix: str = "") -> None:
+    """Check that nothing is lost if a file is written: it is not there, is empty, or this project wrote it.
+
+    Args:
+        path: path of the file.
+        suffix: name of its format in `FORMATS`, if the path does not say.
+
+    Raises:
+        InputError: the file is somebody else's.
+        OSError: the file cannot be read.
+    """
+    if not is_file(path):
+        return
+    content, chosen = path.read_bytes(), FORMATS.get(suffix or path.suffix.removeprefix(".").lower())
+    if content and not (chosen is not None and chosen.recognise(content)):
+        raise InputError(
+            f"{path}: is there already and no result of afsd, so it is not written over; "
+            "choose another place for the results, or give --overwrite"
+        )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterator
 from types import TracebackType
 from typing import Literal
 
+from runtime.common.arguments import require_rate
 from runtime.errors import InputError, VideoError
 from runtime.video.prefetch import Prefetch
 from runtime.video.readers.base import Frame, Picture, Reader
@@ -287,8 +288,7 @@ def open_frames(
             timing or reader, `max_frames` for a source of unknown length.
     """
     for name, rate in (("sample_fps", sample_fps), ("fps", fps)):
-        if rate is not None and not (isinstance(rate, (int, float)) and math.isfinite(rate) and rate > 0):
-            raise InputError(f"{name}: got {rate!r}, expected a positive number of frames per second")
+        require_rate(name, rate)
     if timing not in FRAME_TIMINGS:
         raise InputError(f"timing: got {timing!r}, expected one of {', '.join(FRAME_TIMINGS)}")
     opened = open_reader(source, channels, reader)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from export.graph.trace import seeded_inputs
 from export.to_onnx import export_onnx
 from runtime.cli import main
 from runtime.engines import open_engine
+from runtime.engines.sidecar import require_own_engine
 from runtime.errors import CheckpointError, ExportError
 from tests.conftest import Exported
 from training.deployment.views import open_torch_engine
@@ -94,6 +96,29 @@ def test_beyond_tolerance_nothing_is_written(
     assert main(["export", str(exported.onnx), "--to", "openvino", "-o", str(tmp_path / "model.xml")]) == 2
     assert re.search(r"differs from .* nothing was written", capsys.readouterr().err)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_of_others_is_not_written_over(
+    exported: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Annotations beside a network of the same name, in the place of the sidecar; and an XML file of another kind."""
+    network = tmp_path / "mine.onnx"
+    shutil.copy(exported.onnx, network)
+    for name, target, message in (
+        ("mine.json", "mine.xml", "mine.json: is there already and no sidecar of an engine, so it is not written over"),
+        ("boxes.xml", "boxes.xml", "boxes.xml: is there already without a sidecar"),
+        ("other.onnx", "other.onnx", "other.onnx: is there already and no model of this project"),
+    ):
+        (tmp_path / name).write_text('{"database": {}}')
+        to = "onnx" if target.endswith(".onnx") else "openvino"
+        assert main(["export", str(network), "--to", to, "-o", str(tmp_path / target)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert message in line
+        assert (tmp_path / name).read_text() == '{"database": {}}'
+    for _ in range(2):
+        assert main(["export", str(network), "--to", "openvino", "-o", str(tmp_path / "again.xml")]) == 0
+    with pytest.raises(ExportError, match=r"again\.json: is the sidecar of again\.xml, again\.bin, so it is not"):
+        require_own_engine(tmp_path / "again.engine")
 
 
 def test_a_moved_location_is_counted_and_many_fail(exported: Exported) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from runtime.errors import CheckpointError, ConfigError
+from runtime.errors import CheckpointError, ConfigError, InputError
 from tests.training.small import CLASSES, small_config, small_dataset
 from training.afsd.network import AFSD
 from training.checkpoints.files import Checkpoint, load_checkpoint, save_checkpoint
@@ -68,6 +68,20 @@ def test_parts_that_are_off_cost_nothing(override: tuple[str, ...], zero: tuple[
     row = run(small_config("optimiser.epochs=1", *override), tmp_path / "data", tmp_path / "out")[0]
     assert all(float(row[name]) == 0 for name in zero if name != "loss_prop_l")
     assert float(row["total"]) > 0
+
+
+@pytest.mark.parametrize("rate", [1e5, 1e15, 1e30])
+@pytest.mark.parametrize("override", ["loss.activation=tanh", "loss.activation=min-max", "loss.consistency=none"])
+def test_a_run_that_diverges_ends_with_one_line_at_every_rate(rate: float, override: str, tmp_path: Path) -> None:
+    settings = ("optimiser.epochs=4", "optimiser.clip_norm=0", f"optimiser.learning_rate={rate}", override)
+    with pytest.raises(InputError, match=r"optimiser step \d: the loss is (nan|inf); lower optimiser\.learning_rate"):
+        run(small_config(*settings), tmp_path / "data", tmp_path / "out")
+
+
+@pytest.mark.parametrize("rate", ["1e38", "-0.1", ".nan"])
+def test_learning_rates_that_cannot_be(rate: str) -> None:
+    with pytest.raises(ConfigError, match=r"optimiser: learning_rate is .*, expected 0 to 1e\+30"):
+        small_config(f"optimiser.learning_rate={rate}")
 
 
 def test_every_parameter_learns_and_the_average_follows(tmp_path: Path) -> None:

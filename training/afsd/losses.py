@@ -163,7 +163,12 @@ def boundary_activation(feature: Tensor, normaliser: Normaliser = "tanh") -> Ten
 
 
 def _map_loss(activation: Tensor, target: Tensor) -> Tensor:
-    """Return the binary cross-entropy of an activation [B,t] with a map [B,T] read every T/t frames."""
+    """Return the binary cross-entropy of an activation [B,t] with a map [B,T] read every T/t frames; NaN of NaN.
+
+    PyTorch's raises an error of its own at NaN, and on a GPU ends the process, before the loop sees that it diverged.
+    """
+    if activation.isnan().any():
+        return activation.sum()
     step = target.shape[1] // activation.shape[1]
     return F.binary_cross_entropy(activation, target[:, ::step].to(torch.float32))
 

@@ -124,6 +124,10 @@ class DataConfig:
         return Path(self.root) / self.features
 
 
+LARGEST_RATE = 1e30
+"""Largest learning rate; with larger ones Adam's step does not fit float32."""
+
+
 @dataclass(frozen=True)
 class OptimiserConfig:
     """Holds the settings of Adam; AFSD's published recipe has no schedule, warm-up, clipping or averaging."""
@@ -146,6 +150,8 @@ class OptimiserConfig:
     """Decay of the exponential moving average of the weights; 0 is off."""
 
     def __post_init__(self) -> None:
+        if not 0 <= self.learning_rate <= LARGEST_RATE:
+            raise ValueError(f"learning_rate is {self.learning_rate:g}, expected 0 to {LARGEST_RATE:g}, such as 1e-4")
         if (self.schedule == "step") != (self.step_epoch > 0):
             raise ValueError(
                 f"schedule is {self.schedule!r}, step_epoch {self.step_epoch}: expected an epoch of 1 or more with "

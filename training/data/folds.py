@@ -14,6 +14,7 @@ from random import Random
 from typing import Literal
 
 from runtime.annotations.activitynet import VideoAnnotation, parse_annotations, parse_splits, read_document
+from runtime.common.files import read_text
 from runtime.errors import AnnotationError, InputError
 from runtime.features.description import FOLD
 from runtime.video.names import find_name
@@ -204,7 +205,7 @@ def _read_lists(root: Path, rule: FoldRule) -> list[Fold]:
 def read_list(path: Path) -> tuple[str, ...]:
     """Read a list of names, one a line; blank lines are skipped (InputError: the file cannot be read)."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as a list of names, one a line: {error}") from None
     return tuple(line.strip() for line in lines if line.strip())

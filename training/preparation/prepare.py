@@ -8,16 +8,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from runtime.annotations.activitynet import class_names, load_annotations, parse_annotations
 from runtime.common.files import read_json, write_json, write_text
+from runtime.common.locks import lock_folder
 from runtime.errors import AnnotationError, InputError
 from runtime.video.flow import FlowEstimator, FlowMethod
-from runtime.video.names import ID_PREFIX, other_name
+from runtime.video.names import ID_PREFIX, spell_name
 from runtime.video.sampling import FrameTiming
 from runtime.video.sources import VIDEO_SUFFIXES
 from training.preparation.annotation_faults import list_classes, note_annotations, note_rates, read_durations
@@ -37,6 +38,8 @@ from training.stores.store_building import RGB_STORE, build_frame_store
 
 ANNOTATIONS = "annotations.json"
 CLASSES = "classes.txt"
+WRITTEN = "afsd prepare 1"
+"""Value of "version" in the annotation files that are written here; another file is not written over."""
 THUMOS_FPS = 10.0
 ACTIVITYNET_FRAMES = 768
 Stream = Literal["rgb", "flow"]
@@ -101,11 +104,12 @@ def prepare_thumos14(
         AnnotationError: a table is missing or malformed; raised before any video is read.
         InputError: the folder of videos is missing, or `out` holds stores of another kind.
     """
+    _require_ours(out)
     tables = {subset: read_tables(tables_dir, subset) for subset in subsets}
     found = Findings()
     for each in tables.values():
         find_faults(each, faults, found)
-    others = _read_other_subsets(out / ANNOTATIONS, subsets)
+    _read_other_subsets(out / ANNOTATIONS, subsets)  # raises before any video is read
     names = [video.name for each in tables.values() for video in each.videos]
     stores = _build_stores(videos_dir, names, out, replace(options, timing="counted"), found)
     for each in tables.values():
@@ -113,7 +117,27 @@ def prepare_thumos14(
     database = {
         name: entry for subset, each in tables.items() for name, entry in make_database(each, subset, faults).items()
     }
-    return _finish(out, others | database, stores, found, {"times": f"faults of the tables: {faults}"})
+    return _finish(
+        out,
+        lambda: _read_other_subsets(out / ANNOTATIONS, subsets) | database,
+        stores,
+        found,
+        {"times": f"faults of the tables: {faults}"},
+    )
+
+
+def _require_ours(out: Path, classes_file: Path | None = None) -> None:
+    """Raise an InputError if a file of others is where the annotations or the list of classes will be written."""
+    path = out / ANNOTATIONS
+    if path.exists():
+        document = read_json(path, "file of annotations", AnnotationError)
+        if not isinstance(document, Mapping) or document.get("version") != WRITTEN:
+            raise InputError(
+                f"{path}: is there already, not written by afsd prepare, and would be lost; use another --out"
+            )
+    listed = out / CLASSES
+    if listed.exists() and not path.exists() and not (classes_file and listed.samefile(classes_file)):
+        raise InputError(f"{listed}: is there already and would be lost; use another --out")
 
 
 def _read_other_subsets(path: Path, subsets: Sequence[Subset]) -> dict[str, Any]:
@@ -142,8 +166,7 @@ def prepare_activitynet(
         AnnotationError: the annotations cannot be read, or a label is not in the list.
         InputError: the folder of videos or the list of classes is missing, or `out` holds stores of another kind.
     """
-    if (out / ANNOTATIONS).exists() and annotations.exists() and annotations.samefile(out / ANNOTATIONS):
-        raise InputError(f"{annotations}: would be overwritten; give the original annotations, or another --out")
+    _require_ours(out, classes_file)
     found = Findings()
     database = {
         name: entry for name, entry in _read_database(annotations, found).items() if entry.get("subset") != "testing"
@@ -158,7 +181,7 @@ def prepare_activitynet(
     note_annotations(videos, read_durations(stores.rgb), found)
     note_rates(videos, stores.rgb, found)
     write_text(out / CLASSES, "".join(f"{name}\n" for name in classes))
-    return _finish(out, renamed, stores, found, {"classes": f"{len(classes)}, in {out / CLASSES}"})
+    return _finish(out, lambda: renamed, stores, found, {"classes": f"{len(classes)}, in {out / CLASSES}"})
 
 
 def prepare_own(root: Path, *, annotations: str = ANNOTATIONS, options: StoreOptions) -> PreparationReport:
@@ -228,11 +251,16 @@ def _build_stores(videos_dir: Path, names: Sequence[str], out: Path, options: St
 
 
 def _finish(
-    out: Path, database: Mapping[str, Any], stores: _Stores, found: Findings, facts: Mapping[str, str]
+    out: Path, collect: Callable[[], dict[str, Any]], stores: _Stores, found: Findings, facts: Mapping[str, str]
 ) -> PreparationReport:
-    """Write the annotations of the videos that were prepared, and the report."""
-    kept = {name: entry for name, entry in database.items() if name not in found.failures}
-    write_json(out / ANNOTATIONS, {"database": kept})
+    """Write the annotations of the videos that were prepared, and the report.
+
+    `collect` returns the entries, with those that another process has written to the folder by now.
+    """
+    with lock_folder(out):
+        database = collect()
+        kept = {name: entry for name, entry in database.items() if name not in found.failures}
+        write_json(out / ANNOTATIONS, {"version": WRITTEN, "database": kept})
     instances = sum(len(entry["annotations"]) for entry in kept.values())
     annotated = f"{instances} actions in {len(kept)} of {len(database)} videos, in {out / ANNOTATIONS}"
     report = PreparationReport({**stores.facts(), "annotations": annotated, **facts}, found)
@@ -260,7 +288,7 @@ def _compare_counts(tables: ThumosTables, store: FrameStore, found: Findings) ->
 
 def _note_unannotated(videos_dir: Path, names: Sequence[str], found: Findings) -> None:
     """Note video files without annotation, and files that share their name with another file."""
-    known = {*names, *map(other_name, names)}
+    known = {spelling for name in names for spelling in spell_name(name)}
     seen: set[str] = set()
     for path in sorted(videos_dir.iterdir()):
         if path.suffix.lower() not in VIDEO_SUFFIXES or not path.is_file():
@@ -268,7 +296,7 @@ def _note_unannotated(videos_dir: Path, names: Sequence[str], found: Findings) -
         if path.stem not in known:
             found.note("videos without annotation, left out", path.name)
         elif path.stem in seen:
-            found.note("files with the name of another file, which is used instead; rename them", path.name)
+            found.note("files that share their name with another file; rename them", path.name)
         seen.add(path.stem)
 
 

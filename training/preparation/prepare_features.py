@@ -17,7 +17,7 @@ import numpy as np
 from runtime.annotations.activitynet import VideoAnnotation, load_annotations, read_document
 from runtime.common.console import ProgressLine
 from runtime.errors import InputError
-from runtime.features.description import FEATURES, FOLD, FeatureDescription, write_description
+from runtime.features.description import FEATURES, FOLD, FeatureDescription, read_description, write_description
 from runtime.features.feature_set import FeatureSet
 from runtime.features.files import FEATURE_SUFFIXES
 from runtime.features.scan import FeatureScan, scan_features
@@ -35,8 +35,11 @@ def prepare_features(given: FeatureDescription, out: Path, *, classes_file: Path
 
     Raises:
         AnnotationError: the annotations cannot be read, or have a label that is not in the list of classes.
-        InputError: a folder is missing, the layout is ambiguous, or no video has valid features.
+        InputError: a folder is missing, the layout is ambiguous, no video has valid features, or the folder has a
+            features.json of another kind.
     """
+    if (out / FEATURES).exists():
+        read_description(out / FEATURES)  # raises for another file, which would be lost
     found = Findings()
     videos = load_annotations(given.annotations)
     classes = list_classes(videos, classes_file)

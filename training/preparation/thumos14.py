@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import Any, Literal
 
 from runtime.annotations.activitynet import finite_number
 from runtime.annotations.thumos14 import CLASS_IDS
+from runtime.common.files import read_text
 from runtime.errors import AnnotationError
 from training.data.annotations import FrameAnnotation, FrameInstance
 from training.preparation.preparation_report import Findings
@@ -225,13 +227,12 @@ def _find_annotation_table(folder: Path, subset: Subset) -> Path:
 
 def _read_rows(path: str | os.PathLike[str], columns: Sequence[str]) -> Iterator[dict[str, str]]:
     try:
-        with Path(path).open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            missing = [column for column in columns if column not in (reader.fieldnames or ())]
-            if missing:
-                raise AnnotationError(f"{path}: column {missing[0]!r} is missing; expected {', '.join(columns)}")
-            yield from reader
-    except (OSError, UnicodeDecodeError) as error:
+        reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
+        missing = [column for column in columns if column not in (reader.fieldnames or ())]
+        if missing:
+            raise AnnotationError(f"{path}: column {missing[0]!r} is missing; expected {', '.join(columns)}")
+        yield from reader
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise AnnotationError(f"{path}: cannot be read as a table: {error}") from None
 
 

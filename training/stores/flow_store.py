@@ -60,10 +60,13 @@ def build_flow_store(
     stored = {name: rgb.videos[name] for name in names}
     build = partial(_build_flow, out, s, stored, method, jpeg)
 
-    def origin_bytes(name: str, _: Path) -> int | None:
-        return _origin_bytes(stored[name])
+    def is_current(name: str, _: Path, flow: StoredVideo) -> bool:
+        origin = stored[name]
+        return flow.source_bytes is None or (
+            flow.source_bytes == _origin_bytes(origin) and flow.source_digest == origin.source_digest
+        )
 
-    return complete_store(out, index, arrays, build, workers, progress, on_failure, origin_bytes)
+    return complete_store(out, index, arrays, build, workers, progress, on_failure, is_current)
 
 
 def _has_published_flow(folder: Path, names: Iterable[str]) -> bool:
@@ -102,7 +105,14 @@ def _build_flow(
     with grow_npy(path, (size, size, FLOW_CHANNELS), "|u1") as append:
         for flow in _compute_flow(frames, FlowEstimator(method, jpeg=jpeg)):
             count = append(flow[None])
-    return StoredVideo(count, path.stat().st_size, _origin_bytes(rgb[name]), sample_fps=rgb[name].sample_fps)
+    origin = rgb[name]
+    return StoredVideo(
+        frames=count,
+        array_bytes=path.stat().st_size,
+        source_bytes=_origin_bytes(origin),
+        source_digest=origin.source_digest,
+        sample_fps=origin.sample_fps,
+    )
 
 
 def _compute_flow(frames: NDArray[np.uint8], estimator: FlowEstimator) -> Iterator[NDArray[np.uint8]]:

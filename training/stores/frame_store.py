@@ -61,6 +61,10 @@ class StoredVideo:
     """Size of the .npy file."""
     source_bytes: int | None = None
     """Size of the video file that the array or its RGB frames were made from; None: made by other software."""
+    source_digest: str = ""
+    """Identity of that video file's content (see `video_digest`); empty: unknown."""
+    source_modified_ns: int | None = None
+    """Time of that video file's last change; as long as it stands, the content need not be read to be known."""
     source_fps: float | None = None
     """Frame rate of the video file."""
     source_frames: int | None = None

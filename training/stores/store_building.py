@@ -1,6 +1,6 @@
 """Build frame stores from videos in parallel, and resume interrupted builds (flow: flow_store.py).
 
-Only one process at a time may build a store.
+Several processes may build one store, each its own videos.
 """
 
 from __future__ import annotations
@@ -12,15 +12,18 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import cv2
 from tqdm import tqdm
 
+from runtime.common.files import is_file, one_line, require_inside
+from runtime.common.locks import lock_folder
 from runtime.common.npy_writer import grow_npy
 from runtime.errors import AfsdError, InputError, VideoError
-from runtime.video.names import find_video
+from runtime.video.names import find_video, video_digest
 from runtime.video.resize import FramePreparation
 from runtime.video.sampling import FrameTiming, open_frames
 from training.stores.frame_store import (
@@ -46,6 +49,9 @@ OnFailure = Callable[[str, AfsdError], None]
 BuildOne = Callable[[str, Path], StoredVideo]
 """Function that writes the array of a video (name, file); must be picklable, as it runs in another process."""
 
+IsCurrent = Callable[[str, Path, StoredVideo], bool]
+"""Function that says whether an array is of the video (name, file)."""
+
 
 def build_frame_store(
     videos_dir: str | os.PathLike[str],
@@ -63,7 +69,7 @@ def build_frame_store(
 ) -> FrameStore:
     """Decode, sample and resize the videos `names` into a store; complete arrays are not built again.
 
-    An array is built again if the size of its video file has changed. Arrays whose video file is gone, arrays made by
+    An array is built again if its video file has another content. Arrays whose video file is gone, arrays made by
     other software (`index_arrays`) and videos beyond `names` stay in the store.
 
     Frames are sampled by `runtime.video.sampling.open_frames` and resized by `runtime.video.resize`, as in detection.
@@ -83,9 +89,12 @@ def build_frame_store(
         on_failure: called for each missing or damaged video; the others continue. None: the first error is raised.
 
     Raises:
-        InputError: the folder holds a store of another sampling, or sampling values out of range.
+        InputError: the folder holds a store of another sampling, sampling values are out of range, or a name leads out
+            of the folder.
         VideoError: a video is missing (raised before any is decoded) or damaged (arrays already built stay).
     """
+    names = list(names)
+    require_inside(names)
     out, files = Path(out_dir), {}
     if timing is None:
         timing = read_index(out / INDEX).sampling.timing if (out / INDEX).exists() else "presented"
@@ -107,8 +116,14 @@ def build_frame_store(
 
 def find_index(folder: Path, wanted: StoreIndex) -> StoreIndex:
     """Return the index of the store in `folder`, or `wanted` if there is none (InputError: another sampling or
-    method)."""
+    method, or arrays of unknown origin)."""
     if not (folder / INDEX).exists():
+        stranger = next((path for path in folder.glob("[!.]*.npy") if path.is_file()), None)
+        if stranger is not None:
+            raise InputError(
+                f"{stranger}: of unknown origin ({INDEX} is missing) and could be written over; use another folder, "
+                "delete this one, or index it (`index_arrays`)"
+            )
         return wanted
     index = read_index(folder / INDEX)
     if index.sampling != wanted.sampling:
@@ -132,7 +147,15 @@ def _same_method(one: str, other: str) -> bool:
 def is_complete(folder: Path, name: str, stored: StoredVideo | None) -> bool:
     """Return whether a store has the complete array of a video."""
     path = folder / f"{name}.npy"
-    return stored is not None and path.is_file() and stored.array_bytes == path.stat().st_size
+    return stored is not None and is_file(path) and stored.array_bytes == path.stat().st_size
+
+
+def is_of_file(_: str, file: Path, stored: StoredVideo) -> bool:
+    """Return whether an array was made from a video file as it is now; of an array of other software, True."""
+    state = file.stat()
+    if stored.source_bytes is None or stored.source_modified_ns == state.st_mtime_ns:
+        return stored.source_bytes in (None, state.st_size)
+    return stored.source_bytes == state.st_size and stored.source_digest in ("", video_digest(file))
 
 
 def complete_store(
@@ -143,18 +166,17 @@ def complete_store(
     workers: int | None,
     progress: bool,
     on_failure: OnFailure | None,
-    origin_bytes: Callable[[str, Path], int | None] = lambda _, path: path.stat().st_size,
+    is_current: IsCurrent = is_of_file,
 ) -> FrameStore:
     """Build the arrays that the store lacks, and write its index at intervals and at the end, even after an error.
 
-    `origin_bytes` (name, file) gives the expected `source_bytes` of an array; other arrays are built again.
+    `is_current` says whether an array was made from what is there now; other arrays are built again.
     """
-    stored = dict(index.videos)
+    built: dict[str, StoredVideo] = {}
 
     def is_done(name: str, file: Path) -> bool:
-        if not is_complete(out, name, stored.get(name)):
-            return False
-        return stored[name].source_bytes in (None, origin_bytes(name, file))
+        stored = index.videos.get(name)
+        return stored is not None and is_complete(out, name, stored) and is_current(name, file, stored)
 
     todo = {name: path for name, path in files.items() if not (path.is_file() and is_done(name, path))}
     if not todo and (out / INDEX).exists():
@@ -164,20 +186,23 @@ def complete_store(
     workers = min(len(todo), workers or len(os.sched_getaffinity(0)))
 
     def save() -> None:
-        write_index(out / INDEX, StoreIndex(index.sampling, stored, index.flow_method))
+        with lock_folder(out):  # other processes may have added arrays since the index was read
+            there = find_index(out, index)
+            write_index(out / INDEX, replace(there, videos={**there.videos, **built}))
 
+    save()  # from here on another process must ask for the same sampling
     saved = time.monotonic()
     try:
         with tqdm(
             total=len(files), initial=len(files) - len(todo), desc=out.name, unit="video", disable=not progress
         ) as bar:
-            for name, built in _build_all(build, todo, workers):
-                if isinstance(built, AfsdError):
+            for name, result in _build_all(build, todo, workers):
+                if isinstance(result, AfsdError):
                     if on_failure is None:
-                        raise built
-                    on_failure(name, built)
+                        raise result
+                    on_failure(name, result)
                 else:
-                    stored[name] = built
+                    built[name] = result
                 bar.update()
                 if time.monotonic() - saved > SAVE_INDEX_EVERY_S:
                     save()
@@ -223,6 +248,8 @@ def _attempt(build: BuildOne, item: tuple[str, Path]) -> tuple[str, StoredVideo 
         return name, build(name, file)
     except AfsdError as error:
         return name, error
+    except OSError as error:  # a name that is too long, a full disk: the other videos go on
+        return name, InputError(f"{name}: {one_line(error)}; no array of this video is written")
 
 
 def _build_rgb(folder: Path, sampling: Sampling, allow_truncated: bool, name: str, file: Path) -> StoredVideo:
@@ -230,7 +257,7 @@ def _build_rgb(folder: Path, sampling: Sampling, allow_truncated: bool, name: st
     path = folder / f"{name}.npy"
     fps = sampling.fps or 1.0  # whole videos have their own rates
     resize = FramePreparation(size, size)
-    count = 0
+    count, digest, state = 0, video_digest(file), file.stat()
     with (
         open_frames(
             file,
@@ -247,7 +274,9 @@ def _build_rgb(folder: Path, sampling: Sampling, allow_truncated: bool, name: st
     return StoredVideo(
         frames=count,
         array_bytes=path.stat().st_size,
-        source_bytes=file.stat().st_size,
+        source_bytes=state.st_size,
+        source_digest=digest,
+        source_modified_ns=state.st_mtime_ns,
         source_fps=frames.fps,
         source_frames=frames.decoded,
         declared_frames=frames.declared,

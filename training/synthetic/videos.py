@@ -20,12 +20,15 @@ from typing import Any
 import cv2
 
 from runtime.common.files import atomic_path, read_json, write_json
+from runtime.common.locks import lock_folder
 from runtime.errors import AnnotationError, InputError, MissingDependencyError, VideoError
 from training.synthetic.render import Image, render
 from training.synthetic.scene import Scene, VideoSeed, plan_scene
 
 CODEC = "mp4v"
 """Codec MPEG-4 part 2, which every OpenCV build writes and reads."""
+VERSION = "synthetic-1"
+"""Value of "version" in the annotation files that are written here."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ def make_synthetic(
 
     Raises:
         InputError: an argument out of range.
+        AnnotationError: out_dir/annotations.json is no synthetic annotation file; no video is written.
         VideoError: OpenCV cannot write the video files.
     """
     if videos < 1 or seed < 0 or not subset.isidentifier():
@@ -84,6 +88,7 @@ def make_synthetic(
         )
     video_format = video_format or VideoFormat()
     out_dir = Path(out_dir)
+    _read_other_subsets(out_dir / "annotations.json", subset)
     (out_dir / "videos").mkdir(parents=True, exist_ok=True)
     workers = min(videos, workers or len(os.sched_getaffinity(0)))
     write = partial(_write_one, out_dir / "videos", video_format)
@@ -144,15 +149,22 @@ def write_video(path: Path, frames: Iterable[Image], fps: float, size: int) -> N
 
 
 def _write_annotations(path: Path, subset: str, entries: Mapping[str, Any]) -> Path:
-    kept = {}
-    if path.exists():
-        document = read_json(path, "synthetic annotation file", AnnotationError)
-        try:
-            kept = {name: entry for name, entry in document["database"].items() if entry["subset"] != subset}
-        except (KeyError, TypeError, AttributeError):
-            raise AnnotationError(f"{path}: not a synthetic annotation file; choose another folder") from None
-    write_json(path, {"version": "synthetic-1", "database": {**kept, **entries}})
+    with lock_folder(path.parent):
+        write_json(path, {"version": VERSION, "database": {**_read_other_subsets(path, subset), **entries}})
     return path
+
+
+def _read_other_subsets(path: Path, subset: str) -> dict[str, Any]:
+    """Read the entries of other subsets; none if there is no file (AnnotationError: it is no synthetic one)."""
+    if not path.exists():
+        return {}
+    document = read_json(path, "synthetic annotation file", AnnotationError)
+    try:
+        if document["version"] == VERSION:
+            return {name: entry for name, entry in document["database"].items() if entry["subset"] != subset}
+    except (KeyError, TypeError, AttributeError):
+        pass
+    raise AnnotationError(f"{path}: not a synthetic annotation file; choose another folder")
 
 
 def add_make_synthetic(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

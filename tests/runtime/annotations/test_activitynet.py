@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import pytest
 
 from runtime.annotations.activitynet import Instance, VideoAnnotation, class_names, load_annotations, parse_annotations
+from runtime.annotations.ground_truth import load_ground_truth
+from runtime.annotations.thumos14 import AMBIGUOUS, CLASS_IDS
 from runtime.errors import AnnotationError
 from tests.shared import shared
 
@@ -81,6 +84,20 @@ def test_the_published_thumos14_file() -> None:
     videos = load_annotations(shared("data/thumos14/thumos_gt.json"), "test")
     assert (len(videos), sum(len(video.instances) for video in videos)) == (210, 3311)
     assert len(class_names(videos)) == 20
+
+
+def test_a_byte_order_mark_is_no_part_of_any_file(tmp_path: Path) -> None:
+    """Windows' editors and spreadsheets put one before UTF-8."""
+    table = tmp_path / "a.csv"
+    table.write_text("video,type,start,end\nv,x,1,2\n", encoding="utf-8-sig")
+    packed = tmp_path / "b.json.gz"
+    packed.write_bytes(gzip.compress(json.dumps({"database": {"v": {"annotations": []}}}).encode("utf-8-sig")))
+    kit = tmp_path / "kit"
+    kit.mkdir()
+    for label in (*CLASS_IDS, AMBIGUOUS):
+        (kit / f"{label}_test.txt").write_text("v 1.0 2.0\n", encoding="utf-8-sig")
+    for path in (table, packed, kit):
+        assert [video.name for video in load_ground_truth(path)] == ["v"]
 
 
 def test_frames_and_duration_give_the_rate_and_a_video_named_twice_is_an_error(tmp_path: Path) -> None:

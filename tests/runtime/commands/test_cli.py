@@ -62,6 +62,26 @@ def test_no_verb_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert "folder of videos" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437", "utf-8"])
+def test_output_in_any_encoding(model: str, videos: Path, tmp_path: Path, encoding: str) -> None:
+    """What the encoding lacks is escaped, in tables, errors and names of files; JSON stays JSON."""
+    name = "動画 –.avi"
+    (tmp_path / name).write_bytes((videos / "clip2.avi").read_bytes())
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding}
+
+    def run(*flags: str) -> tuple[str, str]:
+        command = [sys.executable, "-m", "runtime", "detect", model, str(tmp_path), "none –.avi", *flags]
+        done = subprocess.run(command, capture_output=True, env=environment, check=False)
+        assert done.returncode == 2
+        return done.stdout.decode(encoding), done.stderr.decode(encoding)
+
+    table, error = run("--out", str(tmp_path / "out"))
+    assert ("動画" in table) == (encoding == "utf-8")
+    assert "detections of score" in table
+    assert len(error.splitlines()) == 1
+    assert list(json.loads(run("--json")[0])["results"]) == [Path(name).stem]
+
+
 def test_table(model: str, videos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["detect", model, str(videos / "clip2.avi"), "--top", "3", "--score", "0.2"]) == 0
     out, err = capsys.readouterr()

@@ -102,3 +102,61 @@ def test_scores_for_a_model_with_classes(
     rgb = str(write_tiny_onnx(tmp_path / "rgb.onnx", None))
     assert cli.main(["detect", rgb, clip, "--video-scores", scores]) == 2
     assert "the model distinguishes 2 classes itself" in capsys.readouterr().err
+
+
+def test_a_name_that_is_too_long_for_a_result_does_not_end_the_batch(
+    tmp_path: Path, clip: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The video's own name fits, with .json in place of .avi it is one byte too long."""
+    rgb = str(write_tiny_onnx(tmp_path / "rgb.onnx", None))
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for name in ("動" * 83 + "ab", "動" * 83, "zz"):
+        (videos / f"{name}.avi").write_bytes(Path(clip).read_bytes())
+    (tmp_path / "out").mkdir()
+    assert cli.main(["detect", rgb, str(videos), "--out", str(tmp_path / "out")]) == 2
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["zz.json", "動" * 83 + ".json"]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "File name too long" in line
+
+
+def test_files_of_others_are_not_written_over(
+    tmp_path: Path, clip: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused before the first video is read; a result may be written anew, and --overwrite takes what is asked."""
+    rgb = str(write_tiny_onnx(tmp_path / "rgb.onnx", None))
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for name in ("first", "movie"):
+        (videos / f"{name}.avi").write_bytes(Path(clip).read_bytes())
+    own = {"movie.srt": "my own subtitles", "movie.json": '{"database": {}}', "movie.png": "no picture"}
+    for name, content in own.items():
+        (videos / name).write_text(content)
+    monkeypatch.chdir(videos)
+    for flags in (["--srt"], ["--out", "."], ["--plot", "--csv"]):
+        assert cli.main(["detect", rgb, ".", *flags]) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        (line,) = err.splitlines()
+        assert "is there already and no result of afsd, so it is not written over; choose another place" in line
+        assert sorted(path.name for path in videos.iterdir()) == sorted([*own, "first.avi", "movie.avi"])
+    assert cli.main(["detect", rgb, "first.avi", "--format", "srt", "json", "png", "csv", "vtt"]) == 0
+    assert cli.main(["detect", rgb, "first.avi", "--format", "srt", "json", "png", "csv", "vtt", "--score", "0.5"]) == 0
+    assert {name: (videos / name).read_text() for name in own} == own
+    capsys.readouterr()
+    assert cli.main(["detect", rgb, ".", "--srt", "--overwrite"]) == 0
+    assert "my own" not in (videos / "movie.srt").read_text()
+
+
+def test_two_videos_of_one_name_are_checked_under_the_names_of_their_results(
+    tmp_path: Path, clip: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rgb = str(write_tiny_onnx(tmp_path / "rgb.onnx", None))
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "v_abc.avi").write_bytes(Path(clip).read_bytes())
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "v_abc-2.json").write_text("my own")
+    videos = [clip, str(tmp_path / "more" / "v_abc.avi")]
+    assert cli.main(["detect", rgb, *videos, "--out", str(tmp_path / "out")]) == 2
+    assert "v_abc-2.json: is there already" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["v_abc-2.json"]

@@ -43,6 +43,22 @@ def test_an_engine_is_judged_like_the_file_of_its_detections(folder: Path, capsy
     assert set(json.loads(saved.read_text())["results"]) == {"first", "second"}
 
 
+def test_files_of_others_are_not_written_over(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    truth, picture = tmp_path / "truth.json", tmp_path / "mine.png"
+    truth.write_bytes((folder / "truth.json").read_bytes())
+    picture.write_bytes(b"my own")
+    command = ["evaluate", str(folder / "tiny.onnx"), str(truth), "--videos", str(folder / "videos")]
+    for flags in (["--save", str(truth)], ["--false-positives", "--plot", str(picture)]):
+        assert main([*command, *flags]) == 2
+        assert "is there already and no result of afsd, so it is not written over" in capsys.readouterr().err
+    assert truth.read_bytes() == (folder / "truth.json").read_bytes()
+    assert picture.read_bytes() == b"my own"
+    for _ in range(2):
+        assert main([*command, "--save", str(tmp_path / "found.json")]) == 0
+    assert main([*command, "--false-positives", "--plot", str(picture), "--overwrite"]) == 0
+    assert main([*command, "--false-positives", "--plot", str(picture)]) == 0
+
+
 def test_the_only_subset_is_taken(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     entry = {"subset": "testing", "annotations": [{"label": "jump", "segment": [0.5, 2.0]}]}
     (tmp_path / "one.json").write_text(json.dumps({"database": {"first": entry}}))

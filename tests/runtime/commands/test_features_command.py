@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import cv2
@@ -15,12 +21,12 @@ from numpy.typing import NDArray
 
 from runtime.cli import main
 from runtime.common.npy_writer import grow_npy
-from runtime.errors import EngineError
+from runtime.errors import EngineError, InputError
 from runtime.features.description import read_description
 from runtime.features.extractor import FeatureExtractor
 from runtime.features.feature_set import open_features
 from runtime.features.files import read_features
-from runtime.features.folder import FeatureFolder
+from runtime.features.folder import ExtractionOptions, FeatureFolder
 from tests.streaming import peak_memory
 from tests.tiny_backbone import (
     SAMPLING,
@@ -131,10 +137,117 @@ def test_other_settings_and_other_videos_are_refused(tmp_path: Path, rgb: str, c
     (tmp_path / "strange" / "rgb").mkdir(parents=True)
     np.save(tmp_path / "strange" / "rgb" / "z.npy", np.zeros((3, 3), np.float32))
     assert main([*source, "--backbone", rgb, "--out", str(tmp_path / "strange")]) == 2
-    assert "features of unknown origin" in told(capsys)[1]
+    assert "of unknown origin" in told(capsys)[1]
     (tmp_path / "set" / "extraction.json").write_text('{"settings": 1}')
     assert main([*source, "--backbone", rgb, *out]) == 2
     assert "not the record of afsd features" in told(capsys)[1]
+
+
+def write_images(folder: Path, levels: list[int]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, level in enumerate(levels):
+        cv2.imwrite(str(folder / f"img_{number:03}.png"), np.full((*SIZE, 3), level, np.uint8))
+    return folder
+
+
+def steps_of(out: Path, name: str) -> list[list[float]]:
+    return [[round(float(x), 4) for x in row] for row in np.load(out / "rgb" / f"{name}.npy")]
+
+
+def test_two_folders_of_one_name_are_two_videos_and_new_images_new_features(tmp_path: Path) -> None:
+    """Whatever can be confused: equal names, equal sizes, the folder's own age."""
+    cat, dog = write_images(tmp_path / "cat" / "frames", [10] * 12), write_images(tmp_path / "dog/frames", [90] * 12)
+    out = tmp_path / "set"
+    folder = FeatureFolder(out, FeatureExtractor([TinyBackbone()]))
+    folder.add(str(cat))
+    with pytest.raises(InputError, match=r"another video named frames, \.\./cat/frames; rename one, or use another"):
+        folder.add(str(dog))
+    before = steps_of(out, "frames")
+    assert folder.add(str(cat))[2] is None
+    (tmp_path / "moved").mkdir()
+    moved = cat.rename(tmp_path / "moved" / "frames")
+    assert folder.add(str(moved))[2] is None  # the same images
+    moved.rename(cat)
+    write_images(cat, [10] * 11 + [11])
+    assert folder.add(str(cat))[2] is not None
+    assert steps_of(out, "frames") != before
+    alone = FeatureFolder(tmp_path / "other", FeatureExtractor([TinyBackbone()]))
+    alone.add(str(cat))
+    assert steps_of(tmp_path / "other", "frames") == steps_of(out, "frames")
+
+
+def test_a_file_whose_content_has_changed_is_made_anew(tmp_path: Path) -> None:
+    folder = FeatureFolder(tmp_path / "set", FeatureExtractor([TinyBackbone()]))
+    path = tmp_path / "a.avi"
+    write_video(path, 40)
+    folder.add(str(path))
+    before, stat = steps_of(tmp_path / "set", "a"), path.stat()
+    write_video(path, 40, seed=1)
+    os.truncate(path, stat.st_size)
+    with path.open("ab") as file:
+        file.write(bytes(stat.st_size - path.stat().st_size))
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    again = FeatureFolder(tmp_path / "set", FeatureExtractor([TinyBackbone()]), ExtractionOptions(allow_truncated=True))
+    assert again.add(str(path))[2] is not None
+    assert steps_of(tmp_path / "set", "a") != before
+
+
+def test_a_url_is_read_anew_and_another_of_its_name_refused(tmp_path: Path) -> None:
+    for place, seed in (("one", 0), ("two", 1)):
+        (tmp_path / place).mkdir()
+        write_video(tmp_path / place / "a.avi", 40, seed=seed)
+    folder = FeatureFolder(tmp_path / "set", FeatureExtractor([TinyBackbone()]))
+    with serve(tmp_path) as address:
+        folder.add(f"{address}/one/a.avi")
+        before = steps_of(tmp_path / "set", "a")
+        with pytest.raises(InputError, match="holds features of another video named a; rename"):
+            folder.add(f"{address}/two/a.avi")
+        (tmp_path / "one" / "a.avi").write_bytes((tmp_path / "two" / "a.avi").read_bytes())
+        assert folder.add(f"{address}/one/a.avi")[2] is not None
+    assert steps_of(tmp_path / "set", "a") != before
+
+
+@contextmanager
+def serve(folder: Path) -> Iterator[str]:
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_what_several_processes_add_is_all_in_the_records(tmp_path: Path) -> None:
+    """Two writers in turn: each would otherwise write the record that it read first, with its own videos alone."""
+    out = tmp_path / "set"
+    writers = [FeatureFolder(out, FeatureExtractor([TinyBackbone()])) for _ in range(2)]
+    names = [f"v{k}" for k in range(6)]
+    for k, name in enumerate(names):
+        write_video(tmp_path / f"{name}.avi", 20, seed=k)
+        writers[k % 2].add(str(tmp_path / f"{name}.avi"))
+    assert list(json.loads((out / "extraction.json").read_text())["videos"]) == names
+    assert list(json.loads((out / "videos.json").read_text())["database"]) == names
+    write_images(tmp_path / "cat" / "v9", [10] * 12)
+    write_images(tmp_path / "dog" / "v9", [90] * 12)
+    writers[0].add(str(tmp_path / "cat" / "v9"))
+    before = steps_of(out, "v9")
+    with pytest.raises(InputError, match="another video named v9"):
+        writers[1].add(str(tmp_path / "dog" / "v9"))  # which had not seen the first
+    assert steps_of(out, "v9") == before
+    assert not list(out.rglob("*.tmp*"))
+    (tmp_path / "new").mkdir()
+    other = FeatureFolder(tmp_path / "new", FeatureExtractor([TinyBackbone()]))
+    later = FeatureFolder(tmp_path / "new", FeatureExtractor([TinyBackbone()], sample_fps=10.0))
+    later.add(str(tmp_path / "v0.avi"))
+    with pytest.raises(InputError, match="were made with sample_fps"):
+        other.add(str(tmp_path / "v1.avi"))
+
+
+def test_a_description_that_is_there_is_not_written_over(tmp_path: Path, rgb: str, capsys: Any) -> None:
+    write_video(tmp_path / "a.avi", 20)
+    (tmp_path / "videos.json").write_text("my own")
+    assert main(["features", str(tmp_path / "a.avi"), "--backbone", rgb, "--out", str(tmp_path)]) == 2
+    assert "videos.json: of unknown origin" in told(capsys)[1]
+    assert (tmp_path / "videos.json").read_text() == "my own"
 
 
 def test_a_failed_command_claims_no_folder(tmp_path: Path, rgb: str, capsys: Any) -> None:
@@ -171,12 +284,27 @@ def test_a_video_that_fails_is_told_and_the_others_go_on(tmp_path: Path, rgb: st
     assert list(json.loads((out / "videos.json").read_text())["database"]) == ["short"]
 
 
+def test_features_that_cannot_be_written_do_not_end_the_batch(tmp_path: Path, rgb: str, capsys: Any) -> None:
+    for name in ("a", "b"):
+        write_video(tmp_path / f"{name}.avi", 20)
+    out = tmp_path / "set"
+    (out / "rgb" / "a.npy" / "in the way").mkdir(parents=True)
+    sources = [str(tmp_path / "a.avi"), str(tmp_path / "b.avi")]
+    (out / "rgb" / "a.npy").rename(out / "rgb" / "aside")
+    assert main(["features", sources[1], "--backbone", rgb, "--out", str(out)]) == 0
+    (out / "rgb" / "aside").rename(out / "rgb" / "a.npy")
+    (out / "rgb" / "b.npy").unlink()
+    assert main(["features", *sources, "--backbone", rgb, "--out", str(out)]) == 2
+    assert len(told(capsys)[1].splitlines()) == 1
+    assert read_features(out / "rgb" / "b.npy").shape == (4, 3)
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         ([], "no backbone; give --backbone, --flow-backbone, or both"),
         (["--backbone", "RGB", "--sample-fps", "0"], "--sample-fps: got 0.0"),
-        (["--backbone", "RGB", "--batch", "0"], "a batch of 0 snippets"),
+        (["--backbone", "RGB", "--batch", "0"], "batch_size: got 0, expected a number of snippets, 1 or more"),
         (["--backbone", "none.onnx"], "file not found"),
         (["--flow-backbone", "RGB", "--backbone", "RGB"], "it sees rgb, expected an engine on flow"),
     ],

@@ -36,6 +36,15 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [target]
 
 
+@pytest.mark.parametrize("name", ["動" * 83 + ".json", "x" * 255, "a." + "é" * 126])
+def test_a_name_that_just_fits_is_written(tmp_path: Path, name: str) -> None:
+    """255 bytes are the most that file systems take, 252 to 255 these names: the temporary one must not be longer."""
+    with atomic_path(tmp_path / name) as temporary:
+        assert len(temporary.name.encode()) <= len(name.encode())
+        temporary.write_text("new")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 @pytest.mark.parametrize("name", ["x.txt", "x.txt.gz"])
 def test_a_text_is_read_packed_or_not_whatever_its_name(tmp_path: Path, name: str) -> None:
     path = tmp_path / name

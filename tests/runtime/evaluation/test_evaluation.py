@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.annotations.activitynet import VideoAnnotation, load_annotations
+from runtime.annotations.activitynet import Instance, VideoAnnotation, load_annotations
 from runtime.cli import main
 from runtime.commands.evaluate import parse_tious
 from runtime.errors import AnnotationError, InputError
@@ -205,3 +205,16 @@ def test_table_columns_are_aligned() -> None:
     result = evaluate([], [truth("v", ("jump", 0, 1), ("a very long name of a class", 0, 1))])
     lines = format_table(result, per_class=True).splitlines()
     assert len({len(line) for line in lines}) == 1
+
+
+def test_a_video_with_detections_under_two_names_is_refused_and_under_another_spelling_found() -> None:
+    """ "v_x" is ActivityNet's other name of "x"; "é" is one letter in annotations and two in a Mac's file names."""
+    instances = (Instance(1.0, 2.0, "a"),)
+    one = Detections(np.array([[1.0, 2.0]]), np.zeros(1, np.int32), np.array([0.9]), ("a",))
+    for known, given in (("x", "v_x"), ("caf\u00e9", "cafe\u0301"), ("cafe\u0301", "v_caf\u00e9")):
+        videos = [VideoAnnotation(known, "test", None, None, instances)]
+        assert evaluate([replace(one, video=given)], videos, (0.5,)).average == 1.0
+        parts = [replace(one, video=name) for name in (known, given)]
+        assert evaluate([parts[0], parts[0]], videos, (0.5,)).average == 1.0  # parts of one video
+        with pytest.raises(InputError, match="has detections under the names"):
+            evaluate(parts, videos, (0.5,))

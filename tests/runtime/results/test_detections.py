@@ -14,6 +14,7 @@ import pytest
 
 from runtime.errors import AnnotationError, InputError
 from runtime.results.detections import Detection, Detections, load_detections, write_results
+from runtime.results.writers import FORMATS
 
 CLASSES = ("jump", "throw, far", "été")
 
@@ -79,6 +80,13 @@ def test_json_round_trip(tmp_path: Path) -> None:
     assert len(b) == 0
     assert a.classes == b.classes == ("throw, far", "jump", "été")
     assert [p.name for p in path.parent.iterdir()] == ["found.json"]
+
+
+def test_a_name_that_is_no_text_comes_back(tmp_path: Path) -> None:
+    name = b"caf\xe9".decode("utf-8", "surrogateescape")  # as Python reads such a name from a folder
+    for suffix in FORMATS:
+        some(name).save(tmp_path / f"d.{suffix}")
+    assert load_detections(tmp_path / "d.json")[0].video == name
 
 
 def test_text_is_returned_and_written(tmp_path: Path) -> None:
@@ -147,3 +155,11 @@ def test_inverted_segments_of_the_published_code(tmp_path: Path) -> None:
     path = tmp_path / "d.json"
     path.write_text(json.dumps({"results": {"v": [entry(segment=[2, 1])]}}))
     assert load_detections(path, keep_inverted=True)[0].segments.tolist() == [[2, 1]]
+
+
+def test_a_video_named_twice_is_an_error(tmp_path: Path) -> None:
+    """JSON's own readers would keep the second list and lose the first without a word."""
+    path = tmp_path / "d.json"
+    path.write_text(f'{{"results": {{"v": [{json.dumps(entry())}], "w": [], "v": []}}}}')
+    with pytest.raises(AnnotationError, match=r"d\.json: not JSON \('v' is there twice; keep one of the two\)"):
+        load_detections(path)

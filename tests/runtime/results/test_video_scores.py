@@ -78,6 +78,13 @@ def test_files_it_refuses(tmp_path: Path, results: Any, classes: Any, message: s
         load_video_scores(write(tmp_path / "scores.json", results, classes))
 
 
+def test_a_video_named_twice_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "scores.json"
+    path.write_text('{"class": ["a"], "results": {"v": [0.1], "v": [0.9]}}')
+    with pytest.raises(AnnotationError, match="'v' is there twice"):
+        load_video_scores(path)
+
+
 def test_files_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match="expected a file of video-level scores"):
         load_video_scores(tmp_path / "nowhere.json")

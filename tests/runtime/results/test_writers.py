@@ -13,7 +13,7 @@ import pytest
 
 from runtime.errors import InputError
 from runtime.results.detections import Detections
-from runtime.results.writers import FORMATS
+from runtime.results.writers import FORMATS, require_ours
 
 FOUND = Detections(
     np.array([[3661.25, 3662.5], [0.5, 2.0]]), np.array([1, 0], np.int32), np.array([0.9, 0.25]), ("<run>", "jump"), "v"
@@ -91,3 +91,33 @@ def test_a_dataframe_has_a_row_per_detection() -> None:
     assert table["end_s"].tolist() == [3662.5, 2.0]
     assert table["label"].tolist() == ["jump", "<run>"]
     assert isinstance(Detections.empty(("a",)).to_dataframe(), pandas.DataFrame)
+
+
+def test_a_file_of_others_is_not_taken_for_a_result_and_a_result_is(tmp_path: Path) -> None:
+    """Of every format: what this project wrote, empty results too, may be written anew; nothing else may."""
+    times = "1\n00:00:01,000 --> 00:00:02,000\n"
+    foreign = {
+        "json": ['{"spec": {}, "sha256": {}}', '{"database": {}}', '{"version": "VERSION 1.3", "results": {}}', "[1"],
+        "csv": ["video,label\n", "video,type,start,end\n", "\nvideo,label,start_s,end_s,score\n"],
+        "srt": [f"{times}my own subtitles\n", f"{times}jump 0.90\n\n{times}said 1.5 times\n", "jump 0.90"],
+        "vtt": ["WEBVTT\n\n00:01.000 --> 00:02.000\nhello\n", "WEBVTT\n\nNOTE by hand\n"],
+        "png": [cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes()],
+    }
+    assert list(foreign) == list(FORMATS)
+    for name, contents in foreign.items():
+        path = tmp_path / f"v.{name}"
+        require_ours(path)
+        for found in (FOUND, FOUND[:0], FOUND[:1]):
+            found.save(path)
+            require_ours(path)
+        path.write_bytes(b"")
+        require_ours(path)
+        for content in contents:
+            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+            with pytest.raises(InputError, match=rf"v\.{name}: is there already and no result of afsd, so it is not"):
+                require_ours(path)
+    (tmp_path / "movie.jpg").write_bytes(b"x")
+    with pytest.raises(InputError, match="no result of afsd"):
+        require_ours(tmp_path / "movie.jpg")
+    FOUND.save(tmp_path / "v.json")
+    require_ours((tmp_path / "v.json").rename(tmp_path / "v.txt"), "json")

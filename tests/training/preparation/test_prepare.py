@@ -240,15 +240,16 @@ def test_own_data_reports_what_is_odd(source: Path, tmp_path: Path, capsys: pyte
     assert afsd("own", str(root), "--size", "20", "--workers", "1") == 2
     out = capsys.readouterr().out
     assert "failed: d: " in out
+    assert "a.mp4 beside it has the same name, expected one video a; rename or move the others" in out
     assert report(root) == {
         "videos without annotation, left out": {"c.mp4": 1},
-        "files with the name of another file, which is used instead; rename them": {"a.mp4": 1},
+        "files that share their name with another file; rename them": {"a.mp4": 1},
         "actions without length, left out in training": {"a": 1},
         "actions that end after the last frame": {"b": 1},
         "videos without any action": {"d": 1},
     }
     assert (root / "annotations.json").read_bytes() == before
-    assert sorted(FrameStore(root / "frames").videos) == ["a", "b"]
+    assert sorted(FrameStore(root / "frames").videos) == ["b"]
 
 
 def test_own_data_compares_frame_rates_with_the_files(source: Path, tmp_path: Path) -> None:
@@ -324,7 +325,7 @@ def test_a_killed_run_goes_on_where_it_was(source: Path, tmp_path: Path) -> None
     for folder in ("killed", "whole"):
         (tmp_path / folder / "videos").mkdir(parents=True)
         for name in names:
-            shutil.copy(source / "train_0000.mp4", tmp_path / folder / "videos" / f"{name}.mp4")
+            shutil.copy2(source / "train_0000.mp4", tmp_path / folder / "videos" / f"{name}.mp4")
         database = {name: {"subset": "training", "annotations": []} for name in names}
         (tmp_path / folder / "annotations.json").write_text(json.dumps({"database": database}))
     code = (
@@ -361,7 +362,7 @@ def test_a_killed_run_goes_on_where_it_was(source: Path, tmp_path: Path) -> None
         (["thumos14", "--tables", "nowhere", "--check"], "val_video_info.csv: cannot be read as a table"),
         (["thumos14", "--tables", "nowhere"], "needs --videos DIR, or --check"),
         (["activitynet", "--videos", "nowhere", "--annotations", "nowhere.json"], "nowhere.json: file not found"),
-        (["own", "nowhere", "--workers", "0"], "--workers: got 0, expected 1 or more"),
+        (["own", "nowhere", "--workers", "0"], "--workers: got 0, expected a number of processes, 1 or more"),
     ],
 )
 def test_what_cannot_be_prepared_is_one_line(

@@ -70,6 +70,16 @@ def prepare(root: Path, *arguments: str) -> int:
     return afsd(*streams, "--annotations", root / "a.json", "--out", root / "made/set", *SNIPPETS, *arguments)
 
 
+def test_a_file_of_others_is_not_written_over(root: Path) -> None:
+    (root / "made/set").mkdir(parents=True)
+    (root / "made/set/features.json").write_text('{"type": "FeatureCollection"}')
+    with pytest.raises(InputError, match=r"features\.json: not the description of a feature set"):
+        prepare(root)
+    (root / "made/set/features.json").unlink()
+    for _ in range(2):
+        assert prepare(root) == 0
+
+
 def test_the_description_opens_from_where_it_lies(
     root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -108,6 +108,26 @@ def test_a_missing_video_is_told_before_any_work(videos: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("workers", [1, 2])
+def test_an_array_that_cannot_be_written_does_not_end_the_build(videos: Path, tmp_path: Path, workers: int) -> None:
+    out = tmp_path / "store"
+    (out / f"{NAMES[0]}.npy" / "in the way").mkdir(parents=True)
+    failures: dict[str, str] = {}
+    store = build_frame_store(
+        videos,
+        NAMES[:2],
+        out,
+        sample_fps=10,
+        frame_size=20,
+        workers=workers,
+        progress=False,
+        on_failure=lambda name, error: failures.update({name: str(error)}),
+    )
+    assert list(store.videos) == [NAMES[1]]
+    assert list(failures) == [NAMES[0]]
+    assert "no array of this video is written" in failures[NAMES[0]]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
 def test_a_damaged_video_leaves_the_others_usable(videos: Path, tmp_path: Path, workers: int) -> None:
     folder, out = tmp_path / "videos", tmp_path / "store"
     folder.mkdir()

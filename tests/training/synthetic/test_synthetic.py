@@ -82,11 +82,13 @@ def test_subsets_live_side_by_side_and_differ(tmp_path: Path) -> None:
     assert database["train_0000"]["duration"] != database["validation_0000"]["duration"]
 
 
-def test_a_foreign_annotation_file_is_not_overwritten(tmp_path: Path) -> None:
-    (tmp_path / "annotations.json").write_text("[]")
+@pytest.mark.parametrize("content", ["[]", '{"database": {}}', '{"version": "VERSION 1.3", "database": {}}'])
+def test_a_foreign_annotation_file_is_not_overwritten(content: str, tmp_path: Path) -> None:
+    (tmp_path / "annotations.json").write_text(content)
     with pytest.raises(AnnotationError, match="choose another folder"):
         make_synthetic(tmp_path, videos=1, seed=1, subset="train", video_format=SHORT, workers=1)
-    assert (tmp_path / "annotations.json").read_text() == "[]"
+    assert (tmp_path / "annotations.json").read_text() == content
+    assert [path.name for path in tmp_path.iterdir()] == ["annotations.json"]
 
 
 def test_schedule_is_what_it_promises() -> None:

@@ -1,0 +1,101 @@
+"""Lock the records of a folder while they are read and written, since several processes may add to one folder."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import IO
+
+from runtime.common.console import print_warning
+from runtime.errors import InputError
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+LOCK = ".lock"
+"""Name of a folder's lock file."""
+PATIENCE_S = 60.0
+"""Time after which a process gives up: records are written in milliseconds."""
+POLL_S = 0.02
+_HELD = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
+"""Errors of the system for a lock that another process holds."""
+
+
+@contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder, which is made if it is missing; wait while another process holds the lock.
+
+    The system's lock on a file ends with its process, however that ends. The file names the process, and is removed.
+
+    Raises:
+        InputError: another process has held the lock for `PATIENCE_S`.
+        OSError: the folder cannot be written to.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / LOCK
+    file = _acquire(path)
+    try:
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
+    finally:
+        with suppress(OSError):  # Windows removes no open file
+            path.unlink()
+        file.close()
+
+
+def _acquire(path: Path) -> IO[str]:
+    """Open the lock file with the lock held."""
+    patience = time.monotonic() + PATIENCE_S
+    while True:
+        file = path.open("a+", encoding="utf-8")
+        if _try_lock(file, path) and _is_current(file, path):
+            file.truncate(0)
+            return file
+        file.close()
+        if time.monotonic() > patience:
+            raise InputError(f"{path}: held by {_holder(path)} for more than {PATIENCE_S:g} s; wait for it, or end it")
+        time.sleep(POLL_S)
+
+
+def _try_lock(file: IO[str], path: Path) -> bool:
+    try:
+        if sys.platform == "win32":
+            file.seek(0x7FFFFFFF)  # beyond the text, which others may read
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _HELD:
+            return False
+        _warn_unlocked(path.parent, error.strerror)
+    return True
+
+
+def _is_current(file: IO[str], path: Path) -> bool:
+    """Return whether the file has still its name: the process before may have removed it since it was opened."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _holder(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8") or "another process"
+    except OSError:
+        return "another process"
+
+
+@lru_cache
+def _warn_unlocked(folder: Path, reason: str) -> None:
+    print_warning(f"{folder}: the file system has no locks ({reason}); let one process at a time write there")
