@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from runtime.common.console import print_json
+from runtime.common.files import is_folder
 from runtime.common.tables import align
 from runtime.errors import InputError
 from runtime.features.video_features import Features
@@ -94,7 +95,7 @@ def _name(source: str | int | Features) -> str:
     """Return the name that a source's results will have."""
     if isinstance(source, Features):
         return source.name
-    if isinstance(source, str) and Path(source).is_dir():
+    if isinstance(source, str) and is_folder(Path(source)):
         return Path(source).resolve().name
     return name_of(source)[0]
 

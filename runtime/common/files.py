@@ -92,6 +92,14 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def is_folder(path: Path) -> bool:
+    """Return whether a path is a folder; False for a name that is too long, where pathlib raises."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def file_sha256(path: Path) -> str:
     """Compute the SHA-256 of a file's bytes, as hexadecimal digits."""
     with path.open("rb") as stream:

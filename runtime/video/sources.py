@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.common.files import read_text
+from runtime.common.files import is_file, is_folder, read_text
 from runtime.common.natural_order import natural_key
 from runtime.errors import VideoError
 
@@ -114,15 +114,15 @@ def expand_sources(arguments: Sequence[str], *, recursive: bool = False) -> list
     sources: list[str | int] = []
     for text in arguments:
         path = Path(text)
-        if is_url(text) or text == STDIN or path.is_file():
+        if is_url(text) or text == STDIN or is_file(path):
             sources.append(text)
         elif text.startswith(LIST_PREFIX):
             sources += expand_sources(_read_list(Path(text.removeprefix(LIST_PREFIX))), recursive=recursive)
-        elif text.isascii() and text.isdecimal() and not path.exists():
+        elif text.isascii() and text.isdecimal() and not is_folder(path):
             sources.append(int(text))
-        elif path.is_dir():
+        elif is_folder(path):
             sources += _list_videos(path, recursive) or [text]
-        elif glob.has_magic(text) and not path.exists():
+        elif glob.has_magic(text):
             sources += expand_sources(_match(text), recursive=recursive)
         else:
             sources.append(text)
@@ -131,7 +131,7 @@ def expand_sources(arguments: Sequence[str], *, recursive: bool = False) -> list
 
 def _read_list(path: Path) -> list[str]:
     """Return the lines of a list, without empty ones and comments (#)."""
-    if not path.is_file():
+    if not is_file(path):
         raise VideoError(f"{LIST_PREFIX}{path}: list not found; expected a text file with one video per line")
     try:
         lines = [line.strip() for line in read_text(path).removeprefix("\ufeff").splitlines()]

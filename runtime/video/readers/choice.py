@@ -6,10 +6,12 @@ import os
 from collections.abc import Iterable
 from functools import cache
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from runtime.common.files import is_file, is_folder
 from runtime.errors import InputError, VideoError
 from runtime.video.readers.base import Reader
 from runtime.video.readers.images import FolderReader
@@ -61,17 +63,24 @@ def open_reader(source: Any, channels: int = 3, reader: ReaderName = "auto") -> 
 def _open_path(source: str, reader: ReaderName) -> Reader:
     path = local_path(source)
     if path is not None:
-        if path.is_dir():
+        if is_folder(path):
             return FolderReader(path)
-        if not path.exists():
+        if not _exists(path):
             raise VideoError(f"{path}: file or folder not found")
-        if path.is_file() and path.stat().st_size == 0:
+        if is_file(path) and path.stat().st_size == 0:
             raise VideoError(f"{path}: the file is empty")
     if reader == "opencv" or (reader == "auto" and not _has_pyav()):
         if source == STDIN or is_remote(source):
             raise InputError(f"{source}: OpenCV reads files and plain URLs only; use the reader pyav (pip install av)")
         return OpenCVReader(source)
     return PyAVReader(source)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()  # also a pipe or a device
+    except OSError:  # a name that is too long
+        return False
 
 
 @cache
