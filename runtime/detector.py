@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,9 @@ from runtime.video.rgb_and_flow import FlowSource
 from runtime.video.sampling import FRAME_TIMINGS, FrameTiming
 from runtime.video.sources import FrameSource
 from runtime.windows import Window
+
+if TYPE_CHECKING:
+    from runtime.live.watcher import Watcher, WatchOptions
 
 EngineSource = str | os.PathLike[str] | Engine
 """Engine of a detector: path of an engine file, or a loaded engine."""
@@ -123,7 +126,7 @@ class Detector:
                 self.engine = TwoStreamEngine(self.engine, self._load(flow_engine))
             self.spec = self.engine.spec
             """Spec of the model; for two streams the fused spec."""
-            self._family = family_of(self.spec)
+            family_of(self.spec)  # refuses a backbone
             self._extractor = None if backbone is None else self._load_backbones(backbone)
             self._fixed_batch = _require_batch(self.spec, self.options.batch_size)
         except AfsdError:
@@ -211,6 +214,25 @@ class Detector:
                 if on_progress is not None:
                     on_progress(timing)
 
+    def find_in(self, video: Input) -> Finder:
+        """Return what turns the raw outputs of a video's windows into detections (see `infer`)."""
+        return Finder(video, self.spec, self.options)
+
+    def watch(self, sources: Sequence[str | int], options: WatchOptions | None = None) -> Watcher:
+        """Watch several live sources and files at once; iterate over the result for its events.
+
+        Args:
+            sources: URLs of streams, camera numbers, and files, which are read once.
+            options: see `WatchOptions`.
+
+        Raises:
+            InputError: the model sees features or whole videos, or a source is given twice.
+            VideoError: a file is missing.
+        """
+        from runtime.live.watcher import Watcher
+
+        return Watcher(self, sources, options)
+
     def close(self) -> None:
         """Close the engines that this detector opened."""
         for engine in self._opened:
@@ -261,39 +283,64 @@ class Detector:
             return batch, make_engine_inputs(batch, self._fixed_batch or len(batch), self.spec)
 
     def _stream(self, video: Input, on_progress: Progress | None) -> Iterator[Detections]:
-        spec = replace(self.spec, sample_fps=video.rate)  # each video may have a rate of its own
-        published = self.options.nms == "reference"
-        suppression = self._family.suppress_as_published(spec) if published else self._family.suppress(spec)
+        finder = self.find_in(video)
         timing, windows = video.timing, self.infer(video, on_progress)
         failure: VideoError | None = None
         with closing(windows):  # type: ignore[type-var]  # a generator
             try:
                 for window, outputs, index in windows:
                     with timing.post():
-                        final = suppression.push(self._decode(outputs, index, window, spec), window.offset)
-                    yield from self._present(video, final)
+                        found = finder.push(window, outputs, index)
+                    if len(found):
+                        yield found
             except VideoError as error:
                 failure = error
         with timing.post():
-            final = suppression.finish()
-        yield from self._present(video, final)
+            found = finder.finish()
+        if len(found):
+            yield found
         if failure is not None:
             raise failure
 
-    def _decode(self, outputs: Mapping[str, NDArray[Any]], index: int, window: Window, spec: ModelSpec) -> Candidates:
-        published = self.options.nms == "reference"
-        whole = published or (spec.sampling == "whole_video" and spec.features is None)
-        length = None if whole else window.length
-        return self._family.decode(
-            outputs, index, window.offset, spec, self.options.score_threshold, keep_empty=published, length=length
-        )
 
-    def _present(self, video: Input, final: Candidates) -> Iterator[Detections]:
-        """Yield the final candidates that reach `min_score`, if any, as detections."""
-        placed = video.place(final)
-        shown = placed.take(placed.scores >= self.options.min_score)
-        if len(shown):
-            yield Detections(shown.segments, shown.labels, shown.scores, self.spec.classes, video.name)
+class Finder:
+    """Turns the raw outputs of one video's windows into detections, each given out once, when it is final."""
+
+    def __init__(self, video: Input, model: ModelSpec, options: DetectorOptions) -> None:
+        spec = replace(model, sample_fps=video.rate)  # each video may have a rate of its own
+        self._video, self._spec, self._options = video, spec, options
+        self._published = options.nms == "reference"
+        self._family = family_of(spec)
+        family = self._family
+        self._suppression = family.suppress_as_published(spec) if self._published else family.suppress(spec)
+
+    def push(self, window: Window, outputs: Mapping[str, NDArray[Any]], index: int) -> Detections:
+        """Take the raw outputs of the next window, the entry `index` of its batch, and return what is final.
+
+        Raises:
+            EngineError: the network gave NaN.
+        """
+        whole = self._published or (self._spec.sampling == "whole_video" and self._spec.features is None)
+        candidates = self._family.decode(
+            outputs,
+            index,
+            window.offset,
+            self._spec,
+            self._options.score_threshold,
+            keep_empty=self._published,
+            length=None if whole else window.length,
+        )
+        return self._present(self._suppression.push(candidates, window.offset))
+
+    def finish(self) -> Detections:
+        """End the video and return the rest."""
+        return self._present(self._suppression.finish())
+
+    def _present(self, final: Candidates) -> Detections:
+        """Return the final candidates that reach `min_score` as detections."""
+        placed = self._video.place(final)
+        shown = placed.take(placed.scores >= self._options.min_score)
+        return Detections(shown.segments, shown.labels, shown.scores, self._spec.classes, self._video.name)
 
 
 def _require_batch(spec: ModelSpec, batch_size: int) -> int | None:

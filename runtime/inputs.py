@@ -25,6 +25,7 @@ from runtime.segments import valid_segments
 from runtime.spec.model import ModelSpec
 from runtime.timing import Timing
 from runtime.video.flow import FlowMethod
+from runtime.video.readers.base import Reader
 from runtime.video.readers.choice import ReaderName
 from runtime.video.rgb_and_flow import RGB_CHANNELS, FlowSource, open_streams
 from runtime.video.sampling import FrameStream, FrameTiming
@@ -71,7 +72,7 @@ class Input(Protocol):
 
 
 def open_input(
-    source: FrameSource | Features,
+    source: FrameSource | Features | Reader,
     spec: ModelSpec,
     *,
     extractor: FeatureExtractor | None = None,
@@ -86,8 +87,8 @@ def open_input(
     """Open a video for a model.
 
     Args:
-        source: frames in any form (see `open_frames`); for a model on features also `Features`, a path of an .npy or
-            .npz, or an array [T,C].
+        source: frames in any form (see `open_frames`), also an open reader of them; for a model on features also
+            `Features`, a path of an .npy or .npz, or an array [T,C].
         spec: the model's.
         extractor: backbones that make the features of a model on features from frames.
         flow, flow_method, fps, allow_truncated, frame_timing, reader: see `open_streams`.

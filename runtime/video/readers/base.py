@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ Picture = Callable[[], Frame]
 """Function that converts a frame that was grabbed; called at most once, and in the thread that grabs."""
 
 
+@runtime_checkable
 class Reader(Protocol):
     """Reads the decoded frames of one source.
 

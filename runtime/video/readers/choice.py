@@ -26,13 +26,16 @@ ReaderName = Literal["auto", "pyav", "opencv"]
 READERS: tuple[ReaderName, ...] = ("auto", "pyav", "opencv")
 
 
-def open_reader(source: Any, channels: int = 3, reader: ReaderName = "auto") -> Reader:
+def open_reader(
+    source: Any, channels: int = 3, reader: ReaderName = "auto", *, read_seconds: float | None = None
+) -> Reader:
     """Check a source and return the reader for its kind.
 
     Args:
-        source: see `FrameSource`.
+        source: see `FrameSource`; or a reader, which is returned as it is.
         channels: 3 for RGB; 2 for flow, which only arrays and iterables can hold.
         reader: see `ReaderName`.
+        read_seconds: longest wait of PyAV for the next packet of a URL; None: its own.
 
     Raises:
         VideoError: the source is missing or no video.
@@ -41,6 +44,8 @@ def open_reader(source: Any, channels: int = 3, reader: ReaderName = "auto") -> 
     """
     if reader not in READERS:
         raise InputError(f"reader: got {reader!r}, expected one of {', '.join(READERS)}")
+    if isinstance(source, Reader):
+        return source
     if isinstance(source, (str, os.PathLike, int)) and channels != 3:
         raise InputError(f"{source}: a video holds no flow; expected precomputed flow, uint8 [T,H,W,2] (x, y)")
     if isinstance(source, int) and not isinstance(source, bool):
@@ -48,7 +53,7 @@ def open_reader(source: Any, channels: int = 3, reader: ReaderName = "auto") -> 
             raise InputError(f"camera {source}: got a negative number, expected 0 for the first camera, 1 for the next")
         return OpenCVReader(source)
     if isinstance(source, (str, os.PathLike)) and not isinstance(source, bytes):
-        return _open_path(os.fspath(source), reader)
+        return _open_path(os.fspath(source), reader, read_seconds)
     if hasattr(source, "__array__") and not hasattr(source, "convert"):  # a PIL image is a single frame
         array = source if hasattr(source, "shape") else np.asarray(source)
         return ArrayReader([array], channels, len(array) if len(array.shape) == 4 else None, whole=True)
@@ -60,7 +65,7 @@ def open_reader(source: Any, channels: int = 3, reader: ReaderName = "auto") -> 
     )
 
 
-def _open_path(source: str, reader: ReaderName) -> Reader:
+def _open_path(source: str, reader: ReaderName, read_seconds: float | None) -> Reader:
     path = local_path(source)
     if path is not None:
         if is_folder(path):
@@ -73,7 +78,7 @@ def _open_path(source: str, reader: ReaderName) -> Reader:
         if source == STDIN or is_remote(source):
             raise InputError(f"{source}: OpenCV reads files and plain URLs only; use the reader pyav (pip install av)")
         return OpenCVReader(source)
-    return PyAVReader(source)
+    return PyAVReader(source) if read_seconds is None else PyAVReader(source, read_seconds=read_seconds)
 
 
 def _exists(path: Path) -> bool:

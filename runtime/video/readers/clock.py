@@ -36,6 +36,8 @@ class StreamClock:
         """Seconds at which the latest frame appears."""
         self.end = 0.0
         """Seconds at which the latest frame disappears, if it is the last."""
+        self.times_restarted = 0
+        """Number of times that stamps began anew and went on where the picture stood."""
         self._tick = tick
         self._rate = float(rate) if rate else None
         if self._rate is not None and self._rate * self._tick > 0.5:  # a time base, not a rate of frames
@@ -59,6 +61,7 @@ class StreamClock:
         doubtful = self._restarts or (self._length is not None and time > self._length)
         gap = time - self.end if stamp != self._first else 0.0
         if time < self.time - RESTART_SECONDS or (doubtful and gap > LONGEST_GAP_SECONDS):
+            self.times_restarted += 1
             self._offset += self.end - time
             time = self.end
         self._set(max(time, self.time), length)

@@ -79,6 +79,7 @@ class PyAVReader:
         self._url = is_url(source)
         self._live = is_live(source)
         self._source = source
+        self._read_seconds = read_seconds
         self._container = self._open(source, read_seconds)
         try:
             self._stream = self._choose_stream()
@@ -123,6 +124,11 @@ class PyAVReader:
     def end(self) -> float:
         """See `Reader`."""
         return self._clock.end
+
+    @property
+    def restarts(self) -> int:
+        """Number of times that the time stamps began anew, as those of a camera that restarts under one connection."""
+        return self._clock.times_restarted
 
     def grab(self) -> bool:
         """See `Reader`."""
@@ -291,7 +297,9 @@ class PyAVReader:
                         "take no ranges; download the file first"
                     ) from None
                 if self._url:
-                    raise SourceLostError(f"{self.label}: the stream broke off ({error.strerror or error})") from None
+                    silent = isinstance(error, errors.ExitError)  # PyAV's own interrupt
+                    reason = f"no data for {self._read_seconds:g} s" if silent else error.strerror or error
+                    raise SourceLostError(f"{self.label}: the stream broke off ({reason})") from None
                 self._broken = str(error.strerror)
                 packet = None
             if packet is None:

@@ -1,0 +1,148 @@
+"""Run `afsd watch MODEL SOURCE…`: find actions in live sources for as long as they last."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runtime.commands.detect import add_engine_flags, add_flow_flags, open_with
+from runtime.common.console import EXIT_ERROR
+from runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from runtime.live.watcher import Watcher
+    from runtime.spec.model import ModelSpec
+
+MAX_BATCH = 8
+"""Largest batch that is chosen by the number of sources."""
+
+
+def add_watch(subparsers: Any) -> None:
+    """Add the verb `watch`."""
+    parser = subparsers.add_parser(
+        "watch",
+        help="find actions in live sources, for days",
+        description="Read cameras, streams and files side by side and print events as JSON lines: detections as soon "
+        "as they are final, gaps, losses, reconnections. Ctrl-C and SIGTERM give out what is final and end with 0.",
+    )
+    parser.add_argument("engine", metavar="MODEL", help="as for afsd detect; a model on frames and windows")
+    parser.add_argument(
+        "sources",
+        metavar="SOURCE",
+        nargs="+",
+        help="URL of a stream, camera number, or a file, which is read once and as fast as possible",
+    )
+    add_flow_flags(parser.add_argument_group("further models"))
+    output = parser.add_argument_group("output")
+    output.add_argument("--out", metavar="DIR", type=Path, help="append the lines of each source to DIR/<name>.jsonl")
+    output.add_argument("--quiet", action="store_true", help="print no lines; with --out")
+    output.add_argument("--score", type=float, default=0.1, help="leave out detections below this score (%(default)s)")
+    output.add_argument(
+        "--metrics",
+        metavar="[HOST:]PORT",
+        help="serve /metrics for Prometheus and /healthz; on the loopback address unless HOST is given",
+    )
+    live = parser.add_argument_group("live sources")
+    live.add_argument(
+        "--stall", metavar="SECONDS", type=float, default=5.0, help="silence after which a stream is lost (%(default)s)"
+    )
+    live.add_argument(
+        "--gap",
+        metavar="SECONDS",
+        type=float,
+        default=1.0,
+        help="jump of time stamps that is a gap; more than the slowest camera takes between two frames (%(default)s)",
+    )
+    live.add_argument(
+        "--retry",
+        metavar="SECONDS",
+        type=float,
+        default=30.0,
+        help="longest time between attempts to open a lost source; the first come sooner (%(default)s)",
+    )
+    running = parser.add_argument_group("running")
+    running.add_argument(
+        "--batch", metavar="N", type=int, help="windows per call of the engine at most (one per source, up to 8)"
+    )
+    add_engine_flags(running)
+    parser.set_defaults(func=watch)
+
+
+def watch(arguments: argparse.Namespace) -> int:
+    """Run the verb and return 2 if any source could not be read."""
+    from runtime.detector import Detector, DetectorOptions
+    from runtime.live.metrics import MetricsServer, parse_address
+    from runtime.live.watcher import WatchOptions
+    from runtime.results.json_lines import JsonLineFiles
+    from runtime.video.sources import expand_sources
+
+    address = None if arguments.metrics is None else parse_address(arguments.metrics)
+    if arguments.quiet and arguments.out is None:
+        raise InputError("--quiet: nothing would be given out; add --out DIR")
+    sources = expand_sources(arguments.sources)
+    options = WatchOptions(arguments.stall, arguments.gap, arguments.retry, arguments.fps)
+    with ExitStack() as stack:
+        engine = stack.enter_context(closing(open_with(arguments.engine, arguments)))
+        flow = arguments.flow_engine and stack.enter_context(closing(open_with(arguments.flow_engine, arguments)))
+        detector = Detector(
+            engine,
+            flow_engine=flow,
+            options=DetectorOptions(
+                batch_size=_batch_size(arguments.batch, len(sources), engine.spec),
+                min_score=arguments.score,
+                timing=arguments.timing,
+                reader=arguments.reader,
+                allow_truncated=arguments.allow_truncated,
+                flow_method=arguments.flow_method,
+            ),
+        )
+        watcher = detector.watch(sources, options)
+        files = None if arguments.out is None else stack.enter_context(JsonLineFiles(arguments.out))
+        print(f"afsd: watching {', '.join(watcher.names)}: {watcher.delay}", file=sys.stderr)
+        if address is not None:
+            server = stack.enter_context(MetricsServer(watcher, address))
+            print(f"afsd: metrics at {server.address}/metrics, health at {server.address}/healthz", file=sys.stderr)
+        stack.enter_context(_stop_on_signals(watcher))
+        for event in watcher:
+            line = event.to_json()
+            if files is not None:
+                files.append(event.video, line)
+            if not arguments.quiet:
+                print(line, flush=True)
+    return EXIT_ERROR if watcher.failed else 0
+
+
+def _batch_size(asked: int | None, sources: int, spec: ModelSpec) -> int:
+    """Return the batch size: as asked, as the engine was built, or one window per source."""
+    fixed = spec.inputs[0].shape[0]
+    if asked is not None:
+        return asked
+    return fixed if isinstance(fixed, int) else min(sources, MAX_BATCH)
+
+
+@contextmanager
+def _stop_on_signals(watcher: Watcher) -> Iterator[None]:
+    """End the watch at the first SIGTERM or Ctrl-C; a second one ends the process at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def stop(*_: object) -> None:
+        watcher.stop()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,1 @@
+"""Watch several sources at once, for days: read, reconnect, detect, report."""

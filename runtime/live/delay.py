@@ -1,0 +1,54 @@
+"""Compute how long after the end of an action its detection comes at the latest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from runtime.spec.model import ModelSpec
+from runtime.suppression.policies import HORIZON_WINDOWS
+
+
+@dataclass(frozen=True)
+class Delay:
+    """Holds the longest times from the end of a detection to the moment when it is given out, in seconds.
+
+    The times that the network, the network cable and the source need come on top; a source that falls silent adds the
+    seconds until it counts as lost.
+    """
+
+    usual_s: float
+    """Bound for a detection that no chain of better ones holds back."""
+    worst_s: float
+    """Bound for every detection."""
+
+    def __str__(self) -> str:
+        return (
+            f"a detection comes at most {self.usual_s:.1f} s after its action ends, {self.worst_s:.1f} s in a chain of "
+            "ever better overlapping ones; the time that the network takes comes on top"
+        )
+
+
+def worst_delay(spec: ModelSpec, *, batch_size: int = 1) -> Delay:
+    """Compute the delay of a stream from its model.
+
+    With windows of L frames every S frames at r frames per second, a detection that ends at e is final when a window
+    that starts at or after e has been seen, since candidates start no earlier than their window. The first such window
+    starts less than S frames after e and is complete L frames later. A frame is known when the next one has come, one
+    frame later, and flow one frame after that. So
+
+        usual = (L + S + 1 + flow) / r
+
+    A better candidate that overlaps and is not final itself holds the detection back, and may be held back in turn,
+    but none for longer than the horizon of H = 4 windows after it could have been final:
+
+        worst = usual + H·L / r
+
+    Args:
+        spec: the model's.
+        batch_size: number of windows of one stream for which the engine waits: that of `afsd detect --stream`. While
+            several sources are watched no window waits for another.
+    """
+    flow = spec.stream in ("flow", "rgb+flow")
+    frames = spec.window_length + spec.window_stride * batch_size + 1 + flow
+    usual = frames / spec.sample_fps
+    return Delay(usual, usual + HORIZON_WINDOWS * spec.window_length / spec.sample_fps)

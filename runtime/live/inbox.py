@@ -1,0 +1,157 @@
+"""Hand over windows from a reading thread to the engine, in bounded memory."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+
+from runtime.detector import Finder
+from runtime.errors import InputError
+from runtime.live.clock import StreamZero
+from runtime.live.events import Event
+from runtime.windows import Window
+
+POLL_SECONDS = 0.1
+"""Longest sleep of a thread that waits for another, so that a signal is noticed."""
+
+
+@dataclass(eq=False)
+class Stretch:
+    """Holds one stretch of a source without a gap, or a whole file, on its way through the engine."""
+
+    finder: Finder
+    """What turns raw outputs into detections."""
+    rate: float
+    """Sampled frames per second."""
+    start_s: float = 0.0
+    """Start in seconds from the first frame of the source."""
+    zero: StreamZero | None = None
+    """Moment of the start; None for a file."""
+    seen: int = 0
+    """Index of the frame, from the start of the stretch, up to which frames were seen or counted as dropped."""
+
+    def seconds(self, frame: float) -> float:
+        """Return the seconds of the source at a frame of the stretch."""
+        return self.start_s + frame / self.rate
+
+
+@dataclass(frozen=True, eq=False)
+class Due:
+    """Holds a window that is to be looked at."""
+
+    stretch: Stretch
+    window: Window
+
+
+@dataclass(frozen=True, eq=False)
+class EndOfStretch:
+    """Marks the end of a stretch, where the rest of its detections is final."""
+
+    stretch: Stretch
+
+
+@dataclass
+class Drops:
+    """Counts dropped windows of one stretch that are not reported yet."""
+
+    stretch: Stretch
+    start: int
+    """First frame of the first of them."""
+    end: int = 0
+    """End of the last of them."""
+    windows: int = 0
+    frames: int = 0
+
+
+Entry = Due | EndOfStretch | Event | BaseException | None
+"""What a reading thread hands over; None: no more will come. An exception is an error of this project's code."""
+
+
+class Inbox:
+    """Holds what one reading thread has made, in order, until the engine takes it.
+
+    A file's thread waits while `capacity` windows wait. A live source's thread never waits: the oldest window gives
+    way, so the newest are seen. Frames of one window are always contiguous, and every detection lies in one window, so
+    dropped windows need no new start; frames that are in no other window count as dropped.
+    """
+
+    def __init__(self, changed: threading.Condition, capacity: int) -> None:
+        """Start empty.
+
+        Args:
+            changed: condition that all inboxes of a watch share; held while an inbox is used by the engine's thread.
+            capacity: number of windows that may wait.
+        """
+        if capacity < 1:
+            raise InputError(f"capacity: got {capacity}, expected at least 1 window")
+        self._changed, self._capacity = changed, capacity
+        self._entries: deque[Entry] = deque()
+        self._windows = 0
+        self._drops: list[Drops] = []
+        self.dropped_windows = self.dropped_frames = 0
+        """Numbers of dropped windows, and of frames that were seen in no window."""
+
+    @property
+    def head(self) -> Entry:
+        """Entry that comes next; only while `waiting`."""
+        return self._entries[0]
+
+    @property
+    def waiting(self) -> bool:
+        """Whether an entry waits."""
+        return bool(self._entries)
+
+    def put(self, entry: Entry, stopped: threading.Event | None = None) -> None:
+        """Add an entry; for a file, wait for room unless `stopped` is set, for a live source, make room.
+
+        Args:
+            entry: the entry.
+            stopped: event that ends the waiting; None for a live source.
+        """
+        with self._changed:
+            if isinstance(entry, Due):
+                while stopped is not None and self._windows >= self._capacity and not stopped.is_set():
+                    self._changed.wait(POLL_SECONDS)
+                self._windows += 1
+            self._entries.append(entry)
+            if self._windows > self._capacity and stopped is None:
+                self._drop()
+            self._changed.notify_all()
+
+    def take(self) -> Entry:
+        """Remove the entry that comes next and return it."""
+        entry = self._entries.popleft()
+        if isinstance(entry, Due):
+            self._windows -= 1
+            entry.stretch.seen = max(entry.stretch.seen, entry.window.offset + entry.window.length)
+            self._changed.notify_all()
+        return entry
+
+    def take_drops(self) -> list[Drops]:
+        """Return the drops since the last call."""
+        drops, self._drops = self._drops, []
+        return drops
+
+    def clear(self) -> None:
+        """Remove all entries."""
+        self._entries.clear()
+        self._windows = 0
+        self._changed.notify_all()
+
+    def _drop(self) -> None:
+        """Drop the oldest window, and count its frames that are in no window before or after it."""
+        index, gone = next((i, entry) for i, entry in enumerate(self._entries) if isinstance(entry, Due))
+        del self._entries[index]
+        self._windows -= 1
+        stretch, window = gone.stretch, gone.window
+        end = window.offset + window.length
+        following = (e.window.offset for e in self._entries if isinstance(e, Due) and e.stretch is stretch)
+        until = min(next(following, end), end)
+        if not self._drops or self._drops[-1].stretch is not stretch:
+            self._drops.append(Drops(stretch, window.offset))
+        drops, lost = self._drops[-1], max(until - max(stretch.seen, window.offset), 0)
+        stretch.seen = max(stretch.seen, until)
+        drops.end, drops.windows, drops.frames = end, drops.windows + 1, drops.frames + lost
+        self.dropped_windows += 1
+        self.dropped_frames += lost

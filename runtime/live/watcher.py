@@ -1,0 +1,417 @@
+"""Watch several sources with one engine: windows of all of them in, events out."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+
+from runtime.detector import Detector
+from runtime.engines.base import Arrays
+from runtime.engines.pipeline import OverlappingEngine, as_overlapping
+from runtime.errors import EngineError, InputError, VideoError
+from runtime.inputs import make_engine_inputs
+from runtime.live.clock import Clock
+from runtime.live.delay import Delay, worst_delay
+from runtime.live.events import Detected, Dropped, Event, Stopped
+from runtime.live.inbox import POLL_SECONDS, Drops, Due, EndOfStretch, Inbox, Stretch
+from runtime.live.metrics import Metric
+from runtime.live.source import Open, Source
+from runtime.results.detections import Detections
+from runtime.timing import Timing
+from runtime.video.readers.base import Reader
+from runtime.video.readers.choice import open_reader
+from runtime.video.sources import local_path, name_of
+from runtime.windows import Window
+
+PENDING_WINDOWS = 2
+"""Windows of a source that may wait for the engine; more would make detections later when the machine is too slow."""
+STOP_SECONDS = 1.5
+"""Seconds after which a stopped watch looks at no further window."""
+HANGING_SECONDS = 0.5
+"""Seconds for which a stopped watch waits for readers that do not answer."""
+ALIVE_SECONDS = 30.0
+"""Seconds that one turn of the engine's loop may take before the watch counts as hanging."""
+
+
+@dataclass(frozen=True)
+class WatchOptions:
+    """Holds the options of a watch; those of detection are the detector's."""
+
+    stall_seconds: float = 5.0
+    """Longest silence of a stream in seconds, after which the source is lost and opened again."""
+    gap_seconds: float = 1.0
+    """Jump of a live source's time stamps in seconds from which on frames count as missing; above the time between two
+    frames of the slowest camera."""
+    retry_seconds: float = 30.0
+    """Longest time in seconds between two attempts to open a lost source; the first come sooner."""
+    fps: float | None = None
+    """Frames per second of files, in place of their time stamps."""
+
+    def __post_init__(self) -> None:
+        for name in ("stall_seconds", "gap_seconds", "retry_seconds"):
+            if not 0 < (value := getattr(self, name)) < float("inf"):
+                raise InputError(f"{name}: got {value}, expected a number of seconds above 0")
+
+
+Note = Event | Drops | EndOfStretch | BaseException | None
+"""What is handled beside windows; see `runtime.live.inbox.Entry`."""
+
+_Flying = deque[tuple[list[tuple[Source, Due]], Any]]
+"""Batches in flight, each with its ticket."""
+
+
+@dataclass
+class _Tally:
+    """Counts what was found in a source; written by the engine's loop alone."""
+
+    windows: int = 0
+    seconds: float = 0.0
+    """End of the newest window that was looked at."""
+    lag_s: float = 0.0
+    """Seconds from the moment of that window's last frame to its results."""
+    found: Counter[str] = field(default_factory=Counter)
+    """Detections by class."""
+
+
+class Watcher:
+    """Watches several sources; iterate over it, once, for the events.
+
+    Each source is read in a thread of its own. The loop that runs the engine is the iteration itself, so a consumer
+    that is slow makes live sources drop windows. Windows that are due go through the engine together, as many as the
+    detector's batch size; those of live sources come first, in turn, and none waits for another.
+
+    The iteration ends when all sources have ended, or after `stop`. Closing it ends the reading without further events.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        sources: Sequence[str | int],
+        options: WatchOptions | None = None,
+        *,
+        clock: Clock | None = None,
+        open_source: Open | None = None,
+    ) -> None:
+        """Check the model and the sources; nothing is opened yet.
+
+        Args:
+            detector: the model and how to read and detect; not used for anything else meanwhile.
+            sources: URLs of streams, camera numbers, and files, which are read once and to their ends.
+            options: see `WatchOptions`.
+            clock: clock in place of the machine's.
+            open_source: function in place of the one that opens sources.
+
+        Raises:
+            InputError: the model sees features or whole videos, nms is "reference", or there are no sources.
+            VideoError: a file is missing.
+        """
+        _check_model(detector)
+        self._detector = detector
+        self._options = WatchOptions() if options is None else options
+        self._clock = Clock() if clock is None else clock
+        self._changed = threading.Condition()
+        self._stop = False
+        self._beat = self._clock.now()
+        self._timing = Timing(detector.spec.sample_fps)
+        self._running = False
+        self._stopped_at: float | None = None
+        self._turn = 0
+        self._call_s = 0.0
+        self._sources = [
+            Source(
+                source,
+                name,
+                detector,
+                self._options,
+                Inbox(self._changed, PENDING_WINDOWS),
+                open_source or self._open,
+                self._clock,
+            )
+            for source, name in _name_sources(sources)
+        ]
+        self._tallies = {source: _Tally() for source in self._sources}
+        self._current: dict[Source, Stretch] = {}
+        self._done: set[Source] = set()
+
+    @property
+    def delay(self) -> Delay:
+        """Longest times from the end of an action to its detection."""
+        return worst_delay(self._detector.spec)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the sources in events; of two with one name, the second is numbered."""
+        return [source.name for source in self._sources]
+
+    @property
+    def failed(self) -> bool:
+        """Whether a source was given up."""
+        return any(source.state == "failed" for source in self._sources)
+
+    def stop(self) -> None:
+        """End the watch: what is final is still given out, and the iteration ends within two seconds.
+
+        May be called from a signal handler, since it takes no lock.
+        """
+        self._stop = True
+
+    def __iter__(self) -> Iterator[Event]:
+        """Read the sources, run the engine, and yield events.
+
+        Raises:
+            EngineError: the network failed or gave NaN; what is final is given out before.
+        """
+        if self._running:
+            raise InputError("the watch has been started before; make a new Watcher")
+        self._running = True
+        pipe, flying = as_overlapping(self._detector.engine), _Flying()
+        failure: EngineError | None = None
+        for source in self._sources:
+            source.start()
+        try:
+            while not self._over(flying):
+                notes, batch = self._take(flying)
+                for source, note in notes:
+                    yield from self._handle(source, note)
+                try:
+                    if batch:
+                        begun = self._clock.now()
+                        with self._timing.engine():
+                            flying.append((batch, pipe.submit(self._stack([due.window for _, due in batch]))))
+                        self._call_s = self._clock.now() - begun
+                    while len(flying) > (pipe.depth - 1 if batch else 0):
+                        yield from self._collect(pipe, flying)
+                except EngineError as error:
+                    failure = error
+                    break
+            while flying and failure is None:
+                yield from self._collect(pipe, flying)
+            for source in self._sources:
+                if source not in self._done:
+                    yield from self._abandon(source)
+            if failure is not None:
+                raise failure
+        finally:
+            for source in self._sources:
+                source.stopped.set()
+            for _, ticket in flying:  # the caller stopped iterating, or a batch failed: free the engine
+                with suppress(EngineError):
+                    pipe.collect(ticket)
+
+    def metrics(self) -> list[Metric]:
+        """Return the metrics as they stand; may be called in any thread."""
+        found = []
+        for metric, value in self._table():
+            found.append(metric)
+            for source in self._sources:
+                if source.live or metric.type == "counter":
+                    metric.add(value(source), video=source.name)
+        found.append(Metric("afsd_detections_total", "Detections given out, by class."))
+        for source in self._sources:
+            for label in self._detector.spec.classes:
+                found[-1].add(self._tallies[source].found[label], video=source.name, **{"class": label})
+        found.append(Metric("afsd_stage_milliseconds_total", "Milliseconds spent, by stage, over all sources."))
+        for stage, spent in (
+            ("read", sum(source.counts.read_ms for source in self._sources)),
+            ("flow", sum(source.counts.flow_ms for source in self._sources)),
+            ("engine", self._timing.engine_ms),
+            ("post", self._timing.post_ms),
+        ):
+            found[-1].add(spent, stage=stage)
+        return found
+
+    def _table(self) -> list[tuple[Metric, Callable[[Source], float]]]:
+        """Return the metrics of a source, each with the function that reads its value; gauges of live sources only."""
+        return [
+            (Metric("afsd_frames_total", "Sampled frames that were read."), lambda s: s.counts.frames),
+            (Metric("afsd_windows_total", "Windows that were looked at."), lambda s: self._tallies[s].windows),
+            (
+                Metric("afsd_frames_dropped_total", "Frames seen in no window."),
+                lambda s: s.inbox.dropped_frames,
+            ),
+            (Metric("afsd_windows_dropped_total", "Windows left out."), lambda s: s.inbox.dropped_windows),
+            (Metric("afsd_gaps_total", "Gaps in a live source."), lambda s: s.counts.gaps),
+            (Metric("afsd_losses_total", "Times that a live source was lost."), lambda s: s.counts.losses),
+            (Metric("afsd_reconnects_total", "Times that a lost source came back."), lambda s: s.counts.reconnects),
+            (Metric("afsd_open_failures_total", "Failed attempts to open a source."), lambda s: s.counts.failures),
+            (Metric("afsd_up", "Whether frames come (1) or not (0).", "gauge"), lambda s: s.state == "reading"),
+            (
+                Metric("afsd_lag_seconds", "Seconds from a window's last frame to its results.", "gauge"),
+                lambda s: self._tallies[s].lag_s,
+            ),
+            (
+                Metric("afsd_reading_lag_seconds", "Seconds by which the newest frame came late.", "gauge"),
+                lambda s: s.late,
+            ),
+        ]
+
+    def health(self) -> tuple[bool, dict[str, Any]]:
+        """Return whether the engine's loop turns and every source is fresh, is opened again, or has ended.
+
+        May be called in any thread; the details are as JSON takes them.
+        """
+        alive = self._clock.now() - self._beat < ALIVE_SECONDS
+        stale = [source.name for source in self._sources if not source.fresh]
+        states = {source.name: source.state for source in self._sources}
+        return alive and not stale, {"ok": alive and not stale, "alive": alive, "stale": stale, "sources": states}
+
+    def _open(self, source: str | int) -> Reader:
+        return open_reader(source, reader=self._detector.options.reader, read_seconds=self._options.stall_seconds)
+
+    def _over(self, flying: _Flying) -> bool:
+        """Whether the loop ends: all sources have ended, or the watch was stopped and its time is up."""
+        now = self._beat = self._clock.now()
+        if len(self._done) == len(self._sources) and not flying:
+            return True
+        if not self._stop:
+            return False
+        if self._stopped_at is None:
+            self._stopped_at = now
+            for source in self._sources:
+                source.stopped.set()
+        waited = now - self._stopped_at
+        with self._changed:
+            waiting = any(source.inbox.waiting for source in self._sources)
+        return waited + self._call_s >= STOP_SECONDS or (waited >= HANGING_SECONDS and not waiting and not flying)
+
+    def _take(self, flying: _Flying) -> tuple[list[tuple[Source, Note]], list[tuple[Source, Due]]]:
+        """Take what is to be handled and the next batch of windows; wait a moment if there is neither.
+
+        What follows a window of a source is handled after the window, so it waits while the window is in flight.
+        """
+        busy = {source for batch, _ in flying for source, _ in batch}
+        notes: list[tuple[Source, Note]] = []
+        batch: list[tuple[Source, Due]] = []
+        turn = self._sources[self._turn :] + self._sources[: self._turn]
+        turn.sort(key=lambda source: not source.live)
+        with self._changed:
+            more = True
+            while more:
+                more = False
+                for source in turn:
+                    inbox = source.inbox
+                    if not inbox.waiting:
+                        continue
+                    if isinstance(inbox.head, Due):
+                        if len(batch) == self._detector.options.batch_size:
+                            continue
+                        self._turn = (self._sources.index(source) + 1) % len(self._sources)
+                    elif source in busy:
+                        continue
+                    more = True
+                    notes += [(source, drops) for drops in inbox.take_drops()]
+                    entry = inbox.take()
+                    if isinstance(entry, Due):
+                        batch.append((source, entry))
+                        busy.add(source)
+                    else:
+                        notes.append((source, entry))
+            if not notes and not batch and not flying:
+                self._changed.wait(POLL_SECONDS)
+        return notes, batch
+
+    def _collect(self, pipe: OverlappingEngine, flying: _Flying) -> Iterator[Event]:
+        """End the oldest batch in flight and yield what is final."""
+        batch, ticket = flying.popleft()
+        begun = self._clock.now()
+        with self._timing.engine():
+            outputs = pipe.collect(ticket)
+        self._call_s = max(self._call_s, self._clock.now() - begun)
+        for index, (source, due) in enumerate(batch):
+            yield from self._look(source, due, outputs, index)
+
+    def _stack(self, windows: list[Window]) -> Arrays:
+        """Stack windows as the engine's inputs; the last window fills up the batch of an engine with a fixed batch."""
+        spec, batch = self._detector.spec, self._detector.options.batch_size
+        fixed = any(isinstance(tensor.shape[0], int) for tensor in spec.inputs)
+        return make_engine_inputs(windows, batch if fixed else len(windows), spec)
+
+    def _handle(self, source: Source, note: Note) -> Iterator[Event]:
+        """Yield the events of what a reading thread has handed over beside windows."""
+        if isinstance(note, Event):
+            yield note
+        elif isinstance(note, Drops):
+            stretch, zero = note.stretch, note.stretch.zero
+            assert zero is not None  # only live sources drop windows
+            span = note.start / stretch.rate, note.end / stretch.rate
+            yield Dropped(
+                source.name,
+                self._clock.unix(),
+                note.windows,
+                note.frames,
+                (stretch.start_s + span[0], stretch.start_s + span[1]),
+                (self._clock.unix_of(zero.moment + span[0]), self._clock.unix_of(zero.moment + span[1])),
+            )
+        elif isinstance(note, EndOfStretch):
+            self._current.pop(source, None)
+            with self._timing.post():
+                found = note.stretch.finder.finish()
+            yield from self._report(source, note.stretch, found)
+        elif isinstance(note, BaseException):
+            raise note
+        else:
+            self._done.add(source)
+            if source.state not in ("ended", "failed"):
+                yield Stopped(source.name, self._clock.unix(), self._tallies[source].seconds)
+
+    def _look(self, source: Source, due: Due, outputs: Mapping[str, NDArray[Any]], index: int) -> Iterator[Event]:
+        """Take the raw outputs of a window and yield the detections that are final."""
+        stretch, tally = due.stretch, self._tallies[source]
+        self._current[source] = stretch
+        with self._timing.post():
+            found = stretch.finder.push(due.window, outputs, index)
+        end_s = (due.window.offset + due.window.length) / stretch.rate
+        tally.windows += 1
+        tally.seconds = stretch.start_s + end_s
+        if stretch.zero is not None:
+            tally.lag_s = self._clock.now() - stretch.zero.moment - end_s
+        yield from self._report(source, stretch, found)
+
+    def _abandon(self, source: Source) -> Iterator[Event]:
+        """End a source whose thread has not ended: its windows are given up, what is final is given out."""
+        self._done.add(source)
+        if (stretch := self._current.pop(source, None)) is not None:
+            yield from self._report(source, stretch, stretch.finder.finish())
+        yield Stopped(source.name, self._clock.unix(), self._tallies[source].seconds)
+
+    def _report(self, source: Source, stretch: Stretch, found: Detections) -> Iterator[Event]:
+        start_s, zero = stretch.start_s, stretch.zero
+        for one in found:
+            self._tallies[source].found[one.label] += 1
+            span = one.start_s, one.end_s
+            utc = None
+            if zero is not None:
+                utc = self._clock.unix_of(zero.moment + span[0]), self._clock.unix_of(zero.moment + span[1])
+            segment = (start_s + span[0], start_s + span[1])
+            yield Detected(source.name, self._clock.unix(), one.label, one.score, segment, utc)
+
+
+def _check_model(detector: Detector) -> None:
+    spec = detector.spec
+    if spec.features is not None:
+        raise InputError("the model sees features; watch takes a model on frames (for features: afsd detect --stream)")
+    if spec.sampling == "whole_video":
+        raise InputError("the model sees whole videos, which a live source never is; watch takes a model on windows")
+    if detector.options.nms == "reference":
+        raise InputError("nms 'reference' needs the whole video; watch takes nms 'local'")
+
+
+def _name_sources(sources: Sequence[str | int]) -> list[tuple[str | int, str]]:
+    """Return each source with its name, numbered where an earlier source has it; VideoError: a file is missing."""
+    if not sources:
+        raise InputError("got no source, expected at least one file, URL or camera number")
+    named: dict[str, str | int] = {}
+    for source in sources:
+        path = None if isinstance(source, int) else local_path(source)
+        if path is not None and not path.exists():
+            raise VideoError(f"{path}: file or folder not found")
+        name = name_of(source)[0]
+        names = (name if count == 1 else f"{name}-{count}" for count in range(1, len(named) + 2))
+        named[next(name for name in names if name not in named)] = source
+    return [(source, name) for name, source in named.items()]
