@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from runtime.common.tables import align
 from runtime.errors import InputError
 from runtime.features.video_features import Features
 from runtime.results.detections import Detection, Detections, results_document
+from runtime.results.json_lines import JsonLineFiles
 from runtime.results.writers import require_ours
 from runtime.timing import Timing
 from runtime.video.sources import name_of
@@ -28,6 +30,8 @@ class Output:
         self._flags = flags
         self._finished: list[Detections] = []
         self._names: set[str] = set()
+        self._streamed = ""
+        self._lines = JsonLineFiles(flags.out) if flags.stream and flags.out is not None else None
 
     def require_free(self, sources: Iterable[str | int | Features]) -> None:
         """Check, before any work, that no file of others is where the results of the sources will be.
@@ -56,14 +60,27 @@ class Output:
         if written:
             print(f"written: {', '.join(written)}")
 
+    def begin(self) -> None:
+        """Begin the next video whose detections are streamed."""
+        self._streamed = ""
+
     def stream(self, found: Detections) -> None:
-        """Print detections that have just become final, one per line."""
+        """Print detections that have just become final, one per line, and append them to the file of their video."""
+        self._streamed = self._streamed or _unique(found.video, self._names)
         for one in found:
+            entry: dict[str, object] = {"video": self._streamed, "label": one.label, "score": one.score}
+            entry["segment"] = [one.start_s, one.end_s]
+            if self._lines is not None:
+                self._lines.append(self._streamed, json.dumps(entry, ensure_ascii=False))
             if self._flags.json:
-                entry = {"video": found.video, "label": one.label, "score": one.score}
-                print_json({**entry, "segment": [one.start_s, one.end_s]})
+                print_json(entry)
             else:
-                print(f"{found.video}  {_row(one)}", flush=True)
+                print(f"{self._streamed}  {_row(one)}", flush=True)
+
+    def close(self) -> None:
+        """Close the files of streamed detections."""
+        if self._lines is not None:
+            self._lines.close()
 
     def finish(self) -> None:
         """Print the JSON of all videos, if asked for, after the last video."""
@@ -109,8 +126,8 @@ def _unique(name: str, taken: set[str]) -> str:
 
 
 def chosen_formats(flags: argparse.Namespace) -> list[str]:
-    """Return the names of the formats to write: those of --format, or JSON where --out is given, and the shorthands."""
-    formats = list(flags.format or (["json"] if flags.out is not None else []))
+    """Return the names of the formats to write: of --format, or JSON for --out without --stream; and the shorthands."""
+    formats = list(flags.format or (["json"] if flags.out is not None and not flags.stream else []))
     formats += [name for flag, name in SHORTHANDS.items() if getattr(flags, flag)]
     return list(dict.fromkeys(formats))
 

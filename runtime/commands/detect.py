@@ -105,7 +105,13 @@ def _add_output_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--csv", action="store_true", help="as --format csv, beside the others")
     group.add_argument("--srt", action="store_true", help="as --format srt, beside the others")
     group.add_argument("--plot", action="store_true", help="as --format png, beside the others")
-    group.add_argument("--out", metavar="DIR", type=Path, help="folder of the files (default: the working directory)")
+    group.add_argument(
+        "--out",
+        metavar="DIR",
+        type=Path,
+        help="folder of the files (default: the working directory); with --stream lines are appended to "
+        "DIR/<video>.jsonl",
+    )
     add_overwrite_flag(group)
     group.add_argument("--score", type=float, default=0.1, help="leave out detections below this score (%(default)s)")
     group.add_argument("--top", metavar="N", type=int, default=20, help="rows of the table per video (%(default)s)")
@@ -163,7 +169,7 @@ def detect(arguments: argparse.Namespace) -> int:
         detector = Detector(engine, flow_engine=flow, backbone=backbones or None, options=options)
         if labels is not None:
             labels.check(detector.spec.classes, arguments.labels_per_video)
-        output = Output(arguments)
+        output = stack.enter_context(closing(Output(arguments)))
         sources = list(_expand(arguments, detector.spec))
         output.require_free(sources)
         for source in sources:
@@ -233,8 +239,10 @@ def _detect_one(
     if labels is not None and isinstance(source, str) and Path(source).is_file():
         labels.require(Path(source).stem)
     if arguments.stream:
-        for part in detector.stream(source, fps=arguments.fps):
-            output.stream(labelled(part))
+        output.begin()
+        with closing(detector.stream(source, fps=arguments.fps)) as parts:  # type: ignore[type-var]  # a generator
+            for part in parts:
+                output.stream(labelled(part))
         return
     with ProgressLine() as line:
         found = detector.run(
@@ -258,10 +266,19 @@ def _check(arguments: argparse.Namespace) -> None:
     require_share("--score", arguments.score)
     if arguments.top < 0:
         raise InputError(f"--top: got {arguments.top}, expected 0 or more rows")
-    if arguments.stream and (chosen_formats(arguments) or arguments.out):
-        raise InputError("--stream only prints; leave out --format, --csv, --srt, --plot and --out, or --stream itself")
+    if arguments.stream and chosen_formats(arguments):
+        raise InputError(
+            "--stream prints lines, and appends them to files with --out; leave out --format, --csv, --srt and --plot, "
+            "or --stream itself"
+        )
     if arguments.stream and arguments.nms == "reference":
         raise InputError("--nms reference needs the whole video; leave out --stream, or use --nms local")
-    live = [source for source in expand_sources(arguments.videos, recursive=arguments.recursive) if is_live(source)]
-    if live and not arguments.stream:
-        raise InputError(f"{live[0]}: a live source has no end; add --stream to see detections as they come")
+    sources = expand_sources(arguments.videos, recursive=arguments.recursive)
+    live = next((number for number, source in enumerate(sources) if is_live(source)), None)
+    if live is not None and not arguments.stream:
+        raise InputError(f"{sources[live]}: a live source has no end; add --stream to see detections as they come")
+    if live is not None and live < len(sources) - 1:
+        raise InputError(
+            f"{sources[live]}: a live source has no end, so {sources[live + 1]} would wait for ever; afsd watch reads "
+            "several at once"
+        )

@@ -6,7 +6,7 @@ import argparse
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,6 @@ from runtime.common.console import EXIT_ERROR
 from runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from runtime.live.watcher import Watcher
     from runtime.spec.model import ModelSpec
 
 MAX_BATCH = 8
@@ -88,6 +87,7 @@ def watch(arguments: argparse.Namespace) -> int:
     sources = expand_sources(arguments.sources)
     options = WatchOptions(arguments.stall, arguments.gap, arguments.retry, arguments.fps)
     with ExitStack() as stack:
+        on_signal = stack.enter_context(_stop_on_signals())
         engine = stack.enter_context(closing(open_with(arguments.engine, arguments)))
         flow = arguments.flow_engine and stack.enter_context(closing(open_with(arguments.flow_engine, arguments)))
         detector = Detector(
@@ -108,8 +108,8 @@ def watch(arguments: argparse.Namespace) -> int:
         if address is not None:
             server = stack.enter_context(MetricsServer(watcher, address))
             print(f"afsd: metrics at {server.address}/metrics, health at {server.address}/healthz", file=sys.stderr)
-        stack.enter_context(_stop_on_signals(watcher))
-        for event in watcher:
+        on_signal.append(watcher.stop)
+        for event in stack.enter_context(closing(iter(watcher))):  # type: ignore[type-var]  # a generator
             line = event.to_json()
             if files is not None:
                 files.append(event.video, line)
@@ -127,22 +127,31 @@ def _batch_size(asked: int | None, sources: int, spec: ModelSpec) -> int:
 
 
 @contextmanager
-def _stop_on_signals(watcher: Watcher) -> Iterator[None]:
-    """End the watch at the first SIGTERM or Ctrl-C; a second one ends the process at once."""
+def _stop_on_signals() -> Iterator[list[Callable[[], None]]]:
+    """Call the functions in the list at the first SIGTERM or Ctrl-C, and end with 0 while there are none yet.
+
+    A second signal does what it did before, so that it ends the process at once.
+    """
+    actions: list[Callable[[], None]] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield actions
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
-    def stop(*_: object) -> None:
-        watcher.stop()
+    def restore() -> None:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+    def stop(*_: object) -> None:
+        restore()
+        if not actions:
+            raise SystemExit(0)
+        for action in actions:
+            action()
 
     for number in before:
         signal.signal(number, stop)
     try:
-        yield
+        yield actions
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        restore()

@@ -33,8 +33,8 @@ def worst_delay(spec: ModelSpec, *, batch_size: int = 1) -> Delay:
 
     With windows of L frames every S frames at r frames per second, a detection that ends at e is final when a window
     that starts at or after e has been seen, since candidates start no earlier than their window. The first such window
-    starts less than S frames after e and is complete L frames later. A frame is known when the next one has come, one
-    frame later, and flow one frame after that. So
+    starts at most S frames after e and is complete L frames later. What is on screen is known when the next picture has
+    come, at most one frame later if the source is no slower than the model, and flow one frame after that. So
 
         usual = (L + S + 1 + flow) / r
 

@@ -80,7 +80,7 @@ class Inbox:
         """Start empty.
 
         Args:
-            changed: condition that all inboxes of a watch share; held while an inbox is used by the engine's thread.
+            changed: condition that all inboxes of a watch share; the engine's thread holds it while it looks.
             capacity: number of windows that may wait.
         """
         if capacity < 1:
@@ -121,23 +121,18 @@ class Inbox:
 
     def take(self) -> Entry:
         """Remove the entry that comes next and return it."""
-        entry = self._entries.popleft()
-        if isinstance(entry, Due):
-            self._windows -= 1
-            entry.stretch.seen = max(entry.stretch.seen, entry.window.offset + entry.window.length)
-            self._changed.notify_all()
-        return entry
+        with self._changed:
+            entry = self._entries.popleft()
+            if isinstance(entry, Due):
+                self._windows -= 1
+                entry.stretch.seen = max(entry.stretch.seen, entry.window.offset + entry.window.length)
+                self._changed.notify_all()
+            return entry
 
     def take_drops(self) -> list[Drops]:
         """Return the drops since the last call."""
         drops, self._drops = self._drops, []
         return drops
-
-    def clear(self) -> None:
-        """Remove all entries."""
-        self._entries.clear()
-        self._windows = 0
-        self._changed.notify_all()
 
     def _drop(self) -> None:
         """Drop the oldest window, and count its frames that are in no window before or after it."""

@@ -18,7 +18,7 @@ from runtime.live.events import Ended, Event, Failed, Gap, Lost, Reconnected, St
 from runtime.live.inbox import Due, EndOfStretch, Inbox, Stretch
 from runtime.live.stretches import StretchReader
 from runtime.video.readers.base import Reader
-from runtime.video.sources import is_live, is_remote, is_url, name_of
+from runtime.video.sources import is_live, is_remote, is_url, local_path, name_of
 from runtime.windows import Window
 
 FIRST_RETRY_SECONDS = 0.5
@@ -139,7 +139,7 @@ class Source:
 
     def _follow(self) -> None:
         """Open the source and read it; open a live source again whenever it is lost."""
-        returns = self.live or (is_url(self.source) and not is_remote(self.source))
+        returns = self.live or _is_address(self.source)
         while not self.stopped.is_set():
             self.state, self._latest = "opening", self._clock.now()
             try:
@@ -260,3 +260,8 @@ class Source:
 
     def _say(self, kind: type[Event], **details: Any) -> None:
         self.inbox.put(kind(self.name, self._clock.unix(), **details))
+
+
+def _is_address(source: str | int) -> bool:
+    """Whether a source is the address of a server, which may come back."""
+    return isinstance(source, str) and is_url(source) and not is_remote(source) and local_path(source) is None

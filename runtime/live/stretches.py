@@ -103,14 +103,17 @@ class StretchReader:
 
     def _advance(self) -> bool:
         """Grab the next frame of the source; return False, with the reason in `lost`, where the connection ends."""
+        if self.over or self._stopped():
+            self.over = True
+            return False
+        try:
+            if not self._reader.grab():
+                self.lost = SourceLostError(f"{self.label}: the stream ended or broke off")
+        except VideoError as error:
+            self.lost = error
+        self.over = self.lost is not None
         if not self.over:
-            try:
-                if not self._stopped() and not self._reader.grab():
-                    self.lost = SourceLostError(f"{self.label}: the stream ended or broke off")
-            except VideoError as error:
-                self.lost = error
-            self.over = self.lost is not None or self._stopped()
-        self.arrived = self.arrived if self.over else self._clock.now()
+            self.arrived = self._clock.now()
         return not self.over
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -104,7 +105,7 @@ class Watcher:
             detector: the model and how to read and detect; not used for anything else meanwhile.
             sources: URLs of streams, camera numbers, and files, which are read once and to their ends.
             options: see `WatchOptions`.
-            clock: clock in place of the machine's.
+            clock: clock of frames and of days, in place of the machine's.
             open_source: function in place of the one that opens sources.
 
         Raises:
@@ -117,7 +118,7 @@ class Watcher:
         self._clock = Clock() if clock is None else clock
         self._changed = threading.Condition()
         self._stop = False
-        self._beat = self._clock.now()
+        self._beat = time.monotonic()
         self._timing = Timing(detector.spec.sample_fps)
         self._running = False
         self._stopped_at: float | None = None
@@ -181,10 +182,10 @@ class Watcher:
                     yield from self._handle(source, note)
                 try:
                     if batch:
-                        begun = self._clock.now()
+                        begun = time.monotonic()
                         with self._timing.engine():
                             flying.append((batch, pipe.submit(self._stack([due.window for _, due in batch]))))
-                        self._call_s = self._clock.now() - begun
+                        self._call_s = time.monotonic() - begun
                     while len(flying) > (pipe.depth - 1 if batch else 0):
                         yield from self._collect(pipe, flying)
                 except EngineError as error:
@@ -256,7 +257,7 @@ class Watcher:
 
         May be called in any thread; the details are as JSON takes them.
         """
-        alive = self._clock.now() - self._beat < ALIVE_SECONDS
+        alive = time.monotonic() - self._beat < ALIVE_SECONDS
         stale = [source.name for source in self._sources if not source.fresh]
         states = {source.name: source.state for source in self._sources}
         return alive and not stale, {"ok": alive and not stale, "alive": alive, "stale": stale, "sources": states}
@@ -266,7 +267,7 @@ class Watcher:
 
     def _over(self, flying: _Flying) -> bool:
         """Whether the loop ends: all sources have ended, or the watch was stopped and its time is up."""
-        now = self._beat = self._clock.now()
+        now = self._beat = time.monotonic()
         if len(self._done) == len(self._sources) and not flying:
             return True
         if not self._stop:
@@ -319,10 +320,10 @@ class Watcher:
     def _collect(self, pipe: OverlappingEngine, flying: _Flying) -> Iterator[Event]:
         """End the oldest batch in flight and yield what is final."""
         batch, ticket = flying.popleft()
-        begun = self._clock.now()
+        begun = time.monotonic()
         with self._timing.engine():
             outputs = pipe.collect(ticket)
-        self._call_s = max(self._call_s, self._clock.now() - begun)
+        self._call_s = max(self._call_s, time.monotonic() - begun)
         for index, (source, due) in enumerate(batch):
             yield from self._look(source, due, outputs, index)
 

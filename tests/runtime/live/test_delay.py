@@ -1,0 +1,102 @@
+"""The bound on the delay, against streams simulated frame by frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from runtime import detector as detector_module
+from runtime.decoding.candidates import Candidates
+from runtime.detector import DetectorOptions, Finder
+from runtime.families import FAMILIES
+from runtime.inputs import open_input
+from runtime.live.delay import worst_delay
+from runtime.spec.model import ModelSpec
+from tests.runtime.live.fakes import FakeReader, FakeTime, Shot, images
+from tests.tiny import tiny_spec
+
+Actions = NDArray[np.float64]
+"""Start, end, score of each action, in seconds, [N,3]."""
+
+
+@pytest.fixture
+def found_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[ModelSpec, Actions], dict[float, float]]:
+    """Maker of a stream in which the network finds each action in every window that holds it whole: end → delay."""
+
+    def run(spec: ModelSpec, actions: Actions) -> dict[float, float]:
+        def decode(outputs: Any, index: int, offset: int, spec: ModelSpec, *_: Any, **__: Any) -> Candidates:
+            start, end = offset / spec.sample_fps, (offset + spec.window_length) / spec.sample_fps
+            inside = actions[(actions[:, 0] >= start) & (actions[:, 1] <= end)]
+            return Candidates(inside[:, :2], np.zeros(len(inside), np.int32), inside[:, 2])
+
+        monkeypatch.setattr(detector_module, "family_of", lambda _: replace(FAMILIES["afsd"], decode=decode))
+        fake = FakeTime()
+        interval = 1 / (1.07 * spec.sample_fps)  # of the source, which is a little faster than the model
+        last = actions[:, 1].max() + worst_delay(spec).worst_s + 1
+        size = (1, spec.crop_size[0], spec.crop_size[1], 3)
+        image = np.zeros(size, np.uint8)[0] if spec.crop_size != (8, 10) else images(1)[0]
+        script = (Shot(image, k * interval, interval) for k in range(int(last / interval)))
+        reader = FakeReader(script, fake)
+        reader.fps = 1 / interval
+        video = open_input(reader, spec, flow_method="dis")
+        finder = Finder(video, spec, DetectorOptions())
+        begun = fake.seconds + interval
+        delays: dict[float, float] = {}
+        outputs: Mapping[str, NDArray[Any]] = {}
+        for window in video.windows():
+            if window is not None:
+                for one in finder.push(window, outputs, 0):
+                    delays.setdefault(one.end_s, fake.seconds - begun - one.end_s)
+        return delays
+
+    return run
+
+
+def model(stream: str, length: int, stride: int, rate: float) -> ModelSpec:
+    return tiny_spec(
+        stream, window_length=length, window_stride=stride, sample_fps=rate, frame_size=(16, 16), crop_size=(16, 16)
+    )
+
+
+@pytest.mark.parametrize("stream", ["rgb", "flow"])
+@pytest.mark.parametrize(("length", "stride", "rate"), [(16, 8, 10.0), (20, 20, 4.0), (32, 5, 25.0)])
+def test_no_detection_is_later_and_one_is_nearly_as_late(
+    found_at: Callable[[ModelSpec, Actions], dict[float, float]], stream: str, length: int, stride: int, rate: float
+) -> None:
+    spec = model(stream, length, stride, rate)
+    ends = length / rate + np.arange(1, 40 * stride) / rate / 8  # at all places between the windows
+    actions = np.column_stack([ends - 0.01 / rate, ends, np.full(len(ends), 0.5)])
+    delays = found_at(spec, actions)
+    latest, bound = max(delays.values()), worst_delay(spec)
+    assert latest <= bound.usual_s + 1e-9
+    assert latest > bound.usual_s - stride / rate
+    assert latest > bound.usual_s - 0.5 / rate  # in fact within half a frame
+    assert bound.usual_s == pytest.approx((length + stride + 1 + (stream == "flow")) / rate)
+
+
+@pytest.mark.parametrize(("length", "stride", "rate"), [(16, 8, 10.0), (20, 4, 4.0), (32, 5, 25.0)])
+def test_a_chain_of_ever_better_actions_waits_no_longer_than_the_bound(
+    found_at: Callable[[ModelSpec, Actions], dict[float, float]], length: int, stride: int, rate: float
+) -> None:
+    spec = model("rgb", length, stride, rate)
+    bound, latest = worst_delay(spec), 0.0
+    step = 0.25 * stride / rate
+    for phase in np.arange(8) * stride / rate / 8:
+        starts = phase + np.arange(0, 12 * length / rate, step)
+        ladder = np.column_stack([starts, starts + 2 * step, np.linspace(0.3, 0.9, len(starts))])
+        delays = found_at(spec, ladder)
+        latest = max(latest, *delays.values())
+    assert latest <= bound.worst_s + 1e-9
+    assert latest > bound.worst_s - stride / rate
+    assert bound.worst_s == pytest.approx(bound.usual_s + 4 * length / rate)
+
+
+def test_a_batch_of_one_stream_waits_for_its_windows() -> None:
+    spec = tiny_spec()
+    assert worst_delay(spec, batch_size=3).usual_s == pytest.approx(worst_delay(spec).usual_s + 2 * 0.8)
+    assert str(worst_delay(spec)).startswith("a detection comes at most 2.5 s after its action ends, 8.9 s in a chain")
