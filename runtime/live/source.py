@@ -221,8 +221,9 @@ class Source:
             self._say(Reconnected, attempts=self._attempts, lost_s=round(now - lost_at, 3))
             start_s, reason = max(now - zero, self._end_s), "the source was lost"
         self.counts.gaps += 1
-        span = self._clock.unix_of(self._end_moment), utc
-        self._say(Gap, segment=(self._end_s, start_s), utc=span, reason=reason)
+        ended = self._clock.unix_of(self._end_moment)  # `utc` is late by what it took to open the source
+        span = (self._end_s, start_s), (ended, ended + start_s - self._end_s)
+        self._say(Gap, segment=span[0], utc=span[1], reason=reason)
         return start_s
 
     def _wait(self, error: VideoError) -> None:
