@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime.commands.detect import add_engine_flags, add_flow_flags, open_with
-from runtime.common.console import EXIT_ERROR
-from runtime.errors import InputError
+from runtime.common.console import EXIT_ERROR, print_error, print_warning
+from runtime.errors import InputError, VideoError
 
 if TYPE_CHECKING:
     from runtime.spec.model import ModelSpec
@@ -76,6 +76,7 @@ def add_watch(subparsers: Any) -> None:
 def watch(arguments: argparse.Namespace) -> int:
     """Run the verb and return 2 if any source could not be read."""
     from runtime.detector import Detector, DetectorOptions
+    from runtime.live.events import Failed, Lost
     from runtime.live.metrics import MetricsServer, parse_address
     from runtime.live.watcher import WatchOptions
     from runtime.results.json_lines import JsonLineFiles
@@ -115,6 +116,10 @@ def watch(arguments: argparse.Namespace) -> int:
                 files.append(event.video, line)
             if not arguments.quiet:
                 print(line, flush=True)
+            if isinstance(event, Failed):
+                print_error(VideoError(event.reason))
+            elif isinstance(event, Lost):
+                print_warning(f"{event.reason}; {event.video} is opened again until it is back")
     return EXIT_ERROR if watcher.failed else 0
 
 

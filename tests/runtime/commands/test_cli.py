@@ -172,7 +172,8 @@ def test_a_truncated_video_is_allowed_with_a_warning(
         (["detect", "MODEL", "clip.mp4", "--threads", "0"], "threads: got 0"),
         (["detect", "MODEL", "clip.mp4", "--device", "tpu"], "got 'tpu'"),
         (["detect", "MODEL", "0"], "a live source has no end; add --stream"),
-        (["detect", "MODEL", "clip.mp4", "--stream", "--csv"], "--stream only prints"),
+        (["detect", "MODEL", "udp://a:1", "udp://b:2", "--stream"], "udp://b:2 would wait for ever; afsd watch reads"),
+        (["detect", "MODEL", "clip.mp4", "--stream", "--csv"], "leave out --format, --csv"),
         (["detect", "MODEL", "clip.mp4", "--stream", "--nms", "reference"], "needs the whole video"),
     ],
 )

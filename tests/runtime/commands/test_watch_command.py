@@ -1,0 +1,182 @@
+"""`afsd watch`, and `afsd detect --stream` with files."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runtime import cli
+from tests.runtime.live.streams import RtspCamera, Sender, free_port, udp, write_clip
+from tests.tiny import tiny_spec, write_tiny_onnx
+from tests.videos import write_video
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    pytest.importorskip("onnxruntime")
+    return str(write_tiny_onnx(tmp_path / "tiny.onnx", None))
+
+
+def lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def without_time(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Detections as `afsd detect --stream --json` prints them."""
+    kept = ("video", "label", "score", "segment")
+    return [{key: entry[key] for key in kept} for entry in entries if entry["event"] == "detection"]
+
+
+def test_files_are_watched_as_they_are_detected(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "b").mkdir()
+    clips = [
+        str(write_video(tmp_path / name, frames=90, level=level)) for name, level in (("a.mp4", 90), ("b/a.mp4", 150))
+    ]
+    assert cli.main(["watch", model, *clips, "--out", str(tmp_path / "out"), "--batch", "1"]) == 0
+    printed = capsys.readouterr()
+    events = lines(printed.out)
+    assert re.fullmatch(
+        r"afsd: watching a, a-2: a detection comes at most 2\.5 s after its action ends, 8\.9 s in a chain.*\n",
+        printed.err,
+    )
+    assert cli.main(["detect", model, *clips, "--stream", "--json", "--out", str(tmp_path / "streamed")]) == 0
+    streamed = lines(capsys.readouterr().out)
+    for name in ("a", "a-2"):
+        own = [event for event in events if event["video"] == name]
+        assert own[0]["event"] == "started"
+        assert own[-1]["event"] == "ended"
+        want = [entry for entry in streamed if entry["video"] == name]
+        assert without_time(own) == want
+        assert len(want) > 3
+        assert lines((tmp_path / "out" / f"{name}.jsonl").read_text(encoding="utf-8")) == own
+        assert lines((tmp_path / "streamed" / f"{name}.jsonl").read_text(encoding="utf-8")) == want
+    assert cli.main(["watch", model, clips[0], "--out", str(tmp_path / "out"), "--quiet"]) == 0
+    assert capsys.readouterr().out == ""
+    first = [event for event in events if event["video"] == "a"]
+    again = lines((tmp_path / "out" / "a.jsonl").read_text(encoding="utf-8"))
+    assert len(again) == 2 * len(first)  # appended
+    assert set(first[0]) == {"event", "video", "source", "utc", "at"}
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", first[0]["at"])
+
+
+def test_a_file_that_fails_gives_status_2_after_the_others(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip, text = write_video(tmp_path / "a.mp4", frames=60), tmp_path / "b.mp4"
+    text.write_text("no video")
+    assert cli.main(["watch", model, str(text), str(clip)]) == 2
+    printed = capsys.readouterr()
+    kinds = {(event["video"], event["event"]) for event in lines(printed.out)}
+    assert ("b", "failed") in kinds
+    assert ("a", "ended") in kinds
+    assert "not a video" in printed.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["missing.mp4"], "missing.mp4: file or folder not found"),
+        (["udp://a:1", "--stall", "0"], "stall_seconds: got 0.0"),
+        (["udp://a:1", "--quiet"], "add --out"),
+        (["udp://a:1", "--metrics", "x"], "expected PORT or HOST:PORT"),
+        (["udp://a:1", "--score", "2"], "min_score: got 2.0"),
+    ],
+)
+def test_errors_are_one_line(model: str, flags: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["watch", model, *flags]) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_model_on_whole_videos_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = str(write_tiny_onnx(tmp_path / "whole.onnx", tiny_spec(sampling="whole_video")))
+    assert cli.main(["watch", model, "udp://a:1"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "the model sees whole videos" in line
+
+
+@contextmanager
+def watching(model: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """The command in a process of its own, once its first line is printed."""
+    command = [sys.executable, "-m", "runtime", "watch", model, *arguments]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_with_0_though_the_reader_hangs(model: str, number: signal.Signals) -> None:
+    with watching(model, f"udp://127.0.0.1:{free_port()}", "--metrics", "0") as process:
+        assert process.stderr is not None
+        assert "watching 127.0.0.1_" in process.stderr.readline()
+        url = re.search(r"http://\S+/healthz", process.stderr.readline())
+        assert url is not None
+        with urllib.request.urlopen(url[0], timeout=5) as answer:
+            assert answer.status == 200
+        begun = time.monotonic()
+        process.send_signal(number)
+        out, _ = process.communicate(timeout=10)
+        assert time.monotonic() - begun < 2
+        assert process.returncode == 0
+        assert [event["event"] for event in lines(out)] == ["stopped"]
+
+
+@pytest.mark.thorough
+@pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX")
+def test_a_signal_gives_out_what_is_final(model: str, tmp_path: Path) -> None:
+    clip, port = write_clip(tmp_path / "clip.mp4", 100), free_port()
+    with (
+        watching(model, f"udp://127.0.0.1:{port}", "--out", str(tmp_path), "--score", "0.3") as process,
+        Sender(clip, udp(port)),
+    ):
+        assert process.stdout is not None
+        out = [process.stdout.readline()]
+        time.sleep(4)
+        process.send_signal(signal.SIGTERM)
+        begun = time.monotonic()
+        out += process.communicate(timeout=10)[0].splitlines(keepends=True)
+        assert time.monotonic() - begun < 2
+        assert process.returncode == 0
+    events = lines("".join(out))
+    assert events[-1]["event"] == "stopped"
+    assert events[-1]["seconds"] > 2.5  # the last window is that of the newest frames
+    detections = [event for event in events if event["event"] == "detection"]
+    assert max(event["segment"][1] for event in detections) > events[-1]["seconds"] - 1.6
+    assert lines((tmp_path / f"127.0.0.1_{port}.jsonl").read_text(encoding="utf-8")) == events
+
+
+@pytest.mark.thorough
+def test_detect_gives_out_what_is_final_of_a_lost_stream_and_fails(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", 100)
+    with RtspCamera(clip, tmp_path) as camera:
+        breaking = threading.Timer(4, camera.break_off)
+        breaking.start()
+        command = ["detect", model, camera.url, "--stream", "--json", "--out", str(tmp_path / "out"), "--score", "0.3"]
+        assert cli.main(command) == 2
+        breaking.join()
+    printed = capsys.readouterr()
+    assert "the stream ended or broke off" in printed.err.splitlines()[-1]
+    found = lines(printed.out)
+    assert found
+    (file,) = (tmp_path / "out").iterdir()
+    assert lines(file.read_text(encoding="utf-8")) == found
