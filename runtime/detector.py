@@ -214,6 +214,10 @@ class Detector:
                 if on_progress is not None:
                     on_progress(timing)
 
+    def stack(self, windows: Sequence[Window]) -> Arrays:
+        """Stack windows, at most `batch_size`, as the engine's inputs; the last fills up an engine of fixed batch."""
+        return make_engine_inputs(windows, self._fixed_batch or len(windows), self.spec)
+
     def find_in(self, video: Input) -> Finder:
         """Return what turns the raw outputs of a video's windows into detections (see `infer`)."""
         return Finder(video, self.spec, self.options)
@@ -280,7 +284,7 @@ class Detector:
 
     def _prepare(self, batch: list[Window], timing: Timing) -> tuple[list[Window], Arrays]:
         with timing.engine():
-            return batch, make_engine_inputs(batch, self._fixed_batch or len(batch), self.spec)
+            return batch, self.stack(batch)
 
     def _stream(self, video: Input, on_progress: Progress | None) -> Iterator[Detections]:
         finder = self.find_in(video)

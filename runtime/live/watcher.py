@@ -13,10 +13,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from runtime.detector import Detector
-from runtime.engines.base import Arrays
 from runtime.engines.pipeline import OverlappingEngine, as_overlapping
 from runtime.errors import EngineError, InputError, VideoError
-from runtime.inputs import make_engine_inputs
 from runtime.live.clock import Clock
 from runtime.live.delay import Delay, worst_delay
 from runtime.live.events import Detected, Dropped, Event, Stopped
@@ -28,7 +26,6 @@ from runtime.timing import Timing
 from runtime.video.readers.base import Reader
 from runtime.video.readers.choice import open_reader
 from runtime.video.sources import local_path, name_of
-from runtime.windows import Window
 
 PENDING_WINDOWS = 2
 """Windows of a source that may wait for the engine; more would make detections later when the machine is too slow."""
@@ -184,7 +181,7 @@ class Watcher:
                     if batch:
                         begun = time.monotonic()
                         with self._timing.engine():
-                            flying.append((batch, pipe.submit(self._stack([due.window for _, due in batch]))))
+                            flying.append((batch, pipe.submit(self._detector.stack([due.window for _, due in batch]))))
                         self._call_s = time.monotonic() - begun
                     while len(flying) > (pipe.depth - 1 if batch else 0):
                         yield from self._collect(pipe, flying)
@@ -326,12 +323,6 @@ class Watcher:
         self._call_s = max(self._call_s, time.monotonic() - begun)
         for index, (source, due) in enumerate(batch):
             yield from self._look(source, due, outputs, index)
-
-    def _stack(self, windows: list[Window]) -> Arrays:
-        """Stack windows as the engine's inputs; the last window fills up the batch of an engine with a fixed batch."""
-        spec, batch = self._detector.spec, self._detector.options.batch_size
-        fixed = any(isinstance(tensor.shape[0], int) for tensor in spec.inputs)
-        return make_engine_inputs(windows, batch if fixed else len(windows), spec)
 
     def _handle(self, source: Source, note: Note) -> Iterator[Event]:
         """Yield the events of what a reading thread has handed over beside windows."""
