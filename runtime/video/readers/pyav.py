@@ -90,6 +90,7 @@ class PyAVReader:
         self._codec.thread_type = "AUTO"
         if self._codec.width * self._codec.height <= SMALL_PIXELS:
             self._codec.thread_count = 1
+        self._side_data = self._av.sidedata.sidedata.SideDataContainer
         self._reformatter = self._av.video.reformatter.VideoReformatter()
         rate = self._stream.guessed_rate or self._stream.average_rate
         self.fps = float(rate) if rate else None
@@ -316,13 +317,16 @@ class PyAVReader:
     def _convert(self, frame: Any) -> Frame:
         """Convert a frame to RGB, turned as the display matrix says."""
         rgb: Frame = self._reformatter.reformat(frame, format="rgb24").to_ndarray()
-        matrix = frame.side_data.get("DISPLAYMATRIX")
+        # `frame.side_data` would keep itself in the frame, and so the pictures of hundreds of frames until the collector
+        # of garbage runs.
+        matrix = self._side_data(frame).get("DISPLAYMATRIX")
         return rgb if matrix is None else _turn(rgb, bytes(matrix))
 
 
 def _import_av() -> Any:
     try:
         import av
+        import av.sidedata.sidedata
         import av.video.reformatter
     except ImportError:
         raise MissingDependencyError("av", "", "reading videos through PyAV") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from runtime.live.clock import DRIFT_SECONDS, StreamZero
 from runtime.live.events import Detected, Dropped, Event, Failed, Gap, Lost, Reconnected, Started, Stopped
 from runtime.live.source import FIRST_RETRY_SECONDS
 from runtime.live.watcher import PENDING_WINDOWS, Watcher, WatchOptions
+from runtime.video.readers.choice import open_reader
 from tests.runtime.live.fakes import FPS, UNIX, Connections, FakeReader, FakeTime, Shot, images, shots
 from tests.streaming import peak_memory
 from tests.tiny import STRIDE, ProposalEngine, TinyEngine, tiny_spec
@@ -398,6 +400,20 @@ def test_memory_stays_flat() -> None:
     fake, part = FakeTime(), images(64, 12)
     first, second = (memory_after(fake, part, rounds) for rounds in (6, 30))
     assert second < first + 100_000
+
+
+def test_frames_are_freed_without_the_collector_of_garbage(tmp_path: Path) -> None:
+    """A frame that is part of a circle keeps its pixels until the collector runs, hundreds of frames later."""
+    reader = open_reader(str(write_video(tmp_path / "clip.mp4", frames=30)))
+    gc.collect()
+    gc.disable()
+    try:
+        while reader.grab():
+            reader.hold()()
+        reader.close()
+        assert gc.collect() < 10
+    finally:
+        gc.enable()
 
 
 def memory_after(fake: FakeTime, part: NDArray[np.uint8], rounds: int) -> int:
