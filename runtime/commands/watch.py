@@ -11,8 +11,9 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runtime.commands._reading import reading_options
 from runtime.commands.detect import add_engine_flags, add_flow_flags, open_with
-from runtime.common.console import EXIT_ERROR, print_error, print_warning
+from runtime.common.console import EXIT_ERROR, print_error, print_json, print_warning
 from runtime.errors import InputError, VideoError
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def watch(arguments: argparse.Namespace) -> int:
     address = None if arguments.metrics is None else parse_address(arguments.metrics)
     if arguments.quiet and arguments.out is None:
         raise InputError("--quiet: nothing would be given out; add --out DIR")
-    sources = expand_sources(arguments.sources)
+    sources = expand_sources(arguments.sources, recursive=arguments.recursive)
     options = WatchOptions(arguments.stall, arguments.gap, arguments.retry, arguments.fps)
     with ExitStack() as stack:
         on_signal = stack.enter_context(_stop_on_signals())
@@ -97,9 +98,7 @@ def watch(arguments: argparse.Namespace) -> int:
             options=DetectorOptions(
                 batch_size=_batch_size(arguments.batch, len(sources), engine.spec),
                 min_score=arguments.score,
-                timing=arguments.timing,
-                reader=arguments.reader,
-                allow_truncated=arguments.allow_truncated,
+                **reading_options(arguments),
                 flow_method=arguments.flow_method,
             ),
         )
@@ -111,11 +110,10 @@ def watch(arguments: argparse.Namespace) -> int:
             print(f"afsd: metrics at {server.address}/metrics, health at {server.address}/healthz", file=sys.stderr)
         on_signal.append(watcher.stop)
         for event in stack.enter_context(closing(iter(watcher))):  # type: ignore[type-var]  # a generator
-            line = event.to_json()
             if files is not None:
-                files.append(event.video, line)
+                files.append(event.video, event.to_json())
             if not arguments.quiet:
-                print(line, flush=True)
+                print_json(event.to_dict())
             if isinstance(event, Failed):
                 print_error(VideoError(event.reason))
             elif isinstance(event, Lost):

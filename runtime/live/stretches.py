@@ -33,7 +33,8 @@ class StretchReader:
             gap_seconds: jump of the time stamps from which on frames count as missing.
             stopped: function that says whether to end as soon as the next frame is there.
         """
-        self.name, self.label, self.fps = reader.name, reader.label, reader.fps
+        self.name, self.label = reader.name, reader.label
+        self.fps, self.mean_fps = reader.fps, reader.mean_fps
         self._reader, self._clock, self._gap_seconds, self._stopped = reader, clock, gap_seconds, stopped
         self.time = self.end = 0.0
         self.arrived = clock.now()

@@ -317,8 +317,7 @@ class PyAVReader:
     def _convert(self, frame: Any) -> Frame:
         """Convert a frame to RGB, turned as the display matrix says."""
         rgb: Frame = self._reformatter.reformat(frame, format="rgb24").to_ndarray()
-        # `frame.side_data` would keep itself in the frame, and so the pictures of hundreds of frames until the collector
-        # of garbage runs.
+        # `frame.side_data` keeps itself in the frame, and so hundreds of pictures until the garbage collector runs
         matrix = self._side_data(frame).get("DISPLAYMATRIX")
         return rgb if matrix is None else _turn(rgb, bytes(matrix))
 

@@ -66,6 +66,7 @@ class FakeReader:
 
     name = label = "fake"
     fps: float | None = FPS
+    mean_fps: float | None = FPS
     count: int | None = None
     duration: float | None = None
     timed = True

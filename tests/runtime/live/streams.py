@@ -124,7 +124,8 @@ class LoggingReader(PyAVReader):
 class Replay:
     """Gives the frames of a run from the decoded clip, 25 a second."""
 
-    name, label, fps = "replay", "replay", float(FPS)
+    name, label = "replay", "replay"
+    fps = mean_fps = float(FPS)
     count: int | None = None
     duration: float | None = None
     timed = True
