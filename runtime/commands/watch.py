@@ -6,6 +6,7 @@ import argparse
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 MAX_BATCH = 8
 """Largest batch that is chosen by the number of sources."""
+PATIENCE_SECONDS = 2.0
+"""Seconds in which a watch that was told to end does so."""
 
 
 def add_watch(subparsers: Any) -> None:
@@ -133,28 +136,29 @@ def _batch_size(asked: int | None, sources: int, spec: ModelSpec) -> int:
 def _stop_on_signals() -> Iterator[list[Callable[[], None]]]:
     """Call the functions in the list at the first SIGTERM or Ctrl-C, and end with 0 while there are none yet.
 
-    A second signal does what it did before, so that it ends the process at once.
+    Further signals are ignored for PATIENCE_SECONDS, since some supervisors send both; then they interrupt.
     """
     actions: list[Callable[[], None]] = []
     if threading.current_thread() is not threading.main_thread():
         yield actions
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    first: list[float] = []
 
     def stop(*_: object) -> None:
-        restore()
+        first.append(time.monotonic())
         if not actions:
             raise SystemExit(0)
-        for action in actions:
-            action()
+        if len(first) == 1:
+            for action in actions:
+                action()
+        elif first[-1] - first[0] > PATIENCE_SECONDS:
+            raise KeyboardInterrupt
 
     for number in before:
         signal.signal(number, stop)
     try:
         yield actions
     finally:
-        restore()
+        for number, handler in before.items():
+            signal.signal(number, handler)
