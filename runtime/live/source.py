@@ -185,16 +185,17 @@ class Source:
         while frames.begin():
             start_s = self._announce(frames)
             begun = frames.arrived if begun is None else begun
-            video = self._open_video(frames)
-            stretch = Stretch(self._detector.find_in(video), video.rate, start_s, frames.zero)
             damaged: VideoError | None = None
-            try:
-                for window in self._count(video):
-                    self._latest, self.late = frames.arrived, frames.late
-                    if window is not None:
-                        self.inbox.put(Due(stretch, window))
-            except VideoError as error:
-                damaged = None if frames.at_end else error  # at its end a stretch may hold less than one sampled frame
+            with closing(self._open_video(frames)) as video:
+                stretch = Stretch(self._detector.find_in(video), video.rate, start_s, frames.zero)
+                try:
+                    for window in self._count(video):
+                        self._latest, self.late = frames.arrived, frames.late
+                        if window is not None:
+                            self.inbox.put(Due(stretch, window))
+                except VideoError as error:
+                    if not frames.at_end:  # at its end a stretch may hold less than one sampled frame
+                        damaged = error.with_traceback(None)
             self._end_s, self._end_moment = start_s + frames.end, frames.zero.moment + frames.end
             self.inbox.put(EndOfStretch(stretch))
             if begun is not None and frames.arrived - begun >= STEADY_SECONDS:

@@ -111,7 +111,7 @@ class StretchReader:
             if not self._reader.grab():
                 self.lost = SourceLostError(f"{self.label}: the stream ended or broke off")
         except VideoError as error:
-            self.lost = error
+            self.lost = error.with_traceback(None)  # which would hold this reader in a circle, and the decoder with it
         self.over = self.lost is not None
         if not self.over:
             self.arrived = self._clock.now()

@@ -188,8 +188,11 @@ class Watcher:
                 except EngineError as error:
                     failure = error
                     break
-            while flying and failure is None:
-                yield from self._collect(pipe, flying)
+            while flying:
+                try:
+                    yield from self._collect(pipe, flying)
+                except EngineError as error:
+                    failure = failure or error
             for source in self._sources:
                 if source not in self._done:
                     yield from self._abandon(source)

@@ -89,7 +89,7 @@ class FakeReader:
             if isinstance(self._last, threading.Event):
                 self._last.wait(20)
             if isinstance(self._last, VideoError):
-                raise self._last
+                raise type(self._last)(*self._last.args)  # a new one, since each raise adds to its traceback
             return False
         self._time.seconds += self._shot.arrives
         self.restarts = self._shot.restarts
