@@ -35,7 +35,8 @@ from runtime.video.sources import FrameSource
 from runtime.windows import Window
 
 if TYPE_CHECKING:
-    from runtime.live.watcher import Watcher, WatchOptions
+    from runtime.live.options import WatchOptions
+    from runtime.live.watcher import Watcher
 
 EngineSource = str | os.PathLike[str] | Engine
 """Engine of a detector: path of an engine file, or a loaded engine."""

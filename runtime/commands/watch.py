@@ -82,7 +82,7 @@ def watch(arguments: argparse.Namespace) -> int:
     from runtime.detector import Detector, DetectorOptions
     from runtime.live.events import Failed, Lost
     from runtime.live.metrics import MetricsServer, parse_address
-    from runtime.live.watcher import WatchOptions
+    from runtime.live.options import WatchOptions
     from runtime.results.json_lines import JsonLineFiles
     from runtime.video.sources import expand_sources
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from runtime.common.files import one_line
 from runtime.detector import Detector
@@ -16,6 +16,7 @@ from runtime.inputs import Input, open_input
 from runtime.live.clock import Clock
 from runtime.live.events import Ended, Event, Failed, Gap, Lost, Reconnected, Started
 from runtime.live.inbox import Due, EndOfStretch, Inbox, Stretch
+from runtime.live.options import WatchOptions
 from runtime.live.stretches import StretchReader
 from runtime.video.readers.base import Reader
 from runtime.video.sources import is_live, is_remote, is_url, local_path, name_of
@@ -29,22 +30,10 @@ OPENING_SECONDS = 60.0
 """Seconds that opening a source may take before it counts as hanging."""
 
 State = Literal["opening", "reading", "lost", "ended", "failed"]
+"""State of a source; "lost" also while it was never there."""
 
 Open = Callable[[str | int], Reader]
 """Function that opens a source."""
-
-
-class Limits(Protocol):
-    """Says how a live source is read; see `WatchOptions`."""
-
-    @property
-    def stall_seconds(self) -> float: ...
-    @property
-    def gap_seconds(self) -> float: ...
-    @property
-    def retry_seconds(self) -> float: ...
-    @property
-    def fps(self) -> float | None: ...
 
 
 @dataclass
@@ -74,7 +63,7 @@ class Source:
         source: str | int,
         name: str,
         detector: Detector,
-        limits: Limits,
+        options: WatchOptions,
         inbox: Inbox,
         open_source: Open,
         clock: Clock,
@@ -86,7 +75,7 @@ class Source:
             source: file, URL or camera number.
             name: name of the source in events.
             detector: holds the model and the options of reading.
-            limits: how a live source is read.
+            options: how a live source is read.
             inbox: takes what is read.
             open_source: function that opens the source.
             clock: clock of arrivals.
@@ -102,7 +91,7 @@ class Source:
         """Whether the source has no end; of a web address this is known once it is open."""
         self.late = 0.0
         """Seconds by which the latest frame of a live source came late."""
-        self._detector, self._limits, self._open = detector, limits, open_source
+        self._detector, self._options, self._open = detector, options, open_source
         self._clock, self._jitter = clock, jitter
         self._latest = clock.now()
         self._zero: float | None = None
@@ -121,7 +110,7 @@ class Source:
         """Whether the source is well: frames come, or it has ended, or it is being opened again."""
         idle = self._clock.now() - self._latest
         if self.state == "reading":
-            return not self.live or idle < 2 * self._limits.stall_seconds
+            return not self.live or idle < 2 * self._options.stall_seconds
         return self.state != "opening" or idle < OPENING_SECONDS
 
     def _run(self) -> None:
@@ -163,7 +152,7 @@ class Source:
         """Read a file; its windows wait for room, so that none is dropped."""
         self._say(Started, source=self.label, utc=None)
         self.state = "reading"
-        with closing(self._open_video(reader, self._limits.fps)) as video:
+        with closing(self._open_video(reader, self._options.fps)) as video:
             stretch = Stretch(self._detector.find_in(video), video.rate)
             try:
                 for window in self._count(video):
@@ -180,7 +169,7 @@ class Source:
 
     def _read_connection(self, reader: Reader) -> VideoError | None:
         """Read a live source until it is lost, and return the reason; None: the reading was stopped."""
-        frames = StretchReader(reader, self._clock, self._limits.gap_seconds, self.stopped.is_set)
+        frames = StretchReader(reader, self._clock, self._options.gap_seconds, self.stopped.is_set)
         begun: float | None = None
         while frames.begin():
             start_s = self._announce(frames)
@@ -230,7 +219,7 @@ class Source:
     def _wait(self, error: VideoError) -> None:
         """Wait before the next attempt to open the source, longer each time, and report the loss once."""
         self._attempts += 1
-        longest = min(FIRST_RETRY_SECONDS * 2 ** min(self._attempts - 1, 30), self._limits.retry_seconds)
+        longest = min(FIRST_RETRY_SECONDS * 2 ** min(self._attempts - 1, 30), self._options.retry_seconds)
         seconds = longest * (1 + self._jitter()) / 2
         if self._lost_at is None:
             self._lost_at = self._clock.now()
@@ -240,15 +229,15 @@ class Source:
         self._clock.sleep(self.stopped, seconds)
 
     def _open_video(self, reader: Reader, fps: float | None = None) -> Input:
-        options = self._detector.options
+        reading = self._detector.options
         return open_input(
             reader,
             self._detector.spec,
-            flow_method=options.flow_method,
+            flow_method=reading.flow_method,
             fps=fps,
             batch_size=1,
-            allow_truncated=options.allow_truncated,
-            frame_timing="presented" if self.live else options.frame_timing,
+            allow_truncated=reading.allow_truncated,
+            frame_timing="presented" if self.live else reading.frame_timing,
         )
 
     def _count(self, video: Input) -> Iterator[Window | None]:

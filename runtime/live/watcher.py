@@ -20,6 +20,7 @@ from runtime.live.delay import Delay, worst_delay
 from runtime.live.events import Detected, Dropped, Event, Stopped
 from runtime.live.inbox import POLL_SECONDS, Drops, Due, EndOfStretch, Inbox, Stretch
 from runtime.live.metrics import Metric
+from runtime.live.options import WatchOptions
 from runtime.live.source import Open, Source
 from runtime.results.detections import Detections
 from runtime.timing import Timing
@@ -35,26 +36,6 @@ HANGING_SECONDS = 0.5
 """Seconds for which a stopped watch waits for readers that do not answer."""
 ALIVE_SECONDS = 30.0
 """Seconds that one turn of the engine's loop may take before the watch counts as hanging."""
-
-
-@dataclass(frozen=True)
-class WatchOptions:
-    """Holds the options of a watch; those of detection are the detector's."""
-
-    stall_seconds: float = 5.0
-    """Longest silence of a stream in seconds, after which the source is lost and opened again."""
-    gap_seconds: float = 1.0
-    """Jump of a live source's time stamps in seconds from which on frames count as missing; above the time between two
-    frames of the slowest camera."""
-    retry_seconds: float = 30.0
-    """Longest time in seconds between two attempts to open a lost source; the first come sooner."""
-    fps: float | None = None
-    """Frames per second of files, in place of their time stamps."""
-
-    def __post_init__(self) -> None:
-        for name in ("stall_seconds", "gap_seconds", "retry_seconds"):
-            if not 0 < (value := getattr(self, name)) < float("inf"):
-                raise InputError(f"{name}: got {value}, expected a number of seconds above 0")
 
 
 Note = Event | Drops | EndOfStretch | BaseException | None

@@ -15,7 +15,8 @@ import pytest
 
 from runtime.detector import Detector, DetectorOptions
 from runtime.live.events import Detected, Event
-from runtime.live.watcher import Watcher, WatchOptions
+from runtime.live.options import WatchOptions
+from runtime.live.watcher import Watcher
 from runtime.results.json_lines import JsonLineFiles
 from runtime.video.readers.base import Reader
 from runtime.video.readers.choice import open_reader
@@ -122,7 +123,7 @@ def test_two_cameras_beside_a_file_for_long(tmp_path: Path) -> None:
     third = len(memory) // 3
     early, late = sorted(memory[:third])[third // 2], sorted(memory[-third:])[third // 2]
     print(f"{MINUTES:g} min: resident memory {early:.1f} → {late:.1f} MiB, longest delay {max(delays):.2f} s", outages)
-    assert late < early + 8
+    assert late < early + 12  # FFmpeg's ring of packets, 5 MB for each UDP stream, is touched in the first minutes
     assert max(delays) < watcher.delay.worst_s + STALL + 1
 
 

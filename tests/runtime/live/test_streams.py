@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from runtime.detector import Detector, DetectorOptions
 from runtime.live.events import Detected, Event, Gap, Started
-from runtime.live.watcher import Watcher, WatchOptions
+from runtime.live.options import WatchOptions
+from runtime.live.watcher import Watcher
 from runtime.video.readers.base import Reader
 from runtime.video.readers.choice import open_reader
 from tests.runtime.live.streams import (

@@ -18,8 +18,9 @@ from runtime.detector import Detector, DetectorOptions
 from runtime.errors import EngineError, InputError, SourceLostError, VideoError
 from runtime.live.clock import DRIFT_SECONDS, StreamZero
 from runtime.live.events import Detected, Dropped, Event, Failed, Gap, Lost, Reconnected, Started, Stopped
+from runtime.live.options import WatchOptions
 from runtime.live.source import FIRST_RETRY_SECONDS
-from runtime.live.watcher import PENDING_WINDOWS, Watcher, WatchOptions
+from runtime.live.watcher import PENDING_WINDOWS, Watcher
 from runtime.video.readers.choice import open_reader
 from tests.runtime.live.fakes import FPS, UNIX, Connections, FakeReader, FakeTime, Shot, images, shots
 from tests.streaming import peak_memory
