@@ -155,10 +155,15 @@ class Detector:
             on_progress: function called after each batch.
 
         Raises:
-            VideoError, InputError, MissingDependencyError: see `open_input`.
+            VideoError, InputError, MissingDependencyError: see `open_input`; the source has no end.
             EngineError: the network failed or gave NaN.
         """
         video = self.open(source, flow=flow, fps=fps)
+        if video.endless:
+            video.close()
+            raise InputError(
+                f"{video.name}: a live source has no end; use stream(), or afsd detect --stream or afsd watch"
+            )
         nothing = Detections.empty(self.spec.classes, video.name)
         return Detections.concatenate([nothing, *self._stream(video, on_progress)])
 
@@ -231,7 +236,7 @@ class Detector:
             options: see `WatchOptions`.
 
         Raises:
-            InputError: the model sees features or whole videos, or a source is given twice.
+            InputError: the model sees features or whole videos.
             VideoError: a file is missing.
         """
         from runtime.live.watcher import Watcher

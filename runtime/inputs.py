@@ -50,6 +50,11 @@ class Input(Protocol):
         ...
 
     @property
+    def endless(self) -> bool:
+        """Whether the source has no end, as a camera's."""
+        ...
+
+    @property
     def timing(self) -> Timing:
         """Timing of this video, updated while it is read."""
         ...
@@ -130,6 +135,7 @@ class FrameInput:
 
     def __init__(self, stream: FrameStream, spec: ModelSpec, timing: Timing) -> None:
         self.name, self.rate, self.timing = stream.name, stream.sample_fps, timing  # a whole video has its own rate
+        self.endless = stream.endless
         self._stream, self._spec = stream, spec
         stream.keep_error = True
 
@@ -167,6 +173,7 @@ class BackboneInput:
         self.name, self.rate, self.timing = stream.name, 1 / self._axis.step_s, timing
         self._stream, self._spec, self._extractor = stream, spec, extractor
         self._every = spec.features.every
+        self.endless = stream.endless
         stream.keep_error = True
         self._steps = 0
         self._ended = False
@@ -199,6 +206,8 @@ class BackboneInput:
 
 class FeatureInput:
     """Provides windows of steps from the features of a whole video."""
+
+    endless = False
 
     def __init__(self, features: Features, spec: ModelSpec) -> None:
         """Open the features; errors as in `open_steps` and `find_time_axis`."""

@@ -9,12 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from runtime.common.console import print_json
-from runtime.common.files import is_folder
 from runtime.common.tables import align
-from runtime.errors import InputError
 from runtime.features.video_features import Features
 from runtime.results.detections import Detection, Detections, results_document
-from runtime.results.json_lines import JsonLineFiles
+from runtime.results.json_lines import JsonLineFiles, require_plain
 from runtime.results.writers import require_ours
 from runtime.timing import Timing
 from runtime.video.sources import name_of
@@ -77,11 +75,6 @@ class Output:
             else:
                 print(f"{self._streamed}  {_row(one)}", flush=True)
 
-    def close(self) -> None:
-        """Close the files of streamed detections."""
-        if self._lines is not None:
-            self._lines.close()
-
     def finish(self) -> None:
         """Print the JSON of all videos, if asked for, after the last video."""
         if self._flags.json and not self._flags.stream:
@@ -89,8 +82,7 @@ class Output:
 
     def _write_files(self, found: Detections, video_seconds: float) -> list[str]:
         """Write the formats that were asked for and return the paths."""
-        if Path(found.video).name != found.video or "\\" in found.video:
-            raise InputError(f"{found.video!r}: got a video name with a path in it, expected a plain name; rename it")
+        require_plain(found.video)
         written = self._paths(found.video)
         self._check_paths(written)
         for path in written:
@@ -110,11 +102,7 @@ class Output:
 
 def _name(source: str | int | Features) -> str:
     """Return the name that a source's results will have."""
-    if isinstance(source, Features):
-        return source.name
-    if isinstance(source, str) and is_folder(Path(source)):
-        return Path(source).resolve().name
-    return name_of(source)[0]
+    return source.name if isinstance(source, Features) else name_of(source)[0]
 
 
 def _unique(name: str, taken: set[str]) -> str:

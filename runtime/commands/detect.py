@@ -169,7 +169,7 @@ def detect(arguments: argparse.Namespace) -> int:
         detector = Detector(engine, flow_engine=flow, backbone=backbones or None, options=options)
         if labels is not None:
             labels.check(detector.spec.classes, arguments.labels_per_video)
-        output = stack.enter_context(closing(Output(arguments)))
+        output = Output(arguments)
         sources = list(_expand(arguments, detector.spec))
         output.require_free(sources)
         for source in sources:
@@ -244,11 +244,19 @@ def _detect_one(
             for part in parts:
                 output.stream(labelled(part))
         return
+    label = label_of(source)
     with ProgressLine() as line:
         found = detector.run(
-            source, fps=arguments.fps, on_progress=lambda timing: line.show(f"{source}: {progress(timing)}")
+            source, fps=arguments.fps, on_progress=lambda timing: line.show(f"{label}: {progress(timing)}")
         )
-    output.video(labelled(found), str(source), detector.timing)
+    output.video(labelled(found), label, detector.timing)
+
+
+def label_of(source: str | int | Features) -> str:
+    """Return a source as it is named to people, without a URL's password."""
+    from runtime.video.sources import is_url, name_of
+
+    return name_of(source)[1] if isinstance(source, str) and is_url(source) else str(source)
 
 
 def progress(timing: Timing) -> str:
@@ -275,10 +283,11 @@ def _check(arguments: argparse.Namespace) -> None:
         raise InputError("--nms reference needs the whole video; leave out --stream, or use --nms local")
     sources = expand_sources(arguments.videos, recursive=arguments.recursive)
     live = next((number for number, source in enumerate(sources) if is_live(source)), None)
+    name = "" if live is None else label_of(sources[live])
     if live is not None and not arguments.stream:
-        raise InputError(f"{sources[live]}: a live source has no end; add --stream to see detections as they come")
+        raise InputError(f"{name}: a live source has no end; add --stream to see detections as they come")
     if live is not None and live < len(sources) - 1:
         raise InputError(
-            f"{sources[live]}: a live source has no end, so {sources[live + 1]} would wait for ever; afsd watch reads "
-            "several at once"
+            f"{name}: a live source has no end, so {label_of(sources[live + 1])} would wait for ever; "
+            "afsd watch reads several at once"
         )

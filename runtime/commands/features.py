@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime.commands._reading import SOURCES_HELP, reading_options
-from runtime.commands.detect import add_backbone_flags, add_engine_flags, open_backbones, progress
+from runtime.commands.detect import add_backbone_flags, add_engine_flags, label_of, open_backbones, progress
 from runtime.common.arguments import require_rate
 from runtime.common.console import EXIT_ERROR, ProgressLine, print_error
 from runtime.errors import AfsdError, InputError
@@ -48,7 +48,7 @@ def features(arguments: argparse.Namespace) -> int:
     sources = expand_sources(arguments.videos, recursive=arguments.recursive)
     live = [source for source in sources if is_live(source)]
     if live:
-        raise InputError(f"{live[0]}: a live source has no end; give afsd detect --stream the backbone")
+        raise InputError(f"{label_of(live[0])}: a live source has no end; give afsd detect --stream the backbone")
     if not (arguments.backbone or arguments.flow_backbone):
         raise InputError("afsd features: no backbone; give --backbone, --flow-backbone, or both")
     require_rate("--sample-fps", arguments.sample_fps)
@@ -64,7 +64,7 @@ def features(arguments: argparse.Namespace) -> int:
         folder = FeatureFolder(arguments.out, extractor, options)
         for source in sources:
             try:
-                print(f"{source}: {_write(folder, source, extractor.width)}", flush=True)
+                print(f"{label_of(source)}: {_write(folder, source, extractor.width)}", flush=True)
             except BrokenPipeError:  # of the reader of stdout: see `main`
                 raise
             except (AfsdError, OSError) as error:
@@ -76,7 +76,7 @@ def features(arguments: argparse.Namespace) -> int:
 def _write(folder: FeatureFolder, source: str | int, width: int) -> str:
     """Write the features of a video and return a line that describes them."""
     with ProgressLine() as line:
-        name, video, timing = folder.add(source, lambda timing: line.show(f"{source}: {progress(timing)}"))
+        name, video, timing = folder.add(source, lambda timing: line.show(f"{label_of(source)}: {progress(timing)}"))
     files = ", ".join(map(str, folder.paths(name)))
     if timing is None:
         return f"{video.steps} steps are there already, in {files}"

@@ -106,7 +106,7 @@ def watch(arguments: argparse.Namespace) -> int:
             ),
         )
         watcher = detector.watch(sources, options)
-        files = None if arguments.out is None else stack.enter_context(JsonLineFiles(arguments.out))
+        files = None if arguments.out is None else JsonLineFiles(arguments.out)
         print(f"afsd: watching {', '.join(watcher.names)}: {watcher.delay}", file=sys.stderr)
         if address is not None:
             server = stack.enter_context(MetricsServer(watcher, address))

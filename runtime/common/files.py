@@ -92,6 +92,14 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def exists(path: Path) -> bool:
+    """Return whether a path is there, also as a pipe or a device; False for a name that is too long."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
 def is_folder(path: Path) -> bool:
     """Return whether a path is a folder; False for a name that is too long, where pathlib raises."""
     try:

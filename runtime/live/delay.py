@@ -28,7 +28,7 @@ class Delay:
         )
 
 
-def worst_delay(spec: ModelSpec, *, batch_size: int = 1) -> Delay:
+def worst_delay(spec: ModelSpec) -> Delay:
     """Compute the delay of a stream from its model.
 
     With windows of L frames every S frames at r frames per second, a detection that ends at e is final when a window
@@ -45,10 +45,8 @@ def worst_delay(spec: ModelSpec, *, batch_size: int = 1) -> Delay:
 
     Args:
         spec: the model's.
-        batch_size: number of windows of one stream for which the engine waits: that of `afsd detect --stream`. While
-            several sources are watched no window waits for another.
     """
     flow = spec.stream in ("flow", "rgb+flow")
-    frames = spec.window_length + spec.window_stride * batch_size + 1 + flow
+    frames = spec.window_length + spec.window_stride + 1 + flow
     usual = frames / spec.sample_fps
     return Delay(usual, usual + HORIZON_WINDOWS * spec.window_length / spec.sample_fps)

@@ -134,6 +134,11 @@ class Inbox:
         drops, self._drops = self._drops, []
         return drops
 
+    def drop_frames(self, count: int) -> None:
+        """Count frames that were left out before they were decoded."""
+        with self._changed:
+            self.dropped_frames += count
+
     def _drop(self) -> None:
         """Drop the oldest window, and count its frames that are in no window before or after it."""
         index, gone = next((i, entry) for i, entry in enumerate(self._entries) if isinstance(entry, Due))

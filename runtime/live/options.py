@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from runtime.common.arguments import require_rate
 from runtime.errors import InputError
 
 
@@ -23,5 +24,7 @@ class WatchOptions:
 
     def __post_init__(self) -> None:
         for name in ("stall_seconds", "gap_seconds", "retry_seconds"):
-            if not 0 < (value := getattr(self, name)) < float("inf"):
-                raise InputError(f"{name}: got {value}, expected a number of seconds above 0")
+            value = getattr(self, name)
+            if not (isinstance(value, (int, float)) and 0 < value < float("inf")):
+                raise InputError(f"{name}: got {value!r}, expected a number of seconds above 0")
+        require_rate("fps", self.fps)

@@ -67,7 +67,6 @@ class Source:
         inbox: Inbox,
         open_source: Open,
         clock: Clock,
-        jitter: Callable[[], float] = random.random,
     ) -> None:
         """Prepare to read; nothing is opened before `start`.
 
@@ -79,7 +78,6 @@ class Source:
             inbox: takes what is read.
             open_source: function that opens the source.
             clock: clock of arrivals.
-            jitter: function that returns random numbers in 0 … 1, which keep sources from reconnecting in step.
         """
         self.source, self.name, self.inbox = source, name, inbox
         self.label = name_of(source)[1]
@@ -92,13 +90,15 @@ class Source:
         self.late = 0.0
         """Seconds by which the latest frame of a live source came late."""
         self._detector, self._options, self._open = detector, options, open_source
-        self._clock, self._jitter = clock, jitter
+        self._clock = clock
         self._latest = clock.now()
         self._zero: float | None = None
         self._end_s = 0.0
         self._end_moment = self._latest
+        self._failed_in_a_row = 0
         self._attempts = 0
         self._lost_at: float | None = None
+        self._too_slow = False
         self._thread = threading.Thread(target=self._run, name=f"afsd-{name}", daemon=True)
 
     def start(self) -> None:
@@ -111,7 +111,7 @@ class Source:
         idle = self._clock.now() - self._latest
         if self.state == "reading":
             return not self.live or idle < 2 * self._options.stall_seconds
-        return self.state != "opening" or idle < OPENING_SECONDS
+        return self.state != "failed" and (self.state != "opening" or idle < OPENING_SECONDS)
 
     def _run(self) -> None:
         """Read until the end (the thread's body)."""
@@ -140,7 +140,7 @@ class Source:
                 self._wait(error)
                 continue
             with closing(reader):
-                self.live = self.live or (returns and not reader.duration)
+                self.live = self.live or reader.endless
                 if not self.live:
                     self._read_once(reader)
                     return
@@ -169,7 +169,7 @@ class Source:
 
     def _read_connection(self, reader: Reader) -> VideoError | None:
         """Read a live source until it is lost, and return the reason; None: the reading was stopped."""
-        frames = StretchReader(reader, self._clock, self._options.gap_seconds, self.stopped.is_set)
+        frames = StretchReader(reader, self._clock, self._options, self.stopped.is_set)
         begun: float | None = None
         while frames.begin():
             start_s = self._announce(frames)
@@ -188,9 +188,10 @@ class Source:
             self._end_s, self._end_moment = start_s + frames.end, frames.zero.moment + frames.end
             self.inbox.put(EndOfStretch(stretch))
             if begun is not None and frames.arrived - begun >= STEADY_SECONDS:
-                self._attempts = 0
+                self._failed_in_a_row = 0
             if damaged is not None:
                 return damaged
+        self._too_slow = frames.too_slow
         return frames.lost
 
     def _announce(self, frames: StretchReader) -> float:
@@ -210,6 +211,9 @@ class Source:
             self.counts.reconnects += 1
             self._say(Reconnected, attempts=self._attempts, lost_s=round(now - lost_at, 3))
             start_s, reason = max(now - zero, self._end_s), "the source was lost"
+            if self._too_slow:
+                reason = "decoding was too slow"
+                self.inbox.drop_frames(round((start_s - self._end_s) * self._detector.spec.sample_fps))
         self.counts.gaps += 1
         ended = self._clock.unix_of(self._end_moment)  # `utc` is late by what it took to open the source
         span = (self._end_s, start_s), (ended, ended + start_s - self._end_s)
@@ -218,14 +222,15 @@ class Source:
 
     def _wait(self, error: VideoError) -> None:
         """Wait before the next attempt to open the source, longer each time, and report the loss once."""
-        self._attempts += 1
-        longest = min(FIRST_RETRY_SECONDS * 2 ** min(self._attempts - 1, 30), self._options.retry_seconds)
-        seconds = longest * (1 + self._jitter()) / 2
+        self._failed_in_a_row += 1
+        longest = min(FIRST_RETRY_SECONDS * 2 ** min(self._failed_in_a_row - 1, 30), self._options.retry_seconds)
+        seconds = longest * (1 + random.random()) / 2  # which keeps sources from coming back in step
         if self._lost_at is None:
-            self._lost_at = self._clock.now()
+            self._lost_at, self._attempts = self._clock.now(), 0
             self.counts.losses += 1
             self._say(Lost, seconds=self._end_s, reason=one_line(error), retry_s=round(seconds, 3))
         self.state = "lost"
+        self._attempts += 1
         self._clock.sleep(self.stopped, seconds)
 
     def _open_video(self, reader: Reader, fps: float | None = None) -> Input:

@@ -7,7 +7,11 @@ from typing import Any
 
 from runtime.errors import SourceLostError, VideoError
 from runtime.live.clock import Clock, StreamZero
+from runtime.live.options import WatchOptions
 from runtime.video.readers.base import Picture, Reader
+
+LATEST_SECONDS = 10.0
+"""Seconds, or twice the longest silence if that is more, by which frames may come late; then decoding is too slow."""
 
 
 class StretchReader:
@@ -20,22 +24,25 @@ class StretchReader:
     """
 
     background = False
+    endless = False
     timed = True
     count: int | None = None
     duration: float | None = None
 
-    def __init__(self, reader: Reader, clock: Clock, gap_seconds: float, stopped: Callable[[], bool]) -> None:
+    def __init__(self, reader: Reader, clock: Clock, options: WatchOptions, stopped: Callable[[], bool]) -> None:
         """Take an open reader, which the caller closes.
 
         Args:
             reader: reader of the live source.
             clock: clock of the arrivals.
-            gap_seconds: jump of the time stamps from which on frames count as missing.
+            options: its `gap_seconds` and `stall_seconds` are used.
             stopped: function that says whether to end as soon as the next frame is there.
         """
         self.name, self.label = reader.name, reader.label
         self.fps, self.mean_fps = reader.fps, reader.mean_fps
-        self._reader, self._clock, self._gap_seconds, self._stopped = reader, clock, gap_seconds, stopped
+        self._reader, self._clock, self._stopped = reader, clock, stopped
+        self._gap_seconds = options.gap_seconds
+        self._latest_s = max(LATEST_SECONDS, 2 * options.stall_seconds)
         self.time = self.end = 0.0
         self.arrived = clock.now()
         """Moment at which the latest frame arrived."""
@@ -49,6 +56,8 @@ class StretchReader:
         """Error that ended the connection; None while it stands, and when `stopped` ended it."""
         self.over = False
         """Whether the connection has ended."""
+        self.too_slow = False
+        """Whether it was ended because decoding fell behind."""
         self._first = False
         self._origin = 0.0
 
@@ -80,6 +89,12 @@ class StretchReader:
             return False
         self.time, self.end = self._reader.time - self._origin, self._reader.end - self._origin
         self.late = self.zero.delay(self.arrived, self.time)
+        if self.late > self._latest_s:
+            self.too_slow, self.over = True, True
+            self.lost = SourceLostError(
+                f"{self.label}: decoding is {self.late:.0f} s behind, so the source is opened again where it is now"
+            )
+            return False
         return True
 
     @property

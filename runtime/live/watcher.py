@@ -12,6 +12,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from runtime.common.files import exists
 from runtime.detector import Detector
 from runtime.engines.pipeline import OverlappingEngine, as_overlapping
 from runtime.errors import EngineError, InputError, VideoError
@@ -385,9 +386,9 @@ def _name_sources(sources: Sequence[str | int]) -> list[tuple[str | int, str]]:
     named: dict[str, str | int] = {}
     for source in sources:
         path = None if isinstance(source, int) else local_path(source)
-        if path is not None and not path.exists():
+        if path is not None and not exists(path):
             raise VideoError(f"{path}: file or folder not found")
-        name = name_of(source)[0]
+        name = name_of(source, keep_host=True)[0]
         names = (name if count == 1 else f"{name}-{count}" for count in range(1, len(named) + 2))
         named[next(name for name in names if name not in named)] = source
     return [(source, name) for name, source in named.items()]

@@ -3,43 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TextIO
 
 from runtime.errors import InputError
 
 
 class JsonLineFiles:
-    """Appends lines to DIR/<video>.jsonl; a context manager that closes the files."""
+    """Appends lines to DIR/<video>.jsonl."""
 
     def __init__(self, folder: Path) -> None:
         """Make the folder (OSError: not possible); files are made with their first line."""
         self._folder = folder
-        self._files: dict[str, TextIO] = {}
         folder.mkdir(parents=True, exist_ok=True)
 
     def append(self, video: str, line: str) -> None:
         """Append a line to the file of a video, so that it is there if the process ends at once.
 
+        The file is open only meanwhile, so there may be any number of videos.
+
         Raises:
             InputError: the name of the video has a path in it.
             OSError: the file cannot be written.
         """
-        if video not in self._files:
-            if Path(video).name != video or "\\" in video:
-                raise InputError(f"{video!r}: got a video name with a path in it, expected a plain name; rename it")
-            self._files[video] = (self._folder / f"{video}.jsonl").open("a", encoding="utf-8")
-        file = self._files[video]
-        file.write(f"{line}\n")
-        file.flush()
+        require_plain(video)
+        path = self._folder / f"{video}.jsonl"
+        with path.open("a", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+            file.write(f"{line}\n")
 
-    def close(self) -> None:
-        """Close all files."""
-        for file in self._files.values():
-            file.close()
-        self._files.clear()
 
-    def __enter__(self) -> JsonLineFiles:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+def require_plain(video: str) -> None:
+    """Raise an InputError if the name of a video has a path in it, and so no file can have it."""
+    if Path(video).name != video or "\\" in video:
+        raise InputError(f"{video!r}: got a video name with a path in it, expected a plain name; rename it")

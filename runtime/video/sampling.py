@@ -23,7 +23,7 @@ rate. Sources without time stamps, and those whose rate is given, are always cou
 FRAME_TIMINGS: tuple[FrameTiming, ...] = ("presented", "counted")
 
 MAX_FPS = 1000.0
-"""Lowest declared rate that is taken for a time base (1000, 90000) instead of a frame rate."""
+"""Rate from which on a declared rate is a time base (1000, 90000) and no rate of frames."""
 COUNTER_ROUNDING = 1e-9
 """Rounding error, in source frames, allowed to the counter of a slow source or of a whole video."""
 STAMP_ROUNDING = 1e-6
@@ -104,6 +104,8 @@ class FrameStream(Iterator[Frame]):
     ) -> None:
         self.name = reader.name
         """Short name for results; empty for arrays and iterables."""
+        self.endless = reader.endless
+        """Whether the source has no end."""
         self.fps = fps
         """Frames per second of the source; the declared mean where the rate varies."""
         self.sample_fps = sample_fps

@@ -76,10 +76,14 @@ def url_for_ffmpeg(source: str) -> str:
     return source if path is None else f"file:{path}"
 
 
-def name_of(source: str | int) -> tuple[str, str]:
-    """Return (short name, label for messages) of a file, URL or camera, without a URL's password and query.
+def name_of(source: str | int, *, keep_host: bool = False) -> tuple[str, str]:
+    """Return (short name, label for messages) of a file, folder, URL or camera, without a URL's password and query.
 
-    The name of a stream that has no end holds host and port, since several cameras differ in these alone.
+    The name of a stream that has no end holds host and port, since several cameras differ in these alone; `keep_host`
+    asks for them in the names of all URLs.
+
+    Raises:
+        VideoError: a URL that is none.
     """
     if isinstance(source, int):
         return f"camera{source}", f"camera {source}"
@@ -87,17 +91,22 @@ def name_of(source: str | int) -> tuple[str, str]:
         return "stdin", "standard input"
     path = local_path(source)
     if path is not None:
-        return path.stem, str(path)
-    parts = urlsplit(source)
+        return path.resolve().name if is_folder(path) else path.stem, str(path)
+    try:
+        parts = urlsplit(source)
+    except ValueError as error:
+        raise VideoError(f"{source.partition('://')[0]}://…: not an address ({error}); check it") from None
     host = parts.netloc.rpartition("@")[2]
     label = f"{parts.scheme}://{host}{parts.path}"
     stem = Path(unquote(parts.path)).stem
-    if is_live(source) or not stem:
+    if keep_host or is_live(source) or not stem:
         return re.sub(r"[^\w.-]+", "_", f"{host}{parts.path}").strip("_") or "stream", label
     return stem, label
 
 
-def expand_sources(arguments: Sequence[str], *, recursive: bool = False) -> list[str | int]:
+def expand_sources(
+    arguments: Sequence[str], *, recursive: bool = False, lists: tuple[str, ...] = ()
+) -> list[str | int]:
     """Return one source per video for files, patterns, lists, URLs, camera numbers and folders.
 
     A folder stands for the videos in it, in natural order; a folder without videos is one video of images. Text that
@@ -107,9 +116,10 @@ def expand_sources(arguments: Sequence[str], *, recursive: bool = False) -> list
     Args:
         arguments: what was typed: paths, patterns such as day*/*.mp4, @list.txt with a source per line, URLs, "-".
         recursive: take the videos of all folders below a folder, too.
+        lists: lists that are being read, which may not name themselves.
 
     Raises:
-        VideoError: a list cannot be read, or a pattern matches nothing.
+        VideoError: a list cannot be read or names itself, or a pattern matches nothing.
     """
     sources: list[str | int] = []
     for text in arguments:
@@ -117,7 +127,10 @@ def expand_sources(arguments: Sequence[str], *, recursive: bool = False) -> list
         if is_url(text) or text == STDIN or is_file(path):
             sources.append(text)
         elif text.startswith(LIST_PREFIX):
-            sources += expand_sources(_read_list(Path(text.removeprefix(LIST_PREFIX))), recursive=recursive)
+            if text in lists:
+                raise VideoError(f"{text}: the list names itself; take the line out")
+            listed = _read_list(Path(text.removeprefix(LIST_PREFIX)))
+            sources += expand_sources(listed, recursive=recursive, lists=(*lists, text))
         elif text.isascii() and text.isdecimal() and not is_folder(path):
             sources.append(int(text))
         elif is_folder(path):

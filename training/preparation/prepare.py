@@ -33,7 +33,7 @@ from training.preparation.thumos14 import (
     read_tables,
 )
 from training.stores.flow_store import FLOW_STORE, build_flow_store
-from training.stores.frame_store import FrameStore
+from training.stores.frame_store import INDEX, FrameStore
 from training.stores.store_building import RGB_STORE, build_frame_store
 
 ANNOTATIONS = "annotations.json"
@@ -131,7 +131,8 @@ def _require_ours(out: Path, classes_file: Path | None = None) -> None:
     path = out / ANNOTATIONS
     if path.exists():
         document = read_json(path, "file of annotations", AnnotationError)
-        if not isinstance(document, Mapping) or document.get("version") != WRITTEN:
+        ours = isinstance(document, Mapping) and document.get("version") == WRITTEN
+        if not ours and not (out / RGB_STORE / INDEX).exists():  # earlier releases wrote no version
             raise InputError(
                 f"{path}: is there already, not written by afsd prepare, and would be lost; use another --out"
             )

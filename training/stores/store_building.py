@@ -155,7 +155,9 @@ def is_of_file(_: str, file: Path, stored: StoredVideo) -> bool:
     state = file.stat()
     if stored.source_bytes is None or stored.source_modified_ns == state.st_mtime_ns:
         return stored.source_bytes in (None, state.st_size)
-    return stored.source_bytes == state.st_size and stored.source_digest in ("", video_digest(file))
+    return stored.source_bytes == state.st_size and (
+        not stored.source_digest or stored.source_digest == video_digest(file)
+    )
 
 
 def complete_store(

@@ -6,12 +6,11 @@ import os
 from collections.abc import Iterable
 from functools import cache
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from runtime.common.files import is_file, is_folder
+from runtime.common.files import exists, is_file, is_folder
 from runtime.errors import InputError, VideoError
 from runtime.video.readers.base import Reader
 from runtime.video.readers.images import FolderReader
@@ -52,7 +51,7 @@ def open_reader(
         if source < 0:  # OpenCV ends the process
             raise InputError(f"camera {source}: got a negative number, expected 0 for the first camera, 1 for the next")
         return OpenCVReader(source)
-    if isinstance(source, (str, os.PathLike)) and not isinstance(source, bytes):
+    if isinstance(source, (str, os.PathLike)):
         return _open_path(os.fspath(source), reader, read_seconds)
     if hasattr(source, "__array__") and not hasattr(source, "convert"):  # a PIL image is a single frame
         array = source if hasattr(source, "shape") else np.asarray(source)
@@ -70,7 +69,7 @@ def _open_path(source: str, reader: ReaderName, read_seconds: float | None) -> R
     if path is not None:
         if is_folder(path):
             return FolderReader(path)
-        if not _exists(path):
+        if not exists(path):
             raise VideoError(f"{path}: file or folder not found")
         if is_file(path) and path.stat().st_size == 0:
             raise VideoError(f"{path}: the file is empty")
@@ -79,13 +78,6 @@ def _open_path(source: str, reader: ReaderName, read_seconds: float | None) -> R
             raise InputError(f"{source}: OpenCV reads files and plain URLs only; use the reader pyav (pip install av)")
         return OpenCVReader(source)
     return PyAVReader(source) if read_seconds is None else PyAVReader(source, read_seconds=read_seconds)
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()  # also a pipe or a device
-    except OSError:  # a name that is too long
-        return False
 
 
 @cache

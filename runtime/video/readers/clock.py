@@ -7,9 +7,11 @@ from fractions import Fraction
 
 RESTART_SECONDS = 1.0
 """Step back from which on time stamps count as begun anew."""
-LONGEST_GAP_SECONDS = 10.0
-"""Longest step that is a gap, and no new beginning, where a new beginning is likely: beyond the declared end, and in
-formats whose stamps may begin anew. FFmpeg's own threshold (dts_delta_threshold)."""
+LONGEST_GAP_SECONDS = 3600.0
+"""Longest step of a file that is a pause, and no new beginning, where a new beginning is likely: beyond the declared
+end, and in formats whose stamps may begin anew."""
+LONGEST_LIVE_GAP_SECONDS = 10.0
+"""The same of a live source, where the clock on the wall says how long a longer pause was."""
 
 
 class StreamClock:
@@ -71,7 +73,8 @@ class StreamClock:
         time = self._offset + place
         doubtful = self._restarts or (self._length is not None and time > self._length)
         gap = time - self.end if stamp != self._first else 0.0
-        if time < self.time - RESTART_SECONDS or (doubtful and gap > LONGEST_GAP_SECONDS):
+        longest = LONGEST_GAP_SECONDS if self._now is None else LONGEST_LIVE_GAP_SECONDS
+        if time < self.time - RESTART_SECONDS or (doubtful and gap > longest):
             self.times_restarted += 1
             resumed = self.end if self._now is None else max(self.time + self._now() - self._arrived, self.end)
             self._offset += resumed - time

@@ -11,6 +11,7 @@ import numpy as np
 from runtime.common.natural_order import natural_key
 from runtime.errors import VideoError
 from runtime.video.readers.base import Frame, Picture
+from runtime.video.sources import name_of
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 
@@ -19,6 +20,7 @@ class FolderReader:
     """Reads a folder of images in natural order (frame2 before frame10)."""
 
     background = True
+    endless = False
     timed = False
     fps: float | None = None
     mean_fps: float | None = None
@@ -26,7 +28,7 @@ class FolderReader:
     time = end = 0.0
 
     def __init__(self, folder: Path) -> None:
-        self.name, self.label = folder.resolve().name, str(folder)
+        self.name, self.label = name_of(str(folder))
         self._images = list_images(folder)
         if not self._images:
             raise VideoError(

@@ -19,6 +19,7 @@ class ArrayReader:
 
     name = ""
     background = False
+    endless = False
     timed = False
     fps: float | None = None
     mean_fps: float | None = None

@@ -9,10 +9,10 @@ from contextlib import closing, contextmanager
 from fractions import Fraction
 from typing import Any
 
-from runtime.errors import VideoError
+from runtime.errors import SourceLostError, VideoError
 from runtime.video.readers.base import Frame, Picture
 from runtime.video.readers.clock import StreamClock
-from runtime.video.sources import is_url, name_of, url_for_ffmpeg
+from runtime.video.sources import is_live, is_url, name_of, url_for_ffmpeg
 
 COUNT_TOLERANCE = 0.02
 """Share of the declared frames that may be missing; a file that lacks more than this share and more than
@@ -51,10 +51,13 @@ class OpenCVReader:
                     if isinstance(source, int)
                     else cv2.VideoCapture(_file_name(source), cv2.CAP_FFMPEG)
                 )
-            except cv2.error:
-                raise VideoError(
-                    f"{self.label}: OpenCV {cv2.__version__} takes no name that is not UTF-8; rename the file"
-                ) from None
+            except (cv2.error, OverflowError):
+                reason = (
+                    "got a number that no camera has"
+                    if isinstance(source, int)
+                    else f"OpenCV {cv2.__version__} takes no name that is not UTF-8; rename the file"
+                )
+                raise VideoError(f"{self.label}: {reason}") from None
         if not self._capture.isOpened():
             raise VideoError(f"{self.label}: {_explain_failure(source)}")
         fps = float(self._capture.get(cv2.CAP_PROP_FPS))
@@ -63,7 +66,8 @@ class OpenCVReader:
         self.count = int(count) if isinstance(source, str) and count >= 1 else None
         if self.count is not None and self.fps is not None:
             self.duration = self.count / self.fps
-        self._live = isinstance(source, int)
+        self.endless = is_live(source)
+        self._camera = isinstance(source, int)
         self._started = time.monotonic()
         self._grabbed = 0
         self._first_stamp = 0.0
@@ -83,8 +87,10 @@ class OpenCVReader:
     def grab(self) -> bool:
         """See `Reader`."""
         if not self._capture.grab():
+            if self.endless and self._grabbed:
+                raise SourceLostError(f"{self.label}: the stream ended or broke off; a live source has no end")
             return False
-        if self._live:
+        if self._camera:
             now = time.monotonic()
             self._started = self._started if self._grabbed else now
             self._clock.advance((now - self._started) / MILLISECOND, None)
@@ -115,7 +121,7 @@ class OpenCVReader:
 
     def scan(self) -> tuple[int, float] | None:
         """See `Reader`; decodes every frame."""
-        if self._live:
+        if self.endless:
             return None
         with closing(OpenCVReader(self._source)) as again:
             while again.grab():

@@ -80,8 +80,8 @@ class PyAVReader:
         self._av = _import_av()
         self.name, self.label = name_of(source)
         self._url = is_url(source)
-        self._live = is_live(source)
         self._source = source
+        self._file: Any = None
         self._read_seconds = read_seconds
         self._container = self._open(source, read_seconds)
         try:
@@ -89,6 +89,7 @@ class PyAVReader:
         except VideoError:
             self._container.close()
             raise
+        self.endless = is_live(source) or self._is_broadcast()
         self._codec = self._stream.codec_context
         self._codec.thread_type = "AUTO"
         if self._codec.width * self._codec.height <= SMALL_PIXELS:
@@ -106,7 +107,7 @@ class PyAVReader:
         self._tick: float = float(self._stream.time_base or Fraction(1, 1))
         restarts = bool(self._container.format.flags & self._av.format.Flags.ts_discont.value)
         self._new_clock = partial(StreamClock, self._tick, rate, self._start, self.duration, restarts)
-        self._clock = self._new_clock(now=time.monotonic if self._live else None)
+        self._clock = self._new_clock(now=time.monotonic if self.endless else None)
         count = self._stream.frames or (round(self.duration * self.fps) if self.duration and self.fps else 0)
         self.count: int | None = count or None
         self._decoded = self._refused = 0
@@ -177,10 +178,13 @@ class PyAVReader:
         """See `Reader`."""
         self._frames.close()
         self._container.close()
+        if self._file is not None:
+            with suppress(Exception):  # of the store, which has nothing more to give
+                self._file.close()
 
     def scan(self) -> tuple[int, float] | None:
         """See `Reader`; reads the packets alone and decodes nothing."""
-        if self._source == STDIN or self._live:
+        if self._source == STDIN or self.endless or self._file is not None:
             return None
         count, clock = 0, self._new_clock()
         with self._open(self._source, READ_SECONDS) as container:
@@ -199,7 +203,8 @@ class PyAVReader:
         options = OPTIONS.get(scheme_of(source), {}) if self._url else {}
         timeout = (OPEN_SECONDS, read_seconds) if self._url else None
         if is_remote(source):
-            target, timeout = _open_remote(source, self.label), None
+            self._file = target = _open_remote(source, self.label)
+            timeout = None
         try:
             container: InputContainer = self._av.open(
                 target, options=options, timeout=timeout, metadata_errors="replace"
@@ -220,7 +225,11 @@ class PyAVReader:
         container = self._container
         form = container.format.name
         if form in NO_VIDEOS or form.endswith("_pipe"):
-            what = "a single image" if form.endswith("_pipe") or form == "image2" else "a text"
+            what = (
+                "a single image, or images without a container"
+                if form.endswith("_pipe") or form == "image2"
+                else "a text"
+            )
             raise VideoError(
                 f"{self.label}: {what}, no video; expected a video file, a folder of images, or @list.txt for a list"
             )
@@ -240,6 +249,17 @@ class PyAVReader:
         best = container.streams.best("video")
         among = rich or known
         return best if best in among else max(among, key=lambda s: s.codec_context.width * s.codec_context.height)
+
+    def _is_broadcast(self) -> bool:
+        """Return whether a web address declares neither seconds nor bytes, as a camera's does."""
+        return (
+            self._url
+            and scheme_of(self._source).startswith("http")
+            and not self._container.duration
+            and not self._stream.duration
+            and self._container.size <= 0
+            and self._container.format.name != "hls"
+        )
 
     def _start_seconds(self) -> float:
         """Return the time stamp, in seconds, of the moment that a player calls 0."""
@@ -261,7 +281,7 @@ class PyAVReader:
 
     def _declared_length(self) -> tuple[float, float] | None:
         """Return the declared length of the whole container in seconds and the stamp from which it counts."""
-        if self._live or not self._container.duration:
+        if self.endless or not self._container.duration:
             return None
         from_zero = "matroska" in self._container.format.name
         origin = min(0.0, self._start) if from_zero else self._start
@@ -295,6 +315,8 @@ class PyAVReader:
             try:
                 packet = next(packets, None)
             except (errors.FFmpegError, OSError) as error:
+                if self._url and self._decoded and self._declared and self.shortfall() is None:
+                    break  # a server that says nothing of the length ends with an error
                 if self._url and not self._decoded and scheme_of(self._source).startswith("http"):
                     raise VideoError(
                         f"{self.label}: cannot be read ({error.strerror or error}); {SEEKS}, and the server may "
@@ -306,6 +328,10 @@ class PyAVReader:
                     raise SourceLostError(f"{self.label}: the stream broke off ({reason})") from None
                 self._broken = str(error.strerror)
                 packet = None
+            except Exception as error:
+                if self._file is None:
+                    raise
+                raise SourceLostError(f"{self.label}: cannot be read on ({_first_line(error)})") from None
             if packet is None:
                 break
             stamp = packet.dts if packet.pts is None else packet.pts
@@ -314,7 +340,7 @@ class PyAVReader:
                 self._last_packet = max(self._last_packet, last)
             if packet.stream.index == self._stream.index:  # the empty packet has no stream_index
                 yield packet
-        if self._live:
+        if self.endless:
             raise SourceLostError(f"{self.label}: the stream ended or broke off; a live source has no end")
 
     def _convert(self, frame: Any) -> Frame:
@@ -343,8 +369,13 @@ def _open_remote(source: str, label: str) -> Any:
     try:
         return fsspec.open(source, "rb").open()
     except Exception as error:  # each store has errors of its own
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise VideoError(f"{label}: cannot be opened ({reason}); check the address and the access") from None
+        raise VideoError(
+            f"{label}: cannot be opened ({_first_line(error)}); check the address and the access"
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _seconds(stream: Any, ticks: int | None) -> float | None:

@@ -69,6 +69,7 @@ class FakeReader:
     mean_fps: float | None = FPS
     count: int | None = None
     duration: float | None = None
+    endless = False
     timed = True
     background = False
 

@@ -128,6 +128,7 @@ class Replay:
     fps = mean_fps = float(FPS)
     count: int | None = None
     duration: float | None = None
+    endless = False
     timed = True
     background = False
 

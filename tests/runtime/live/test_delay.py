@@ -98,5 +98,4 @@ def test_a_chain_of_ever_better_actions_waits_no_longer_than_the_bound(
 
 def test_a_batch_of_one_stream_waits_for_its_windows() -> None:
     spec = tiny_spec()
-    assert worst_delay(spec, batch_size=3).usual_s == pytest.approx(worst_delay(spec).usual_s + 2 * 0.8)
     assert str(worst_delay(spec)).startswith("a detection comes at most 2.5 s after its action ends, 8.9 s in a chain")

@@ -115,7 +115,7 @@ def _host_port(address: str) -> tuple[str, int]:
         ("opening", 20.0, True, True),
         ("opening", 61.0, True, False),
         ("ended", 1000.0, False, True),
-        ("failed", 1000.0, False, True),
+        ("failed", 1000.0, False, False),
     ],
 )
 def test_freshness(state: Any, idle: float, live: bool, fresh: bool) -> None:

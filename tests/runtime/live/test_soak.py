@@ -87,10 +87,10 @@ def test_two_cameras_beside_a_file_for_long(tmp_path: Path) -> None:
     gaps: dict[str, list[float]] = {name: [0.0] for name in watcher.names}
     found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in watcher.names}
     delays: list[float] = []
-    with JsonLineFiles(tmp_path / "out") as files:
-        for event in watcher:
-            keep(event, kinds, gaps, found, delays)
-            files.append(event.video, event.to_json())
+    files = JsonLineFiles(tmp_path / "out")
+    for event in watcher:
+        keep(event, kinds, gaps, found, delays)
+        files.append(event.video, event.to_json())
     for thread in (*actors, observer):
         thread.join()
 

@@ -456,3 +456,16 @@ def memory_after(fake: FakeTime, part: NDArray[np.uint8], rounds: int) -> int:
 
     connections.exhausted = stop
     return peak_memory(watcher)
+
+
+def test_a_source_that_decodes_too_slowly_is_opened_again_where_it_is_now() -> None:
+    fake = FakeTime()
+    slow = [Shot(shot.image, shot.stamp, 3 / FPS) for shot in shots(images(400))]  # a frame takes thrice its time
+    connections = Connections(FakeReader(slow, fake, LOST), FakeReader(shots(images(20)), fake, LOST))
+    events = watch_until_exhausted(connections, fake)
+    assert kinds(events) == ["started", "lost", "reconnected", "gap", "lost", "stopped"]
+    lost = next(event for event in events if isinstance(event, Lost))
+    gap = next(event for event in events if isinstance(event, Gap))
+    assert "decoding is 10 s behind, so the source is opened again where it is now" in lost.reason
+    assert gap.reason == "decoding was too slow"
+    assert gap.segment[1] == pytest.approx(15, abs=1.5)  # 5 s of video took 15 s

@@ -67,7 +67,7 @@ NO_VIDEOS = {
     **dict.fromkeys(("sound.m4a", "sound.mp3", "sound.wav"), "holds sound, no video; expected a video"),
     **dict.fromkeys(("sound_with_cover.mp3", "sound_with_cover.m4a"), "holds sound and a cover picture, no video"),
     **dict.fromkeys(("text.mp4", "noise.mp4", "cut_index_last.mp4"), r"not a video that FFmpeg can open \(unknown"),
-    **dict.fromkeys(("image.png", "image.jpg"), "a single image, no video"),
+    **dict.fromkeys(("image.png", "image.jpg"), "a single image, or images without a container, no video"),
     "text.txt": "a text, no video",
     "empty.mp4": "the file is empty",
 }
