@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 
 RESTART_SECONDS = 1.0
@@ -17,11 +18,18 @@ class StreamClock:
     Containers round time stamps to ticks: Matroska to milliseconds, which is 0.6 ms beside a frame of 29.97 fps. A
     stamp within one tick of its place at the declared rate is put there, so that files of constant rate are sampled as
     if they were counted. Stamps that step back, as in files joined end to end, go on where the picture stood; so do
-    those that step forward by too much for a gap.
+    those that step forward by too much for a gap. Those of a live source, whose camera has restarted, go on after as
+    many seconds as have passed.
     """
 
     def __init__(
-        self, tick: float, rate: Fraction | None, start: float, length: float | None, restarts: bool = False
+        self,
+        tick: float,
+        rate: Fraction | None,
+        start: float,
+        length: float | None,
+        restarts: bool = False,
+        now: Callable[[], float] | None = None,
     ) -> None:
         """Start the clock.
 
@@ -31,6 +39,7 @@ class StreamClock:
             start: stamp, in seconds, of the start of the source.
             length: declared seconds from start to end; None if unknown.
             restarts: whether the stamps of the format may begin anew, as in MPEG transport streams.
+            now: function that returns the seconds of the clock on the wall, for a live source; None for a file.
         """
         self.time = 0.0
         """Seconds at which the latest frame appears."""
@@ -45,6 +54,8 @@ class StreamClock:
         self._start = start
         self._length = length
         self._restarts = restarts
+        self._now = now
+        self._arrived = 0.0
         self._first: float | None = None
 
     def advance(self, stamp: float | None, duration: int | None) -> None:
@@ -62,8 +73,9 @@ class StreamClock:
         gap = time - self.end if stamp != self._first else 0.0
         if time < self.time - RESTART_SECONDS or (doubtful and gap > LONGEST_GAP_SECONDS):
             self.times_restarted += 1
-            self._offset += self.end - time
-            time = self.end
+            resumed = self.end if self._now is None else max(self.time + self._now() - self._arrived, self.end)
+            self._offset += resumed - time
+            time = resumed
         self._set(max(time, self.time), length)
 
     def _snap(self, since: float, length: float) -> tuple[float, float]:
@@ -82,3 +94,5 @@ class StreamClock:
 
     def _set(self, time: float, length: float) -> None:
         self.time, self.end = time, time + length
+        if self._now is not None:
+            self._arrived = self._now()
