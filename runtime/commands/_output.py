@@ -12,7 +12,8 @@ from runtime.common.console import print_json
 from runtime.common.tables import align
 from runtime.features.video_features import Features
 from runtime.results.detections import Detection, Detections, results_document
-from runtime.results.json_lines import JsonLineFiles, require_plain
+from runtime.results.json_lines import JsonLineFiles
+from runtime.results.video_names import require_plain, take_name
 from runtime.results.writers import require_ours
 from runtime.timing import Timing
 from runtime.video.sources import name_of
@@ -42,11 +43,11 @@ class Output:
         named: set[str] = set()
         for source in sources:
             if name := _name(source):
-                self._check_paths(self._paths(_unique(name, named)))
+                self._check_paths(self._paths(take_name(name, named)))
 
     def video(self, found: Detections, source: str, timing: Timing) -> None:
         """Write the files of a finished video, and print its table unless JSON is printed at the end."""
-        found = replace(found, video=_unique(found.video, self._names)).sorted("score")
+        found = replace(found, video=take_name(found.video, self._names)).sorted("score")
         written = self._write_files(found, timing.video_seconds)
         if self._flags.json:
             self._finished.append(found)
@@ -64,7 +65,7 @@ class Output:
 
     def stream(self, found: Detections) -> None:
         """Print detections that have just become final, one per line, and append them to the file of their video."""
-        self._streamed = self._streamed or _unique(found.video, self._names)
+        self._streamed = self._streamed or take_name(found.video, self._names)
         for one in found:
             entry: dict[str, object] = {"video": self._streamed, "label": one.label, "score": one.score}
             entry["segment"] = [one.start_s, one.end_s]
@@ -103,14 +104,6 @@ class Output:
 def _name(source: str | int | Features) -> str:
     """Return the name that a source's results will have."""
     return source.name if isinstance(source, Features) else name_of(source)[0]
-
-
-def _unique(name: str, taken: set[str]) -> str:
-    """Return the name, numbered if it is taken, and take it."""
-    candidates = (name if count == 1 else f"{name}-{count}" for count in range(1, len(taken) + 2))
-    unique = next(candidate for candidate in candidates if candidate not in taken)
-    taken.add(unique)
-    return unique
 
 
 def chosen_formats(flags: argparse.Namespace) -> list[str]:

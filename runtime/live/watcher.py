@@ -24,6 +24,7 @@ from runtime.live.metrics import Metric
 from runtime.live.options import WatchOptions
 from runtime.live.source import Open, Source
 from runtime.results.detections import Detections
+from runtime.results.video_names import take_name
 from runtime.timing import Timing
 from runtime.video.readers.base import Reader
 from runtime.video.readers.choice import open_reader
@@ -383,12 +384,9 @@ def _name_sources(sources: Sequence[str | int]) -> list[tuple[str | int, str]]:
     """Return each source with its name, numbered where an earlier source has it; VideoError: a file is missing."""
     if not sources:
         raise InputError("got no source, expected at least one file, URL or camera number")
-    named: dict[str, str | int] = {}
+    taken: set[str] = set()
     for source in sources:
         path = None if isinstance(source, int) else local_path(source)
         if path is not None and not exists(path):
             raise VideoError(f"{path}: file or folder not found")
-        name = name_of(source, keep_host=True)[0]
-        names = (name if count == 1 else f"{name}-{count}" for count in range(1, len(named) + 2))
-        named[next(name for name in names if name not in named)] = source
-    return [(source, name) for name, source in named.items()]
+    return [(source, take_name(name_of(source, keep_host=True)[0], taken)) for source in sources]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from runtime.errors import InputError
+from runtime.results.video_names import require_plain
 
 
 class JsonLineFiles:
@@ -28,9 +28,3 @@ class JsonLineFiles:
         path = self._folder / f"{video}.jsonl"
         with path.open("a", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
             file.write(f"{line}\n")
-
-
-def require_plain(video: str) -> None:
-    """Raise an InputError if the name of a video has a path in it, and so no file can have it."""
-    if Path(video).name != video or "\\" in video:
-        raise InputError(f"{video!r}: got a video name with a path in it, expected a plain name; rename it")

@@ -15,6 +15,17 @@ Picture = Callable[[], Frame]
 """Function that converts a frame that was grabbed; called at most once, and in the thread that grabs."""
 
 
+CUT_SHARE = 0.02
+"""Share of the declared length that may be missing."""
+CUT_SECONDS = 0.5
+"""Seconds of the declared length that may be missing, since containers round their durations."""
+
+
+def is_cut(missing: float, declared: float) -> bool:
+    """Return whether so many missing seconds of a declared length mean that a file is cut off or damaged."""
+    return missing > max(CUT_SHARE * declared, CUT_SECONDS)
+
+
 @runtime_checkable
 class Reader(Protocol):
     """Reads the decoded frames of one source.

@@ -10,15 +10,9 @@ from fractions import Fraction
 from typing import Any
 
 from runtime.errors import SourceLostError, VideoError
-from runtime.video.readers.base import Frame, Picture
+from runtime.video.readers.base import CUT_SECONDS, Frame, Picture, is_cut
 from runtime.video.readers.clock import StreamClock
 from runtime.video.sources import is_live, is_url, name_of, url_for_ffmpeg
-
-COUNT_TOLERANCE = 0.02
-"""Share of the declared frames that may be missing; a file that lacks more than this share and more than
-COUNT_TOLERANCE_SECONDS counts as cut off."""
-COUNT_TOLERANCE_SECONDS = 0.5
-"""Seconds of the declared length that may be missing, since containers round their durations (see COUNT_TOLERANCE)."""
 
 MILLISECOND = 0.001
 """Seconds per unit of OpenCV's time stamps, and the coarsest tick of the containers."""
@@ -135,10 +129,10 @@ class OpenCVReader:
         """
         if self._grabbed == 0:
             return "no frame could be decoded; the file is empty or damaged, or of a codec that OpenCV's build lacks"
-        missing = (self.count or 0) - self._grabbed
-        if missing <= max(COUNT_TOLERANCE * (self.count or 0), COUNT_TOLERANCE_SECONDS * (self.fps or 0)):
+        rate, count = self.fps or 1.0, self.count or 0
+        if not is_cut((count - self._grabbed) / rate, count / rate):
             return None
-        if self.duration is not None and self.duration - self.end <= COUNT_TOLERANCE_SECONDS:
+        if self.duration is not None and self.duration - self.end <= CUT_SECONDS:
             return None  # the number is an estimate by the highest rate, or there is a gap
         return f"holds {self._grabbed} of the {self.count} frames that it declares; the file is cut off or damaged"
 

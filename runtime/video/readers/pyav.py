@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from runtime.errors import MissingDependencyError, SourceLostError, VideoError
-from runtime.video.readers.base import Frame, Picture
+from runtime.video.readers.base import Frame, Picture, is_cut
 from runtime.video.readers.clock import StreamClock
 from runtime.video.sources import STDIN, is_live, is_remote, is_url, name_of, scheme_of, url_for_ffmpeg
 
@@ -22,11 +22,6 @@ if TYPE_CHECKING:
     import av
     from av.container import InputContainer
 
-END_TOLERANCE = 0.02
-"""Share of the declared length that may be missing; a file that ends earlier than this share and more than
-END_TOLERANCE_SECONDS before its declared end counts as cut off."""
-END_TOLERANCE_SECONDS = 0.5
-"""Seconds of the declared length that may be missing, since containers round their durations (see END_TOLERANCE)."""
 SMALL_PIXELS = 640 * 480
 """Pixels of a frame up to which one thread decodes: more of them cost more processor time, which the network needs."""
 PRIMING_SECONDS = 0.1
@@ -156,18 +151,17 @@ class PyAVReader:
             if self._source == STDIN and self._broken:
                 return f"no frame can be read ({SEEKS}); give the file itself, or write it with -movflags +faststart"
             return f"no frame could be decoded ({self._broken or self._codec.name}); the file is empty or damaged"
-        seconds = self._refused / self.fps if self.fps else 0.0
-        share = self._refused / (self._refused + self._decoded)
-        if seconds > END_TOLERANCE_SECONDS and share > END_TOLERANCE:
+        rate = self.fps or 1.0
+        if is_cut(self._refused / rate, (self._refused + self._decoded) / rate):
             return f"{self._refused} of {self._refused + self._decoded} frames cannot be decoded; the file is damaged"
         lost = self.count - self._demuxed if self.count and self._indexed else 0
-        if lost > max(END_TOLERANCE * (self.count or 0), END_TOLERANCE_SECONDS * (self.fps or 0)):
+        if is_cut(lost / rate, (self.count or 0) / rate):
             return f"holds {self._demuxed} of the {self.count} frames that it declares; the file is cut off or damaged"
         if self._declared is None:
             return None
         declared, origin = self._declared
         missing = declared - (self._last_packet - origin)
-        if missing <= max(END_TOLERANCE * declared, END_TOLERANCE_SECONDS):
+        if not is_cut(missing, declared):
             return None
         return (
             f"ends after {declared - missing:.1f} s of the {declared:.1f} s that it declares; "
