@@ -235,7 +235,7 @@ def _detections(
 def _run_engine(
     arguments: argparse.Namespace, truth: Sequence[VideoAnnotation]
 ) -> tuple[list[Detections], Collection[str]]:
-    """Run an engine on the annotated videos, or on their features; videos that cannot be read are left out and told."""
+    """Run an engine on the annotated videos, or on their features; report and leave out those that cannot be read."""
     from runtime.annotations.video_rates import warn_of_other_rates
     from runtime.detector import Detector, DetectorOptions
     from runtime.features.feature_set import open_model_features

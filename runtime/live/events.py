@@ -13,7 +13,7 @@ Span = tuple[float, float]
 
 @dataclass(frozen=True)
 class Event:
-    """Is the base of all events."""
+    """Holds what all events have."""
 
     kind: ClassVar[str]
     """Value of "event" in JSON."""

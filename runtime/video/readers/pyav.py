@@ -55,7 +55,7 @@ class PyAVReader:
     """Reads a video file, stream or URL through PyAV.
 
     Of several video streams the best by FFmpeg's own rule is read; cover pictures are none. Sound is not decoded, but
-    its time stamps tell where the source starts and whether a file is cut off.
+    its time stamps give the start of the source and show whether a file is cut off.
     """
 
     background = True

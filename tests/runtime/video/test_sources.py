@@ -38,6 +38,7 @@ def test_folders_stand_for_their_videos(tree: Path) -> None:
 
 
 def test_patterns(tree: Path) -> None:
+    assert expand_sources(["*.[mM][pP]4"]) == ["clip2.mp4", "clip10.MP4"]
     assert expand_sources(["clip*.mp4"]) == ["clip2.mp4"]
     assert expand_sources(["**/*.mkv"]) == ["deep/er/clip1.mkv"]
     assert expand_sources(["dee?"]) == ["deep/clip3.webm"]
@@ -55,6 +56,9 @@ def test_lists(tree: Path) -> None:
     (tree / "bad.txt").write_bytes(b"caf\xe9.mp4\n")
     with pytest.raises(VideoError, match=r"@bad.txt: not a readable list .* expected UTF-8 text"):
         expand_sources(["@bad.txt"])
+    (tree / "self.txt").write_text("@self.txt")
+    with pytest.raises(VideoError, match=r"@self.txt: the list names itself; take the line out"):
+        expand_sources(["@self.txt"])
     (tree / "@odd.mp4").write_bytes(b"x")
     assert expand_sources(["@odd.mp4"]) == ["@odd.mp4"]
 
@@ -69,6 +73,9 @@ def test_names_of_streams_keep_host_and_port() -> None:
     assert name_of("https://host/") == ("host", "https://host/")
     assert name_of("dir/10:30:00.mp4") == ("10:30:00", "dir/10:30:00.mp4")
     assert name_of("file:///dir/a%20b.mp4") == ("a b", "/dir/a b.mp4")
+    assert name_of("http://cam:8080/video.mjpg", keep_host=True)[0] == "cam_8080_video.mjpg"
+    with pytest.raises(VideoError, match=r"rtsp://…: not an address \(.*\); check it"):
+        name_of("rtsp://[::1")
     assert (name_of(1)[0], name_of("-")[0]) == ("camera1", "stdin")
 
 
