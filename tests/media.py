@@ -187,6 +187,7 @@ MEDIA: dict[str, Recipe] = {
     # Recording paused for five seconds, and frames that share their stamps.
     "gap.ts": _stamped("N/30+if(gte(N,30),5,0)", 60),
     "gap.mkv": _stamped("N/30+if(gte(N,30),5,0)", 60),
+    "gap_of_20_s.ts": _stamped("N/30+if(gte(N,30),20,0)", 60),
     "same_stamps.mkv": _copy("rate_mjpeg.mkv", after="-bsf:v setts=ts='floor(N/3)*0.1/TB'"),
     "rate_mjpeg.mkv": _one(f"{R30} -c:v mjpeg -q:v 3 -pix_fmt yuvj420p -frames:v 60"),
     # Edit lists: cut without coding anew, between key frames.
