@@ -60,6 +60,7 @@ class OpenCVReader:
         self.count = int(count) if isinstance(source, str) and count >= 1 else None
         if self.count is not None and self.fps is not None:
             self.duration = self.count / self.fps
+        self._codec = self._capture.get(cv2.CAP_PROP_FOURCC)
         self.endless = is_live(source)
         self._camera = isinstance(source, int)
         self._started = time.monotonic()
@@ -128,7 +129,8 @@ class OpenCVReader:
         OpenCV's number of frames is an estimate where sound is longer than the picture; `PyAVReader` knows better.
         """
         if self._grabbed == 0:
-            return "no frame could be decoded; the file is empty or damaged, or of a codec that OpenCV's build lacks"
+            codec = int(self._codec).to_bytes(4, "little").decode("ascii", "replace").strip("\0 ") or "unknown"
+            return f"no frame could be decoded; the file is damaged, or OpenCV lacks its codec ({codec}): try PyAV"
         rate, count = self.fps or 1.0, self.count or 0
         if not is_cut((count - self._grabbed) / rate, count / rate):
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import time
 from collections import deque
@@ -235,7 +236,7 @@ class PyAVReader:
             raise VideoError(f"{self.label}: holds {found}, no video; expected a video")
         known = [stream for stream in moving if stream.codec_context is not None]
         if not known:
-            tag = getattr(moving[0], "codec_tag", None) or "unknown"
+            tag = self._codec_tag()
             raise VideoError(
                 f"{self.label}: its codec ({tag}) is none that FFmpeg's build knows; convert it with ffmpeg"
             )
@@ -243,6 +244,16 @@ class PyAVReader:
         best = container.streams.best("video")
         among = rich or known
         return best if best in among else max(among, key=lambda s: s.codec_context.width * s.codec_context.height)
+
+    def _codec_tag(self) -> str:
+        """Return the four letters by which the container calls a codec that FFmpeg does not know."""
+        level = self._av.logging.get_level()
+        self._av.logging.set_level(self._av.logging.INFO)  # the description is a message
+        try:
+            named = re.search(r"Video: \S+ \((\S+)", self._container.dumps_format())
+        finally:
+            self._av.logging.set_level(level)
+        return named[1] if named else "unnamed"
 
     def _is_broadcast(self) -> bool:
         """Return whether a web address declares neither seconds nor bytes, as a camera's does."""
@@ -348,6 +359,7 @@ class PyAVReader:
 def _import_av() -> Any:
     try:
         import av
+        import av.logging
         import av.sidedata.sidedata
         import av.video.reformatter
     except ImportError:

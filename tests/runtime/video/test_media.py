@@ -290,3 +290,10 @@ def test_largest_errors_in_seconds(media: MakeMedia, capsys: pytest.CaptureFixtu
         assert ours <= 0.002, name
     with capsys.disabled():
         print("", f"{'largest error in seconds':26} {'PyAV':>8}  OpenCV, counted; samples of 50", *lines, sep="\n")
+
+
+def test_a_codec_that_nobody_knows_is_named(media: MakeMedia, tmp_path: Path) -> None:
+    path = tmp_path / "secret.mp4"
+    path.write_bytes(media("rate_30.mp4").path.read_bytes().replace(b"avc1", b"zqzq"))
+    with pytest.raises(VideoError, match=r"secret.mp4: its codec \(zqzq\) is none that FFmpeg's build knows; convert"):
+        sample(path)

@@ -11,7 +11,11 @@ import pytest
 from PIL import Image
 
 from runtime.errors import InputError, VideoError
+from runtime.video.readers import choice
+from runtime.video.readers.choice import open_reader
 from runtime.video.readers.images import list_images
+from runtime.video.readers.opencv import OpenCVReader
+from runtime.video.readers.pyav import PyAVReader
 from runtime.video.sampling import VideoWarning, open_frames
 from runtime.video.sources import expand_sources, is_live, name_of
 from tests.videos import write_video
@@ -159,3 +163,12 @@ def test_several_series_of_images_are_no_video(tmp_path: Path) -> None:
     message = r"got 3 numbered series of images \(flow_x_\*, flow_y_\*, img_\*\), expected the images of one video"
     with pytest.raises(VideoError, match=message):
         open_frames(tmp_path, 10.0, fps=10.0)
+
+
+def test_opencv_reads_where_pyav_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "_has_pyav", lambda: False)
+    path = write_video(tmp_path / "clip.avi", frames=12, fps=30.0)
+    assert isinstance(open_reader(path), OpenCVReader)
+    with pytest.raises(InputError, match=r"-: OpenCV reads files and plain URLs only; use the reader pyav"):
+        open_reader("-")
+    assert isinstance(open_reader(path, reader="pyav"), PyAVReader)
