@@ -247,10 +247,11 @@ class PyAVReader:
 
     def _codec_tag(self) -> str:
         """Return the four letters by which the container calls a codec that FFmpeg does not know."""
+        container: Any = self._container  # whose stubs lack the description
         level = self._av.logging.get_level()
         self._av.logging.set_level(self._av.logging.INFO)  # the description is a message
         try:
-            named = re.search(r"Video: \S+ \((\S+)", self._container.dumps_format())
+            named = re.search(r"Video: \S+ \((\S+)", container.dumps_format())
         finally:
             self._av.logging.set_level(level)
         return named[1] if named else "unnamed"
