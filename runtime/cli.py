@@ -6,8 +6,10 @@ import argparse
 import os
 import pkgutil
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
@@ -15,6 +17,7 @@ from typing import Any
 import runtime.commands
 from runtime.common.console import EXIT_ERROR, accept_any_text, print_error, print_warning
 from runtime.errors import AfsdError
+from runtime.video.prefetch import READING
 from runtime.video.sampling import VideoWarning
 
 VERBS_GROUP = "afsd.commands"
@@ -29,8 +32,21 @@ AddVerb = Callable[[Any], None]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `afsd` with `argv` (default: the process's arguments) and return the exit status.
 
-    0: success; 2: an error, printed as one line on stderr; 130: interrupted.
+    0: success; 2: an error, printed as one line on stderr; 130: interrupted. Without `argv`, a thread that hangs in the
+    reading of a source ends with the process at once, since the library it hangs in would crash in a dying interpreter.
     """
+    if argv is not None:
+        return _run(argv)
+    status = _run(sys.argv[1:])
+    if any(thread.daemon and thread.name.startswith(READING) for thread in threading.enumerate()):
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(status)
+    return status
+
+
+def _run(argv: Sequence[str]) -> int:
     accept_any_text()
     with warnings.catch_warnings():
         warnings.simplefilter("always", VideoWarning)

@@ -43,8 +43,8 @@ def warn_of_other_rates(videos: Sequence[VideoAnnotation], files: Sequence[Path]
         except VideoError:  # reading the video will tell
             continue
         with closing(reader):
-            if rates_differ(video.fps, reader.mean_fps):
-                others.append(f"{video.name} is annotated with {video.fps:g} fps and its file has {reader.mean_fps:g}")
+            if rates_differ(video.fps, reader.fps):
+                others.append(f"{video.name} is annotated with {video.fps:g} fps and its file has {reader.fps:g}")
     if others:
         print_warning(
             f"{len(others)} of {len(known)} videos have another frame rate than their annotations say: {others[0]}; "

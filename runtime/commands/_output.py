@@ -86,8 +86,14 @@ class Output:
         require_plain(found.video)
         written = self._paths(found.video)
         self._check_paths(written)
+        failures = []
         for path in written:
-            found.save(path, duration_s=video_seconds)
+            try:
+                found.save(path, duration_s=video_seconds)
+            except OSError as error:  # the other formats may fit
+                failures.append(error)
+        if failures:
+            raise failures[0]
         return list(map(str, written))
 
     def _paths(self, name: str) -> list[Path]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from runtime.commands._reading import reading_options
 from runtime.commands.detect import add_engine_flags, add_flow_flags, open_with
 from runtime.common.console import EXIT_ERROR, print_error, print_json, print_warning
+from runtime.common.files import one_line
 from runtime.errors import InputError, VideoError
 
 if TYPE_CHECKING:
@@ -107,21 +108,27 @@ def watch(arguments: argparse.Namespace) -> int:
         )
         watcher = detector.watch(sources, options)
         files = None if arguments.out is None else JsonLineFiles(arguments.out)
-        print(f"afsd: watching {', '.join(watcher.names)}: {watcher.delay}", file=sys.stderr)
+        print(f"afsd: watching {one_line(', '.join(watcher.names))}: {watcher.delay}", file=sys.stderr)
         if address is not None:
             server = stack.enter_context(MetricsServer(watcher, address))
             print(f"afsd: metrics at {server.address}/metrics, health at {server.address}/healthz", file=sys.stderr)
         on_signal.append(watcher.stop)
+        unwritten: set[str] = set()
         for event in stack.enter_context(closing(iter(watcher))):  # type: ignore[type-var]  # a generator
             if files is not None:
-                files.append(event.video, event.to_json())
+                try:
+                    files.append(event.video, event.to_json())
+                except (OSError, InputError) as error:  # of this source's file; the others go on
+                    if event.video not in unwritten:
+                        print_error(error)
+                    unwritten.add(event.video)
             if not arguments.quiet:
                 print_json(event.to_dict())
             if isinstance(event, Failed):
                 print_error(VideoError(event.reason))
             elif isinstance(event, Lost):
                 print_warning(f"{event.reason}; {event.video} is opened again until it is back")
-    return EXIT_ERROR if watcher.failed else 0
+    return EXIT_ERROR if watcher.failed or unwritten else 0
 
 
 def _batch_size(asked: int | None, sources: int, spec: ModelSpec) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 from collections.abc import Callable
 from types import TracebackType
@@ -20,6 +21,9 @@ def accept_any_text() -> None:
 
     A dash, a label or a file's name would otherwise end a command on a terminal of ASCII or Latin-1.
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the shell: >&-
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123 — for as long as the process runs
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
             stream.reconfigure(errors="backslashreplace")
@@ -33,6 +37,8 @@ def print_json(content: object, indent: int | None = None) -> None:
 
 def print_error(error: Exception) -> None:
     """Print an error as one line."""
+    if isinstance(error, OSError) and error.filename is not None:
+        error = AfsdError(f"{error.filename}: {error.strerror}; choose another place, or make it usable")
     print(f"afsd: error: {one_line(error)}", file=sys.stderr)
 
 

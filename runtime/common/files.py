@@ -45,6 +45,9 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
     try:
         yield temporary
         temporary.replace(target)
+    except OSError as error:
+        error.filename = error.filename or str(target)  # a full disk names no file
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

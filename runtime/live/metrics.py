@@ -126,14 +126,14 @@ def _handler_of(watched: Watched) -> type[BaseHTTPRequestHandler]:
                 self._answer(200, CONTENT_TYPE, render_metrics(watched.metrics()))
             elif path == "/healthz":
                 well, details = watched.health()
-                self._answer(200 if well else 503, "application/json", json.dumps(details, ensure_ascii=False) + "\n")
+                self._answer(200 if well else 503, "application/json", json.dumps(details) + "\n")
             else:
                 self._answer(404, "text/plain; charset=utf-8", "expected /metrics or /healthz\n")
 
         do_HEAD = do_GET  # noqa: N815 — the name that http.server calls
 
         def _answer(self, status: int, kind: str, text: str) -> None:
-            body = text.encode()
+            body = text.encode(errors="backslashreplace")
             self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))

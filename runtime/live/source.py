@@ -18,6 +18,7 @@ from runtime.live.events import Ended, Event, Failed, Gap, Lost, Reconnected, St
 from runtime.live.inbox import Due, EndOfStretch, Inbox, Stretch
 from runtime.live.options import WatchOptions
 from runtime.live.stretches import StretchReader
+from runtime.video.prefetch import READING
 from runtime.video.readers.base import Reader
 from runtime.video.sources import is_live, is_remote, is_url, local_path, name_of
 from runtime.windows import Window
@@ -99,7 +100,7 @@ class Source:
         self._attempts = 0
         self._lost_at: float | None = None
         self._too_slow = False
-        self._thread = threading.Thread(target=self._run, name=f"afsd-{name}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"{READING}{name}", daemon=True)
 
     def start(self) -> None:
         """Start the thread."""

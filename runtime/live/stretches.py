@@ -28,6 +28,7 @@ class StretchReader:
     timed = True
     count: int | None = None
     duration: float | None = None
+    longest_jump = 0.0
 
     def __init__(self, reader: Reader, clock: Clock, options: WatchOptions, stopped: Callable[[], bool]) -> None:
         """Take an open reader, which the caller closes.
@@ -39,7 +40,7 @@ class StretchReader:
             stopped: function that says whether to end as soon as the next frame is there.
         """
         self.name, self.label = reader.name, reader.label
-        self.fps, self.mean_fps = reader.fps, reader.mean_fps
+        self.fps = reader.fps
         self._reader, self._clock, self._stopped = reader, clock, stopped
         self._gap_seconds = options.gap_seconds
         self._latest_s = max(LATEST_SECONDS, 2 * options.stall_seconds)

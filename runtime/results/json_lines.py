@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 from runtime.results.video_names import require_plain
@@ -26,5 +28,17 @@ class JsonLineFiles:
         """
         require_plain(video)
         path = self._folder / f"{video}.jsonl"
-        with path.open("a", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-            file.write(f"{line}\n")
+        data = f"{line}\n".encode(errors="backslashreplace")
+        with path.open("a+b", buffering=0) as file:
+            start = file.seek(0, os.SEEK_END)
+            if start:
+                file.seek(start - 1)
+                if file.read(1) != b"\n":  # a process that was killed has left half a line
+                    data = b"\n" + data
+            try:
+                if file.write(data) != len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError as error:
+                file.truncate(start)
+                error.filename = str(path)
+                raise

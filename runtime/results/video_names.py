@@ -17,5 +17,5 @@ def take_name(name: str, taken: set[str]) -> str:
 
 def require_plain(video: str) -> None:
     """Raise an InputError if the name of a video has a path in it, and so no file can have it."""
-    if Path(video).name != video or "\\" in video:
+    if Path(video).name != video:
         raise InputError(f"{video!r}: got a video name with a path in it, expected a plain name; rename it")

@@ -11,6 +11,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+READING = "afsd-"
+"""Beginning of the names of threads that read sources."""
 CLOSE_SECONDS = 2.0
 """Longest wait for the producer when closing; a producer that hangs in a read (dead network stream) is abandoned."""
 
@@ -26,7 +28,7 @@ class Prefetch(Iterator[T]):
         self._queue: Queue[tuple[T] | BaseException | None] = Queue(maxsize=max(depth, 1))
         self._stop = threading.Event()
         arguments = (items, self._queue, self._stop)
-        self._worker = threading.Thread(target=_produce, args=arguments, name="afsd-frames", daemon=True)
+        self._worker = threading.Thread(target=_produce, args=arguments, name=f"{READING}frames", daemon=True)
         self._started = self._ended = False
 
     @property

@@ -24,6 +24,8 @@ FRAME_TIMINGS: tuple[FrameTiming, ...] = ("presented", "counted")
 
 MAX_FPS = 1000.0
 """Rate from which on a declared rate is a time base (1000, 90000) and no rate of frames."""
+MAX_COPIES = 36000
+"""Most copies of a frame that a rate may ask for; more are the sign of a rate that is none."""
 COUNTER_ROUNDING = 1e-9
 """Rounding error, in source frames, allowed to the counter of a slow source or of a whole video."""
 STAMP_ROUNDING = 1e-6
@@ -101,6 +103,7 @@ class FrameStream(Iterator[Frame]):
         max_frames: int | None = None,
         timing: FrameTiming = "counted",
         duration: float | None = None,
+        declared_rate: bool = False,
     ) -> None:
         self.name = reader.name
         """Short name for results; empty for arrays and iterables."""
@@ -120,6 +123,7 @@ class FrameStream(Iterator[Frame]):
         """Whether a VideoError just ends the frames and waits in `error`, so that what came before can be used."""
         self.error: VideoError | None = None
         """Error that ended the frames, with `keep_error`."""
+        self._declared_rate = declared_rate
         self._reader = reader
         self._max_frames = max_frames
         self._allow_truncated = allow_truncated
@@ -234,7 +238,14 @@ class FrameStream(Iterator[Frame]):
             )
         if missing is not None:
             warnings.warn(f"{label}: {missing}", VideoWarning, stacklevel=3)
-        if self.timing == "counted" and self._reader.timed and self.fps == self._reader.fps:
+        if self.timing == "presented" and self._reader.longest_jump:
+            warnings.warn(
+                f"{label}: its time stamps jump by {self._reader.longest_jump / 3600:.1f} h, which is taken for a new "
+                "recording or damage: later times go on without the jump",
+                VideoWarning,
+                stacklevel=3,
+            )
+        if self.timing == "counted" and self._reader.timed and self._declared_rate:
             late = abs(self._reader.end - self.seconds)
             if late > TIMING_TOLERANCE:
                 warnings.warn(
@@ -318,12 +329,15 @@ def open_frames(
         max_frames,
         "presented" if presented else "counted",
         duration,
+        declared_rate=fps is None,
     )
 
 
 def _counting_rate(reader: Reader, fps: float | None, sample_fps: float) -> float:
     """Return the rate at which frames are counted: as given, as declared, or the model's, which a warning says."""
     if fps is not None:
+        if sample_fps / fps > MAX_COPIES:
+            raise InputError(f"fps: got {fps:g}, at which one frame lasts {1 / fps:.3g} s; expected its true rate")
         return fps
     if not reader.timed:
         warnings.warn(
@@ -333,7 +347,7 @@ def _counting_rate(reader: Reader, fps: float | None, sample_fps: float) -> floa
             stacklevel=4,
         )
         return sample_fps
-    if reader.fps is None or not reader.fps < MAX_FPS:
+    if reader.fps is None or not sample_fps / MAX_COPIES <= reader.fps < MAX_FPS:
         declared = "no frame rate" if reader.fps is None else f"{reader.fps:g} frames per second"
         raise VideoError(f"{reader.label}: declares {declared}; give the true rate with fps / --fps")
     return reader.fps
@@ -341,7 +355,7 @@ def _counting_rate(reader: Reader, fps: float | None, sample_fps: float) -> floa
 
 def _mean_rate(reader: Reader, sample_fps: float) -> float:
     """Return the mean rate of the source, or the model's where it is not known."""
-    return reader.mean_fps if reader.mean_fps is not None and reader.mean_fps < MAX_FPS else sample_fps
+    return reader.fps if reader.fps is not None and reader.fps < MAX_FPS else sample_fps
 
 
 def _length(reader: Reader, rate: float, presented: bool) -> tuple[int, float]:

@@ -136,7 +136,8 @@ def expand_sources(
         elif is_folder(path):
             sources += _list_videos(path, recursive) or [text]
         elif glob.has_magic(text):
-            sources += expand_sources(_match(text), recursive=recursive)
+            for found in _match(text):
+                sources += (_list_videos(Path(found), recursive) or [found]) if is_folder(Path(found)) else [found]
         else:
             sources.append(text)
     return sources
@@ -150,7 +151,10 @@ def _read_list(path: Path) -> list[str]:
         lines = [line.strip() for line in read_text(path).removeprefix("\ufeff").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise VideoError(f"{LIST_PREFIX}{path}: not a readable list ({error}); expected UTF-8 text") from None
-    return [line for line in lines if line and not line.startswith("#")]
+    named = [line for line in lines if line and not line.startswith("#")]
+    if not named:
+        raise VideoError(f"{LIST_PREFIX}{path}: the list names no video; expected one per line")
+    return named
 
 
 def _match(pattern: str) -> list[str]:

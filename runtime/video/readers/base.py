@@ -39,9 +39,7 @@ class Reader(Protocol):
     label: str
     """Name of the source in error messages."""
     fps: float | None
-    """Frames per second by which frames are counted, as declared; None if the source declares none."""
-    mean_fps: float | None
-    """Mean frames per second; differs from `fps` where the rate varies."""
+    """Mean frames per second that the source declares; None if it declares none."""
     count: int | None
     """Number of frames that the source declares; None if unknown."""
     duration: float | None
@@ -69,6 +67,11 @@ class Reader(Protocol):
     @property
     def end(self) -> float:
         """Seconds from the start of the source to the moment when the current frame disappears, if it is the last."""
+        ...
+
+    @property
+    def longest_jump(self) -> float:
+        """Longest step of the time stamps, in seconds, that was taken for a new beginning and no pause."""
         ...
 
     def hold(self) -> Picture:

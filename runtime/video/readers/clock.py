@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from fractions import Fraction
 
 RESTART_SECONDS = 1.0
 """Step back from which on time stamps count as begun anew."""
 LONGEST_GAP_SECONDS = 3600.0
-"""Longest step of a file that is a pause, and no new beginning, where a new beginning is likely: beyond the declared
-end, and in formats whose stamps may begin anew."""
+"""Longest step of a file that is a pause; a longer one is a new beginning, or a damaged stamp that would cost days."""
 LONGEST_LIVE_GAP_SECONDS = 10.0
-"""The same of a live source, where the clock on the wall says how long a longer pause was."""
+"""The same of a live source whose stamps may begin anew; the clock on the wall says how long a longer pause was."""
 
 
 class StreamClock:
@@ -21,7 +21,7 @@ class StreamClock:
     stamp within one tick of its place at the declared rate is put there, so that files of constant rate are sampled as
     if they were counted. Stamps that step back, as in files joined end to end, go on where the picture stood; so do
     those that step forward by too much for a gap. Those of a live source, whose camera has restarted, go on after as
-    many seconds as have passed.
+    many seconds as have passed. A single damaged stamp is no new beginning: the next ones are where they would be.
     """
 
     def __init__(
@@ -49,6 +49,9 @@ class StreamClock:
         """Seconds at which the latest frame disappears, if it is the last."""
         self.times_restarted = 0
         """Number of times that stamps began anew and went on where the picture stood."""
+        self.longest_jump = 0.0
+        """Longest step forward, in seconds, that was taken for a new beginning."""
+        self._former, self._restarted_at = 0.0, -math.inf
         self._tick = tick
         self._rate = float(rate) if rate else None
         if self._rate is not None and self._rate * self._tick > 0.5:  # a time base, not a rate of frames
@@ -71,11 +74,17 @@ class StreamClock:
         since = (stamp - self._first) * self._tick
         place, length = self._snap(since, self._length_of(duration))
         time = self._offset + place
-        doubtful = self._restarts or (self._length is not None and time > self._length)
         gap = time - self.end if stamp != self._first else 0.0
-        longest = LONGEST_GAP_SECONDS if self._now is None else LONGEST_LIVE_GAP_SECONDS
-        if time < self.time - RESTART_SECONDS or (doubtful and gap > longest):
+        if abs(gap) > RESTART_SECONDS and self.time <= self._restarted_at + RESTART_SECONDS:
+            before = self._former + place
+            if abs(before - self.end) <= RESTART_SECONDS:  # a single stamp was damaged, not the order of the file
+                self._offset, time, gap = self._former, before, 0.0
+                self.times_restarted -= 1
+        longest = LONGEST_LIVE_GAP_SECONDS if self._now is not None and self._restarts else LONGEST_GAP_SECONDS
+        if gap > longest or time < self.time - RESTART_SECONDS:
             self.times_restarted += 1
+            self.longest_jump = max(self.longest_jump, gap)
+            self._former, self._restarted_at = self._offset, self.end
             resumed = self.end if self._now is None else max(self.time + self._now() - self._arrived, self.end)
             self._offset += resumed - time
             time = resumed
@@ -91,7 +100,7 @@ class StreamClock:
         return place, usual if abs(length - usual) <= self._tick else length
 
     def _length_of(self, duration: int | None) -> float:
-        if duration:
+        if duration and duration * self._tick <= LONGEST_GAP_SECONDS:
             return duration * self._tick
         return 1 / self._rate if self._rate is not None else 0.0
 

@@ -23,9 +23,8 @@ class FolderReader:
     endless = False
     timed = False
     fps: float | None = None
-    mean_fps: float | None = None
     duration: float | None = None
-    time = end = 0.0
+    time = end = longest_jump = 0.0
 
     def __init__(self, folder: Path) -> None:
         self.name, self.label = name_of(str(folder))

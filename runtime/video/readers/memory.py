@@ -22,9 +22,8 @@ class ArrayReader:
     endless = False
     timed = False
     fps: float | None = None
-    mean_fps: float | None = None
     duration: float | None = None
-    time = end = 0.0
+    time = end = longest_jump = 0.0
 
     def __init__(self, arrays: Iterable[Any], channels: int, count: int | None = None, whole: bool = False) -> None:
         """Read an iterable, or `whole`: the single item of one; `count` is the number of frames if it is known."""

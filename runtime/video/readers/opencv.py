@@ -55,7 +55,7 @@ class OpenCVReader:
         if not self._capture.isOpened():
             raise VideoError(f"{self.label}: {_explain_failure(source)}")
         fps = float(self._capture.get(cv2.CAP_PROP_FPS))
-        self.fps = self.mean_fps = fps if fps > 0 else None
+        self.fps = fps if fps > 0 else None
         count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.count = int(count) if isinstance(source, str) and count >= 1 else None
         if self.count is not None and self.fps is not None:
@@ -78,6 +78,11 @@ class OpenCVReader:
     def end(self) -> float:
         """See `Reader`."""
         return self._clock.end
+
+    @property
+    def longest_jump(self) -> float:
+        """See `Reader`."""
+        return self._clock.longest_jump
 
     def grab(self) -> bool:
         """See `Reader`."""

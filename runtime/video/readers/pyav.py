@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+import heapq
 import re
 import struct
+import threading
 import time
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from fractions import Fraction
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from queue import Empty, Queue
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from runtime.errors import MissingDependencyError, SourceLostError, VideoError
-from runtime.video.readers.base import Frame, Picture, is_cut
-from runtime.video.readers.clock import StreamClock
+from runtime.video.prefetch import READING
+from runtime.video.readers.base import CUT_SHARE, Frame, Picture, is_cut
+from runtime.video.readers.clock import LONGEST_GAP_SECONDS, StreamClock
 from runtime.video.sources import STDIN, is_live, is_remote, is_url, name_of, scheme_of, url_for_ffmpeg
 
 if TYPE_CHECKING:
     import av
     from av.container import InputContainer
 
+T = TypeVar("T")
+
 SMALL_PIXELS = 640 * 480
 """Pixels of a frame up to which one thread decodes: more of them cost more processor time, which the network needs."""
 PRIMING_SECONDS = 0.1
 """Longest lead of sound with negative time stamps that is an encoder's priming, which players cut off."""
+MAX_UNDECODED = 1000
+"""Most packets whose frames are waited for; more are not followed up."""
 OPEN_SECONDS = 15.0
 """Longest wait until a URL opens."""
 READ_SECONDS = 30.0
@@ -93,10 +101,10 @@ class PyAVReader:
         self._side_data = self._av.sidedata.sidedata.SideDataContainer
         self._reformatter = self._av.video.reformatter.VideoReformatter()
         rate = self._stream.guessed_rate or self._stream.average_rate
-        self.fps = float(rate) if rate else None
         average = self._stream.average_rate
-        varies = self.fps and average and abs(float(average) - self.fps) > VARIES * self.fps
-        self.mean_fps = float(average) if varies and average else self.fps
+        varies = rate and average and abs(float(average / rate) - 1) > VARIES
+        mean = average if varies else rate
+        self.fps = float(mean) if mean else None
         self._start = self._start_seconds()
         self.duration = self._declared_seconds()
         self._declared = self._declared_length()
@@ -108,7 +116,11 @@ class PyAVReader:
         self.count: int | None = count or None
         self._decoded = self._refused = 0
         self._last_packet = -np.inf
+        self._last_byte = 0
         self._demuxed = 0
+        self._undecoded: list[int] = []
+        self._latest: int | None = None
+        self._skipped = 0.0
         self._slots: deque[int] = deque()
         self._indexed = self._container.format.name in INDEXED and self._stream.frames > 0
         self._has_slots = self._container.format.name in SLOTTED
@@ -131,6 +143,11 @@ class PyAVReader:
         """Number of times that the time stamps began anew, as those of a camera that restarts under one connection."""
         return self._clock.times_restarted
 
+    @property
+    def longest_jump(self) -> float:
+        """See `Reader`."""
+        return self._clock.longest_jump
+
     def grab(self) -> bool:
         """See `Reader`."""
         self._frame = next(self._frames, None)
@@ -138,8 +155,24 @@ class PyAVReader:
             return False
         self._decoded += 1
         stamp = self._slots.popleft() if self._slots else self._frame.pts
+        self._note_skipped(stamp)
         self._clock.advance(stamp, self._frame.duration)
         return True
+
+    def _note_skipped(self, stamp: int | None) -> None:
+        """Count the seconds between the last frame and this one as skipped if there were packets for them.
+
+        Where a key frame is damaged, decoders leave out all frames that depend on it without an error.
+        """
+        skipped = False
+        while self._undecoded and (stamp is None or self._undecoded[0] <= stamp):
+            skipped |= heapq.heappop(self._undecoded) != stamp
+        if stamp is None:
+            return
+        if skipped and self._latest is not None:
+            gap = (stamp - self._latest) * self._tick - 1 / (self.fps or 1.0)
+            self._skipped += gap if 0 < gap <= LONGEST_GAP_SECONDS else 0.0
+        self._latest = stamp
 
     def hold(self) -> Picture:
         """See `Reader`."""
@@ -149,9 +182,11 @@ class PyAVReader:
     def shortfall(self) -> str | None:
         """See `Reader`."""
         if self._decoded == 0:
-            if self._source == STDIN and self._broken:
+            if self._source == STDIN and self._broken and self._is_mp4():
                 return f"no frame can be read ({SEEKS}); give the file itself, or write it with -movflags +faststart"
             return f"no frame could be decoded ({self._broken or self._codec.name}); the file is empty or damaged"
+        if is_cut(self._skipped, self._clock.end):
+            return f"frames of {self._skipped:.1f} s cannot be decoded; the file is damaged"
         rate = self.fps or 1.0
         if is_cut(self._refused / rate, (self._refused + self._decoded) / rate):
             return f"{self._refused} of {self._refused + self._decoded} frames cannot be decoded; the file is damaged"
@@ -201,8 +236,8 @@ class PyAVReader:
             self._file = target = _open_remote(source, self.label)
             timeout = None
         try:
-            container: InputContainer = self._av.open(
-                target, options=options, timeout=timeout, metadata_errors="replace"
+            container: InputContainer = _in_thread(
+                partial(self._av.open, target, options=options, timeout=timeout, metadata_errors="replace")
             )
         except (errors.FFmpegError, ValueError, OSError) as error:
             raise VideoError(f"{self.label}: {self._explain(error)}") from None
@@ -210,7 +245,8 @@ class PyAVReader:
 
     def _explain(self, error: Exception) -> str:
         if self._url:
-            reason = getattr(error, "strerror", None) or error
+            silent = isinstance(error, self._av.error.ExitError)  # PyAV's own interrupt
+            reason = f"no data for {OPEN_SECONDS:g} s" if silent else getattr(error, "strerror", None) or error
             return f"cannot be opened ({reason}); check the address and that the server runs"
         if isinstance(error, self._av.error.InvalidDataError):
             return "not a video that FFmpeg can open (unknown format, or cut off); try to play it, or convert it"
@@ -256,6 +292,9 @@ class PyAVReader:
             self._av.logging.set_level(level)
         return named[1] if named else "unnamed"
 
+    def _is_mp4(self) -> bool:
+        return "mp4" in self._container.format.name.split(",")
+
     def _is_broadcast(self) -> bool:
         """Return whether a web address declares neither seconds nor bytes, as a camera's does."""
         return (
@@ -298,6 +337,8 @@ class PyAVReader:
         for packet in self._packets():
             if packet.size:
                 self._demuxed += 1
+                if packet.pts is not None and not packet.is_discard and len(self._undecoded) < MAX_UNDECODED:
+                    heapq.heappush(self._undecoded, packet.pts)
                 if self._has_slots and packet.dts is not None:
                     self._slots.append(packet.dts)
             try:
@@ -323,13 +364,13 @@ class PyAVReader:
             except (errors.FFmpegError, OSError) as error:
                 if self._url and self._decoded and self._declared and self.shortfall() is None:
                     break  # a server that says nothing of the length ends with an error
-                if self._url and not self._decoded and scheme_of(self._source).startswith("http"):
+                silent = isinstance(error, errors.ExitError)  # PyAV's own interrupt
+                if not self._decoded and scheme_of(self._source).startswith("http") and self._is_mp4() and not silent:
                     raise VideoError(
                         f"{self.label}: cannot be read ({error.strerror or error}); {SEEKS}, and the server may "
                         "take no ranges; download the file first"
                     ) from None
                 if self._url:
-                    silent = isinstance(error, errors.ExitError)  # PyAV's own interrupt
                     reason = f"no data for {self._read_seconds:g} s" if silent else error.strerror or error
                     raise SourceLostError(f"{self.label}: the stream broke off ({reason})") from None
                 self._broken = str(error.strerror)
@@ -344,10 +385,14 @@ class PyAVReader:
             if stamp is not None:
                 last = (stamp + (packet.duration or 0)) * float(packet.time_base)
                 self._last_packet = max(self._last_packet, last)
+            self._last_byte = max(self._last_byte, (packet.pos or 0) + packet.size)
             if packet.stream.index == self._stream.index:  # the empty packet has no stream_index
                 yield packet
         if self.endless:
             raise SourceLostError(f"{self.label}: the stream ended or broke off; a live source has no end")
+        size = self._container.size if self._url and self._container.format.name == "mpegts" else 0
+        if self._last_byte < (1 - CUT_SHARE) * size:
+            raise SourceLostError(f"{self.label}: the stream broke off after {self._last_byte} of {size} bytes")
 
     def _convert(self, frame: Any) -> Frame:
         """Convert a frame to RGB, turned as the display matrix says."""
@@ -355,6 +400,25 @@ class PyAVReader:
         # `frame.side_data` keeps itself in the frame, and so hundreds of pictures until the garbage collector runs
         matrix = self._side_data(frame).get("DISPLAYMATRIX")
         return rgb if matrix is None else _turn(rgb, bytes(matrix))
+
+
+def _in_thread(work: Callable[[], T]) -> T:
+    """Return what a function returns or raises, from a thread, so that Ctrl-C need not wait for a silent server."""
+    done: Queue[tuple[T | None, BaseException | None]] = Queue()
+
+    def run() -> None:
+        try:
+            done.put((work(), None))
+        except BaseException as error:
+            done.put((None, error))
+
+    threading.Thread(target=run, name=f"{READING}open", daemon=True).start()
+    while True:
+        with suppress(Empty):
+            found, error = done.get(timeout=0.2)
+            if error is not None:
+                raise error
+            return found  # type: ignore[return-value]  # None only beside an error
 
 
 def _import_av() -> Any:

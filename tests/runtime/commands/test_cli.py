@@ -200,7 +200,11 @@ def verb(function: Any) -> Any:
     [
         (KeyboardInterrupt(), 130, "afsd: interrupted"),
         (EngineError("two\nlines"), 2, "afsd: error: two lines"),
-        (PermissionError(13, "Permission denied", "out"), 2, "afsd: error: [Errno 13] Permission denied: 'out'"),
+        (
+            PermissionError(13, "Permission denied", "out"),
+            2,
+            "afsd: error: out: Permission denied; choose another place, or make it usable",
+        ),
     ],
 )
 def test_exit_statuses(

@@ -66,10 +66,10 @@ class FakeReader:
 
     name = label = "fake"
     fps: float | None = FPS
-    mean_fps: float | None = FPS
     count: int | None = None
     duration: float | None = None
     endless = False
+    longest_jump = 0.0
     timed = True
     background = False
 

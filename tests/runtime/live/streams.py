@@ -125,10 +125,11 @@ class Replay:
     """Gives the frames of a run from the decoded clip, 25 a second."""
 
     name, label = "replay", "replay"
-    fps = mean_fps = float(FPS)
+    fps = float(FPS)
     count: int | None = None
     duration: float | None = None
     endless = False
+    longest_jump = 0.0
     timed = True
     background = False
 

@@ -38,3 +38,20 @@ def test_a_restarted_camera_goes_on_by_the_clock_on_the_wall() -> None:
     wall = iter([50.0, 50.1, 70.0, 70.0, 70.1])
     clock = StreamClock(1e-3, Fraction(10), 5.0, None, restarts=True, now=lambda: next(wall))
     assert times(clock, [5000, 5100, 0, 100]) == pytest.approx([0, 0.1, 20.0, 20.1])
+
+
+def test_damaged_stamps_among_right_ones_are_no_new_beginning() -> None:
+    clock = StreamClock(1e-3, Fraction(10), 0.0, None)
+    found = times(clock, [0, 100, 200, 300, 9000000, 500, 600])
+    assert found == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    stamps = [10000, 10100, 8200, 10300, 8400, 10500, *range(10600, 14000, 100)]  # 10200 and 10400 became others
+    clock = StreamClock(1e-3, Fraction(10), 10.0, None)
+    assert times(clock, stamps)[-1] == pytest.approx(3.9, abs=0.11)
+
+
+def test_a_jump_of_days_is_bounded_and_known() -> None:
+    clock = StreamClock(1e-3, Fraction(10), 0.0, None)
+    assert times(clock, [0, 100, 864000000, 864000100]) == pytest.approx([0, 0.1, 0.2, 0.3])
+    assert clock.longest_jump == pytest.approx(864000, rel=1e-3)
+    clock.advance(864000200, 2**31)
+    assert clock.end == pytest.approx(0.5)
