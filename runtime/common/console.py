@@ -38,7 +38,7 @@ def print_json(content: object, indent: int | None = None) -> None:
 def print_error(error: Exception) -> None:
     """Print an error as one line."""
     if isinstance(error, OSError) and error.filename is not None:
-        error = AfsdError(f"{error.filename}: {error.strerror}; choose another place, or make it usable")
+        error = AfsdError(f"{error.filename}: {error.strerror}; choose another")
     print(f"afsd: error: {one_line(error)}", file=sys.stderr)
 
 

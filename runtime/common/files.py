@@ -46,7 +46,8 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
         yield temporary
         temporary.replace(target)
     except OSError as error:
-        error.filename = error.filename or str(target)  # a full disk names no file
+        if error.filename in (None, str(temporary)):  # a full disk names no file
+            error.filename = str(target)
         raise
     finally:
         temporary.unlink(missing_ok=True)

@@ -54,7 +54,7 @@ class StreamClock:
         self._former, self._restarted_at = 0.0, -math.inf
         self._tick = tick
         self._rate = float(rate) if rate else None
-        if self._rate is not None and self._rate * self._tick > 0.5:  # a time base, not a rate of frames
+        if self._rate is not None and not 1 / LONGEST_GAP_SECONDS < self._rate < 0.5 / tick:  # not a rate of frames
             self._rate = None
         self._start = start
         self._length = length

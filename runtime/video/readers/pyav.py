@@ -339,6 +339,8 @@ class PyAVReader:
                 self._demuxed += 1
                 if packet.pts is not None and not packet.is_discard and len(self._undecoded) < MAX_UNDECODED:
                     heapq.heappush(self._undecoded, packet.pts)
+                    if self._demuxed == 1 and packet.is_keyframe:  # from here on there is a picture
+                        self._latest = packet.pts - round(1 / (self.fps or 1.0) / self._tick)
                 if self._has_slots and packet.dts is not None:
                     self._slots.append(packet.dts)
             try:

@@ -203,7 +203,7 @@ def verb(function: Any) -> Any:
         (
             PermissionError(13, "Permission denied", "out"),
             2,
-            "afsd: error: out: Permission denied; choose another place, or make it usable",
+            "afsd: error: out: Permission denied; choose another",
         ),
     ],
 )

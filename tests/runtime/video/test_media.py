@@ -297,3 +297,14 @@ def test_a_codec_that_nobody_knows_is_named(media: MakeMedia, tmp_path: Path) ->
     path.write_bytes(media("rate_30.mp4").path.read_bytes().replace(b"avc1", b"zqzq"))
     with pytest.raises(VideoError, match=r"secret.mp4: its codec \(zqzq\) is none that FFmpeg's build knows; convert"):
         sample(path)
+
+
+def test_a_key_frame_that_is_destroyed_takes_others_with_it(media: MakeMedia, tmp_path: Path) -> None:
+    """Decoders leave out what depends on it without an error; in MP4 the sizes of all frames are known."""
+    path = tmp_path / "damaged.mp4"
+    content = bytearray(media("rate_30.mp4").path.read_bytes())
+    start = content.index(b"mdat") + 4
+    content[start : start + 400] = bytes(400)
+    path.write_bytes(content)
+    with pytest.raises(VideoError, match=r"cannot be decoded.*the file is (empty or )?damaged"):
+        sample(path)
