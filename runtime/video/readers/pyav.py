@@ -110,6 +110,7 @@ class PyAVReader:
         self._declared = self._declared_length()
         self._tick: float = float(self._stream.time_base or Fraction(1, 1))
         restarts = bool(self._container.format.flags & self._av.format.Flags.ts_discont.value)
+        self._tuned_in = restarts  # a broadcast may begin between key frames, a file begins with a picture
         self._new_clock = partial(StreamClock, self._tick, rate, self._start, self.duration, restarts)
         self._clock = self._new_clock(now=time.monotonic if self.endless else None)
         count = self._stream.frames or (round(self.duration * self.fps) if self.duration and self.fps else 0)
@@ -339,7 +340,7 @@ class PyAVReader:
                 self._demuxed += 1
                 if packet.pts is not None and not packet.is_discard and len(self._undecoded) < MAX_UNDECODED:
                     heapq.heappush(self._undecoded, packet.pts)
-                    if self._demuxed == 1 and packet.is_keyframe:  # from here on there is a picture
+                    if self._demuxed == 1 and not self._tuned_in:
                         self._latest = packet.pts - round(1 / (self.fps or 1.0) / self._tick)
                 if self._has_slots and packet.dts is not None:
                     self._slots.append(packet.dts)
