@@ -16,9 +16,8 @@ from typing import Any
 
 import runtime.commands
 from runtime.common.console import EXIT_ERROR, accept_any_text, print_error, print_warning
-from runtime.errors import AfsdError
+from runtime.errors import AfsdError, VideoWarning
 from runtime.video.prefetch import READING
-from runtime.video.sampling import VideoWarning
 
 VERBS_GROUP = "afsd.commands"
 """Entry-point group through which other packages add verbs; each entry is `add_<verb>(subparsers) -> None`."""

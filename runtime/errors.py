@@ -19,6 +19,10 @@ class SourceLostError(VideoError):
     """Reports a stream that broke off or fell silent; what was read before is whole."""
 
 
+class VideoWarning(UserWarning):
+    """Warns of a video that was read as far as possible, of a rate or rule that may be wrong, or of a short video."""
+
+
 class SpecError(AfsdError):
     """Reports a ModelSpec that is missing, malformed, of a newer schema, or does not fit its artifact."""
 

@@ -107,12 +107,12 @@ def watch(arguments: argparse.Namespace) -> int:
             ),
         )
         watcher = detector.watch(sources, options)
+        on_signal.append(watcher.stop)
         files = None if arguments.out is None else JsonLineFiles(arguments.out)
         print(f"afsd: watching {one_line(', '.join(watcher.names))}: {watcher.delay}", file=sys.stderr)
         if address is not None:
             server = stack.enter_context(MetricsServer(watcher, address))
             print(f"afsd: metrics at {server.address}/metrics, health at {server.address}/healthz", file=sys.stderr)
-        on_signal.append(watcher.stop)
         unwritten: set[str] = set()
         for event in stack.enter_context(closing(iter(watcher))):  # type: ignore[type-var]  # a generator
             if files is not None:

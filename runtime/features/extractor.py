@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from runtime.common.arguments import require_count, require_rate
 from runtime.engines.base import Engine
-from runtime.errors import EngineError, InputError
+from runtime.errors import EngineError, InputError, VideoWarning
 from runtime.spec.model import AGREEING, FEATURES_OUTPUT, ModelSpec
 from runtime.spec.time_axis import FeatureSampling
 from runtime.timing import Timing
 from runtime.video.readers.base import Frame
 from runtime.video.rgb_and_flow import RGB_CHANNELS
-from runtime.video.sampling import FrameStream, VideoWarning
+from runtime.video.sampling import FrameStream
 from runtime.windows import Window, WindowBuffer, repeat_last
 
 SNIPPETS_PER_CALL = 4

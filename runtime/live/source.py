@@ -192,6 +192,7 @@ class Source:
                 self._failed_in_a_row = 0
             if damaged is not None:
                 return damaged
+        self.counts.failures += begun is None
         self._too_slow = frames.too_slow
         return frames.lost
 

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Literal
 
 from runtime.common.arguments import require_rate
-from runtime.errors import InputError, VideoError
+from runtime.errors import InputError, VideoError, VideoWarning
 from runtime.video.prefetch import Prefetch
 from runtime.video.readers.base import Frame, Picture, Reader
 from runtime.video.readers.choice import ReaderName, open_reader
@@ -35,10 +35,6 @@ TIMING_TOLERANCE = 0.2
 
 Transform = Callable[[Generator[Frame, None, None]], Generator[Frame, None, None]]
 """Function from sampled frames to as many frames; its generator closes the given one when it is closed."""
-
-
-class VideoWarning(UserWarning):
-    """Warns of a video that was read as far as possible, of a rate or rule that may be wrong, or of a short video."""
 
 
 class FrameCounter:

@@ -128,9 +128,12 @@ def expand_sources(
             sources.append(text)
         elif text.startswith(LIST_PREFIX):
             if text in lists:
-                raise VideoError(f"{text}: the list names itself; take the line out")
+                raise VideoError("the list names itself; take the line out")
             listed = _read_list(Path(text.removeprefix(LIST_PREFIX)))
-            sources += expand_sources(listed, recursive=recursive, lists=(*lists, text))
+            try:
+                sources += expand_sources(listed, recursive=recursive, lists=(*lists, text))
+            except VideoError as error:
+                raise VideoError(f"{text}: {error}") from None
         elif text.isascii() and text.isdecimal() and not is_folder(path):
             sources.append(int(text))
         elif is_folder(path):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 
 from runtime.common.natural_order import natural_key
-from runtime.errors import VideoError
+from runtime.errors import VideoError, VideoWarning
 from runtime.video.readers.base import Frame, Picture
 from runtime.video.sources import name_of
 
@@ -32,7 +33,7 @@ class FolderReader:
         if not self._images:
             raise VideoError(
                 f"{folder}: the folder holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}), so it is no video; "
-                "if it holds videos, give one of the files"
+                "if it holds videos, give them, or --recursive where they are in its folders"
             )
         _require_one_series(folder, self._images)
         self.count: int | None = len(self._images)
@@ -89,13 +90,23 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def _require_one_series(folder: Path, images: list[Path]) -> None:
-    """Refuse a folder of several numbered series, such as the img_*, flow_x_* and flow_y_* of one video."""
-    series: dict[str, set[str]] = defaultdict(set)
+    """Refuse several numbered series, such as the img_*, flow_x_* and flow_y_* of one video; warn of holes in one."""
+    series: dict[str, set[int]] = defaultdict(set)
     for path in images:
         numbered = re.fullmatch(r"(.*?)([0-9]+)", path.stem)
         if numbered:
-            series[numbered[1]].add(numbered[2])
+            series[numbered[1]].add(int(numbered[2]))
     several = [name for name, numbers in series.items() if len(numbers) > 1]
+    if len(series) == 1 and len(several) == 1:
+        numbers = series[several[0]]
+        missing = max(numbers) - min(numbers) + 1 - len(numbers)
+        if missing:
+            warnings.warn(
+                f"{folder}: {missing} of the numbers {min(numbers)} to {max(numbers)} of its images are missing; times "
+                "count the images that are there",
+                VideoWarning,
+                stacklevel=2,
+            )
     if len(several) > 1 and set.intersection(*(series[name] for name in several)):
         shown = ", ".join(f"{name}*" for name in sorted(several)[:4])
         raise VideoError(

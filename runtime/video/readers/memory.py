@@ -100,6 +100,8 @@ def as_chunk(array: Any, channels: int, name: str = "frames") -> NDArray[np.uint
         raise InputError(
             f"{name}: got {type(array).__name__} that is no array ({str(error).splitlines()[0]}); {expected}"
         ) from None
+    if value.dtype == object:
+        raise InputError(f"{name}: got {type(array).__name__}, {expected}; convert it first")
     if value.dtype != np.uint8:
         raise InputError(f"{name}: got {value.dtype} {list(value.shape)}, {expected}; convert them first")
     if value.ndim not in (3, 4) or value.shape[-1] != channels or 0 in value.shape[-3:]:

@@ -245,6 +245,8 @@ class PyAVReader:
         return container
 
     def _explain(self, error: Exception) -> str:
+        if self._url and isinstance(error, self._av.error.InvalidDataError):
+            return "the server answers with what is no video that FFmpeg can open; check the address"
         if self._url:
             silent = isinstance(error, self._av.error.ExitError)  # PyAV's own interrupt
             reason = f"no data for {OPEN_SECONDS:g} s" if silent else getattr(error, "strerror", None) or error
@@ -371,7 +373,7 @@ class PyAVReader:
                 if not self._decoded and scheme_of(self._source).startswith("http") and self._is_mp4() and not silent:
                     raise VideoError(
                         f"{self.label}: cannot be read ({error.strerror or error}); {SEEKS}, and the server may "
-                        "take no ranges; download the file first"
+                        "take no ranges; download the file, or have it written with -movflags +faststart"
                     ) from None
                 if self._url:
                     reason = f"no data for {self._read_seconds:g} s" if silent else error.strerror or error

@@ -12,14 +12,13 @@ import pytest
 from numpy.typing import NDArray
 
 from runtime.detector import Detector, DetectorOptions
-from runtime.errors import EngineError, InputError
+from runtime.errors import EngineError, InputError, VideoWarning
 from runtime.features.extractor import FeatureExtractor
 from runtime.results.detections import Detections
 from runtime.spec.model import spec_from_json
 from runtime.spec.time_axis import FeatureSampling
 from runtime.timing import Timing
 from runtime.video.rgb_and_flow import open_streams
-from runtime.video.sampling import VideoWarning
 from tests.streaming import cut, peak_memory
 from tests.tiny import TinyEngine
 from tests.tiny_backbone import (

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from runtime.errors import VideoError
+from runtime.errors import VideoError, VideoWarning
 from runtime.video.readers.choice import ReaderName
-from runtime.video.sampling import FrameTiming, VideoWarning, open_frames
+from runtime.video.sampling import FrameTiming, open_frames
 from tests.media import MEDIA, ODD_NAMES, RATES, STRIP, Media, Truth, decode_rgb, read_number
 
 MakeMedia = Callable[[str], Media]

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runtime.errors import InputError, VideoError
+from runtime.errors import InputError, VideoError, VideoWarning
 from runtime.video.readers import choice
 from runtime.video.readers.choice import open_reader
 from runtime.video.readers.images import list_images
 from runtime.video.readers.opencv import OpenCVReader
 from runtime.video.readers.pyav import PyAVReader
-from runtime.video.sampling import VideoWarning, open_frames
+from runtime.video.sampling import open_frames
 from runtime.video.sources import expand_sources, is_live, name_of
 from tests.videos import write_video
 
@@ -172,3 +172,14 @@ def test_opencv_reads_where_pyav_is_not_installed(tmp_path: Path, monkeypatch: p
     with pytest.raises(InputError, match=r"-: OpenCV reads files and plain URLs only; use the reader pyav"):
         open_reader("-")
     assert isinstance(open_reader(path, reader="pyav"), PyAVReader)
+
+
+def test_holes_and_nameless_series_of_images(tmp_path: Path) -> None:
+    for name in ("00001.png", "00002.png", "00004.png"):
+        Image.new("RGB", (6, 4)).save(tmp_path / name)
+    with pytest.warns(VideoWarning, match="1 of the numbers 1 to 4 of its images are missing; times count the images"):
+        open_frames(tmp_path, 10.0, fps=10.0)
+    for name in ("b_1.png", "b_2.png"):
+        Image.new("RGB", (6, 4)).save(tmp_path / name)
+    with pytest.raises(VideoError, match=r"got 2 numbered series of images \(\*, b_\*\)"):
+        open_frames(tmp_path, 10.0, fps=10.0)

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from runtime.common.natural_order import natural_key
-from runtime.errors import InputError, VideoError
+from runtime.errors import InputError, VideoError, VideoWarning
 from runtime.video.prefetch import Prefetch
-from runtime.video.sampling import FrameCounter, VideoWarning, open_frames
+from runtime.video.sampling import FrameCounter, open_frames
 from tests.shared import shared
 
 REAL_VIDEOS = {
@@ -216,7 +216,7 @@ def test_files_that_are_no_videos(tmp_path: Path, capfd: pytest.CaptureFixture[s
     for source, message in [
         (text, "not a video that FFmpeg can open"),
         (empty, "the file is empty"),
-        (folder, "holds no images .* if it holds videos, give one of the files"),
+        (folder, "holds no images .* if it holds videos, give them"),
         (broken.parent, "a.png: not a readable image"),
     ]:
         with pytest.raises(VideoError, match=message):
