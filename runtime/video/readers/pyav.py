@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SMALL_PIXELS = 640 * 480
-"""Pixels of a frame up to which one thread decodes: more of them cost more processor time, which the network needs."""
 PRIMING_SECONDS = 0.1
 """Longest lead of sound with negative time stamps that is an encoder's priming, which players cut off."""
 MAX_UNDECODED = 1000
@@ -96,8 +94,6 @@ class PyAVReader:
         self.endless = is_live(source) or self._is_broadcast()
         self._codec = self._stream.codec_context
         self._codec.thread_type = "AUTO"
-        if self._codec.width * self._codec.height <= SMALL_PIXELS:
-            self._codec.thread_count = 1
         self._side_data = self._av.sidedata.sidedata.SideDataContainer
         self._reformatter = self._av.video.reformatter.VideoReformatter()
         rate = self._stream.guessed_rate or self._stream.average_rate
