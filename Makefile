@@ -3,7 +3,7 @@
 # make train-demo  train the shipped checkpoint anew     (about a quarter of an hour on two cores)
 # make ablations   Table 2 on synthetic videos, three seeds     (an hour or more)
 # make benchmark   the published-size network beside the paper's Table 3
-# make test-thorough   the checks that continuous integration runs beside them     (four minutes)
+# make test-thorough   the checks that continuous integration runs beside them     (five minutes)
 # make test-runtime    the tests of runtime/ where PyTorch cannot be imported      (half a minute)
 # make test-slow   all checks that `make test` leaves out, some of minutes each
 # make int8        INT8 of the shipped network by every method, for both targets, three seeds     (half an hour)
@@ -38,7 +38,7 @@ test-thorough: $(READY)
 	@$(PYTEST) -m "thorough and not slow and not gpu"
 
 test-runtime: $(READY)
-	@$(PYTEST) -p tests.without_torch tests/runtime -m "not slow and not gpu"
+	@$(PYTEST) -p tests.without_torch tests/runtime -m "not thorough and not slow and not gpu"
 
 test-slow: $(READY)
 	@$(BIN)/pytest -m "(slow or thorough) and not gpu"
