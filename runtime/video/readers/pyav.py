@@ -404,7 +404,13 @@ class PyAVReader:
 
 
 def _in_thread(work: Callable[[], T]) -> T:
-    """Return what a function returns or raises, from a thread, so that Ctrl-C need not wait for a silent server."""
+    """Return what a function returns or raises, from a thread, so that Ctrl-C need not wait for a silent server.
+
+    Only the main thread gets Ctrl-C. In others the function runs as it is, since memory that a thread has taken for the
+    buffers of a stream is kept for it when the stream is closed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return work()
     done: Queue[tuple[T | None, BaseException | None]] = Queue()
 
     def run() -> None:
