@@ -193,7 +193,7 @@ class FrameStream(Iterator[Frame]):
                     break
                 frame = picture()
                 kept = frame if prepare is None else prepare(frame)
-                for _ in range(min(copies, int(min(left, copies)))):
+                for _ in range(int(min(left, copies))):
                     yield kept
                 left -= copies
         finally:

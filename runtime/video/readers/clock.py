@@ -29,7 +29,6 @@ class StreamClock:
         tick: float,
         rate: Fraction | None,
         start: float,
-        length: float | None,
         restarts: bool = False,
         now: Callable[[], float] | None = None,
     ) -> None:
@@ -39,7 +38,6 @@ class StreamClock:
             tick: seconds per tick of the time base.
             rate: frames per second that the container declares; None if none.
             start: stamp, in seconds, of the start of the source.
-            length: declared seconds from start to end; None if unknown.
             restarts: whether the stamps of the format may begin anew, as in MPEG transport streams.
             now: function that returns the seconds of the clock on the wall, for a live source; None for a file.
         """
@@ -57,7 +55,6 @@ class StreamClock:
         if self._rate is not None and not 1 / LONGEST_GAP_SECONDS < self._rate < 0.5 / tick:  # not a rate of frames
             self._rate = None
         self._start = start
-        self._length = length
         self._restarts = restarts
         self._now = now
         self._arrived = 0.0
@@ -108,3 +105,24 @@ class StreamClock:
         self.time, self.end = time, time + length
         if self._now is not None:
             self._arrived = self._now()
+
+
+class Clocked:
+    """Gives a reader the times of its clock."""
+
+    _clock: StreamClock
+
+    @property
+    def time(self) -> float:
+        """See `Reader`."""
+        return self._clock.time
+
+    @property
+    def end(self) -> float:
+        """See `Reader`."""
+        return self._clock.end
+
+    @property
+    def longest_jump(self) -> float:
+        """See `Reader`."""
+        return self._clock.longest_jump

@@ -11,7 +11,7 @@ from typing import Any
 
 from runtime.errors import SourceLostError, VideoError
 from runtime.video.readers.base import CUT_SECONDS, Frame, Picture, is_cut
-from runtime.video.readers.clock import StreamClock
+from runtime.video.readers.clock import Clocked, StreamClock
 from runtime.video.sources import is_live, is_url, name_of, url_for_ffmpeg
 
 MILLISECOND = 0.001
@@ -20,7 +20,7 @@ MAX_DENOMINATOR = 1001
 """Largest denominator of a frame rate, that of 30000/1001; OpenCV gives rates as floats."""
 
 
-class OpenCVReader:
+class OpenCVReader(Clocked):
     """Reads a video file, URL or camera through OpenCV.
 
     Time stamps count from the first picture; those of a camera are the times of arrival. OpenCV converts only the frame
@@ -67,22 +67,7 @@ class OpenCVReader:
         self._grabbed = 0
         self._first_stamp = 0.0
         rate = Fraction(fps).limit_denominator(MAX_DENOMINATOR) if fps > 0 else None
-        self._clock = StreamClock(MILLISECOND, rate, 0.0, None)
-
-    @property
-    def time(self) -> float:
-        """See `Reader`."""
-        return self._clock.time
-
-    @property
-    def end(self) -> float:
-        """See `Reader`."""
-        return self._clock.end
-
-    @property
-    def longest_jump(self) -> float:
-        """See `Reader`."""
-        return self._clock.longest_jump
+        self._clock = StreamClock(MILLISECOND, rate, 0.0)
 
     def grab(self) -> bool:
         """See `Reader`."""

@@ -20,7 +20,7 @@ import numpy as np
 from runtime.errors import MissingDependencyError, SourceLostError, VideoError
 from runtime.video.prefetch import READING
 from runtime.video.readers.base import CUT_SHARE, Frame, Picture, is_cut
-from runtime.video.readers.clock import LONGEST_GAP_SECONDS, StreamClock
+from runtime.video.readers.clock import LONGEST_GAP_SECONDS, Clocked, StreamClock
 from runtime.video.sources import STDIN, is_live, is_remote, is_url, name_of, scheme_of, url_for_ffmpeg
 
 if TYPE_CHECKING:
@@ -40,9 +40,8 @@ READ_SECONDS = 30.0
 VARIES = 0.02
 """Share by which the average rate differs from FFmpeg's guess of the rate if the rate varies; below, it is rounding."""
 SLOTTED = frozenset({"avi"})
-"""FFmpeg's formats without time stamps of presentation; frames appear in the order of their packets' places."""
-INDEXED = frozenset({"avi"})
-"""FFmpeg's formats whose declared number of frames is that of the packets, however the file is edited."""
+"""FFmpeg's formats without time stamps of presentation: frames appear in the order of their packets' places, and the
+declared number of frames is that of the packets."""
 SEEKS = "an MP4 whose index is at its end needs to be read out of order"
 """Reason why some files cannot be read from pipes and simple servers."""
 OPTIONS = {
@@ -58,7 +57,7 @@ NO_VIDEOS = frozenset({"tty", "image2", "ffmetadata", "srt", "webvtt", "ass", "c
 """FFmpeg's formats that are text or single images, which it would draw as a video."""
 
 
-class PyAVReader:
+class PyAVReader(Clocked):
     """Reads a video file, stream or URL through PyAV.
 
     Of several video streams the best by FFmpeg's own rule is read; cover pictures are none. Sound is not decoded, but
@@ -90,6 +89,7 @@ class PyAVReader:
             self._stream = self._choose_stream()
         except VideoError:
             self._container.close()
+            self._close_file()
             raise
         self.endless = is_live(source) or self._is_broadcast()
         self._codec = self._stream.codec_context
@@ -107,7 +107,7 @@ class PyAVReader:
         self._tick: float = float(self._stream.time_base or Fraction(1, 1))
         restarts = bool(self._container.format.flags & self._av.format.Flags.ts_discont.value)
         self._tuned_in = restarts  # a broadcast may begin between key frames, a file begins with a picture
-        self._new_clock = partial(StreamClock, self._tick, rate, self._start, self.duration, restarts)
+        self._new_clock = partial(StreamClock, self._tick, rate, self._start, restarts)
         self._clock = self._new_clock(now=time.monotonic if self.endless else None)
         count = self._stream.frames or (round(self.duration * self.fps) if self.duration and self.fps else 0)
         self.count: int | None = count or None
@@ -119,31 +119,15 @@ class PyAVReader:
         self._latest: int | None = None
         self._skipped = 0.0
         self._slots: deque[int] = deque()
-        self._indexed = self._container.format.name in INDEXED and self._stream.frames > 0
         self._has_slots = self._container.format.name in SLOTTED
         self._broken = ""
         self._frame: Any = None
         self._frames = self._decode()
 
     @property
-    def time(self) -> float:
-        """See `Reader`."""
-        return self._clock.time
-
-    @property
-    def end(self) -> float:
-        """See `Reader`."""
-        return self._clock.end
-
-    @property
     def restarts(self) -> int:
         """Number of times that the time stamps began anew, as those of a camera that restarts under one connection."""
         return self._clock.times_restarted
-
-    @property
-    def longest_jump(self) -> float:
-        """See `Reader`."""
-        return self._clock.longest_jump
 
     def grab(self) -> bool:
         """See `Reader`."""
@@ -187,7 +171,7 @@ class PyAVReader:
         rate = self.fps or 1.0
         if is_cut(self._refused / rate, (self._refused + self._decoded) / rate):
             return f"{self._refused} of {self._refused + self._decoded} frames cannot be decoded; the file is damaged"
-        lost = self.count - self._demuxed if self.count and self._indexed else 0
+        lost = self.count - self._demuxed if self.count and self._has_slots else 0
         if is_cut(lost / rate, (self.count or 0) / rate):
             return f"holds {self._demuxed} of the {self.count} frames that it declares; the file is cut off or damaged"
         if self._declared is None:
@@ -205,6 +189,9 @@ class PyAVReader:
         """See `Reader`."""
         self._frames.close()
         self._container.close()
+        self._close_file()
+
+    def _close_file(self) -> None:
         if self._file is not None:
             with suppress(Exception):  # of the store, which has nothing more to give
                 self._file.close()
