@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -14,17 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.common.arguments import require_count, require_share
+from runtime.common.ranges import Seconds, require_in_range
 from runtime.decoding.candidates import Candidates
 from runtime.engines import open_engine
 from runtime.engines.base import Arrays, Engine
 from runtime.engines.pipeline import infer_in_turn
-from runtime.errors import AfsdError, InputError, VideoError
+from runtime.errors import AfsdError, InputError, VideoError, VideoWarning
 from runtime.families import family_of
 from runtime.features.extractor import FeatureExtractor, check_backbone_fits
 from runtime.features.video_features import Features
 from runtime.inputs import Input, Progress, make_engine_inputs, open_input
 from runtime.results.detections import Detections
 from runtime.spec.model import ModelSpec
+from runtime.suppression.policies import SETTLE_WINDOWS
 from runtime.timing import Timing
 from runtime.two_streams import TwoStreamEngine
 from runtime.video.flow import FLOW_METHODS, FlowMethod
@@ -56,8 +60,13 @@ class DetectorOptions:
     min_score: float = 0.0
     """Lowest score, after suppression, of a detection that is returned."""
     nms: Literal["local", "reference"] = "local"
-    """Suppression. "local": exact NMS during the video, in bounded memory. "reference": the published script's over the
-    whole video, which never returns the last candidate of a class; for reproducing published numbers."""
+    """Suppression. "local": NMS during the video, exact for every source with an end (see `settle_seconds`).
+    "reference": the published script's over the whole video, which never returns the last candidate of a class; for
+    reproducing published numbers."""
+    settle_seconds: Seconds | None = None
+    """Longest time in seconds for which a chain of ever better overlapping candidates may hold back an older one; then
+    its scores are settled without those that follow, with a VideoWarning, and counted in `Timing.settlements`. None:
+    four windows for live sources, and no bound for others: give one to an iterable of frames without end."""
     timing: FrameTiming | None = None
     """Rule by which frames are sampled, "presented" or "counted" (see `FrameTiming`); None: by time stamps, and counted
     with nms="reference"."""
@@ -73,6 +82,10 @@ class DetectorOptions:
         require_share("min_score", self.min_score)
         if self.score_threshold is not None:
             require_share("score_threshold", self.score_threshold)
+        if self.settle_seconds is not None:
+            require_in_range("settle_seconds", self.settle_seconds, Seconds)
+        if self.settle_seconds is not None and self.nms == "reference":
+            raise InputError("settle_seconds: nms 'reference' waits for the whole video; leave one of them out")
         if self.nms not in ("local", "reference"):
             raise InputError(f"nms: got {self.nms!r}, expected 'local' or 'reference'")
         for name, choice, choices in (
@@ -82,6 +95,12 @@ class DetectorOptions:
         ):
             if choice not in choices:
                 raise InputError(f"{name}: got {choice!r}, expected one of {', '.join(choices)}")
+
+    def horizon(self, spec: ModelSpec, endless: bool) -> float:
+        """Return the longest wait in seconds of a candidate that no later window can lower; infinite for none."""
+        if self.settle_seconds is not None:
+            return self.settle_seconds
+        return SETTLE_WINDOWS * spec.window_length / spec.sample_fps if endless else math.inf
 
     @property
     def frame_timing(self) -> FrameTiming:
@@ -224,9 +243,14 @@ class Detector:
         """Stack windows, at most `batch_size`, as the engine's inputs; the last fills up an engine of fixed batch."""
         return make_engine_inputs(windows, self._fixed_batch or len(windows), self.spec)
 
-    def find_in(self, video: Input) -> Finder:
-        """Return what turns the raw outputs of a video's windows into detections (see `infer`)."""
-        return Finder(video, self.spec, self.options)
+    def find_in(self, video: Input, *, endless: bool | None = None) -> Finder:
+        """Return what turns the raw outputs of a video's windows into detections (see `infer`).
+
+        Args:
+            video: the video.
+            endless: whether it is part of a source without end; None: as the video says.
+        """
+        return Finder(video, self.spec, self.options, video.endless if endless is None else endless)
 
     def watch(self, sources: Sequence[str | int], options: WatchOptions | None = None) -> Watcher:
         """Watch several live sources and files at once; iterate over the result for its events.
@@ -294,6 +318,7 @@ class Detector:
 
     def _stream(self, video: Input, on_progress: Progress | None) -> Iterator[Detections]:
         finder = self.find_in(video)
+        said = False
         timing, windows = video.timing, self.infer(video, on_progress)
         failure: VideoError | None = None
         with closing(windows):  # type: ignore[type-var]  # a generator
@@ -301,6 +326,10 @@ class Detector:
                 for window, outputs, index in windows:
                     with timing.post():
                         found = finder.push(window, outputs, index)
+                    timing.settlements = finder.settlements
+                    if timing.settlements and not said:
+                        said = True
+                        warnings.warn(finder.settled(), stacklevel=3)
                     if len(found):
                         yield found
             except VideoError as error:
@@ -316,13 +345,29 @@ class Detector:
 class Finder:
     """Turns the raw outputs of one video's windows into detections, each given out once, when it is final."""
 
-    def __init__(self, video: Input, model: ModelSpec, options: DetectorOptions) -> None:
+    def __init__(self, video: Input, model: ModelSpec, options: DetectorOptions, endless: bool = False) -> None:
         spec = replace(model, sample_fps=video.rate)  # each video may have a rate of its own
         self._video, self._spec, self._options = video, spec, options
         self._published = options.nms == "reference"
         self._family = family_of(spec)
         family = self._family
-        self._suppression = family.suppress_as_published(spec) if self._published else family.suppress(spec)
+        self._horizon = options.horizon(spec, endless)
+        self._suppression = (
+            family.suppress_as_published(spec) if self._published else family.suppress(spec, self._horizon)
+        )
+
+    @property
+    def settlements(self) -> int:
+        """Number of chains of candidates that were settled before their end."""
+        return self._suppression.settlements
+
+    def settled(self) -> VideoWarning:
+        """Return the warning that a chain was settled."""
+        return VideoWarning(
+            f"{self._video.name or 'frames'}: candidates overlap in a chain of more than {self._horizon:g} s, so "
+            "scores were settled before it ended and may differ from those over the whole video; raise settle_seconds "
+            "(--settle) to wait longer"
+        )
 
     def push(self, window: Window, outputs: Mapping[str, NDArray[Any]], index: int) -> Detections:
         """Take the raw outputs of the next window, the entry `index` of its batch, and return what is final.

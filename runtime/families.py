@@ -51,8 +51,8 @@ class Family:
     class_outputs: tuple[str, ...]
     """Names of the outputs with class logits; the drift of an engine is measured on the first that a network has."""
     decode: Decode
-    suppress: Callable[[ModelSpec], Suppression]
-    """Function that makes the suppression of a stream, in bounded memory."""
+    suppress: Callable[[ModelSpec, float], Suppression]
+    """Function that makes the suppression of a stream, in which no candidate waits for more than so many seconds."""
     suppress_as_published: Callable[[ModelSpec], Suppression]
     """Function that makes the suppression of the published script, over the whole video."""
 

@@ -41,6 +41,9 @@ class Timing:
     part of `wait_ms` as far as the network had to wait for it."""
     flow_method: str = ""
     """Method of optical flow; empty if none was computed."""
+    settlements: int = 0
+    """Number of chains of overlapping candidates that were settled before their end; see
+    `DetectorOptions.settle_seconds`."""
     _started: float = field(default_factory=time.perf_counter, repr=False)
     _latest: float = field(default_factory=time.perf_counter, repr=False)
 
@@ -100,9 +103,10 @@ class Timing:
         """Return one line: video and wall seconds, × real time, and milliseconds per window of each stage and flow."""
         per_window = max(self.windows, 1)
         flow = f", flow {self.flow_ms / per_window:.1f} ms by {self.flow_method}" if self.flow_method else ""
+        settled = f"; {self.settlements} chains settled early" if self.settlements else ""
         return (
             f"{self.video_seconds:.1f} s of video in {self.wall_seconds:.2f} s "
             f"({self.real_time_factor:.1f}× real time, {self.video_fps:.0f} frames/s); {self.windows} windows, each: "
             f"wait {self.wait_ms / per_window:.1f} ms, engine {self.engine_ms / per_window:.1f} ms, "
-            f"post {self.post_ms / per_window:.1f} ms{flow}"
+            f"post {self.post_ms / per_window:.1f} ms{flow}{settled}"
         )

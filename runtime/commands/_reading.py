@@ -33,6 +33,17 @@ def add_reading_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--allow-truncated", action="store_true", help="read a file that ends early as far as possible")
 
 
+def add_settle_flag(group: argparse._ArgumentGroup) -> None:
+    """Add --settle."""
+    group.add_argument(
+        "--settle",
+        metavar="SECONDS",
+        type=float,
+        help="longest wait of a detection in a chain of ever better overlapping ones, whose scores are then settled "
+        "early (live sources: four windows; files: none, and exact)",
+    )
+
+
 def reading_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the values of the flags as arguments of `DetectorOptions`."""
     return {

@@ -8,7 +8,13 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.commands._reading import SOURCES_HELP, add_reading_flags, add_recursive_flag, reading_options
+from runtime.commands._reading import (
+    SOURCES_HELP,
+    add_reading_flags,
+    add_recursive_flag,
+    add_settle_flag,
+    reading_options,
+)
 from runtime.common.arguments import require_share
 from runtime.common.console import EXIT_ERROR, ProgressLine, print_error
 from runtime.engines.registry import LIBRARIES
@@ -116,6 +122,7 @@ def _add_output_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--score", type=float, default=0.1, help="leave out detections below this score (%(default)s)")
     group.add_argument("--top", metavar="N", type=int, default=20, help="rows of the table per video (%(default)s)")
     group.add_argument("--stream", action="store_true", help="print each detection as soon as it is final")
+    add_settle_flag(group)
 
 
 def add_overwrite_flag(group: argparse._ArgumentGroup) -> None:
@@ -203,6 +210,7 @@ def _options(arguments: argparse.Namespace) -> DetectorOptions:
         batch_size=arguments.batch,
         min_score=0.0 if arguments.video_scores else arguments.score,  # the final scores are judged, after labelling
         nms=arguments.nms,
+        settle_seconds=arguments.settle,
         **reading_options(arguments),
         flow_method=arguments.flow_method,
     )

@@ -12,7 +12,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.commands._reading import reading_options
+from runtime.commands._reading import add_settle_flag, reading_options
 from runtime.commands.detect import add_engine_flags, add_flow_flags, open_with
 from runtime.common.console import EXIT_ERROR, print_error, print_json, print_warning
 from runtime.common.files import one_line
@@ -70,6 +70,7 @@ def add_watch(subparsers: Any) -> None:
         default=30.0,
         help="longest time between attempts to open a lost source; the first come sooner (%(default)s)",
     )
+    add_settle_flag(live)
     running = parser.add_argument_group("running")
     running.add_argument(
         "--batch", metavar="N", type=int, help="windows per call of the engine at most (one per source, up to 8)"
@@ -102,6 +103,7 @@ def watch(arguments: argparse.Namespace) -> int:
             options=DetectorOptions(
                 batch_size=_batch_size(arguments.batch, len(sources), engine.spec),
                 min_score=arguments.score,
+                settle_seconds=arguments.settle,
                 **reading_options(arguments),
                 flow_method=arguments.flow_method,
             ),

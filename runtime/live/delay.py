@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from runtime.spec.model import ModelSpec
-from runtime.suppression.policies import HORIZON_WINDOWS
 
 
 @dataclass(frozen=True)
@@ -28,8 +27,8 @@ class Delay:
         )
 
 
-def worst_delay(spec: ModelSpec) -> Delay:
-    """Compute the delay of a stream from its model.
+def worst_delay(spec: ModelSpec, settle_s: float) -> Delay:
+    """Compute the delay of a stream from its model and the bound on chains.
 
     With windows of L frames every S frames at r frames per second, a detection that ends at e is final when a window
     that starts at or after e has been seen, since candidates start no earlier than their window. The first such window
@@ -39,14 +38,15 @@ def worst_delay(spec: ModelSpec) -> Delay:
         usual = (L + S + 1 + flow) / r
 
     A better candidate that overlaps and is not final itself holds the detection back, and may be held back in turn,
-    but none for longer than the horizon of H = 4 windows after it could have been final:
+    but none for longer than the bound on chains after it could have been final:
 
-        worst = usual + H·L / r
+        worst = usual + settle
 
     Args:
         spec: the model's.
+        settle_s: longest wait in seconds in a chain (`DetectorOptions.horizon`).
     """
     flow = spec.stream in ("flow", "rgb+flow")
     frames = spec.window_length + spec.window_stride + 1 + flow
     usual = frames / spec.sample_fps
-    return Delay(usual, usual + HORIZON_WINDOWS * spec.window_length / spec.sample_fps)
+    return Delay(usual, usual + settle_s)

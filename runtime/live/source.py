@@ -177,7 +177,7 @@ class Source:
             begun = frames.arrived if begun is None else begun
             damaged: VideoError | None = None
             with closing(self._open_video(frames)) as video:
-                stretch = Stretch(self._detector.find_in(video), video.rate, start_s, frames.zero)
+                stretch = Stretch(self._detector.find_in(video, endless=True), video.rate, start_s, frames.zero)
                 try:
                     for window in self._count(video):
                         self._latest, self.late = frames.arrived, frames.late

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -58,6 +59,8 @@ class _Tally:
     """Seconds from the moment of that window's last frame to its results."""
     found: Counter[str] = field(default_factory=Counter)
     """Detections by class."""
+    settlements: int = 0
+    """Chains of candidates that were settled before their end."""
 
 
 class Watcher:
@@ -123,7 +126,8 @@ class Watcher:
     @property
     def delay(self) -> Delay:
         """Longest times from the end of an action to its detection."""
-        return worst_delay(self._detector.spec)
+        spec = self._detector.spec
+        return worst_delay(spec, self._detector.options.horizon(spec, endless=True))
 
     @property
     def names(self) -> list[str]:
@@ -224,6 +228,10 @@ class Watcher:
             (Metric("afsd_losses_total", "Times that a live source was lost."), lambda s: s.counts.losses),
             (Metric("afsd_reconnects_total", "Times that a lost source came back."), lambda s: s.counts.reconnects),
             (Metric("afsd_open_failures_total", "Failed attempts to open a source."), lambda s: s.counts.failures),
+            (
+                Metric("afsd_settlements_total", "Chains of overlapping candidates settled before their end."),
+                lambda s: self._tallies[s].settlements,
+            ),
             (Metric("afsd_up", "Whether frames come (1) or not (0).", "gauge"), lambda s: s.state == "reading"),
             (
                 Metric("afsd_lag_seconds", "Seconds from a window's last frame to its results.", "gauge"),
@@ -342,8 +350,13 @@ class Watcher:
         """Take the raw outputs of a window and yield the detections that are final."""
         stretch, tally = due.stretch, self._tallies[source]
         self._current[source] = stretch
+        before = stretch.finder.settlements
         with self._timing.post():
             found = stretch.finder.push(due.window, outputs, index)
+        if settled := stretch.finder.settlements - before:
+            if not tally.settlements:
+                warnings.warn(stretch.finder.settled(), stacklevel=2)
+            tally.settlements += settled
         end_s = (due.window.offset + due.window.length) / stretch.rate
         tally.windows += 1
         tally.seconds = stretch.start_s + end_s

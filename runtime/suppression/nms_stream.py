@@ -24,9 +24,10 @@ class NmsStream:
     fall. So M is returned with its current score and decays its neighbours now; by induction every score equals the
     one that NMS over the whole stream assigns (up to the rounding of a product taken in another order).
 
-    Only a chain of overlapping candidates with ever higher scores can delay a closed candidate for long. If one has
-    been closed for more than `horizon` seconds, all closed candidates of its class are finished as if the input ended
-    there, regardless of open candidates. So no candidate that ends before frontier − horizon is ever held back.
+    Only a chain of overlapping candidates with ever higher scores can delay a closed candidate for long. A finite
+    `horizon` bounds the delay and the memory, at the price of exactness: if a candidate has been closed for more than
+    `horizon` seconds, all closed candidates of its class are settled, finished as if the input ended there, regardless
+    of open candidates. So no candidate that ends before frontier − horizon is ever held back.
     """
 
     def __init__(self, num_classes: int, decay: Decay, floor: float, horizon: float) -> None:
@@ -36,7 +37,7 @@ class NmsStream:
             num_classes: number of classes; labels lie in 0 … num_classes − 1.
             decay: factor of soft or hard NMS.
             floor: drop candidates whose initial or decayed score is below this; `LEAST_SCORE` for hard NMS.
-            horizon: longest wait of a closed candidate in seconds; several windows make the cut rare.
+            horizon: longest wait of a closed candidate in seconds; infinite: exact whatever the chains.
         """
         if num_classes <= 0 or not horizon >= 0:
             raise InputError(
@@ -49,6 +50,8 @@ class NmsStream:
     def _reset(self) -> None:
         self._classes: dict[int, _ClassStream] = {}
         self._frontier = -np.inf
+        self.settlements = 0
+        """Number of times that a class was settled before its chain ended; scores may then differ from exact ones."""
 
     def __len__(self) -> int:
         """Number of candidates held back so far."""
@@ -73,7 +76,8 @@ class NmsStream:
             stream.append(candidates.segments[chosen], candidates.scores[chosen])
         given = []
         for label, stream in sorted(self._classes.items()):
-            segments, scores = stream.take_final(frontier, self._horizon)
+            segments, scores, settled = stream.take_final(frontier, self._horizon)
+            self.settlements += settled
             given.append(Candidates(segments, np.full(len(scores), label, np.int32), scores))
         self._classes = {label: stream for label, stream in self._classes.items() if len(stream)}
         return Candidates.concatenate(given)
@@ -127,18 +131,23 @@ class _ClassStream:
         self._scores = np.concatenate([self._scores, scores])
         self._blockers = np.concatenate([self._blockers, np.full(len(scores), -1, np.intp)])
 
-    def take_final(self, frontier: float, horizon: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Remove the candidates final at this frontier; return segments [K,2], scores [K] by start, then arrival."""
+    def take_final(self, frontier: float, horizon: float) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
+        """Remove the candidates final at this frontier.
+
+        Returns:
+            segments [K,2] and scores [K] by start, then arrival, and whether a chain was settled before its end.
+        """
         ends = self._segments[:, 1]
         closed = ends <= frontier
         taken = self._take(self._close(closed))
-        if np.any((ends < frontier - horizon) & (self._scores >= 0)):
+        settled = frontier < np.inf and bool(np.any((ends < frontier - horizon) & (self._scores >= 0)))
+        if settled:
             taken |= self._take(closed & (self._scores >= 0), closed)
         indices, scores = np.array(list(taken), np.intp), np.array(list(taken.values()), np.float64)
         segments = self._segments[indices]
         order = np.lexsort((indices, segments[:, 0]))
         self._compact()
-        return segments[order], scores[order]
+        return segments[order], scores[order], settled
 
     def _close(self, closed: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Find the neighbours of the newly closed candidates; return a mask [N] of these candidates."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import numpy as np
@@ -13,12 +14,18 @@ from runtime.spec.model import ModelSpec
 from runtime.suppression.nms import LEAST_SCORE, Decay, Gaussian, Hard, hard_nms, soft_nms_reference
 from runtime.suppression.nms_stream import NmsStream
 
-HORIZON_WINDOWS = 4
-"""Number of windows for which a chain of ever better overlapping candidates may hold back an older one (rare)."""
+SETTLE_WINDOWS = 4
+"""Number of windows for which, in a source without end, a chain of ever better overlapping candidates may hold back an
+older one: a default that no trained network was seen to reach."""
 
 
 class Suppression(Protocol):
     """Takes the candidates of windows in order and returns each surviving one once."""
+
+    @property
+    def settlements(self) -> int:
+        """Number of chains that were settled before their end; 0: the result is that over the whole video."""
+        ...
 
     def push(self, candidates: Candidates, offset: int) -> Candidates:
         """Add the candidates of the window at `offset` (frames or steps); return those that are final."""
@@ -32,15 +39,20 @@ class Suppression(Protocol):
 class LocalSuppression:
     """Runs soft-NMS over a stream: a candidate is final as soon as no later one can overlap it.
 
-    Candidates of later windows start no earlier than their window.
+    Candidates of later windows start no earlier than their window. No candidate waits for longer than `horizon` seconds
+    (see `NmsStream`).
     """
 
-    def __init__(self, spec: ModelSpec) -> None:
-        self._start(spec, Gaussian(spec.decoding.nms_sigma), spec.decoding.nms_floor)
+    def __init__(self, spec: ModelSpec, horizon: float = math.inf) -> None:
+        self._start(spec, Gaussian(spec.decoding.nms_sigma), spec.decoding.nms_floor, horizon)
 
-    def _start(self, spec: ModelSpec, decay: Decay, floor: float) -> None:
-        horizon = HORIZON_WINDOWS * spec.window_length / spec.sample_fps
+    def _start(self, spec: ModelSpec, decay: Decay, floor: float, horizon: float) -> None:
         self._stream, self._fps = NmsStream(len(spec.classes), decay, floor, horizon), spec.sample_fps
+
+    @property
+    def settlements(self) -> int:
+        """See `Suppression`."""
+        return self._stream.settlements
 
     def push(self, candidates: Candidates, offset: int) -> Candidates:
         return self._stream.push(candidates, offset / self._fps)
@@ -52,9 +64,9 @@ class LocalSuppression:
 class LocalHardSuppression(LocalSuppression):
     """Runs A2Net's hard NMS over a stream, without top-k, since a stream has no end."""
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: ModelSpec, horizon: float = math.inf) -> None:
         self._classes, self._decoding = spec.classes, _a2net_decoding(spec)
-        self._start(spec, Hard(self._decoding.nms_threshold), LEAST_SCORE)
+        self._start(spec, Hard(self._decoding.nms_threshold), LEAST_SCORE, horizon)
 
     def push(self, candidates: Candidates, offset: int) -> Candidates:
         return super().push(copy_classes(candidates, self._classes, self._decoding.copied_classes), offset)
@@ -62,6 +74,8 @@ class LocalHardSuppression(LocalSuppression):
 
 class ReferenceSuppression:
     """Runs soft-NMS as the published script: keeps everything until the end, then suppresses each class on its own."""
+
+    settlements = 0
 
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec

@@ -132,7 +132,9 @@ class KeptCandidates:
     def _suppress(self, video: VideoCandidates, options: DetectorOptions) -> Detections:
         spec = replace(self.spec, sample_fps=1 / video.step_s)
         family, parts = family_of(spec), []
-        suppression = family.suppress_as_published(spec) if options.nms == "reference" else family.suppress(spec)
+        published = options.nms == "reference"
+        horizon = options.horizon(spec, endless=False)
+        suppression = family.suppress_as_published(spec) if published else family.suppress(spec, horizon)
         starts = np.append(np.flatnonzero(np.diff(video.offsets, prepend=-1)), len(video.offsets))
         for first, last in pairwise(starts.tolist()):
             window = video.candidates.take(np.arange(first, last))

@@ -15,7 +15,7 @@ from runtime.decoding.candidates import Candidates
 from runtime.detector import DetectorOptions, Finder
 from runtime.families import FAMILIES
 from runtime.inputs import open_input
-from runtime.live.delay import worst_delay
+from runtime.live.delay import Delay, worst_delay
 from runtime.spec.model import ModelSpec
 from tests.runtime.live.fakes import FakeReader, FakeTime, Shot, images
 from tests.tiny import tiny_spec
@@ -37,14 +37,14 @@ def found_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[ModelSpec, Actions], 
         monkeypatch.setattr(detector_module, "family_of", lambda _: replace(FAMILIES["afsd"], decode=decode))
         fake = FakeTime()
         interval = 1 / (1.07 * spec.sample_fps)  # of the source, which is a little faster than the model
-        last = actions[:, 1].max() + worst_delay(spec).worst_s + 1
+        last = actions[:, 1].max() + bound_of(spec).worst_s + 1
         size = (1, spec.crop_size[0], spec.crop_size[1], 3)
         image = np.zeros(size, np.uint8)[0] if spec.crop_size != (8, 10) else images(1)[0]
         script = (Shot(image, k * interval, interval) for k in range(int(last / interval)))
         reader = FakeReader(script, fake)
         reader.fps = 1 / interval
         video = open_input(reader, spec, flow_method="dis")
-        finder = Finder(video, spec, DetectorOptions())
+        finder = Finder(video, spec, DetectorOptions(), endless=True)
         begun = fake.seconds + interval
         delays: dict[float, float] = {}
         outputs: Mapping[str, NDArray[Any]] = {}
@@ -55,6 +55,11 @@ def found_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[ModelSpec, Actions], 
         return delays
 
     return run
+
+
+def bound_of(spec: ModelSpec) -> Delay:
+    """The bound of a live source with the default options."""
+    return worst_delay(spec, DetectorOptions().horizon(spec, endless=True))
 
 
 def model(stream: str, length: int, stride: int, rate: float) -> ModelSpec:
@@ -72,7 +77,7 @@ def test_no_detection_is_later_and_one_is_nearly_as_late(
     ends = length / rate + np.arange(1, 40 * stride) / rate / 8  # at all places between the windows
     actions = np.column_stack([ends - 0.01 / rate, ends, np.full(len(ends), 0.5)])
     delays = found_at(spec, actions)
-    latest, bound = max(delays.values()), worst_delay(spec)
+    latest, bound = max(delays.values()), bound_of(spec)
     assert latest <= bound.usual_s + 1e-9
     assert latest > bound.usual_s - stride / rate
     assert latest > bound.usual_s - 0.5 / rate  # in fact within half a frame
@@ -84,7 +89,7 @@ def test_a_chain_of_ever_better_actions_waits_no_longer_than_the_bound(
     found_at: Callable[[ModelSpec, Actions], dict[float, float]], length: int, stride: int, rate: float
 ) -> None:
     spec = model("rgb", length, stride, rate)
-    bound, latest = worst_delay(spec), 0.0
+    bound, latest = bound_of(spec), 0.0
     step = 0.25 * stride / rate
     for phase in np.arange(8) * stride / rate / 8:
         starts = phase + np.arange(0, 12 * length / rate, step)
@@ -98,4 +103,4 @@ def test_a_chain_of_ever_better_actions_waits_no_longer_than_the_bound(
 
 def test_a_batch_of_one_stream_waits_for_its_windows() -> None:
     spec = tiny_spec()
-    assert str(worst_delay(spec)).startswith("a detection comes at most 2.5 s after its action ends, 8.9 s in a chain")
+    assert str(bound_of(spec)).startswith("a detection comes at most 2.5 s after its action ends, 8.9 s in a chain")
