@@ -3,13 +3,61 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 Row = tuple[float, float, float]
 """Start, end, score."""
+
+
+Outputs = Mapping[str, NDArray[np.float32]]
+"""Raw outputs of one window, [1,N,width] by name."""
+
+SCORE, SIGMA, FLOOR = 0.01, 0.5, 0.001
+"""Threshold of E1, and σ and floor of E2, which the published THUMOS14 configuration has."""
+
+
+def plain_offsets(n: int, length: int, stride: int) -> list[int]:
+    """First frame of each window of a video of `n` frames, as the specification words the rule (A7)."""
+    if n < length:
+        return [0] if n else []
+    offsets = [o for o in range(n) if o % stride == 0 and o <= n - length]
+    return [*offsets, n - length] if (n - length) % stride else offsets
+
+
+def plain_detections(
+    outputs_at: Callable[[int], Outputs],
+    frames: int,
+    levels: tuple[int, ...],
+    length: int,
+    stride: int,
+    classes: int,
+    fps: float = 10.0,
+    published: bool = False,
+) -> list[tuple[float, float, float, float]]:
+    """(class, start, end, score) of a whole video in seconds, sorted: E1 at every offset of A7, then E2 at once.
+
+    `outputs_at` gives the raw outputs of the window at an offset. Segments are cut where the video ends and empty ones
+    are left out, and the last candidate is kept; with `published`, neither, and soft-NMS is in float32.
+    """
+    candidates: list[list[Row]] = [[] for _ in range(classes)]
+    for offset in plain_offsets(frames, length, stride):
+        outputs = outputs_at(offset)
+        segments = plain_segments(outputs, levels, length)
+        for label, rows in enumerate(candidates):
+            for (start, uncut, _), score in zip(segments, plain_scores(outputs, label + 1), strict=True):
+                end = uncut if published else min(uncut, float(frames - offset))
+                if score > SCORE and (published or end > start):
+                    rows.append(((start + offset) / fps, (end + offset) / fps, score))
+    return sorted(
+        (float(label), *row)
+        for label, rows in enumerate(candidates)
+        for row in plain_soft_nms(
+            np.array(rows).reshape(-1, 3), SIGMA, FLOOR, not published, np.float32 if published else np.float64
+        )
+    )
 
 
 def plain_soft_nms(rows: NDArray[np.generic], sigma: float, floor: float, keep_last: bool, dtype: type) -> list[Row]:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from export.demo import SHIPPED, demo, make_once
 from runtime.annotations.activitynet import load_annotations
 from runtime.commands.evaluate import detect_annotated
 from runtime.detector import Detector
 from runtime.evaluation import evaluate
+from runtime.results.detections import Detections
 from runtime.video.names import find_video
+from runtime.video.resize import FramePreparation
+from runtime.video.sampling import open_frames
+from tests.slow import plain_detections
 from training.checkpoints.files import load_checkpoint
 from training.deployment.views import open_torch_engine
 from training.synthetic.videos import VideoFormat, make_synthetic
@@ -41,17 +47,35 @@ def test_it_finds_actions_in_unseen_videos(tmp_path: Path) -> None:
     assert result.average >= 0.5  # few instances, so far below what the full test set gives
 
 
-def test_run_is_the_concatenation_of_stream_however_frames_arrive(tmp_path: Path) -> None:
+def test_run_and_stream_give_what_soft_nms_over_all_windows_gives(tmp_path: Path) -> None:
     short = VideoFormat(shortest_s=40, longest_s=41)
     make_synthetic(tmp_path, videos=1, seed=98, subset="unseen", video_format=short)
-    detector = Detector(open_torch_engine(SHIPPED))
-    video = tmp_path / "videos" / "unseen_0000.mp4"
-    whole = detector.run(video)
+    engine = open_torch_engine(SHIPPED)
+    spec, video = engine.spec, tmp_path / "videos" / "unseen_0000.mp4"
+    prepare = FramePreparation(spec.frame_size, spec.crop_size)
+    with open_frames(video, spec.sample_fps, prepare=prepare) as source:
+        frames = np.stack(list(source))
+
+    def outputs_at(offset: int) -> dict[str, NDArray[np.float32]]:
+        taken = frames[offset : offset + spec.window_length]
+        return engine.infer({"frames": taken[None], "lengths": np.array([len(taken)], np.int32)})
+
+    assert len(frames) > spec.window_length
+    want = plain_detections(
+        outputs_at,
+        len(frames),
+        spec.level_lengths,
+        spec.window_length,
+        spec.window_stride,
+        len(spec.classes),
+        spec.sample_fps,
+    )
+    detector = Detector(engine)
     parts = list(detector.stream(video))
     assert len(parts) > 1
-    assert sum(map(len, parts)) == len(whole) > 0
-    rows = [row for part in parts for row in part]
-    assert rows == list(whole)
+    for found in (detector.run(video), Detections.concatenate(parts)):
+        rows = sorted(zip(found.labels, *found.segments.T, found.scores, strict=True))
+        np.testing.assert_allclose(rows, want, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ import pytest
 
 import export.comparison.parity
 from export.boundary_pooling.function import DOMAIN, NAME
-from export.comparison.parity import COARSE_TOLERANCE, compare
+from export.comparison.parity import compare
 from export.graph.trace import seeded_inputs
 from export.to_onnx import export_onnx
 from runtime.cli import main
@@ -65,7 +65,7 @@ def test_engines_say_what_pytorch_says(exported: Exported, file: str, batch: int
     inputs = seeded_inputs(reference.spec, seed=77, batch=batch)
     expected, found = reference.infer(inputs), engine.infer(inputs)
     for name in ("loc", "conf"):
-        assert np.abs(expected[name] - found[name]).max() <= COARSE_TOLERANCE * np.abs(expected[name]).max()
+        assert np.abs(expected[name] - found[name]).max() <= 1e-4 * np.abs(expected[name]).max()
     assert engine.spec.classes == ("a", "b")
     assert engine.spec.checkpoint_sha256
     assert engine.spec.multiply_adds > 0

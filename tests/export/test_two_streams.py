@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from export.comparison.parity import MOVED_SHARE, REFINED_TOLERANCE
 from export.graph.trace import seeded_inputs
 from export.two_streams import TwoStreamNetwork, export_fused
 from runtime.cli import main
@@ -70,7 +69,7 @@ def test_one_file_says_what_two_networks_say(exported: Make, fusion: str, to: st
     expected, found = reference.infer(inputs), engine.infer(inputs)
     for name, value in expected.items():
         error = np.abs(value - found[name]).max(axis=-1)
-        assert (error > REFINED_TOLERANCE * max(np.abs(value).max(), 1e-6)).mean() <= MOVED_SHARE, name
+        assert (error > 1e-3 * max(np.abs(value).max(), 1e-6)).mean() <= 0.05, name
     assert found["prop_loc"].any() == (fusion == "mean")
     report = json.loads(fused.with_suffix(f"{fused.suffix}.parity.json").read_text())
     assert report["passed"]

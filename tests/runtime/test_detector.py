@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from runtime.decoding.afsd import decode_afsd
-from runtime.decoding.candidates import Candidates
 from runtime.detector import Detector, DetectorOptions
 from runtime.errors import EngineError, InputError, VideoError
 from runtime.results.detections import Detections
-from runtime.spec.decoding_constants import Decoding
 from runtime.video.resize import FramePreparation
 from runtime.video.sampling import open_frames
-from runtime.windows import window_offsets
 from tests.shared import shared
-from tests.slow import plain_soft_nms
+from tests.slow import plain_detections, plain_segments
 from tests.streaming import cut, peak_memory
-from tests.tiny import CROP, LENGTH, STRIDE, TinyEngine, forward, tiny_spec, write_tiny_onnx
+from tests.tiny import CROP, LENGTH, LEVELS, STRIDE, TinyEngine, forward, tiny_spec, write_tiny_onnx
 
 LENGTHS = [1, 5, 16, 17, 24, 31, 100]
 REFERENCE = DetectorOptions(nms="reference")
+CLOSE = {"rtol": 1e-4, "atol": 1e-5}
+"""The detector decodes in float32, the plain reference in float64."""
 
 
 def video(count: int, seed: int = 0, channels: int = 3) -> np.ndarray:
@@ -35,30 +33,21 @@ def video(count: int, seed: int = 0, channels: int = 3) -> np.ndarray:
     return np.clip(levels + noise, 0, 255).astype(np.uint8)
 
 
-def all_candidates(frames: np.ndarray, keep_empty: bool = False) -> Candidates:
-    """Candidates of every window of a video, each window cut and run on its own."""
-    parts = []
-    for offset in window_offsets(len(frames), LENGTH, STRIDE):
+def plain_outputs(frames: np.ndarray) -> Callable[[int], dict[str, np.ndarray]]:
+    """The tiny network on the window at an offset, cut and run on its own."""
+
+    def at(offset: int) -> dict[str, np.ndarray]:
         taken = frames[offset : offset + LENGTH]
         window = np.zeros((1, LENGTH, *frames.shape[1:]), np.uint8)
         window[0, : len(taken)] = taken
-        outputs = forward(window, np.array([len(taken)], np.int32))
-        length = None if keep_empty else len(taken)
-        parts.append(decode_afsd(outputs, 0, offset, tiny_spec(), keep_empty=keep_empty, length=length))
-    return Candidates.concatenate(parts)
+        return forward(window, np.array([len(taken)], np.int32))
+
+    return at
 
 
-def expected(frames: np.ndarray, keep_last: bool = True, dtype: type = np.float64) -> list[tuple[float, ...]]:
-    """(label, start, end, score) of all detections, sorted."""
-    found = all_candidates(frames, keep_empty=not keep_last)
-    result = []
-    for label in range(2):
-        mine = found.take(found.labels == label)
-        rows = np.column_stack([mine.segments, mine.scores])
-        decoding = Decoding()
-        kept = plain_soft_nms(rows, decoding.nms_sigma, decoding.nms_floor, keep_last, dtype)
-        result += [(float(label), *row) for row in kept]
-    return sorted(result)
+def expected(frames: np.ndarray, published: bool = False) -> list[tuple[float, ...]]:
+    """(label, start, end, score) of all detections, sorted, one number at a time."""
+    return plain_detections(plain_outputs(frames), len(frames), LEVELS, LENGTH, STRIDE, 2, published=published)
 
 
 def rows_of(detections: Detections) -> list[tuple[float, ...]]:
@@ -86,7 +75,7 @@ def test_run_is_soft_nms_over_all_windows(count: int) -> None:
     frames = video(count, seed=count)
     want = expected(frames)
     assert want or count == 1  # every segment of a single frame lies behind it
-    np.testing.assert_allclose(rows_of(Detector(TinyEngine()).run(frames)), want, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(rows_of(Detector(TinyEngine()).run(frames)), want, **CLOSE)
 
 
 @pytest.mark.parametrize("count", LENGTHS)
@@ -95,9 +84,9 @@ def test_nothing_is_found_behind_the_end(count: int) -> None:
     found = Detector(TinyEngine()).run(frames)
     duration = count / tiny_spec().sample_fps
     assert (found.segments[:, 1] <= duration + 1e-9).all()
-    uncut = all_candidates(frames, keep_empty=True).segments  # as the published code, into the padding
     if count < LENGTH:
-        assert (uncut[:, 1] > duration).any()
+        uncut = plain_segments(plain_outputs(frames)(0), LEVELS, LENGTH)  # as the published code, into the padding
+        assert any(end > count for _, end, _ in uncut)
 
 
 @pytest.mark.parametrize("count", LENGTHS)
@@ -105,18 +94,20 @@ def test_reference_nms_is_the_published_one(count: int) -> None:
     frames = video(count, seed=count)
     parts = list(Detector(TinyEngine(), options=REFERENCE).stream(frames))
     assert len(parts) == 1
-    np.testing.assert_allclose(rows_of(parts[0]), expected(frames, False, np.float32), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(rows_of(parts[0]), expected(frames, published=True), **CLOSE)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
 @pytest.mark.parametrize("nms", ["local", "reference"])
-def test_run_is_the_concatenation_of_stream_however_chunked(batch_size: int, nms: str) -> None:
+def test_stream_gives_what_soft_nms_over_all_windows_gives_however_chunked(batch_size: int, nms: str) -> None:
     frames = video(150, seed=3)
+    want = expected(frames, published=nms == "reference")
+    assert len(want) > 50
     detector = Detector(TinyEngine(), options=DetectorOptions(batch_size=batch_size, nms=nms))  # type: ignore[arg-type]
-    whole = detector.run(frames)
-    assert len(whole) > 10
+    np.testing.assert_allclose(rows_of(detector.run(frames)), want, **CLOSE)
     for seed in range(3):
-        assert_same(Detections.concatenate(list(detector.stream(cut(frames, seed)))), whole)
+        parts = list(detector.stream(cut(frames, seed)))
+        np.testing.assert_allclose(rows_of(Detections.concatenate(parts)), want, **CLOSE)
 
 
 def test_batches_go_by_window_index() -> None:
@@ -269,7 +260,7 @@ def test_real_videos(name: str) -> None:
     with open_frames(path, 10.0, prepare=FramePreparation((12, 14), CROP)) as source:
         frames = np.stack(list(source))
     assert found.video == path.stem
-    np.testing.assert_allclose(rows_of(found), expected(frames), rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(rows_of(found), expected(frames), **CLOSE)
 
 
 def test_leaving_a_stream_early_ends_its_thread() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from runtime.errors import InputError
 from runtime.windows import WindowBuffer, cut_windows, window_offsets
+from tests.slow import plain_offsets
 
 
 @pytest.mark.parametrize(
@@ -27,14 +28,6 @@ from runtime.windows import WindowBuffer, cut_windows, window_offsets
 )
 def test_offsets_of_the_published_protocol(n: int, expected: list[int]) -> None:
     assert window_offsets(n, 256, 128) == expected
-
-
-def plain_offsets(n: int, length: int, stride: int) -> list[int]:
-    """The rule as the specification words it."""
-    if n < length:
-        return [0] if n else []
-    offsets = [o for o in range(n) if o % stride == 0 and o <= n - length]
-    return [*offsets, n - length] if (n - length) % stride else offsets
 
 
 @settings(max_examples=200, deadline=None)

@@ -59,6 +59,32 @@ def test_the_published_evaluators_numbers_on_thumos14(tmp_path: Path) -> None:
     assert stable.average == pytest.approx(expected["average_mAP"], abs=1e-3)
 
 
+@pytest.mark.parametrize("count", [2, 16, 40, 1000])
+def test_equal_scores_in_the_order_read_or_as_the_published_evaluator_sorts_them(
+    count: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One hit among equally scored detections has the precision 1 / rank, and so the average precision.
+
+    The published evaluator sorts by `prediction["score"].values.argsort()[::-1]`, numpy's default sort.
+    """
+    published = np.full(count, 0.5).argsort()[::-1].tolist()
+    ranks = [(place, published.index(place)) for place in range(count)]
+    place, rank = max(ranks, key=lambda pair: abs(pair[0] - pair[1]))
+    assert place != rank
+    rows = [("jump", 0.0, 10.0, 0.5) if k == place else ("jump", 20.0, 30.0, 0.5) for k in range(count)]
+    predictions, videos = [found("v", *rows)], [truth("v", ("jump", 0, 10))]
+    assert evaluate(predictions, videos, (0.5,)).average == pytest.approx(1 / (place + 1))
+    assert evaluate(predictions, videos, (0.5,), "reference").average == pytest.approx(1 / (rank + 1))
+    write_results(tmp_path / "d.json", predictions)
+    annotation = {"label": "jump", "segment": ["0", "10"]}
+    document = {"database": {"v": {"subset": "test", "annotations": [annotation]}}}
+    (tmp_path / "g.json").write_text(json.dumps(document))
+    command = ["evaluate", str(tmp_path / "d.json"), str(tmp_path / "g.json"), "--json", "--tiou", "0.5"]
+    for order, at in (("stable", place), ("reference", rank)):
+        assert main([*command, "--tie-order", order]) == 0
+        assert json.loads(capsys.readouterr().out)["mAP"] == [pytest.approx(1 / (at + 1))]
+
+
 def plain_average_precision(
     predictions: list[Detections], ground_truth: list[VideoAnnotation], name: str, threshold: float
 ) -> float:

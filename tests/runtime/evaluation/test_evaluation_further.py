@@ -128,6 +128,24 @@ def test_durations_by_hand(rule: str) -> None:
     assert empty.map[0, 0] == pytest.approx(evaluate(predictions, videos, [0.5], rule=rule).map[0])  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("edges", [(1.5, 2.5, 4.2, 6.9), (1.0, 2.0), (0.5,)])
+def test_an_instance_as_long_as_an_edge_belongs_to_the_bin_above(edges: tuple[float, ...]) -> None:
+    """A2Net, Table I: <1.5, [1.5, 2.5), [2.5, 4.2), [4.2, 6.9), ≥6.9 s; each instance alone is found."""
+    for index, edge in enumerate(edges):
+        for length, bin_index in (
+            (edge, index + 1),
+            (np.nextafter(edge, 0), index),
+            (np.nextafter(edge, 9), index + 1),
+        ):
+            videos, predictions = [truth("v", ("jump", 0, length))], [found("v", ("jump", 0, length, 0.9))]
+            result = evaluate_durations(predictions, videos, [0.5], edges)
+            alone = [float(b == bin_index) for b in range(len(edges) + 1)]
+            assert result.truths.tolist() == alone
+            assert np.nan_to_num(result.map[:, 0]).tolist() == alone
+    by_default = evaluate_durations([found("v")], [truth("v", ("jump", 0, 1))], [0.5])
+    assert by_default.edges == (1.5, 2.5, 4.2, 6.9)
+
+
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("largest", [4.0, 15.0, 100.0])
 def test_proposals_against_plain_loops(seed: int, largest: float) -> None:
