@@ -15,14 +15,13 @@ from importlib.metadata import entry_points
 from typing import Any
 
 import runtime.commands
-from runtime.common.console import EXIT_ERROR, accept_any_text, print_error, print_warning
+from runtime.common.console import EXIT_ERROR, print_error, print_warning, run_command
+from runtime.common.text import one_line
 from runtime.errors import AfsdError, VideoWarning
 from runtime.video.prefetch import READING
 
 VERBS_GROUP = "afsd.commands"
 """Entry-point group through which other packages add verbs; each entry is `add_<verb>(subparsers) -> None`."""
-
-EXIT_INTERRUPTED = 130
 
 AddVerb = Callable[[Any], None]
 """Function that adds one sub-parser and sets its default `func(arguments) -> int`."""
@@ -31,8 +30,8 @@ AddVerb = Callable[[Any], None]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `afsd` with `argv` (default: the process's arguments) and return the exit status.
 
-    0: success; 2: an error, printed as one line on stderr; 130: interrupted. Without `argv`, a thread that hangs in the
-    reading of a source ends with the process at once, since the library it hangs in would crash in a dying interpreter.
+    0: success; otherwise one line on stderr, see `run_command`. Without `argv`, a thread that hangs in the reading of a
+    source ends with the process at once, since the library it hangs in would crash in a dying interpreter.
     """
     if argv is not None:
         return _run(argv)
@@ -46,24 +45,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str]) -> int:
-    accept_any_text()
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", VideoWarning)
-        warnings.showwarning = _show_warning
-        try:
+    def run() -> int:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", VideoWarning)
+            warnings.showwarning = _show_warning
             arguments = make_parser().parse_args(argv)
             status: int = arguments.func(arguments)
-            sys.stdout.flush()
             return status
-        except BrokenPipeError:  # the reader of the output (head, less) has exited
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
-        except (AfsdError, OSError) as error:
-            print_error(error)
-            return EXIT_ERROR
-        except KeyboardInterrupt:
-            print("afsd: interrupted", file=sys.stderr)
-            return EXIT_INTERRUPTED
+
+    return run_command(run)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -74,8 +64,13 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"afsd {runtime.__version__}")
     subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for verb, add in find_verbs():
-        if verb not in subparsers.choices:
+        if verb in subparsers.choices:
+            continue
+        try:
             add(subparsers)
+        except (Exception, SystemExit) as error:  # of another package's code
+            subparsers.choices.pop(verb, None)
+            _unavailable(verb, _explain(verb, error))(subparsers)
     return parser
 
 
@@ -87,12 +82,21 @@ def find_verbs() -> Iterator[tuple[str, AddVerb]]:
     for entry in sorted(entry_points(group=VERBS_GROUP), key=lambda entry: entry.name):
         try:
             yield entry.name, entry.load()
-        except ImportError as error:
-            yield entry.name, _unavailable(entry.name, error)
+        except (Exception, SystemExit) as error:  # of another package's code
+            yield entry.name, _unavailable(entry.name, _explain(entry.value, error))
 
 
-def _unavailable(verb: str, reason: ImportError) -> AddVerb:
-    """Return the function that adds a verb whose package lacks a library: it is listed, and raises when used."""
+def _explain(origin: str, error: BaseException) -> AfsdError:
+    """Return what keeps a verb from being added: a library that is missing, or code that does not work."""
+    if isinstance(error, ModuleNotFoundError):
+        return AfsdError(f"{one_line(error)}; install it")
+    return AfsdError(
+        f"{origin} does not load ({type(error).__name__}: {one_line(error)}); repair or remove its package"
+    )
+
+
+def _unavailable(verb: str, reason: AfsdError) -> AddVerb:
+    """Return the function that adds a verb that cannot be loaded: it is listed, and gives the reason when used."""
 
     def refuse(_: argparse.Namespace) -> int:
         print_error(reason)
@@ -100,7 +104,8 @@ def _unavailable(verb: str, reason: ImportError) -> AddVerb:
 
     def add(subparsers: Any) -> None:
         no_flags = "\0"  # whatever is typed after the verb is taken as plain words
-        parser = subparsers.add_parser(verb, help=f"not available: {reason}", add_help=False, prefix_chars=no_flags)
+        told = one_line(reason).replace("%", "%%")  # argparse formats help texts
+        parser = subparsers.add_parser(verb, help=f"not available: {told}", add_help=False, prefix_chars=no_flags)
         parser.add_argument("rest", nargs="*")
         parser.set_defaults(func=refuse)
 

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from runtime.common.text import without_secrets
+
 
 class AfsdError(Exception):
-    """Is the base of every error that this project raises; the command line prints one line and exits with 2."""
+    """Is the base of every error that this project raises; the command line prints one line and exits with 2.
+
+    Passwords and queries of URLs in the message, such as those that a library repeats, are left out.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(without_secrets(str(message)))
 
 
 class InputError(AfsdError, ValueError):

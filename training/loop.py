@@ -17,7 +17,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Sampler
 from tqdm import tqdm
 
-from runtime.common.files import one_line
+from runtime.common.console import plain_stderr
+from runtime.common.text import one_line
 from runtime.errors import CheckpointError, ConfigError, InputError
 from training.checkpoints.files import Checkpoint, load_checkpoint, save_checkpoint
 from training.checkpoints.weights import load_weights
@@ -151,8 +152,8 @@ class Trainer:
         columns = ("epoch", "learning_rate", "grad_norm", "seconds", *family_of(self.config).losses)
         log = MetricLog(self.out_dir, columns, self.progress.step) if self.fabric.is_global_zero else None
         bar = tqdm(
-            total=self.total_steps, initial=self.progress.step, desc=self.config.name, unit="step", mininterval=1.0,
-            disable=not self.fabric.is_global_zero,
+            total=self.total_steps, initial=self.progress.step, desc=one_line(self.config.name), unit="step",
+            mininterval=1.0, file=plain_stderr(), disable=not self.fabric.is_global_zero,
         )  # fmt: skip
         try:
             while self.progress.step < self.total_steps and not self._out_of_time():

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from export.trt.layers import parse_layers
-from runtime.common.files import atomic_path, one_line, read_json, write_json
+from runtime.common.files import atomic_path, read_json, write_json
 from runtime.common.mappings import from_mapping
+from runtime.common.text import one_line
 from runtime.errors import AfsdError, ExportError
 
 GRAPH, REQUEST, LOG, PLAN, RESULT = "graph.onnx", "request.json", "log", "plan", "result.json"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from runtime.commands._reading import add_settle_flag, reading_options
 from runtime.commands.detect import add_engine_flags, add_flow_flags, open_with
 from runtime.common.console import EXIT_ERROR, print_error, print_json, print_warning
-from runtime.common.files import one_line
+from runtime.common.text import one_line
 from runtime.errors import InputError, VideoError
 
 if TYPE_CHECKING:

@@ -1,32 +1,130 @@
-"""Print errors, warnings and progress to stderr."""
+"""Print results, errors, warnings and progress, and end every failure of a command with one line."""
 
 from __future__ import annotations
 
 import io
 import json
 import os
+import platform
 import sys
-from collections.abc import Callable
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
+from typing import Any, TextIO
 
-from runtime.common.files import one_line
+import runtime
+from runtime.common.text import LINE_ESCAPES, one_line, printable, without_secrets
 from runtime.errors import AfsdError
 
 EXIT_ERROR = 2
 """Exit status of a command that failed with an error of this project."""
+EXIT_UNFORESEEN = 70
+"""Exit status of a command that failed with an error that this project did not foresee (EX_SOFTWARE)."""
+EXIT_INTERRUPTED = 130
+
+
+class EscapingStream:
+    """Writes text to a stream with its control characters escaped, whatever prints: a name must not move the cursor."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.plain = stream
+
+    def write(self, text: str) -> int:
+        """Write text; line feeds and tabs stay."""
+        self.plain.write(text.translate(LINE_ESCAPES))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.plain, name)
+
+
+def plain_stderr() -> TextIO:
+    """Return stderr for what moves the cursor itself, such as progress."""
+    stream: TextIO = sys.stderr.plain if isinstance(sys.stderr, EscapingStream) else sys.stderr
+    return stream
+
+
+def run_command(run: Callable[[], int]) -> int:
+    """Run a command and return its exit status; every failure is one line on stderr.
+
+    2: an error of this project or of the system; 130: interrupted; 70: an error that nobody foresaw, whose traceback is
+    in the log that the line names. What is printed is escaped.
+    """
+    accept_any_text()
+    with _escaped_output():
+        try:
+            status = run()
+            sys.stdout.flush()
+        except BrokenPipeError:  # the reader of the output (head, less) has exited
+            status = 0
+        except (AfsdError, OSError) as error:
+            print_error(error)
+            status = EXIT_ERROR
+        except KeyboardInterrupt:
+            _print_stderr("afsd: interrupted")
+            status = EXIT_INTERRUPTED
+        except MemoryError as error:
+            print_error(
+                AfsdError(f"out of memory ({one_line(error) or 'no more is free'}); give it more, or less work")
+            )
+            status = EXIT_ERROR
+        except Exception as error:  # the last line of defence: a traceback is no message
+            _print_unforeseen(error)
+            status = EXIT_UNFORESEEN
+        for stream in (sys.stdout, sys.stderr):
+            _flush(stream)
+    return status
+
+
+def run_script(run: Callable[[], object]) -> int:
+    """Print the result of `run` as a command's, see `run_command`."""
+
+    def print_result() -> int:
+        print(run())
+        return 0
+
+    return run_command(print_result)
 
 
 def accept_any_text() -> None:
     """Let stdout and stderr print what their encoding lacks as \\x and \\u escapes, in place of an error.
 
-    A dash, a label or a file's name would otherwise end a command on a terminal of ASCII or Latin-1.
+    A dash, a label or a file's name would otherwise end a command on a terminal of ASCII or Latin-1. Streams that the
+    shell has closed (>&-) are opened on nothing, since a file opened later would get what is printed.
     """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:  # the lowest free number is this one
+            os.open(os.devnull, os.O_RDWR)
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by the shell: >&-
+        if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123 — for as long as the process runs
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
             stream.reconfigure(errors="backslashreplace")
+
+
+@contextmanager
+def _escaped_output() -> Iterator[None]:
+    """Escape what is printed meanwhile."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (s if isinstance(s, EscapingStream) else EscapingStream(s) for s in before)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+def _flush(stream: TextIO) -> None:
+    """Flush a stream; where nobody takes the rest, drop it, or Python would complain at its exit."""
+    try:
+        stream.flush()
+    except (OSError, ValueError):
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def print_json(content: object, indent: int | None = None) -> None:
@@ -39,43 +137,72 @@ def print_error(error: Exception) -> None:
     """Print an error as one line."""
     if isinstance(error, OSError) and error.filename is not None:
         error = AfsdError(f"{error.filename}: {error.strerror}; choose another")
-    print(f"afsd: error: {one_line(error)}", file=sys.stderr)
-
-
-def run_script(run: Callable[[], object]) -> int:
-    """Print the result of `run` and return 0; on an `AfsdError`, print one line to stderr and return 2."""
-    accept_any_text()
-    try:
-        print(run())
-    except AfsdError as error:
-        print_error(error)
-        return EXIT_ERROR
-    return 0
+    _print_stderr(f"afsd: error: {one_line(error)}")
 
 
 def print_warning(message: Warning | str) -> None:
     """Print a warning as one line."""
-    print(f"afsd: warning: {one_line(message)}", file=sys.stderr)
+    _print_stderr(f"afsd: warning: {one_line(message)}")
+
+
+def print_note(message: str) -> None:
+    """Print a note as one line of stderr."""
+    _print_stderr(one_line(message))
+
+
+def _print_stderr(line: str) -> None:
+    with suppress(OSError, ValueError):  # nobody reads it
+        print(line, file=sys.stderr, flush=True)
+
+
+def _print_unforeseen(error: Exception) -> None:
+    """Print an error that nobody foresaw as one line, with the path of a log of its traceback."""
+    trace = "".join(traceback.format_exception(error))
+    kind = f"{type(error).__name__}: {one_line(error)[:200]}" if str(error) else type(error).__name__
+    try:
+        log = _write_log(trace)
+    except OSError:
+        _print_stderr(f"afsd: error: unforeseen {kind}; please report this line with the traceback below")
+        for line in without_secrets(trace).splitlines():
+            _print_stderr(printable(line))
+        return
+    _print_stderr(f"afsd: error: unforeseen {kind}; the traceback is in {log}, please report this line with it")
+
+
+def _write_log(trace: str) -> str:
+    """Write a traceback to a file in the folder for temporary files that only its owner can read."""
+    number, path = tempfile.mkstemp(prefix="afsd-", suffix=".log")
+    words = " ".join(map(repr, sys.argv))
+    facts = f"afsd {runtime.__version__}, Python {platform.python_version()}, {platform.platform()}"
+    with open(number, "w", encoding="utf-8", errors="backslashreplace") as file:  # noqa: PTH123 — an open file
+        file.write(without_secrets(f"{facts}\n{words}\n\n{trace}"))
+    return path
 
 
 class ProgressLine:
     """Shows progress on one line of stderr that is overwritten; shows nothing if stderr is not a terminal."""
 
     def __init__(self) -> None:
-        self._visible = sys.stderr.isatty()
+        self._stream = plain_stderr()
+        self._visible = self._stream.isatty()
         self._shown = False
 
     def show(self, text: str) -> None:
         """Replace the line."""
         if self._visible:
-            print(f"\r{text}\x1b[K", end="", file=sys.stderr, flush=True)
+            self._write(f"\r{one_line(text)}\x1b[K")
             self._shown = True
 
     def clear(self) -> None:
         """Remove the line."""
         if self._shown:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            self._write("\r\x1b[K")
             self._shown = False
+
+    def _write(self, text: str) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+            self._stream.flush()
 
     def __enter__(self) -> ProgressLine:
         return self

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from runtime.common.text import one_line
 from runtime.errors import AfsdError, InputError
 
 PathLike = str | os.PathLike[str]
@@ -131,11 +132,6 @@ def require_inside(names: Iterable[str]) -> None:
                 f"{name!r}: got a name of a video that leads out of its folder, expected a plain one; "
                 "correct the annotations"
             )
-
-
-def one_line(value: object) -> str:
-    """Return the text of a value, such as an error of a library, without its line breaks."""
-    return " ".join(str(value).split())
 
 
 def _require_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

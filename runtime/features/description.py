@@ -13,8 +13,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from runtime.common.files import PathLike, one_line, read_json, write_json
+from runtime.common.files import PathLike, read_json, write_json
 from runtime.common.mappings import StructureError, from_mapping, to_mapping
+from runtime.common.text import one_line
 from runtime.errors import InputError
 from runtime.features.axes import AxisOrder
 from runtime.spec.time_axis import FeatureSampling, Uneven

@@ -19,7 +19,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.common.files import PathLike, one_line
+from runtime.common.files import PathLike
+from runtime.common.text import one_line
 from runtime.errors import InputError
 from runtime.features.axes import AxisOrder
 

@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from runtime.common.files import one_line
+from runtime.common.text import one_line
 from runtime.detector import Detector
 from runtime.errors import AfsdError, VideoError
 from runtime.inputs import Input, open_input

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from runtime.common.files import atomic_path, one_line
+from runtime.common.files import atomic_path
+from runtime.common.text import one_line
 from runtime.errors import CheckpointError
 from training.checkpoints.recognise import recognise
 from training.checkpoints.weights import LISTED, load_weights

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import yaml
 
-from runtime.common.files import one_line
 from runtime.common.mappings import StructureError, from_mapping, to_mapping
+from runtime.common.text import one_line
 from runtime.errors import ConfigError
 from training.config.settings import Config
 

@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.annotations.activitynet import VideoAnnotation
-from runtime.common.files import one_line, read_json, write_json
+from runtime.common.files import read_json, write_json
 from runtime.common.mappings import StructureError, from_mapping, to_mapping
 from runtime.common.tables import align, percent
+from runtime.common.text import one_line
 from runtime.errors import ConfigError, InputError
 from runtime.evaluation.mean_ap import EvaluationResult
 from training.data.folds import Fold

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runtime.common.files import one_line, write_json
+from runtime.common.files import write_json
 from runtime.common.tables import align
+from runtime.common.text import one_line
 from runtime.errors import AfsdError
 
 REPORT = "prepare_report.json"

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.common.files import one_line, read_json, write_json
+from runtime.common.files import read_json, write_json
 from runtime.common.mappings import StructureError, from_mapping, to_mapping
+from runtime.common.text import one_line
 from runtime.errors import InputError
 from runtime.video.sampling import FrameTiming
 

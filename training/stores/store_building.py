@@ -19,9 +19,11 @@ from pathlib import Path
 import cv2
 from tqdm import tqdm
 
-from runtime.common.files import is_file, one_line, require_inside
+from runtime.common.console import plain_stderr
+from runtime.common.files import is_file, require_inside
 from runtime.common.locks import lock_folder
 from runtime.common.npy_writer import grow_npy
+from runtime.common.text import one_line
 from runtime.errors import AfsdError, InputError, VideoError
 from runtime.video.names import find_video, video_digest
 from runtime.video.resize import FramePreparation
@@ -196,7 +198,12 @@ def complete_store(
     saved = time.monotonic()
     try:
         with tqdm(
-            total=len(files), initial=len(files) - len(todo), desc=out.name, unit="video", disable=not progress
+            total=len(files),
+            initial=len(files) - len(todo),
+            desc=one_line(out.name),
+            unit="video",
+            file=plain_stderr(),
+            disable=not progress,
         ) as bar:
             for name, result in _build_all(build, todo, workers):
                 if isinstance(result, AfsdError):

@@ -19,6 +19,7 @@ from typing import Any
 
 import cv2
 
+from runtime.common.console import plain_stderr
 from runtime.common.files import atomic_path, read_json, write_json
 from runtime.common.locks import lock_folder
 from runtime.errors import AnnotationError, InputError, MissingDependencyError, VideoError
@@ -97,7 +98,7 @@ def make_synthetic(
         from tqdm import tqdm
     except ImportError:
         raise MissingDependencyError("tqdm", "train", "making synthetic videos") from None
-    with tqdm(total=videos, desc=f"synthetic {subset}", unit="video", disable=not progress) as bar:
+    with tqdm(total=videos, desc=f"synthetic {subset}", unit="video", file=plain_stderr(), disable=not progress) as bar:
         entries: dict[str, Any] = {}
         for name, entry in _map(write, seeds, workers):
             entries[name] = entry

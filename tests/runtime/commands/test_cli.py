@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -222,20 +223,83 @@ def test_exit_statuses(
     assert error_of(capsys) == text
 
 
-def test_a_program_error_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "find_verbs", verb(lambda _: 1 // 0))
-    with pytest.raises(ZeroDivisionError):
-        cli.main(["try"])
+def test_an_unforeseen_error_is_one_line_and_a_log(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: argparse.Namespace) -> int:
+        raise ZeroDivisionError("at rtsp://me:secret@host:554/x\x1b[2J")
+
+    monkeypatch.setattr(cli, "find_verbs", verb(fail))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert cli.main(["try"]) == 70
+    line = error_of(capsys)
+    (log,) = tmp_path.iterdir()
+    assert line.startswith("afsd: error: unforeseen ZeroDivisionError: at rtsp://host:554/x")
+    assert line.endswith(f"; the traceback is in {log}, please report this line with it")
+    assert log.stat().st_mode & 0o777 == 0o600
+    assert "raise ZeroDivisionError" in log.read_text()
+    assert "secret" not in line + log.read_text()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    assert cli.main(["try"]) == 70
+    first, *trace = capsys.readouterr().err.splitlines()
+    assert "with the traceback below" in first
+    assert trace[0] == "Traceback (most recent call last):"
 
 
-def test_verbs_of_other_packages(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_memory_that_is_out_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(cli, "find_verbs", verb(lambda _: np.empty(2**50)))
+    assert cli.main(["try"]) == 2
+    assert "afsd: error: out of memory (Unable to allocate" in error_of(capsys)
+
+
+def add_and_raise(subparsers: Any) -> None:
+    """A verb that fails while it is added."""
+    subparsers.add_parser("train")
+    raise RuntimeError("broken 100%\n")
+
+
+def not_callable() -> None:
+    """Take no argument, unlike a verb's function."""
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("no_such_package.cli:add_train", "No module named 'no_such_package'; install it"),
+        ("runtime.cli:nothing_there", "runtime.cli:nothing_there does not load (AttributeError: "),
+        ("tests.runtime.commands.test_cli:add_and_raise", "train does not load (RuntimeError: broken 100%)"),
+        ("tests.runtime.commands.test_cli:not_callable", "train does not load (TypeError: not_callable() takes 0"),
+        ("antigravity_:x:y", "does not load ("),
+    ],
+)
+def test_a_broken_plug_in_takes_down_only_its_own_verb(
+    value: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     entries = [
-        EntryPoint("train", "no_such_package.cli:add_train", cli.VERBS_GROUP),
+        EntryPoint("train", value, cli.VERBS_GROUP),
         EntryPoint("detect", "runtime.commands.detect:add_detect", cli.VERBS_GROUP),
     ]
     monkeypatch.setattr(cli, "entry_points", lambda group: entries if group == cli.VERBS_GROUP else [])
     assert cli.main(["train", "--config", "x.yaml"]) == 2
-    assert error_of(capsys) == "afsd: error: No module named 'no_such_package'"
+    assert message in error_of(capsys)
+    for flag, said in (("--version", "afsd "), ("--help", "not available: ")):
+        with pytest.raises(SystemExit) as caught:
+            cli.main([flag])
+        assert caught.value.code == 0
+        assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("closed", ["<&- >&-", ">&- 2>&-", "2>&-", "<&- >&- 2>&-", ">/dev/full", "2>/dev/full"])
+def test_streams_that_are_closed_or_full(closed: str, model: str, videos: Path, tmp_path: Path) -> None:
+    """What is printed goes nowhere, and never into the files that are written."""
+    arguments = f"-m runtime detect {model} {videos / 'clip2.avi'} nowhere.mp4 --out {tmp_path}"
+    command = f"{sys.executable} {arguments} {closed}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "Exception ignored" not in done.stderr
+    assert list(json.loads((tmp_path / "clip2.json").read_text())["results"]) == ["clip2"]
 
 
 def test_from_a_source_tree_and_into_a_closed_pipe(model: str, videos: Path) -> None:

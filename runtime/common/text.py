@@ -1,0 +1,59 @@
+"""Make text fit to be shown: control characters escaped, one line, no passwords of URLs."""
+
+from __future__ import annotations
+
+import re
+
+_CONTROLS = (
+    *range(0x20),
+    *range(0x7F, 0xA0),
+    0x061C,
+    *range(0x200E, 0x2010),
+    *range(0x2028, 0x202F),
+    *range(0x2066, 0x206A),
+    0xFEFF,
+)
+"""Characters that move the cursor, begin a line, turn the direction of writing or cannot be seen."""
+ESCAPES = {code: f"\\u{code:04x}" for code in _CONTROLS}
+"""Control character → its escape, which JSON reads back."""
+LINE_ESCAPES = {code: text for code, text in ESCAPES.items() if code not in (0x09, 0x0A)}
+"""The same for text of several lines, whose tabs and line feeds stay."""
+
+_URL = re.compile(r"""([A-Za-z][A-Za-z0-9+.-]*://)([^\s'"<>]*)""")
+_SECRET = re.compile(
+    r"(?i)\b(pass(?:word|wd)?|pwd|token|secret|signature|sig|auth|credential|access|api_?key|key)=[^&;,/\s]*"
+)
+
+
+def printable(text: str) -> str:
+    r"""Return text with control characters as escapes such as \u001b, so that it neither moves nor hides anything."""
+    return text.translate(ESCAPES)
+
+
+def one_line(value: object) -> str:
+    """Return the text of a value, such as an error of a library, as one printable line without secrets of URLs."""
+    return printable(" ".join(without_secrets(str(value)).split()))
+
+
+def without_secrets(text: str) -> str:
+    """Return text without the user names, passwords, queries and fragments of the URLs in it."""
+    return _URL.sub(lambda found: found[1] + _public_part(found[2]), text) if "://" in text else text
+
+
+def _public_part(rest: str) -> str:
+    """Return what follows "scheme://" without what may be secret; a query becomes "?…".
+
+    A password may hold / ? and # unescaped: then what stands before the last @ goes too.
+    """
+    host, mark, path = _split_host(rest)
+    if "@" not in host and "@" in path and ":" in host and not host.rpartition(":")[2].isdecimal():
+        host, mark, path = _split_host(rest.rpartition("@")[2])
+    host, whole = host.rpartition("@")[2], mark + path
+    public = re.split(r"[?#]", whole, maxsplit=1)[0]
+    hidden = "?…" if "?" in whole else ""
+    return host + _SECRET.sub(lambda found: f"{found[1]}=…", public) + hidden
+
+
+def _split_host(rest: str) -> tuple[str, str, str]:
+    end = next((index for index, letter in enumerate(rest) if letter in "/?#"), len(rest))
+    return rest[:end], rest[end : end + 1], rest[end + 1 :]
