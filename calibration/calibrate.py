@@ -26,10 +26,10 @@ from calibration.ranges.table import RangeTable, load_table, make_table
 from calibration.tuning.tune import tune
 from export.comparison.quantisation import REPORT, describe_on_videos
 from export.graph.carried_spec import read_carried_spec
-from export.graph.export_input import load_graph, require_writable
+from export.graph.export_input import ELSEWHERE, load_graph
 from export.graph.precision import require_symmetric
 from runtime.common.console import ProgressLine
-from runtime.common.files import atomic_path, file_sha256, write_text
+from runtime.common.files import atomic_path, file_sha256, require_writable_folder, write_text
 from runtime.engines.sidecar import require_own_engine
 from runtime.errors import InputError
 from runtime.features.video_features import Video, identify_video
@@ -89,7 +89,7 @@ def calibrate(
     if not videos and (options.correct_bias or options.equalise or needs_costs):
         raise InputError("--correct-bias, --equalise, --max-drop and --trade-off need clips: give --videos as well")
     require_own_engine(out)
-    require_writable(out)
+    require_writable_folder(out.parent, ELSEWHERE)
     work = _Work(path, options, load_table(table) if table else None, str(table), say)
     work.require_apart(videos, test)
     if not videos:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from runtime.common.files import require_writable_folder
 from runtime.errors import InputError, MissingDependencyError
 
 
@@ -58,11 +59,13 @@ def _add_tensorrt(group: Any) -> None:
 
 def _export(args: argparse.Namespace) -> int:
     try:
+        from export.graph.export_input import ELSEWHERE
         from export.to_openvino import export_openvino
         from export.to_precision import write_typed_onnx
         from export.two_streams import export_fused
     except ImportError as error:
         raise MissingDependencyError(str(error.name), "export", "export") from None
+    require_writable_folder((args.out or args.model).parent, ELSEWHERE)
     if args.flow_config and not args.flow:
         raise InputError("--flow-config names the network of --flow; give --flow as well, or leave it out")
     if args.to == "tensorrt":
@@ -138,6 +141,7 @@ def add_export_backbone(subparsers: Any) -> None:
 
 def _export_backbone(args: argparse.Namespace) -> int:
     try:
+        from export.graph.export_input import ELSEWHERE
         from export.to_backbone import export_backbone
         from training.deployment.i3d_features import random_backbone, read_backbone
     except ImportError as error:
@@ -154,7 +158,9 @@ def _export_backbone(args: argparse.Namespace) -> int:
         if args.stream not in (None, weights.stream):
             raise InputError(f"--stream {args.stream}: {args.weights} is an I3D on {weights.stream}; leave it out")
     default = Path(f"i3d_{weights.stream}") if args.weights is None else args.weights
-    export_backbone(weights, args.out or default.with_suffix(suffix), to=args.to, size=args.size)
+    out = args.out or default.with_suffix(suffix)
+    require_writable_folder(out.parent, ELSEWHERE)
+    export_backbone(weights, out, to=args.to, size=args.size)
     return 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from pathlib import Path
 
 if __package__ in (None, ""):  # run as a script: make the four packages importable from the source tree
@@ -13,6 +12,8 @@ import onnx
 
 from export.comparison.parity import ParityReport, compare, require_parity
 from export.graph.export_input import Say, read_export_input
+from runtime.common.files import synchronise
+from runtime.common.temporaries import scratch_folder
 from runtime.engines import Engine, open_engine
 from runtime.engines.sidecar import require_own_engine
 from runtime.errors import ExportError
@@ -49,12 +50,13 @@ def check_name(target: Path) -> None:
 def save_onnx(graph: onnx.ModelProto, reference: Engine, target: Path, say: Say) -> Path:
     """Write a graph atomically after comparing its numbers with the reference's (ExportError: they differ)."""
     require_own_engine(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
-        unfinished = Path(folder) / target.name
+    with scratch_folder(target.parent) as folder:
+        unfinished = folder / target.name
         onnx.save(graph, unfinished)
         report = check(reference, unfinished, say)
+        synchronise(unfinished)
         unfinished.replace(target)
+        synchronise(target.parent)
     report.write(target.with_suffix(".onnx.parity.json"))
     say(f"wrote {target} ({target.stat().st_size / 1e6:.1f} MB)")
     return target

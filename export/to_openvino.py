@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,6 +19,8 @@ from export.graph.convolutions import Layer, report_convolutions
 from export.graph.export_input import Say, read_export_input
 from export.graph.precision import QUANTISED, precision_of
 from export.to_onnx import check
+from runtime.common.files import synchronise
+from runtime.common.temporaries import scratch_folder
 from runtime.engines import Engine, open_engine
 from runtime.engines.sidecar import require_own_engine, write_sidecar
 from runtime.errors import ExportError, InputError, MissingDependencyError
@@ -88,12 +89,12 @@ def save_openvino(
         ExportError: the numbers differ; nothing is written.
     """
     require_own_engine(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
-        unfinished = Path(folder) / target.name
+    with scratch_folder(target.parent) as folder:
+        unfinished = folder / target.name
         files = convert(graph, reference.spec, unfinished)
         report = compare(reference, unfinished, say)
         for file in files:
+            synchronise(file)
             file.replace(target.parent / file.name)
     report.write(target.with_suffix(f".xml.{'parity' if isinstance(report, ParityReport) else 'drift'}.json"))
     say(f"wrote {target} ({target.with_suffix('.bin').stat().st_size / 1e6:.1f} MB of weights)")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,12 +17,13 @@ import onnx
 from export.boundary_pooling.function import DOMAIN
 from export.comparison.drift import DriftReport
 from export.graph.convolutions import ConvolutionReport, report_convolutions
-from export.graph.export_input import Say, require_writable
+from export.graph.export_input import ELSEWHERE, Say
 from export.graph.precision import PRECISIONS, QUANTISED, Precision, require_symmetric
 from export.to_precision import TypedModel, write_typed_onnx
 from export.trt.build import BuildOptions, Plan, build_plan, remove_plugin
 from export.trt.library import RTX_DEFAULT, Library, find_library, local_gpu
-from runtime.common.files import write_json
+from runtime.common.files import require_writable_folder, synchronise, write_json
+from runtime.common.temporaries import scratch_folder
 from runtime.engines import open_engine
 from runtime.engines.sidecar import require_own_engine, write_sidecar
 from runtime.engines.tensorrt.build_facts import EngineBuild
@@ -104,7 +104,7 @@ def _check_out(out: str | Path | None) -> None:
     if Path(out).suffix not in SUFFIXES:
         raise ExportError(f"{out}: expected a file name ending in .engine")
     require_own_engine(Path(out))
-    require_writable(Path(out))
+    require_writable_folder(Path(out).parent, ELSEWHERE)
 
 
 def _find_library(options: TrtOptions) -> Library | str:
@@ -174,12 +174,12 @@ def _build(typed: TypedModel, library: Library, target: Path, options: TrtOption
     plugin_for = targets[0] if pooling == "plugin" else ""
     plan = build_plan(graph, typed.spec, library, options.build, log, say, plugin_for)
     convolutions = report_convolutions(plan.layers, graph, typed.precision)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
-        unfinished = Path(folder) / target.name
+    with scratch_folder(target.parent) as folder:
+        unfinished = folder / target.name
         unfinished.write_bytes(plan.data)
         sidecar = write_sidecar(unfinished, typed.spec, [unfinished], build)
         drift = _compare_engine(typed, unfinished, build, device, options.videos, say)
+        synchronise(unfinished)
         unfinished.replace(target)
         sidecar.replace(target.with_suffix(".json"))
     _write_report(target, build, plan, convolutions, drift)

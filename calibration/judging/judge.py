@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -14,6 +12,7 @@ from export.comparison.drift import DriftReport, Recording, compare_recordings, 
 from export.graph.carried_spec import read_carried_spec
 from export.to_openvino import convert
 from runtime.annotations.activitynet import Instance, VideoAnnotation
+from runtime.common.temporaries import scratch_folder
 from runtime.engines import Engine, open_engine
 from runtime.errors import InputError
 from runtime.evaluation import ACTIVITYNET_TIOUS, THUMOS_TIOUS, evaluate
@@ -81,12 +80,12 @@ class Judge:
 def open_graph(graph: onnx.ModelProto) -> Engine:
     """Open a graph in memory as an engine: in OpenVINO if installed and able to run the graph, else in ONNX Runtime."""
     spec = read_carried_spec(graph, "the graph")
-    with tempfile.TemporaryDirectory(prefix="afsd-") as folder:
+    with scratch_folder() as folder:
         if spec.precision != "fp8" and has_openvino():
-            path = Path(folder) / "graph.xml"
+            path = folder / "graph.xml"
             convert(graph, spec, path)
             return open_engine(path)
-        path = Path(folder) / "graph.onnx"
+        path = folder / "graph.onnx"
         onnx.save(graph, path)
         return open_engine(path)
 

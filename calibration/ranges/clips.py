@@ -7,9 +7,8 @@ so far.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.common.temporaries import scratch_folder
 from runtime.errors import InputError
 from runtime.features.video_features import Features, Video, identify_video, open_steps
 from runtime.inputs import make_engine_inputs, open_input
@@ -62,7 +62,8 @@ class Clips:
         """Name of each video that clips are from → the first digits of its SHA-256."""
         self.sha256 = ""
         """SHA-256 over the pixels of all clips; empty until `store` has written them."""
-        self._folder = tempfile.TemporaryDirectory(prefix="afsd-clips-")
+        self._closing = ExitStack()
+        self._folder = self._closing.enter_context(scratch_folder())
         self._windows: list[tuple[Path, int]] = []
 
     def __len__(self) -> int:
@@ -86,7 +87,7 @@ class Clips:
         """Write the windows of `clips`, in the order of `clips`, to the temporary files."""
         digest = sha256()
         for k, window in enumerate(windows):
-            path = Path(self._folder.name) / f"{k}.npy"
+            path = self._folder / f"{k}.npy"
             np.save(path, window.frames)
             digest.update(window.frames.tobytes())
             self._windows.append((path, window.length))
@@ -98,7 +99,7 @@ class Clips:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._folder.cleanup()
+        self._closing.close()
 
 
 def draw_clips(

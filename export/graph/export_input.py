@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -12,12 +11,16 @@ import onnx
 
 from export.graph.precision import HALF, emulate_half_on_cpu, precision_of
 from export.graph.trace import to_graph
+from runtime.common.temporaries import scratch_folder
 from runtime.engines import Engine, open_engine
 from runtime.errors import EngineError, ExportError
 from runtime.spec.model import ModelSpec
 from training.checkpoints.files import Checkpoint, build_model, load_checkpoint
 from training.config.files import load_config
 from training.deployment.views import TorchEngine, make_deployable, model_spec
+
+ELSEWHERE = "name another with -o"
+"""Advice of errors about the folder of an output file."""
 
 Say = Callable[[str], None]
 """Function that receives lines of progress and reports."""
@@ -77,16 +80,6 @@ def load_graph(path: Path) -> onnx.ModelProto:
         raise EngineError(f"{path}: not an ONNX file ({' '.join(str(error).split())}); export it again") from None
 
 
-def require_writable(out: Path) -> None:
-    """Make the folder of `out` and raise ExportError unless a file can be written there; call it before long work."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out.parent):
-            pass
-    except OSError as error:
-        raise ExportError(f"{out}: its folder cannot be written to ({error.strerror}); name another with -o") from None
-
-
 def open_cpu_engine(graph: onnx.ModelProto, path: Path) -> Engine:
     """Open a graph in ONNX Runtime on the CPU, with half precision emulated: ONNX Runtime has no bfloat16 there.
 
@@ -96,8 +89,8 @@ def open_cpu_engine(graph: onnx.ModelProto, path: Path) -> Engine:
     """
     if precision_of(graph) not in HALF:
         return open_engine(path)
-    with tempfile.TemporaryDirectory(prefix="afsd-") as folder:
-        rounded = Path(folder) / path.name
+    with scratch_folder() as folder:
+        rounded = folder / path.name
         onnx.save(emulate_half_on_cpu(graph), rounded)
         return open_engine(rounded)
 

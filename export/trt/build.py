@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from export.trt.library import Library
 from export.trt.worker import GRAPH, LOG, PLAN, PROGRESS, REQUEST, RESULT, Request
 from runtime.common.files import atomic_path, read_json, write_json
 from runtime.common.mappings import from_mapping, to_mapping
+from runtime.common.temporaries import scratch_folder
 from runtime.engines.tensorrt.build_facts import MODULES
 from runtime.errors import ExportError
 from runtime.spec.model import ModelSpec
@@ -83,8 +83,7 @@ def build_plan(
     Raises:
         ExportError: the library refuses the graph, the target or the options; its reason is in the message.
     """
-    with tempfile.TemporaryDirectory(prefix="afsd-") as name:
-        folder = Path(name)
+    with scratch_folder() as folder:
         onnx.save(graph, folder / GRAPH)
         request = _request(spec, library, options, plugin_for)
         write_json(folder / REQUEST, to_mapping(request))

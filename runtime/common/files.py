@@ -10,20 +10,20 @@ import gzip
 import hashlib
 import json
 import os
-import secrets
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from runtime.common.temporaries import sweep, temporary_file
 from runtime.common.text import one_line
 from runtime.errors import AfsdError, InputError
 
 PathLike = str | os.PathLike[str]
 
-LONGEST_FORMAT = 8
-"""Characters of the longest suffix that names a format; a longer one is the end of a name with a dot in it."""
+TRIAL_BYTES = 4096
+"""Bytes that a folder for results must take before the work begins."""
 GZIP = b"\x1f\x8b"
 """First bytes of a gzip file."""
 
@@ -32,26 +32,68 @@ GZIP = b"\x1f\x8b"
 def atomic_path(path: PathLike) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block ends well, else remove it.
 
-    The temporary name keeps the suffix, since some writers choose the format by it, but not the stem: a name that the
-    file system just takes would be too long with anything added. Missing parent folders are made. An older file at
-    `path` stays untouched until the rename.
+    The temporary name is never longer than a final one of more than 16 characters. Missing parent folders are made. An
+    older file at `path` stays whole until the rename, and after it the new one is on the disk: file and folder are
+    synchronised with it. What dead processes left in the folder is swept by `require_writable_folder`.
 
     Raises:
-        OSError: the folder cannot be made, or the file cannot be renamed.
+        OSError: the folder cannot be made, the file cannot be written or renamed.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    suffix = target.suffix if len(target.suffix) <= LONGEST_FORMAT else ""
-    temporary = target.with_name(f".{secrets.token_hex(4)}.tmp{suffix}")
+    with suppress(FileNotFoundError):
+        target.lstat()  # raises for a name that is too long, before the file is written
+    with temporary_file(target.parent, target.suffix) as temporary:
+        try:
+            yield temporary
+            synchronise(temporary)
+            temporary.replace(target)
+            synchronise(target.parent)
+        except OSError as error:
+            if error.filename in (None, str(temporary)):  # a full disk names no file
+                error.filename = str(target)
+            raise
+
+
+def synchronise(path: Path) -> None:
+    """Have the system write a file, or the names in a folder, to the disk; a system without that does nothing.
+
+    Raises:
+        OSError: the file cannot be written, as on a full network drive.
+    """
+    is_folder = path.is_dir()
+    if is_folder and os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
     try:
-        yield temporary
-        temporary.replace(target)
+        os.fsync(descriptor)
     except OSError as error:
-        if error.filename in (None, str(temporary)):  # a full disk names no file
-            error.filename = str(target)
-        raise
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # file systems that cannot
+            raise
     finally:
-        temporary.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def require_writable_folder(folder: PathLike, advice: str = "choose another folder") -> None:
+    """Make an output folder, check that a file can be written there, and sweep what dead processes left in it.
+
+    Call it before the work whose results will lie there.
+
+    Raises:
+        InputError: the path is a file, or the folder cannot be made or written to, or its disk is full.
+    """
+    place = Path(folder)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with temporary_file(place) as trial:
+            trial.write_bytes(bytes(TRIAL_BYTES))
+            synchronise(trial)
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(f"{place}: got a file where a folder is needed for the results; {advice}") from None
+    except (OSError, ValueError) as error:  # ValueError: a zero byte
+        reason = getattr(error, "strerror", None) or one_line(error)
+        raise InputError(f"{place}: the results cannot be written there ({reason}); {advice}") from None
+    sweep(place)
 
 
 def write_text(path: PathLike, text: str) -> None:

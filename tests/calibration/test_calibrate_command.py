@@ -244,7 +244,10 @@ def test_a_video_that_judges_is_not_calibrated_on(
             ["--videos", "training", "--keep", "backbone", "coarse_pyramid_detection"],
             "layers are kept in floating point; quantise at least one",
         ),
-        (["--videos", "training", "-o", "model.onnx/m.onnx"], "its folder cannot be written to"),
+        (
+            ["--videos", "training", "-o", "model.onnx/m.onnx"],
+            "got a file where a folder is needed for",
+        ),
         (["--videos", "training", "--percentile", "12"], "percentile: got 12, expected more than 50, up to 100"),
         (["--videos", "training", "--keep", ""], "--keep : no such layer"),
         (["--videos", "training", "--keep", "backbone._model.Mixed_3"], "no such layer"),

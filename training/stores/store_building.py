@@ -20,7 +20,7 @@ import cv2
 from tqdm import tqdm
 
 from runtime.common.console import plain_stderr
-from runtime.common.files import is_file, require_inside
+from runtime.common.files import is_file, require_inside, require_writable_folder
 from runtime.common.locks import lock_folder
 from runtime.common.npy_writer import grow_npy
 from runtime.common.text import one_line
@@ -41,8 +41,6 @@ from training.stores.frame_store import (
 
 SAVE_INDEX_EVERY_S = 5.0
 """Shortest time between two writes of the index while building; arrays missing in it are built again."""
-LEFTOVER_S = 600.0
-"""Time without a write after which an unfinished array is deleted."""
 RGB_STORE = "frames"
 """Name of the folder of a data set's RGB arrays, from which flow is made."""
 
@@ -185,8 +183,7 @@ def complete_store(
     todo = {name: path for name, path in files.items() if not (path.is_file() and is_done(name, path))}
     if not todo and (out / INDEX).exists():
         return FrameStore(out)  # nothing is written, so the folder may be read-only
-    out.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(out)
+    require_writable_folder(out)
     workers = min(len(todo), workers or len(os.sched_getaffinity(0)))
 
     def save() -> None:
@@ -219,13 +216,6 @@ def complete_store(
     finally:
         save()
     return FrameStore(out)
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Delete unfinished arrays of killed processes; an array that is being written has changed recently."""
-    for unfinished in folder.glob(".*.tmp.npy"):
-        if time.time() - unfinished.stat().st_mtime > LEFTOVER_S:
-            unfinished.unlink(missing_ok=True)
 
 
 def _build_all(

@@ -67,7 +67,7 @@ def test_rtx_builds_every_precision(
     assert report["bytes"] == engine.stat().st_size
     assert "Layers:" in engine.with_name(f"{engine.name}.log").read_text()
     assert any("building with TensorRT-RTX" in line for line in said)
-    assert not list(out.parent.glob(".export-*"))
+    assert not list(out.parent.glob(".afsd-*"))
 
 
 @pytest.mark.usefixtures("rtx")

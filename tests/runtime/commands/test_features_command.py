@@ -95,7 +95,7 @@ def test_features_are_written_as_a_set_that_training_reads(tmp_path: Path, rgb: 
     # the middle of step 5 is the middle of its snippet: frames 20 to 27, from second 20 / fps to 28 / fps
     assert features.time_axis("b").seconds(5.5) == pytest.approx(24 / 10)
     assert read_description(out / "features.json").sampling == SAMPLING
-    assert not list(out.rglob("*.tmp*"))
+    assert not list(out.rglob(".afsd-*"))
 
 
 def test_what_is_there_is_left_and_what_is_lost_made_again(tmp_path: Path, rgb: str, capsys: Any) -> None:
@@ -233,7 +233,7 @@ def test_what_several_processes_add_is_all_in_the_records(tmp_path: Path) -> Non
     with pytest.raises(InputError, match="another video named v9"):
         writers[1].add(str(tmp_path / "dog" / "v9"))  # which had not seen the first
     assert steps_of(out, "v9") == before
-    assert not list(out.rglob("*.tmp*"))
+    assert not list(out.rglob(".afsd-*"))
     (tmp_path / "new").mkdir()
     other = FeatureFolder(tmp_path / "new", FeatureExtractor([TinyBackbone()]))
     later = FeatureFolder(tmp_path / "new", FeatureExtractor([TinyBackbone()], sample_fps=10.0))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -342,13 +341,8 @@ def test_a_killed_run_goes_on_where_it_was(source: Path, tmp_path: Path) -> None
     there = list((killed / "frames").glob("v*.npy"))
     assert 0 < len(there) < len(names)
     assert not (killed / "prepare_report.json").exists()
-    for unfinished in [*(killed / "frames").glob(".*.tmp.npy"), killed / "frames/.v3-dead.tmp.npy"]:
-        unfinished.write_bytes(b"half")
-        os.utime(unfinished, (0, 0))
-    (killed / "frames/.v3-alive.tmp.npy").write_bytes(b"of another process")
     for folder in (killed, tmp_path / "whole"):
         prepare_own(folder, options=OPTIONS)
-    (killed / "frames/.v3-alive.tmp.npy").unlink()  # was left alone
     files = sorted(path.name for path in (killed / "frames").iterdir())
     assert files == sorted(["index.json", *(f"{name}.npy" for name in names)])
     for file in files:
