@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runtime.common.files import PathLike, read_json
+from runtime.common.text import quote
 from runtime.errors import AnnotationError
 
 
@@ -100,7 +101,7 @@ def _video(name: str, entry: object, where: str) -> VideoAnnotation:
         raise AnnotationError(f'{where}: expected {{"annotations": [{{"label", "segment"}}, …]}}')
     subset = entry.get("subset", "")
     if not isinstance(subset, str):
-        raise AnnotationError(f"{where}: subset: got {subset!r}, expected text")
+        raise AnnotationError(f"{where}: subset: got {quote(subset)}, expected text")
     duration_s, fps = _positive(entry, "duration", where), _positive(entry, "fps", where)
     if fps is None and duration_s is not None:
         frames = _positive(entry, "frame", where)
@@ -118,9 +119,9 @@ def _instance(item: object, where: str) -> Instance:
     label = item.get("label") if isinstance(item, Mapping) else None
     segment = item.get("segment") if isinstance(item, Mapping) else None
     if not isinstance(label, str) or not label:
-        raise AnnotationError(f"{where}: label: got {label!r}, expected the name of a class")
+        raise AnnotationError(f"{where}: label: got {quote(label)}, expected the name of a class")
     if not isinstance(segment, (list, tuple)) or len(segment) != 2:
-        raise AnnotationError(f"{where}: segment: got {segment!r}, expected [start, end] in seconds")
+        raise AnnotationError(f"{where}: segment: got {quote(segment)}, expected [start, end] in seconds")
     start, end = finite_number(segment[0], f"{where}: start"), finite_number(segment[1], f"{where}: end")
     if start < 0 or end < start:
         raise AnnotationError(f"{where}: segment: got [{start:g}, {end:g}], expected 0 <= start <= end in seconds")
@@ -140,8 +141,8 @@ def finite_number(value: object, where: str) -> float:
     """Return a number of a file, given as number or text; AnnotationError, with `where`, for anything else and NaN."""
     try:
         number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # JSON's integers have any number of digits
         number = math.nan
     if not math.isfinite(number):
-        raise AnnotationError(f"{where}: got {value!r}, expected a number")
+        raise AnnotationError(f"{where}: got {quote(value)}, expected a number")
     return number

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
@@ -21,8 +21,11 @@ from runtime.annotations.ground_truth import load_ground_truth
 from runtime.annotations.thumos14 import AMBIGUOUS
 from runtime.commands._reading import add_reading_flags, reading_options
 from runtime.commands.detect import add_flow_flags, add_label_flags, add_overwrite_flag
+from runtime.common import limits
 from runtime.common.console import EXIT_ERROR, ProgressLine, print_error, print_warning
 from runtime.common.files import text_suffix
+from runtime.common.ranges import Range, require_in_range
+from runtime.common.text import quote
 from runtime.errors import AfsdError, InputError, VideoError
 from runtime.evaluation import (
     A2NET_EDGES,
@@ -354,22 +357,26 @@ def parse_tious(text: str) -> tuple[float, ...]:
     """Parse thresholds from "0.3:0.1:0.7" (start:step:stop, stop included) or "0.5,0.75".
 
     Raises:
-        InputError: the text has another form.
+        InputError: the text has another form, or names more than `limits.THRESHOLDS`.
     """
+    expected = "start:step:stop such as 0.3:0.1:0.7, or 0.5,0.75"
     if ":" not in text:
-        return _numbers(text, "--tiou", "start:step:stop such as 0.3:0.1:0.7, or 0.5,0.75")
+        return _numbers(text, "--tiou", expected)
     try:
         start, step, stop = (float(part) for part in text.split(":"))
         count = int(np.floor((stop - start) / step + 1e-6)) + 1
         if step <= 0 or count < 1:
             raise ValueError
-        return tuple(round(start + i * step, 9) for i in range(count))
-    except (ValueError, ZeroDivisionError):
-        raise InputError(f"--tiou: got {text!r}, expected start:step:stop such as 0.3:0.1:0.7, or 0.5,0.75") from None
+    except (ValueError, ZeroDivisionError, OverflowError):
+        raise InputError(f"--tiou: got {quote(text)}, expected {expected}") from None
+    require_in_range("--tiou", count, Annotated[int, Range(1, limits.THRESHOLDS, what="thresholds")])
+    return tuple(round(start + i * step, 9) for i in range(count))
 
 
 def _numbers(text: str, option: str, expected: str) -> tuple[float, ...]:
+    parts = text.split(",")
+    require_in_range(option, len(parts), Annotated[int, Range(1, limits.THRESHOLDS, what="numbers")])
     try:
-        return tuple(float(part) for part in text.split(","))
+        return tuple(float(part) for part in parts)
     except ValueError:
-        raise InputError(f"{option}: got {text!r}, expected {expected}") from None
+        raise InputError(f"{option}: got {quote(text)}, expected {expected}") from None

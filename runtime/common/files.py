@@ -8,22 +8,26 @@ from __future__ import annotations
 import errno
 import gzip
 import hashlib
+import io
 import json
 import os
+import stat
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
+from runtime.common import limits
 from runtime.common.temporaries import sweep, temporary_file
-from runtime.common.text import one_line
+from runtime.common.text import one_line, quote
 from runtime.errors import AfsdError, InputError
 
 PathLike = str | os.PathLike[str]
 
 TRIAL_BYTES = 4096
 """Bytes that a folder for results must take before the work begins."""
+_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 GZIP = b"\x1f\x8b"
 """First bytes of a gzip file."""
 
@@ -135,7 +139,7 @@ def is_file(path: Path) -> bool:
     """Return whether a path is a file; of a name that is too long for the file system False, where pathlib raises."""
     try:
         return path.is_file()
-    except OSError:
+    except (OSError, ValueError):
         return False
 
 
@@ -143,7 +147,7 @@ def exists(path: Path) -> bool:
     """Return whether a path is there, also as a pipe or a device; False for a name that is too long."""
     try:
         return path.exists()
-    except OSError:
+    except (OSError, ValueError):
         return False
 
 
@@ -151,7 +155,7 @@ def is_folder(path: Path) -> bool:
     """Return whether a path is a folder; False for a name that is too long, where pathlib raises."""
     try:
         return path.is_dir()
-    except OSError:
+    except (OSError, ValueError):
         return False
 
 
@@ -180,27 +184,75 @@ def _require_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Build a JSON object; a key given twice is an error, since the first one would be lost without a word."""
     content = dict(pairs)
     if len(content) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"{next(key for key in keys if keys.count(key) > 1)!r} is there twice; keep one of the two")
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"{quote(twice)} is there twice; keep one of the two")
     return content
 
 
-def read_text(path: PathLike) -> str:
+def read_text(path: PathLike, largest: int | None = None) -> str:
     """Read a UTF-8 text without the byte order mark that Windows puts before it.
 
     A file of gzip, known by its first bytes whatever its name, is unpacked.
 
+    Args:
+        path: the file.
+        largest: most bytes, unpacked; None: `limits.TEXT_BYTES`.
+
     Raises:
-        OSError: it cannot be read or unpacked.
+        OSError: it cannot be read or unpacked, is no file but a pipe or device, or is too large.
         UnicodeDecodeError: not UTF-8.
     """
-    content = Path(path).read_bytes()
+    largest = limits.TEXT_BYTES if largest is None else largest
+    content = read_bytes(path, largest)
     if content.startswith(GZIP):
         try:
-            content = gzip.decompress(content)
+            with gzip.open(io.BytesIO(content)) as packed:
+                content = packed.read(largest + 1)
         except (OSError, EOFError, zlib.error) as error:
             raise OSError(errno.EIO, f"a gzip file that is damaged or cut off ({error})", str(path)) from None
+        _require_size(path, len(content), largest)
     return content.decode("utf-8-sig")
+
+
+def read_bytes(path: PathLike, largest: int) -> bytes:
+    """Read a file of at most `largest` bytes (OSError: see `open_file`; it is larger)."""
+    with open_file(path) as file:
+        _require_size(path, os.fstat(file.fileno()).st_size, largest)
+        content = file.read(largest + 1)
+    _require_size(path, len(content), largest)  # it may have grown, and files of /proc have no size
+    return content
+
+
+def open_file(path: PathLike) -> BinaryIO:
+    """Open a file for reading; a pipe, socket or device is none, and reading it could wait or go on for ever.
+
+    Raises:
+        OSError: not found, not readable, or no file.
+    """
+    try:
+        mode = Path(path).stat().st_mode
+        if stat.S_ISREG(mode):
+            number = os.open(path, _OPEN_FLAGS)
+            mode = os.fstat(number).st_mode  # it may be another one by now
+            file = open(number, "rb")  # noqa: PTH123, SIM115 — an open file
+            if stat.S_ISREG(mode):
+                return file
+            file.close()
+    except ValueError:  # a zero byte in the name
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from None
+    raise OSError(errno.EINVAL, f"{describe_mode(mode)}, no file", str(path))
+
+
+def describe_mode(mode: int) -> str:
+    """Return what a path is, by `st_mode`: "a file", "a folder", "a pipe" …"""
+    kinds = {stat.S_IFREG: "a file", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(mode), "a device")
+
+
+def _require_size(path: PathLike, size: int, largest: int) -> None:
+    if size > largest:
+        raise OSError(errno.EFBIG, f"it holds more than {largest:,} bytes, the most that is read", str(path))
 
 
 def text_suffix(path: PathLike) -> str:

@@ -10,6 +10,8 @@ import types
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from runtime.common.text import quote
+
 T = TypeVar("T")
 
 
@@ -30,9 +32,10 @@ def from_mapping(cls: type[T], data: object, path: str = "") -> T:
         raise StructureError(f"{path or cls.__name__}: got {type(data).__name__}, expected a mapping")
     hints = get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
-    unknown = [str(key) for key in data if key not in fields]
+    unknown = [key for key in data if key not in fields]
     if unknown:
-        raise StructureError(f"{_join(path, unknown[0])}: unknown key; expected one of {', '.join(sorted(fields))}")
+        key = unknown[0] if isinstance(unknown[0], str) else quote(unknown[0])
+        raise StructureError(f"{_join(path, key)}: unknown key; expected one of {', '.join(sorted(fields))}")
     values: dict[str, Any] = {}
     for name, field in fields.items():
         if name in data:
@@ -66,7 +69,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         return _convert_union(args, value, path)
     if origin is Literal:
         if value not in args or isinstance(value, bool) != any(value is a for a in args if isinstance(a, bool)):
-            raise StructureError(f"{path}: got {value!r}, expected one of {', '.join(map(repr, args))}")
+            raise StructureError(f"{path}: got {quote(value)}, expected one of {', '.join(map(repr, args))}")
         return value
     if origin is tuple:
         return _convert_tuple(args, value, path)
@@ -77,10 +80,13 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return from_mapping(hint, value, path)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise StructureError(f"{path}: got {quote(value)}, expected a number that fits a float") from None
     if hint is Any or (isinstance(value, hint) and (hint is bool or not isinstance(value, bool))):
         return value
-    raise StructureError(f"{path}: got {value!r} ({type(value).__name__}), expected {hint.__name__}")
+    raise StructureError(f"{path}: got {quote(value)} ({type(value).__name__}), expected {hint.__name__}")
 
 
 def _convert_union(args: tuple[Any, ...], value: Any, path: str) -> Any:

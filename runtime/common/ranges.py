@@ -10,6 +10,7 @@ from functools import lru_cache
 from numbers import Integral, Real
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
+from runtime.common.text import quote
 from runtime.errors import InputError
 
 
@@ -116,12 +117,12 @@ def _check_number(kind: type, bounds: Range | None, value: Any, name: str) -> No
     whole = kind is int
     if not _is_number(value) or (whole and not isinstance(value, Integral)):
         wanted = "a whole number" if whole else "a number"
-        raise InputError(f"{name}: got {value!r}, expected {wanted}" + (f", {bounds}" if bounds else ""))
+        raise InputError(f"{name}: got {quote(value)}, expected {wanted}" + (f", {bounds}" if bounds else ""))
     if not whole and not math.isfinite(value):
-        raise InputError(f"{name}: got {value!r}, expected a finite number" + (f", {bounds}" if bounds else ""))
+        raise InputError(f"{name}: got {quote(value)}, expected a finite number" + (f", {bounds}" if bounds else ""))
     bounds = bounds or (ANY_INTEGER if whole else ANY_NUMBER)
     if value not in bounds:
-        raise InputError(f"{name}: got {_short(value)}, expected {bounds}")
+        raise InputError(f"{name}: got {quote(value)}, expected {bounds}")
 
 
 def _is_number(value: object) -> bool:
@@ -131,10 +132,3 @@ def _is_number(value: object) -> bool:
 def _exact(value: float) -> str:
     """Return a bound as the shortest text that is exactly it: 0.5, 100000, 2147483647, 1e+09."""
     return short if float(short := f"{value:g}") == value else str(value)
-
-
-def _short(value: Any) -> str:
-    """Return a number as text; of an integer of thousands of digits, which Python refuses to print, the size."""
-    if isinstance(value, Integral) and abs(int(value)) >= 10**30:
-        return f"an integer of {int(value).bit_length()} bits"
-    return repr(value)

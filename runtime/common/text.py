@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import reprlib
+
+from runtime.common import limits
 
 _CONTROLS = (
     *range(0x20),
@@ -31,8 +34,32 @@ def printable(text: str) -> str:
 
 
 def one_line(value: object) -> str:
-    """Return the text of a value, such as an error of a library, as one printable line without secrets of URLs."""
-    return printable(" ".join(without_secrets(str(value)).split()))
+    """Return the text of a value, such as an error of a library, as one printable line without secrets of URLs.
+
+    Of a line longer than `limits.MESSAGE_LETTERS` the middle is left out.
+    """
+    line, half = printable(" ".join(without_secrets(str(value)).split())), limits.MESSAGE_LETTERS // 2
+    return line if len(line) <= 2 * half else f"{line[:half]} … {line[-half:]}"
+
+
+def quote(value: object) -> str:
+    """Return a value as it is written in Python, for messages: short, whatever its size and depth.
+
+    `repr` of lists within lists may take for ever or fail, and Python refuses to print integers of thousands of digits.
+    """
+    return _QUOTE.repr(value)
+
+
+class _Quote(reprlib.Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxlong, self.maxother = 3, 120, 40, 120
+
+    def repr_int(self, x: int, level: int) -> str:
+        return super().repr_int(x, level) if x.bit_length() < 1000 else f"an integer of {x.bit_length()} bits"
+
+
+_QUOTE = _Quote()
 
 
 def without_secrets(text: str) -> str:

@@ -19,6 +19,7 @@ from runtime.evaluation.matching import (
     Rule,
     average_precision,
     checked_thresholds,
+    class_pools,
     judged_classes,
     judged_detections,
 )
@@ -95,8 +96,7 @@ def evaluate_durations(
     judged, classes = judged_detections(predictions, ground_truth, rule), judged_classes(ground_truth)
     sums = np.zeros((len(bounds) + 1, len(thresholds)))
     present, truths = np.zeros(len(bounds) + 1, np.int64), np.zeros(len(bounds) + 1, np.int64)
-    for name in classes:
-        pool = ClassPool(name, judged, ground_truth, rule)
+    for pool in class_pools(judged, ground_truth, classes, rule):
         bins = np.searchsorted(bounds, pool.instances[:, 1] - pool.instances[:, 0], side="right")
         counts = np.bincount(bins, minlength=len(truths))
         truths += counts

@@ -16,7 +16,7 @@ module on all, so that a gain adds to the mAP of `evaluate`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,15 +28,17 @@ from runtime.common.tables import align, percent
 from runtime.errors import InputError
 from runtime.evaluation.matching import (
     ClassPool,
+    Instances,
     Rule,
     average_precision,
     checked_thresholds,
+    class_pools,
+    instances_of,
     judged_classes,
     judged_detections,
-    segments_of,
+    overlapping_pairs,
 )
 from runtime.results.detections import Detections
-from runtime.segments import tiou
 
 KINDS = ("true positive", "double detection", "wrong label", "localization", "confusion", "background")
 """Kinds of detections by number."""
@@ -115,15 +117,12 @@ def analyse_false_positives(
     if threshold <= TOUCHING:
         raise InputError(f"tIoU threshold {tiou:g}: expected above {TOUCHING:g}, where localization errors begin")
     judged, classes = judged_detections(predictions, ground_truth, rule), judged_classes(ground_truth)
-    labelled = {
-        video.name: {label: segments_of(video, label) for label in _labels(video, classes)} for video in ground_truth
-    }
+    instances = instances_of(ground_truth, {name: index for index, name in enumerate(classes)})
     table = np.zeros((MULTIPLES, len(KINDS)), np.int64)
     precision = np.zeros(len(KINDS))  # of each class, summed: as it is (HIT), and without each other kind
-    for name in classes:
-        pool = ClassPool(name, judged, ground_truth, rule)
+    for own, pool in enumerate(class_pools(judged, ground_truth, classes, rule)):
         verdict = pool.judge(threshold)
-        kinds = _kinds(pool, verdict.hits, labelled, threshold)[~verdict.excused]
+        kinds = _kinds(pool, own, verdict.hits, instances, threshold)[~verdict.excused]
         count = len(pool.instances)
         for m in range(MULTIPLES):
             table[m] += np.bincount(kinds[m * count : (m + 1) * count], minlength=len(KINDS))
@@ -136,26 +135,15 @@ def analyse_false_positives(
     return FalsePositiveResult(threshold, rule, shares, table.sum(axis=0), float(means[HIT]), means - means[HIT])
 
 
-def _labels(video: VideoAnnotation, classes: Sequence[str]) -> set[str]:
-    return {instance.label for instance in video.instances}.intersection(classes)
-
-
 def _kinds(
-    pool: ClassPool,
-    hits: NDArray[np.bool_],
-    labelled: Mapping[str, Mapping[str, NDArray[np.float64]]],
-    threshold: float,
+    pool: ClassPool, number: int, hits: NDArray[np.bool_], instances: Instances, threshold: float
 ) -> NDArray[np.int64]:
-    """Return the kind [P] of every detection of a class; `labelled` holds the instances [G,2] by video and label."""
+    """Return the kind [P] of every detection of class `number`, judged by the instances of all classes."""
     own, other = np.zeros(len(hits)), np.zeros(len(hits))
-    for index, name in enumerate(pool.video_names):
-        rows = np.flatnonzero(pool.videos == index)
-        if not len(rows):
-            continue
-        for label, instances in labelled.get(name, {}).items():
-            best = tiou(instances, pool.segments[rows, None]).max(axis=1)
-            target = own if label == pool.name else other
-            target[rows] = np.maximum(target[rows], best)
+    pairs = overlapping_pairs(pool.videos, pool.segments, instances)
+    same = instances.labels[pairs.columns] == number
+    for best, chosen in ((own, same), (other, ~same)):
+        np.maximum.at(best, pairs.rows[chosen], pairs.overlaps[chosen])
     mine, most = own >= other, np.maximum(own, other)
     conditions = {
         HIT: hits,

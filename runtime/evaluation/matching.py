@@ -11,9 +11,9 @@ average precision   interpolated                          plain: Σ precision at
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,9 @@ TieOrder = Literal["stable", "reference"]
 published evaluator; the latter depends on the processor."""
 
 NOBODY = -1
-"""Index in place of an instance for a detection that found none."""
+"""Index in place of an instance for a detection that found none, and of a video or class that is not annotated."""
+PAIRS_AT_ONCE = 1 << 21
+"""Pairs of detections and instances whose tIoU is computed at once, some 100 MB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,42 +53,55 @@ class Verdict:
         return np.asarray(self.found != NOBODY)
 
 
+@dataclass(frozen=True, eq=False)
+class Instances:
+    """Holds instances of one or of all classes, in the order of the videos and of the file."""
+
+    segments: NDArray[np.float64]
+    """Start and end in seconds, [G,2]."""
+    videos: NDArray[np.int64]
+    """Index of each instance's video among the annotated videos, ascending, [G]."""
+    labels: NDArray[np.int64]
+    """Index of each instance's class, [G]."""
+
+    def take(self, chosen: NDArray[Any]) -> Instances:
+        """Return the instances chosen by an index or bool array."""
+        return Instances(self.segments[chosen], self.videos[chosen], self.labels[chosen])
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Holds the detections and instances of the same videos that overlap."""
+
+    rows: NDArray[np.int64]
+    """Index of the detection, ascending."""
+    columns: NDArray[np.int64]
+    """Index of the instance."""
+    overlaps: NDArray[np.float64]
+    """Their tIoU, above 0."""
+
+
 class ClassPool:
     """Holds the detections of one class in all videos, best first, and the instances that they may find."""
 
     def __init__(
         self,
         name: str,
-        predictions: Sequence[Detections],
-        truth: Sequence[VideoAnnotation],
         rule: Rule,
-        tie_order: TieOrder = "stable",
+        scores: NDArray[np.float64],
+        segments: NDArray[np.float64],
+        videos: NDArray[np.int64],
+        truth: Instances,
+        regions: Instances | None,
     ) -> None:
+        """Take the P detections, with the index of each one's annotated video (NOBODY: it is not annotated)."""
         self.name, self.rule = name, rule
-        if rule == "thumos14":  # the kit goes through the videos by name, which decides between equal scores
-            predictions = sorted(predictions, key=lambda detections: detections.video)
-        parts = [detections.of_class(name) for detections in predictions]
-        scores = np.concatenate([np.empty(0), *(part.scores for part in parts)])
-        order = np.argsort(-scores, kind="stable") if tie_order == "stable" else np.argsort(scores)[::-1]
-        self.scores = scores[order]
-        self.segments = np.concatenate([np.empty((0, 2)), *(part.segments for part in parts)])[order]
-        self.videos = np.repeat(np.arange(len(parts)), [len(part) for part in parts]).astype(np.int64)[order]
-        self.video_names = tuple(detections.video for detections in predictions)
-        by_video = {video.name: segments_of(video, name) for video in truth}
-        offsets = np.cumsum([0, *map(len, by_video.values())])
-        self.instances = np.concatenate([np.empty((0, 2)), *by_video.values()])
-        self._blocks: list[tuple[NDArray[np.intp], int, NDArray[np.float64]]] = []
-        """Ranks of the detections [P], ascending, index of the first instance, and tIoU [P,G], for each video."""
+        self.scores, self.segments, self.videos = scores, segments, videos
+        self.instances = truth.segments
+        self._pairs = overlapping_pairs(videos, segments, truth)
         self._ambiguous = np.zeros(len(scores), bool)
-        first_of = dict(zip(by_video, offsets.tolist(), strict=False))
-        regions = {video.name: segments_of(video, AMBIGUOUS) for video in truth} if rule == "thumos14" else {}
-        for index, ranks in enumerate(_rows_of(self.videos, len(parts))):
-            video = self.video_names[index]
-            overlaps = tiou(by_video.get(video, np.empty((0, 2))), self.segments[ranks, None])
-            if overlaps.size:
-                self._blocks.append((ranks, first_of[video], overlaps))
-            if len(ranks) and len(regions.get(video, ())):
-                self._ambiguous[ranks] = (tiou(regions[video], self.segments[ranks, None]) > 0).any(axis=1)
+        if regions is not None:
+            self._ambiguous[overlapping_pairs(videos, segments, regions).rows] = True
 
     @property
     def inverted(self) -> int:
@@ -96,15 +111,103 @@ class ClassPool:
     def judge(self, threshold: float) -> Verdict:
         """Match detections with instances at one tIoU threshold."""
         found = np.full(len(self.scores), NOBODY, np.int64)
-        matched = match_by_score if self.rule == "activitynet" else match_by_truth
-        for ranks, first, overlaps in self._blocks:
-            for row, column in matched(overlaps, threshold):
-                found[ranks[row]] = first + column
+        matched = _match_by_score if self.rule == "activitynet" else _match_by_truth
+        for row, column in matched(self._pairs, threshold):
+            found[row] = column
         return Verdict(found, self._ambiguous & (found == NOBODY))
 
     def average_precision(self, verdict: Verdict) -> float:
         """Compute the average precision by the pool's rule; 0 without instances."""
         return average_precision(verdict.hits[~verdict.excused], len(self.instances), self.rule)
+
+
+def class_pools(
+    judged: Sequence[Detections],
+    truth: Sequence[VideoAnnotation],
+    classes: Sequence[str],
+    rule: Rule,
+    tie_order: TieOrder = "stable",
+) -> Iterator[ClassPool]:
+    """Yield the pools of the classes, in their order.
+
+    Args:
+        judged: detections as `judged_detections` returns them.
+        truth: annotations of the videos.
+        classes: classes of the ground truth.
+        rule: rule of matching.
+        tie_order: see `TieOrder`.
+    """
+    if rule == "thumos14":  # the kit goes through the videos by name, which decides between equal scores
+        judged = sorted(judged, key=lambda detections: detections.video)
+    number = {name: index for index, name in enumerate(classes)}
+    place = {video.name: index for index, video in enumerate(truth)}
+    videos = np.repeat([place.get(part.video, NOBODY) for part in judged], [len(part) for part in judged])
+    labels = np.concatenate([np.empty(0, np.int64), *_renumber(judged, number)])
+    scores = np.concatenate([np.empty(0), *(part.scores for part in judged)])
+    segments = np.concatenate([np.empty((0, 2)), *(part.segments for part in judged)])
+    instances = instances_of(truth, number)
+    regions = instances_of(truth, {AMBIGUOUS: 0}) if rule == "thumos14" else None
+    there = zip(classes, _rows_of(labels, len(classes)), _rows_of(instances.labels, len(classes)), strict=True)
+    for name, rows, own in there:
+        of_class = scores[rows]
+        order = np.argsort(-of_class, kind="stable") if tie_order == "stable" else np.argsort(of_class)[::-1]
+        rows = rows[order]
+        yield ClassPool(
+            name, rule, of_class[order], segments[rows], videos[rows].astype(np.int64), instances.take(own), regions
+        )
+
+
+def instances_of(truth: Sequence[VideoAnnotation], number: Mapping[str, int]) -> Instances:
+    """Return the instances whose labels are among `number`, which gives the index of each class."""
+    found = [
+        (i.start_s, i.end_s, index, number[i.label])
+        for index, video in enumerate(truth)
+        for i in video.instances
+        if i.label in number
+    ]
+    table = np.array(found, np.float64).reshape(-1, 4)
+    return Instances(table[:, :2], table[:, 2].astype(np.int64), table[:, 3].astype(np.int64))
+
+
+def overlapping_pairs(videos: NDArray[np.int64], segments: NDArray[np.float64], instances: Instances) -> Pairs:
+    """Find the pairs of detections and instances of the same video whose tIoU is above 0.
+
+    Memory grows with the number of these pairs, not with all pairs of a video.
+
+    Args:
+        videos: index of each detection's video, [P].
+        segments: detections in seconds, [P,2].
+        instances: instances, in the order of their videos.
+    """
+    first, after = (np.searchsorted(instances.videos, videos, side=side) for side in ("left", "right"))
+    counts, blocks = after - first, []
+    start = 0
+    for stop in (*_cut(counts), len(counts)):
+        part = slice(start, stop)
+        rows = np.repeat(np.arange(start, stop), counts[part])
+        within = np.arange(len(rows)) - np.repeat(np.cumsum(counts[part]) - counts[part], counts[part])
+        columns = np.repeat(first[part], counts[part]) + within
+        overlaps = tiou(instances.segments[columns], segments[rows])
+        kept = overlaps > 0
+        blocks.append((rows[kept], columns[kept], overlaps[kept]))
+        start = stop
+    rows, columns, overlaps = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+    return Pairs(rows, columns, overlaps)
+
+
+def _cut(counts: NDArray[np.int64]) -> list[int]:
+    """Return where to cut detections, [P] with `counts` pairs each, into parts of some PAIRS_AT_ONCE pairs."""
+    part = np.cumsum(counts) // PAIRS_AT_ONCE
+    return (np.flatnonzero(np.diff(part)) + 1).tolist()
+
+
+def _renumber(judged: Sequence[Detections], number: Mapping[str, int]) -> Iterator[NDArray[np.int64]]:
+    """Yield the index of each detection's class in `number`, NOBODY for other classes, [D], of each video."""
+    known: dict[tuple[str, ...], NDArray[np.int64]] = {}
+    for part in judged:
+        if part.classes not in known:
+            known[part.classes] = np.array([number.get(name, NOBODY) for name in part.classes], np.int64)
+        yield known[part.classes][part.labels]
 
 
 def average_precision(hits: NDArray[np.bool_], num_truths: int, rule: Rule) -> float:
@@ -157,30 +260,13 @@ def checked_thresholds(tious: Sequence[float]) -> tuple[float, ...]:
     return tuple(float(t) for t in tious)
 
 
-def segments_of(video: VideoAnnotation, label: str) -> NDArray[np.float64]:
-    """Return the segments [G,2] in seconds of one label, in the order of the file."""
-    return np.array([(i.start_s, i.end_s) for i in video.instances if i.label == label], np.float64).reshape(-1, 2)
-
-
 def match_by_score(overlaps: NDArray[np.float64], threshold: float) -> list[tuple[int, int]]:
     """Match by ActivityNet's rule: return (row, column) pairs of `overlaps` [P,G], the tIoU of detections, best first.
 
     Each detection takes the free instance of the highest tIoU, if the tIoU is not below the threshold; of equal ones
-    the last, as in the published evaluator. Every iteration finds the next detection with a match, so there are at most
-    G + 1 iterations.
+    the last, as in the published evaluator.
     """
-    free = np.where(overlaps >= threshold, overlaps, -1.0)
-    pairs: list[tuple[int, int]] = []
-    row = 0
-    while True:
-        claims = np.flatnonzero((free[row:] >= 0).any(axis=1))
-        if not len(claims):
-            return pairs
-        row += int(claims[0])
-        column = free.shape[1] - 1 - int(free[row, ::-1].argmax())
-        pairs.append((row, column))
-        free[:, column] = -1.0
-        row += 1
+    return _match_by_score(_all_pairs(overlaps), threshold)
 
 
 def match_by_truth(overlaps: NDArray[np.float64], threshold: float) -> list[tuple[int, int]]:
@@ -189,13 +275,38 @@ def match_by_truth(overlaps: NDArray[np.float64], threshold: float) -> list[tupl
     Each instance in turn takes the free detection of the highest tIoU, if the tIoU is above the threshold; of equal
     ones the better scored. So a detection of lower score that fits better is the hit.
     """
-    free = np.where(overlaps > threshold, overlaps, -1.0)
+    return _match_by_truth(_all_pairs(overlaps), threshold)
+
+
+def _all_pairs(overlaps: NDArray[np.float64]) -> Pairs:
+    rows, columns = np.indices(overlaps.shape)
+    return Pairs(rows.ravel(), columns.ravel(), overlaps.ravel())
+
+
+def _match_by_score(pairs: Pairs, threshold: float) -> list[tuple[int, int]]:
+    near = pairs.overlaps >= threshold
+    rows, columns, overlaps = pairs.rows[near], pairs.columns[near], pairs.overlaps[near]
+    order = np.lexsort((-columns, -overlaps, rows))
+    return _take_turns(rows[order], columns[order])
+
+
+def _match_by_truth(pairs: Pairs, threshold: float) -> list[tuple[int, int]]:
+    near = pairs.overlaps > threshold
+    rows, columns, overlaps = pairs.rows[near], pairs.columns[near], pairs.overlaps[near]
+    order = np.lexsort((rows, -overlaps, columns))
+    return _take_turns(rows[order], columns[order])
+
+
+def _take_turns(rows: NDArray[np.int64], columns: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Return the pairs whose row and column are both free when their turn comes."""
     pairs: list[tuple[int, int]] = []
-    for column in range(free.shape[1]):
-        row = int(free[:, column].argmax())
-        if free[row, column] > 0:
+    used_rows: set[int] = set()
+    used_columns: set[int] = set()
+    for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
+        if row not in used_rows and column not in used_columns:
+            used_rows.add(row)
+            used_columns.add(column)
             pairs.append((row, column))
-            free[row] = -1.0
     return pairs
 
 
@@ -217,7 +328,7 @@ def plain_average_precision(hits: NDArray[np.bool_], num_truths: int) -> float:
     return float(precision[hits].sum() / num_truths)
 
 
-def _rows_of(videos: NDArray[np.int64], count: int) -> list[NDArray[np.intp]]:
-    """Return the positions of each video's detections in `videos` [P], ascending, for the videos 0 … count − 1."""
-    order = np.argsort(videos, kind="stable")
-    return np.split(order, np.searchsorted(videos[order], np.arange(1, count)))[:count] if count else []
+def _rows_of(labels: NDArray[np.int64], count: int) -> list[NDArray[np.intp]]:
+    """Return the positions of each label 0 … count − 1 in `labels` [P], ascending."""
+    order = np.argsort(labels, kind="stable")
+    return np.split(order, np.searchsorted(labels[order], np.arange(count + 1)))[1:-1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,10 +13,10 @@ from runtime.annotations.activitynet import VideoAnnotation
 from runtime.common.tables import align, percent
 from runtime.errors import InputError
 from runtime.evaluation.matching import (
-    ClassPool,
     Rule,
     TieOrder,
     checked_thresholds,
+    class_pools,
     judged_classes,
     judged_detections,
 )
@@ -129,19 +129,29 @@ def evaluate(
     thresholds, classes = checked_thresholds(tious), judged_classes(ground_truth)
     judged = judged_detections(predictions, ground_truth, rule)
     known = {video.name for video in ground_truth}
-    pools = [ClassPool(name, judged, ground_truth, rule, tie_order) for name in classes]
-    counts = np.array([len(pool.scores) for pool in pools])
+    counts, truths = np.zeros((2, len(classes)), np.int64)
+    precision, inverted = np.zeros((len(classes), len(thresholds))), 0
+    for c, pool in enumerate(class_pools(judged, ground_truth, classes, rule, tie_order)):
+        counts[c], truths[c] = len(pool.scores), len(pool.instances)
+        precision[c] = [pool.average_precision(pool.judge(tiou)) for tiou in thresholds]
+        inverted += pool.inverted
     return EvaluationResult(
         tious=thresholds,
         classes=classes,
-        ap=np.array([[pool.average_precision(pool.judge(tiou)) for tiou in thresholds] for pool in pools]),
-        truths=np.array([len(pool.instances) for pool in pools]),
+        ap=precision,
+        truths=truths,
         detections=counts,
         ignored=sum(map(len, predictions)) - int(counts.sum()),
-        inverted=sum(pool.inverted for pool in pools),
+        inverted=inverted,
         rule=rule,
-        unannotated=sum(len(d.of_class(name)) for d in judged if d.video not in known for name in classes),
+        unannotated=sum(_count_of(d, set(classes)) for d in judged if d.video not in known),
     )
+
+
+def _count_of(found: Detections, classes: Collection[str]) -> int:
+    """Return the number of detections of some classes."""
+    chosen = [index for index, name in enumerate(found.classes) if name in classes]
+    return int(np.isin(found.labels, chosen).sum())
 
 
 def format_table(result: EvaluationResult, per_class: bool = False) -> str:

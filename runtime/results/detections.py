@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from runtime.annotations.activitynet import finite_number
 from runtime.common.files import PathLike, read_json, write_text
+from runtime.common.text import quote
 from runtime.errors import AnnotationError, InputError, MissingDependencyError
 from runtime.results.subtitles import subtitle_time
 
@@ -273,12 +274,12 @@ def _entries(entries: object, where: str, keep_inverted: bool) -> list[Detection
 
 def _entry(entry: object, where: str, keep_inverted: bool) -> Detection:
     if not isinstance(entry, Mapping):
-        raise AnnotationError(f'{where}: got {entry!r}, expected {{"label", "score", "segment"}}')
+        raise AnnotationError(f'{where}: got {quote(entry)}, expected {{"label", "score", "segment"}}')
     label, segment = entry.get("label"), entry.get("segment")
     if not isinstance(label, str) or not label:
-        raise AnnotationError(f"{where}: label: got {label!r}, expected the name of a class")
+        raise AnnotationError(f"{where}: label: got {quote(label)}, expected the name of a class")
     if not isinstance(segment, list) or len(segment) != 2:
-        raise AnnotationError(f"{where}: segment: got {segment!r}, expected [start, end] in seconds")
+        raise AnnotationError(f"{where}: segment: got {quote(segment)}, expected [start, end] in seconds")
     start, end = finite_number(segment[0], f"{where}: start"), finite_number(segment[1], f"{where}: end")
     if end < start and not keep_inverted:
         raise AnnotationError(f"{where}: segment: got [{start:g}, {end:g}], expected the end not before the start")

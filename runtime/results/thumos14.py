@@ -8,6 +8,7 @@ import numpy as np
 
 from runtime.annotations.activitynet import finite_number
 from runtime.annotations.thumos14 import CLASS_IDS, read_lines
+from runtime.common.text import quote
 from runtime.errors import AnnotationError
 from runtime.results.detections import Detections
 
@@ -23,13 +24,13 @@ def read_text_detections(path: Path) -> list[Detections]:
     Raises:
         AnnotationError: the file cannot be read, a line has another form or NaN, or an id is of no THUMOS'14 class.
     """
-    index_of = {identifier: index for index, identifier in enumerate(CLASS_IDS.values())}
+    index_of = {str(identifier): index for index, identifier in enumerate(CLASS_IDS.values())}
     found: dict[str, list[tuple[float, float, int, float]]] = {}
     for fields, where in read_lines(path, 5, "video start end class-id score"):
         start, end, score = (finite_number(text, where) for text in (fields[1], fields[2], fields[4]))
-        if not fields[3].isdigit() or int(fields[3]) not in index_of:
-            raise AnnotationError(f"{where}: class id {fields[3]!r}; expected one of {', '.join(map(str, index_of))}")
-        found.setdefault(fields[0].removesuffix(".mp4"), []).append((start, end, index_of[int(fields[3])], score))
+        if fields[3] not in index_of:
+            raise AnnotationError(f"{where}: class id {quote(fields[3])}; expected one of {', '.join(index_of)}")
+        found.setdefault(fields[0].removesuffix(".mp4"), []).append((start, end, index_of[fields[3]], score))
     return [
         Detections(
             np.array([row[:2] for row in rows], np.float64),

@@ -90,7 +90,7 @@ def _parse_scores(row: Any, video: str, classes: int, path: PathLike) -> NDArray
     """Return one video's scores as float64 [classes], checked."""
     try:
         scores = np.asarray(row, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         scores = np.empty(0)
     if scores.shape != (classes,):
         got = f"{len(row)} values" if isinstance(row, list) else type(row).__name__

@@ -25,6 +25,14 @@ def with_segment(*segment: Any) -> dict[str, Any]:
     return document(annotations=[good, {"label": "a", "segment": list(segment)}])
 
 
+def nested(depth: int) -> Any:
+    """Lists within lists."""
+    value: Any = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
 def test_empty() -> None:
     assert parse_annotations({"database": {}}, "f") == ()
     assert parse_annotations(document(), "f") == (VideoAnnotation("v", "", None, None, ()),)
@@ -57,6 +65,11 @@ def test_everything_that_is_read() -> None:
         (with_segment("x", 1), "annotation 1: start: got 'x'"),
         (with_segment(0, True), "annotation 1: end: got True"),
         (with_segment(0, float("nan")), "annotation 1: end: got nan"),
+        (with_segment(0, 10**400), "annotation 1: end: got an integer of 1329 bits, expected a number"),
+        (with_segment(0, "9" * 5000), "annotation 1: end: got '9999"),
+        (with_segment(0, nested(900)), r"annotation 1: end: got \[\[\[.*\], expected a number"),
+        (document(duration=10**400), "f: v: duration: got an integer of 1329 bits"),
+        (document(subset=nested(900)), r"f: v: subset: got \[\[\["),
         (with_segment(2, 1), r"annotation 1: segment: got \[2, 1\], expected 0 <= start <= end"),
         (with_segment(-1, 1), r"annotation 1: segment: got \[-1, 1\]"),
     ],

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import gzip
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from runtime.common.files import atomic_path, read_text, text_suffix
+from runtime.common import limits
+from runtime.common.files import atomic_path, read_json, read_text, text_suffix
+from runtime.errors import InputError
 
 
 def test_the_file_appears_at_the_end_with_its_suffix(tmp_path: Path) -> None:
@@ -64,3 +70,67 @@ def test_a_text_is_read_packed_or_not_whatever_its_name(tmp_path: Path, name: st
 )
 def test_the_suffix_of_a_packed_text_is_the_one_before(name: str, suffix: str) -> None:
     assert text_suffix(name) == suffix
+
+
+@pytest.fixture
+def no_file(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The path of what could be waited for, or read from, for ever."""
+    with ExitStack() as stack:
+        path = tmp_path / "x"
+        if request.param == "pipe":
+            os.mkfifo(path)
+        elif request.param == "socket":
+            stack.enter_context(socket.socket(socket.AF_UNIX)).bind(str(path))
+        elif request.param == "folder":
+            path.mkdir()
+        yield request.param if request.param.startswith("/") else str(path)
+
+
+@pytest.mark.parametrize(
+    ("no_file", "kind"),
+    [
+        ("pipe", "a pipe, no file"),
+        ("socket", "a socket, no file"),
+        ("folder", "a folder, no file"),
+        ("/dev/zero", "a device, no file"),
+    ],
+    indirect=["no_file"],
+)
+def test_what_is_no_file_is_not_waited_for(no_file: str, kind: str) -> None:
+    with pytest.raises(InputError, match=rf"^{no_file}: cannot be read \({kind}\); expected a list$"):
+        read_json(no_file, "list", InputError)
+
+
+DEEP = 100_000
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[" * DEEP + b"]" * DEEP, "not JSON (maximum recursion depth exceeded"),
+        (b'{"a":' * DEEP, "not JSON (maximum recursion depth exceeded"),
+        (b"[" + b"9" * 5000 + b"]", "not JSON (Exceeds the limit (4300 digits) for integer string conversion"),
+        (b'{"a": 1, "b": {"c": 1, "c": 2}}', "not JSON ('c' is there twice; keep one of the two)"),
+        (b'{"' + b"a" * 5000 + b'": 1, "' + b"a" * 5000 + b'": 2}', "' is there twice; keep one of the two)"),
+        (b'{"a": "\xff"}', "not JSON ('utf-8' codec can't decode byte 0xff"),
+        (b'{"a": 1}' + b" " * 300_000, "cannot be read (it holds more than 100,000 bytes, the most that is read)"),
+        (gzip.compress(bytes(10_000_000)), "cannot be read (it holds more than 100,000 bytes, the most that is read)"),
+        (b"", "not JSON (Expecting value: line 1 column 1 (char 0))"),
+    ],
+    ids=range(9),
+)
+def test_json_of_any_content_is_read_or_refused(
+    content: bytes, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "TEXT_BYTES", 100_000 if b"[[" not in content and b":{" not in content else 10**7)
+    path = tmp_path / "x.json"
+    path.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        read_json(path, "list", InputError)
+    assert message in str(caught.value)
+    assert len(str(caught.value)) < 1200
+
+
+def test_a_name_with_a_zero_byte_is_no_file() -> None:
+    with pytest.raises(InputError, match="file not found; expected a list"):
+        read_json("a\0b", "list", InputError)

@@ -14,7 +14,7 @@ from runtime.annotations.activitynet import Instance, VideoAnnotation, load_anno
 from runtime.cli import main
 from runtime.commands.evaluate import parse_tious
 from runtime.errors import AnnotationError, InputError
-from runtime.evaluation import evaluate, format_table, interpolated_average_precision, match_by_score
+from runtime.evaluation import evaluate, format_table, interpolated_average_precision, match_by_score, matching
 from runtime.results.detections import Detections, load_detections, write_results
 from tests.evaluation_cases import CLASSES, found, truth, write_golden_evaluation
 from tests.shared import shared
@@ -139,6 +139,12 @@ def test_matches_plain_loop(seed: int) -> None:
     assert result.ignored == 1
 
 
+@pytest.mark.parametrize("at_once", [1, 7])
+def test_pairs_are_computed_in_parts_of_any_size(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matching, "PAIRS_AT_ONCE", at_once)
+    test_matches_plain_loop(1)
+
+
 def test_no_detections() -> None:
     result = evaluate([], [truth("v", ("jump", 0, 1))])
     assert result.ap.tolist() == [[0.0] * 5]
@@ -207,6 +213,13 @@ def test_parse_tious(text: str, tious: tuple[float, ...]) -> None:
 def test_bad_tious(text: str) -> None:
     with pytest.raises(InputError, match="--tiou"):
         parse_tious(text)
+
+
+@pytest.mark.parametrize("text", ["0:1e-9:1", "0:1e-400:1", "0.1:inf:nan", "0:0.1:1e400", "0.5," * 1000 + "0.5"])
+def test_thresholds_without_number_are_refused_before_they_are_made(text: str) -> None:
+    with pytest.raises(InputError, match=r"--tiou: got .*, expected ") as caught:
+        parse_tious(text)
+    assert len(str(caught.value)) < 250
 
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
