@@ -9,11 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from runtime.common.console import print_json
+from runtime.common.names import path_in
 from runtime.common.tables import align
 from runtime.features.video_features import Features
 from runtime.results.detections import Detection, Detections, results_document
 from runtime.results.json_lines import JsonLineFiles
-from runtime.results.video_names import require_plain, take_name
+from runtime.results.video_names import take_name
 from runtime.results.writers import require_ours
 from runtime.timing import Timing
 from runtime.video.sources import name_of
@@ -83,7 +84,6 @@ class Output:
 
     def _write_files(self, found: Detections, video_seconds: float) -> list[str]:
         """Write the formats that were asked for and return the paths."""
-        require_plain(found.video)
         written = self._paths(found.video)
         self._check_paths(written)
         failures = []
@@ -99,7 +99,7 @@ class Output:
     def _paths(self, name: str) -> list[Path]:
         """Return the paths of a video's files, one per format."""
         folder = self._flags.out if self._flags.out is not None else Path()
-        return [folder / f"{name}.{suffix}" for suffix in chosen_formats(self._flags)]
+        return [path_in(folder, name, f".{suffix}") for suffix in chosen_formats(self._flags)]
 
     def _check_paths(self, paths: Sequence[Path]) -> None:
         if not self._flags.overwrite:

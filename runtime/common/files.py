@@ -13,9 +13,9 @@ import json
 import os
 import stat
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from runtime.common import limits
@@ -163,21 +163,6 @@ def file_sha256(path: Path) -> str:
     """Compute the SHA-256 of a file's bytes, as hexadecimal digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def require_inside(names: Iterable[str]) -> None:
-    """Check that files named by `names` lie in the folder they are meant for; "a/b" does, "../a" and "/a" do not.
-
-    Raises:
-        InputError: a name is empty, absolute, goes up a folder, or has a backslash or a zero byte in it.
-    """
-    for name in names:
-        path = PurePosixPath(name)
-        if not path.name or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
-            raise InputError(
-                f"{name!r}: got a name of a video that leads out of its folder, expected a plain one; "
-                "correct the annotations"
-            )
 
 
 def _require_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -18,5 +18,3 @@ THRESHOLDS = 1000
 """Most tIoU thresholds, and most edges of durations, of one evaluation."""
 MESSAGE_LETTERS = 1000
 """Longest message in letters; the middle of a longer one is left out."""
-NAME_BYTES = 200
-"""Longest name of a video as a part of a file's name, UTF-8; file systems take 255 with what is added to it."""

@@ -15,6 +15,7 @@ from typing import Literal
 
 from runtime.common.files import PathLike, read_json, write_json
 from runtime.common.mappings import StructureError, from_mapping, to_mapping
+from runtime.common.names import require_safe_name
 from runtime.common.text import one_line
 from runtime.errors import InputError
 from runtime.features.axes import AxisOrder
@@ -34,6 +35,10 @@ class StreamFolder:
     """Text before the video's name in a file's name (ActionFormer: `file_prefix`; ActivityNet: v_)."""
     suffix: str = ""
     """Text after the video's name, before .npy or .npz."""
+
+    def __post_init__(self) -> None:
+        for name in ("prefix", "suffix"):
+            require_safe_name(f"x{getattr(self, name)}x", what=f"{name} around a video's name")
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from runtime.common.arguments import require_rate
 from runtime.common.files import read_json, write_json
 from runtime.common.locks import lock_folder
 from runtime.common.mappings import StructureError, from_mapping, to_mapping
+from runtime.common.names import path_in
 from runtime.common.npy_writer import grow_npy
 from runtime.errors import InputError
 from runtime.features.description import FEATURES, FeatureDescription, StreamFolder, write_description
@@ -167,7 +168,7 @@ class FeatureFolder:
 
     def paths(self, video: str) -> list[Path]:
         """Return the paths of a video's feature files, one per backbone."""
-        return [self.out / engine.spec.stream / f"{video}.npy" for engine in self._extractor.backbones]
+        return [path_in(self.out / engine.spec.stream, video, ".npy") for engine in self._extractor.backbones]
 
     def _read_or_start(self) -> ExtractionRecord:
         """Read the folder's record, or start one; the lock must be held."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from runtime.annotations.activitynet import VideoAnnotation
 from runtime.common.files import is_file
+from runtime.common.names import require_safe_name
 from runtime.errors import InputError
 from runtime.features.axes import AxisOrder, axis_orders_by_width, find_axis_order
 from runtime.features.description import FOLD, FeatureDescription, StreamFolder
@@ -76,7 +77,9 @@ def find_files(folder: Path, stream: StreamFolder, video: str) -> list[Path]:
 
     Raises:
         MissingFeaturesError: there is no file.
+        InputError: the name leads out of the folder, see `path_in`.
     """
+    require_safe_name(video, FEATURE_SUFFIXES[0], deep=True)
     for name in spell_name(video):
         stem = f"{stream.prefix}{name}{stream.suffix}"
         found = [path for path in (folder / f"{stem}{kind}" for kind in FEATURE_SUFFIXES) if is_file(path)]
@@ -104,6 +107,8 @@ def require_folder(folder: Path) -> Path:
 def _stream_folder(root: Path, stream: StreamFolder, description: FeatureDescription, fold: str) -> Path:
     if description.per_fold and not fold:
         raise InputError(f"{stream.folder}: features made for every fold; give the fold")
+    if description.per_fold:
+        require_safe_name(fold, what="the name of a fold")
     return require_folder(root / stream.folder.replace(FOLD, fold))
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.annotations.activitynet import finite_number
+from runtime.common.csv_text import to_csv
 from runtime.common.files import PathLike, read_json, write_text
 from runtime.common.text import quote
 from runtime.errors import AnnotationError, InputError, MissingDependencyError
-from runtime.results.subtitles import subtitle_time
+from runtime.results.subtitles import subtitle_text, subtitle_times
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -148,16 +147,13 @@ class Detections:
 
     def to_csv(self, path: PathLike | None = None) -> str:
         """Return lines `video,label,start_s,end_s,score` under a header, written to `path` too when given."""
-        buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows([self.video, d.label, d.start_s, d.end_s, d.score] for d in self)
-        return _emit(buffer.getvalue(), path)
+        rows = ([self.video, d.label, d.start_s, d.end_s, d.score] for d in self)
+        return _emit(to_csv([COLUMNS, *rows]), path)
 
     def to_srt(self, path: PathLike | None = None) -> str:
         """Return SubRip subtitles in the order of the starts, written to `path` too when given."""
         cues = (
-            f"{number}\n{subtitle_time(d.start_s, ',')} --> {subtitle_time(d.end_s, ',')}\n{d.label} {d.score:.2f}\n"
+            f"{number}\n{subtitle_times(d.start_s, d.end_s, ',')}\n{subtitle_text(d.label)} {d.score:.2f}\n"
             for number, d in enumerate(self.sorted("start"), start=1)
         )
         return _emit("\n".join(cues), path)

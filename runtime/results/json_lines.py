@@ -6,7 +6,7 @@ import errno
 import os
 from pathlib import Path
 
-from runtime.results.video_names import require_plain
+from runtime.common.names import path_in
 
 
 class JsonLineFiles:
@@ -23,11 +23,10 @@ class JsonLineFiles:
         The file is open only meanwhile, so there may be any number of videos.
 
         Raises:
-            InputError: the name of the video has a path in it.
+            InputError: the name of the video is none that a file can have, see `path_in`.
             OSError: the file cannot be written.
         """
-        require_plain(video)
-        path = self._folder / f"{video}.jsonl"
+        path = path_in(self._folder, video, ".jsonl")
         data = f"{line}\n".encode(errors="backslashreplace")
         with path.open("a+b", buffering=0) as file:
             start = file.seek(0, os.SEEK_END)

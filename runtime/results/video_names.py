@@ -1,10 +1,6 @@
-"""Keep the names of videos apart, and fit for file names."""
+"""Keep the names of videos apart."""
 
 from __future__ import annotations
-
-from pathlib import Path
-
-from runtime.errors import InputError
 
 
 def take_name(name: str, taken: set[str]) -> str:
@@ -13,9 +9,3 @@ def take_name(name: str, taken: set[str]) -> str:
     unique = next(candidate for candidate in candidates if candidate not in taken)
     taken.add(unique)
     return unique
-
-
-def require_plain(video: str) -> None:
-    """Raise an InputError if the name of a video has a path in it, and so no file can have it."""
-    if Path(video).name != video:
-        raise InputError(f"{video!r}: got a video name with a path in it, expected a plain name; rename it")

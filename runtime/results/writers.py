@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtime.common.files import is_file, write_text
+from runtime.common.text import printable
 from runtime.errors import InputError
 from runtime.results.detections import FORMAT_VERSION, is_results, is_table
 from runtime.results.picture_mark import is_picture
-from runtime.results.subtitles import subtitle_time
+from runtime.results.subtitles import subtitle_times
 
 if TYPE_CHECKING:
     from runtime.results.detections import Detections
@@ -42,7 +43,7 @@ _CUE = rb"\d+\n\d+:\d\d:\d\d,\d{3} --> \d+:\d\d:\d\d,\d{3}\n[^\n]+ [01]\.\d\d\n"
 def _write_vtt(found: Detections, path: Path, _: float | None) -> None:
     """Write WebVTT, the subtitles of an HTML <video>, in the order of the starts."""
     cues = (
-        f"{subtitle_time(d.start_s, '.')} --> {subtitle_time(d.end_s, '.')}\n{escape(d.label)} {d.score:.2f}\n"
+        f"{subtitle_times(d.start_s, d.end_s, '.')}\n{escape(printable(d.label))} {d.score:.2f}\n"
         for d in found.sorted("start")
     )
     write_text(path, "\n".join([VTT_START, *cues]))

@@ -8,6 +8,7 @@ from pathlib import Path
 from unicodedata import normalize
 
 from runtime.common.files import file_sha256, is_file
+from runtime.common.names import require_safe_name
 from runtime.errors import VideoError
 from runtime.video.readers.images import list_images
 from runtime.video.sources import VIDEO_SUFFIXES
@@ -55,7 +56,9 @@ def find_video(folder: Path, name: str) -> Path:
 
     Raises:
         VideoError: there is none, or several files have the name.
+        InputError: the name leads out of the folder, see `path_in`.
     """
+    require_safe_name(name, ".mp4", deep=True)
     suffixes = [form for suffix in sorted(VIDEO_SUFFIXES) for form in (suffix, suffix.upper())]
     for spelling in spell_name(name):
         found = [path for path in (folder / f"{spelling}{suffix}" for suffix in suffixes) if is_file(path)]

@@ -185,7 +185,7 @@ def test_a_video_named_as_a_path_writes_nothing_outside_the_folder(
     (folder / "annotations.json").write_text(json.dumps({"database": {"../evil": entry}}))
     out = tmp_path / "a" / "out"
     assert main(["detect", str(model), str(folder / FEATURES), "--score", "0", "--out", str(out)]) == 2
-    assert "'../evil': got a video name with a path in it" in capsys.readouterr().err
+    assert "the name of a video is '../evil', which leads out of its folder" in capsys.readouterr().err
     assert not list(tmp_path.rglob("evil.json"))
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from runtime.annotations.activitynet import VideoAnnotation, load_annotations
+from runtime.common.names import path_in
 from runtime.detector import Detector, DetectorOptions
 from runtime.errors import ConfigError
 from runtime.evaluation import evaluate, evaluate_proposals
@@ -94,7 +95,7 @@ def proposal_metrics(kept: KeptCandidates, truth: Sequence[VideoAnnotation]) -> 
 
 def run_folder(out: Path, fold: str, seed: int) -> Path:
     """Return the folder of the checkpoint and the candidates of one run."""
-    return out / f"{fold.replace('/', '-')}-seed-{seed}"
+    return path_in(out, fold.replace("/", "-"), f"-seed-{seed}", what="the name of a fold")
 
 
 def load_run_candidates(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import Any
 
+from runtime.common.csv_text import to_csv
 from runtime.common.files import write_json, write_text
+from runtime.common.text import printable
 
 
 @dataclass(frozen=True)
@@ -56,20 +57,18 @@ class SummaryTable:
         for row in self.rows:
             cells = [_cell(row.scores.get(name), best[name]) for name in scores]
             cells += [f"{row.facts[name]:.4g}" if name in row.facts else "–" for name in facts]
-            lines.append(f"| {' | '.join([row.label, *cells])} |")
+            lines.append(f"| {' | '.join([_markdown_text(row.label), *cells])} |")
         return "\n".join([*lines, "", *self.notes]).rstrip()
 
     def csv(self) -> str:
         """Format as CSV, a line per method and figure: label, name, mean, spreads in percent, facts in their units."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["method", "figure", "mean", "over_seeds", "over_folds"])
+        rows: list[list[str]] = [["method", "figure", "mean", "over_seeds", "over_folds"]]
         for row in self.rows:
             for name, score in row.scores.items():
                 values = (score.mean, score.over_seeds, score.over_folds)
-                writer.writerow([row.label, name, *("" if math.isnan(v) else f"{100 * v:.4f}" for v in values)])
-            writer.writerows([row.label, name, f"{value:.6g}", "", ""] for name, value in row.facts.items())
-        return text.getvalue()
+                rows.append([row.label, name, *("" if math.isnan(v) else f"{100 * v:.4f}" for v in values)])
+            rows += ([row.label, name, f"{value:.6g}", "", ""] for name, value in row.facts.items())
+        return to_csv(rows)
 
     def to_mapping(self) -> dict[str, Any]:
         """Return {"title", "notes", "rows": [{"label", "scores": {name: {"mean", …}}, "facts"}]}; 0..1, null for
@@ -92,6 +91,11 @@ class SummaryTable:
         write_text(stem.with_name(f"{stem.name}.md"), self.markdown() + "\n")
         write_text(stem.with_name(f"{stem.name}.csv"), self.csv())
         write_json(stem.with_name(f"{stem.name}.json"), self.to_mapping())
+
+
+def _markdown_text(label: str) -> str:
+    """Return a label as text of a Markdown cell, in which it begins neither a cell nor HTML."""
+    return escape(printable(label), quote=False).replace("|", "\\|")
 
 
 def _names(mappings: Any) -> Sequence[str]:

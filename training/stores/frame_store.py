@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from runtime.common.files import read_json, write_json
 from runtime.common.mappings import StructureError, from_mapping, to_mapping
+from runtime.common.names import require_safe_names
 from runtime.common.text import one_line
 from runtime.errors import InputError
 from runtime.video.sampling import FrameTiming
@@ -218,9 +219,11 @@ def read_index(path: Path) -> StoreIndex:
     if not path.exists():
         raise InputError(f"{path.parent}: frame store not found ({path.name} is missing); build it first")
     try:
-        return from_mapping(StoreIndex, read_json(path, "frame store's index", InputError))
+        index = from_mapping(StoreIndex, read_json(path, "frame store's index", InputError))
     except StructureError as error:
         raise InputError(f"{path}: not the index of a frame store: {one_line(error)}") from None
+    require_safe_names(index.videos)
+    return index
 
 
 def write_index(path: Path, index: StoreIndex) -> None:

@@ -20,8 +20,9 @@ import cv2
 from tqdm import tqdm
 
 from runtime.common.console import plain_stderr
-from runtime.common.files import is_file, require_inside, require_writable_folder
+from runtime.common.files import is_file, require_writable_folder
 from runtime.common.locks import lock_folder
+from runtime.common.names import require_safe_names
 from runtime.common.npy_writer import grow_npy
 from runtime.common.text import one_line
 from runtime.errors import AfsdError, InputError, VideoError
@@ -94,7 +95,7 @@ def build_frame_store(
         VideoError: a video is missing (raised before any is decoded) or damaged (arrays already built stay).
     """
     names = list(names)
-    require_inside(names)
+    require_safe_names(names)
     out, files = Path(out_dir), {}
     if timing is None:
         timing = read_index(out / INDEX).sampling.timing if (out / INDEX).exists() else "presented"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import re
+from html import unescape
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from runtime.common.text import ESCAPES
 from runtime.errors import InputError
 from runtime.results.detections import Detections
 from runtime.results.writers import FORMATS, require_ours
@@ -121,3 +123,31 @@ def test_a_file_of_others_is_not_taken_for_a_result_and_a_result_is(tmp_path: Pa
         require_ours(tmp_path / "movie.jpg")
     FOUND.save(tmp_path / "v.json")
     require_ours((tmp_path / "v.json").rename(tmp_path / "v.txt"), "json")
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "a\n\n2\n00:00:09,000 --> 00:00:10,000\nforged",
+        "a\r\n\r\n00:00:09.000 --> 00:00:10.000 line:0%\r\nforged",
+        "a\u2028b\x85c",
+        "-->",
+        "<b>bold</b><img src=x onerror=alert(1)>",
+        "{\\an8}above {b}",
+        "&lt;b&gt;",
+    ],
+)
+def test_a_label_forges_no_subtitle_and_no_tag(label: str, tmp_path: Path) -> None:
+    found = Detections(np.array([[1.0, 2.0]]), np.array([0], np.int32), np.array([0.5]), (label,), "v")
+    for name, point in (("srt", ","), ("vtt", ".")):
+        path = tmp_path / f"v.{name}"
+        found.save(path)
+        text = path.read_text(encoding="utf-8")
+        cue = re.split(r"-->.*\n", text)[-1]
+        assert read_cues(text, point) == [(1.0, 2.0)]
+        assert text.count("-->") == 1
+        assert cue.count("\n") == 1
+        assert cue.endswith(" 0.50\n")
+        assert not re.search(r"[<>{}\\]" if name == "srt" else "[<>]", cue.replace("\\u", ""))
+        require_ours(path)
+    assert unescape(cue) == label.translate(ESCAPES) + " 0.50\n"
