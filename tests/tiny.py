@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from runtime.spec.decoding_constants import Decoding
-from runtime.spec.model import METADATA_KEY, ModelSpec, TensorSpec
+from runtime.spec.model import METADATA_KEY, ModelSpec
+from runtime.spec.tensors import TensorSpec
 
 LEVELS = (4, 2, 1)
 LENGTH = 16
@@ -24,25 +24,17 @@ OUTPUT_WIDTHS = {"loc": 2, "conf": 3, "prop_loc": 2, "prop_conf": 3, "center": 1
 
 def tiny_spec(stream: str = "rgb", batch: int | str = "batch", **changes: Any) -> ModelSpec:
     """Spec of the tiny model: windows of 16 frames every 8 at 10 fps, frames 12×14 cropped to 8×10, classes a and b."""
-    channels = 2 if stream == "flow" else 3
-    locations = sum(LEVELS)
-    spec = ModelSpec(
-        family="afsd",
-        stream="flow" if stream == "flow" else "rgb",
-        classes=("jump", "throw"),
-        sample_fps=10.0,
-        window_length=LENGTH,
-        window_stride=STRIDE,
-        frame_size=(12, 14),
-        crop_size=CROP,
-        level_lengths=LEVELS,
-        inputs=(
-            TensorSpec("frames", (batch, LENGTH, *CROP, channels), "uint8"),
-            TensorSpec("lengths", (batch,), "int32"),
-        ),
-        outputs=tuple(TensorSpec(name, (batch, locations, k), "float32") for name, k in OUTPUT_WIDTHS.items()),
-    )
-    return replace(spec, **changes)
+    facts: dict[str, Any] = {
+        "family": "afsd", "stream": stream, "classes": ("jump", "throw"), "sample_fps": 10.0, "window_length": LENGTH,
+        "window_stride": STRIDE, "frame_size": (12, 14), "crop_size": CROP, "level_lengths": LEVELS,
+    }  # fmt: skip
+    facts |= changes
+    frames = (batch, facts["window_length"], *facts["crop_size"], 2 if stream == "flow" else 3)
+    inputs = TensorSpec("frames", frames, "uint8"), TensorSpec("lengths", (batch,), "int32")
+    locations, classes = sum(facts["level_lengths"]), len(facts["classes"]) + 1
+    widths = {name: classes if width == 3 else width for name, width in OUTPUT_WIDTHS.items()}
+    outputs = tuple(TensorSpec(name, (batch, locations, k), "float32") for name, k in widths.items())
+    return ModelSpec(**{"inputs": inputs, "outputs": outputs} | facts)
 
 
 def weights() -> dict[str, NDArray[np.float32]]:
@@ -97,19 +89,11 @@ class ProposalEngine(TinyEngine):
     """The tiny network with one class beside the background, "action"."""
 
     def __init__(self, stream: str = "rgb") -> None:
-        outputs = tiny_spec().outputs
-        narrow = tuple(t if t.name not in ("conf", "prop_conf") else _narrowed(t) for t in outputs)
-        super().__init__(
-            tiny_spec(stream, classes=("action",), sampling="whole_video", decoding=ACTIVITYNET, outputs=narrow)
-        )
+        super().__init__(tiny_spec(stream, classes=("action",), sampling="whole_video", decoding=ACTIVITYNET))
 
     def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
         self.seen: tuple[NDArray[Any], NDArray[Any]] = inputs["frames"], inputs["lengths"]
         return one_class(super().infer(inputs))
-
-
-def _narrowed(tensor: TensorSpec) -> TensorSpec:
-    return replace(tensor, shape=(*tensor.shape[:-1], 2))
 
 
 def one_class(outputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from runtime.spec.anchors import A2NetLayout
 from runtime.spec.decoding_constants import A2NetDecoding
-from runtime.spec.model import METADATA_KEY, ModelSpec, TensorSpec
+from runtime.spec.model import METADATA_KEY, ModelSpec
+from runtime.spec.tensors import TensorSpec
 from runtime.spec.time_axis import FeatureSampling
 
 SNIPPET, STRIDE = 8, 4

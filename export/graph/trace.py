@@ -16,7 +16,8 @@ from torch import nn
 
 from export.boundary_pooling.function import OPSET, attach_pooling_function
 from export.graph.carried_spec import write_carried_spec
-from runtime.spec.model import ModelSpec, TensorSpec
+from runtime.spec.model import ModelSpec
+from runtime.spec.tensors import TensorSpec
 
 DTYPES = {"uint8": torch.uint8, "int32": torch.int32, "float32": torch.float32}
 """Type of a TensorSpec → PyTorch's type."""

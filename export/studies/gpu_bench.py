@@ -21,7 +21,8 @@ from runtime.engines.sidecar import write_sidecar
 from runtime.engines.tensorrt.build_facts import EngineBuild
 from runtime.engines.tensorrt.cuda import DeviceFacts
 from runtime.errors import AfsdError, ExportError, MissingDependencyError
-from runtime.spec.model import ModelSpec, TensorSpec
+from runtime.spec.model import ModelSpec
+from runtime.spec.tensors import TensorSpec
 from training.afsd.boundary_pooling import ONNX_ATTRIBUTES
 
 
@@ -132,7 +133,8 @@ def make_pooling_network(
     for entry in (e for function in model.functions for e in function.opset_import if not e.domain):
         entry.version = opset
     tensors = {name: TensorSpec(name, ("batch", *shape), "float32") for name, shape in shapes.items()}
-    return model, replace(like, inputs=(tensors["features"], tensors["regions"]), outputs=(tensors["pooled"],))
+    inputs, outputs = (tensors["features"], tensors["regions"]), (tensors["pooled"],)
+    return model, replace(like, family="part", inputs=inputs, outputs=outputs)
 
 
 def progress(text: str) -> None:

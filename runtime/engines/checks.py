@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from runtime.errors import InputError, SpecError
-from runtime.spec.model import ModelSpec, TensorSpec
+from runtime.spec.model import ModelSpec
+from runtime.spec.tensors import TensorSpec
 
 Shape = tuple[int | None, ...]
 """Shape of a tensor in an engine file; None where the file leaves a size open."""

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
+from runtime.common.ranges import Range, check_ranges
 from runtime.errors import InputError
+
+INDEX_DIGITS = 3
+"""Most digits of a device's index; no machine has a thousand of them."""
 
 
 @dataclass(frozen=True)
@@ -15,7 +19,7 @@ class EngineOptions:
     device: str = "auto"
     """Device of the engine: "cpu", or "gpu" / "cuda" with an optional index as in "cuda:1"; never a silent fallback.
     "auto" is the first GPU for a TensorRT engine or where `provider` is given, else the CPU."""
-    threads: int | None = None
+    threads: Annotated[int, Range(1, 65_536, what="threads")] | None = None
     """CPU threads; None leaves the choice to the library (all cores)."""
     precision: Literal["fp32", "bf16"] | None = None
     """OpenVINO only: number type of a floating-point model on the CPU. None: bf16 if the file was exported as bf16,
@@ -27,14 +31,14 @@ class EngineOptions:
     """TensorRT engines only: replay a captured graph, one launch for all kernels."""
 
     def __post_init__(self) -> None:
-        if self.threads is not None and self.threads < 1:
-            raise InputError(f"threads: got {self.threads}, expected at least 1, or none for all cores")
+        check_ranges(self)
         if self.precision not in (None, "fp32", "bf16"):
             raise InputError(f"precision: got {self.precision!r}, expected 'fp32' or 'bf16'")
         if self.provider not in (None, "cuda", "tensorrt"):
             raise InputError(f"provider: got {self.provider!r}, expected 'cuda' or 'tensorrt'")
-        if self.device_kind not in ("auto", "cpu", "gpu") or not self._index.isdigit():
-            raise InputError(f"device: got {self.device!r}, expected 'cpu', 'gpu' or 'gpu:INDEX'")
+        numbered = self._index.isascii() and self._index.isdigit() and len(self._index) <= INDEX_DIGITS
+        if self.device_kind not in ("auto", "cpu", "gpu") or not numbered:
+            raise InputError(f"device: got {self.device[:40]!r}, expected 'cpu', 'gpu' or 'gpu:INDEX'")
         if self.provider is not None and self.device_kind == "cpu":
             raise InputError(f"provider {self.provider}: runs on a GPU, got device 'cpu'; leave one of them out")
 

@@ -18,6 +18,7 @@ from runtime.common.arguments import require_count, require_rate
 from runtime.engines.base import Engine
 from runtime.errors import EngineError, InputError, VideoWarning
 from runtime.spec.model import AGREEING, FEATURES_OUTPUT, ModelSpec
+from runtime.spec.tensors import TensorSpec
 from runtime.spec.time_axis import FeatureSampling
 from runtime.timing import Timing
 from runtime.video.readers.base import Frame
@@ -58,7 +59,7 @@ class FeatureExtractor:
         specs = [engine.spec for engine in backbones]
         _check_backbones(specs)
         self.backbones = tuple(backbones)
-        first = specs[0] if len(specs) == 1 else replace(specs[0], stream="rgb+flow")
+        first = specs[0] if len(specs) == 1 else replace(specs[0], stream="rgb+flow", inputs=_join_inputs(specs))
         self.spec = first if sample_fps is None else replace(first, sample_fps=sample_fps, sampling="fixed")
         """ModelSpec of all backbones as one model of frames (see `open_streams`)."""
         self.batch_size = _common_batch(specs, batch_size)
@@ -165,6 +166,12 @@ def check_backbone_fits(model: ModelSpec, extractor: FeatureExtractor) -> None:
             f"backbone: features of {parts} channels, the model takes {model.channels}; give the backbones of all its "
             "streams, in the order of its channels"
         )
+
+
+def _join_inputs(specs: Sequence[ModelSpec]) -> tuple[TensorSpec, ...]:
+    """Return the inputs of two backbones as those of one model: `frames` of RGB, and `flow`."""
+    names = {"rgb": "frames", "flow": "flow"}
+    return tuple(replace(spec.inputs[0], name=names[spec.stream]) for spec in specs)
 
 
 def _check_backbones(specs: Sequence[ModelSpec]) -> None:

@@ -6,35 +6,44 @@ Positions are fractions of the window, or *units*: cells of the finest level.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.common.ranges import Range, check_ranges
+
 RATIOS = (0.5, 0.75, 1.0, 1.5, 2.0)
 """Widths of a cell's default anchors, in cells of its level (released THUMOS14 settings)."""
+
+
+Cells = Annotated[int, Range(1, 100_000, what="cells")]
+"""Number of cells of a level."""
+Factor = Annotated[float, Range(0, 1000, above=True)]
+"""A factor on a width or an offset."""
 
 
 @dataclass(frozen=True)
 class A2NetLayout:
     """Holds the levels, anchors and points of one network, for decoding and training."""
 
-    level_lengths: tuple[int, ...] = (64, 32, 16, 8, 4, 2)
+    level_lengths: tuple[Cells, ...] = (64, 32, 16, 8, 4, 2)
     """Number of cells of each level, fine to coarse; each level has half the cells of the previous one."""
-    anchor_ratios: tuple[tuple[float, ...], ...] = (RATIOS,) * 6
+    anchor_ratios: tuple[tuple[Factor, ...], ...] = (RATIOS,) * 6
     """Widths of the default anchors of each level, in cells of the level; empty: no anchor-based module."""
-    point_levels: int = 6
+    point_levels: Annotated[int, Range(0, 64)] = 6
     """Number of levels of the anchor-free module, from the finest; 0: no anchor-free module."""
     anchor_outputs: Literal["all", "overlap"] = "all"
     """Predictions for a default anchor: classes, overlap, offset and width; or the overlap only (ActivityNet)."""
-    num_classes: int = 21
+    num_classes: Annotated[int, Range(2, 1_000_000, what="classes with the background")] = 21
     """Number of classes K, including the background."""
-    offset_scale: float = 0.1
+    offset_scale: Factor = 0.1
     """Scale α of offsets, x = x_a + α·w_a·r_x: 0.0001 in the paper, 0.1 in the released settings."""
-    width_scale: float = 0.1
+    width_scale: Factor = 0.1
     """Scale β of widths, w = w_a·exp(β·r_w): 0.0001 in the paper, 0.1 in the released settings."""
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         if not self.level_lengths or any(
             fine != 2 * coarse for fine, coarse in zip(self.level_lengths, self.level_lengths[1:], strict=False)
         ):
@@ -46,8 +55,6 @@ class A2NetLayout:
             )
         if not 0 <= self.point_levels <= len(self.level_lengths):
             raise ValueError(f"point_levels is {self.point_levels}, expected 0 to {len(self.level_lengths)}")
-        if self.num_classes < 2:
-            raise ValueError(f"num_classes is {self.num_classes}, expected at least 2 (the background is one)")
         if self.anchor_outputs == "overlap" and self.num_classes != 2:
             raise ValueError(
                 f"num_classes is {self.num_classes}, expected 2: anchors that predict the overlap alone know no class"

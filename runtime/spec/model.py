@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 from runtime.common.mappings import StructureError, from_mapping, to_mapping
+from runtime.common.ranges import Count, FramesPerSecond, Range, check_ranges
 from runtime.errors import InputError, SpecError
-from runtime.spec.anchors import A2NetLayout
+from runtime.spec.anchors import A2NetLayout, Cells
 from runtime.spec.decoding_constants import A2NetDecoding, Decoding, TwoStageDecoding
+from runtime.spec.tensors import TensorSpec, require_fitting_tensors
 from runtime.spec.time_axis import FeatureSampling, Uneven
 
 SCHEMA = 3
@@ -24,18 +26,10 @@ FEATURES_OUTPUT = "features"
 FAMILY_PARTS = {"a2net": "a2net", "a2net_decoding": "a2net", "two_stage": "two_stage"}
 """Family to which each family-specific field of a ModelSpec belongs."""
 
-Dimension = int | str
-"""Size of an axis: fixed, or the name of a dynamic axis (only "batch" is dynamic)."""
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """Describes one input or output of an engine."""
-
-    name: str
-    shape: tuple[Dimension, ...]
-    """Sizes; "batch" marks the dynamic axis."""
-    dtype: Literal["uint8", "int32", "float32"]
+Steps = Annotated[int, Range(1, 100_000, what="frames or steps")]
+"""Length of a window; 100,000 frames are an hour at 28 frames per second."""
+Pixels = Annotated[int, Range(0, 16_384, what="pixels")]
+"""Side of a frame; 0 on features."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +42,7 @@ class Quantization:
     """Method that chose the ranges: minmax, percentile, entropy, mse or output."""
     remedies: tuple[str, ...] = ()
     """Further measures against the loss of accuracy: "equalised", "bias corrected", "fine-tuned"."""
-    clips: int = 0
+    clips: Annotated[int, Range(0, 2**31 - 1)] = 0
     """Number of windows on which ranges were measured."""
     videos: dict[str, str] = field(default_factory=dict)
     """Videos of the clips → the first 16 digits of the file's SHA-256."""
@@ -64,24 +58,25 @@ class Quantization:
 class ModelSpec:
     """Holds everything that the runtime must know about an engine file."""
 
-    family: Literal["afsd", "a2net", "two_stage", "i3d"]
+    family: Literal["afsd", "a2net", "two_stage", "i3d", "part"]
     """Family of the network. "two_stage" classifies and refines the proposals of an A2Net (section III-G). "i3d" is a
-    backbone: it makes one step of features of each snippet of frames, and detects nothing itself."""
+    backbone: it makes one step of features of each snippet of frames, and detects nothing itself. "part" is a piece of
+    a network that is built alone to be compared and timed, with any tensors."""
     stream: Literal["rgb", "flow", "rgb+flow", "features"]
     """Input of the network; "rgb+flow" is a two-stream network in one engine, with the inputs `frames` and `flow`."""
     classes: tuple[str, ...]
     """Names of the action classes, without the background (class index 0 of the network); empty for a backbone."""
-    sample_fps: float
+    sample_fps: FramesPerSecond
     """Frames, or steps of features, per second of the input; the rate of features may differ a little by video."""
-    window_length: int
+    window_length: Steps
     """Length T of a window in frames or steps of features; for a backbone, frames of a snippet."""
-    window_stride: int
+    window_stride: Steps
     """Number of frames or steps between the starts of consecutive windows."""
-    frame_size: tuple[int, int]
+    frame_size: tuple[Pixels, Pixels]
     """Size (height, width) in pixels to which a video frame is resized, aspect ratio not kept; (0, 0) on features."""
-    crop_size: tuple[int, int]
+    crop_size: tuple[Pixels, Pixels]
     """Size (height, width) in pixels of the centre crop that the network sees; (0, 0) on features."""
-    level_lengths: tuple[int, ...]
+    level_lengths: tuple[Cells, ...]
     """Number of locations (A2Net: cells) of each pyramid level, fine to coarse, summing to N; empty for a backbone."""
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -92,11 +87,11 @@ class ModelSpec:
     last two, `sample_fps` is the rate of sources that declare none."""
     features: FeatureSampling | None = None
     """Sampling of the features that the network was trained on; None on frames."""
-    feature_streams: tuple[int, ...] = ()
+    feature_streams: tuple[Annotated[int, Range(0, 1000)], ...] = ()
     """Numbers, from 0, of the feature set's streams that the network was trained on; empty: all."""
     feature_uneven: Uneven = "cut"
     """Treatment in training of videos whose streams differ in length."""
-    feature_resize: int | None = None
+    feature_resize: Steps | None = None
     """Number of steps to which the features of every video were resized in training; None: `window_length` for a
     network that sees whole videos, else not resized."""
     a2net: A2NetLayout | None = None
@@ -109,25 +104,23 @@ class ModelSpec:
     """Number type of the heavy layers: fp32, fp16, bf16, int8 or fp8."""
     quantization: Quantization | None = None
     """Quantisation of an int8 or fp8 network; None for other precisions."""
-    multiply_adds: int = 0
+    multiply_adds: Annotated[int, Range(0, 10**18)] = 0
     """Multiply-adds of one window, counted over convolutions and matrix products; 0: not counted."""
     checkpoint_sha256: str = ""
     """SHA-256 of the checkpoint file that the weights are from."""
     made_with: dict[str, str] = field(default_factory=dict)
     """Versions of the libraries that made the artifact."""
-    schema: int = SCHEMA
+    schema: Count = SCHEMA
 
     def __post_init__(self) -> None:
-        if self.sample_fps <= 0:
-            raise ValueError(f"sample_fps is {self.sample_fps}, expected a positive number")
-        if self.window_length <= 0 or not 0 < self.window_stride <= self.window_length:
+        check_ranges(self)
+        if self.window_stride > self.window_length:
             raise ValueError(
-                f"window_length {self.window_length} and window_stride {self.window_stride}: "
-                "expected 0 < stride ≤ length"
+                f"window_length {self.window_length} and window_stride {self.window_stride}: expected stride ≤ length"
             )
         if (self.stream == "features") != (self.features is not None):
             raise ValueError(f"stream is {self.stream}: expected `features` on features, and only there")
-        if len(set(self.feature_streams)) < len(self.feature_streams) or min(self.feature_streams, default=0) < 0:
+        if len(set(self.feature_streams)) < len(self.feature_streams):
             raise ValueError(f"feature_streams is {self.feature_streams}, expected numbers from 0, each once")
         for part, family in FAMILY_PARTS.items():
             if (self.family == family) != (getattr(self, part) is not None):
@@ -138,8 +131,9 @@ class ModelSpec:
         if self.is_backbone:
             if self.classes or self.level_lengths or self.stream == "features":
                 raise ValueError("a backbone sees frames, and has neither classes nor level_lengths")
-        elif not self.classes or not self.level_lengths or min(self.level_lengths) <= 0:
+        elif not self.classes or not self.level_lengths:
             raise ValueError("classes and level_lengths must not be empty")
+        require_fitting_tensors(self)
 
     @property
     def is_backbone(self) -> bool:

@@ -24,13 +24,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from numbers import Real
-from typing import Literal
+from typing import Annotated, Literal
 
+from runtime.common.ranges import Count, FramesPerSecond, Range, check_ranges
 from runtime.errors import InputError
 
 Uneven = Literal["cut", "stretch"]
 """Treatment of streams of different length: cut to the shortest, if they differ by a step or two (flow has one frame
 less than RGB); or stretched to the longest by linear interpolation, however much they differ (OpenTAD)."""
+
+
+Frames = Annotated[float, Range(0, 1e6, above=True, what="frames")]
+"""A stride or window of snippets."""
+FrameOffset = Annotated[float, Range(0, 1e6, what="frames")]
+"""A position in frames from the start of a video."""
 
 
 @dataclass(frozen=True)
@@ -66,28 +73,21 @@ class TimeAxis:
 class FeatureSampling:
     """Describes how the features of a data set were sampled; the module docstring has the names in other projects."""
 
-    stride: float = 1.0
+    stride: Frames = 1.0
     """Number of frames from one feature to the next."""
-    window: float = 1.0
+    window: Frames = 1.0
     """Number of frames of a snippet; with the default stride, features of single frames."""
-    fps: float | None = None
+    fps: FramesPerSecond | None = None
     """Frames per second of every video, whatever the annotations say; None: each video's own, from the annotations."""
-    offset: float | None = None
+    offset: FrameOffset | None = None
     """Frame in the middle of step 0; None: window / 2."""
-    every: int = 1
+    every: Count = 1
     """Use every n-th feature."""
     whole_video: bool = False
     """Whether a fixed number of steps is spread evenly over each video; stride, window, fps and offset are not used."""
 
     def __post_init__(self) -> None:
-        for name in ("stride", "window", "fps"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise ValueError(f"{name} is {value:g}, expected more than 0")
-        if self.offset is not None and not 0 <= self.offset < float("inf"):
-            raise ValueError(f"offset is {self.offset:g}, expected 0 or more frames")
-        if self.every < 1:
-            raise ValueError(f"every is {self.every}, expected 1 or more")
+        check_ranges(self)
 
     @property
     def middle(self) -> float:

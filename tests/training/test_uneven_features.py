@@ -21,7 +21,7 @@ from runtime.features.description import FEATURES, FeatureDescription, StreamFol
 from runtime.features.feature_set import open_features, open_model_features
 from runtime.features.video_features import Features, open_steps
 from runtime.results.detections import Detections
-from runtime.spec.model import TensorSpec
+from runtime.spec.tensors import TensorSpec
 from tests.tiny import tiny_spec
 from tests.training.feature_data import CLASSES, SAMPLING, small_feature_config
 from training.run import train
@@ -134,7 +134,8 @@ def test_a_model_of_swapped_streams_sees_them_in_its_order_wherever_they_come_fr
         there / FEATURES, FeatureDescription("annotations.json", streams, SAMPLING, "channels_first", uneven="stretch")
     )
     with Detector(model) as detector:
-        narrow = replace(detector.spec, inputs=(TensorSpec("features", ("batch", 8, 32), "float32"),))
+        features = TensorSpec("features", ("batch", 8, 32), "float32")
+        narrow = replace(detector.spec, inputs=(features, detector.spec.inputs[1]))
     truth = [VideoAnnotation("b1", "", None, 20.0, ())]
     for order in ((0, 1), (1, 0)):
         spec = replace(narrow, feature_streams=order)

@@ -7,6 +7,7 @@ that restores a fault says so.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from runtime.spec.anchors import RATIOS, A2NetLayout
@@ -85,9 +86,10 @@ class A2NetConfig:
         """Number of levels of the hierarchical feature module."""
         return len(self.level_channels)
 
-    @property
+    @cached_property
     def layout(self) -> A2NetLayout:
-        """Layout of points and anchors, the places of the outputs in a window."""
+        """Layout of points and anchors, the places of the outputs in a window; made once, since networks read the
+        layout while they are traced."""
         ratios = self.anchor_ratios if len(self.anchor_ratios) > 1 else self.anchor_ratios * self.num_levels
         return A2NetLayout(
             level_lengths=tuple(self.window_steps // 2 ** (level + 1) for level in range(self.num_levels)),

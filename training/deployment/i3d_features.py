@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from runtime.common.files import file_sha256
 from runtime.errors import CheckpointError, InputError
-from runtime.spec.model import FEATURES_OUTPUT, ModelSpec, TensorSpec
+from runtime.spec.model import FEATURES_OUTPUT, ModelSpec
+from runtime.spec.tensors import TensorSpec
 from training.checkpoints.files import load_checkpoint, read_weights
 from training.checkpoints.weights import load_i3d
 from training.networks.i3d import FIRST_LAYER, I3D, mixed_output

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from runtime.errors import ConfigError, EngineError
-from runtime.spec.model import ModelSpec, TensorSpec
+from runtime.spec.model import ModelSpec
+from runtime.spec.tensors import TensorSpec
 from runtime.spec.time_axis import FeatureSampling
 from training.checkpoints.files import Checkpoint, build_model, load_checkpoint
 from training.config.files import load_config

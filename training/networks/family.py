@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from runtime.errors import ConfigError
 from runtime.spec.anchors import A2NetLayout
 from runtime.spec.decoding_constants import A2NetDecoding, Decoding, TwoStageDecoding
-from runtime.spec.model import TensorSpec
+from runtime.spec.tensors import TensorSpec
 from training.checkpoints.weights import load_weights
 from training.config.settings import Config, RunConfig
 

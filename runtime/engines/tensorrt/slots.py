@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.engines.tensorrt.cuda import CudaDevice
-from runtime.spec.model import ModelSpec, TensorSpec
+from runtime.spec.model import ModelSpec
+from runtime.spec.tensors import TensorSpec
 
 
 @dataclass(frozen=True, eq=False)

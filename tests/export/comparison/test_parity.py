@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +109,7 @@ def test_segments_of_a_geometric_fusion_may_move(fusion: str, coarse: bool) -> N
     report = compare(reference, engine, 20, 20)
     (loc,) = (output for output in report.outputs if output.name == "loc")
     assert (loc.coarse, loc.moved, report.passed) == (coarse, 0 if coarse else 1, not coarse)
-    assert compare(TinyEngine(replace(spec, stream="rgb")), engine, 20, 20).outputs[0].coarse
+    assert compare(TinyEngine(tiny_spec(decoding=decoding)), engine, 20, 20).outputs[0].coarse
 
 
 def test_the_table_and_the_failing_output_that_is_named() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,9 @@ from runtime.cli import main
 from runtime.engines import open_engine
 from runtime.engines.sidecar import read_build, read_sidecar
 from runtime.errors import ExportError
-from runtime.spec.model import TensorSpec
+from runtime.spec.tensors import TensorSpec
 from tests.conftest import Exported
 from tests.quantise import quantised_graph
-from tests.tiny import tiny_spec
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +152,7 @@ def test_rtx_runs_a_quantised_convolution_in_int8(tmp_path: Path) -> None:
     ]
     graph = onnx.helper.make_graph(nodes, "quantised", values[:1], values[1:], constants)
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
-    spec = tiny_spec(inputs=(TensorSpec("frames", ("batch", 64, 8, 16, 16), "float32"),))
+    spec: Any = SimpleNamespace(inputs=(TensorSpec("frames", ("batch", 64, 8, 16, 16), "float32"),))
     library = find_library("tensorrt-rtx", ("8.6",), gpu=False)
     plan = build_plan(model, spec, library, BuildOptions(architectures=("8.6",)), tmp_path / "log", lambda _: None)
     found = report_convolutions(plan.layers, model, "int8")

@@ -20,9 +20,10 @@ from runtime.errors import EngineError, InputError
 from runtime.spec.anchors import RATIOS, A2NetLayout, default_anchors, level_points
 from runtime.spec.decoding_constants import ACTIVITYNET, THUMOS14_COPIES, A2NetDecoding
 from runtime.spec.model import ModelSpec
+from runtime.spec.tensors import TensorSpec
 from runtime.suppression.nms import hard_nms
 from runtime.suppression.policies import HardSuppression, LocalHardSuppression, Suppression
-from tests.tiny import tiny_spec
+from tests.tiny import LEVELS, tiny_spec
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 THUMOS14 = A2NetLayout()
@@ -283,11 +284,14 @@ def test_bad_threshold() -> None:
         hard_nms(np.zeros((1, 2)), np.ones(1), 1.5)
 
 
-SPEC = replace(tiny_spec(), classes=("Billiards", "CliffDiving", "Diving"))
+SPEC = tiny_spec(classes=("Billiards", "CliffDiving", "Diving"))
 
 
 def a2net_spec(decoding: A2NetDecoding) -> ModelSpec:
-    return replace(SPEC, family="a2net", a2net=A2NetLayout(), a2net_decoding=decoding)
+    layout = A2NetLayout(LEVELS, anchor_ratios=(), point_levels=len(LEVELS), num_classes=4)
+    widths = {"af_cls": 4, "af_reg": 2}
+    outputs = tuple(TensorSpec(name, ("batch", sum(LEVELS), k), "float32") for name, k in widths.items())
+    return replace(SPEC, family="a2net", outputs=outputs, a2net=layout, a2net_decoding=decoding)
 
 
 UNCAPPED = A2NetDecoding(nms_top_k=10**6, video_top_k=10**6, copied_classes=THUMOS14_COPIES)

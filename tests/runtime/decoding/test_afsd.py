@@ -21,8 +21,7 @@ LEVELS = (64, 32, 16, 8, 4, 2)
 
 
 def thumos_spec(classes: int = 20) -> ModelSpec:
-    return replace(
-        tiny_spec(),
+    return tiny_spec(
         classes=tuple(f"c{i}" for i in range(classes)),
         window_length=256,
         window_stride=128,

@@ -18,7 +18,8 @@ from runtime.errors import EngineError, InputError
 from runtime.features.video_features import Features
 from runtime.segments import tiou
 from runtime.spec.decoding_constants import Decoding, TwoStageDecoding
-from runtime.spec.model import ModelSpec, TensorSpec
+from runtime.spec.model import ModelSpec
+from runtime.spec.tensors import TensorSpec
 from tests.tiny_backbone import WINDOW, feature_model_spec
 from tests.training.cross_validation.test_kept_candidates import DrawnEngine
 from training.cross_validation.kept_candidates import KeptCandidates, keep_candidates, read_candidates, write_candidates
@@ -141,7 +142,7 @@ def test_other_networks_have_no_proposals() -> None:
 
 @pytest.mark.parametrize("threshold", [0.0, 1.5, float("nan")])
 def test_a_threshold_that_cannot_be(threshold: float) -> None:
-    with pytest.raises(ValueError, match="expected a tIoU above 0, up to 1"):
+    with pytest.raises(ValueError, match=r"proposal_nms: got .*above 0, up to 1"):
         TwoStageDecoding(threshold)
 
 

@@ -176,5 +176,5 @@ def test_unknown_rates_and_durations() -> None:
     "wrong", [{"stride": 0}, {"window": -1}, {"fps": 0}, {"offset": -1}, {"every": 0}, {"stride": float("nan")}]
 )
 def test_samplings_that_cannot_be(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=f"{next(iter(wrong))} is"):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))}: got"):
         FeatureSampling(**wrong)  # type: ignore[arg-type]

@@ -210,7 +210,7 @@ def test_files_of_something_else(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"window_steps": 100}, "window_steps is 100, expected a positive multiple of 8"),
-        ({"num_classes": 1}, "num_classes is 1"),
+        ({"num_classes": 1}, "num_classes: got 1"),
         ({"level_channels": ()}, "level_channels"),
         ({"anchor_ratios": ((1.0,), (1.0,))}, "anchor_ratios has 2 entries, expected 1 or 3"),
         ({"reduced_channels": 0}, "expected reduced_channels above 0"),
