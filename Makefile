@@ -6,6 +6,10 @@
 # make test-thorough   the checks that continuous integration runs beside them     (five minutes)
 # make test-runtime    the tests of runtime/ where PyTorch cannot be imported      (half a minute)
 # make test-slow   all checks that `make test` leaves out, some of minutes each
+# make mutation    faults planted in the arithmetic, one at a time: how many the tests notice     (an hour on one core)
+# make audit       known vulnerabilities of the locked packages, where a package index answers
+# make sbom        build/sbom.cdx.json: what is installed, as a bill of materials (CycloneDX)
+# make licences    docs/licences.md anew from what is installed
 # make int8        INT8 of the shipped network by every method, for both targets, three seeds     (half an hour)
 # make engines     TensorRT-RTX engines of the published-size network for three GPUs, without a GPU    (ten minutes)
 # make gpu-check   on a machine with an NVIDIA GPU: every engine, its parity and its speed, as a report in docs/
@@ -22,11 +26,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 RUN := runs/synthetic
-REMADE := $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+AUDIT := .audit
+REMADE := $(VENV) $(AUDIT) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist worksteal
 
 .PHONY: demo test test-thorough test-runtime test-slow lint train-demo ablations benchmark int8 engines gpu-check
-.PHONY: clean distclean
+.PHONY: mutation audit sbom licences clean distclean
 
 demo: $(READY)
 	@$(BIN)/afsd demo --out runs/demo
@@ -47,6 +52,21 @@ lint: $(READY)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+mutation: $(READY)
+	@nice -n 10 $(BIN)/python -m tests.mutation --out runs/mutation
+
+audit: $(READY)
+	@if [ -x $(AUDIT)/bin/pip-audit ] || error=$$($(MAKE_AUDIT) 2>&1); then \
+		$(BIN)/python -m tests.supply.audit $(AUDIT)/bin/pip-audit \
+			requirements-dev.txt requirements-gpu.txt requirements-audit.txt; \
+	else echo "audit skipped: pip-audit cannot be installed here ($$(echo "$$error" | tail -n 1))"; fi
+
+sbom: $(READY)
+	@$(BIN)/python -m tests.supply.sbom build/sbom.cdx.json
+
+licences: $(READY)
+	@$(BIN)/python -m tests.supply.licences
 
 train-demo: $(READY)
 	@$(BIN)/python -m export.studies.train_demo --out $(RUN)
@@ -71,6 +91,8 @@ gpu-check: $(READY)
 	@$(BIN)/python -m export.studies.gpu_check
 
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
+MAKE_AUDIT = { $(PYTHON) -m venv --clear $(AUDIT) && $(AUDIT)/bin/python -m pip install -qq --disable-pip-version-check \
+	--retries 0 --timeout 15 --requirement requirements-audit.txt; }
 ANSWERS := import os, sys, threading, urllib.request as u; t = threading.Timer(5, os._exit, (1,)); t.daemon = True; \
 	t.start(); u.urlopen(sys.argv[1]).close()
 CPU_TORCH = [ "$$(uname -s)" = Linux ] && [ -n "$(TORCH_INDEX)" ] && ! nvidia-smi -L >/dev/null 2>&1 && \

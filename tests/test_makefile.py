@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent
 FAKE_PYTHON = f"""#!/bin/sh
 case "$1 $2" in
 "-m venv") mkdir -p "$4/bin" && cp "$0" "$4/bin/python" && cp "$0" "$4/bin/afsd" ;;
-"-m pip") shift 2; echo "$@" >> pip.log; case "$*" in *PIP_FAILS*) exit 1 ;; esac ;;
+"-m pip") shift 2; echo "$@" >> pip.log; case "$*" in *PIP_FAILS*) exit 1 ;; esac
+    case "$(ls)" in *no-index*) echo "retrying" >&2; echo "ERROR: no index answers" >&2; exit 1 ;; esac ;;
 -c*) exec {sys.executable} "$@" ;;
 esac
 """
@@ -100,6 +101,16 @@ def test_an_index_without_the_wheel_is_no_end(clone: Path, index: str) -> None:
     assert done.returncode == 0, done.stderr
     assert installed(clone)[1:] == PLAIN
     assert "plain package" in done.stdout
+
+
+def test_an_audit_without_an_index_is_skipped_and_says_why(clone: Path) -> None:
+    assert make(clone, "demo", "TORCH_INDEX=").returncode == 0
+    assert "audit" not in (clone / "pip.log").read_text()  # its tools are no part of the environment
+    (clone / "no-index").touch()
+    done = make(clone, "audit", "TORCH_INDEX=")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "audit skipped: pip-audit cannot be installed here (ERROR: no index answers)\n"
+    assert installed(clone)[-1].endswith("--requirement requirements-audit.txt")
 
 
 def test_clean_keeps_what_was_trained(clone: Path) -> None:

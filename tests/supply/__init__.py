@@ -1,0 +1,1 @@
+"""Say what this project is made of: licences and a bill of materials of its dependencies, and known vulnerabilities."""
