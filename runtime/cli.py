@@ -23,6 +23,9 @@ from runtime.video.prefetch import READING
 VERBS_GROUP = "afsd.commands"
 """Entry-point group through which other packages add verbs; each entry is `add_<verb>(subparsers) -> None`."""
 
+SIGNALLED = 128
+"""Exit status from which on a signal ended the command."""
+
 AddVerb = Callable[[Any], None]
 """Function that adds one sub-parser and sets its default `func(arguments) -> int`."""
 
@@ -36,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is not None:
         return _run(argv)
     status = _run(sys.argv[1:])
-    if any(thread.daemon and thread.name.startswith(READING) for thread in threading.enumerate()):
+    ended = status > SIGNALLED  # by a signal: waits for no thread, and no child
+    if ended or any(thread.daemon and thread.name.startswith(READING) for thread in threading.enumerate()):
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError):
                 stream.flush()

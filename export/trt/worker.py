@@ -8,9 +8,7 @@ plan and result.json.
 
 from __future__ import annotations
 
-import ctypes
 import importlib
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -19,6 +17,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from export.trt.layers import parse_layers
+from runtime.common.children import end_with_parent
 from runtime.common.files import atomic_path, read_json, write_json
 from runtime.common.mappings import from_mapping
 from runtime.common.text import one_line
@@ -34,9 +33,6 @@ ADVICE = "try another --precision or --sm"
 """Advice at the end of a message when the library refuses a build."""
 
 GIB = 2**30
-
-PR_SET_PDEATHSIG = 1
-"""Option of Linux's prctl that sets the signal a process gets when its parent ends."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +59,6 @@ def main(folder: Path) -> int:
     """Build the plan that FOLDER/request.json asks for; return 0, or 2 with the reason in result.json."""
     request = from_mapping(Request, read_json(folder / REQUEST, "request of a build", ExportError))
     start = time.perf_counter()
-    _end_with_parent()
     try:
         with (folder / LOG).open("w", encoding="utf-8") as log:
             trt = importlib.import_module(request.module)
@@ -77,12 +72,6 @@ def main(folder: Path) -> int:
         return 2
     _answer(folder, {"seconds": seconds, "peak_mib": peak, "layers": layers})
     return 0
-
-
-def _end_with_parent() -> None:
-    """Have Linux end this process when its parent is killed, since nothing would read the plan."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _answer(folder: Path, content: dict[str, Any]) -> None:
@@ -227,4 +216,5 @@ def _progress(trt: Any) -> Any:
 
 
 if __name__ == "__main__":
+    end_with_parent()  # nobody else would read the plan
     sys.exit(main(Path(sys.argv[1])))

@@ -11,6 +11,7 @@ from pathlib import Path
 from runtime.common.console import print_json
 from runtime.common.names import path_in
 from runtime.common.tables import align
+from runtime.errors import InputError
 from runtime.features.video_features import Features
 from runtime.results.detections import Detection, Detections, results_document
 from runtime.results.json_lines import JsonLineFiles
@@ -29,8 +30,10 @@ class Output:
     def __init__(self, flags: argparse.Namespace) -> None:
         self._flags = flags
         self._finished: list[Detections] = []
+        self._given_out = False
         self._names: set[str] = set()
         self._streamed = ""
+        self._unwritten: InputError | OSError | None = None
         self._lines = JsonLineFiles(flags.out) if flags.stream and flags.out is not None else None
 
     def require_free(self, sources: Iterable[str | int | Features]) -> None:
@@ -47,12 +50,21 @@ class Output:
                 self._check_paths(self._paths(take_name(name, named)))
 
     def video(self, found: Detections, source: str, timing: Timing) -> None:
-        """Write the files of a finished video, and print its table unless JSON is printed at the end."""
+        """Write the files of a finished video, and print its table unless JSON is printed at the end.
+
+        Raises:
+            InputError, OSError: a file could not be written; everything else was given out.
+        """
         found = replace(found, video=take_name(found.video, self._names)).sorted("score")
-        written = self._write_files(found, timing.video_seconds)
+        written, failure = self._write_files(found, timing.video_seconds)
         if self._flags.json:
             self._finished.append(found)
-            return
+        else:
+            self._print(found, source, timing, written)
+        if failure is not None:
+            raise failure
+
+    def _print(self, found: Detections, source: str, timing: Timing, written: Sequence[str]) -> None:
         count = f"{len(found)} detection{'' if len(found) == 1 else 's'}"
         print(f"{source}: {count} of score {self._flags.score:g} or more; {timing.summary()}")
         for line in table(found, self._flags.top):
@@ -63,6 +75,12 @@ class Output:
     def begin(self) -> None:
         """Begin the next video whose detections are streamed."""
         self._streamed = ""
+        self._unwritten = None
+
+    def end(self) -> None:
+        """End the video whose detections were streamed (InputError, OSError: its file could not be written)."""
+        if self._unwritten is not None:
+            raise self._unwritten
 
     def stream(self, found: Detections) -> None:
         """Print detections that have just become final, one per line, and append them to the file of their video."""
@@ -70,31 +88,38 @@ class Output:
         for one in found:
             entry: dict[str, object] = {"video": self._streamed, "label": one.label, "score": one.score}
             entry["segment"] = [one.start_s, one.end_s]
-            if self._lines is not None:
-                self._lines.append(self._streamed, json.dumps(entry, ensure_ascii=False))
+            if self._lines is not None and self._unwritten is None:
+                try:
+                    self._lines.append(self._streamed, json.dumps(entry, ensure_ascii=False))
+                except (OSError, InputError) as error:  # the rest is still printed
+                    self._unwritten = error
             if self._flags.json:
                 print_json(entry)
             else:
                 print(f"{self._streamed}  {_row(one)}", flush=True)
 
     def finish(self) -> None:
-        """Print the JSON of all videos, if asked for, after the last video."""
-        if self._flags.json and not self._flags.stream:
+        """Print the JSON of all finished videos, if asked for, once: after the last video, or at a signal."""
+        if self._flags.json and not self._flags.stream and not self._given_out:
+            self._given_out = True
             print_json(results_document(self._finished), indent=2)
 
-    def _write_files(self, found: Detections, video_seconds: float) -> list[str]:
-        """Write the formats that were asked for and return the paths."""
-        written = self._paths(found.video)
-        self._check_paths(written)
-        failures = []
-        for path in written:
+    def _write_files(self, found: Detections, video_seconds: float) -> tuple[list[str], InputError | OSError | None]:
+        """Write the formats that were asked for; return the paths that were written, and the first failure."""
+        written: list[str] = []
+        failures: list[InputError | OSError] = []
+        try:
+            paths = self._paths(found.video)
+            self._check_paths(paths)
+        except (InputError, OSError) as error:
+            return [], error
+        for path in paths:
             try:
                 found.save(path, duration_s=video_seconds)
+                written.append(str(path))
             except OSError as error:  # the other formats may fit
                 failures.append(error)
-        if failures:
-            raise failures[0]
-        return list(map(str, written))
+        return written, failures[0] if failures else None
 
     def _paths(self, name: str) -> list[Path]:
         """Return the paths of a video's files, one per format."""

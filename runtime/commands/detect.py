@@ -8,6 +8,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runtime.commands._failures import sum_up
 from runtime.commands._reading import (
     SOURCES_HELP,
     add_reading_flags,
@@ -16,7 +17,9 @@ from runtime.commands._reading import (
     reading_options,
 )
 from runtime.common.arguments import require_share
-from runtime.common.console import EXIT_ERROR, ProgressLine, print_error
+from runtime.common.console import ProgressLine, print_error
+from runtime.common.files import require_writable_folder
+from runtime.common.stops import give_out_at_stop, shield
 from runtime.engines.registry import LIBRARIES
 from runtime.errors import AfsdError, InputError
 from runtime.results.writers import FORMATS
@@ -161,14 +164,16 @@ def add_engine_flags(group: argparse._ArgumentGroup) -> None:
 
 def detect(arguments: argparse.Namespace) -> int:
     """Run the verb and return 2 if any video failed, after all others are done."""
-    from runtime.commands._output import Output
+    from runtime.commands._output import Output, chosen_formats
     from runtime.detector import Detector
     from runtime.results.video_scores import load_video_scores
 
     _check(arguments)
     options = _options(arguments)
     labels = load_video_scores(arguments.video_scores) if arguments.video_scores else None
-    failed = False
+    if arguments.out is not None or chosen_formats(arguments):
+        require_writable_folder(arguments.out or ".", "choose another with --out")
+    failed: list[str] = []
     with ExitStack() as stack:
         engine = stack.enter_context(closing(open_with(arguments.engine, arguments)))
         flow = arguments.flow_engine and stack.enter_context(closing(open_with(arguments.flow_engine, arguments)))
@@ -179,6 +184,7 @@ def detect(arguments: argparse.Namespace) -> int:
         output = Output(arguments)
         sources = list(_expand(arguments, detector.spec))
         output.require_free(sources)
+        stack.enter_context(give_out_at_stop(output.finish))
         for source in sources:
             try:
                 _detect_one(detector, source, arguments, output, labels)
@@ -186,9 +192,10 @@ def detect(arguments: argparse.Namespace) -> int:
                 raise
             except (AfsdError, OSError) as error:
                 print_error(error)
-                failed = True
-        output.finish()
-    return EXIT_ERROR if failed else 0
+                failed.append(label_of(source))
+        with shield():
+            output.finish()
+    return sum_up(failed, len(sources))
 
 
 def _expand(arguments: argparse.Namespace, spec: ModelSpec) -> Iterator[str | int | Features]:
@@ -251,6 +258,7 @@ def _detect_one(
         with closing(detector.stream(source, fps=arguments.fps)) as parts:  # type: ignore[type-var]  # a generator
             for part in parts:
                 output.stream(labelled(part))
+        output.end()
         return
     label = label_of(source)
     with ProgressLine() as line:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 
@@ -23,8 +24,9 @@ from runtime.commands._reading import add_reading_flags, reading_options
 from runtime.commands.detect import add_flow_flags, add_label_flags, add_overwrite_flag
 from runtime.common import limits
 from runtime.common.console import EXIT_ERROR, ProgressLine, print_error, print_warning
-from runtime.common.files import text_suffix
+from runtime.common.files import require_writable_folder, text_suffix
 from runtime.common.ranges import Range, require_in_range
+from runtime.common.stops import give_out_at_stop
 from runtime.common.text import quote
 from runtime.errors import AfsdError, InputError, VideoError
 from runtime.evaluation import (
@@ -168,9 +170,47 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
         for path, suffix in ((arguments.save, "json"), (arguments.plot, "")):
             if path:
                 require_ours(path, suffix)
+    for path in filter(None, (arguments.save, arguments.plot)):
+        require_writable_folder(path.parent)
     truth = _ground_truth(arguments)
-    found, failed = _detections(arguments, truth)
-    truth = tuple(video for video in truth if video.name not in failed)
+    found = _read_detections(arguments)
+    if found is not None:
+        return _give_out(arguments, found, truth, tious, edges)
+    found, stopped = [], lambda: _give_out_part(arguments, found, truth, tious, edges)
+    with give_out_at_stop(stopped):
+        failed = _run_engine(arguments, truth, found)
+        judged = tuple(video for video in truth if video.name not in failed)
+        status = _give_out(arguments, found, judged, tious, edges)
+    return EXIT_ERROR if failed else status
+
+
+def _give_out_part(
+    arguments: argparse.Namespace,
+    found: Sequence[Detections],
+    truth: Sequence[VideoAnnotation],
+    tious: Sequence[float],
+    edges: Sequence[float],
+) -> None:
+    """Save and judge the videos that were finished when a signal came."""
+    names = {detections.video for detections in found}
+    if names:
+        print_warning(f"ended after {len(names)} of {len(truth)} videos; the result is that of these")
+        _give_out(arguments, list(found), tuple(v for v in truth if v.name in names), tious, edges)
+
+
+def _give_out(
+    arguments: argparse.Namespace,
+    found: Sequence[Detections],
+    truth: Sequence[VideoAnnotation],
+    tious: Sequence[float],
+    edges: Sequence[float],
+) -> int:
+    """Save the detections, judge them and print the result, also where a file cannot be written; return the status."""
+    written: list[str] = []
+    failures: list[OSError] = []
+    if arguments.save and _read_as(arguments) == "engine":
+        with _keep_failure(failures, written, arguments.save):
+            write_results(arguments.save, found)
     result = evaluate(found, truth, tious, arguments.tie_order, arguments.rule)
     further: dict[str, DurationResult | ProposalResult | FalsePositiveResult] = {}
     if arguments.durations:
@@ -189,15 +229,27 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
             from runtime.evaluation.error_plot import draw_profile
             from runtime.results.timeline import save_image
 
-            save_image(draw_profile(errors), arguments.plot)
+            with _keep_failure(failures, written, arguments.plot):
+                save_image(draw_profile(errors), arguments.plot)
     if arguments.json:
         print(json.dumps(result.to_mapping() | {name: part.to_mapping() for name, part in further.items()}))
     else:
         print("\n\n".join([format_table(result, arguments.per_class), *(part.table() for part in further.values())]))
-        written = [str(path) for path in (arguments.save, arguments.plot) if path]
         if written:
             print(f"\nwritten: {', '.join(written)}")
-    return EXIT_ERROR if failed else 0
+    for failure in failures:
+        print_error(failure)
+    return EXIT_ERROR if failures else 0
+
+
+@contextmanager
+def _keep_failure(failures: list[OSError], written: list[str], path: Path) -> Iterator[None]:
+    """Note that a file was written, or why not, so that the result is shown in any case."""
+    try:
+        yield
+        written.append(str(path))
+    except OSError as error:
+        failures.append(error)
 
 
 def _ground_truth(arguments: argparse.Namespace) -> tuple[VideoAnnotation, ...]:
@@ -220,25 +272,27 @@ def _ground_truth(arguments: argparse.Namespace) -> tuple[VideoAnnotation, ...]:
     return truth
 
 
-def _detections(
-    arguments: argparse.Namespace, truth: Sequence[VideoAnnotation]
-) -> tuple[list[Detections], Collection[str]]:
-    """Read the detections from a file, or run an engine on the annotated videos; also return the videos that failed."""
-    suffix = text_suffix(arguments.detections)
-    if suffix == ".txt":
-        return read_text_detections(Path(arguments.detections)), ()
-    if suffix == ".json":
-        return load_detections(arguments.detections, keep_inverted=True), ()
-    found, failed = _run_engine(arguments, truth)
-    if arguments.save:
-        write_results(arguments.save, found)
-    return found, failed
+def _read_as(arguments: argparse.Namespace) -> Literal["text", "json", "engine"]:
+    """Return what the first argument is, by its suffix."""
+    kinds: dict[str, Literal["text", "json"]] = {".txt": "text", ".json": "json"}
+    return kinds.get(text_suffix(arguments.detections), "engine")
+
+
+def _read_detections(arguments: argparse.Namespace) -> list[Detections] | None:
+    """Read the detections from a file; None for an engine."""
+    kind = _read_as(arguments)
+    if kind == "text":
+        return read_text_detections(Path(arguments.detections))
+    return load_detections(arguments.detections, keep_inverted=True) if kind == "json" else None
 
 
 def _run_engine(
-    arguments: argparse.Namespace, truth: Sequence[VideoAnnotation]
-) -> tuple[list[Detections], Collection[str]]:
-    """Run an engine on the annotated videos, or on their features; report and leave out those that cannot be read."""
+    arguments: argparse.Namespace, truth: Sequence[VideoAnnotation], found: list[Detections]
+) -> Collection[str]:
+    """Run an engine on the annotated videos, or on their features; report and leave out those that cannot be read.
+
+    The detections of each video are appended to `found` when the video is finished; returned are those that failed.
+    """
     from runtime.annotations.video_rates import warn_of_other_rates
     from runtime.detector import Detector, DetectorOptions
     from runtime.features.feature_set import open_model_features
@@ -267,8 +321,8 @@ def _run_engine(
         if labels is None:
             warn_unknown(detector.spec, truth)
         failed: dict[str, AfsdError] = {}
-        found = detect_annotated(
-            detector, truth, videos, labels, arguments.labels_per_video, on_failure=failed.__setitem__
+        detect_annotated(
+            detector, truth, videos, labels, arguments.labels_per_video, on_failure=failed.__setitem__, found=found
         )
     for error in failed.values():
         print_error(error)
@@ -276,7 +330,7 @@ def _run_engine(
         raise VideoError("none of the videos could be read, so there is nothing to judge")
     if failed:
         print_warning(f"{len(failed)} of {len(truth)} videos could not be read; the result is that of the others")
-    return found, failed
+    return failed
 
 
 def warn_unknown(spec: ModelSpec, truth: Sequence[VideoAnnotation]) -> None:
@@ -316,6 +370,7 @@ def detect_annotated(
     labels: VideoScores | None = None,
     labels_per_video: int = 1,
     on_failure: Callable[[str, AfsdError], None] | None = None,
+    found: list[Detections] | None = None,
 ) -> list[Detections]:
     """Run a detector on every annotated video and name the detections' videos as in the annotations.
 
@@ -327,6 +382,7 @@ def detect_annotated(
         labels_per_video: number of best classes for each video's proposals.
         on_failure: called with the name and the error of each video that cannot be read; the others continue. None: the
             error is raised.
+        found: list to which each video's detections are appended when it is finished; None: a new one.
 
     Raises:
         VideoError: a video cannot be decoded.
@@ -336,7 +392,7 @@ def detect_annotated(
         labels.check(detector.spec.classes, labels_per_video)
         for video in truth:
             labels.require(video.name)
-    found = []
+    found = [] if found is None else found
     with ProgressLine() as progress:
         for number, (video, given) in enumerate(zip(truth, videos, strict=True), 1):
             progress.show(f"{video.name} ({number} of {len(truth)})")

@@ -7,10 +7,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runtime.commands._failures import sum_up
 from runtime.commands._reading import SOURCES_HELP, reading_options
 from runtime.commands.detect import add_backbone_flags, add_engine_flags, label_of, open_backbones, progress
 from runtime.common.arguments import require_rate
-from runtime.common.console import EXIT_ERROR, ProgressLine, print_error
+from runtime.common.console import ProgressLine, print_error
+from runtime.common.files import require_writable_folder
 from runtime.errors import AfsdError, InputError
 
 if TYPE_CHECKING:
@@ -57,11 +59,14 @@ def features(arguments: argparse.Namespace) -> int:
         flow_method=arguments.flow_method,
         **reading_options(arguments),
     )
-    failed = False
+    require_writable_folder(arguments.out, "choose another with --out")
+    failed: list[str] = []
     with ExitStack() as stack:
         engines = open_backbones(arguments, stack)
         extractor = FeatureExtractor(engines, sample_fps=arguments.sample_fps, batch_size=arguments.batch)
         folder = FeatureFolder(arguments.out, extractor, options)
+        for engine in engines:
+            require_writable_folder(arguments.out / engine.spec.stream, "choose another with --out")
         for source in sources:
             try:
                 print(f"{label_of(source)}: {_write(folder, source, extractor.width)}", flush=True)
@@ -69,8 +74,8 @@ def features(arguments: argparse.Namespace) -> int:
                 raise
             except (AfsdError, OSError) as error:
                 print_error(error)
-                failed = True
-    return EXIT_ERROR if failed else 0
+                failed.append(label_of(source))
+    return sum_up(failed, len(sources))
 
 
 def _write(folder: FeatureFolder, source: str | int, width: int) -> str:

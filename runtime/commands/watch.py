@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime.commands._reading import add_settle_flag, reading_options
 from runtime.commands.detect import add_engine_flags, add_flow_flags, open_with
 from runtime.common.console import EXIT_ERROR, print_error, print_json, print_warning
+from runtime.common.stops import end_well_at_stop
 from runtime.common.text import one_line
 from runtime.errors import InputError, VideoError
 
 if TYPE_CHECKING:
+    from runtime.live.watcher import Watcher
     from runtime.spec.model import ModelSpec
 
 MAX_BATCH = 8
 """Largest batch that is chosen by the number of sources."""
-PATIENCE_SECONDS = 2.0
-"""Seconds in which a watch that was told to end does so."""
+GRACE_SECONDS = 1.8
+"""Seconds in which a watch that a signal ends gives out what is final."""
 
 
 def add_watch(subparsers: Any) -> None:
@@ -94,7 +92,14 @@ def watch(arguments: argparse.Namespace) -> int:
     sources = expand_sources(arguments.sources, recursive=arguments.recursive)
     options = WatchOptions(arguments.stall, arguments.gap, arguments.retry, arguments.fps)
     with ExitStack() as stack:
-        on_signal = stack.enter_context(_stop_on_signals())
+        watcher: Watcher | None = None
+
+        def end() -> None:
+            if watcher is None:
+                raise KeyboardInterrupt
+            watcher.stop()
+
+        stack.enter_context(end_well_at_stop(end, GRACE_SECONDS))
         engine = stack.enter_context(closing(open_with(arguments.engine, arguments)))
         flow = arguments.flow_engine and stack.enter_context(closing(open_with(arguments.flow_engine, arguments)))
         detector = Detector(
@@ -109,7 +114,6 @@ def watch(arguments: argparse.Namespace) -> int:
             ),
         )
         watcher = detector.watch(sources, options)
-        on_signal.append(watcher.stop)
         files = None if arguments.out is None else JsonLineFiles(arguments.out)
         print(f"afsd: watching {one_line(', '.join(watcher.names))}: {watcher.delay}", file=sys.stderr)
         if address is not None:
@@ -139,35 +143,3 @@ def _batch_size(asked: int | None, sources: int, spec: ModelSpec) -> int:
     if asked is not None:
         return asked
     return fixed if isinstance(fixed, int) else min(sources, MAX_BATCH)
-
-
-@contextmanager
-def _stop_on_signals() -> Iterator[list[Callable[[], None]]]:
-    """Call the functions in the list at the first SIGTERM or Ctrl-C, and end with 0 while there are none yet.
-
-    Further signals are ignored for PATIENCE_SECONDS, since some supervisors send both; then they interrupt.
-    """
-    actions: list[Callable[[], None]] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield actions
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    first: list[float] = []
-
-    def stop(*_: object) -> None:
-        first.append(time.monotonic())
-        if not actions:
-            raise SystemExit(0)
-        if len(first) == 1:
-            for action in actions:
-                action()
-        elif first[-1] - first[0] > PATIENCE_SECONDS:
-            raise KeyboardInterrupt
-
-    for number in before:
-        signal.signal(number, stop)
-    try:
-        yield actions
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import platform
+import signal
 import sys
 import tempfile
 import traceback
@@ -15,6 +16,7 @@ from types import TracebackType
 from typing import Any, TextIO
 
 import runtime
+from runtime.common.stops import handle_signals
 from runtime.common.text import LINE_ESCAPES, one_line, printable, without_secrets
 from runtime.errors import AfsdError
 
@@ -22,7 +24,6 @@ EXIT_ERROR = 2
 """Exit status of a command that failed with an error of this project."""
 EXIT_UNFORESEEN = 70
 """Exit status of a command that failed with an error that this project did not foresee (EX_SOFTWARE)."""
-EXIT_INTERRUPTED = 130
 
 
 class EscapingStream:
@@ -49,11 +50,11 @@ def plain_stderr() -> TextIO:
 def run_command(run: Callable[[], int]) -> int:
     """Run a command and return its exit status; every failure is one line on stderr.
 
-    2: an error of this project or of the system; 130: interrupted; 70: an error that nobody foresaw, whose traceback is
-    in the log that the line names. What is printed is escaped.
+    2: an error of this project or of the system; 128 + N: ended by signal N; 70: an error that nobody foresaw, whose
+    traceback is in the log that the line names. What is printed is escaped.
     """
     accept_any_text()
-    with _escaped_output():
+    with _escaped_output(), handle_signals() as stops:
         try:
             status = run()
             sys.stdout.flush()
@@ -62,17 +63,23 @@ def run_command(run: Callable[[], int]) -> int:
         except (AfsdError, OSError) as error:
             print_error(error)
             status = EXIT_ERROR
-        except KeyboardInterrupt:
-            _print_stderr("afsd: interrupted")
-            status = EXIT_INTERRUPTED
+        except KeyboardInterrupt as error:
+            stops.number = getattr(error, "number", signal.SIGINT)
+            status = stops.status
+            if status:
+                stops.say()
         except MemoryError as error:
             print_error(
                 AfsdError(f"out of memory ({one_line(error) or 'no more is free'}); give it more, or less work")
             )
             status = EXIT_ERROR
         except Exception as error:  # the last line of defence: a traceback is no message
-            _print_unforeseen(error)
-            status = EXIT_UNFORESEEN
+            if stops.number:  # of a library that a signal interrupted
+                stops.say()
+                status = stops.status
+            else:
+                _print_unforeseen(error)
+                status = EXIT_UNFORESEEN
         for stream in (sys.stdout, sys.stderr):
             _flush(stream)
     return status

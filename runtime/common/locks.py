@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from runtime.common.console import print_warning
+from runtime.common.text import one_line
 from runtime.errors import InputError
 
 if sys.platform == "win32":
@@ -26,25 +27,31 @@ LOCK = ".lock"
 PATIENCE_S = 60.0
 """Time after which a process gives up: records are written in milliseconds."""
 POLL_S = 0.02
+NAMING_POLLS = 5
 _HELD = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
 """Errors of the system for a lock that another process holds."""
 
 
 @contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path, verb: str, wait_s: float | None = None) -> Iterator[None]:
     """Hold the lock of a folder, which is made if it is missing; wait while another process holds the lock.
 
     The system's lock on a file ends with its process, however that ends. The file names the process, and is removed.
 
+    Args:
+        folder: the folder.
+        verb: name of the command that holds the lock, for the message in another process.
+        wait_s: seconds to wait for the lock; None: `PATIENCE_S`, for records, which are written in milliseconds.
+
     Raises:
-        InputError: another process has held the lock for `PATIENCE_S`.
+        InputError: another process has held the lock for that time.
         OSError: the folder cannot be written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK
-    file = _acquire(path)
+    file = _acquire(path, PATIENCE_S if wait_s is None else wait_s)
     try:
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.write(f"{verb}, process {os.getpid()} on {socket.gethostname()}")
         file.flush()
         yield
     finally:
@@ -53,9 +60,9 @@ def lock_folder(folder: Path) -> Iterator[None]:
         file.close()
 
 
-def _acquire(path: Path) -> IO[str]:
+def _acquire(path: Path, wait_s: float) -> IO[str]:
     """Open the lock file with the lock held."""
-    patience = time.monotonic() + PATIENCE_S
+    patience = time.monotonic() + wait_s
     while True:
         file = path.open("a+", encoding="utf-8")
         if _try_lock(file, path) and _is_current(file, path):
@@ -63,7 +70,8 @@ def _acquire(path: Path) -> IO[str]:
             return file
         file.close()
         if time.monotonic() > patience:
-            raise InputError(f"{path}: held by {_holder(path)} for more than {PATIENCE_S:g} s; wait for it, or end it")
+            held = f" for more than {wait_s:g} s" if wait_s else ""
+            raise InputError(f"{path.parent}: in use by {_holder(path)}{held}; wait for it, or end it")
         time.sleep(POLL_S)
 
 
@@ -90,10 +98,13 @@ def _is_current(file: IO[str], path: Path) -> bool:
 
 
 def _holder(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8") or "another process"
-    except OSError:
-        return "another process"
+    """Return what the lock file says of its process, which writes it just after it has the lock."""
+    for _ in range(NAMING_POLLS):
+        with suppress(OSError, ValueError):
+            if text := path.read_text(encoding="utf-8"):
+                return one_line(text)
+        time.sleep(POLL_S)
+    return "another process"
 
 
 @lru_cache

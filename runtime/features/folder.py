@@ -125,7 +125,7 @@ class FeatureFolder:
         """
         self.out, self._extractor = out, extractor
         self._options = ExtractionOptions() if options is None else options
-        with lock_folder(out):
+        with lock_folder(out, "afsd features"):
             record = _read_record(out / RECORD)
             timing = self._options.timing or ("presented" if record is None else record.settings.timing)
             self._settings = _settings(extractor, replace(self._options, timing=timing))
@@ -232,7 +232,7 @@ class FeatureFolder:
                 if on_progress is not None:
                     on_progress(timing)
             record = VideoRecord(digest, stream.fps, stream.seconds, count, place)
-            with lock_folder(self.out):
+            with lock_folder(self.out, "afsd features"):
                 self._record = self._read_or_start()  # with what other processes have added
                 self._find_there(stream.name, digest, place)
                 unfinished.close()  # gives the files their names

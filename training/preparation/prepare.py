@@ -258,7 +258,7 @@ def _finish(
 
     `collect` returns the entries, with those that another process has written to the folder by now.
     """
-    with lock_folder(out):
+    with lock_folder(out, "afsd prepare"):
         database = collect()
         kept = {name: entry for name, entry in database.items() if name not in found.failures}
         write_json(out / ANNOTATIONS, {"version": WRITTEN, "database": kept})

@@ -5,25 +5,27 @@ Several processes may build one store, each its own videos.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Generator, Iterable, Mapping
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import cv2
 from tqdm import tqdm
 
+from runtime.common.children import worker_pool
 from runtime.common.console import plain_stderr
 from runtime.common.files import is_file, require_writable_folder
 from runtime.common.locks import lock_folder
 from runtime.common.names import require_safe_names
 from runtime.common.npy_writer import grow_npy
+from runtime.common.stops import give_out_at_stop
+from runtime.common.temporaries import sweep
 from runtime.common.text import one_line
 from runtime.errors import AfsdError, InputError, VideoError
 from runtime.video.names import find_video, video_digest
@@ -188,22 +190,26 @@ def complete_store(
     workers = min(len(todo), workers or len(os.sched_getaffinity(0)))
 
     def save() -> None:
-        with lock_folder(out):  # other processes may have added arrays since the index was read
+        with lock_folder(out, "afsd prepare"):  # other processes may have added arrays since the index was read
             there = find_index(out, index)
             write_index(out / INDEX, replace(there, videos={**there.videos, **built}))
 
     save()  # from here on another process must ask for the same sampling
     saved = time.monotonic()
     try:
-        with tqdm(
-            total=len(files),
-            initial=len(files) - len(todo),
-            desc=one_line(out.name),
-            unit="video",
-            file=plain_stderr(),
-            disable=not progress,
-        ) as bar:
-            for name, result in _build_all(build, todo, workers):
+        with (
+            closing(_build_all(build, todo, workers)) as results,
+            give_out_at_stop(save),
+            tqdm(
+                total=len(files),
+                initial=len(files) - len(todo),
+                desc=one_line(out.name),
+                unit="video",
+                file=plain_stderr(),
+                disable=not progress,
+            ) as bar,
+        ):
+            for name, result in results:
                 if isinstance(result, AfsdError):
                     if on_failure is None:
                         raise result
@@ -216,30 +222,27 @@ def complete_store(
                     saved = time.monotonic()
     finally:
         save()
+        sweep(out)  # what killed workers left
     return FrameStore(out)
 
 
 def _build_all(
     build: BuildOne, todo: Mapping[str, Path], workers: int
-) -> Iterator[tuple[str, StoredVideo | AfsdError]]:
+) -> Generator[tuple[str, StoredVideo | AfsdError], None, None]:
     """Build the arrays, one video per process at a time, and yield them as they are completed."""
     attempt = partial(_attempt, build)
     if workers <= 1:
         yield from map(attempt, todo.items())
         return
-    context = multiprocessing.get_context("spawn")  # a forked copy of OpenCV's or torch's threads can hang
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-        futures = [pool.submit(attempt, item) for item in todo.items()]
-        try:
-            for future in as_completed(futures):
+    try:
+        with worker_pool(workers) as pool:
+            for future in as_completed([pool.submit(attempt, item) for item in todo.items()]):
                 yield future.result()
-        except BrokenProcessPool:
-            raise VideoError(
-                f"a process that decodes videos was killed, perhaps for lack of memory; completed arrays stay, "
-                f"run again with fewer than {workers} workers"
-            ) from None
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    except BrokenProcessPool:
+        raise VideoError(
+            f"a process that decodes videos was killed, perhaps for lack of memory; completed arrays stay, "
+            f"run again with fewer than {workers} workers"
+        ) from None
 
 
 def _attempt(build: BuildOne, item: tuple[str, Path]) -> tuple[str, StoredVideo | AfsdError]:

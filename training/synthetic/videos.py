@@ -8,10 +8,8 @@ like acting ones, so that a single frame shows neither the class nor whether an 
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,8 +17,9 @@ from typing import Any
 
 import cv2
 
+from runtime.common.children import worker_pool
 from runtime.common.console import plain_stderr
-from runtime.common.files import atomic_path, read_json, write_json
+from runtime.common.files import atomic_path, read_json, require_writable_folder, write_json
 from runtime.common.locks import lock_folder
 from runtime.errors import AnnotationError, InputError, MissingDependencyError, VideoError
 from training.synthetic.render import Image, render
@@ -90,7 +89,8 @@ def make_synthetic(
     video_format = video_format or VideoFormat()
     out_dir = Path(out_dir)
     _read_other_subsets(out_dir / "annotations.json", subset)
-    (out_dir / "videos").mkdir(parents=True, exist_ok=True)
+    for folder in (out_dir, out_dir / "videos"):
+        require_writable_folder(folder)
     workers = min(videos, workers or len(os.sched_getaffinity(0)))
     write = partial(_write_one, out_dir / "videos", video_format)
     seeds = [VideoSeed(seed, subset, index) for index in range(videos)]
@@ -110,8 +110,7 @@ def _map(write: partial[tuple[str, Any]], seeds: list[VideoSeed], workers: int) 
     if workers <= 1:
         yield from map(write, seeds)
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+    with worker_pool(workers) as pool:
         yield from pool.map(write, seeds)
 
 
@@ -150,7 +149,7 @@ def write_video(path: Path, frames: Iterable[Image], fps: float, size: int) -> N
 
 
 def _write_annotations(path: Path, subset: str, entries: Mapping[str, Any]) -> Path:
-    with lock_folder(path.parent):
+    with lock_folder(path.parent, "afsd make-synthetic"):
         write_json(path, {"version": VERSION, "database": {**_read_other_subsets(path, subset), **entries}})
     return path
 

@@ -79,7 +79,8 @@ def test_output_in_any_encoding(model: str, videos: Path, tmp_path: Path, encodi
     table, error = run("--out", str(tmp_path / "out"))
     assert ("動画" in table) == (encoding == "utf-8")
     assert "detections of score" in table
-    assert len(error.splitlines()) == 1
+    assert len(error.splitlines()) == 2
+    assert "afsd: 1 of 2 videos failed: none " in error
     assert list(json.loads(run("--json")[0])["results"]) == [Path(name).stem]
 
 
@@ -143,8 +144,9 @@ def test_one_bad_video_among_several(model: str, videos: Path, capsys: pytest.Ca
     assert cli.main(["detect", model, good, bad, "nowhere.mp4", good]) == 2
     out, err = capsys.readouterr()
     assert out.count("s of video") == 2
-    assert len(err.splitlines()) == 2
+    assert len(err.splitlines()) == 3
     assert "afsd: error: " + bad in err
+    assert err.endswith("afsd: 2 of 4 videos failed: notes.txt, nowhere.mp4\n")
     assert "afsd: error: nowhere.mp4: file or folder not found" in err
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from runtime import cli
 from runtime.commands import detect
 from runtime.detector import Detector, DetectorOptions
+from runtime.results.detections import Detections
 from runtime.results.video_scores import load_video_scores
 from tests.tiny import ProposalEngine, tiny_spec, write_tiny_onnx
 
@@ -116,8 +118,38 @@ def test_a_name_that_is_too_long_for_a_result_does_not_end_the_batch(
     (tmp_path / "out").mkdir()
     assert cli.main(["detect", rgb, str(videos), "--out", str(tmp_path / "out")]) == 2
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["zz.json", "動" * 83 + ".json"]
-    (line,) = capsys.readouterr().err.splitlines()
+    out, err = capsys.readouterr()
+    assert out.count("detections of score") == 3  # shown, though one could not be written
+    line, summary = err.splitlines()
     assert "File name too long" in line
+    assert summary == f"afsd: 1 of 3 videos failed: {'動' * 83}ab.avi"
+
+
+def test_the_place_of_the_results_is_looked_at_first(
+    tmp_path: Path, clip: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["detect", "none.onnx", clip, "--out", clip]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("got a file where a folder is needed for the results; choose another with --out")
+
+
+def test_json_of_the_videos_that_were_finished_at_a_signal(
+    tmp_path: Path, clip: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, rgb = Detector.run, str(write_tiny_onnx(tmp_path / "rgb.onnx", None))
+
+    def interrupt(detector: Detector, source: str, **options: Any) -> Detections:
+        if source == "second.avi":
+            raise KeyboardInterrupt
+        return run(detector, source, **options)
+
+    assert cli.main(["detect", rgb, clip, "--json"]) == 0
+    whole = json.loads(capsys.readouterr().out)
+    monkeypatch.setattr(Detector, "run", interrupt)
+    assert cli.main(["detect", rgb, clip, "second.avi", "--json"]) == 130
+    out, err = capsys.readouterr()
+    assert json.loads(out) == whole
+    assert err == "afsd: interrupted\n"
 
 
 def test_files_of_others_are_not_written_over(

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from runtime.cli import main
+from runtime.detector import Detector
+from runtime.results.detections import Detections
 from tests.tiny import write_tiny_onnx
 
 
@@ -57,6 +59,48 @@ def test_files_of_others_are_not_written_over(folder: Path, tmp_path: Path, caps
         assert main([*command, "--save", str(tmp_path / "found.json")]) == 0
     assert main([*command, "--false-positives", "--plot", str(picture), "--overwrite"]) == 0
     assert main([*command, "--false-positives", "--plot", str(picture)]) == 0
+
+
+def test_a_result_that_cannot_be_saved_is_shown(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill_the_disk(path: Path, _: object) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    command = ["evaluate", str(folder / "tiny.onnx"), str(folder / "truth.json")]
+    assert main(command) == 0
+    table = capsys.readouterr().out
+    monkeypatch.setattr("runtime.commands.evaluate.write_results", fill_the_disk)
+    assert main([*command, "--save", str(tmp_path / "found.json")]) == 2
+    assert capsys.readouterr() == (
+        table,
+        f"afsd: error: {tmp_path}/found.json: No space left on device; choose another\n",
+    )
+    assert main([*command, "--save", str(folder / "truth.json" / "found.json")]) == 2
+    assert "got a file where a folder is needed for the results" in capsys.readouterr().err
+
+
+def test_videos_that_were_finished_at_a_signal_are_judged_and_saved(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, saved = Detector.run, tmp_path / "found.json"
+
+    def interrupt(detector: Detector, source: Path) -> Detections:
+        if source.stem == "second":
+            raise KeyboardInterrupt
+        return run(detector, source)
+
+    monkeypatch.setattr(Detector, "run", interrupt)
+    command = ["evaluate", str(folder / "tiny.onnx"), str(folder / "truth.json"), "--save", str(saved), "--json"]
+    assert main(command) == 130
+    out, err = capsys.readouterr()
+    assert err == "afsd: warning: ended after 1 of 2 videos; the result is that of these\nafsd: interrupted\n"
+    assert set(json.loads(saved.read_text())["results"]) == {"first"}
+    document = json.loads((folder / "truth.json").read_text())
+    del document["database"]["second"]
+    (tmp_path / "first.json").write_text(json.dumps(document))
+    assert main(["evaluate", str(saved), str(tmp_path / "first.json"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(out)
 
 
 def test_the_only_subset_is_taken(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

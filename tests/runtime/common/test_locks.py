@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 def add(folder: Path, names: list[str]) -> None:
     for name in names:
-        with lock_folder(folder):
+        with lock_folder(folder, "afsd test"):
             path = folder / "record.json"
             there = read_json(path, "record", InputError) if path.exists() else []
             write_json(path, [*there, name])
@@ -40,9 +40,9 @@ def test_what_several_processes_add_is_all_there(tmp_path: Path) -> None:
 def test_a_lock_that_is_held_names_its_holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "PATIENCE_S", 0.1)
     with (
-        lock_folder(tmp_path),
-        pytest.raises(InputError, match=r"\.lock: held by process \d+ on .+ for more than 0\.1 s"),
-        lock_folder(tmp_path),
+        lock_folder(tmp_path, "afsd test"),
+        pytest.raises(InputError, match=r": in use by afsd test, process \d+ on .+ for more than 0\.1 s; wait"),
+        lock_folder(tmp_path, "afsd test"),
     ):
         pass
     assert not list(tmp_path.iterdir())
@@ -50,7 +50,7 @@ def test_a_lock_that_is_held_names_its_holder(tmp_path: Path, monkeypatch: pytes
 
 def test_a_lock_file_that_a_dead_process_left_locks_nothing(tmp_path: Path) -> None:
     (tmp_path / LOCK).write_text("process 1 on another machine, for long gone")
-    with lock_folder(tmp_path):
+    with lock_folder(tmp_path, "afsd test"):
         assert "process 1 on" not in (tmp_path / LOCK).read_text()
 
 

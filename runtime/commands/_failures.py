@@ -1,0 +1,27 @@
+"""Sum up the videos of a batch that failed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from runtime.common.console import EXIT_ERROR, print_note
+
+NAMED = 10
+"""Number of failed videos that the summary names."""
+
+
+def sum_up(failed: Sequence[str], total: int) -> int:
+    """Print which of several videos failed, after their own lines, and return the exit status, 2 if any did.
+
+    Args:
+        failed: the sources, as they are shown.
+        total: number of videos in the batch.
+    """
+    if not failed:
+        return 0
+    names = [name if "://" in name else Path(name).name for name in failed]
+    if total > 1:
+        more = f" and {len(failed) - NAMED} more" if len(failed) > NAMED else ""
+        print_note(f"afsd: {len(failed)} of {total} videos failed: {', '.join(names[:NAMED])}{more}")
+    return EXIT_ERROR
