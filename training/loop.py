@@ -17,7 +17,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Sampler
 from tqdm import tqdm
 
+from runtime.common.children import end_with_parent
 from runtime.common.console import plain_stderr
+from runtime.common.stops import give_out_at_stop, shield
 from runtime.common.text import one_line
 from runtime.errors import CheckpointError, ConfigError, InputError
 from training.checkpoints.files import Checkpoint, load_checkpoint, save_checkpoint
@@ -138,14 +140,21 @@ class Trainer:
             AveragedModel(self.model, multi_avg_fn=_ema(optimiser.ema), use_buffers=True) if optimiser.ema else None
         )
         self.progress = Progress()
+        self._saved_at, self._saved_step = time.monotonic(), 0
         if resume:
             self._resume(load_checkpoint(resume), str(resume))
+        self._settle()
 
     @property
     def total_steps(self) -> int:
         """Optimiser steps of the whole run."""
         steps = self.order.batches * self.config.optimiser.epochs
         return min(steps, self.config.run.max_steps or steps)
+
+    @property
+    def _finished(self) -> bool:
+        """Whether all steps are done; an epoch whose last batch is done has still to be ended."""
+        return self.progress.step >= self.total_steps and self.progress.batch < self.order.batches
 
     def run(self) -> Path:
         """Train to the last epoch (or `run.max_minutes`) and return the path of the last checkpoint."""
@@ -156,32 +165,36 @@ class Trainer:
             mininterval=1.0, file=plain_stderr(), disable=not self.fabric.is_global_zero,
         )  # fmt: skip
         try:
-            while self.progress.step < self.total_steps and not self._out_of_time():
-                self._epoch(log, bar)
+            with give_out_at_stop(lambda: self._save_at_stop(log)):
+                while not self._finished and not self._out_of_time():
+                    self._epoch(log, bar)
+                self.save(self.out_dir / LAST)
         finally:
             bar.close()
             if log:
                 log.close()
-        self.save(self.out_dir / LAST)
         return self.out_dir / LAST
 
     def checkpoint(self) -> Checkpoint:
         """Return the current state: averaged weights if there are any, and everything that resuming needs."""
-        best = self.average.module if self.average else self.model
+        weights = _plain(self.model.state_dict())
+        weights |= {name: value for name, value in self._buffers.items() if name in weights}
         training = {
-            "weights": _plain(self.model.state_dict()),
+            "weights": weights,
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "averaged": int(self.average.n_averaged) if self.average else 0,
-            "random": {"torch": torch.get_rng_state(), "python": random.getstate()},
+            "random": self._random,
             "progress": vars(self.progress).copy(),
         }
-        return Checkpoint(_plain(best.state_dict()), self.config, self.classes, training=training)
+        best = _plain(self.average.module.state_dict()) if self.average else weights
+        return Checkpoint(best, self.config, self.classes, training=training)
 
     def save(self, path: Path) -> None:
         """Write the current state from the first process."""
         if self.fabric.is_global_zero:
             save_checkpoint(self.checkpoint(), path)
+        self._saved_at, self._saved_step = time.monotonic(), self.progress.step
         self.fabric.barrier()
 
     def _save_weights(self, path: Path) -> None:
@@ -195,27 +208,35 @@ class Trainer:
         self.dataset.set_epoch(progress.epoch)
         loader = DataLoader(
             self.dataset, self.config.optimiser.batch_size, sampler=self.order, collate_fn=collate,
-            num_workers=self.config.data.workers, drop_last=True,
+            num_workers=self.config.data.workers, drop_last=True, worker_init_fn=_start_worker,
             generator=torch.Generator(),  # the loader draws a seed; the global one would change a resumed run
         )  # fmt: skip
         self.step.train()
         for batch in self.fabric.setup_dataloaders(loader, use_distributed_sampler=False):
             began = time.perf_counter()
-            losses, norm = self._optimise(batch)
-            progress.batch += 1
-            progress.step += 1
-            progress.seconds += time.perf_counter() - began
+            losses = self._backward(batch)
+            with shield():  # what a signal saves is a state between two steps, whose row is written
+                self._between_steps = False
+                norm = self._update()
+                progress.batch += 1
+                progress.step += 1
+                progress.seconds += time.perf_counter() - began
+                if progress.step % self.config.run.log_every == 0 or progress.step in (1, self.total_steps):
+                    self._report(losses, norm, log, bar)
+                self._settle()
             bar.update()
-            if progress.step % self.config.run.log_every == 0 or progress.step in (1, self.total_steps):
-                self._report(losses, norm, log, bar)
             if self._out_of_time() or (progress.step == self.total_steps and progress.batch < self.order.batches):
                 return
-        progress.epoch, progress.batch = progress.epoch + 1, 0
+            if self._save_is_due():
+                self.save(self.out_dir / LAST)
+        if self.config.run.keep_epochs:  # before the state that says the epoch is finished
+            self._save_weights(self.out_dir / f"epoch_{progress.epoch + 1:02d}.ckpt")
+        with shield():
+            progress.epoch, progress.batch = progress.epoch + 1, 0
         self.save(self.out_dir / LAST)
-        if self.config.run.keep_epochs:
-            self._save_weights(self.out_dir / f"epoch_{progress.epoch:02d}.ckpt")
 
-    def _optimise(self, batch: Any) -> tuple[Losses, float]:
+    def _backward(self, batch: Any) -> Losses:
+        """Compute the losses of a batch and their gradients; weights stay as they are."""
         losses: Losses = self.step(batch)
         if not math.isfinite(losses.total.item()):
             raise InputError(
@@ -224,6 +245,10 @@ class Trainer:
             )
         self.optimizer.zero_grad()
         self.fabric.backward(losses.total)
+        return losses
+
+    def _update(self) -> float:
+        """Do the optimiser step and return the norm of the gradients, 0 without clipping."""
         norm = 0.0
         if self.config.optimiser.clip_norm:
             norm = float(
@@ -233,7 +258,25 @@ class Trainer:
         self.schedule.step()
         if self.average:
             self.average.update_parameters(self.model)
-        return losses, norm
+        return norm
+
+    def _settle(self) -> None:
+        """Keep what the next forward pass changes, so that the state after this step can be saved during it."""
+        self._buffers = _plain({name: buffer.clone() for name, buffer in self.model.named_buffers()})
+        self._random = {"torch": torch.get_rng_state(), "python": random.getstate()}
+        self._between_steps = True
+
+    def _save_is_due(self) -> bool:
+        minutes = self.config.run.save_minutes
+        due = 0 < 60 * minutes <= time.monotonic() - self._saved_at
+        return bool(minutes) and bool(self.fabric.broadcast(due))  # the first process decides for all
+
+    def _save_at_stop(self, log: MetricLog | None) -> None:
+        """Save the state after the latest optimiser step, unless it is saved; other processes are not waited for."""
+        if self.fabric.is_global_zero and self._between_steps and self.progress.step > self._saved_step:
+            if log:
+                log.synchronise()
+            save_checkpoint(self.checkpoint(), self.out_dir / LAST)
 
     def _report(self, losses: Losses, norm: float, log: MetricLog | None, bar: Any) -> None:
         values = {name: float(value.detach()) for name, value in losses._asdict().items()}
@@ -282,6 +325,7 @@ class Trainer:
         version, words, gauss = state["random"]["python"]
         random.setstate((version, tuple(words), gauss))
         self.progress = Progress(**state["progress"])
+        self._saved_step = self.progress.step
         self._say(f"resumed {origin} at optimiser step {self.progress.step} of {self.total_steps}")
 
     def _say(self, message: str) -> None:
@@ -309,6 +353,11 @@ def _fabric(run: RunConfig) -> Fabric:
         ) from None
 
 
+def _start_worker(_: int) -> None:
+    """Start a process that loads clips."""
+    end_with_parent()
+
+
 def _ema(decay: float) -> Any:
     """Return PyTorch's averaging function for `AveragedModel`."""
     return get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
@@ -329,7 +378,16 @@ def _check_same_run(old: Config, new: Config, origin: str) -> None:
     def essence(config: Config) -> dict[str, Any]:
         data = replace(config.data, root="", annotations="", frames="", features="", workers=0)
         run, optimiser = config.run, config.optimiser
-        run = replace(run, max_minutes=0.0, log_every=1, devices=1, accelerator="auto", init="", keep_epochs=True)
+        run = replace(
+            run,
+            max_minutes=0.0,
+            save_minutes=0.0,
+            log_every=1,
+            devices=1,
+            accelerator="auto",
+            init="",
+            keep_epochs=True,
+        )
         if optimiser.schedule == "constant":
             run, optimiser = replace(run, max_steps=0), replace(optimiser, epochs=1)
         return dict(config_to_mapping(replace(config, data=data, run=run, optimiser=optimiser)))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from runtime.common.files import require_writable_folder
+from runtime.common.locks import lock_folder
 from runtime.errors import ConfigError
 from training.config.settings import Config
 from training.loop import LAST, Trainer
@@ -22,12 +26,20 @@ def train(
 
     Raises:
         AnnotationError, InputError, VideoError: the data is missing or does not fit.
+        InputError: another process trains in `out_dir`, or nothing can be written there.
         ConfigError: `out_dir` holds a run and `resume` is None; further cases: see `Trainer`.
         CheckpointError: see `Trainer`.
     """
-    if resume is None and (out_dir / LAST).exists():
-        raise ConfigError(
-            f"{out_dir}: holds a run already; continue it (--resume {out_dir / LAST}), or choose another --out"
-        )
-    found = open_training_set(config)
-    return Trainer(found.config, found.dataset, found.classes, out_dir, resume, prepare).run()
+    require_writable_folder(out_dir, "choose another --out")
+    with _hold(out_dir):
+        if resume is None and (out_dir / LAST).exists():
+            raise ConfigError(
+                f"{out_dir}: holds a run already; continue it (--resume {out_dir / LAST}), or choose another --out"
+            )
+        found = open_training_set(config)
+        return Trainer(found.config, found.dataset, found.classes, out_dir, resume, prepare).run()
+
+
+def _hold(out_dir: Path) -> AbstractContextManager[None]:
+    """Keep other commands from the folder of the run; its further processes, which Fabric starts, share it."""
+    return nullcontext() if int(os.environ.get("LOCAL_RANK", "0")) else lock_folder(out_dir, "afsd train", wait_s=0)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
+from runtime.common.ranges import Range, check_ranges
 from runtime.spec.decoding_constants import A2NetDecoding, Decoding
 from runtime.spec.time_axis import FeatureSampling, Uneven
 from training.a2net.config import A2NetConfig, A2NetLossConfig
@@ -169,6 +170,9 @@ class RunConfig:
     accelerator: str = "auto"
     max_minutes: float = 0.0
     """Stop (and save) after this many minutes; 0 is off. The cosine schedule ends at the last epoch either way."""
+    save_minutes: Annotated[float, Range(0, 1e6, what="minutes")] = 10.0
+    """Write `last.ckpt` also after this many minutes without one, so that a crash loses no more; 0: after each epoch
+    only. A signal that ends the run (Ctrl-C, SIGTERM, SIGHUP) writes it too."""
     keep_epochs: bool = True
     """Write the weights after every epoch (`epoch_NN.ckpt`), to choose among them: the released models are those of
     epochs 15 and 16 (THUMOS14 RGB, flow), 10 and 6 (ActivityNet)."""
@@ -181,6 +185,7 @@ class RunConfig:
     """Part of the checkpoint `init` to load; the backbone alone fits a head of any other shape."""
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         for name in ("max_steps", "max_minutes"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a positive number, or 0 for no limit")

@@ -130,4 +130,6 @@ def _describe_settings(config: Config, tious: Sequence[float], options: Detector
     fold = config.data.fold if config.data.inner_group else ""
     data = replace(config.data, root="", fold=fold, workers=0)
     same = replace(config, data=data, run=replace(config.run, seed=0, log_every=1, keep_epochs=False))
-    return json.dumps([config_to_mapping(same), list(tious), repr(options or DetectorOptions())], sort_keys=True)
+    settings = config_to_mapping(same)
+    settings["run"].pop("save_minutes")  # type: ignore[attr-defined]  # results do not depend on it; older files lack it
+    return json.dumps([settings, list(tious), repr(options or DetectorOptions())], sort_keys=True)

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.annotations.activitynet import VideoAnnotation
-from runtime.common.files import read_json, write_json
+from runtime.common.files import read_json, require_writable_folder, write_json
+from runtime.common.locks import lock_folder
 from runtime.common.mappings import StructureError, from_mapping, to_mapping
 from runtime.common.tables import align, percent
 from runtime.common.text import one_line
@@ -129,7 +130,8 @@ def cross_validate(
 ) -> CrossValidation:
     """Run all folds with all seeds, seed by seed; runs that `path` already has are not repeated.
 
-    The file is written after each run, so that an interruption loses only the current run.
+    The file is written after each run, so that an interruption loses only the current run. One command at a time may
+    run in its folder.
 
     Args:
         folds: folds of one cross-validation, with different names.
@@ -140,24 +142,26 @@ def cross_validate(
         progress: called with a line about each run before it starts.
 
     Raises:
-        InputError: no fold or seed, one given twice, or a metric that is not finite.
+        InputError: no fold or seed, one given twice, a metric that is not finite, or another command in the folder.
         ConfigError: `path` is a file of another kind, or holds results of other settings or other folds.
     """
     _require_once([fold.name for fold in folds], "fold")
     _require_once(list(seeds), "seed")
-    done = _read(path, settings)
-    known = {(run.fold, run.seed): run for run in done.runs}
-    pairs = [(fold, seed) for seed in seeds for fold in folds]
-    for number, (fold, seed) in enumerate(pairs):
-        if (fold.name, seed) in known:
-            _require_same_videos(known[fold.name, seed], fold, path)
-            continue
-        progress(f"run {number + 1} of {len(pairs)}: fold {fold.name}, seed {seed}")
-        started = time.perf_counter()
-        metrics = _require_finite(run_fold(fold, seed), fold, seed)
-        run = FoldRun(fold.name, seed, _hash_videos(fold), metrics, time.perf_counter() - started)
-        done = replace(done, runs=(*done.runs, run))
-        write_json(path, to_mapping(done))
+    require_writable_folder(path.parent)
+    with lock_folder(path.parent, "afsd cross-validate", wait_s=0):
+        done = _read(path, settings)
+        known = {(run.fold, run.seed): run for run in done.runs}
+        pairs = [(fold, seed) for seed in seeds for fold in folds]
+        for number, (fold, seed) in enumerate(pairs):
+            if (fold.name, seed) in known:
+                _require_same_videos(known[fold.name, seed], fold, path)
+                continue
+            progress(f"run {number + 1} of {len(pairs)}: fold {fold.name}, seed {seed}")
+            started = time.perf_counter()
+            metrics = _require_finite(run_fold(fold, seed), fold, seed)
+            run = FoldRun(fold.name, seed, _hash_videos(fold), metrics, time.perf_counter() - started)
+            done = replace(done, runs=(*done.runs, run))
+            write_json(path, to_mapping(done))
     asked = {(fold.name, seed) for fold, seed in pairs}
     return replace(done, runs=tuple(run for run in done.runs if (run.fold, run.seed) in asked))
 
