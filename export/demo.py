@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from runtime.annotations.activitynet import VideoAnnotation, load_annotations
 from runtime.benchmark.speed import format_report, run_benchmark
 from runtime.commands.evaluate import detect_annotated
+from runtime.common.files import require_writable_folder
 from runtime.common.tables import align
 from runtime.detector import Detector
 from runtime.engines import open_engine
@@ -48,6 +49,7 @@ def demo(out: Path, videos: int) -> int:
     Videos and exported files that this code made before are used again.
     """
     print("six stages, one to two minutes on two idle cores; half of that when run again: videos and models are kept")
+    require_writable_folder(out, "choose another --out")
     truth = _make_videos(out, videos)
     model, engine_file = _export(out)
     _step(3, "finding actions with OpenVINO, from video files to detections")

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from runtime.common.console import print_warning
 from runtime.common.text import one_line
@@ -58,6 +58,15 @@ def lock_folder(folder: Path, verb: str, wait_s: float | None = None) -> Iterato
         with suppress(OSError):  # Windows removes no open file
             path.unlink()
         file.close()
+
+
+@contextmanager
+def hold_file(file: IO[Any]) -> Iterator[None]:
+    """Hold the lock of an open file while it is changed, where the system has such locks; wait for other processes."""
+    if sys.platform != "win32":
+        with suppress(OSError):
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+    yield  # closing the file ends the lock
 
 
 def _acquire(path: Path, wait_s: float) -> IO[str]:

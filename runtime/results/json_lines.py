@@ -6,6 +6,8 @@ import errno
 import os
 from pathlib import Path
 
+from runtime.common.files import require_writable_folder
+from runtime.common.locks import hold_file
 from runtime.common.names import path_in
 
 
@@ -13,14 +15,14 @@ class JsonLineFiles:
     """Appends lines to DIR/<video>.jsonl."""
 
     def __init__(self, folder: Path) -> None:
-        """Make the folder (OSError: not possible); files are made with their first line."""
+        """Make the folder (InputError: not possible); files are made with their first line."""
         self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        require_writable_folder(folder)
 
     def append(self, video: str, line: str) -> None:
         """Append a line to the file of a video, so that it is there if the process ends at once.
 
-        The file is open only meanwhile, so there may be any number of videos.
+        The file is open only meanwhile, so there may be any number of videos, and of processes that append to it.
 
         Raises:
             InputError: the name of the video is none that a file can have, see `path_in`.
@@ -28,7 +30,7 @@ class JsonLineFiles:
         """
         path = path_in(self._folder, video, ".jsonl")
         data = f"{line}\n".encode(errors="backslashreplace")
-        with path.open("a+b", buffering=0) as file:
+        with path.open("a+b", buffering=0) as file, hold_file(file):
             start = file.seek(0, os.SEEK_END)
             if start:
                 file.seek(start - 1)

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from runtime.common.files import require_writable_folder
 from runtime.errors import InputError, MissingDependencyError
 
 NAMES = (
@@ -74,6 +75,7 @@ def _paper_tables(args: argparse.Namespace) -> int:
     except ImportError as error:
         raise MissingDependencyError(str(error.name), "train", "training") from None
     options = _options(args)
+    require_writable_folder(args.out, "choose another --out")
     for name in args.tables:
         if name == "rows":
             table = make_rows_table("", _rows(args), "mean_ap", args.out, options)

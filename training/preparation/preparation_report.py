@@ -61,7 +61,7 @@ class PreparationReport:
             yield "nothing odd"
 
     def write(self, folder: Path) -> Path:
-        """Write the report as JSON into `folder` and return the path."""
+        """Write the report as JSON into `folder` and return the path; that it cannot be written is a failure in it."""
         content = {
             "made": dict(self.facts),
             "odd": [
@@ -70,7 +70,10 @@ class PreparationReport:
             ],
             "failed": self.findings.failures,
         }
-        write_json(folder / REPORT, content)
+        try:
+            write_json(folder / REPORT, content)
+        except OSError as error:  # what was found is still shown
+            self.findings.failures[REPORT] = one_line(error)
         return folder / REPORT
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from runtime.annotations.activitynet import class_names, load_annotations, parse_annotations
-from runtime.common.files import read_json, write_json, write_text
+from runtime.common.files import read_json, require_writable_folder, write_json, write_text
 from runtime.common.locks import lock_folder
 from runtime.errors import AnnotationError, InputError
 from runtime.video.flow import FlowEstimator, FlowMethod
@@ -104,6 +104,7 @@ def prepare_thumos14(
         AnnotationError: a table is missing or malformed; raised before any video is read.
         InputError: the folder of videos is missing, or `out` holds stores of another kind.
     """
+    require_writable_folder(out, "choose another --out")
     _require_ours(out)
     tables = {subset: read_tables(tables_dir, subset) for subset in subsets}
     found = Findings()
@@ -167,6 +168,7 @@ def prepare_activitynet(
         AnnotationError: the annotations cannot be read, or a label is not in the list.
         InputError: the folder of videos or the list of classes is missing, or `out` holds stores of another kind.
     """
+    require_writable_folder(out, "choose another --out")
     _require_ours(out, classes_file)
     found = Findings()
     database = {
@@ -198,6 +200,7 @@ def prepare_own(root: Path, *, annotations: str = ANNOTATIONS, options: StoreOpt
     videos = load_annotations(root / annotations)
     if not videos:
         raise AnnotationError(f"{root / annotations}: names no video; annotate at least one")
+    require_writable_folder(root, "choose another folder")
     stores = _build_stores(root / "videos", [video.name for video in videos], root, options, found)
     note_annotations(videos, read_durations(stores.rgb), found)
     note_rates(videos, stores.rgb, found)

@@ -16,6 +16,7 @@ import numpy as np
 
 from runtime.annotations.activitynet import VideoAnnotation, load_annotations, read_document
 from runtime.common.console import ProgressLine
+from runtime.common.files import require_writable_folder
 from runtime.errors import InputError
 from runtime.features.description import FEATURES, FOLD, FeatureDescription, read_description, write_description
 from runtime.features.feature_set import FeatureSet
@@ -40,6 +41,7 @@ def prepare_features(given: FeatureDescription, out: Path, *, classes_file: Path
     """
     if (out / FEATURES).exists():
         read_description(out / FEATURES)  # raises for another file, which would be lost
+    require_writable_folder(out, "choose another --out")
     found = Findings()
     videos = load_annotations(given.annotations)
     classes = list_classes(videos, classes_file)
