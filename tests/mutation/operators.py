@@ -30,7 +30,7 @@ SWAPPED = dict(
 )  # fmt: skip
 """Names of functions, attributes and settings in place of which the other one is put."""
 
-COMMUTATIVE = {"min", "max", "minimum", "maximum", "isinstance", "hasattr", "getattr", "add", "multiply"}
+COMMUTATIVE = {"min", "max", "minimum", "maximum", "clip", "isinstance", "hasattr", "getattr", "add", "multiply"}
 """Functions whose first two arguments are not exchanged: the result is the same, or nothing works at all."""
 
 

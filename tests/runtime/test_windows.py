@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.errors import InputError
-from runtime.windows import WindowBuffer, cut_windows, window_offsets
+from runtime.windows import WindowBuffer, cut_windows, pad, repeat_last, window_offsets
 from tests.slow import plain_offsets
 
 
@@ -120,3 +120,22 @@ def test_windows_of_steps_are_a2nets_windows_of_frames(frames: int, stride: int)
     """A2Net cuts windows of 512 frames, 128 steps of 4; it may give the last one twice, here there is one."""
     published = {k * stride for k in range(int((frames + stride - 512) / stride))} | {frames - 512}
     assert [4 * offset for offset in window_offsets(frames // 4, 128, stride // 4)] == sorted(published)
+
+
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_padding_repeats_the_last_step_or_is_zero(count: int) -> None:
+    steps = np.arange(1, 2 * count + 1, dtype=np.float32).reshape(count, 2)
+    last = [2 * count - 1, 2 * count]
+    assert repeat_last(steps, 5).tolist() == steps.tolist() + [last] * (5 - count)
+    assert pad(steps, 5).tolist() == steps.tolist() + [[0, 0]] * (5 - count)
+    assert repeat_last(steps, 5).dtype == pad(steps, 5).dtype == np.float32
+
+
+def test_the_buffer_counts_what_it_was_given() -> None:
+    buffer = WindowBuffer(4, 2)
+    counts = [buffer.pushed]
+    for size in (3, 0, 4):
+        buffer.push(np.zeros((size, 1, 1, 3), np.uint8))
+        counts.append(buffer.pushed)
+    buffer.push(np.zeros((1, 1, 3), np.uint8))
+    assert [*counts, buffer.pushed] == [0, 3, 3, 7, 8]

@@ -179,6 +179,22 @@ def test_background_anchors_are_dropped(background: float, kept: int) -> None:
     assert len(decode_a2net(outputs, 0, 0.0, 1.0, layout, A2NetDecoding())) == kept
 
 
+def test_the_background_limit_is_the_first_probability_that_is_dropped() -> None:
+    outputs, layout = one_anchor([0, 0], 0.5)  # a background probability of exactly 1/2
+    assert len(decode_a2net(outputs, 0, 0.0, 1.0, layout, A2NetDecoding(background_limit=0.5))) == 0
+    assert len(decode_a2net(outputs, 0, 0.0, 1.0, layout, A2NetDecoding(background_limit=0.5000001))) == 1
+
+
+def test_a_plain_overlap_is_one_number_for_all_classes() -> None:
+    """Beside it lie r_x and r_w, which are no overlaps, though as many as the classes are."""
+    outputs, layout = one_anchor([math.log(v) for v in (0.1, 0.3, 0.4, 0.2)], 0.5)
+    outputs["ab"][0, 0, -2:] = 0.1, 0.2
+    decoding = A2NetDecoding(labels="all", overlap="plain")
+    found = decode_a2net(outputs, 0, 0.0, 1.0, layout, decoding)
+    assert found.labels.tolist() == [0, 1, 2]
+    assert found.scores.tolist() == pytest.approx([0.15, 0.2, 0.1])
+
+
 def test_every_class_can_be_a_candidate() -> None:
     outputs, layout = one_anchor([math.log(v) for v in (0.1, 0.3, 0.2, 0.4)], 100)
     best = decode_a2net(outputs, 0, 0.0, 1.0, layout, A2NetDecoding())
@@ -344,5 +360,6 @@ def test_the_stream_gives_what_the_whole_video_gives(seed: int, count: int) -> N
 def test_copies_need_known_classes() -> None:
     candidates = Candidates(np.array([[0.0, 1.0]]), np.zeros(1, np.int32), np.ones(1))
     assert len(copy_classes(candidates, tuple(CLASS_IDS), THUMOS14_COPIES)) == 1  # a BaseballPitch is not copied
+    assert copy_classes(candidates, THUMOS14_COPIES[0], THUMOS14_COPIES).labels.tolist() == [0, 1]  # no other class
     with pytest.raises(InputError, match="CliffDiving → Diving"):
         copy_classes(candidates, ("Billiards",), THUMOS14_COPIES)

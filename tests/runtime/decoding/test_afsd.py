@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from runtime.decoding.afsd import AFSD_OUTPUTS, decode_afsd, level_priors
-from runtime.decoding.candidates import Candidates, sigmoid
+from runtime.decoding.candidates import Candidates, sigmoid, softmax
 from runtime.errors import EngineError, InputError
 from runtime.spec.decoding_constants import Decoding
 from runtime.spec.model import ModelSpec
@@ -68,6 +68,12 @@ def test_matches_plain_loop(index: int, offset: int, keep_empty: bool) -> None:
     np.testing.assert_allclose(got.scores, [row[3] for row in expected], rtol=2e-5)
     inverted = got.segments[:, 1] <= got.segments[:, 0]
     assert inverted.any() == keep_empty
+
+
+def test_empty_segments_are_left_out_by_default() -> None:
+    spec = thumos_spec()
+    found = decode_afsd(random_outputs(spec), 0, 0, spec)
+    assert len(found) == len(plain_decode(random_outputs(spec), 0, 0, spec, 0.01, keep=False))
 
 
 def test_nothing_above_the_threshold() -> None:
@@ -134,6 +140,13 @@ def test_wrong_outputs(name: str) -> None:
 def test_sigmoid_has_no_overflow() -> None:
     with np.errstate(all="raise", under="ignore"):
         assert sigmoid(np.array([-200, 0, 200], np.float32)).tolist() == [0.0, 0.5, 1.0]
+
+
+def test_softmax_has_no_overflow() -> None:
+    with np.errstate(all="raise", under="ignore"):
+        assert softmax(np.array([[200, 200], [300, -300], [-300, -300]], np.float32)).tolist() == [
+            [0.5, 0.5], [1.0, 0.0], [0.5, 0.5],
+        ]  # fmt: skip
 
 
 def test_concatenate_candidates() -> None:
