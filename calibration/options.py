@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from calibration.judging.sensitivity import Way
 from calibration.ranges.choose import PERCENTILE, Method, Numbers
 from calibration.tuning.fine_tune import Tuning
 from runtime.annotations.activitynet import VideoAnnotation
+from runtime.common.ranges import Count, Range, Seed, check_ranges
 from runtime.errors import InputError
 from runtime.features.video_features import Video
 
@@ -35,11 +35,11 @@ class CalibrationOptions:
     """Type of the activations; None: the target's. "fp8" is for TensorRT only."""
     method: Method = "minmax"
     """Method of choosing ranges."""
-    percentile: float = PERCENTILE
+    percentile: Annotated[float, Range(50, 100, above=True, what="percent")] = PERCENTILE
     """Share of the values inside the range in percent, for method "percentile"."""
-    clips: int = 64
+    clips: Count = 64
     """Number of clips to draw."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the draw of clips."""
     equalise: bool = False
     """Whether to equalise channels, see `quantise.remedies`."""
@@ -47,7 +47,7 @@ class CalibrationOptions:
     """Whether to correct biases, see `quantise.remedies`."""
     keep: tuple[str, ...] = ()
     """Layers that stay in floating point from the beginning: names, or names of modules that contain layers."""
-    max_drop: float | None = None
+    max_drop: Annotated[float, Range(0, 100, what="points of mAP")] | None = None
     """Largest accepted drop in points of mAP; None: no layer is restored."""
     way: Way = "alone"
     """How the cost of layers is measured."""
@@ -59,12 +59,7 @@ class CalibrationOptions:
     """Options of fine-tuning with rounded layers; None: no fine-tuning."""
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise InputError(f"seed: got {self.seed}, expected 0 or more")
-        if not 50 < self.percentile <= 100:
-            raise InputError(f"percentile: got {self.percentile:g}, expected more than 50, up to 100")
-        if self.max_drop is not None and not 0 <= self.max_drop < math.inf:
-            raise InputError(f"max_drop: got {self.max_drop:g}, expected points of mAP, 0 or more")
+        check_ranges(self)
         if self.target == "openvino" and self.numbers not in (None, "uint8"):
             raise InputError(f"numbers: got {self.numbers}, OpenVINO computes in uint8; leave it out")
         if self.target == "tensorrt" and self.numbers == "uint8":

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.common.arguments import require_count, require_share
-from runtime.common.ranges import Seconds, require_in_range
+from runtime.common.ranges import Count, Seconds, Share, check_ranges
 from runtime.decoding.candidates import Candidates
 from runtime.engines import open_engine
 from runtime.engines.base import Arrays, Engine
@@ -53,11 +52,11 @@ WindowOutputs = tuple[Window, Mapping[str, NDArray[np.float32]], int]
 class DetectorOptions:
     """Holds the options of a Detector."""
 
-    batch_size: int = 1
+    batch_size: Count = 1
     """Number of windows per call of the engine; a stream's detections are delayed until a batch is full."""
-    score_threshold: float | None = None
+    score_threshold: Share | None = None
     """Score that candidates must exceed before suppression; None: the model's own (0.01)."""
-    min_score: float = 0.0
+    min_score: Share = 0.0
     """Lowest score, after suppression, of a detection that is returned."""
     nms: Literal["local", "reference"] = "local"
     """Suppression. "local": NMS during the video, exact for every source with an end (see `settle_seconds`).
@@ -78,12 +77,7 @@ class DetectorOptions:
     """Method of optical flow where none is given: "tvl1" as published, "dis", or "auto" (see `FlowMethod`)."""
 
     def __post_init__(self) -> None:
-        require_count("batch_size", self.batch_size, "windows")
-        require_share("min_score", self.min_score)
-        if self.score_threshold is not None:
-            require_share("score_threshold", self.score_threshold)
-        if self.settle_seconds is not None:
-            require_in_range("settle_seconds", self.settle_seconds, Seconds)
+        check_ranges(self)
         if self.settle_seconds is not None and self.nms == "reference":
             raise InputError("settle_seconds: nms 'reference' waits for the whole video; leave one of them out")
         if self.nms not in ("local", "reference"):

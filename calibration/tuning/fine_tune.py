@@ -6,18 +6,19 @@ with float weights; exported and quantised with the same ranges, the network com
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 from calibration.tuning.fake_quantisation import Layers, quantise_layers
 from runtime.common.files import read_json, write_json
+from runtime.common.ranges import Count, Range, check_ranges
 from runtime.errors import ConfigError, InputError
 from training.afsd.network import AFSD
 from training.checkpoints.files import load_checkpoint
 from training.config.files import apply_overrides
-from training.config.settings import Config
+from training.config.settings import LARGEST_RATE, Config
 from training.run import train
 
 RATE_SHARE: Mapping[str, float] = {"constant": 1.0, "cosine": 0.15}
@@ -34,17 +35,13 @@ QUANTISERS = "quantisers.json"
 class FineTuning:
     """Holds length and learning rate of fine-tuning."""
 
-    steps: int = 200
+    steps: Count = 200
     """Number of optimiser steps."""
-    learning_rate: float = 0.0
+    learning_rate: Annotated[float, Range(0, LARGEST_RATE)] = 0.0
     """Learning rate of all optimiser steps; 0: the checkpoint's own times its `RATE_SHARE`."""
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or not 0 <= self.learning_rate < math.inf:
-            raise InputError(
-                f"fine-tuning for {self.steps} steps at a learning rate of {self.learning_rate}: expected at least one "
-                "step and a positive rate, or 0 for the checkpoint's own"
-            )
+        check_ranges(self)
 
 
 def fine_tune(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import onnx
 
@@ -17,6 +18,7 @@ from export.trt.library import Library
 from export.trt.worker import GRAPH, LOG, PLAN, PROGRESS, REQUEST, RESULT, Request
 from runtime.common.files import atomic_path, read_json, write_json
 from runtime.common.mappings import from_mapping, to_mapping
+from runtime.common.ranges import Count, Range, check_ranges
 from runtime.common.temporaries import scratch_folder
 from runtime.engines.tensorrt.build_facts import MODULES
 from runtime.errors import ExportError
@@ -30,21 +32,20 @@ ROOT = Path(__file__).resolve().parents[2]
 class BuildOptions:
     """Holds the options of a build."""
 
-    batch: tuple[int, int, int] = (1, 1, 8)
+    batch: tuple[Count, Count, Count] = (1, 1, 8)
     """Smallest, optimal and largest batch of the optimisation profile."""
     architectures: tuple[str, ...] = ()
     """Compute capabilities to build for; required for TensorRT-RTX, empty for TensorRT."""
-    workspace_gib: float = 4.0
+    workspace_gib: Annotated[float, Range(0, 1024, above=True, what="GiB")] = 4.0
     """Largest device memory that a layer may use, in GiB."""
     timing_cache: Path | None = None
     """File of measured kernel times, read if it exists and then updated. TensorRT only; RTX measures nothing."""
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         low, best, high = self.batch
-        if not 0 < low <= best <= high:
+        if not low <= best <= high:
             raise ExportError(f"--batch {low} {best} {high}: expected 1 ≤ min ≤ opt ≤ max")
-        if not self.workspace_gib > 0:
-            raise ExportError(f"--workspace {self.workspace_gib:g}: expected a positive number of GiB")
 
 
 @dataclass(frozen=True)

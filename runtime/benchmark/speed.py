@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.benchmark.ceiling import matrix_ceiling, seconds_of
+from runtime.common.ranges import Count, Number, require_in_range
 from runtime.common.tables import align
 from runtime.detector import Detector, DetectorOptions
 from runtime.engines.base import Engine
@@ -111,8 +112,11 @@ def run_benchmark(
     Raises:
         InputError: no engine, or numbers below 1.
     """
-    if not engines or warmup < 0 or runs < 1 or not batches or min(batches) < 1:
-        raise InputError("a benchmark needs at least one engine, one run, and batches of at least 1")
+    if not engines or not batches:
+        raise InputError("a benchmark: got no engine or no batch size, expected at least one of each")
+    require_in_range("warmup", warmup, Number)
+    require_in_range("runs", runs, Count)
+    require_in_range("batch", tuple(batches), tuple[Count, ...])
     precisions = {engine.precision for _, engine in engines if not _on_gpu(engine)}
     if precisions:
         say("measuring the machine's ceiling")

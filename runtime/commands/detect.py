@@ -16,9 +16,9 @@ from runtime.commands._reading import (
     add_settle_flag,
     reading_options,
 )
-from runtime.common.arguments import require_share
 from runtime.common.console import ProgressLine, print_error
 from runtime.common.files import require_writable_folder
+from runtime.common.ranges import Number, Share, require_in_range
 from runtime.common.stops import give_out_at_stop, shield
 from runtime.engines.registry import LIBRARIES
 from runtime.errors import AfsdError, InputError
@@ -287,9 +287,8 @@ def _check(arguments: argparse.Namespace) -> None:
     from runtime.commands._output import chosen_formats
     from runtime.video.sources import expand_sources, is_live
 
-    require_share("--score", arguments.score)
-    if arguments.top < 0:
-        raise InputError(f"--top: got {arguments.top}, expected 0 or more rows")
+    require_in_range("--score", arguments.score, Share)
+    require_in_range("--top", arguments.top, Number)
     if arguments.stream and chosen_formats(arguments):
         raise InputError(
             "--stream prints lines, and appends them to files with --out; leave out --format, --csv, --srt and --plot, "

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from runtime.commands._failures import sum_up
 from runtime.commands._reading import SOURCES_HELP, reading_options
 from runtime.commands.detect import add_backbone_flags, add_engine_flags, label_of, open_backbones, progress
-from runtime.common.arguments import require_rate
 from runtime.common.console import ProgressLine, print_error
 from runtime.common.files import require_writable_folder
+from runtime.common.ranges import FramesPerSecond, require_in_range
 from runtime.errors import AfsdError, InputError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def features(arguments: argparse.Namespace) -> int:
         raise InputError(f"{label_of(live[0])}: a live source has no end; give afsd detect --stream the backbone")
     if not (arguments.backbone or arguments.flow_backbone):
         raise InputError("afsd features: no backbone; give --backbone, --flow-backbone, or both")
-    require_rate("--sample-fps", arguments.sample_fps)
+    require_in_range("--sample-fps", arguments.sample_fps, FramesPerSecond | None)
     options = ExtractionOptions(
         fps=arguments.fps,
         flow_method=arguments.flow_method,

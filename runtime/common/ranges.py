@@ -47,6 +47,29 @@ Count = Annotated[int, Range(1, 2**31 - 1)]
 Seconds = Annotated[float, Range(0, 1e9, above=True, what="seconds")]
 """A length of time, up to thirty years."""
 
+Weight = Annotated[float, Range(0, 1e6)]
+"""A factor on a loss, or another one that may be 0."""
+Positive = Annotated[float, Range(0, 1e6, above=True)]
+"""A factor that is not 0."""
+Dropout = Annotated[float, Range(0, 0.99)]
+"""A share of values that is left out in training."""
+Channels = Annotated[int, Range(1, 65_536, what="channels")]
+"""Width of a layer."""
+Width = Annotated[int, Range(0, 1_000_000, what="channels")]
+"""Width of features; 0 where the data gives it."""
+Classes = Annotated[int, Range(0, 100_000, what="classes")]
+"""A number of classes, 0 where the data gives it."""
+Frames = Annotated[int, Range(1, 100_000, what="frames")]
+"""Length of a window in frames or feature steps; the published ones have 128 to 768."""
+Pixels = Annotated[int, Range(1, 16_384, what="pixels")]
+"""Side of a frame."""
+Number = Annotated[int, Range(0, 2**31 - 1)]
+"""A number of things of which there may be none."""
+Processes = Annotated[int, Range(1, 1024, what="processes")]
+"""A number of processes or devices."""
+Seed = Annotated[int, Range(0, 2**32 - 1)]
+"""A seed of random numbers, as NumPy takes them."""
+
 
 def check_ranges(instance: Any) -> None:
     """Check every number in a dataclass's fields against the range of its annotation; call it in `__post_init__`.
@@ -118,7 +141,7 @@ def _check_number(kind: type, bounds: Range | None, value: Any, name: str) -> No
     if not _is_number(value) or (whole and not isinstance(value, Integral)):
         wanted = "a whole number" if whole else "a number"
         raise InputError(f"{name}: got {quote(value)}, expected {wanted}" + (f", {bounds}" if bounds else ""))
-    if not whole and not math.isfinite(value):
+    if not isinstance(value, Integral) and not math.isfinite(value):  # integers may be too large for isfinite
         raise InputError(f"{name}: got {quote(value)}, expected a finite number" + (f", {bounds}" if bounds else ""))
     bounds = bounds or (ANY_INTEGER if whole else ANY_NUMBER)
     if value not in bounds:

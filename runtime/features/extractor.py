@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.common.arguments import require_count, require_rate
+from runtime.common.ranges import Count, FramesPerSecond, require_in_range
 from runtime.engines.base import Engine
 from runtime.errors import EngineError, InputError, VideoWarning
 from runtime.spec.model import AGREEING, FEATURES_OUTPUT, ModelSpec
@@ -53,9 +53,8 @@ class FeatureExtractor:
             InputError: an engine is no backbone, two have one stream or differ in size or snippets, or an engine was
                 not built for the batch size.
         """
-        require_rate("sample_fps", sample_fps)
-        if batch_size is not None:
-            require_count("batch_size", batch_size, "snippets")
+        require_in_range("sample_fps", sample_fps, FramesPerSecond | None)
+        require_in_range("batch_size", batch_size, Count | None)
         specs = [engine.spec for engine in backbones]
         _check_backbones(specs)
         self.backbones = tuple(backbones)

@@ -22,12 +22,12 @@ from typing import Any
 
 import numpy as np
 
-from runtime.common.arguments import require_rate
 from runtime.common.files import read_json, write_json
 from runtime.common.locks import lock_folder
 from runtime.common.mappings import StructureError, from_mapping, to_mapping
 from runtime.common.names import path_in
 from runtime.common.npy_writer import grow_npy
+from runtime.common.ranges import FramesPerSecond, check_ranges
 from runtime.errors import InputError
 from runtime.features.description import FEATURES, FeatureDescription, StreamFolder, write_description
 from runtime.features.extractor import FeatureExtractor, feature_width
@@ -47,7 +47,7 @@ SHA256_DIGITS = 64
 class ExtractionOptions:
     """Holds the settings of extraction that concern the frames."""
 
-    fps: float | None = None
+    fps: FramesPerSecond | None = None
     """Frames per second of the videos, if the file declares none or a wrong rate."""
     flow_method: FlowMethod = "auto"
     timing: FrameTiming | None = None
@@ -57,7 +57,7 @@ class ExtractionOptions:
     allow_truncated: bool = False
 
     def __post_init__(self) -> None:
-        require_rate("fps", self.fps)
+        check_ranges(self)
 
 
 @dataclass(frozen=True)

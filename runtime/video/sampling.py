@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterator
 from types import TracebackType
 from typing import Literal
 
-from runtime.common.arguments import require_rate
+from runtime.common.ranges import FramesPerSecond, require_in_range
 from runtime.errors import InputError, VideoError, VideoWarning
 from runtime.video.prefetch import Prefetch
 from runtime.video.readers.base import Frame, Picture, Reader
@@ -297,7 +297,7 @@ def open_frames(
             timing or reader, `max_frames` for a source of unknown length.
     """
     for name, rate in (("sample_fps", sample_fps), ("fps", fps)):
-        require_rate(name, rate)
+        require_in_range(name, rate, FramesPerSecond | None)
     if timing not in FRAME_TIMINGS:
         raise InputError(f"timing: got {timing!r}, expected one of {', '.join(FRAME_TIMINGS)}")
     opened = open_reader(source, channels, reader)

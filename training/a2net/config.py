@@ -8,11 +8,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Annotated, Literal
 
+from runtime.common.ranges import (
+    Channels,
+    Classes,
+    Dropout,
+    Frames,
+    Positive,
+    Range,
+    Share,
+    Weight,
+    Width,
+    check_ranges,
+)
 from runtime.spec.anchors import RATIOS, A2NetLayout
 from training.networks.layers import GROUP_NORM_GROUPS
 
+MOST_LEVELS = 16
 Norm = Literal["none", "group"]
 
 
@@ -20,32 +33,32 @@ Norm = Literal["none", "group"]
 class A2NetConfig:
     """Describes the shape of the network; the defaults are the released THUMOS14 network (A2Net, Table II)."""
 
-    in_channels: int = 2048
+    in_channels: Width = 2048
     """Width of the features: 1024 of I3D on RGB, then 1024 on flow; 0: the width of the data."""
-    num_classes: int = 21
+    num_classes: Classes = 21
     """Number of classes K, including background; 0: the annotations' classes plus background."""
-    window_steps: int = 128
+    window_steps: Frames = 128
     """Window length in feature steps; a multiple of 2^levels."""
-    base_channels: int = 512
-    level_channels: tuple[int, ...] = (512, 1024, 1024, 2048, 2048, 4096)
+    base_channels: Channels = 512
+    level_channels: tuple[Channels, ...] = (512, 1024, 1024, 2048, 2048, 4096)
     """Channels of each level of the hierarchical feature module, fine to coarse; only the first 3, 4 or 5 give the
     shallower networks of Table VI."""
     modules: Literal["both", "anchor-free", "anchor-based"] = "both"
     """Modules that predict (Table III)."""
-    point_levels: int = 0
+    point_levels: Annotated[int, Range(0, 16, what="levels")] = 0
     """Number of levels, from the finest, that the anchor-free module predicts on; 0: all."""
-    reduced_channels: int = 512
+    reduced_channels: Width = 512
     """Channels to which a 1×1 convolution reduces every level before the anchor-free heads; 0: no reduction, and all
     levels must have one width (ActivityNet)."""
-    tower_depth: int = 2
+    tower_depth: Annotated[int, Range(1, 100, what="layers")] = 2
     """Convolutions before the prediction in each anchor-free head."""
-    anchor_ratios: tuple[tuple[float, ...], ...] = (RATIOS,)
+    anchor_ratios: tuple[tuple[Positive, ...], ...] = (RATIOS,)
     """Widths of the default anchors of each level, in cells of the level; a single entry applies to all levels."""
     anchor_outputs: Literal["all", "overlap"] = "all"
     """Outputs of each anchor: classes, overlap and box, or the overlap alone (see `A2NetLayout`)."""
-    offset_scale: float = 0.1
+    offset_scale: Positive = 0.1
     """Factor α on the centre offset in the decoding of anchors."""
-    width_scale: float = 0.1
+    width_scale: Positive = 0.1
     """Factor β on the log width in the decoding of anchors."""
     names: Literal["thumos14", "activitynet"] = "thumos14"
     """Released network whose entry names the state dict uses; they differ in base layers and anchor-free scales."""
@@ -54,28 +67,23 @@ class A2NetConfig:
     norm: Norm = "none"
     """GroupNorm after every convolution except the predictions, for training from scratch on little data; the released
     network has none."""
-    dropout: float = 0.0
+    dropout: Dropout = 0.0
     """Dropout in training, on the features and in the base layers."""
 
     def __post_init__(self) -> None:
-        if not self.level_channels or min(self.level_channels) <= 0:
-            raise ValueError(f"level_channels is {self.level_channels}, expected a positive number per level")
-        if self.window_steps <= 0 or self.window_steps % 2**self.num_levels:
+        check_ranges(self)
+        if not 1 <= len(self.level_channels) <= MOST_LEVELS:
+            raise ValueError(f"level_channels has {len(self.level_channels)} levels, expected 1 to {MOST_LEVELS}")
+        if self.window_steps % 2**self.num_levels:
             raise ValueError(
                 f"window_steps is {self.window_steps}, expected a positive multiple of {2**self.num_levels} "
                 f"for {self.num_levels} levels"
-            )
-        if min(self.base_channels, self.tower_depth) <= 0 or min(self.in_channels, self.reduced_channels) < 0:
-            raise ValueError(
-                "base_channels and tower_depth must be positive, in_channels and reduced_channels not negative"
             )
         if not self.anchor_ratios or len(self.anchor_ratios) not in (1, self.num_levels):
             raise ValueError(f"anchor_ratios has {len(self.anchor_ratios)} entries, expected 1 or {self.num_levels}")
         widths = {self.base_channels, *self.level_channels, self.reduced_channels}
         if self.norm == "group" and any(width % GROUP_NORM_GROUPS for width in widths):
             raise ValueError(f"norm is 'group': expected channels that are multiples of {GROUP_NORM_GROUPS}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is {self.dropout}, expected 0 or more, below 1")
         if self.num_classes:
             _ = self.layout  # raises a ValueError if the layout is invalid
         if not self.reduced_channels and len(set(self.level_channels[: self._point_levels])) > 1:
@@ -115,14 +123,14 @@ class A2NetConfig:
 class A2NetLossConfig:
     """Holds weights and variants of the losses; the defaults are the released THUMOS14 recipe, its faults corrected."""
 
-    point_classification: float = 30.0
+    point_classification: Weight = 30.0
     """Weight of the anchor-free classification loss."""
-    point_regression: float = 1.0
+    point_regression: Weight = 1.0
     """Weight of the anchor-free regression loss."""
-    anchor_classification: float = 1.0
-    anchor_overlap: float = 10.0
-    anchor_location: float = 10.0
-    match_iou: float = 0.5
+    anchor_classification: Weight = 1.0
+    anchor_overlap: Weight = 10.0
+    anchor_location: Weight = 10.0
+    match_iou: Share = 0.5
     """tIoU with an instance above which an anchor is positive; a negative whose predicted overlap is above this
     threshold is a hard negative."""
     matching: Literal["predicted", "default"] = "predicted"
@@ -138,9 +146,9 @@ class A2NetLossConfig:
     hard_negatives: Literal["all", "balanced"] = "all"
     """Use all hard negatives (released code), or only as many as bring negatives : positives to about `negative_ratio`
     : 1 (paper: 1 : 1)."""
-    negative_ratio: float = 1.0
+    negative_ratio: Weight = 1.0
     """Number of easy negatives drawn for each positive."""
-    share_without_positives: float = 0.5
+    share_without_positives: Share = 0.5
     """Share of the easy negatives drawn in a batch without positives: 0.5 on THUMOS14, 0.8 on ActivityNet."""
     overlap_loss: Literal["smooth-l1", "mse"] = "smooth-l1"
     """Loss of the overlap: smooth L1 over positives and drawn negatives (released code), or MSE over positives
@@ -155,9 +163,8 @@ class A2NetLossConfig:
     """Regression loss of a batch without positives: 0, or NaN as the mean over nothing ("reference", released code)."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.match_iou < 1:
+        check_ranges(self)
+        if self.match_iou in (0, 1):
             raise ValueError(f"match_iou is {self.match_iou}, expected a number between 0 and 1")
-        if not 0 <= self.share_without_positives <= 1 or self.negative_ratio < 0:
-            raise ValueError("expected share_without_positives in 0..1 and negative_ratio not negative")
         if self.force_match and self.matching == "predicted":
             raise ValueError("force_match takes an instance's best default anchor: expected matching 'default'")

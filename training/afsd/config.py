@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from runtime.common.ranges import (
+    Channels,
+    Classes,
+    Dropout,
+    Frames,
+    Pixels,
+    Positive,
+    Range,
+    Share,
+    Weight,
+    Width,
+    check_ranges,
+)
 
 
 @dataclass(frozen=True)
@@ -12,33 +26,33 @@ class ModelConfig:
 
     stream: Literal["rgb", "flow", "features"] = "rgb"
     """Input of the network; for features a projection replaces the I3D, and lengths in frames are in feature steps."""
-    in_features: int = 0
+    in_features: Width = 0
     """Width of the features; 0: the width of the data."""
     standardise: bool = False
     """Give the features' channels mean 0 and deviation 1, over the training data, before the projection."""
-    dropout: float = 0.0
+    dropout: Dropout = 0.0
     """Dropout in training, on the features and inside the projection's residual units."""
-    projection_kernels: tuple[int, ...] = (3, 3)
+    projection_kernels: tuple[Annotated[int, Range(1, 1001)], ...] = (3, 3)
     """Kernels of the projection's units at the rate of the features."""
-    projection_dilations: tuple[int, ...] = ()
+    projection_dilations: tuple[Annotated[int, Range(1, 1001)], ...] = ()
     """Dilations of the residual units after the kernels; they widen the finest level's view to that of the I3D."""
-    feature_stride: int = 2
+    feature_stride: Frames = 2
     """Feature steps between the locations of level 0; a power of 2."""
-    num_classes: int = 21
+    num_classes: Classes = 21
     """Number of classes K, including background; 0: the annotations' classes plus background."""
-    clip_length: int = 256
+    clip_length: Frames = 256
     """Frames T of one clip; a multiple of the coarsest level's stride, 2^(levels + 1) on Mixed_4f and Mixed_5c."""
-    crop_size: int = 96
+    crop_size: Pixels = 96
     """Side of the square crop the network sees, pixels."""
-    backbone_multiplier: float = 1.0
+    backbone_multiplier: Annotated[float, Range(0, 16, above=True)] = 1.0
     """Factor on every channel count of the I3D (rounded to multiples of 8)."""
-    head_channels: int = 512
+    head_channels: Channels = 512
     """Channels of the pyramid and all heads; a multiple of 64 (GroupNorm's 32 groups on each half)."""
-    num_levels: int = 6
+    num_levels: Annotated[int, Range(2, 16, what="levels")] = 6
     endpoints: Literal["4f+5c", "5c"] = "4f+5c"
     """Backbone layers below the pyramid: Mixed_4f and Mixed_5c, the second added into the first (paper Fig. 2,
     THUMOS14), or Mixed_5c alone, whose first level has T/8 locations (released ActivityNet code)."""
-    level_units: tuple[float, ...] = (1.0,) * 6
+    level_units: tuple[Positive, ...] = (1.0,) * 6
     """Frames per unit of exp(s·x) at each level: 1 on THUMOS14, 4·2^level on ActivityNet."""
     quality: Literal["quality", "centerness", "none"] = "quality"
     """Target of the extra confidence head (Table 2 b): the tIoU of the refined proposal (Eq. 14), or how central the
@@ -48,7 +62,7 @@ class ModelConfig:
     and pyramid level (all), of one of them (frame, self), or neither (naive); none: no second stage."""
     pooling: Literal["max", "mean", "conv", "stack"] = "max"
     """How a boundary region becomes one feature (Table 2 e; see `training.afsd.region_features`)."""
-    region_divisors: tuple[float, float] = (4.0, 10.0)
+    region_divisors: tuple[Positive, Positive] = (4.0, 10.0)
     """Divisors of the proposal's width that give a region's reach inside and outside the boundary (Eq. 3, Table 2
     c)."""
     pooling_backward: Literal["correct", "reference"] = "correct"
@@ -64,38 +78,29 @@ class ModelConfig:
     """Train only pyramid and heads, on the backbone from `run.init`, in a fraction of the time and memory."""
 
     def __post_init__(self) -> None:
-        if self.num_classes < 2 and self.num_classes != 0:
+        check_ranges(self)
+        if self.num_classes == 1:
             raise ValueError(f"num_classes is {self.num_classes}, expected at least 2, or 0 to take the data's")
         if self.stream == "features":
             self._check_features()
         elif self.standardise or self.dropout or self.projection_dilations:
             raise ValueError("standardise, dropout and projection_dilations are for networks on features")
         coarsest = self.finest_stride * 2 ** (self.num_levels - 1)
-        if self.num_levels < 2 or self.clip_length % coarsest or self.clip_length <= 0:
+        if self.clip_length % coarsest:
             raise ValueError(
                 f"clip_length is {self.clip_length}, expected a positive multiple of {coarsest} "
                 f"for {self.num_levels} levels"
             )
-        if self.head_channels % 64 or self.head_channels <= 0:
+        if self.head_channels % 64:
             raise ValueError(f"head_channels is {self.head_channels}, expected a positive multiple of 64")
         if len(self.level_units) != self.num_levels:
             raise ValueError(f"level_units has {len(self.level_units)} values, expected one per level")
-        if self.crop_size <= 0 or self.backbone_multiplier <= 0 or min(self.region_divisors) <= 0:
-            raise ValueError("crop_size, backbone_multiplier and region_divisors must be positive")
 
     def _check_features(self) -> None:
-        if self.in_features < 0 or self.feature_stride < 1 or self.feature_stride.bit_count() != 1:
-            raise ValueError(
-                f"in_features {self.in_features}, feature_stride {self.feature_stride}: expected a width, or 0 for the "
-                "data's width, and a stride that is a power of 2"
-            )
-        if not self.projection_kernels or min(*self.projection_kernels, *self.projection_dilations, 1) < 1:
-            raise ValueError(
-                f"projection_kernels is {self.projection_kernels}, projection_dilations {self.projection_dilations}: "
-                "expected numbers of 1 or more, and at least one kernel"
-            )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is {self.dropout}, expected 0 or more, below 1")
+        if self.feature_stride.bit_count() != 1:
+            raise ValueError(f"feature_stride is {self.feature_stride}, expected a power of 2")
+        if not self.projection_kernels:
+            raise ValueError("projection_kernels is empty, expected at least one kernel")
         if self.stem != "random" or self.freeze_backbone:
             raise ValueError("stem 'motion' and freeze_backbone are the I3D's: leave them out where stream is features")
 
@@ -132,11 +137,11 @@ class ModelConfig:
 class LossConfig:
     """Holds weights and variants of the losses (Eq. 9, 10, 13–15); names of the released command line in brackets."""
 
-    location: float = 10.0
+    location: Weight = 10.0
     """Weight of loss_l + loss_prop_l (lw)."""
-    classification: float = 1.0
+    classification: Weight = 1.0
     """Weight of loss_c + loss_prop_c + loss_ct (cw)."""
-    triplet: float = 0.1
+    triplet: Weight = 0.1
     """Weight of the triplet part of consistency learning (ssl)."""
     consistency: Literal["none", "activation", "triplet", "both"] = "both"
     """Which parts of boundary consistency learning are trained (Table 2 f)."""
@@ -145,10 +150,10 @@ class LossConfig:
     triplet_divisors: Literal["stride", "reference"] = "stride"
     """Frames per cell of the level-0 features in the triplet loss: their stride, or always 4 (the released ActivityNet
     code, where the stride is 8)."""
-    location_ranges: tuple[tuple[float, float], ...] = ()
+    location_ranges: tuple[tuple[Weight, Weight], ...] = ()
     """Range (low, high] per level of an instance's longer distance, frames, for which the level's locations are trained
     (released ActivityNet code); empty: all instances on every level."""
-    refined_iou: float = 0.5
+    refined_iou: Share = 0.5
     """tIoU below which a coarse proposal is background for the refined heads (piou)."""
     keep_best_refined: bool = False
     """Lower `refined_iou` to the tIoU of a clip's best coarse proposal, so that it stays positive (ActivityNet
@@ -162,6 +167,9 @@ class LossConfig:
     refined_normaliser: Literal["refined", "coarse"] = "refined"
     """Divisor of loss_prop_c: the number of refined positives (released code) or of coarse ones (steadier from
     scratch)."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
     def check_network(self, network: ModelConfig) -> None:
         """Raise a ValueError unless the network has the outputs that these losses train."""

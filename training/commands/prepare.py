@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from runtime.common.arguments import require_count
 from runtime.common.console import EXIT_ERROR
 from runtime.errors import InputError, MissingDependencyError
 from runtime.features.description import FeatureDescription, StreamFolder
@@ -209,8 +208,6 @@ def _describe_features(args: argparse.Namespace) -> FeatureDescription:
 
 
 def _store_options(args: argparse.Namespace, **sampling: Any) -> Any:
-    if args.workers is not None:
-        require_count("--workers", args.workers, "processes")
     options = {"sample_fps": None, "whole_frames": None, **sampling}
     return _load_prepare().StoreOptions(
         streams=tuple(args.streams),

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from runtime.common import limits
+from runtime.common.files import read_text
 from runtime.common.mappings import StructureError, from_mapping, to_mapping
-from runtime.common.text import one_line
+from runtime.common.text import one_line, quote
 from runtime.errors import ConfigError
 from training.config.settings import Config
 
@@ -18,7 +21,29 @@ CONFIG_FOLDER = Path(__file__).parent / "presets"
 
 
 class _Yaml(yaml.SafeLoader):  # type: ignore[misc]  # untyped library
-    """Reads floats as YAML 1.2 does: PyYAML would read 1e-5, without a point, as text."""
+    """Reads floats as YAML 1.2 does: PyYAML would read 1e-5, without a point, as text.
+
+    A key given twice is an error, as in JSON. So is an alias (*name): a few lines of them can stand for gigabytes.
+    """
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.composer.ComposerError(
+                None, None, f"got the alias *{event.anchor}; write it out", event.start_mark
+            )
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        content: dict[Any, Any] = super().construct_mapping(node, deep)
+        if len(content) < len(node.value):
+            seen = set()
+            for key, _ in node.value:
+                if key.value in seen:
+                    what = f"{quote(key.value)} is there twice; keep one of the two"
+                    raise yaml.constructor.ConstructorError(None, None, what, key.start_mark)
+                seen.add(key.value)
+        return content
 
 
 _Yaml.add_implicit_resolver(
@@ -45,12 +70,24 @@ def load_config(name_or_path: str, overrides: list[str] | None = None) -> Config
             f"{name_or_path}: config file not found; expected a path or one of {', '.join(list_configs())}"
         )
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), _Yaml) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a YAML file: {_describe(error)}") from None
+        text = read_text(path, limits.CONFIG_BYTES)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or one_line(error)
+        raise ConfigError(f"{path}: cannot be read ({reason}); expected a YAML file of settings") from None
+    data = {} if (content := _parse(text, f"{path}: not a YAML file")) is None else content
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: got {quote(data)}, expected sections of settings")
     for override in overrides or []:
         _apply_override(data, override)
     return config_from_mapping(data, str(path))
+
+
+def _parse(text: str, problem: str) -> Any:
+    """Parse YAML (ConfigError, which begins with `problem`: it is none)."""
+    try:
+        return yaml.load(text, _Yaml)
+    except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError, AttributeError) as error:
+        raise ConfigError(f"{problem}: {_describe(error)}") from None  # the latter ones of dates, numbers, odd tags
 
 
 def _describe(error: Exception) -> str:
@@ -86,12 +123,12 @@ def apply_overrides(config: Config, overrides: Sequence[str], origin: str) -> Co
 def _apply_override(data: dict[str, object], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals:
-        raise ConfigError(f"override {override!r}: expected section.key=value")
+        raise ConfigError(f"override {quote(override)}: expected section.key=value")
     *sections, last = key.strip().split(".")
     node: dict[str, object] = data
     for section in sections:
         child = node.setdefault(section, {})
         if not isinstance(child, dict):
-            raise ConfigError(f"override {override!r}: {section} is not a section")
+            raise ConfigError(f"override {quote(override)}: {section} is not a section")
         node = child
-    node[last] = yaml.load(text, _Yaml)
+    node[last] = _parse(text, f"override {quote(override)}: not a value")

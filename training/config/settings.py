@@ -11,13 +11,25 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from runtime.common.ranges import Range, check_ranges
+from runtime.common.ranges import (
+    Count,
+    Frames,
+    FramesPerSecond,
+    Number,
+    Pixels,
+    Processes,
+    Range,
+    Seed,
+    Share,
+    Weight,
+    check_ranges,
+)
 from runtime.spec.decoding_constants import A2NetDecoding, Decoding
 from runtime.spec.time_axis import FeatureSampling, Uneven
 from training.a2net.config import A2NetConfig, A2NetLossConfig
 from training.afsd.config import LossConfig, ModelConfig
 from training.data.feature_mixing import FeatureMixing
-from training.data.folds import FoldRule
+from training.data.folds import FoldRule, require_regular_expression
 from training.two_stage.config import TwoStageConfig, TwoStageLossConfig
 
 Family = Literal["afsd", "a2net", "two_stage"]
@@ -59,7 +71,7 @@ class DataConfig:
     features: str = "features.json"
     """Description of the feature set, relative to `root`; for models on features, in place of `annotations`, `frames`
     and `train_subset`."""
-    streams: tuple[int, ...] = ()
+    streams: tuple[Annotated[int, Range(0, 1000)], ...] = ()
     """Streams of the feature set to use, counted from 0, in the order of their channels (A2Net, Table VII); empty: all.
     Kept in the checkpoint and in every engine."""
     split: FoldRule = field(default_factory=lambda: FoldRule(by="splits"))
@@ -76,7 +88,7 @@ class DataConfig:
     """Sampling with which the features were made; read from their description and kept in the checkpoint."""
     feature_uneven: Uneven = "cut"
     """What is done where the streams of a video differ in length; read from the description, kept in the checkpoint."""
-    feature_resize: int | None = None
+    feature_resize: Frames | None = None
     """Steps to which the features of every video are resized, None: not resized; read from the description, kept in the
     checkpoint."""
     classes: tuple[str, ...] = ()
@@ -85,15 +97,15 @@ class DataConfig:
     """Count every label as the one action that `classes` names (ActivityNet: proposals, labelled afterwards)."""
     sampling: Literal["fixed", "whole_video"] = "fixed"
     """Sample all videos at `sample_fps` and cut them into clips; or sample each video at its own rate, as one clip."""
-    sample_fps: float = 10.0
+    sample_fps: FramesPerSecond = 10.0
     """Sampled frames per second; for features, steps per second of the training videos, read from the data."""
-    frame_size: int = 112
+    frame_size: Pixels = 112
     """Side of the square stored frame, pixels."""
-    clip_stride: int = 30
+    clip_stride: Frames = 30
     """Frames between training clips of a video."""
-    keep_share: float = 0.5
+    keep_share: Share = 0.5
     """Smallest share of an action inside a clip with which the action is a target there, cut at the clip's borders."""
-    store_share: float = 1.0
+    store_share: Share = 1.0
     """Smallest share inside a clip that at least one action needs for the clip to be trained on."""
     clip_window: Literal["correct", "reference"] = "correct"
     """First frame that counts as inside a clip: the clip's first, or its second ("reference", released code)."""
@@ -103,7 +115,7 @@ class DataConfig:
     background: Literal["correct", "reference"] = "correct"
     """Origin of the background piece: frames without any action; or any gap between two boundaries, which can lie in a
     longer action or in padding ("reference", released code)."""
-    test_stride: int = 128
+    test_stride: Frames = 128
     """Frames between test windows."""
     flip: bool = True
     """Horizontal flip with probability ½; off where left and right mean different classes."""
@@ -111,13 +123,17 @@ class DataConfig:
     """Whether flipped flow changes the sign of its x component ("correct") or not ("reference", released code)."""
     padding: Literal["before", "after"] = "before"
     """Pad short clips before normalisation (−1, as published) or after it (0, as at test)."""
-    contrastive_share: float = 1.0
+    contrastive_share: Share = 1.0
     """Share of the clips that also give a rearranged clip for the triplet loss; each costs a second forward pass."""
-    repeat_share: float = 0.0
+    repeat_share: Share = 0.0
     """Repeat feature windows of classes that less than this share of the windows show (`clips.repeat_rare`); 0: off."""
     mixing: FeatureMixing = field(default_factory=FeatureMixing)
     """Augmentation that mixes other moments into the features."""
-    workers: int = 4
+    workers: Annotated[int, Range(0, 1000)] = 4
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        require_regular_expression("inner_group", self.inner_group)
 
     @property
     def features_path(self) -> Path:
@@ -133,26 +149,25 @@ LARGEST_RATE = 1e30
 class OptimiserConfig:
     """Holds the settings of Adam; AFSD's published recipe has no schedule, warm-up, clipping or averaging."""
 
-    learning_rate: float = 1e-5
-    backbone_rate: float = 1.0
+    learning_rate: Annotated[float, Range(0, LARGEST_RATE)] = 1e-5
+    backbone_rate: Weight = 1.0
     """Factor on the backbone's learning rate: 1 on THUMOS14, 0.1 on ActivityNet."""
-    weight_decay: float = 1e-3
-    batch_size: int = 1
-    epochs: int = 16
+    weight_decay: Weight = 1e-3
+    batch_size: Count = 1
+    epochs: Count = 16
     schedule: Literal["constant", "cosine", "step"] = "constant"
     """Schedule of the learning rate; "step": a tenth after `step_epoch` epochs (A2Net)."""
-    step_epoch: int = 0
-    warmup_steps: int = 0
+    step_epoch: Number = 0
+    warmup_steps: Number = 0
     decoupled_decay: bool = False
     """Use AdamW instead of L2 inside Adam."""
-    clip_norm: float = 0.0
+    clip_norm: Weight = 0.0
     """Largest gradient norm; 0 is off."""
-    ema: float = 0.0
+    ema: Share = 0.0
     """Decay of the exponential moving average of the weights; 0 is off."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.learning_rate <= LARGEST_RATE:
-            raise ValueError(f"learning_rate is {self.learning_rate:g}, expected 0 to {LARGEST_RATE:g}, such as 1e-4")
+        check_ranges(self)
         if (self.schedule == "step") != (self.step_epoch > 0):
             raise ValueError(
                 f"schedule is {self.schedule!r}, step_epoch {self.step_epoch}: expected an epoch of 1 or more with "
@@ -164,11 +179,11 @@ class OptimiserConfig:
 class RunConfig:
     """Holds seed, device, limits, logging and initial weights of a run."""
 
-    seed: int = 2020
+    seed: Seed = 2020
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    devices: int = 1
+    devices: Processes = 1
     accelerator: str = "auto"
-    max_minutes: float = 0.0
+    max_minutes: Weight = 0.0
     """Stop (and save) after this many minutes; 0 is off. The cosine schedule ends at the last epoch either way."""
     save_minutes: Annotated[float, Range(0, 1e6, what="minutes")] = 10.0
     """Write `last.ckpt` also after this many minutes without one, so that a crash loses no more; 0: after each epoch
@@ -176,8 +191,8 @@ class RunConfig:
     keep_epochs: bool = True
     """Write the weights after every epoch (`epoch_NN.ckpt`), to choose among them: the released models are those of
     epochs 15 and 16 (THUMOS14 RGB, flow), 10 and 6 (ActivityNet)."""
-    log_every: int = 10
-    max_steps: int = 0
+    log_every: Count = 10
+    max_steps: Number = 0
     """Stop (and save) after this many optimiser steps, where the cosine schedule then ends; 0 is off."""
     init: str = ""
     """Kinetics I3D weights (`rgb_imagenet.pt`) or another checkpoint to start from."""
@@ -186,9 +201,6 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        for name in ("max_steps", "max_minutes"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected a positive number, or 0 for no limit")
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from random import Random
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.common.ranges import Count, Dropout, check_ranges
+
 Piece = Callable[[int], NDArray[np.float32]]
 """Function from a length n to n consecutive steps [n,C] of any training video."""
 
@@ -21,16 +23,13 @@ Piece = Callable[[int], NDArray[np.float32]]
 class FeatureMixing:
     """Mixes other moments into features, piece by piece; off by default."""
 
-    share: float = 0.0
+    share: Dropout = 0.0
     """Largest share α of the other moment; the share of each piece is drawn from 0 … α."""
-    steps: int = 60
+    steps: Count = 60
     """Mean length of a piece, steps."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.share < 1 or self.steps < 1:
-            raise ValueError(
-                f"share is {self.share}, steps {self.steps}: expected a share from 0 to below 1, and 1 step or more"
-            )
+        check_ranges(self)
 
     def apply(self, features: NDArray[np.float32], rng: Random, piece: Piece) -> NDArray[np.float32]:
         """Return (1 − α)·features + α·piece [T,C] in a new array, or `features` themselves if mixing is off."""

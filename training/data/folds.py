@@ -15,6 +15,8 @@ from typing import Literal
 
 from runtime.annotations.activitynet import VideoAnnotation, parse_annotations, parse_splits, read_document
 from runtime.common.files import read_text
+from runtime.common.ranges import Count, Seed, check_ranges
+from runtime.common.text import one_line, quote
 from runtime.errors import AnnotationError, InputError
 from runtime.features.description import FOLD
 from runtime.video.names import find_name
@@ -55,18 +57,24 @@ class FoldRule:
     """Subset of the test videos, or path of their lists."""
     group: str = ""
     """Regular expression of a video's group in its name: the first bracket, or the whole match (GTEA: ^S.)."""
-    count: int = 5
-    seed: int = 0
+    count: Count = 5
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         if self.by == "lists" and (FOLD in self.train) != (FOLD in self.test):
             raise ValueError(f"train {self.train!r}, test {self.test!r}: expected {FOLD} in both, or in neither")
         if self.by == "groups" and not self.group:
             raise ValueError("group is empty, expected a regular expression that finds a video's group in its name")
-        try:
-            re.compile(self.group)
-        except re.error as error:
-            raise ValueError(f"group {self.group!r} is not a regular expression: {error}") from None
+        require_regular_expression("group", self.group)
+
+
+def require_regular_expression(name: str, text: str) -> None:
+    """Raise a ValueError unless a setting is a regular expression."""
+    try:
+        re.compile(text)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ValueError(f"{name} {quote(text)} is not a regular expression: {one_line(error)}") from None
 
 
 def make_folds(annotations: Path, rule: FoldRule) -> tuple[Fold, ...]:
@@ -113,7 +121,10 @@ def leave_one_group_out(names: Sequence[str], group: str) -> list[Fold]:
         found = re.search(group, name)
         if found is None:
             raise InputError(f"{name}: the group {group!r} is not in the video's name; give another expression")
-        groups.setdefault(found.group(1) if found.re.groups else found.group(), []).append(name)
+        part = found.group(1) if found.re.groups else found.group()
+        if not part:
+            raise InputError(f"{name}: the group {group!r} is empty in the video's name; give another expression")
+        groups.setdefault(part, []).append(name)
     if len(groups) < 2:
         raise InputError(f"group {group!r} gives {len(groups)} groups of {len(names)} videos, expected two or more")
     return [

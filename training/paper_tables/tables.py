@@ -11,6 +11,7 @@ import numpy as np
 
 from runtime.annotations.activitynet import VideoAnnotation, load_annotations
 from runtime.annotations.thumos14 import AMBIGUOUS
+from runtime.common.ranges import Positive, Seconds, Seed, Share, check_ranges
 from runtime.detector import DetectorOptions
 from runtime.evaluation import A2NET_EDGES, evaluate, evaluate_durations, evaluate_proposals
 from runtime.evaluation.durations import bin_names
@@ -78,13 +79,16 @@ TABLES: Mapping[str, Table] = {
 class TableOptions:
     """Holds the options of the measurements."""
 
-    seeds: tuple[int, ...] = (1, 2, 3)
-    tious: tuple[float, ...] = RUN_TIOUS
-    edges: tuple[float, ...] = A2NET_EDGES
+    seeds: tuple[Seed, ...] = (1, 2, 3)
+    tious: tuple[Share, ...] = RUN_TIOUS
+    edges: tuple[Seconds, ...] = A2NET_EDGES
     """Edges of the duration bins, seconds; empty: the data's quintiles."""
-    proposals: float = 100.0
+    proposals: Positive = 100.0
     """Average number of proposals per video up to which recall is measured."""
     detection: DetectorOptions = field(default_factory=DetectorOptions)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 def make_table(

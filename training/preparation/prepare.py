@@ -16,6 +16,7 @@ from typing import Any, Literal
 from runtime.annotations.activitynet import class_names, load_annotations, parse_annotations
 from runtime.common.files import read_json, require_writable_folder, write_json, write_text
 from runtime.common.locks import lock_folder
+from runtime.common.ranges import Frames, FramesPerSecond, Pixels, Processes, check_ranges
 from runtime.errors import AnnotationError, InputError
 from runtime.video.flow import FlowEstimator, FlowMethod
 from runtime.video.names import ID_PREFIX, spell_name
@@ -54,20 +55,23 @@ class StoreOptions:
     flow_method: FlowMethod = "auto"
     flow_jpeg: bool = False
     """Compress frames and flow by JPEG, as the published flow was."""
-    sample_fps: float | None = 10.0
+    sample_fps: FramesPerSecond | None = 10.0
     """Sampled frames per second; None with `whole_frames`."""
-    whole_frames: int | None = None
+    whole_frames: Frames | None = None
     """Number T of frames to which whole videos are sampled down."""
     timing: FrameTiming | None = None
     """Rule by which frames of own videos are taken; None: that of the store, by time stamps in a new one. Frames of the
     published data sets are counted, as their arrays were."""
-    frame_size: int = 112
+    frame_size: Pixels = 112
     """Side of the square frame, pixels."""
     allow_truncated: bool = False
     """Take what can be read of a video that is cut off or damaged."""
-    workers: int | None = None
+    workers: Processes | None = None
     """Number of processes; None: one per CPU."""
     progress: bool = True
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from runtime.common.files import read_json, write_json
 from runtime.common.mappings import StructureError, from_mapping, to_mapping
 from runtime.common.names import require_safe_names
+from runtime.common.ranges import Channels, Frames, FramesPerSecond, Pixels, check_ranges
 from runtime.common.text import one_line
 from runtime.errors import InputError
 from runtime.video.sampling import FrameTiming
@@ -28,13 +29,13 @@ INDEX = "index.json"
 class Sampling:
     """Describes how frames were taken from the videos."""
 
-    fps: float | None
+    fps: FramesPerSecond | None
     """Frames per second of video time; None: each video at its own rate, which gives `whole_frames`."""
-    frame_size: int
+    frame_size: Pixels
     """Side of the square frame, pixels; the aspect ratio is not kept."""
-    channels: int = 3
+    channels: Channels = 3
     """Number of channels: 3 = RGB, 2 = flow (x, y)."""
-    whole_frames: int | None = None
+    whole_frames: Frames | None = None
     """Number T of frames to which a whole video is sampled down; a shorter video keeps all its frames (ActivityNet)."""
     timing: FrameTiming = "counted"
     """Rule by which frames were taken: by time stamps, or counted, as in the published stores and in older ones."""
@@ -44,14 +45,11 @@ class Sampling:
         return f"{'flow' if self.channels == 2 else 'RGB'}, {self.frame_size} pixels, {rate}, {self.timing}"
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         if (self.fps is None) == (self.whole_frames is None):
             raise ValueError(f"got fps {self.fps} and whole_frames {self.whole_frames}, expected one of the two")
-        rate = self.whole_frames if self.fps is None else self.fps
-        if not (rate and rate > 0) or self.frame_size < 1 or self.channels not in (2, 3):
-            raise ValueError(
-                f"got {rate} fps or frames, frame_size {self.frame_size}, channels {self.channels}; "
-                "expected positive numbers and 3 (RGB) or 2 (flow) channels"
-            )
+        if self.channels not in (2, 3):
+            raise ValueError(f"channels: got {self.channels}, expected 3 (RGB) or 2 (flow)")
 
 
 @dataclass(frozen=True)

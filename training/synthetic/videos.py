@@ -18,9 +18,20 @@ from typing import Any
 import cv2
 
 from runtime.common.children import worker_pool
-from runtime.common.console import plain_stderr
+from runtime.common.console import plain_stderr, run_command
 from runtime.common.files import atomic_path, read_json, require_writable_folder, write_json
 from runtime.common.locks import lock_folder
+from runtime.common.ranges import (
+    Count,
+    FramesPerSecond,
+    Pixels,
+    Processes,
+    Seconds,
+    Seed,
+    check_ranges,
+    require_in_range,
+)
+from runtime.common.text import quote
 from runtime.errors import AnnotationError, InputError, MissingDependencyError, VideoError
 from training.synthetic.render import Image, render
 from training.synthetic.scene import Scene, VideoSeed, plan_scene
@@ -35,19 +46,18 @@ VERSION = "synthetic-1"
 class VideoFormat:
     """Describes size, frame rate and lengths of the video files."""
 
-    size: int = 128
+    size: Pixels = 128
     """Width and height, pixels."""
-    fps: float = 30.0
-    shortest_s: float = 20.0
+    fps: FramesPerSecond = 30.0
+    shortest_s: Seconds = 20.0
     """Shortest video, seconds."""
-    longest_s: float = 120.0
+    longest_s: Seconds = 120.0
     """Longest video, seconds."""
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         if self.size < 16 or self.size % 2:
             raise InputError(f"size: got {self.size}, expected an even number of pixels, at least 16")
-        if self.fps <= 0:
-            raise InputError(f"fps: got {self.fps}, expected more than 0")
         if not 2 <= self.shortest_s <= self.longest_s:
             raise InputError(f"lengths: got {self.shortest_s} to {self.longest_s} s, expected 2 <= shortest <= longest")
 
@@ -81,11 +91,11 @@ def make_synthetic(
         AnnotationError: out_dir/annotations.json is no synthetic annotation file; no video is written.
         VideoError: OpenCV cannot write the video files.
     """
-    if videos < 1 or seed < 0 or not subset.isidentifier():
-        raise InputError(
-            f"got videos={videos}, seed={seed}, subset={subset!r}; "
-            "expected videos >= 1, seed >= 0 and a subset of letters, digits and underscores"
-        )
+    require_in_range("videos", videos, Count)
+    require_in_range("seed", seed, Seed)
+    require_in_range("workers", workers, Processes | None)
+    if not subset.isidentifier():
+        raise InputError(f"subset: got {quote(subset)}, expected letters, digits and underscores")
     video_format = video_format or VideoFormat()
     out_dir = Path(out_dir)
     _read_other_subsets(out_dir / "annotations.json", subset)
@@ -204,4 +214,4 @@ def _run(args: argparse.Namespace) -> int:
 if __name__ == "__main__":
     _parser = argparse.ArgumentParser(description=__doc__)
     _add_arguments(_parser)
-    raise SystemExit(_run(_parser.parse_args()))
+    raise SystemExit(run_command(lambda: _run(_parser.parse_args())))

@@ -6,7 +6,9 @@ The paper leaves the head and the weights of its losses open; the values here ar
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
+from runtime.common.ranges import Channels, Classes, Count, Dropout, Frames, Positive, Range, Weight, check_ranges
 from runtime.spec.decoding_constants import TwoStageDecoding
 from training.a2net.config import A2NetConfig
 
@@ -18,35 +20,32 @@ class TwoStageConfig:
     `a2net.modules` "both" includes the anchor-free module, "anchor-based" is the detector without it.
     """
 
-    num_classes: int = 0
+    num_classes: Classes = 0
     """Number of classes K, including background; 0: the annotations' classes plus background."""
-    candidates: int = 1024
+    candidates: Count = 1024
     """Number of top-scoring first-stage detections per window that enter NMS. Neighbouring points and anchors fire on
     the same action; on GTEA NMS keeps about a tenth."""
-    proposals: int = 128
+    proposals: Count = 128
     """Number N of proposals per window that NMS keeps at most."""
-    levels: tuple[int, ...] = (0, 2)
+    levels: tuple[Annotated[int, Range(0, 16, what="levels")], ...] = (0, 2)
     """Levels of the hierarchical feature module that are pooled, counted from 0 (finest)."""
-    bins: int = 16
+    bins: Frames = 16
     """Number of bins of a pooled proposal."""
-    context: float = 0.5
+    context: Weight = 0.5
     """Context pooled on either side of a proposal, as a multiple of its width."""
-    hidden: int = 256
+    hidden: Channels = 256
     """Width of the two fully connected layers."""
-    dropout: float = 0.5
+    dropout: Dropout = 0.5
     """Dropout after each fully connected layer in training."""
     decoding: TwoStageDecoding = field(default_factory=TwoStageDecoding)
 
     def __post_init__(self) -> None:
-        if min(self.proposals, self.bins, self.hidden) <= 0 or self.context < 0:
-            raise ValueError("proposals, bins and hidden must be positive, context not negative")
+        check_ranges(self)
         if self.proposals > self.candidates:
             raise ValueError(f"proposals is {self.proposals}, expected at most candidates, {self.candidates}")
-        if not self.levels or len(set(self.levels)) < len(self.levels) or min(self.levels) < 0:
+        if not self.levels or len(set(self.levels)) < len(self.levels):
             raise ValueError(f"levels is {self.levels}, expected numbers from 0, each once")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is {self.dropout}, expected 0 or more, below 1")
-        if self.num_classes == 1 or self.num_classes < 0:
+        if self.num_classes == 1:
             raise ValueError(f"num_classes is {self.num_classes}, expected 0, or at least 2 (the background is one)")
 
     def check_first_stage(self, first: A2NetConfig | None) -> None:
@@ -64,19 +63,16 @@ class TwoStageConfig:
 class TwoStageLossConfig:
     """Holds weights and sampling of the losses."""
 
-    proposals: float = 1.0
+    proposals: Weight = 1.0
     """Weight of the sum of the first stage's losses; `a2net_loss` weights them against each other."""
-    classification: float = 1.0
+    classification: Weight = 1.0
     """Weight of the classes' cross-entropy over chosen proposals."""
-    location: float = 1.0
+    location: Weight = 1.0
     """Weight of the smooth L1 of (Δc, Δw) over positive proposals."""
-    positive_iou: float = 0.5
+    positive_iou: Annotated[float, Range(0, 1, above=True)] = 0.5
     """Smallest tIoU with which a proposal is matched with its best instance; below it the proposal is background."""
-    negative_ratio: float = 3.0
+    negative_ratio: Positive = 3.0
     """Number of background proposals drawn for each positive one."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.positive_iou <= 1 or self.negative_ratio <= 0:
-            raise ValueError("expected positive_iou above 0, up to 1, and negative_ratio above 0")
-        if min(self.proposals, self.classification, self.location) < 0:
-            raise ValueError("proposals, classification and location are weights, expected 0 or more")
+        check_ranges(self)

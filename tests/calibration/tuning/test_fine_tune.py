@@ -166,6 +166,6 @@ def test_misuse_is_one_line_and_leaves_nothing(trained: Trained, tmp_path: Path)
         trained._replace(layers={"conv.weight": {8: InputQuantiser(1.0, 0, 0, 255)}}).tune(tmp_path / "run")
     with pytest.raises(ConfigError, match=r"trained\.ckpt: optimiser\.rate: unknown key"):
         trained.tune(tmp_path / "run", 1, "optimiser.rate=3")
-    with pytest.raises(InputError, match=r"for 0 steps at a learning rate of .*: expected at least one step"):
+    with pytest.raises(InputError, match="steps: got 0, expected 1 … "):
         trained.tune(tmp_path / "run", 0)
     assert not (tmp_path / "run").exists()

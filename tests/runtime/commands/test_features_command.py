@@ -304,7 +304,7 @@ def test_features_that_cannot_be_written_do_not_end_the_batch(tmp_path: Path, rg
     [
         ([], "no backbone; give --backbone, --flow-backbone, or both"),
         (["--backbone", "RGB", "--sample-fps", "0"], "--sample-fps: got 0.0"),
-        (["--backbone", "RGB", "--batch", "0"], "batch_size: got 0, expected a number of snippets, 1 or more"),
+        (["--backbone", "RGB", "--batch", "0"], "batch_size: got 0, expected 1 … 2147483647"),
         (["--backbone", "none.onnx"], "file not found"),
         (["--flow-backbone", "RGB", "--backbone", "RGB"], "it sees rgb, expected an engine on flow"),
     ],

@@ -75,10 +75,10 @@ def test_overrides_change_one_setting() -> None:
         ("model.refinement=none", "loss.consistency"),
         ("data.frame_size=64", "below model.crop_size"),
         ("model.refinement=naive", "no boundary features"),
-        ("model.region_divisors=[4, 0]", "must be positive"),
+        ("model.region_divisors=[4, 0]", r"region_divisors\[1\]: got 0.0, expected above 0"),
         ("loss.location_ranges=[[0, 30]]", "one per level"),
-        ("run.max_steps=-3", "max_steps is -3, expected a positive number, or 0 for no limit"),
-        ("run.max_minutes=-1.0", "max_minutes is -1.0"),
+        ("run.max_steps=-3", "max_steps: got -3, expected 0 … 2147483647"),
+        ("run.max_minutes=-1.0", "max_minutes: got -1.0, expected 0 … "),
         ("seed", "section.key=value"),
         ("name.first=x", "not a section"),
     ],
@@ -95,3 +95,59 @@ def test_missing_and_broken_files(tmp_path: Path) -> None:
     broken.write_text("model: [")
     with pytest.raises(ConfigError, match=r"not a YAML file: line 1, column 9: [^\n]*$"):
         load_config(str(broken))
+
+
+DEEP = 20_000
+LAUGHS = "\n".join(["a0: &a0 [x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12))])
+MERGES = "\n".join(["a0: &a0 {x: 1}", *(f"a{n}: &a{n}\n  <<: [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12))])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (LAUGHS, "not a YAML file: line 2, column 10: got the alias *a0; write it out"),
+        (MERGES, "got the alias *a0; write it out"),
+        ("run:\n  seed: 1\n  seed: 2\n", "line 3, column 3: 'seed' is there twice; keep one of the two"),
+        ("run: {}\nrun: {}\n", "line 2, column 1: 'run' is there twice"),
+        ("[" * DEEP, "not a YAML file: maximum recursion depth exceeded"),
+        ("a: " + "[" * DEEP + "]" * DEEP, "not a YAML file: maximum recursion depth exceeded"),
+        ("run: {seed: " + "9" * 5000 + "}", "not a YAML file: Exceeds the limit (4300 digits)"),
+        ("run: {seed: " + "9" * 400 + "}", "run: seed: got an integer of 1329 bits, expected 0 … 4294967295"),
+        ("optimiser: {weight_decay: " + "9" * 400 + "}", "got an integer of 1329 bits, expected a number that fits"),
+        ("optimiser: {weight_decay: .nan}", "weight_decay: got nan, expected a finite number"),
+        ("run: {seed: 2001-13-45}", "not a YAML file: month must be in 1..12"),
+        ("run: {1: 2}", "run.1: unknown key"),
+        ("run: {? [1, 2] : 3}", "not a YAML file: line 1"),
+        ("- a", "got ['a'], expected sections of settings"),
+        ("0", "got 0, expected sections of settings"),
+        ("name: !!python/object:os.system x", "could not determine a constructor for the tag"),
+        ("name: !!timestamp x", "not a YAML file: "),
+        ("data: {inner_group: '('}", "inner_group '(' is not a regular expression: missing )"),
+        (
+            "data: {inner_group: 'a{99999999999999999999}'}",
+            "is not a regular expression: the repetition number is too large",
+        ),
+        ("data: {split: {by: groups, group: '" + "(" * 5000 + "'}}", "is not a regular expression"),
+        ("name: \0", "not a YAML file: "),
+        ("# " + "x" * 1_100_000, "cannot be read (it holds more than 1,048,576 bytes, the most that is read)"),
+    ],
+    ids=range(22),
+)
+def test_yaml_of_any_content_is_read_or_refused_in_one_line(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(str(path))
+    assert message in str(caught.value)
+    assert len(str(caught.value)) < 400
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "override", ["run.seed={", "run.seed=*a", "run.seed=" + "9" * 5000, "name.x=1", "run", "a.b=1"]
+)
+def test_overrides_of_any_content_are_one_line(override: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config("thumos14", [override])
+    assert len(str(caught.value)) < 600
+    assert "\n" not in str(caught.value)

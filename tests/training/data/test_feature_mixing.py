@@ -37,7 +37,7 @@ def test_each_piece_is_drawn_towards_another_moment_by_at_most_the_share() -> No
 def test_without_a_share_features_stay_as_they_are() -> None:
     features = np.ones((4, 2), np.float32)
     assert FeatureMixing().apply(features, Random(0), lambda _: pytest.fail("nothing is read")) is features
-    with pytest.raises(ValueError, match=r"share is 1.0, steps 60: expected a share from 0 to below 1"):
+    with pytest.raises(ValueError, match=r"share: got 1.0, expected 0 … 0.99"):
         FeatureMixing(share=1.0)
 
 

@@ -356,7 +356,7 @@ def test_a_killed_run_goes_on_where_it_was(source: Path, tmp_path: Path) -> None
         (["thumos14", "--tables", "nowhere", "--check"], "val_video_info.csv: cannot be read as a table"),
         (["thumos14", "--tables", "nowhere"], "needs --videos DIR, or --check"),
         (["activitynet", "--videos", "nowhere", "--annotations", "nowhere.json"], "nowhere.json: file not found"),
-        (["own", "nowhere", "--workers", "0"], "--workers: got 0, expected a number of processes, 1 or more"),
+        (["own", "nowhere", "--workers", "0"], "workers: got 0, expected 1 … 1024 processes"),
     ],
 )
 def test_what_cannot_be_prepared_is_one_line(

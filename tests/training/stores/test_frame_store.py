@@ -97,7 +97,7 @@ def test_another_sampling_needs_another_folder(videos: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(("fps", "size"), [(0, 20), (-1, 20), (10, 0)])
 def test_bad_sampling_is_an_error(tmp_path: Path, fps: float, size: int) -> None:
-    with pytest.raises(InputError, match="expected positive numbers"):
+    with pytest.raises(InputError, match=r"(fps|frame_size): got (0|-1)(\.0)?, expected "):
         build_frame_store(tmp_path, [], tmp_path / "store", sample_fps=fps, frame_size=size)
 
 
