@@ -28,6 +28,7 @@ from runtime.common.mappings import StructureError, from_mapping, to_mapping
 from runtime.common.names import path_in
 from runtime.common.npy_writer import grow_npy
 from runtime.common.ranges import FramesPerSecond, check_ranges
+from runtime.common.stops import shield
 from runtime.errors import InputError
 from runtime.features.description import FEATURES, FeatureDescription, StreamFolder, write_description
 from runtime.features.extractor import FeatureExtractor, feature_width
@@ -232,7 +233,7 @@ class FeatureFolder:
                 if on_progress is not None:
                     on_progress(timing)
             record = VideoRecord(digest, stream.fps, stream.seconds, count, place)
-            with lock_folder(self.out, "afsd features"):
+            with shield(), lock_folder(self.out, "afsd features"):
                 self._record = self._read_or_start()  # with what other processes have added
                 self._find_there(stream.name, digest, place)
                 unfinished.close()  # gives the files their names

@@ -52,7 +52,7 @@ class Checkpoint:
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
-    """Write a checkpoint atomically."""
+    """Write a checkpoint atomically, the same bytes whatever its name (OSError: it cannot be written)."""
     data = {
         SCHEMA_KEY: SCHEMA,
         "weights": checkpoint.weights,
@@ -62,8 +62,13 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         "training": checkpoint.training,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as unfinished:
-        torch.save(data, unfinished)
+    with atomic_path(path) as unfinished, unfinished.open("wb") as file:
+        try:
+            torch.save(data, file)
+        except RuntimeError as error:  # a full disk, in PyTorch's own words
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def load_checkpoint(path: str | Path, config: Config | None = None) -> Checkpoint:

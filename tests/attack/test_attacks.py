@@ -1,0 +1,75 @@
+"""Short attacks on the commands, and the long ones; each runs in a process that forks children (see `place`)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked and killed as on Linux")
+
+
+def attack(kind: str, *words: str, limit_s: float = 600) -> None:
+    """Run an attack; it must find no fault."""
+    for module in ("torch", "onnx"):
+        pytest.importorskip(module)
+    command = [sys.executable, "-m", f"tests.attack.{kind}", *words]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=limit_s, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_killed_commands_lose_nothing() -> None:
+    attack("kills", "--verb", "detect", "train", "--kills", "4")
+
+
+def test_commands_that_a_signal_ends_lose_nothing() -> None:
+    attack("kills", "--verb", "features", "--kills", "4", "--signal", "TERM")
+
+
+def test_commands_at_once_lose_nothing() -> None:
+    attack("together", "--verb", "features", "train", "--rounds", "1")
+
+
+def test_a_full_disk_leaves_nothing_broken() -> None:
+    attack("disks", "--verb", "detect")
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("number", ["KILL", "TERM"])
+@pytest.mark.parametrize("verb", ["detect", "features", "prepare", "train", "calibrate", "export-onnx"])
+def test_every_command_killed(verb: str, number: str) -> None:
+    attack("kills", "--verb", verb, "--kills", "6", "--signal", number)
+
+
+@pytest.mark.thorough
+def test_every_command_at_once() -> None:
+    attack("together", "--rounds", "3")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "verb", ["detect", "features", "prepare", "train", "calibrate", "export-onnx", "export-openvino"]
+)
+def test_every_command_on_a_full_disk(verb: str) -> None:
+    if verb == "export-openvino":
+        pytest.importorskip("openvino")
+    attack("disks", "--verb", verb)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "verb",
+    ["detect", "features", "prepare", "train", "calibrate", "export-onnx", "export-openvino", "export-tensorrt"],
+)
+def test_two_hundred_kills(verb: str) -> None:
+    library = {"export-openvino": "openvino", "export-tensorrt": "tensorrt_rtx"}.get(verb)
+    if library is not None:
+        pytest.importorskip(library, exc_type=ImportError)
+    attack("kills", "--verb", verb, "--kills", "200", limit_s=3 * 3600)

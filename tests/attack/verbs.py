@@ -1,0 +1,214 @@
+"""The commands that are attacked, on networks and videos so small that one takes about a second."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Verb:
+    """Describes a command under attack. Its folder holds `given`, never written to, and `out`."""
+
+    fill: Callable[[Path], None]
+    """Fills `given` and what `out` has at first; run in a child."""
+    words: Callable[[Path], list[str]]
+    """Returns the words of the command."""
+    imports: tuple[str, ...] = ("runtime.detector", "onnxruntime", "cv2", "av")
+    """Modules to import before the first fork."""
+    again: Callable[[Path], list[str]] | None = None
+    """Returns the words of the command that goes on after a kill; None: the same."""
+    patch: Callable[[], None] = lambda: None
+    """Is called in each child before the command."""
+    check: Callable[[Path], None] | None = None
+    """Raises an error if what lies in `out` after a kill, before the command is run again, is not usable; run in a
+    child."""
+    vary: tuple[str, ...] = ()
+    """Ends of the names of files that differ from run to run, and are checked by `check` alone."""
+    lost: Callable[[Path], float] | None = None
+    """Returns how much of the work in `out` a run after the kill would do again."""
+    unit: str = "videos"
+    """Unit of the work that is lost."""
+
+
+def make_videos(folder: Path, count: int = 3) -> list[Path]:
+    from tests.videos import write_video
+
+    folder.mkdir(parents=True)
+    return [write_video(folder / f"v{k}.avi", frames=40, level=60 + 50 * k, speed=1.0 + k) for k in range(count)]
+
+
+def _fill_detect(work: Path) -> None:
+    from tests.tiny import write_tiny_onnx
+
+    write_tiny_onnx(work / "given" / "tiny.onnx", None)
+    make_videos(work / "given" / "videos")
+
+
+def _detect(work: Path) -> list[str]:
+    given = work / "given"
+    formats = ["--format", "json", "csv", "srt", "vtt", "png"]
+    return ["detect", str(given / "tiny.onnx"), str(given / "videos"), "--out", str(work / "out"), *formats]
+
+
+def fill_features(work: Path) -> None:
+    from tests.tiny_backbone import write_tiny_backbone
+
+    write_tiny_backbone(work / "given" / "rgb.onnx")
+    make_videos(work / "given" / "videos")
+
+
+def _features(work: Path) -> list[str]:
+    given = work / "given"
+    return [
+        "features",
+        str(given / "videos"),
+        "--backbone",
+        str(given / "rgb.onnx"),
+        "--out",
+        str(work / "out" / "set"),
+    ]
+
+
+def _unrecorded(folder: Path, index: str, key: str) -> float:
+    """Count the arrays that are written but not in the index, so that they will be made again."""
+    known: set[str] = set()
+    if (folder / index).exists():
+        known = set(json.loads((folder / index).read_text())[key])
+    return float(len({path.stem for path in folder.rglob("*.npy") if not path.name.startswith(".")} - known))
+
+
+def fill_prepare(work: Path) -> None:
+    files = make_videos(work / "out" / "videos")
+    entry = {"subset": "training", "annotations": [{"label": "a", "segment": [0.5, 2.0]}]}
+    (work / "out" / "annotations.json").write_text(json.dumps({"database": {path.stem: entry for path in files}}))
+    for path in files:
+        os.utime(path, (10**9, 10**9))
+
+
+def _prepare(work: Path) -> list[str]:
+    flags = ["--size", "20", "--workers", "1", "--streams", "rgb", "flow", "--flow-method", "dis"]
+    return ["prepare", "own", str(work / "out"), *flags]
+
+
+def _fill_model(work: Path) -> None:
+    """A small network as checkpoint and as ONNX file."""
+    import torch
+
+    from export.to_onnx import export_onnx
+    from tests.training.small import save_small
+
+    torch.manual_seed(0)
+    export_onnx(save_small(work / "given" / "small.ckpt"))
+
+
+def _fill_calibrate(work: Path) -> None:
+    _fill_model(work)
+    make_videos(work / "given" / "videos")
+
+
+def _calibrate(work: Path) -> list[str]:
+    given = work / "given"
+    files = [str(given / "small.onnx"), "--videos", str(given / "videos"), "-o", str(work / "out" / "small.int8.onnx")]
+    return ["calibrate", *files, "--clips", "4"]
+
+
+def _cache_graph() -> None:
+    """Take the traced graph from a file: tracing takes seconds in which no file is touched."""
+    import onnx
+
+    from export.graph import export_input
+
+    export_input.to_graph = lambda *_: onnx.load("given/small.onnx")  # type: ignore[attr-defined]
+
+
+def _export(to: str, source: str, name: str, *flags: str) -> Verb:
+    def words(work: Path) -> list[str]:
+        return ["export", str(work / "given" / source), "--to", to, "-o", str(work / "out" / name), *flags]
+
+    def fill(work: Path) -> None:
+        """Fill `out` with an older artifact, which must stay whole."""
+        from runtime.cli import main
+
+        _fill_model(work)
+        if source.endswith(".ckpt"):
+            _cache_graph()
+        if main(words(work)):
+            raise SystemExit("no older artifact")
+
+    imports = ("torch", "onnx", "onnxruntime", "export.to_onnx", "export.to_openvino", "export.to_precision")
+    imports += {"openvino": ("openvino",), "tensorrt": ("export.to_trt",)}.get(to, ())
+    return Verb(
+        fill, words, imports, patch=_cache_graph if source.endswith(".ckpt") else lambda: None,
+        check=lambda out: _open(out / name), unit="artifacts",
+        vary=(".log", ".report.json", ".engine", ".json") if to == "tensorrt" else (".xml", ".bin", ".json"),
+    )  # fmt: skip
+
+
+def _open(path: Path) -> None:
+    if path.suffix == ".engine":  # no GPU: the checksum is what can be checked
+        from runtime.engines.sidecar import read_sidecar
+
+        read_sidecar(path, [path])
+    else:
+        from runtime.engines import open_engine
+
+        open_engine(path).close()
+
+
+def _fill_train(work: Path) -> None:
+    from tests.training.feature_data import make_feature_set
+
+    make_feature_set(work / "given" / "set")
+
+
+def _train(work: Path) -> list[str]:
+    from tests.training.feature_data import NETWORKS, SMALL
+
+    settings = [f"data.root={work / 'given' / 'set'}", "data.fold=b", *SMALL, *NETWORKS["a2net_gtea"]]
+    settings += ["optimiser.epochs=3", "run.save_minutes=0.001"]
+    return ["train", "a2net_gtea", "--out", str(work / "out" / "run"), *(w for s in settings for w in ("--set", s))]
+
+
+def _resume(work: Path) -> list[str]:
+    last = work / "out" / "run" / "last.ckpt"
+    return [*_train(work), *(["--resume", str(last)] if last.exists() else [])]
+
+
+def _steps_lost(out: Path) -> float:
+    """Return the number of optimiser steps in the log beyond the last checkpoint."""
+    import csv
+
+    import torch
+
+    log, last = out / "run" / "metrics.csv", out / "run" / "last.ckpt"
+    done = 0
+    if log.exists():
+        with log.open(newline="") as file:
+            done = max((int(row["step"]) for row in csv.DictReader(file)), default=0)
+    saved = torch.load(last, weights_only=True)["training"]["progress"]["step"] if last.exists() else 0
+    return float(done - saved)
+
+
+VERBS: dict[str, Verb] = {
+    "detect": Verb(_fill_detect, _detect),
+    "features": Verb(
+        fill_features, _features, lost=lambda out: _unrecorded(out / "set", "extraction.json", "videos")
+    ),
+    "prepare": Verb(
+        fill_prepare, _prepare, ("training.preparation.prepare", "tqdm", "av"),
+        lost=lambda out: max(_unrecorded(out / store, "index.json", "videos") for store in ("frames", "flow")),
+    ),
+    "train": Verb(
+        _fill_train, _train, ("torch", "training.run", "training.commands.train"), _resume,
+        lost=_steps_lost, unit="optimiser steps",
+    ),
+    "calibrate": Verb(_fill_calibrate, _calibrate, ("torch", "onnx", "onnxruntime", "calibration.calibrate")),
+    "export-onnx": _export("onnx", "small.ckpt", "small.onnx"),
+    "export-openvino": _export("openvino", "small.onnx", "small.xml"),
+    "export-tensorrt": _export("tensorrt", "small.onnx", "small.engine", "--library", "tensorrt-rtx", "--sm", "86"),
+}  # fmt: skip
+"""Commands under attack."""
