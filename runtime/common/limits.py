@@ -10,8 +10,15 @@ TEXT_BYTES = 1 << 30
 """Largest text file (JSON, tables, lists), unpacked, in bytes; all of ActivityNet's detections are some 0.1 GB."""
 CONFIG_BYTES = 1 << 20
 """Largest YAML configuration in bytes."""
-FEATURE_BYTES = 16 << 30
-"""Largest array of features, unpacked, in bytes: a day of video at 8 steps a second and 4096 channels is 11 GB."""
+FEATURE_BYTES = 4 << 30
+"""Largest array of features in an .npz, unpacked, in bytes: 36 hours of video at 8 steps a second and 1024 channels;
+an .npy is never in memory as a whole and has no limit."""
+FEATURE_RATIO = 200
+"""Largest ratio of an array's bytes to those that it is packed in, above `PACKED_BYTES`; of features it is below 20."""
+PACKED_BYTES = 1 << 26
+"""Bytes that a packed array may have whatever its ratio."""
+IMAGE_BYTES = 1 << 30
+"""Largest file of an image in bytes."""
 IMAGE_PIXELS = 1 << 28
 """Most pixels of an image or of a frame of a video: 16,384 × 16,384."""
 THRESHOLDS = 1000

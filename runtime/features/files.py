@@ -8,6 +8,9 @@ Nothing is ever unpickled. Headers are read without the data.
 from __future__ import annotations
 
 import lzma
+import os
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -19,7 +22,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.common.files import PathLike
+from runtime.common import limits
+from runtime.common.files import PathLike, open_file
 from runtime.common.text import one_line
 from runtime.errors import InputError
 from runtime.features.axes import AxisOrder
@@ -28,8 +32,11 @@ FEATURE_SUFFIXES = (".npy", ".npz")
 NPZ_KEY = "feats"
 """Name of the array in an .npz, in ActionFormer and OpenTAD."""
 ADVICE = "copy it again or extract the features of this video again"
-_UNREADABLE = (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
-"""Errors that numpy and zipfile raise on a damaged or foreign file."""
+UNREADABLE = (
+    *(OSError, ValueError, EOFError, KeyError, RuntimeError, SyntaxError, TypeError, MemoryError, OverflowError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError),
+)
+"""Errors that numpy, which evaluates a header, and zipfile raise on a damaged or foreign file."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +85,12 @@ def read_features(path: PathLike, order: AxisOrder = "steps_first") -> NDArray[A
     """
     path = Path(path)
     header = read_header(path)
-    array = np.empty(header.shape, header.dtype)
-    if array.size:  # an empty file cannot be mapped
+    if 0 in header.shape:  # an empty file cannot be mapped
+        array = np.empty(header.shape, header.dtype)
+    else:
         try:
             array = _load(path)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise InputError(f"{path}: cannot be read ({one_line(error)}); {ADVICE}") from None
     return array if order == "steps_first" else array.T
 
@@ -133,19 +141,30 @@ def _open_array(path: Path) -> Iterator[tuple[IO[bytes], int]]:
         raise InputError(f"{path}: got {path.suffix or 'no suffix'}, expected a feature file .npy or .npz")
     try:
         if path.suffix.lower() == ".npy":
-            with path.open("rb") as file:
-                yield file, path.stat().st_size
+            with open_file(path) as file:
+                yield file, os.fstat(file.fileno()).st_size
             return
-        with zipfile.ZipFile(path) as archive:
+        with open_file(path) as file, zipfile.ZipFile(file) as archive:
             member = f"{_array_name(path, archive.namelist())}.npy"
+            _require_no_bomb(path, archive.getinfo(member))
             with archive.open(member) as stream:
                 yield stream, archive.getinfo(member).file_size
     except FileNotFoundError:
         raise InputError(f"{path}: feature file not found") from None
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path}: cannot be read ({one_line(error)}); {ADVICE}") from None
+
+
+def _require_no_bomb(path: Path, member: zipfile.ZipInfo) -> None:
+    """Raise an InputError if an array unpacks to more than features do."""
+    size, packed = member.file_size, max(member.compress_size, 1)
+    if size > limits.FEATURE_BYTES or (size > limits.PACKED_BYTES and size > limits.FEATURE_RATIO * packed):
+        raise InputError(
+            f"{path}: {packed:,} bytes that unpack to {size:,}, expected at most {limits.FEATURE_BYTES:,}, and "
+            f"{limits.FEATURE_RATIO} times the packed; save it as .npy if it is meant"
+        )
 
 
 def _array_name(path: Path, members: list[str]) -> str:

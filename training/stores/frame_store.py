@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.common.files import read_json, write_json
+from runtime.common.files import open_file, read_json, write_json
 from runtime.common.mappings import StructureError, from_mapping, to_mapping
 from runtime.common.names import require_safe_names
 from runtime.common.ranges import Channels, Frames, FramesPerSecond, Pixels, check_ranges
 from runtime.common.text import one_line
 from runtime.errors import InputError
+from runtime.features.files import UNREADABLE
 from runtime.video.sampling import FrameTiming
 
 INDEX = "index.json"
@@ -197,8 +198,9 @@ def open_array(path: Path, sampling: Sampling, frames: int | None = None) -> NDA
     """Memory-map one array and check its type and shape (InputError); `frames` None accepts any number."""
     advice = "delete it and build the frame store again"
     try:
+        open_file(path).close()  # a pipe would be waited for
         array: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except UNREADABLE as error:
         raise InputError(f"{path}: cannot be read ({one_line(error)}); {advice}") from None
     expected = (sampling.frame_size, sampling.frame_size, sampling.channels)
     if (

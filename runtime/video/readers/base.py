@@ -8,6 +8,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.common import limits
+from runtime.errors import VideoError
+
 Frame = NDArray[np.uint8]
 """One frame, uint8 [H,W,C] 0–255: RGB or flow (x, y)."""
 
@@ -91,3 +94,12 @@ class Reader(Protocol):
     def close(self) -> None:
         """Release files and devices."""
         ...
+
+
+def require_pixels(width: int, height: int, origin: str) -> None:
+    """Raise a VideoError if frames have more pixels than `limits.IMAGE_PIXELS`; `origin` begins the message."""
+    if width * height > limits.IMAGE_PIXELS:
+        raise VideoError(
+            f"{origin}: got frames of {width:,} × {height:,} pixels, expected at most {limits.IMAGE_PIXELS:,} in all; "
+            "make them smaller"
+        )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import stat
+import sys
 from collections.abc import Iterable
 from functools import cache
 from importlib.util import find_spec
@@ -10,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from runtime.common.files import exists, is_file, is_folder
+from runtime.common.files import describe_mode, exists, is_folder
 from runtime.errors import InputError, VideoError
 from runtime.video.readers.base import Reader
 from runtime.video.readers.images import FolderReader
@@ -71,8 +73,16 @@ def _open_path(source: str, reader: ReaderName, read_seconds: float | None) -> R
             return FolderReader(path)
         if not exists(path):
             raise VideoError(f"{path}: file or folder not found")
-        if is_file(path) and path.stat().st_size == 0:
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode):  # to open a pipe waits for a writer, and a device may have no end
+            raise VideoError(
+                f"{path}: {describe_mode(state.st_mode)}, no file; expected a video file, - for standard input, or the "
+                "number of a camera"
+            )
+        if state.st_size == 0:
             raise VideoError(f"{path}: the file is empty")
+    if source == STDIN and sys.stdin is not None and sys.stdin.isatty():
+        raise VideoError("standard input: a terminal; expected a video, as in: cat a.mkv | afsd detect MODEL -")
     if reader == "opencv" or (reader == "auto" and not _has_pyav()):
         if source == STDIN or is_remote(source):
             raise InputError(f"{source}: OpenCV reads files and plain URLs only; use the reader pyav (pip install av)")

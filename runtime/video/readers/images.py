@@ -9,9 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from runtime.common import limits
+from runtime.common.files import read_bytes
 from runtime.common.natural_order import natural_key
 from runtime.errors import VideoError, VideoWarning
-from runtime.video.readers.base import Frame, Picture
+from runtime.video.readers.base import Frame, Picture, require_pixels
+from runtime.video.readers.image_size import image_size
 from runtime.video.sources import name_of
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
@@ -65,13 +68,18 @@ def read_image(path: Path) -> Frame:
     """Read an image as uint8 [H,W,3] RGB.
 
     Raises:
-        VideoError: not an image that OpenCV can read.
+        VideoError: not an image that OpenCV can read, or one of more pixels than `limits.IMAGE_PIXELS`.
     """
     import cv2
 
     try:
-        image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR) if path.stat().st_size else None
-    except cv2.error:  # more pixels than OpenCV takes
+        content = read_bytes(path, limits.IMAGE_BYTES)
+    except OSError as error:
+        raise VideoError(f"{path}: cannot be read ({error.strerror}); expected an image") from None
+    require_pixels(*(image_size(content) or (0, 0)), str(path))
+    try:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
+    except cv2.error:
         image = None
     if image is None:
         raise VideoError(f"{path}: not a readable image; remove it or write it again")

@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 from runtime.errors import SourceLostError, VideoError
-from runtime.video.readers.base import CUT_SECONDS, Frame, Picture, is_cut
+from runtime.video.readers.base import CUT_SECONDS, Frame, Picture, is_cut, require_pixels
 from runtime.video.readers.clock import Clocked, StreamClock
 from runtime.video.sources import is_live, is_url, name_of, url_for_ffmpeg
 
@@ -54,6 +54,8 @@ class OpenCVReader(Clocked):
                 raise VideoError(f"{self.label}: {reason}") from None
         if not self._capture.isOpened():
             raise VideoError(f"{self.label}: {_explain_failure(source)}")
+        width, height = self._capture.get(cv2.CAP_PROP_FRAME_WIDTH), self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
+        require_pixels(int(width), int(height), self.label)
         fps = float(self._capture.get(cv2.CAP_PROP_FPS))
         self.fps = fps if fps > 0 else None
         count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)

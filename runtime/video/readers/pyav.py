@@ -19,7 +19,7 @@ import numpy as np
 
 from runtime.errors import MissingDependencyError, SourceLostError, VideoError
 from runtime.video.prefetch import READING
-from runtime.video.readers.base import CUT_SHARE, Frame, Picture, is_cut
+from runtime.video.readers.base import CUT_SHARE, Frame, Picture, is_cut, require_pixels
 from runtime.video.readers.clock import LONGEST_GAP_SECONDS, Clocked, StreamClock
 from runtime.video.sources import STDIN, is_live, is_remote, is_url, name_of, scheme_of, url_for_ffmpeg
 
@@ -87,6 +87,8 @@ class PyAVReader(Clocked):
         self._container = self._open(source, read_seconds)
         try:
             self._stream = self._choose_stream()
+            size = self._stream.codec_context
+            require_pixels(size.width, size.height, self.label)
         except VideoError:
             self._container.close()
             self._close_file()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import struct
 import zipfile
 from pathlib import Path
 
@@ -11,6 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtime.common import limits
+from runtime.common.text import one_line
 from runtime.errors import InputError
 from runtime.features.files import read_features, read_header, require_finite, resize_steps
 from runtime.spec.time_axis import FeatureSampling, TimeAxis
@@ -178,3 +182,96 @@ def test_unknown_rates_and_durations() -> None:
 def test_samplings_that_cannot_be(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(wrong))}: got"):
         FeatureSampling(**wrong)  # type: ignore[arg-type]
+
+
+def npy(header: str, data: bytes = bytes(64), version: bytes = b"\1\0") -> bytes:
+    """An .npy with a header that numpy would not write."""
+    size = struct.pack("<H" if version == b"\1\0" else "<I", len(header))
+    return b"\x93NUMPY" + version + size + header.encode("latin-1") + data
+
+
+def header(shape: str, descr: str = "'<f4'", order: str = "False") -> str:
+    """A header whose entries are written by hand."""
+    return f"{{'descr': {descr}, 'fortran_order': {order}, 'shape': {shape}}}"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        npy(header("(10**9, 10**9)")),
+        npy(header("(1000000000000, 1000000000000)")),
+        npy(header("(99999999999999999999999, 4)")),
+        npy(header(f"({'9' * 5000}, 4)")),
+        npy(header("(-1, 4)")),
+        npy(header("(4, True)")),
+        npy(header("(4.0, 4)")),
+        npy(header("('a', 4)")),
+        npy(header("4")),
+        npy(header("[4, 4]")),
+        npy(header("(4, 4, 1)")),
+        npy(header("()")),
+        npy(header("(4, 4)", "'|O'")),
+        npy(header("(4, 4)", "[('a', '<f4')]")),
+        npy(header("(4, 4)", "[('a', 'O')]")),
+        npy(header("(4, 4)", "'<c8'")),
+        npy(header("(4, 4)", "'<M8[s]'")),
+        npy(header("(4, 4)", "'|b1'")),
+        npy(header("(4, 4)", "'|V0'")),
+        npy(header("(4, 4)", "'nonsense'")),
+        npy(header("(4, 4)", "'f4" + "(1000)" * 100 + "'")),
+        npy(header("(4, 4)", "'(1000000000,1000000000)f4'")),
+        npy(header("(4, 4)", "None")),
+        npy(header("(4, 4)", "{'names': 3}")),
+        npy(header("(4, 4)", order="'yes'")),
+        npy("__import__('os').system('false')"),
+        npy("{"),
+        npy("(" * 500),
+        npy("(" * 9000 + ")" * 9000),
+        npy("-" * 9000 + "1"),
+        npy("{" + "[" * 3000),
+        npy("'" + "\0" * 100 + "'"),
+        npy("{'descr': '<f4'}"),
+        npy(""),
+        npy("x" * 20_000),
+        npy(header("(4, 4)"), version=b"\3\0"),
+        npy(header("(4, 4)"), version=b"\xff\xff"),
+        npy(header("(10**9, 4)"), version=b"\2\0"),
+        b"\x93NUMPY\2\0\xff\xff\xff\xff" + bytes(64),
+    ],
+    ids=range(39),
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_headers_written_by_hand_are_one_line(content: bytes, packed: bool, tmp_path: Path) -> None:
+    path = tmp_path / ("x.npz" if packed else "x.npy")
+    if packed:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("feats.npy", content)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=rf"^{path}: ") as caught:
+        read_features(path)
+    assert "\n" not in one_line(caught.value)
+    assert len(one_line(caught.value)) < 1100
+
+
+def test_an_archive_that_unpacks_a_thousandfold_is_not_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.npz"
+    np.savez_compressed(path, feats=np.zeros((1000, 1000), np.float32))
+    assert read_header(path).shape == (1000, 1000)
+    monkeypatch.setattr(limits, "PACKED_BYTES", 1 << 20)
+    with pytest.raises(InputError, match=r"that unpack to 4,000,128, expected at most .*, and 200 times the packed"):
+        read_features(path)
+    np.savez_compressed(path, feats=np.random.default_rng(0).random((1000, 1000), np.float32))
+    assert read_features(path).shape == (1000, 1000)
+    monkeypatch.setattr(limits, "FEATURE_BYTES", 1 << 20)
+    with pytest.raises(InputError, match=r"bytes that unpack to 4,000,128, expected at most 1,048,576"):
+        read_features(path)
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.npz"])
+def test_a_pipe_is_not_waited_for(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(InputError, match="a pipe, no file"):
+        read_header(tmp_path / name)
