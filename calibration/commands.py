@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from runtime.errors import InputError, MissingDependencyError, VideoError
+from runtime.errors import InputError, VideoError, import_failure
 from runtime.video.names import find_video
 from runtime.video.sources import expand_sources
 
@@ -89,7 +89,7 @@ def _calibrate(args: argparse.Namespace) -> int:
         from calibration.options import CalibrationOptions
         from calibration.tuning.fine_tune import FineTuning, Tuning
     except ImportError as error:
-        raise MissingDependencyError(str(error.name), "export", "calibration") from None
+        raise import_failure(error, "", "export", "calibration") from None
     options = CalibrationOptions(
         target=args.target,
         numbers=args.numbers,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.common.files import require_writable_folder
-from runtime.errors import InputError, MissingDependencyError
+from runtime.errors import InputError, import_failure
 
 
 def add_export(subparsers: Any) -> None:
@@ -64,7 +64,7 @@ def _export(args: argparse.Namespace) -> int:
         from export.to_precision import write_typed_onnx
         from export.two_streams import export_fused
     except ImportError as error:
-        raise MissingDependencyError(str(error.name), "export", "export") from None
+        raise import_failure(error, "", "export", "export") from None
     require_writable_folder((args.out or args.model).parent, ELSEWHERE)
     if args.flow_config and not args.flow:
         raise InputError("--flow-config names the network of --flow; give --flow as well, or leave it out")
@@ -145,7 +145,7 @@ def _export_backbone(args: argparse.Namespace) -> int:
         from export.to_backbone import export_backbone
         from training.deployment.i3d_features import random_backbone, read_backbone
     except ImportError as error:
-        raise MissingDependencyError(str(error.name), "export", "export") from None
+        raise import_failure(error, "", "export", "export") from None
     if (args.weights is None) == (args.random is None):
         raise InputError("export-backbone: give a file of weights, or --random SEED for an untrained I3D")
     suffix = ".onnx" if args.to == "onnx" else ".xml"
@@ -176,5 +176,5 @@ def _demo(args: argparse.Namespace) -> int:
     try:
         from export.demo import demo
     except ImportError as error:
-        raise MissingDependencyError(str(error.name), "export", "demo") from None
+        raise import_failure(error, "", "export", "demo") from None
     return demo(args.out, args.videos)

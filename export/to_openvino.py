@@ -23,7 +23,7 @@ from runtime.common.files import synchronise
 from runtime.common.temporaries import scratch_folder
 from runtime.engines import Engine, open_engine
 from runtime.engines.sidecar import require_own_engine, write_sidecar
-from runtime.errors import ExportError, InputError, MissingDependencyError
+from runtime.errors import ExportError, InputError, import_failure
 from runtime.spec.model import ModelSpec
 
 
@@ -110,8 +110,8 @@ def convert(graph: onnx.ModelProto, spec: ModelSpec, target: Path) -> list[Path]
     """
     try:
         import openvino
-    except ImportError:
-        raise MissingDependencyError("openvino", "openvino", "exporting to OpenVINO") from None
+    except ImportError as error:
+        raise import_failure(error, "openvino", "openvino", "exporting to OpenVINO") from None
     if precision_of(graph) == "fp8":
         raise ExportError("OpenVINO: the graph is fp8, which is for GPUs; calibrate with --numbers uint8")
     inlined = target.with_suffix(".inlined.onnx")

@@ -47,6 +47,26 @@ class MissingDependencyError(AfsdError, ImportError):
         super().__init__(f"{purpose} needs {library}, which is not installed: {hint}")
 
 
+def import_failure(error: ImportError, library: str, extra: str, purpose: str, instead_of: str = "") -> AfsdError:
+    """Return the error for an import that failed: "not installed" only if it is so, else what broke.
+
+    Args:
+        error: what the import raised.
+        library: name of the package or module that was wanted; empty: that of the module that is missing.
+        extra: extra of this project that installs the library, as for `MissingDependencyError`.
+        purpose: what needs the library.
+        instead_of: see `install_hint`.
+    """
+    missing = error.name if isinstance(error, ModuleNotFoundError) and error.name else ""
+    root = missing.partition(".")[0]
+    if missing and f"{MODULES.get(library, library)}.".startswith(f"{missing}."):
+        return MissingDependencyError(library, extra, purpose, instead_of)
+    if missing and missing == root and root not in OWN:
+        return MissingDependencyError(root, extra, purpose, instead_of)
+    broken = library or root or error.name or "a library"
+    return AfsdError(f"{purpose} needs {broken}, which is installed but does not load ({error}); install it again")
+
+
 def install_hint(library: str, extra: str = "", instead_of: str = "") -> str:
     """Return the command that installs a library: from a clone of this project, which is in no package index, or alone.
 
@@ -61,6 +81,10 @@ def install_hint(library: str, extra: str = "", instead_of: str = "") -> str:
     return f"pip uninstall {instead_of}, then {hint}" if instead_of else hint
 
 
+OWN = frozenset({"runtime", "training", "export", "calibration"})
+"""Packages of this project."""
+MODULES = {"cuda-bindings": "cuda.bindings.runtime"}
+"""Module of each package that has another name than it."""
 PACKAGES = {"cv2": "opencv-python-headless", "yaml": "pyyaml"}
 """Package of each module whose package has another name."""
 

@@ -6,7 +6,7 @@ from importlib.resources import files
 from typing import Any
 
 from export.boundary_pooling.launch import Dtype
-from runtime.errors import ExportError, MissingDependencyError
+from runtime.errors import ExportError, MissingDependencyError, import_failure
 
 KERNEL_FILE = "kernel.cu"
 
@@ -25,8 +25,8 @@ def compile_ptx(dtype: Dtype, compute_capability: tuple[int, int]) -> bytes:
     """
     try:
         from cuda.bindings import nvrtc
-    except ImportError:
-        raise MissingDependencyError("cuda-bindings", "tensorrt", "compiling the boundary pooling plugin") from None
+    except ImportError as error:
+        raise import_failure(error, "cuda-bindings", "tensorrt", "compiling the boundary pooling plugin") from None
     code = files("export.boundary_pooling").joinpath(KERNEL_FILE).read_bytes()
     architecture = "compute_{}{}".format(*compute_capability)
     options = [f"--gpu-architecture={architecture}".encode(), b"--std=c++17", f"-DBOUNDARY_{dtype.upper()}".encode()]

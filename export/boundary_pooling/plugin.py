@@ -11,7 +11,7 @@ from typing import Any
 
 from export.boundary_pooling.launch import THREADS, Dtype, choose_launch
 from export.boundary_pooling.nvrtc import compile_ptx, kernel_name
-from runtime.errors import ExportError, MissingDependencyError
+from runtime.errors import ExportError, import_failure
 from training.afsd.boundary_pooling import ONNX_OPERATOR
 
 _target: list[tuple[int, int]] = []
@@ -30,8 +30,8 @@ def register(compute_capability: tuple[int, int]) -> None:
     try:
         import tensorrt as trt
         import tensorrt.plugin as trtp
-    except ImportError:
-        raise MissingDependencyError("tensorrt", "tensorrt", "the boundary pooling plugin") from None
+    except ImportError as error:
+        raise import_failure(error, "tensorrt", "tensorrt", "the boundary pooling plugin") from None
     if not hasattr(trtp, "aot_impl"):
         raise ExportError(
             f"TensorRT {trt.__version__}: the pooling plugin needs 10.9 or newer; build without the plugin"

@@ -11,6 +11,7 @@ from pathlib import Path
 from runtime.common.console import print_json
 from runtime.common.names import path_in
 from runtime.common.tables import align
+from runtime.common.text import printable
 from runtime.errors import InputError
 from runtime.features.video_features import Features
 from runtime.results.detections import Detection, Detections, results_document
@@ -70,7 +71,7 @@ class Output:
         for line in table(found, self._flags.top):
             print(line)
         if written:
-            print(f"written: {', '.join(written)}")
+            print(printable(f"written: {', '.join(written)}"))
 
     def begin(self) -> None:
         """Begin the next video whose detections are streamed."""
@@ -96,7 +97,7 @@ class Output:
             if self._flags.json:
                 print_json(entry)
             else:
-                print(f"{self._streamed}  {_row(one)}", flush=True)
+                print(printable(f"{self._streamed}  {_row(one)}"), flush=True)
 
     def finish(self) -> None:
         """Print the JSON of all finished videos, if asked for, once: after the last video, or at a signal."""

@@ -20,6 +20,7 @@ from runtime.common.console import ProgressLine, print_error
 from runtime.common.files import require_writable_folder
 from runtime.common.ranges import Number, Share, require_in_range
 from runtime.common.stops import give_out_at_stop, shield
+from runtime.common.text import printable
 from runtime.engines.registry import LIBRARIES
 from runtime.errors import AfsdError, InputError
 from runtime.results.writers import FORMATS
@@ -269,10 +270,10 @@ def _detect_one(
 
 
 def label_of(source: str | int | Features) -> str:
-    """Return a source as it is named to people, without a URL's password."""
+    """Return a source as it is named to people, in one line, without a URL's password."""
     from runtime.video.sources import is_url, name_of
 
-    return name_of(source)[1] if isinstance(source, str) and is_url(source) else str(source)
+    return printable(name_of(source)[1] if isinstance(source, str) and is_url(source) else str(source))
 
 
 def progress(timing: Timing) -> str:

@@ -13,6 +13,7 @@ from runtime.commands.detect import add_backbone_flags, add_engine_flags, label_
 from runtime.common.console import ProgressLine, print_error
 from runtime.common.files import require_writable_folder
 from runtime.common.ranges import FramesPerSecond, require_in_range
+from runtime.common.text import printable
 from runtime.errors import AfsdError, InputError
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _write(folder: FeatureFolder, source: str | int, width: int) -> str:
     """Write the features of a video and return a line that describes them."""
     with ProgressLine() as line:
         name, video, timing = folder.add(source, lambda timing: line.show(f"{label_of(source)}: {progress(timing)}"))
-    files = ", ".join(map(str, folder.paths(name)))
+    files = printable(", ".join(map(str, folder.paths(name))))
     if timing is None:
         return f"{video.steps} steps are there already, in {files}"
     return (

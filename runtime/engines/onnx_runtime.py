@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from runtime.engines.checks import Shape, check_fit, check_inputs
 from runtime.engines.options import EngineOptions
-from runtime.errors import EngineError, InputError, MissingDependencyError, SpecError, install_hint
+from runtime.errors import EngineError, InputError, SpecError, import_failure, install_hint
 from runtime.spec.model import METADATA_KEY, ModelSpec, spec_from_json
 
 LOG_ERRORS_ONLY = 3
@@ -55,8 +55,8 @@ class OnnxRuntimeEngine:
         """
         try:
             import onnxruntime
-        except ImportError:
-            raise MissingDependencyError("onnxruntime", "", "running an .onnx file") from None
+        except ImportError as error:
+            raise import_failure(error, "onnxruntime", "", "running an .onnx file") from None
         if options.precision is not None:
             raise InputError(
                 f"precision {options.precision}: an .onnx file runs in the precision it was exported in; "

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from runtime.engines.checks import Shape, check_fit, check_inputs
 from runtime.engines.options import EngineOptions
 from runtime.engines.sidecar import read_sidecar
-from runtime.errors import EngineError, MissingDependencyError
+from runtime.errors import EngineError, import_failure
 
 PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16"}
 """OpenVINO's names of `EngineOptions.precision`."""
@@ -31,8 +31,8 @@ class OpenVinoEngine:
         """
         try:
             import openvino
-        except ImportError:
-            raise MissingDependencyError("openvino", "openvino", "running an OpenVINO .xml file") from None
+        except ImportError as error:
+            raise import_failure(error, "openvino", "openvino", "running an OpenVINO .xml file") from None
         self._path = path
         self.spec = read_sidecar(path, [path, path.with_suffix(".bin")])
         core = openvino.Core()

@@ -15,7 +15,7 @@ from runtime.annotations.activitynet import finite_number
 from runtime.common.csv_text import to_csv
 from runtime.common.files import PathLike, read_json, write_text
 from runtime.common.text import quote
-from runtime.errors import AnnotationError, InputError, MissingDependencyError
+from runtime.errors import AnnotationError, InputError, import_failure
 from runtime.results.subtitles import subtitle_text, subtitle_times
 
 if TYPE_CHECKING:
@@ -166,8 +166,8 @@ class Detections:
         """
         try:
             import pandas
-        except ImportError:
-            raise MissingDependencyError("pandas", "", "Detections.to_dataframe") from None
+        except ImportError as error:
+            raise import_failure(error, "pandas", "", "Detections.to_dataframe") from None
         labels = np.array(self.classes, object)[self.labels]
         starts, ends = self.segments.T
         columns = {"video": self.video, "label": labels, "start_s": starts, "end_s": ends, "score": self.scores}

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from runtime.common.files import is_file, is_folder, read_text
 from runtime.common.natural_order import natural_key
+from runtime.common.text import public_url
 from runtime.errors import VideoError
 
 FrameSource = str | os.PathLike[str] | int | NDArray[np.uint8] | Iterable[NDArray[np.uint8]]
@@ -65,7 +66,8 @@ def local_path(source: str | os.PathLike[str]) -> Path | None:
         return None
     if not is_url(text):
         return Path(text)
-    return Path(unquote(urlsplit(text).path)) if scheme_of(text) == "file" else None
+    place = re.split(r"[?#]", text.partition("://")[2], maxsplit=1)[0].partition("/")
+    return Path(unquote(place[1] + place[2])) if scheme_of(text) == "file" else None
 
 
 def url_for_ffmpeg(source: str) -> str:
@@ -93,10 +95,10 @@ def name_of(source: str | int, *, keep_host: bool = False) -> tuple[str, str]:
     if path is not None:
         return path.resolve().name if is_folder(path) else path.stem, str(path)
     try:
-        parts = urlsplit(source)
+        parts = urlsplit(public_url(source).removesuffix("?…"))
     except ValueError as error:
-        raise VideoError(f"{source.partition('://')[0]}://…: not an address ({error}); check it") from None
-    host = parts.netloc.rpartition("@")[2]
+        raise VideoError(f"{scheme_of(source)}://…: not an address ({error}); check it") from None
+    host = parts.netloc
     label = f"{parts.scheme}://{host}{parts.path}"
     stem = Path(unquote(parts.path)).stem
     if keep_host or is_live(source) or not stem:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from runtime.errors import install_hint
+from runtime.errors import MissingDependencyError, import_failure, install_hint
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("runtime", "training", "export", "calibration", "docs")
@@ -24,6 +25,38 @@ FOLDERS = ("runtime", "training", "export", "calibration", "docs")
 )
 def test_install_hint(arguments: tuple[str, ...], hint: str) -> None:
     assert install_hint(*arguments) == hint
+
+
+@pytest.mark.parametrize(
+    ("module", "library", "message"),
+    [
+        ("no_such_library", "no_such_library", "reading needs no_such_library, which is not installed: pip install"),
+        (
+            "no_such_library.part",
+            "no_such_library",
+            "reading needs no_such_library, which is not installed: pip install",
+        ),
+        ("no_such_library", "av", "reading needs no_such_library, which is not installed: pip install"),
+        ("no_such_library", "", "reading needs no_such_library, which is not installed: pip install"),
+        ("json.no_such_part", "json", "reading needs json, which is installed but does not load (No module named"),
+        ("runtime.no_such_part", "", "reading needs runtime, which is installed but does not load (No module named"),
+        (
+            "broken_library",
+            "broken_library",
+            "which is installed but does not load (libx.so: cannot open shared object",
+        ),
+    ],
+)
+def test_not_installed_is_said_only_if_it_is_so(
+    module: str, library: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_library.py").write_text("raise ImportError('libx.so: cannot open shared object file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ImportError) as caught:
+        import_module(module)
+    error = import_failure(caught.value, library, "", "reading")
+    assert message in str(error)
+    assert isinstance(error, MissingDependencyError) == ("not installed" in message)
 
 
 def test_nothing_installs_this_project_by_its_name() -> None:

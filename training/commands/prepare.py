@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.common.console import EXIT_ERROR
-from runtime.errors import InputError, MissingDependencyError
+from runtime.errors import InputError, import_failure
 from runtime.features.description import FeatureDescription, StreamFolder
 from runtime.spec.time_axis import FeatureSampling
 from runtime.video.flow import FLOW_METHODS
@@ -181,7 +181,7 @@ def _prepare_features(args: argparse.Namespace) -> int:
     try:
         from training.preparation.prepare_features import prepare_features
     except ImportError as error:
-        raise MissingDependencyError(str(error.name), "train", "preparing data") from None
+        raise import_failure(error, "", "train", "preparing data") from None
     return _print_report(prepare_features(_describe_features(args), args.out, classes_file=args.classes))
 
 
@@ -223,7 +223,7 @@ def _load_prepare() -> Any:
     try:
         from training.preparation import prepare
     except ImportError as error:
-        raise MissingDependencyError(str(error.name), "train", "preparing data") from None
+        raise import_failure(error, "", "train", "preparing data") from None
     return prepare
 
 

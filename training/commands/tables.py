@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.common.files import require_writable_folder
-from runtime.errors import InputError, MissingDependencyError
+from runtime.errors import InputError, import_failure
 
 NAMES = (
     "durations", "modules", "balance", "levels", "streams", "proposals", "two-stage", "afsd", "methods", "speed",
@@ -73,7 +73,7 @@ def _paper_tables(args: argparse.Namespace) -> int:
         from training.paper_tables.speed import make_speed_table
         from training.paper_tables.tables import TABLES, make_rows_table, make_table
     except ImportError as error:
-        raise MissingDependencyError(str(error.name), "train", "training") from None
+        raise import_failure(error, "", "train", "training") from None
     options = _options(args)
     require_writable_folder(args.out, "choose another --out")
     for name in args.tables:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from runtime.errors import ConfigError, MissingDependencyError
+from runtime.errors import ConfigError, import_failure
 
 
 def add_train(subparsers: Any) -> None:
@@ -26,7 +26,7 @@ def _train(args: argparse.Namespace) -> int:
         from training.config.files import load_config
         from training.run import train
     except ImportError as error:
-        raise MissingDependencyError(str(error.name), "train", "training") from None
+        raise import_failure(error, "", "train", "training") from None
     print(train(load_config(args.config, args.set), args.out, args.resume))
     return 0
 
@@ -58,7 +58,7 @@ def _cross_validate(args: argparse.Namespace) -> int:
         from training.config.files import load_config
         from training.cross_validation.from_config import cross_validate_config
     except ImportError as error:
-        raise MissingDependencyError(str(error.name), "train", "training") from None
+        raise import_failure(error, "", "train", "training") from None
     config, options = load_config(args.config, args.set), DetectorOptions(nms=args.nms)
     if config.data.fold != "" and not config.data.inner_group:
         raise ConfigError(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from runtime.common.files import write_json
 from runtime.common.tables import align
-from runtime.common.text import one_line
+from runtime.common.text import one_line, printable
 from runtime.errors import AfsdError
 
 REPORT = "prepare_report.json"
@@ -54,9 +54,9 @@ class PreparationReport:
         if self.facts:
             yield from align([[key, str(value)] for key, value in self.facts.items()], "ll").splitlines()
         for kind, names in self.findings.groups.items():
-            yield f"{sum(names.values())} × {kind}: {_join_first(names)}"
+            yield printable(f"{sum(names.values())} × {kind}: {_join_first(names)}")
         for name, reason in self.findings.failures.items():
-            yield f"failed: {name}: {reason}"
+            yield printable(f"failed: {name}: {reason}")
         if not self.findings.groups and not self.findings.failures:
             yield "nothing odd"
 

@@ -32,7 +32,7 @@ from runtime.common.ranges import (
     require_in_range,
 )
 from runtime.common.text import quote
-from runtime.errors import AnnotationError, InputError, MissingDependencyError, VideoError
+from runtime.errors import AnnotationError, InputError, VideoError, import_failure
 from training.synthetic.render import Image, render
 from training.synthetic.scene import Scene, VideoSeed, plan_scene
 
@@ -106,8 +106,8 @@ def make_synthetic(
     seeds = [VideoSeed(seed, subset, index) for index in range(videos)]
     try:
         from tqdm import tqdm
-    except ImportError:
-        raise MissingDependencyError("tqdm", "train", "making synthetic videos") from None
+    except ImportError as error:
+        raise import_failure(error, "tqdm", "train", "making synthetic videos") from None
     with tqdm(total=videos, desc=f"synthetic {subset}", unit="video", file=plain_stderr(), disable=not progress) as bar:
         entries: dict[str, Any] = {}
         for name, entry in _map(write, seeds, workers):

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import EngineError, MissingDependencyError
+from runtime.errors import EngineError, import_failure
 
 BINDINGS = "cuda.bindings.runtime"
 
@@ -45,8 +45,8 @@ def load_bindings(extra: str, purpose: str) -> Any:
     """
     try:
         return importlib.import_module(BINDINGS)
-    except ImportError:
-        raise MissingDependencyError("cuda-bindings", extra, purpose) from None
+    except ImportError as error:
+        raise import_failure(error, "cuda-bindings", extra, purpose) from None
 
 
 def check(api: Any, result: tuple[Any, ...], what: str) -> Any:

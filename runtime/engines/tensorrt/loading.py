@@ -12,7 +12,7 @@ from runtime.engines.options import EngineOptions
 from runtime.engines.sidecar import read_build, read_sidecar
 from runtime.engines.tensorrt.build_facts import MODULES, EngineBuild
 from runtime.engines.tensorrt.cuda import CudaDevice, DeviceFacts, load_bindings
-from runtime.errors import EngineError, MissingDependencyError, SpecError
+from runtime.errors import EngineError, SpecError, import_failure
 from runtime.spec.model import ModelSpec
 
 TYPES = {"uint8": "UINT8", "int32": "INT32", "float32": "FLOAT"}
@@ -84,8 +84,8 @@ def _import_library(path: Path, build: EngineBuild) -> Any:
     name = MODULES[build.library]
     try:
         library = importlib.import_module(name)
-    except ImportError:
-        raise MissingDependencyError(name, build.library, PURPOSE) from None
+    except ImportError as error:
+        raise import_failure(error, name, build.library, PURPOSE) from None
     except Exception as error:  # a shared library that is missing is an OSError or RuntimeError, by version
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise EngineError(f"{path}: {name} is installed but does not load: {reason}; install it again") from error

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from runtime.errors import MissingDependencyError, SourceLostError, VideoError
+from runtime.errors import SourceLostError, VideoError, import_failure
 from runtime.video.prefetch import READING
 from runtime.video.readers.base import CUT_SHARE, Frame, Picture, is_cut, require_pixels
 from runtime.video.readers.clock import LONGEST_GAP_SECONDS, Clocked, StreamClock
@@ -423,16 +423,16 @@ def _import_av() -> Any:
         import av.logging
         import av.sidedata.sidedata
         import av.video.reformatter
-    except ImportError:
-        raise MissingDependencyError("av", "", "reading videos through PyAV") from None
+    except ImportError as error:
+        raise import_failure(error, "av", "", "reading videos through PyAV") from None
     return av
 
 
 def _open_remote(source: str, label: str) -> Any:
     try:
         import fsspec
-    except ImportError:
-        raise MissingDependencyError("fsspec", "remote", f"reading {label}") from None
+    except ImportError as error:
+        raise import_failure(error, "fsspec", "remote", f"reading {label}") from None
     try:
         return fsspec.open(source, "rb").open()
     except Exception as error:  # each store has errors of its own

@@ -59,6 +59,7 @@ def test_whatever_a_command_prints_is_escaped(capsys: pytest.CaptureFixture[str]
         ("s3://key:secret@bucket/a.mp4: s3://key:secret@bucket/b", "s3://bucket/a.mp4: s3://bucket/b"),
         ("https://host/@someone/a.mp4", "https://host/@someone/a.mp4"),
         ("http://[::1]:8080/x?secret", "http://[::1]:8080/x?…"),
+        ("rtsp://me:it's%secret\"@host:554/live", "rtsp://host:554/live"),
         ("no address: secret@host", "no address: secret@host"),
     ],
 )

@@ -74,12 +74,19 @@ def test_names_of_streams_keep_host_and_port() -> None:
         "rtsp://cam:8554/front/door",
     )
     assert name_of("https://host:8443/a/clip%201.mp4?key=secret") == ("clip 1", "https://host:8443/a/clip%201.mp4")
+    for secret in ("secret", "se/cr?et", "sec ret", "s'ecret", "secret@x", "#secret"):
+        for address in (f"rtsp://me:{secret}@cam:8554/door", f"rtsp://cam:8554/door?token={secret}"):
+            assert name_of(address) == ("cam_8554_door", "rtsp://cam:8554/door")
+        assert name_of(f"http://cam:80/x/password={secret}")[1].startswith("http://cam:80/x/password=…")
     assert name_of("https://host/") == ("host", "https://host/")
     assert name_of("dir/10:30:00.mp4") == ("10:30:00", "dir/10:30:00.mp4")
     assert name_of("file:///dir/a%20b.mp4") == ("a b", "/dir/a b.mp4")
     assert name_of("http://cam:8080/video.mjpg", keep_host=True)[0] == "cam_8080_video.mjpg"
     with pytest.raises(VideoError, match=r"rtsp://…: not an address \(.*\); check it"):
         name_of("rtsp://[::1")
+    with pytest.raises(VideoError, match=r"http://…: not an address \(Invalid IPv6 URL\); check it"):
+        name_of("http://[")
+    assert name_of("file://[x/y.mp4") == ("y", "/y.mp4")
     assert (name_of(1)[0], name_of("-")[0]) == ("camera1", "stdin")
 
 

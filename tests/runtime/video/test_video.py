@@ -180,7 +180,7 @@ def test_bad_sources(source: object, kind: type[Exception], message: str) -> Non
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), float("inf")])
 def test_bad_rates(rate: float) -> None:
-    with pytest.raises(InputError, match=r"fps: got .*, expected a number of frames per second"):
+    with pytest.raises(InputError, match=r"fps: got .*, expected .*frames per second"):
         open_frames(grey(3), 10.0, fps=rate)
     with pytest.raises(InputError, match="sample_fps: got"):
         open_frames(grey(3), rate)

@@ -174,7 +174,7 @@ def test_features_of_folds(root: Path) -> None:
         ),
         (["--width", "9"], r"features of 5 \+ 3 channels, expected 9; correct one"),
         (["--resize", "5"], "resize is 5, expected 1 or more, and only with sampling.whole_video"),
-        (["--stride", "0"], "stride is 0, expected more than 0"),
+        (["--stride", "0"], "stride: got 0.0, expected above 0"),
         (["--features", "{root}/nowhere"], "nowhere: folder not found"),
         (["--features", "{root}/split{{fold}}"], r"split\{fold\}: no folder found, expected one per fold"),
         (["--features", "{root}/{{fold}}/rgb"], "expected {fold} only in the last folder's name"),
