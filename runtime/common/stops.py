@@ -56,7 +56,8 @@ class Stops:
         self.depth = 0
         self.instead: Callable[[], None] | None = None
         self._at, self._pending = 0.0, False
-        self._done = threading.Event()
+        self._done = False
+        self._wake = threading.Event()
         self._said = _Once(self._say)
         self.grace_s = GRACE_S
 
@@ -89,14 +90,15 @@ class Stops:
         try:
             yield
         finally:
-            self._done.set()
+            self._done = True
+            self._wake.set()
             for number, handler in before.items():  # a process that is ending is not disturbed by more signals
                 default = handler in (signal.SIG_DFL, signal.default_int_handler)
                 signal.signal(number, signal.SIG_IGN if self._at and default else handler)
             signal.set_wakeup_fd(wakeup)
             os.close(writer)
 
-    def _handle(self, number: int, _: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         """Take a signal in the main thread."""
         if self.number:
             if time.monotonic() - self._at > AGAIN_S:
@@ -105,9 +107,11 @@ class Stops:
         self.number, self._at = number, time.monotonic()
         if self.instead is not None:
             self.instead()
-            return
-        self._pending = True
-        self.raise_pending()
+        elif _is_importing(frame):
+            self._wake.set()
+        else:
+            self._pending = True
+            self.raise_pending()
 
     def _watch(self, reader: int) -> None:
         """Read the signals, which arrive here whatever the main thread does (the thread's body)."""
@@ -124,7 +128,8 @@ class Stops:
 
     def _end(self, number: int) -> None:
         """End the process unless the main thread does in time (a thread's body)."""
-        if self._done.wait(self.grace_s):
+        self._wake.wait(self.grace_s)
+        if self._done:
             return
         self.number = self.number or number
         if self.shielded.acquire(timeout=LONGEST_SHIELD_S):
@@ -210,6 +215,15 @@ def end_well_at_stop(end: Callable[[], None], grace_s: float) -> Iterator[None]:
     finally:
         if not _current.number:
             _current.instead, _current.grace_s = None, GRACE_S
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Return whether a module is being imported: native libraries abort the process at an error in their imports."""
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _report_errors(give_out: Callable[[], object]) -> None:

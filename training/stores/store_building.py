@@ -42,8 +42,9 @@ from training.stores.frame_store import (
     write_index,
 )
 
-SAVE_INDEX_EVERY_S = 5.0
-"""Shortest time between two writes of the index while building; arrays missing in it are built again."""
+SAVE_INDEX_AFTER = 50.0
+"""Time from one write of the index to the next, in times that a write takes: 2 % of the work. Arrays that are missing
+in the index of a run that was killed are built again."""
 RGB_STORE = "frames"
 """Name of the folder of a data set's RGB arrays, from which flow is made."""
 
@@ -189,13 +190,16 @@ def complete_store(
     require_writable_folder(out)
     workers = min(len(todo), workers or len(os.sched_getaffinity(0)))
 
-    def save() -> None:
+    def save() -> float:
+        """Write the index and return the time at which to do so again."""
+        began = time.monotonic()
         with lock_folder(out, "afsd prepare"):  # other processes may have added arrays since the index was read
             there = find_index(out, index)
             write_index(out / INDEX, replace(there, videos={**there.videos, **built}))
+        now = time.monotonic()
+        return now + SAVE_INDEX_AFTER * (now - began)
 
-    save()  # from here on another process must ask for the same sampling
-    saved = time.monotonic()
+    save_at = save()  # from here on another process must ask for the same sampling
     try:
         with (
             closing(_build_all(build, todo, workers)) as results,
@@ -217,9 +221,8 @@ def complete_store(
                 else:
                     built[name] = result
                 bar.update()
-                if time.monotonic() - saved > SAVE_INDEX_EVERY_S:
-                    save()
-                    saved = time.monotonic()
+                if time.monotonic() >= save_at:
+                    save_at = save()
     finally:
         save()
         sweep(out)  # what killed workers left

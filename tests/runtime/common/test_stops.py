@@ -104,6 +104,16 @@ def test_where_ending_is_normal_the_status_is_0() -> None:
         assert end(process, signal.SIGINT) == (0, "final\n", "")
 
 
+def test_no_error_is_raised_in_the_import_of_a_library(tmp_path: Path) -> None:
+    """Native libraries abort the process when their import fails in the middle."""
+    (tmp_path / "native.py").write_text(
+        "import os, time\n"
+        "try:\n    print('ready', flush=True)\n    time.sleep(30)\nexcept BaseException:\n    os.abort()\n"
+    )
+    with command(f"sys.path.insert(0, {str(tmp_path)!r}); import native") as process:
+        assert end(process, signal.SIGTERM) == (143, "final\n", "afsd: ended by SIGTERM\n")
+
+
 def test_a_signal_that_nohup_ignores_stays_ignored() -> None:
     body = 'out("ready")\n        time.sleep(0.5)\n        out("whole")'
     with command(body, "nohup") as process:
