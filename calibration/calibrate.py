@@ -26,11 +26,12 @@ from calibration.ranges.table import RangeTable, load_table, make_table
 from calibration.tuning.tune import tune
 from export.comparison.quantisation import REPORT, describe_on_videos
 from export.graph.carried_spec import read_carried_spec
-from export.graph.export_input import ELSEWHERE, load_graph
+from export.graph.export_input import ELSEWHERE
+from export.graph.files import load_graph, save_graph
 from export.graph.precision import require_symmetric
 from runtime.common.console import ProgressLine
 from runtime.common.files import atomic_path, file_sha256, require_writable_folder, write_text
-from runtime.engines.sidecar import require_own_engine
+from runtime.engines.artifact import require_own_engine
 from runtime.errors import InputError
 from runtime.features.video_features import Video, identify_video
 from runtime.results.timeline import save_image
@@ -309,7 +310,7 @@ class _Work:
             "test_videos": judged,
         }
         with atomic_path(out) as network:
-            onnx.save(graph, network)
+            save_graph(graph, network)
             content["sha256"] = file_sha256(network)
             write_text(report, json.dumps(content, indent=1, default=str) + "\n")
         if path:

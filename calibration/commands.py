@@ -117,7 +117,7 @@ def _list_features(args: argparse.Namespace) -> tuple[list[Any], Any]:
     """Return the videos to calibrate on and the test set, from folders of features."""
     from calibration.options import TestSet
     from export.graph.carried_spec import read_carried_spec
-    from export.graph.export_input import load_graph
+    from export.graph.files import load_graph
     from runtime.annotations.ground_truth import load_ground_truth
     from runtime.features.feature_set import list_features, open_model_features
 

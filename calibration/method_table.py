@@ -27,6 +27,7 @@ from calibration.ranges.collect import collect_histograms
 from calibration.ranges.table import make_table
 from export.demo import SHIPPED
 from export.graph.carried_spec import read_carried_spec
+from export.graph.files import load_graph
 from export.studies.train_demo import make_data
 from export.to_onnx import export_onnx
 from runtime.annotations.activitynet import load_annotations
@@ -56,7 +57,7 @@ def build_method_table(out: Path, seeds: list[int], clips: int, say: Callable[[s
     network = out / "shipped.onnx"
     if not network.is_file():
         export_onnx(SHIPPED, network, say=say)
-    placement = Placement(onnx.load(network), str(network))
+    placement = Placement(load_graph(network), str(network))
     truth = load_annotations(data / "annotations.json", "testing")
     videos = [find_video(data / "videos", video.name) for video in truth]
     results: dict[str, list[float]] = {}

@@ -12,10 +12,11 @@ import onnx
 
 from export.comparison.parity import ParityReport, compare, require_parity
 from export.graph.export_input import Say, read_export_input
+from export.graph.files import save_graph
 from runtime.common.files import synchronise
 from runtime.common.temporaries import scratch_folder
 from runtime.engines import Engine, open_engine
-from runtime.engines.sidecar import require_own_engine
+from runtime.engines.artifact import require_own_engine
 from runtime.errors import ExportError
 
 
@@ -52,7 +53,7 @@ def save_onnx(graph: onnx.ModelProto, reference: Engine, target: Path, say: Say)
     require_own_engine(target)
     with scratch_folder(target.parent) as folder:
         unfinished = folder / target.name
-        onnx.save(graph, unfinished)
+        save_graph(graph, unfinished)
         report = check(reference, unfinished, say)
         synchronise(unfinished)
         unfinished.replace(target)

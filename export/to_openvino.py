@@ -19,10 +19,12 @@ from export.graph.convolutions import Layer, report_convolutions
 from export.graph.export_input import Say, read_export_input
 from export.graph.precision import QUANTISED, precision_of
 from export.to_onnx import check
-from runtime.common.files import synchronise
+from runtime.common.files import file_sha256
 from runtime.common.temporaries import scratch_folder
 from runtime.engines import Engine, open_engine
-from runtime.engines.sidecar import require_own_engine, write_sidecar
+from runtime.engines.artifact import remove_old_sidecar, require_own_engine, settle_model
+from runtime.engines.openvino_xml import write_xml_entries
+from runtime.engines.two_files import replace_as_one
 from runtime.errors import ExportError, InputError, import_failure
 from runtime.spec.model import ModelSpec
 
@@ -35,7 +37,7 @@ def export_openvino(
     *,
     videos: Sequence[Path] = (),
 ) -> Path:
-    """Write OpenVINO IR (.xml, .bin and a sidecar with the ModelSpec) after comparing its numbers.
+    """Write OpenVINO IR (.xml with the ModelSpec, and .bin) after comparing its numbers.
 
     The reference is PyTorch for a checkpoint, and ONNX Runtime for an ONNX file.
 
@@ -91,18 +93,18 @@ def save_openvino(
     require_own_engine(target)
     with scratch_folder(target.parent) as folder:
         unfinished = folder / target.name
-        files = convert(graph, reference.spec, unfinished)
+        weights = convert(graph, reference.spec, unfinished)
         report = compare(reference, unfinished, say)
-        for file in files:
-            synchronise(file)
-            file.replace(target.parent / file.name)
+        settle_model(target)
+        replace_as_one((weights, target.with_suffix(".bin")), file_sha256(weights), (unfinished, target))
+    remove_old_sidecar(target)
     report.write(target.with_suffix(f".xml.{'parity' if isinstance(report, ParityReport) else 'drift'}.json"))
     say(f"wrote {target} ({target.with_suffix('.bin').stat().st_size / 1e6:.1f} MB of weights)")
     return target
 
 
-def convert(graph: onnx.ModelProto, spec: ModelSpec, target: Path) -> list[Path]:
-    """Inline the pooling function (OpenVINO expands no functions), convert, and write .xml, .bin and the sidecar.
+def convert(graph: onnx.ModelProto, spec: ModelSpec, target: Path) -> Path:
+    """Inline the pooling function (OpenVINO expands no functions), convert, and write .xml and .bin; return the .bin.
 
     Raises:
         MissingDependencyError: OpenVINO is not installed.
@@ -115,13 +117,15 @@ def convert(graph: onnx.ModelProto, spec: ModelSpec, target: Path) -> list[Path]
     if precision_of(graph) == "fp8":
         raise ExportError("OpenVINO: the graph is fp8, which is for GPUs; calibrate with --numbers uint8")
     inlined = target.with_suffix(".inlined.onnx")
-    onnx.save(onnx.inliner.inline_local_functions(graph), inlined)
+    plain = onnx.inliner.inline_local_functions(graph)
+    del plain.metadata_props[:]  # OpenVINO copies them
+    onnx.save(plain, inlined)
     model = openvino.convert_model(inlined)
     openvino.save_model(model, target, compress_to_fp16=False)
     del model  # the model keeps the file mapped
     inlined.unlink()
-    weights = target.with_suffix(".bin")
-    return [weights, target, write_sidecar(target, spec, [target, weights])]
+    write_xml_entries(target, spec)
+    return target.with_suffix(".bin")
 
 
 def read_openvino_layers(path: Path) -> tuple[Layer, ...]:

@@ -14,11 +14,12 @@ from export.comparison.parity import compare, require_parity
 from export.comparison.quantisation import check_quantised
 from export.graph.carried_spec import read_carried_spec
 from export.graph.export_input import ExportInput, Say, open_cpu_engine, read_export_input
+from export.graph.files import save_graph
 from export.graph.precision import HALF, QUANTISED, Precision, precision_of, to_half
 from export.to_onnx import check_name, save_onnx
 from runtime.common.files import atomic_path
 from runtime.engines import Engine
-from runtime.engines.sidecar import require_own_engine
+from runtime.engines.artifact import require_own_engine
 from runtime.errors import ExportError
 from runtime.families import class_output
 from runtime.spec.model import ModelSpec
@@ -143,7 +144,7 @@ def write_typed_onnx(
     say(f"comparing {wanted} with {network.reference.library}, with {wanted} rounding emulated")
     report = typed.check(open_cpu_engine(typed.graph, target), videos, say)
     with atomic_path(target) as unfinished:
-        onnx.save(typed.graph, unfinished)
+        save_graph(typed.graph, unfinished)
     report.write(target.with_name(f"{target.name}.drift.json"))
     say(f"wrote {target} ({target.stat().st_size / 1e6:.1f} MB)")
     return typed

@@ -22,12 +22,14 @@ from export.graph.precision import PRECISIONS, QUANTISED, Precision, require_sym
 from export.to_precision import TypedModel, write_typed_onnx
 from export.trt.build import BuildOptions, Plan, build_plan, remove_plugin
 from export.trt.library import RTX_DEFAULT, Library, find_library, local_gpu
-from runtime.common.files import require_writable_folder, synchronise, write_json
+from runtime.common.files import file_sha256, require_writable_folder, write_json
 from runtime.common.temporaries import scratch_folder
 from runtime.engines import open_engine
-from runtime.engines.sidecar import require_own_engine, write_sidecar
+from runtime.engines.artifact import require_own_engine, settle_model
+from runtime.engines.sidecar import write_sidecar
 from runtime.engines.tensorrt.build_facts import EngineBuild
 from runtime.engines.tensorrt.cuda import DeviceFacts
+from runtime.engines.two_files import replace_as_one
 from runtime.errors import EngineError, ExportError, MissingDependencyError
 
 SUFFIXES = (".engine", ".plan")
@@ -177,11 +179,10 @@ def _build(typed: TypedModel, library: Library, target: Path, options: TrtOption
     with scratch_folder(target.parent) as folder:
         unfinished = folder / target.name
         unfinished.write_bytes(plan.data)
-        sidecar = write_sidecar(unfinished, typed.spec, [unfinished], build)
+        sidecar = write_sidecar(unfinished, typed.spec, build)
         drift = _compare_engine(typed, unfinished, build, device, options.videos, say)
-        synchronise(unfinished)
-        unfinished.replace(target)
-        sidecar.replace(target.with_suffix(".json"))
+        settle_model(target)
+        replace_as_one((unfinished, target), file_sha256(unfinished), (sidecar, target.with_suffix(".json")))
     _write_report(target, build, plan, convolutions, drift)
     _say_built(target, plan, convolutions, say)
     return target

@@ -17,7 +17,7 @@ from typing import Any
 import runtime.commands
 from runtime.common.console import EXIT_ERROR, print_error, print_warning, run_command
 from runtime.common.text import one_line
-from runtime.errors import AfsdError, VideoWarning
+from runtime.errors import AfsdError, ArtifactWarning, VideoWarning
 from runtime.video.prefetch import READING
 
 VERBS_GROUP = "afsd.commands"
@@ -52,6 +52,7 @@ def _run(argv: Sequence[str]) -> int:
     def run() -> int:
         with warnings.catch_warnings():
             warnings.simplefilter("always", VideoWarning)
+            warnings.simplefilter("always", ArtifactWarning)
             warnings.showwarning = _show_warning
             arguments = make_parser().parse_args(argv)
             status: int = arguments.func(arguments)

@@ -35,6 +35,10 @@ class SpecError(AfsdError):
     """Reports a ModelSpec that is missing, malformed, of a newer schema, or does not fit its artifact."""
 
 
+class ArtifactWarning(UserWarning):
+    """Warns of a model of an older release, which carries no digest."""
+
+
 class EngineError(AfsdError):
     """Reports an engine file that cannot be loaded or run on this machine."""
 

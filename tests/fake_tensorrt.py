@@ -177,7 +177,7 @@ def write_tiny_plan(path: Path, spec: ModelSpec | None = None, plan: bytes | Non
         content = {"tensors": tensors_of(spec), "batch": facts["batch"]}
         plan = json.dumps(content).encode()
     path.write_bytes(plan)
-    write_sidecar(path, spec, [path], EngineBuild(**facts))
+    write_sidecar(path, spec, EngineBuild(**facts))
     return path
 
 

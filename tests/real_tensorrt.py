@@ -39,5 +39,5 @@ def build_tiny(folder: Path, library: TensorRtLibrary, architecture: str) -> Pat
     build = EngineBuild(
         library, importlib.import_module(module.__name__).__version__, (architecture,), "fp32", BATCH, "none"
     )
-    write_sidecar(path, tiny_spec(), [path], build)
+    write_sidecar(path, tiny_spec(), build)
     return path

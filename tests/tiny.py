@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from runtime.engines.openvino_xml import write_xml_entries
+from runtime.engines.seal import ONNX_SEAL, write_seal
 from runtime.spec.decoding_constants import Decoding
 from runtime.spec.model import METADATA_KEY, ModelSpec
 from runtime.spec.tensors import TensorSpec
@@ -108,7 +110,9 @@ def open_tiny_engine(path: Path, device: str) -> TinyEngine:
     return engine
 
 
-def write_tiny_onnx(path: Path, spec: ModelSpec | None, metadata: Mapping[str, str] | None = None) -> Path:
+def write_tiny_onnx(
+    path: Path, spec: ModelSpec | None, metadata: Mapping[str, str] | None = None, sealed: bool = True
+) -> Path:
     """Write the tiny network with its ModelSpec (or other metadata) as an ONNX file; skip where onnx is missing."""
     onnx = pytest.importorskip("onnx")
     from onnx import TensorProto, helper, numpy_helper
@@ -147,4 +151,17 @@ def write_tiny_onnx(path: Path, spec: ModelSpec | None, metadata: Mapping[str, s
     helper.set_model_props(model, stored)
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
+    if sealed:
+        write_seal(path, ONNX_SEAL)
+    return path
+
+
+def write_tiny_openvino(path: Path, spec: ModelSpec | None = None) -> Path:
+    """Write the tiny network as .xml and .bin; skip where openvino is missing."""
+    openvino = pytest.importorskip("openvino")
+    source = write_tiny_onnx(path.with_suffix(".source.onnx"), spec)
+    model = openvino.convert_model(str(source))
+    openvino.save_model(model, str(path), compress_to_fp16=False)
+    source.unlink()
+    write_xml_entries(path, tiny_spec() if spec is None else spec)
     return path

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from runtime.engines.seal import ONNX_SEAL, write_seal
 from runtime.spec.anchors import A2NetLayout
 from runtime.spec.decoding_constants import A2NetDecoding
 from runtime.spec.model import METADATA_KEY, ModelSpec
@@ -160,4 +161,5 @@ def write_tiny_backbone(path: Path, stream: str = "rgb", **changes: Any) -> Path
     helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
+    write_seal(path, ONNX_SEAL)
     return path

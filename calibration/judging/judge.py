@@ -10,6 +10,7 @@ import onnx
 
 from export.comparison.drift import DriftReport, Recording, compare_recordings, record
 from export.graph.carried_spec import read_carried_spec
+from export.graph.files import save_graph
 from export.to_openvino import convert
 from runtime.annotations.activitynet import Instance, VideoAnnotation
 from runtime.common.temporaries import scratch_folder
@@ -86,7 +87,7 @@ def open_graph(graph: onnx.ModelProto) -> Engine:
             convert(graph, spec, path)
             return open_engine(path)
         path = folder / "graph.onnx"
-        onnx.save(graph, path)
+        save_graph(graph, path)
         return open_engine(path)
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-import onnx
-
 from calibration.quantise.placement import Placement
 from calibration.ranges.choose import Quantiser
 from calibration.tuning.fake_quantisation import InputQuantiser, Layers
 from calibration.tuning.fine_tune import Tuning, fine_tune
+from export.graph.files import load_graph
 from export.to_onnx import export_onnx
 from runtime.errors import InputError
 from runtime.spec.model import ModelSpec
@@ -54,7 +53,7 @@ def tune(
     checkpoint = fine_tune(
         options.checkpoint, make_input_quantisers(placement, quantisers, kept), folder, options.run, overrides=overrides
     )
-    after = Placement(onnx.load(export_onnx(checkpoint, folder / "tuned.onnx", say=say)), str(folder / "tuned.onnx"))
+    after = Placement(load_graph(export_onnx(checkpoint, folder / "tuned.onnx", say=say)), str(folder / "tuned.onnx"))
     if {point.name for point in after.points} != {point.name for point in placement.points}:
         raise InputError(f"{checkpoint}: its graph has other points than the ONNX file; export that one again first")
     return after

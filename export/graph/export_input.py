@@ -9,11 +9,12 @@ from pathlib import Path
 
 import onnx
 
+from export.graph.files import load_graph, save_graph
 from export.graph.precision import HALF, emulate_half_on_cpu, precision_of
 from export.graph.trace import to_graph
 from runtime.common.temporaries import scratch_folder
 from runtime.engines import Engine, open_engine
-from runtime.errors import EngineError, ExportError
+from runtime.errors import ExportError
 from runtime.spec.model import ModelSpec
 from training.checkpoints.files import Checkpoint, build_model, load_checkpoint
 from training.config.files import load_config
@@ -72,14 +73,6 @@ def read_export_input(path: Path, config: str, say: Say) -> ExportInput:
     return ExportInput(path, to_graph(make_deployable(network, spec), spec), TorchEngine(network, spec))
 
 
-def load_graph(path: Path) -> onnx.ModelProto:
-    """Load an ONNX file (EngineError: it is not one)."""
-    try:
-        return onnx.load(path)
-    except Exception as error:  # protobuf's own exception
-        raise EngineError(f"{path}: not an ONNX file ({' '.join(str(error).split())}); export it again") from None
-
-
 def open_cpu_engine(graph: onnx.ModelProto, path: Path) -> Engine:
     """Open a graph in ONNX Runtime on the CPU, with half precision emulated: ONNX Runtime has no bfloat16 there.
 
@@ -88,10 +81,10 @@ def open_cpu_engine(graph: onnx.ModelProto, path: Path) -> Engine:
         path: ONNX file of the graph; opened as it is unless the precision must be emulated.
     """
     if precision_of(graph) not in HALF:
-        return open_engine(path)
+        return open_engine(path, verify=False)  # `load_graph` has verified it
     with scratch_folder() as folder:
         rounded = folder / path.name
-        onnx.save(emulate_half_on_cpu(graph), rounded)
+        save_graph(emulate_half_on_cpu(graph), rounded)
         return open_engine(rounded)
 
 

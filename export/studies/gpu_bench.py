@@ -106,7 +106,7 @@ class TensorRtBench:
         pooling: Literal["plugin", "function"] = "plugin" if plugin else "function"
         targets = (self.gpu.architecture,)
         made = EngineBuild("tensorrt", self.library.version, targets, case.precision, case.batch, pooling)
-        write_sidecar(target, spec, [target], made)
+        write_sidecar(target, spec, made)
 
     def open(self, target: Path, *, cuda_graph: bool) -> Engine:
         """See `Workbench`."""

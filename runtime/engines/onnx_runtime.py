@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.engines.artifact import read_artifact
 from runtime.engines.checks import Shape, check_fit, check_inputs
 from runtime.engines.options import EngineOptions
-from runtime.errors import EngineError, InputError, SpecError, import_failure, install_hint
-from runtime.spec.model import METADATA_KEY, ModelSpec, spec_from_json
+from runtime.errors import EngineError, InputError, import_failure, install_hint
 
 LOG_ERRORS_ONLY = 3
 """Lowest severity of the messages that ONNX Runtime prints to the terminal."""
@@ -50,7 +50,7 @@ class OnnxRuntimeEngine:
 
         Raises:
             EngineError: the file is not a loadable model, or the device is not available.
-            SpecError: the metadata hold no ModelSpec, or one that does not fit.
+            SpecError: the metadata hold no ModelSpec, or one that does not fit, or the file is damaged.
             MissingDependencyError: onnxruntime is not installed.
         """
         try:
@@ -66,17 +66,10 @@ class OnnxRuntimeEngine:
         names = PROVIDERS[(options.provider or "cuda") if on_gpu else None]
         _check_available(onnxruntime, names, options)
         self._path = path
-        self._session: Any
-        try:
-            self._session = _open_session(onnxruntime, path, names, options)
-            fp8 = self._read_spec().precision == "fp8"
-        except EngineError as error:
-            fp8 = "float8" in str(error)
-            if not fp8:
-                raise
-        if fp8:  # ONNX Runtime 1.31 fuses FP8 into convolutions that it cannot run, or whose results are wrong
-            self._session = _open_session(onnxruntime, path, names, options, fuse_qdq=False)
-        self.spec = self._read_spec()
+        self.spec = read_artifact(path, verify=options.verify).spec
+        fp8 = self.spec.precision == "fp8"  # ONNX Runtime 1.31 fuses it into what it cannot run, or computes wrong
+        self._session: Any = _open_session(onnxruntime, path, names, options, fuse_qdq=not fp8)
+        check_fit(self.spec, _shapes(self._session.get_inputs()), _shapes(self._session.get_outputs()), str(path))
         self.library = f"onnxruntime {onnxruntime.__version__}"
         self.device = f"cuda:{options.device_index} ({options.provider or 'cuda'})" if on_gpu else "cpu"
         self.precision = self.spec.precision
@@ -101,14 +94,6 @@ class OnnxRuntimeEngine:
     def close(self) -> None:
         """Release the network."""
         self._session = None
-
-    def _read_spec(self) -> ModelSpec:
-        text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-        if text is None:
-            raise SpecError(f"{self._path}: holds no ModelSpec; export it with export/to_onnx.py")
-        spec = spec_from_json(text, str(self._path))
-        check_fit(spec, _shapes(self._session.get_inputs()), _shapes(self._session.get_outputs()), str(self._path))
-        return spec
 
 
 def _check_available(onnxruntime: Any, names: tuple[str, ...], options: EngineOptions) -> None:

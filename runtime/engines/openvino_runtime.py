@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.engines.artifact import Artifact, read_artifact
 from runtime.engines.checks import Shape, check_fit, check_inputs
 from runtime.engines.options import EngineOptions
-from runtime.engines.sidecar import read_sidecar
 from runtime.errors import EngineError, import_failure
 
 PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16"}
@@ -19,13 +19,13 @@ PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16"}
 
 
 class OpenVinoEngine:
-    """Runs an .xml and .bin pair with its sidecar .json on the CPU or an Intel GPU."""
+    """Runs an .xml and .bin pair on the CPU or an Intel GPU."""
 
     def __init__(self, path: Path, options: EngineOptions) -> None:
         """Verify, read and compile the files. No compiled model is cached on disk.
 
         Raises:
-            SpecError: the sidecar is missing or does not fit, or a file changed since its export.
+            SpecError: the ModelSpec is missing or does not fit, or a file changed since its export.
             EngineError: the file is not a loadable model, or the device or precision is not available.
             MissingDependencyError: openvino is not installed.
         """
@@ -34,11 +34,12 @@ class OpenVinoEngine:
         except ImportError as error:
             raise import_failure(error, "openvino", "openvino", "running an OpenVINO .xml file") from None
         self._path = path
-        self.spec = read_sidecar(path, [path, path.with_suffix(".bin")])
+        artifact = read_artifact(path, verify=options.verify)
+        self.spec = artifact.spec
         core = openvino.Core()
         device = _device(core, options)
         precision = options.precision or ("bf16" if self.spec.precision == "bf16" else "fp32")
-        self._compiled: Any = _compile(core, path, device, _settings(options, precision, device))
+        self._compiled: Any = _compile(core, artifact, device, _settings(options, precision, device))
         check_fit(self.spec, _shapes(self._compiled.inputs), _shapes(self._compiled.outputs), str(path))
         _check_precision(self._compiled, precision, path)
         self._request: Any = self._compiled.create_infer_request()
@@ -93,11 +94,11 @@ def _settings(options: EngineOptions, precision: str, device: str) -> dict[str, 
     return settings
 
 
-def _compile(core: Any, path: Path, device: str, settings: dict[str, Any]) -> Any:
+def _compile(core: Any, artifact: Artifact, device: str, settings: dict[str, Any]) -> Any:
     try:
-        return core.compile_model(core.read_model(str(path)), device, settings)
+        return core.compile_model(core.read_model(str(artifact.path), str(artifact.weights)), device, settings)
     except Exception as error:  # OpenVINO raises RuntimeError and its own types
-        raise EngineError(f"{path}: OpenVINO cannot load it: {_last_line(error)}") from error
+        raise EngineError(f"{artifact.path}: OpenVINO cannot load it: {_last_line(error)}") from error
 
 
 def _check_precision(compiled: Any, precision: str, path: Path) -> None:

@@ -29,6 +29,8 @@ class EngineOptions:
     """ONNX Runtime only: provider that runs an .onnx file on the GPU; None: cuda."""
     cuda_graph: bool = False
     """TensorRT engines only: replay a captured graph, one launch for all kernels."""
+    verify: bool = True
+    """Compare the model's files with their digest before they are loaded (docs/engines.md has what that takes)."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

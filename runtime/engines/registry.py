@@ -48,21 +48,22 @@ def open_engine(
     precision: Literal["fp32", "bf16"] | None = None,
     provider: Literal["cuda", "tensorrt"] | None = None,
     cuda_graph: bool = False,
+    verify: bool = True,
 ) -> Engine:
     """Load an engine file with the library for its suffix (.onnx, .xml, .engine, .plan, or one that a package adds).
 
     Args:
-        path: the file; an .xml has its .bin and .json beside it, an .engine or .plan its .json.
+        path: the file; an .xml has its .bin beside it, an .engine or .plan its .json.
         library: "auto", or the library expected, which must be the suffix's.
-        device, threads, precision, provider, cuda_graph: see `EngineOptions`.
+        device, threads, precision, provider, cuda_graph, verify: see `EngineOptions`.
 
     Raises:
         EngineError: the file is not found, is not an engine, or cannot be run on this machine.
-        SpecError: the file carries no ModelSpec, or one that does not fit its tensors.
+        SpecError: the file carries no ModelSpec, or one that does not fit its tensors, or is damaged.
         InputError: an option is out of range.
         MissingDependencyError: the library is not installed.
     """
-    options = EngineOptions(device, threads, precision, provider, cuda_graph)
+    options = EngineOptions(device, threads, precision, provider, cuda_graph, verify)
     file = Path(path)
     needed = _library_for(file, library)
     if not file.is_file():

@@ -14,8 +14,9 @@ from runtime.spec.decoding_constants import A2NetDecoding, Decoding, TwoStageDec
 from runtime.spec.tensors import TensorSpec, require_fitting_tensors
 from runtime.spec.time_axis import FeatureSampling, Uneven
 
-SCHEMA = 3
-"""Version of the ModelSpec layout; a file with a higher number needs a newer release of this project."""
+SCHEMA = 4
+"""Version of the ModelSpec layout; a file with a higher number needs a newer release of this project. From 4
+on every artifact carries a digest."""
 
 METADATA_KEY = "model_spec"
 """Key under which an ONNX file carries its ModelSpec as JSON (`metadata_props`)."""

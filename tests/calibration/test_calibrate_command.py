@@ -15,6 +15,7 @@ from calibration.calibrate import calibrate
 from calibration.judging.sensitivity import Cost
 from calibration.options import CalibrationOptions, TestSet
 from calibration.ranges.table import load_table
+from export.graph.files import save_graph
 from export.graph.precision import precision_of, require_symmetric
 from runtime.cli import main
 from runtime.engines import open_engine
@@ -82,7 +83,7 @@ def test_a_table_serves_both_targets(folder: Path, tmp_path: Path) -> None:
     graph = onnx.load(source)
     weight = next(w for w in graph.graph.initializer if w.name.endswith("loc_tower.0.0.conv1d.weight"))
     weight.CopyFrom(onnx.numpy_helper.from_array(1.1 * onnx.numpy_helper.to_array(weight), weight.name))
-    onnx.save(graph, tmp_path / "other.onnx")
+    save_graph(graph, tmp_path / "other.onnx")
     with pytest.raises(InputError, match=r"a\.onnx\.ranges\.json: is a table of another network"):
         calibrate(tmp_path / "other.onnx", tmp_path / "c.onnx", options, table=table)
     with pytest.raises(InputError, match="was measured on the plain network; leave out --equalise"):
@@ -298,7 +299,7 @@ def test_an_input_that_is_always_zero_stays_float(folder: Path, tmp_path: Path) 
         if "Mixed_4b.b1a" in weight.name:
             values = np.zeros_like(onnx.numpy_helper.to_array(weight))
             weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
-    onnx.save(graph, tmp_path / "dead.onnx")
+    save_graph(graph, tmp_path / "dead.onnx")
     said: list[str] = []
     videos = sorted((folder / "training").iterdir())
     done = calibrate(

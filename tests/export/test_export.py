@@ -19,9 +19,10 @@ from export.graph.trace import seeded_inputs
 from export.to_onnx import export_onnx
 from runtime.cli import main
 from runtime.engines import open_engine
-from runtime.engines.sidecar import require_own_engine
+from runtime.engines.artifact import require_own_engine
 from runtime.errors import CheckpointError, ExportError
 from tests.conftest import Exported
+from tests.old_artifacts import write_old_openvino
 from training.deployment.views import open_torch_engine
 
 
@@ -106,7 +107,7 @@ def test_a_file_of_others_is_not_written_over(
     shutil.copy(exported.onnx, network)
     for name, target, message in (
         ("mine.json", "mine.xml", "mine.json: is there already and no sidecar of an engine, so it is not written over"),
-        ("boxes.xml", "boxes.xml", "boxes.xml: is there already without a sidecar"),
+        ("boxes.xml", "boxes.xml", "boxes.xml: is there already and no model of this project"),
         ("other.onnx", "other.onnx", "other.onnx: is there already and no model of this project"),
     ):
         (tmp_path / name).write_text('{"database": {}}')
@@ -117,8 +118,11 @@ def test_a_file_of_others_is_not_written_over(
         assert (tmp_path / name).read_text() == '{"database": {}}'
     for _ in range(2):
         assert main(["export", str(network), "--to", "openvino", "-o", str(tmp_path / "again.xml")]) == 0
-    with pytest.raises(ExportError, match=r"again\.json: is the sidecar of again\.xml, again\.bin, so it is not"):
-        require_own_engine(tmp_path / "again.engine")
+    write_old_openvino(tmp_path / "old.xml")
+    with pytest.raises(ExportError, match=r"old\.json: is the sidecar of old\.xml, old\.bin, so it is not"):
+        require_own_engine(tmp_path / "old.engine")
+    assert main(["export", str(network), "--to", "openvino", "-o", str(tmp_path / "old.xml")]) == 0
+    assert not (tmp_path / "old.json").exists()  # its content is in the .xml now
 
 
 def test_a_moved_location_is_counted_and_many_fail(exported: Exported) -> None:
@@ -163,7 +167,7 @@ def test_a_spec_of_another_network_does_not_fit(exported: Exported, tmp_path: Pa
     onnx.helper.set_model_props(model, {"model_spec": wrong.to_json()})
     onnx.save(model, tmp_path / "wrong.onnx")
     with pytest.raises(Exception, match=r"wrong\.onnx.*64"):
-        open_engine(tmp_path / "wrong.onnx")
+        open_engine(tmp_path / "wrong.onnx", verify=False)
 
 
 def _some_checkpoint(folder: Path) -> Path:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runtime.engines.artifact import Artifact, read_artifact
 from runtime.engines.checks import Shape, check_fit
 from runtime.engines.options import EngineOptions
-from runtime.engines.sidecar import read_build, read_sidecar
 from runtime.engines.tensorrt.build_facts import MODULES, EngineBuild
 from runtime.engines.tensorrt.cuda import CudaDevice, DeviceFacts, load_bindings
 from runtime.errors import EngineError, SpecError, import_failure
@@ -63,15 +63,16 @@ def load_plan(path: Path, options: EngineOptions) -> LoadedPlan:
         MissingDependencyError: TensorRT or cuda-bindings is not installed.
         EngineError: another version or architecture, no driver, GPU not found, or the library refuses the plan.
     """
-    spec = read_sidecar(path, [path])
-    build = read_build(path)
+    artifact = read_artifact(path, verify=options.verify)
+    spec, build = artifact.spec, artifact.build
+    assert build is not None  # every plan has one
     library = _import_library(path, build)
     api = load_bindings(build.library, PURPOSE)
     device = CudaDevice(api, options.device_index)
     try:
         _check_architecture(path, build, device.facts)
         log = PlanLog(library)
-        runtime, engine = _deserialise(path, build, library, log)
+        runtime, engine = _deserialise(artifact, build, library, log)
         _check_tensors(path, spec, build, engine, library)
     except BaseException:
         device.close()
@@ -97,17 +98,17 @@ def _import_library(path: Path, build: EngineBuild) -> Any:
     return library
 
 
-def _deserialise(path: Path, build: EngineBuild, library: Any, log: PlanLog) -> tuple[Any, Any]:
+def _deserialise(artifact: Artifact, build: EngineBuild, library: Any, log: PlanLog) -> tuple[Any, Any]:
     """Return IRuntime and ICudaEngine; on failure the library returns None or raises, and logs the reason only."""
     runtime = engine = None
     try:
         runtime = library.Runtime(log.logger)
-        engine = runtime.deserialize_cuda_engine(path.read_bytes())
+        engine = runtime.deserialize_cuda_engine(artifact.weights.read_bytes())
     except (RuntimeError, TypeError) as error:  # raised by the bindings if the library returned a null pointer
         log.last = log.last or str(error).partition("\n")[0]
     if engine is None:
         raise EngineError(
-            f"{path}: {build.library} {build.version} cannot load it: {log.reason()}; "
+            f"{artifact.path}: {build.library} {build.version} cannot load it: {log.reason()}; "
             "build the engine again on this machine"
         )
     return runtime, engine

@@ -20,6 +20,7 @@ from calibration.ranges.collect import Inputs, TensorProbe
 from export.comparison.drift import measure_drift_on_windows
 from export.graph.carried_spec import write_carried_spec
 from export.graph.convolutions import report_convolutions
+from export.graph.files import save_graph
 from export.graph.precision import output_convolutions, precision_of, require_symmetric
 from export.to_openvino import convert, export_openvino, read_openvino_layers
 from runtime.engines import open_engine
@@ -221,7 +222,7 @@ def test_openvino_runs_it_in_eight_bit(exported: Exported, windows: list[Inputs]
     pytest.importorskip("openvino")
     graph = quantised_graph(exported.onnx, "uint8", windows)
     source = tmp_path / "small.int8.onnx"
-    onnx.save(graph, source)
+    save_graph(graph, source)
     said: list[str] = []
     written = export_openvino(source, say=said.append)
     assert (tmp_path / "small.int8.xml.drift.json").is_file()

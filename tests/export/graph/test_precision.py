@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from export.graph.files import save_graph
 from export.graph.precision import (
     HALF,
     emulate_half_on_cpu,
@@ -131,7 +132,7 @@ def _is_half(name: str, produced: dict[str, onnx.NodeProto], weights: dict[str, 
 def test_drift_of_the_network(exported: Exported, tmp_path: Path, precision: str, limit: float) -> None:
     """2⁻¹¹ and 2⁻⁸ per rounding, over a few dozen layers: the class logits differ by that order, and do differ."""
     typed = to_half(onnx.load(exported.onnx), precision)
-    onnx.save(emulate_half_on_cpu(typed), tmp_path / "rounded.onnx")
+    save_graph(emulate_half_on_cpu(typed), tmp_path / "rounded.onnx")
     reference, engine = open_engine(exported.onnx), open_engine(tmp_path / "rounded.onnx")
     assert (engine.precision, precision_of(typed)) == (precision, precision)
     inputs = seeded_inputs(reference.spec, 5, 2)

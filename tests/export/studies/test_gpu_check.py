@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 import export.studies.gpu_check
 from export.boundary_pooling.launch import choose_launch
-from export.graph.export_input import load_graph, open_cpu_engine
+from export.graph.export_input import open_cpu_engine
+from export.graph.files import load_graph
 from export.studies.gpu_bench import Case, TensorRtBench, make_pooling_network
 from export.studies.gpu_check import POOLINGS, gpu_check
 from runtime.engines import Engine

@@ -14,6 +14,7 @@ from onnx import numpy_helper
 
 from export.comparison.drift import measure_drift_on_windows
 from export.graph.convolutions import report_convolutions
+from export.graph.files import save_graph
 from export.graph.precision import output_convolutions, precision_of, require_symmetric
 from export.graph.trace import seeded_inputs
 from export.to_trt import TrtOptions, export_trt
@@ -21,7 +22,7 @@ from export.trt.build import BuildOptions, build_plan
 from export.trt.library import RTX_DEFAULT, find_library
 from runtime.cli import main
 from runtime.engines import open_engine
-from runtime.engines.sidecar import read_build, read_sidecar
+from runtime.engines.artifact import read_artifact
 from runtime.errors import ExportError
 from runtime.spec.tensors import TensorSpec
 from tests.conftest import Exported
@@ -53,10 +54,11 @@ def test_rtx_builds_every_precision(
     engine = export_trt(source, out, options=TrtOptions(precision, "tensorrt-rtx", build=build), say=said.append)
     assert engine == out
     assert (precision == "fp32") != (out.parent / f"small.{precision}.onnx").is_file()  # typed files go there too
-    made = read_build(engine)
+    made = read_artifact(engine).build
+    assert made is not None
     assert (made.library, made.precision, made.architectures) == ("tensorrt-rtx", precision, recorded)
     assert (made.batch, made.pooling, made.gpu) == ((1, 2, 4), "function", "")
-    assert read_sidecar(engine, [engine]).precision == precision
+    assert read_artifact(engine).spec.precision == precision
     report = json.loads(engine.with_name(f"{engine.name}.report.json").read_text())
     convolutions = report["convolutions"]
     heads = 0 if precision == "fp32" else 15
@@ -97,7 +99,7 @@ def int8_file(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> P
     """The small network quantised in one step."""
     spec = open_engine(exported.onnx).spec
     out = tmp_path_factory.mktemp("int8") / "small.int8.onnx"
-    onnx.save(quantised_graph(exported.onnx, "int8", [seeded_inputs(spec, seed, 1) for seed in range(3)]), out)
+    save_graph(quantised_graph(exported.onnx, "int8", [seeded_inputs(spec, seed, 1) for seed in range(3)]), out)
     return out
 
 

@@ -12,13 +12,14 @@ import onnx
 import pytest
 
 from export.comparison.drift import measure_drift_on_windows
+from export.graph.files import save_graph
 from export.graph.precision import output_convolutions, precision_of
 from export.graph.trace import seeded_inputs
 from export.to_precision import write_typed_onnx
 from export.to_trt import TrtOptions, export_trt
 from export.trt.build import BuildOptions
 from runtime.engines import open_engine
-from runtime.engines.sidecar import read_build, read_sidecar
+from runtime.engines.artifact import read_artifact
 from runtime.errors import ExportError
 from runtime.families import class_output
 from tests.conftest import FeatureModel
@@ -52,7 +53,7 @@ def test_another_network_is_not_taken_for_half_precision(float_file: Path, tmp_p
         if weight.name in {node.input[1] for node in broken.graph.node if node.op_type == "Conv"}:
             values = onnx.numpy_helper.to_array(weight)
             weight.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(values[..., ::-1]), weight.name))
-    onnx.save(broken, tmp_path / "broken.onnx")
+    save_graph(broken, tmp_path / "broken.onnx")
     with pytest.raises(ExportError, match=r"in its output|proposes other segments"):
         typed.check(open_engine(tmp_path / "broken.onnx"), (), lambda _: None)
 
@@ -64,8 +65,10 @@ def test_rtx_builds_it_as_asked(float_file: Path, tmp_path: Path, precision: Any
     engine = export_trt(float_file, tmp_path / "model.engine", options=options, say=lambda _: None)
     plain = onnx.load(float_file)
     pooled = any(node.op_type == "boundary_max_pooling" for node in plain.graph.node)
-    assert (read_build(engine).precision, read_build(engine).pooling) == (precision, "function" if pooled else "none")
-    assert read_sidecar(engine, [engine]).features == SAMPLING
+    made = read_artifact(engine)
+    assert made.build is not None
+    assert (made.build.precision, made.build.pooling) == (precision, "function" if pooled else "none")
+    assert made.spec.features == SAMPLING
     found = json.loads(engine.with_name(f"{engine.name}.report.json").read_text())["convolutions"]
     heads = len(output_convolutions(plain)) if precision != "fp32" else 0
     assert found["total"] == sum(node.op_type == "Conv" for node in plain.graph.node)

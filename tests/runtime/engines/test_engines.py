@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
@@ -13,10 +11,9 @@ import numpy as np
 import pytest
 
 from runtime.engines import Engine, open_engine, registry
-from runtime.engines.sidecar import sidecar_path, write_sidecar
 from runtime.errors import EngineError, InputError, MissingDependencyError, SpecError
-from runtime.spec.model import METADATA_KEY, ModelSpec
-from tests.tiny import CROP, LENGTH, TinyEngine, forward, tiny_spec, write_tiny_onnx
+from runtime.spec.model import METADATA_KEY
+from tests.tiny import CROP, LENGTH, TinyEngine, forward, tiny_spec, write_tiny_onnx, write_tiny_openvino
 from tests.tiny_backbone import backbone_spec
 
 LIBRARIES = ["onnxruntime", "openvino"]
@@ -30,20 +27,14 @@ def inputs(batch: int) -> dict[str, np.ndarray]:
     }
 
 
-def write_tiny_openvino(folder: Path, spec: ModelSpec | None = None) -> Path:
-    openvino = pytest.importorskip("openvino")
-    model = openvino.convert_model(str(write_tiny_onnx(folder / "source.onnx", spec)))
-    path = folder / "tiny.xml"
-    openvino.save_model(model, str(path), compress_to_fp16=False)
-    write_sidecar(path, tiny_spec() if spec is None else spec, [path, path.with_suffix(".bin")])
-    return path
-
-
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The tiny network as a file of each library."""
     folder = tmp_path_factory.mktemp("models")
-    return {"onnxruntime": write_tiny_onnx(folder / "tiny.onnx", None), "openvino": write_tiny_openvino(folder)}
+    return {
+        "onnxruntime": write_tiny_onnx(folder / "tiny.onnx", None),
+        "openvino": write_tiny_openvino(folder / "tiny.xml"),
+    }
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
@@ -197,41 +188,6 @@ def test_onnx_without_a_fitting_spec(tmp_path: Path) -> None:
         path = write_tiny_onnx(tmp_path / f"{index}.onnx", None, metadata)
         with pytest.raises(SpecError, match=message):
             open_engine(path)
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        ("no sidecar", "its sidecar tiny.json is missing"),
-        ("sidecar is text", "not JSON"),
-        ("no hashes", "expected the keys 'spec' and 'sha256'"),
-        ("weights changed", r"tiny\.bin: SHA-256 is .*the file changed after its export or was cut short"),
-        ("weights missing", r"tiny\.bin: missing, though tiny\.json lists it"),
-        ("unlisted", r"holds no SHA-256 of tiny\.bin"),
-    ],
-)
-def test_openvino_files_are_verified(models: dict[str, Path], tmp_path: Path, damage: str, message: str) -> None:
-    for file in models["openvino"].parent.glob("tiny.*"):
-        shutil.copy(file, tmp_path)
-    path = tmp_path / "tiny.xml"
-    sidecar, weights = sidecar_path(path), path.with_suffix(".bin")
-    content = json.loads(sidecar.read_text())
-    match damage:
-        case "no sidecar":
-            sidecar.unlink()
-        case "sidecar is text":
-            sidecar.write_text("spec")
-        case "no hashes":
-            sidecar.write_text(json.dumps({"spec": content["spec"]}))
-        case "weights changed":
-            weights.write_bytes(weights.read_bytes()[:-1] + b"x")
-        case "weights missing":
-            weights.unlink()
-        case "unlisted":
-            del content["sha256"]["tiny.bin"]
-            sidecar.write_text(json.dumps(content))
-    with pytest.raises(SpecError, match=message):
-        open_engine(path)
 
 
 @pytest.mark.parametrize(("library", "install"), [("onnxruntime", "onnxruntime"), ("openvino", r"'\.\[openvino\]'")])
