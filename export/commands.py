@@ -19,7 +19,12 @@ def add_export(subparsers: Any) -> None:
         "model", metavar="MODEL", type=Path, help="checkpoint, bare state dict or ONNX file of this project"
     )
     parser.add_argument("-o", "--out", type=Path, help="file to write (default: beside MODEL)")
-    parser.add_argument("--to", choices=("onnx", "openvino", "tensorrt"), default="onnx", help="default: %(default)s")
+    parser.add_argument(
+        "--to",
+        choices=("onnx", "openvino", "tensorrt", "safetensors"),
+        default="onnx",
+        help="default: %(default)s; safetensors is the checkpoint itself, without pickle",
+    )
     parser.add_argument("--config", default="", help="network of a bare state dict; the published ones are recognised")
     parser.add_argument("--flow", type=Path, metavar="CHECKPOINT", help="flow checkpoint: both as one fused file")
     parser.add_argument("--flow-config", default="", help="as --config, of the flow checkpoint")
@@ -62,6 +67,7 @@ def _export(args: argparse.Namespace) -> int:
         from export.graph.export_input import ELSEWHERE
         from export.to_openvino import export_openvino
         from export.to_precision import write_typed_onnx
+        from export.to_safetensors import export_safetensors
         from export.two_streams import export_fused
     except ImportError as error:
         raise import_failure(error, "", "export", "export") from None
@@ -73,7 +79,10 @@ def _export(args: argparse.Namespace) -> int:
     for name in ("library", "sm", "batch", "pooling", "workspace", "timing_cache"):
         if getattr(args, name) is not None:
             raise InputError(f"--{name.replace('_', '-')} is for TensorRT engines; add --to tensorrt, or leave it out")
-    if args.flow:
+    if args.to == "safetensors":
+        _refuse(args, "a .safetensors file is one checkpoint as it is", "flow", "precision", "videos")
+        export_safetensors(args.model, args.out, args.config)
+    elif args.flow:
         _refuse(args, "--flow writes float32", "precision", "videos")
         export_fused(args.model, args.flow, args.out, to=args.to, config=args.config, flow_config=args.flow_config)
     elif args.to == "openvino":

@@ -1,12 +1,14 @@
 """Read and write checkpoints: this project's files, published bare state dicts, and Kinetics weights.
 
-Every file is read with `weights_only`: a pickle that would run code is rejected.
+Every pickle is read with `weights_only`: one that would run code is rejected. A .safetensors file holds no pickle. This
+project's files carry a digest over all their content (`compute_digest`), which is verified when they are read.
 """
 
 from __future__ import annotations
 
-import hashlib
+import json
 import pickle
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,18 +16,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from runtime.common.files import atomic_path
-from runtime.common.text import one_line
-from runtime.errors import CheckpointError
+from runtime.common.files import atomic_path, file_sha256
+from runtime.common.text import one_line, quote
+from runtime.errors import ArtifactWarning, CheckpointError
+from training.checkpoints.digest import compute_digest
 from training.checkpoints.recognise import recognise
+from training.checkpoints.safe_file import SUFFIX, read_safe_file, write_safe_file
 from training.checkpoints.weights import LISTED, load_weights
 from training.config.files import config_from_mapping, config_to_mapping
 from training.config.settings import Config
 from training.families import build_network
 
-SCHEMA = 1
+SCHEMA = 2
+"""Version of the layout; files of version 1 have no digest."""
 SCHEMA_KEY = "afsd_checkpoint"
 """Key that marks a file of this project; a file without the key is read as a bare state dict."""
+
+DIGEST_KEY = "sha256"
+
+CONTENT = ("weights", "config", "classes", "metrics", "training")
+"""Entries of a file that the digest covers."""
 
 CHECKPOINT_STARTS = (b"P", b"\x80", b"")
 """First bytes of PyTorch's files: a ZIP archive or a pickle (before 1.6); empty files are rejected when loaded."""
@@ -48,20 +58,30 @@ class Checkpoint:
     training: dict[str, Any] = field(default_factory=dict)
     """Optimiser, schedule, average, random states and progress, for resuming; empty in a slim checkpoint."""
     sha256: str = ""
-    """SHA-256 of the file that the checkpoint was read from."""
+    """Digest that the checkpoint carries; of files without one, the SHA-256 of the file."""
+    sealed: bool = False
+    """Whether the file carries a digest."""
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
-    """Write a checkpoint atomically, the same bytes whatever its name (OSError: it cannot be written)."""
+    """Write a checkpoint with its digest atomically, the same bytes whatever its name (OSError: it cannot be written).
+
+    A .safetensors file takes no training state.
+    """
+    safe = path.suffix == SUFFIX
     data = {
-        SCHEMA_KEY: SCHEMA,
         "weights": checkpoint.weights,
         "config": config_to_mapping(checkpoint.config),
         "classes": list(checkpoint.classes),
         "metrics": checkpoint.metrics,
-        "training": checkpoint.training,
+        "training": {} if safe else checkpoint.training,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if safe:
+        plain = json.loads(json.dumps({key: value for key, value in data.items() if key != "weights"}))
+        digest = compute_digest({**plain, "weights": checkpoint.weights})
+        write_safe_file({**plain, SCHEMA_KEY: SCHEMA, DIGEST_KEY: digest}, checkpoint.weights, SCHEMA_KEY, path)
+        return
+    data |= {SCHEMA_KEY: SCHEMA, DIGEST_KEY: compute_digest(data)}
     with atomic_path(path) as unfinished, unfinished.open("wb") as file:
         try:
             torch.save(data, file)
@@ -71,7 +91,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
             raise
 
 
-def load_checkpoint(path: str | Path, config: Config | None = None) -> Checkpoint:
+def load_checkpoint(path: str | Path, config: Config | None = None, *, verify: bool = True) -> Checkpoint:
     """Read a checkpoint of this project or a published one.
 
     Published are a bare state dict (AFSD), or `model_NN.pth` with epoch, model and optimizer (A2Net).
@@ -79,18 +99,17 @@ def load_checkpoint(path: str | Path, config: Config | None = None) -> Checkpoin
     Args:
         path: file of the checkpoint.
         config: configuration of a bare state dict; None: recognised by its shapes (see `recognise`).
+        verify: whether the content is compared with the digest.
 
     Raises:
-        CheckpointError: file not found, not a checkpoint, pickled code, a newer schema, or a bare state dict of no
-            published network and no `config`.
+        CheckpointError: file not found, not a checkpoint, damaged, pickled code, a newer schema, or a bare state dict
+            of no published network and no `config`.
     """
     path = Path(path)
     data = _load(path)
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     if SCHEMA_KEY not in data:
-        return _read_bare(path, data, config, sha256)
-    if data[SCHEMA_KEY] != SCHEMA:
-        raise CheckpointError(f"{path}: checkpoint schema {data[SCHEMA_KEY]}, this release reads {SCHEMA}; update afsd")
+        return _read_bare(path, data, config, file_sha256(path))
+    sha256 = _check_digest(path, data, verify=verify)
     try:
         return Checkpoint(
             weights=_require_tensors(path, data["weights"]),
@@ -98,10 +117,35 @@ def load_checkpoint(path: str | Path, config: Config | None = None) -> Checkpoin
             classes=tuple(data["classes"]),
             metrics=data["metrics"],
             training=data["training"],
-            sha256=sha256,
+            sha256=sha256 or file_sha256(path),
+            sealed=bool(sha256),
         )
     except KeyError as error:
         raise CheckpointError(f"{path}: the entry {error} is missing; the file is damaged") from None
+
+
+def _check_digest(path: Path, data: dict[str, Any], *, verify: bool) -> str:
+    """Return the digest of a file's content after comparing it; empty for a file of version 1, which has none."""
+    schema = data[SCHEMA_KEY]
+    if schema == 1:
+        warnings.warn(
+            ArtifactWarning(
+                f"{path}: is of an older release, without a digest, so damage would go unnoticed; write it anew with "
+                "`afsd export FILE --to safetensors`"
+            ),
+            stacklevel=3,
+        )
+        return ""
+    if schema != SCHEMA:
+        raise CheckpointError(f"{path}: checkpoint schema {quote(schema)}, this release reads {SCHEMA}; update afsd")
+    stored = data.get(DIGEST_KEY)
+    found = compute_digest({key: data.get(key) for key in CONTENT}) if verify else stored
+    if not isinstance(stored, str) or found != stored:
+        raise CheckpointError(
+            f"{path}: is damaged or was changed after it was written: its content does not have the digest that it "
+            "carries; copy it again, or take another checkpoint"
+        )
+    return stored
 
 
 def build_model(checkpoint: Checkpoint, origin: str = "checkpoint") -> nn.Module:
@@ -126,7 +170,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 def _load(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise CheckpointError(f"{path}: file not found; expected a checkpoint (.ckpt, .pt, .pth)")
+        raise CheckpointError(f"{path}: file not found; expected a checkpoint (.ckpt, .pt, .pth, .safetensors)")
+    if path.suffix == SUFFIX:
+        content, weights = read_safe_file(path, SCHEMA_KEY)
+        return {**content, "weights": weights}
     with path.open("rb") as file:
         if file.read(1) not in CHECKPOINT_STARTS:
             raise CheckpointError(f"{path}: not a checkpoint; expected a file that PyTorch wrote (.ckpt, .pt, .pth)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from runtime.errors import CheckpointError
@@ -17,10 +18,11 @@ BATCH_COUNTER = "num_batches_tracked"
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], origin: str) -> None:
-    """Copy `weights` into `model`; names and shapes must match.
+    """Copy `weights` into `model`; names and shapes must match, and all weights be finite numbers.
 
     Raises:
-        CheckpointError: entries missing, unknown or misshapen, by name; `origin` is the file of the weights.
+        CheckpointError: entries missing, unknown, misshapen, integer or not finite, by name; `origin` is the file of
+            the weights.
     """
     wanted = model.state_dict()
     problems = [f"{name} is missing" for name in wanted if name not in weights]
@@ -30,6 +32,9 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], origin: str) -
         for name, value in wanted.items()
         if name in weights and weights[name].shape != value.shape
     ]
+    problems += [
+        f"{name} {problem}" for name, value in weights.items() if (problem := find_fault(value, wanted.get(name)))
+    ]
     if problems:
         more = f" and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
         raise CheckpointError(
@@ -37,6 +42,15 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], origin: str) -
             f"{'; '.join(problems[:LISTED])}{more}; use the configuration of the checkpoint"
         )
     model.load_state_dict(dict(weights))
+
+
+def find_fault(value: Tensor, wanted: Tensor | None) -> str:
+    """Return what is wrong with the numbers of an entry, where `wanted` is the network's; empty if nothing is."""
+    if wanted is not None and value.is_floating_point() != wanted.is_floating_point():
+        return f"has numbers of type {value.dtype}, expected {wanted.dtype}".replace("torch.", "")
+    if value.is_floating_point() and value.device.type != "meta" and not bool(torch.isfinite(value).all()):
+        return f"holds {int((~torch.isfinite(value)).sum())} values of {value.numel()} that are NaN or infinite"
+    return ""
 
 
 def load_i3d(network: I3D, weights: Mapping[str, Tensor], origin: str) -> tuple[str, ...]:
