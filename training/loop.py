@@ -230,7 +230,8 @@ class Trainer:
             if self._save_is_due():
                 self.save(self.out_dir / LAST)
         if self.config.run.keep_epochs:  # before the state that says the epoch is finished
-            self._save_weights(self.out_dir / f"epoch_{progress.epoch + 1:02d}.ckpt")
+            name = f"epoch_{progress.epoch + 1:02d}.{self.config.run.epoch_format}"
+            self._save_weights(self.out_dir / name)
         with shield():
             progress.epoch, progress.batch = progress.epoch + 1, 0
         self.save(self.out_dir / LAST)
@@ -387,6 +388,7 @@ def _check_same_run(old: Config, new: Config, origin: str) -> None:
             accelerator="auto",
             init="",
             keep_epochs=True,
+            epoch_format="ckpt",
         )
         if optimiser.schedule == "constant":
             run, optimiser = replace(run, max_steps=0), replace(optimiser, epochs=1)

@@ -152,6 +152,9 @@ def add_engine_flags(group: argparse._ArgumentGroup) -> None:
         "--provider", choices=("cuda", "tensorrt"), help="ONNX Runtime's provider for an .onnx file on the GPU (cuda)"
     )
     group.add_argument("--cuda-graph", action="store_true", help="TensorRT engines: one launch for all kernels")
+    group.add_argument(
+        "--no-verify", action="store_true", help="open engine files without comparing them with their digest (faster)"
+    )
     group.add_argument("--threads", metavar="N", type=int, help="CPU threads of the engine (all cores)")
     group.add_argument("--precision", choices=("fp32", "bf16"), help="OpenVINO on the CPU: bf16 is faster, less exact")
     group.add_argument(
@@ -236,6 +239,7 @@ def open_with(path: str, arguments: argparse.Namespace) -> Engine:
         precision=arguments.precision,
         provider=arguments.provider,
         cuda_graph=arguments.cuda_graph,
+        verify=not arguments.no_verify,
     )
 
 

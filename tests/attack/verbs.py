@@ -149,10 +149,10 @@ def _export(to: str, source: str, name: str, *flags: str) -> Verb:
 
 
 def _open(path: Path) -> None:
-    if path.suffix == ".engine":  # no GPU: the checksum is what can be checked
-        from runtime.engines.sidecar import read_sidecar
+    if path.suffix == ".engine":  # no GPU: the digests are what can be checked
+        from runtime.engines.artifact import read_artifact
 
-        read_sidecar(path, [path])
+        read_artifact(path)
     else:
         from runtime.engines import open_engine
 

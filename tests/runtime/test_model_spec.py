@@ -31,7 +31,7 @@ def test_json_gives_the_spec_back(spec: ModelSpec) -> None:
         ("sample_fps", 1e9, "sample_fps: got"),
         ("sample_fps", float("nan"), "sample_fps: got nan, expected a finite number"),
         ("window_length", 10**9, "window_length: got 1000000000, expected 1 … 100000"),
-        ("window_length", 10**30, "window_length: got an integer of 100 bits"),
+        ("window_length", 10**30, "window_length: got 10+, expected 1 … 100000"),
         ("window_stride", 0, "window_stride: got 0"),
         ("window_stride", 17, "expected stride ≤ length"),
         ("frame_size.0", 60_000, r"frame_size\[0\]: got 60000, expected 0 … 16384 pixels"),

@@ -122,6 +122,10 @@ def test_the_weights_of_every_epoch_are_kept_to_choose_from(tmp_path: Path) -> N
     assert all(torch.equal(kept[1].weights[k], last.weights[k]) for k in last.weights)
     assert any(not torch.equal(kept[0].weights[k], last.weights[k]) for k in last.weights)
     assert not kept[0].training
+    run(small_config("run.epoch_format=safetensors"), tmp_path / "data", tmp_path / "safe")
+    safe = load_checkpoint(tmp_path / "safe" / "epoch_02.safetensors")
+    assert all(torch.equal(safe.weights[k], last.weights[k]) for k in last.weights)
+    assert sorted(file.suffix for file in (tmp_path / "safe").glob("*.[cs][ka]*")) == [".ckpt", *[".safetensors"] * 2]
     run(small_config("run.keep_epochs=false"), tmp_path / "data", tmp_path / "none")
     assert not list((tmp_path / "none").glob("epoch_*"))
 

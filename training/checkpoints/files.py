@@ -184,7 +184,7 @@ def _load(path: Path) -> dict[str, Any]:
             f"{path}: got pickled Python objects or code, which are never run; expected tensors and plain data "
             "(save a state dict instead)"
         ) from None
-    except (RuntimeError, EOFError, ValueError, OSError, KeyError, IndexError, AttributeError) as error:
+    except Exception as error:  # damaged pickles raise errors of every type
         reason = one_line(error)[:120]
         raise CheckpointError(f"{path}: not a readable checkpoint ({reason}); is the file complete?") from None
     if not isinstance(data, dict) or not data:

@@ -191,6 +191,9 @@ class RunConfig:
     keep_epochs: bool = True
     """Write the weights after every epoch (`epoch_NN.ckpt`), to choose among them: the released models are those of
     epochs 15 and 16 (THUMOS14 RGB, flow), 10 and 6 (ActivityNet)."""
+    epoch_format: Literal["ckpt", "safetensors"] = "ckpt"
+    """Format of these files; `epoch_NN.safetensors` are read without unpickling. `last.ckpt` holds the training state,
+    which is a pickle in either case."""
     log_every: Count = 10
     max_steps: Number = 0
     """Stop (and save) after this many optimiser steps, where the cosine schedule then ends; 0 is off."""

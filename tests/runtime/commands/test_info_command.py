@@ -59,6 +59,17 @@ def test_an_old_model_warns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "no digest: a model of an older release" in said.out
 
 
+def test_a_model_is_verified_unless_told_otherwise(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_tiny_onnx(tmp_path / "tiny.onnx", None)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"loc_w") + 20] ^= 1
+    path.write_bytes(content)
+    assert main(["detect", str(path), str(tmp_path / "gone.mp4")]) == 2
+    assert "tiny.onnx: is damaged or was changed after its export" in capsys.readouterr().err
+    assert main(["detect", str(path), str(tmp_path / "gone.mp4"), "--no-verify"]) == 2
+    assert "is damaged" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
