@@ -10,7 +10,7 @@ from torch import Tensor
 
 from runtime.common.files import atomic_path
 from runtime.common.text import one_line
-from runtime.errors import CheckpointError, MissingDependencyError
+from runtime.errors import CheckpointError, import_failure
 
 SUFFIX = ".safetensors"
 
@@ -62,6 +62,6 @@ def _library() -> Any:
     try:
         import safetensors
         import safetensors.torch
-    except ModuleNotFoundError:
-        raise MissingDependencyError("safetensors", "train", "a .safetensors checkpoint") from None
+    except ImportError as error:
+        raise import_failure(error, "safetensors", "train", "a .safetensors checkpoint") from None
     return safetensors
