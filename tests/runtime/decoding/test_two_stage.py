@@ -82,6 +82,24 @@ def test_the_first_stages_proposals_are_given_as_they_are() -> None:
     assert set(found.labels) == {0}
 
 
+def test_what_is_no_proposal_and_what_is_empty() -> None:
+    """Of three alike: one has no strength, one lies behind the end of the video, one begins before the window."""
+    spec, outputs = two_stage_spec(), drawn_outputs()
+    outputs["proposals"][0, :3] = [4, 6], [10, 12], [-2, 2]
+    outputs["prop_score"][0, :3, 0] = 0, 0.5, 0.5
+    outputs["prop_score"][0, 3:] = 0
+    outputs["reg"][0] = outputs["cls"][0] = 0  # each score is 1/3
+    proposed, found = decode_proposals(outputs, 0, 0, spec, length=9), decode_two_stage(outputs, 0, 0, spec, length=9)
+    assert proposed.segments.tolist() == [[0.0, pytest.approx(0.4)]]
+    assert found.segments.tolist() == [[0.0, pytest.approx(0.4)]] * 2
+    everything = decode_two_stage(outputs, 0, 0, spec, length=9, keep_empty=True)
+    assert everything.segments[:2].tolist() == [[pytest.approx(1.8)] * 2] * 2
+    assert len(everything) == 4
+    third = float(np.float32(1) / np.float32(3))
+    assert len(decode_two_stage(outputs, 0, 0, spec, score_threshold=third)) == 0  # only what is above
+    assert len(decode_two_stage(outputs, 0, 0, spec, score_threshold=third - 1e-6)) == 4
+
+
 @pytest.mark.parametrize("name", TWO_STAGE_OUTPUTS)
 def test_nan_and_missing_outputs(name: str) -> None:
     outputs = drawn_outputs()

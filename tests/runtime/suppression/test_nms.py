@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from runtime.decoding.candidates import Candidates
 from runtime.errors import InputError
 from runtime.segments import tiou
-from runtime.suppression.nms import Gaussian, soft_nms, soft_nms_reference
+from runtime.suppression.nms import Gaussian, Hard, soft_nms, soft_nms_reference
 from runtime.suppression.nms_stream import NmsStream
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "soft_nms.npz"
@@ -78,6 +78,43 @@ def test_whole_set_matches_plain_loop(count: int, top_k: int | None, keep_last: 
     expected = plain_soft_nms([tuple(row) for row in rows.tolist()], 0.4, top_k or 10**9, keep_last)
     np.testing.assert_allclose(np.column_stack([rows[kept, :2], scores]), np.reshape(expected, (-1, 3)), rtol=1e-12)
     np.testing.assert_array_equal(rows, before)
+
+
+def candidates_of(rows: list[Row], labels: list[int] | None = None) -> Candidates:
+    array = np.array(rows, np.float64).reshape(-1, 3)
+    return Candidates(array[:, :2], np.array(labels or [0] * len(array), np.int32), array[:, 2])
+
+
+def kept_rows(rows: list[Row], floor: float, streamed: bool) -> list[Row]:
+    """What soft-NMS with σ = 1/2 keeps, at once or on a stream."""
+    array = np.array(rows, np.float64)
+    if not streamed:
+        kept, scores = soft_nms(array[:, :2], array[:, 2], 0.5, floor)
+        return [(*rows[i][:2], score) for i, score in zip(kept.tolist(), scores.tolist(), strict=True)]
+    stream = NmsStream(1, Gaussian(0.5), floor, FOREVER)
+    parts = [stream.push(candidates_of(rows), 0.0), stream.finish()]
+    found = Candidates.concatenate(parts)
+    return [(*segment, score) for segment, score in zip(found.segments.tolist(), found.scores.tolist(), strict=True)]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_score_at_the_floor_is_kept_and_one_below_is_not(streamed: bool) -> None:
+    """At first and decayed: two equal segments overlap fully, which leaves exp(−1/σ) of the lower score."""
+    low = np.nextafter(0.25, 0)
+    assert kept_rows([(0, 1, 0.25), (5, 6, 0.5), (9, 10, low)], 0.25, streamed) == [(0, 1, 0.25), (5, 6, 0.5)]
+    decayed = 0.75 * float(np.exp(-2.0))
+    pair: list[Row] = [(0, 1, 0.9), (0, 1, 0.75)]
+    assert kept_rows(pair, decayed, streamed) == [(0, 1, 0.9), (0, 1, decayed)]
+    assert kept_rows(pair, float(np.nextafter(decayed, 1)), streamed) == [(0, 1, 0.9)]
+    assert kept_rows([(0, 1, 0.5), (3, 4, 0.0), (6, 7, 0.0)], 0.0, streamed) == [(0, 1, 0.5), (3, 4, 0), (6, 7, 0)]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_the_taken_segment_counts_as_long_as_1e_5_at_least(streamed: bool) -> None:
+    """E2: iou = inter / (max(len_top, 1e-5) + len − inter)."""
+    rows: list[Row] = [(0, 1e-6, 0.9), (0, 2e-6, 0.8)]
+    (_, (*_, score)) = kept_rows(rows, FLOOR, streamed)
+    assert score == pytest.approx(0.8 * math.exp(-((1e-6 / (1e-5 + 2e-6 - 1e-6)) ** 2) / 0.5), rel=1e-9)
 
 
 def test_tiou_of_empty_and_inverted_segments() -> None:
@@ -199,6 +236,33 @@ def test_forced_settling_is_soft_nms_of_what_is_closed() -> None:
     np.testing.assert_allclose(given.scores, scores, rtol=1e-12)
 
 
+def test_settlements_are_counted_and_forgotten_at_the_end() -> None:
+    """A chain of ever higher scores, one a second; it is settled each time its first has waited 5 seconds."""
+    stream = NmsStream(1, Gaussian(0.5), FLOOR, 5.0)
+    counts, settled = [], 0
+    for n in range(40):
+        given = stream.push(candidates_of([(n, n + 1.5, 0.1 + n * 1e-3)]), n + 1.0)
+        settled += len(given) > 0
+        counts.append(stream.settlements)
+    assert counts == sorted(counts)
+    assert counts[0] == 0
+    assert counts[-1] == settled > 3
+    stream.finish()
+    assert stream.settlements == 0
+    endless = NmsStream(1, Gaussian(0.5), FLOOR, np.inf)
+    for n in range(40):
+        assert len(endless.push(candidates_of([(n, n + 1.5, 0.1 + n * 1e-3)]), n + 1.0)) == 0
+    assert (endless.settlements, len(endless), len(endless.finish())) == (0, 40, 40)
+
+
+def test_the_number_of_waiting_candidates() -> None:
+    stream = NmsStream(2, Gaussian(0.5), 0.0, FOREVER)
+    assert len(stream.push(candidates_of([(0, 1, 0.5), (4, 6, 0.5), (4, 7, 0.0)]), 2.0)) == 1
+    assert len(stream) == 2
+    stream.push(candidates_of([(4, 5, 0.4)], [1]), 2.0)  # the frontier may stay where it is
+    assert len(stream) == 3
+
+
 def test_finish_starts_afresh() -> None:
     rng = np.random.default_rng(1)
     windows = [window(n, 20, 2, rng) for n in range(3)]
@@ -227,7 +291,28 @@ def test_bad_pushes(segment: list[float], label: int, score: float, frontier: fl
         stream.push(bad, frontier)
 
 
+@pytest.mark.parametrize("early", [-1e-6, -0.9e-6, 0.0])
+def test_rounding_may_put_a_start_before_the_frontier(early: float) -> None:
+    stream = NmsStream(1, Gaussian(0.5), FLOOR, 10.0)
+    stream.push(Candidates.empty(), 5.0)
+    stream.push(candidates_of([(5.0 + early, 7, 0.5), (8, 9, 0.5)]), 6.0)
+    with pytest.raises(InputError, match="before the frontier"):
+        stream.push(candidates_of([(6 - 1.1e-6, 7, 0.5), (8, 9, 0.5)]), 7.0)
+
+
+@pytest.mark.parametrize("labels", [[-1, 1], [1, -1], [0, 2], [2, 0]])
+def test_one_label_out_of_range_among_others(labels: list[int]) -> None:
+    stream = NmsStream(2, Gaussian(0.5), FLOOR, 10.0)
+    with pytest.raises(InputError, match=rf"labels lie in {min(labels)}\.\.{max(labels)}, expected 0\.\.1"):
+        stream.push(candidates_of([(0, 1, 0.5), (0, 1, 0.5)], labels), 1.0)
+
+
 def test_bad_arguments() -> None:
+    for below in (-0.5, -1e-9, math.nan):
+        with pytest.raises(InputError, match="horizon"):
+            NmsStream(1, Gaussian(0.5), FLOOR, below)
+        with pytest.raises(InputError, match=r"expected a tIoU in 0\.\.1"):
+            Hard(below)
     with pytest.raises(InputError, match="sigma is 0"):
         soft_nms(np.zeros((1, 2)), np.ones(1), 0)
     with pytest.raises(InputError, match=r"expected \[N,2\] and \[N\]"):
