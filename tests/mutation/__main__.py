@@ -88,7 +88,7 @@ def main() -> int:
         tests = {test for group in arguments.group for test in GROUPS[group][1]}
         if any(path.startswith("runtime/") for path in files):
             tests |= set(RUNTIME)
-        server = Server(list(files), arguments.out, arguments.longest, work)
+        server = Server(list(files), arguments.out, arguments.longest, arguments.budget, work)
         options = ["-p", "no:terminal", "-p", "no:xdist", "-p", "no:cacheprovider", "-W", "ignore"]
         status = pytest.main([*options, "-m", "not slow and not thorough and not gpu", *sorted(tests)], [server])
         if status != 0:

@@ -22,6 +22,7 @@ import traceback
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
@@ -66,16 +67,20 @@ class Verdict:
 class Server:
     """A pytest plugin that runs `work` in place of the tests, once they are collected."""
 
-    def __init__(self, sources: Sequence[str], folder: Path, longest_s: float, work: Callable[[Server], None]) -> None:
+    def __init__(
+        self, sources: Sequence[str], folder: Path, longest_s: float, budget_s: float, work: Callable[[Server], None]
+    ) -> None:
         """Prepare the plugin.
 
         Args:
             sources: paths of the files to plant faults in, from the root of the repository.
             folder: keeps the run without a fault, and what its fixtures made, for the next run.
             longest_s: tests that take longer are left out.
+            budget_s: a fault is shown to no more tests than these seconds hold, the quickest of those that reach it.
             work: called with the server after the collection.
         """
-        self._sources, self._kept, self._longest, self._work = sources, folder.resolve(), longest_s, work
+        self._sources, self._kept, self._work = sources, folder.resolve(), work
+        self._longest, self._budget = longest_s, budget_s
         self._items: dict[str, pytest.Item] = {}
         self._modules: dict[str, ModuleType] = {}
         self._folder = Path(tempfile.mkdtemp(prefix="mutation-"))
@@ -169,10 +174,12 @@ class Server:
             if chosen:
                 break
         killers = self._killers[path, mutant.function_lines][::-1]
-        return sorted(
+        ordered = sorted(
             self._usable(chosen),
             key=lambda t: (killers.index(t) if t in killers else len(killers), self.baseline.seconds[t]),
         )
+        spent = accumulate(self.baseline.seconds[test] for test in ordered)
+        return [test for test, seconds in zip(ordered, spent, strict=True) if seconds <= self._budget]
 
     def _usable(self, tests: Iterable[str]) -> list[str]:
         """Leave out tests that take long or fail anyway."""

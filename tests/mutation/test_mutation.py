@@ -177,7 +177,7 @@ def test_a_weak_test_is_seen_to_be_weak(tmp_path: Path) -> None:
         "    server.require_equal(source, 'code_under_test.py')\n"
         "    found = {m.key: server.judge(source, 'code_under_test.py', m).status for m in list_mutants(source, 'c')}\n"
         "    Path('found.json').write_text(json.dumps(found))\n"
-        "server = Server(['code_under_test.py'], Path('kept'), 4.0, work)\n"
+        "server = Server(['code_under_test.py'], Path('kept'), 4.0, 30.0, work)\n"
         "sys.exit(pytest.main(['-p', 'no:terminal', '-p', 'no:cacheprovider', 'test_code.py'], [server]))\n"
     )
     root = Path(__file__).parents[2]
