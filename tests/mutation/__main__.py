@@ -67,8 +67,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=1e9, help="start no fault after this time")
     parser.add_argument(
-        "--longest", type=float, default=4.0, metavar="SECONDS", help="leave out tests that take longer"
+        "--longest", type=float, default=2.0, metavar="SECONDS", help="leave out tests that take longer"
     )
+    parser.add_argument("--budget", type=float, default=30.0, metavar="SECONDS", help="of tests for each fault")
     parser.add_argument(
         "--survivors", action="store_true", help="print every fault that was neither killed nor explained"
     )
