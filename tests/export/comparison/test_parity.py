@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from export.comparison.parity import compare, require_parity
+from export.comparison.parity import OutputParity, compare, require_parity
 from export.graph.trace import seeded_batches
 from export.to_onnx import save_onnx
 from runtime.errors import ExportError
@@ -121,3 +122,19 @@ def test_the_table_and_the_failing_output_that_is_named() -> None:
     assert lines[-1].split()[2:] == ["1.00e+02", "0.0e+00", "30", "of", "42"]
     with pytest.raises(ExportError, match=r"center by 0.0e\+00 relative, 30 of 42 .* 0.0001 coarse, 0.001 refined, 5%"):
         require_parity(report)
+
+
+@pytest.mark.parametrize(("coarse", "tolerance"), [(True, COARSE), (False, REFINED)])
+def test_what_is_at_the_tolerance_passes(coarse: bool, tolerance: float) -> None:
+    output = OutputParity("x", coarse, 1.0, tolerance, tolerance, 0, 10)
+    assert output.passed
+    assert not replace(output, relative=float(np.nextafter(tolerance, 1))).passed
+
+
+def test_batches_of_one_and_two_windows_are_compared() -> None:
+    """As an engine with a dynamic batch takes them."""
+    engine = TinyEngine()
+    report = compare(TinyEngine(), engine)
+    assert set(engine.batches) == {1, 2}
+    assert report.passed
+    assert {output.locations for output in report.outputs} == {7 * sum(engine.batches)}
