@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -139,6 +141,59 @@ def test_entropy_is_near_onnx_runtimes() -> None:
     _, ours = choose_range(counted(signed), "entropy", "int8")
     assert ours == pytest.approx(float(theirs), rel=0.25)
     assert ours < 0.9 * signed.max()
+
+
+def plain_divergence(histogram: Histogram, rounding: Quantiser) -> float:
+    """The docstring's criterion, one bin at a time: exact zeros left out, values outside counted at the ends."""
+    bins = [
+        (float(c), int(n))
+        for k, (c, n) in enumerate(zip(histogram.centres, histogram.counts, strict=True))
+        if n and k != BINS
+    ]
+    low, high = ((end - rounding.zero_point) * rounding.scale for end in (rounding.lowest, rounding.highest))
+    half = max(rounding.scale, histogram.width) / 2
+    inside = [(c, n) for c, n in bins if low - half <= c <= high + half]
+    if not inside:
+        return math.inf
+    p = [float(n) for _, n in inside]
+    p[0] += sum(n for c, n in bins if c < inside[0][0])
+    p[-1] += sum(n for c, n in bins if c > inside[-1][0])
+    levels: dict[float, list[int]] = {}
+    for c, n in inside:
+        levels.setdefault(float(rounding(np.array([c]))[0]), []).append(n)
+    q = [sum(mates := levels[float(rounding(np.array([c]))[0])]) / len(mates) for c, _ in inside]
+    return sum(a / sum(p) * math.log((a / sum(p)) / (b / sum(q))) for a, b in zip(p, q, strict=True))
+
+
+@pytest.mark.parametrize("numbers", ["uint8", "int8"])
+@pytest.mark.parametrize("seed", range(4))
+def test_entropy_takes_the_widest_range_of_the_smallest_divergence(numbers: Numbers, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    values = np.concatenate([rng.normal(size=300), rng.normal(size=20) * 8, np.zeros(50)]).astype(np.float32)
+    histogram = counted(np.abs(values) if seed % 2 else values)
+    tried = clip_ranges(histogram, np.linspace(0.1, 1, 91))
+    errors = [plain_divergence(histogram, make_quantiser(*ends, numbers)) for ends in tried]
+    best = max(k for k, error in enumerate(errors) if error <= min(errors) + 1e-12)
+    assert 0 < best < 90
+    assert choose_range(histogram, "entropy", numbers) == pytest.approx(tried[best], rel=1e-12)
+
+
+@pytest.mark.parametrize("percent", [50.55, 90.35, 99.25])
+@pytest.mark.parametrize("sign", [1, -1, 0])
+def test_percentile_ends_at_the_edges_of_bins(percent: float, sign: int) -> None:
+    """Values in the middle of 100 bins, ten in each: the ends of what is kept, counted by hand."""
+    width = 2.0**-10
+    middles = (np.arange(100) + 0.5) * width * 16
+    values = np.repeat(middles if sign else np.concatenate([-middles[:50], middles[:50]]), 10).astype(np.float32)
+    histogram = counted(values * sign if sign else values)
+    low, high = choose_range(histogram, "percentile", "uint8", percent)
+    ordered = np.sort(values * sign if sign else values)
+    outside = (1 - percent / 100) * 1000
+    below, above = (0, outside) if sign > 0 else (outside, 0) if sign < 0 else (outside / 2, outside / 2)
+    kept = ordered[int(below) : 1000 - int(above)]
+    step = histogram.width
+    assert low == (0 if sign > 0 else max(math.floor(kept[0] / step) * step, ordered[0]))
+    assert high == (0 if sign < 0 else min((math.floor(kept[-1] / step) + 1) * step, ordered[-1]))
 
 
 def test_entropy_keeps_values_that_are_evenly_spread() -> None:
