@@ -94,14 +94,14 @@ def _prepare(work: Path) -> list[str]:
     return ["prepare", "own", str(work / "out"), *flags]
 
 
-def _fill_model(work: Path) -> None:
+def _fill_model(work: Path, seed: int = 0) -> None:
     """A small network as checkpoint and as ONNX file."""
     import torch
 
     from export.to_onnx import export_onnx
     from tests.training.small import save_small
 
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     export_onnx(save_small(work / "given" / "small.ckpt"))
 
 
@@ -130,14 +130,18 @@ def _export(to: str, source: str, name: str, *flags: str) -> Verb:
         return ["export", str(work / "given" / source), "--to", to, "-o", str(work / "out" / name), *flags]
 
     def fill(work: Path) -> None:
-        """Fill `out` with an older artifact, which must stay whole."""
+        """Fill `out` with an artifact of another network, which must stay whole, or change as one."""
+        from export.graph import export_input
         from runtime.cli import main
 
-        _fill_model(work)
+        _fill_model(work, seed=1)
+        trace = export_input.to_graph
         if source.endswith(".ckpt"):
             _cache_graph()
         if main(words(work)):
             raise SystemExit("no older artifact")
+        export_input.to_graph = trace
+        _fill_model(work)
 
     imports = ("torch", "onnx", "onnxruntime", "export.to_onnx", "export.to_openvino", "export.to_precision")
     imports += {"openvino": ("openvino",), "tensorrt": ("export.to_trt",)}.get(to, ())
