@@ -30,9 +30,11 @@ def write_safe_file(content: dict[str, Any], weights: dict[str, Tensor], marker:
     save_file = _library().torch.save_file
     metadata = {marker: str(content[marker]), CONTENT_KEY: json.dumps(content, separators=(",", ":"))}
     with atomic_path(path) as unfinished:
+        mode = unfinished.stat().st_mode  # the library makes files that only their owner reads
         save_file(
             {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}, unfinished, metadata
         )
+        unfinished.chmod(mode)
 
 
 def read_safe_file(path: Path, marker: str) -> tuple[dict[str, Any], dict[str, Tensor]]:

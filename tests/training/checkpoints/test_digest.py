@@ -44,6 +44,8 @@ def test_both_formats_hold_the_same(checkpoint: Checkpoint, tmp_path: Path, suff
     save_checkpoint(checkpoint, tmp_path / f"a{suffix}")
     loaded = load_checkpoint(tmp_path / f"a{suffix}")
     assert content(loaded) == content(checkpoint)
+    (tmp_path / "plain").touch()
+    assert (tmp_path / f"a{suffix}").stat().st_mode == (tmp_path / "plain").stat().st_mode
     save_checkpoint(loaded, tmp_path / "b.ckpt")
     save_checkpoint(loaded, tmp_path / "b.safetensors")
     assert load_checkpoint(tmp_path / "b.ckpt").sha256 == load_checkpoint(tmp_path / "b.safetensors").sha256
