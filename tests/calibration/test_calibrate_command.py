@@ -230,7 +230,7 @@ def test_a_video_that_judges_is_not_calibrated_on(
     [
         ([], "got neither videos nor a table; give --videos FILE or FOLDER, or --table FILE"),
         (["--videos", "none.mp4"], "--videos none.mp4: no such video file"),
-        (["--videos", "training", "--clips", "0"], "got 0 clips, expected at least 1"),
+        (["--videos", "training", "--clips", "0"], "clips: got 0, expected 1 …"),
         (["--videos", "training", "--max-drop", "1"], "judged on test videos: give --test"),
         (["--videos", "training", "--max-drop", "-1", "--test", "test"], "max_drop: got -1"),
         (["--videos", "training", "--annotations", "annotations.json"], "--annotations are for test videos"),
@@ -240,7 +240,7 @@ def test_a_video_that_judges_is_not_calibrated_on(
             "got uint8, TensorRT takes only int8 or fp8",
         ),
         (["--videos", "training", "--test", "test", "--max-drop", "nan"], "max_drop: got nan"),
-        (["--videos", "training", "--seed", "-1"], "seed: got -1, expected 0 or more"),
+        (["--videos", "training", "--seed", "-1"], "seed: got -1, expected 0 …"),
         (
             ["--videos", "training", "--keep", "backbone", "coarse_pyramid_detection"],
             "layers are kept in floating point; quantise at least one",
@@ -249,7 +249,7 @@ def test_a_video_that_judges_is_not_calibrated_on(
             ["--videos", "training", "-o", "model.onnx/m.onnx"],
             "got a file where a folder is needed for",
         ),
-        (["--videos", "training", "--percentile", "12"], "percentile: got 12, expected more than 50, up to 100"),
+        (["--videos", "training", "--percentile", "12"], "percentile: got 12.0, expected above 50, up to 100"),
         (["--videos", "training", "--keep", ""], "--keep : no such layer"),
         (["--videos", "training", "--keep", "backbone._model.Mixed_3"], "no such layer"),
         (["--videos", "training", "--keep", "backbone.nothing"], "--keep backbone.nothing: no such layer"),
