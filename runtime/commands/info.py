@@ -10,7 +10,6 @@ from typing import Any
 
 from runtime.common.console import print_json
 from runtime.common.mappings import to_mapping
-from runtime.common.tables import align
 from runtime.common.text import printable
 from runtime.engines.artifact import READERS, read_artifact
 from runtime.errors import EngineError
@@ -42,7 +41,10 @@ def info(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(facts, indent=1)
     else:
-        print(align([[name, printable(_words(value))] for name, value in facts.items() if value not in ("", None, {})]))
+        width = max(map(len, facts)) + 1
+        for name, value in facts.items():
+            if value not in ("", None, {}, []):
+                print(f"{name:<{width}} {printable(_words(value))}")
     return 0
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from runtime.common.text import one_line
 from runtime.errors import CheckpointError
 
 
@@ -26,12 +27,14 @@ def compute_digest(content: Mapping[str, Any]) -> str:
         _feed(digest, content)
     except RecursionError:
         raise CheckpointError("checkpoint: nested too deep; expected tensors and plain data") from None
+    except (RuntimeError, NotImplementedError) as error:  # a tensor that damage made sparse, or larger than its storage
+        raise CheckpointError(f"checkpoint: a tensor cannot be read ({one_line(error)[:120]})") from None
     return digest.hexdigest()
 
 
 def _feed(digest: hashlib._Hash, value: Any) -> None:
     if isinstance(value, Tensor):
-        plain = value.detach().cpu().contiguous().reshape(-1)
+        plain = value.detach().cpu().contiguous().as_strided((value.numel(),), (1,))  # whatever an axis of 1 says
         _put(digest, f"tensor {value.dtype} {list(value.shape)}")
         if plain.numel():
             digest.update(plain.view(torch.uint8).numpy().data)
