@@ -199,6 +199,10 @@ def _report(files: dict[str, str], chosen: list[tuple[str, Mutant]], verdicts: V
         good &= total["killed"] >= LEAST * judged
     rows.append(_row("all", sum(by_file.values(), Counter())))
     print(align(rows))
+    keys = {mutant.key for path in files for mutant in list_mutants(Path(path).read_text(), path)}
+    for key in explained:
+        if key.split("::")[0] in files and key not in keys:
+            print(f"explained, but no longer in the source: {key}")
     return 0 if good else 1
 
 

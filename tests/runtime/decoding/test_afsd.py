@@ -133,8 +133,9 @@ def test_wrong_outputs(name: str) -> None:
         decode_afsd({**outputs, name: outputs[name][:, :-1]}, 0, 0, spec)
     with pytest.raises(InputError, match=name):
         decode_afsd({key: value for key, value in outputs.items() if key != name}, 0, 0, spec)
-    with pytest.raises(InputError, match="loc"):
-        decode_afsd(outputs, 2, 0, spec)
+    for index in (-1, 2):
+        with pytest.raises(InputError, match="loc"):
+            decode_afsd(outputs, index, 0, spec)
 
 
 def test_sigmoid_has_no_overflow() -> None:

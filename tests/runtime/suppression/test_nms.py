@@ -107,6 +107,8 @@ def test_a_score_at_the_floor_is_kept_and_one_below_is_not(streamed: bool) -> No
     assert kept_rows(pair, decayed, streamed) == [(0, 1, 0.9), (0, 1, decayed)]
     assert kept_rows(pair, float(np.nextafter(decayed, 1)), streamed) == [(0, 1, 0.9)]
     assert kept_rows([(0, 1, 0.5), (3, 4, 0.0), (6, 7, 0.0)], 0.0, streamed) == [(0, 1, 0.5), (3, 4, 0), (6, 7, 0)]
+    many: list[Row] = [(2 * k, 2 * k + 1, 0.5 if k < 5 else 0.0) for k in range(8)]
+    assert kept_rows(many, 0.0, streamed) == many
 
 
 @pytest.mark.parametrize("streamed", [False, True])
