@@ -31,9 +31,11 @@ from export.graph.files import load_graph, save_graph
 from export.graph.precision import require_symmetric
 from runtime.common.console import ProgressLine
 from runtime.common.files import atomic_path, file_sha256, require_writable_folder, write_text
+from runtime.common.overwriting import json_with, require_own_file
 from runtime.engines.artifact import require_own_engine
 from runtime.errors import InputError
 from runtime.features.video_features import Video, identify_video
+from runtime.results.picture_mark import is_picture
 from runtime.results.timeline import save_image
 from runtime.spec.model import Quantization
 
@@ -105,6 +107,13 @@ RANGES = ".ranges.json"
 
 def _append(out: Path, suffix: str) -> Path:
     return out.with_name(f"{out.name}{suffix}")
+
+
+def require_own_side_files(out: Path) -> None:
+    """Raise an InputError if a file that is written beside `out` is there and somebody else's."""
+    own = {RANGES: json_with("schema", "points"), REPORT: json_with("options", "costs"), ".png": is_picture}
+    for suffix, recognise in own.items():
+        require_own_file(_append(out, suffix), recognise)
 
 
 class _Work:

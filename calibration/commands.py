@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from runtime.commands.detect import add_overwrite_flag
 from runtime.errors import InputError, VideoError, import_failure
 from runtime.video.names import find_video
 from runtime.video.sources import expand_sources
@@ -81,11 +82,12 @@ def _add_judging(group: Any) -> None:
     )  # fmt: skip
     group.add_argument("--trade-off", action="store_true", help="restore up to all layers and plot the trade-off")
     group.add_argument("--force", action="store_true", help="calibrate even on test videos")
+    add_overwrite_flag(group)
 
 
 def _calibrate(args: argparse.Namespace) -> int:
     try:
-        from calibration.calibrate import calibrate
+        from calibration.calibrate import calibrate, require_own_side_files
         from calibration.options import CalibrationOptions
         from calibration.tuning.fine_tune import FineTuning, Tuning
     except ImportError as error:
@@ -108,6 +110,8 @@ def _calibrate(args: argparse.Namespace) -> int:
     )
     precision = "fp8" if options.stored == "fp8" else "int8"
     out = args.out or args.model.with_name(f"{args.model.stem}.{precision}.onnx")
+    if not args.overwrite:
+        require_own_side_files(out)
     videos, test = _list_features(args) if args.features else (_list_files(args.videos, "--videos"), _test_set(args))
     calibrate(args.model, out, options, videos=videos, table=args.table, test=test)
     return 0

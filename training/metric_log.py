@@ -12,13 +12,15 @@ from tensorboardX import SummaryWriter
 
 from runtime.common.files import write_text
 
+METRICS = "metrics.csv"
+
 
 class MetricLog:
     """Appends one row per logged optimiser step, after dropping rows later than the step a run resumes from."""
 
     def __init__(self, folder: Path, columns: tuple[str, ...], resume_step: int = 0) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        path, names = folder / "metrics.csv", ("step", *columns)
+        path, names = folder / METRICS, ("step", *columns)
         text = io.StringIO()
         table = csv.DictWriter(text, names, restval="", extrasaction="ignore")
         table.writeheader()

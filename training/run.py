@@ -10,9 +10,11 @@ from typing import Any
 
 from runtime.common.files import require_writable_folder
 from runtime.common.locks import lock_folder
-from runtime.errors import ConfigError
+from runtime.common.overwriting import require_own_file, text_that_begins
+from runtime.errors import ConfigError, InputError
 from training.config.settings import Config
 from training.loop import LAST, Trainer
+from training.metric_log import METRICS
 from training.training_set import open_training_set
 
 
@@ -26,7 +28,7 @@ def train(
 
     Raises:
         AnnotationError, InputError, VideoError: the data is missing or does not fit.
-        InputError: another process trains in `out_dir`, or nothing can be written there.
+        InputError: another process trains in `out_dir`, nothing can be written there, or files of others are there.
         ConfigError: `out_dir` holds a run and `resume` is None; further cases: see `Trainer`.
         CheckpointError: see `Trainer`.
     """
@@ -36,8 +38,19 @@ def train(
             raise ConfigError(
                 f"{out_dir}: holds a run already; continue it (--resume {out_dir / LAST}), or choose another --out"
             )
+        if resume is None:
+            _require_no_strangers(out_dir)
         found = open_training_set(config)
         return Trainer(found.config, found.dataset, found.classes, out_dir, resume, prepare).run()
+
+
+def _require_no_strangers(out_dir: Path) -> None:
+    """Raise an InputError if files of others have the names of the run's; those of a run that was killed may stay."""
+    table = out_dir / METRICS
+    require_own_file(table, text_that_begins("step,"))
+    weights = sorted(out_dir.glob("epoch_*.ckpt"))
+    if weights and not table.exists():
+        raise InputError(f"{weights[0]}: is there already, and no run beside it; choose another --out")
 
 
 def _hold(out_dir: Path) -> AbstractContextManager[None]:

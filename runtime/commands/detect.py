@@ -129,7 +129,7 @@ def _add_output_flags(group: argparse._ArgumentGroup) -> None:
     add_settle_flag(group)
 
 
-def add_overwrite_flag(group: argparse._ArgumentGroup) -> None:
+def add_overwrite_flag(group: argparse._ActionsContainer) -> None:
     """Add the flag that lets results replace files of others."""
     group.add_argument(
         "--overwrite", action="store_true", help="write over files that are no results of afsd (default: refuse)"

@@ -9,7 +9,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runtime.common.files import is_file, write_text
+from runtime.common.files import write_text
+from runtime.common.overwriting import Recognise, require_own_file
 from runtime.common.text import printable
 from runtime.errors import InputError
 from runtime.results.detections import FORMAT_VERSION, is_results, is_table
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 Write = Callable[["Detections", Path, float | None], object]
 """Function that writes detections to a path; the third argument is the length of the video in seconds, if known."""
-Recognise = Callable[[bytes], bool]
-"""Function that says whether the content of a file, not empty, is what this project writes in a format."""
 
 
 @dataclass(frozen=True)
@@ -95,11 +94,5 @@ def require_ours(path: Path, suffix: str = "") -> None:
         InputError: the file is somebody else's.
         OSError: the file cannot be read.
     """
-    if not is_file(path):
-        return
-    content, chosen = path.read_bytes(), FORMATS.get(suffix or path.suffix.removeprefix(".").lower())
-    if content and not (chosen is not None and chosen.recognise(content)):
-        raise InputError(
-            f"{path}: is there already and no result of afsd, so it is not written over; "
-            "choose another place for the results, or give --overwrite"
-        )
+    chosen = FORMATS.get(suffix or path.suffix.removeprefix(".").lower())
+    require_own_file(path, None if chosen is None else chosen.recognise)

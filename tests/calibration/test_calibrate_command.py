@@ -230,7 +230,7 @@ def test_a_video_that_judges_is_not_calibrated_on(
     [
         ([], "got neither videos nor a table; give --videos FILE or FOLDER, or --table FILE"),
         (["--videos", "none.mp4"], "--videos none.mp4: no such video file"),
-        (["--videos", "training", "--clips", "0"], "clips: got 0, expected 1 …"),
+        (["--videos", "training", "--clips", "0"], "clips: got 0, expected 1 … "),
         (["--videos", "training", "--max-drop", "1"], "judged on test videos: give --test"),
         (["--videos", "training", "--max-drop", "-1", "--test", "test"], "max_drop: got -1"),
         (["--videos", "training", "--annotations", "annotations.json"], "--annotations are for test videos"),
@@ -240,7 +240,7 @@ def test_a_video_that_judges_is_not_calibrated_on(
             "got uint8, TensorRT takes only int8 or fp8",
         ),
         (["--videos", "training", "--test", "test", "--max-drop", "nan"], "max_drop: got nan"),
-        (["--videos", "training", "--seed", "-1"], "seed: got -1, expected 0 …"),
+        (["--videos", "training", "--seed", "-1"], "seed: got -1, expected 0 … 4294967295"),
         (
             ["--videos", "training", "--keep", "backbone", "coarse_pyramid_detection"],
             "layers are kept in floating point; quantise at least one",
@@ -249,7 +249,7 @@ def test_a_video_that_judges_is_not_calibrated_on(
             ["--videos", "training", "-o", "model.onnx/m.onnx"],
             "got a file where a folder is needed for",
         ),
-        (["--videos", "training", "--percentile", "12"], "percentile: got 12.0, expected above 50, up to 100"),
+        (["--videos", "training", "--percentile", "12"], "percentile: got 12.0, expected above 50, up to 100 percent"),
         (["--videos", "training", "--keep", ""], "--keep : no such layer"),
         (["--videos", "training", "--keep", "backbone._model.Mixed_3"], "no such layer"),
         (["--videos", "training", "--keep", "backbone.nothing"], "--keep backbone.nothing: no such layer"),
@@ -373,3 +373,20 @@ def test_a_budget_that_no_layer_fits_in(folder: Path, tmp_path: Path, monkeypatc
             test=test,
         )
     assert [path.name for path in tmp_path.iterdir()] == ["m.onnx.ranges.json"]  # minutes of measuring are not lost
+
+
+@pytest.mark.parametrize("suffix", [".ranges.json", ".calibration.json", ".png"])
+def test_files_of_others_beside_the_new_one_stay(
+    suffix: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "m.onnx"
+    mine = tmp_path / f"m.onnx{suffix}"
+    mine.write_text('{"mine": 1}')
+    arguments = ["calibrate", str(folder / "model.onnx"), "-o", str(out), "--videos", str(folder / "training")]
+    assert main(arguments) == 2
+    assert f"{mine}: is there already and no result of afsd" in capsys.readouterr().err
+    assert mine.read_text() == '{"mine": 1}'
+    assert not out.exists()
+    if suffix == ".ranges.json":
+        for more in (["--overwrite"], []):  # and then its own may be written again
+            assert main([*arguments, "--clips", "2", *more]) == 0

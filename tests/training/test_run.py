@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from runtime.errors import AfsdError, AnnotationError, ConfigError
+from runtime.errors import AfsdError, AnnotationError, ConfigError, InputError
 from tests.training.small import small_config
 from training.checkpoints.files import load_checkpoint
 from training.config.settings import Config
@@ -136,3 +136,26 @@ def test_a_subset_without_actions(root: Path) -> None:
     path.write_text(json.dumps({"database": {"training_0000": {"subset": "training", "annotations": []}}}))
     with pytest.raises(AnnotationError, match=r"annotations\.json, subset 'training': no action"):
         open_clips(config(root))
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "epoch_03.ckpt"])
+def test_files_of_others_with_the_names_of_a_run_are_not_written_over(name: str, root: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).write_text("mine")
+    with pytest.raises(InputError, match=rf"{name}: is there already"):
+        train(config(root, "run.max_steps=1"), tmp_path / "run")
+    assert (tmp_path / "run" / name).read_text() == "mine"
+    (tmp_path / "run" / "metrics.csv").write_text(
+        "step,epoch\n"
+    )  # of a run that was killed before its first checkpoint
+    train(config(root, "run.max_steps=1"), tmp_path / "run")
+
+
+def test_videos_of_others_are_no_synthetic_ones(tmp_path: Path) -> None:
+    mine = tmp_path / "videos/training_0001.mp4"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    with pytest.raises(InputError, match=r"training_0001\.mp4: is there already, and no synthetic data beside it"):
+        make_synthetic(tmp_path, videos=2, seed=1, subset="training", workers=1)
+    assert mine.read_text() == "mine"
+    assert not (tmp_path / "annotations.json").exists()

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from runtime.commands.detect import add_overwrite_flag
 from runtime.common.files import require_writable_folder
 from runtime.errors import InputError, import_failure
 
@@ -64,6 +65,7 @@ def add_paper_tables(subparsers: Any) -> None:
         help="exported engines in the table `speed`; evaluated on the test videos of data.fold",
     )  # fmt: skip
     parser.add_argument("--runs", type=int, default=50, help="timed passes of each network (default: %(default)s)")
+    add_overwrite_flag(parser)
     parser.set_defaults(func=_paper_tables)
 
 
@@ -71,11 +73,15 @@ def _paper_tables(args: argparse.Namespace) -> int:
     try:
         from training.paper_tables.rows import compare_single_networks
         from training.paper_tables.speed import make_speed_table
+        from training.paper_tables.summary import require_own_table
         from training.paper_tables.tables import TABLES, make_rows_table, make_table
     except ImportError as error:
         raise import_failure(error, "", "train", "training") from None
     options = _options(args)
     require_writable_folder(args.out, "choose another --out")
+    if not args.overwrite:  # before hours of training
+        for name in args.tables:
+            require_own_table(args.out / name)
     for name in args.tables:
         if name == "rows":
             table = make_rows_table("", _rows(args), "mean_ap", args.out, options)

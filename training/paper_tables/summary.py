@@ -11,7 +11,10 @@ from typing import Any
 
 from runtime.common.csv_text import to_csv
 from runtime.common.files import write_json, write_text
+from runtime.common.overwriting import json_with, require_own_file, text_that_begins
 from runtime.common.text import printable
+
+CSV_HEADER = ("method", "figure", "mean", "over_seeds", "over_folds")
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class SummaryTable:
 
     def csv(self) -> str:
         """Format as CSV, a line per method and figure: label, name, mean, spreads in percent, facts in their units."""
-        rows: list[list[str]] = [["method", "figure", "mean", "over_seeds", "over_folds"]]
+        rows: list[list[str]] = [list(CSV_HEADER)]
         for row in self.rows:
             for name, score in row.scores.items():
                 values = (score.mean, score.over_seeds, score.over_folds)
@@ -87,10 +90,21 @@ class SummaryTable:
         }
 
     def write(self, stem: Path) -> None:
-        """Write <stem>.md, .csv and .json atomically."""
+        """Write <stem>.md, .csv and .json atomically; see `require_own_table`."""
         write_text(stem.with_name(f"{stem.name}.md"), self.markdown() + "\n")
         write_text(stem.with_name(f"{stem.name}.csv"), self.csv())
         write_json(stem.with_name(f"{stem.name}.json"), self.to_mapping())
+
+
+def require_own_table(stem: Path) -> None:
+    """Raise an InputError if <stem>.md, .csv or .json is there and no table that `SummaryTable.write` wrote."""
+    recognised = {
+        "md": lambda content: content.startswith(b"| ") and b"\n|---" in content,
+        "csv": text_that_begins(",".join(CSV_HEADER)),
+        "json": json_with("title", "notes", "rows"),
+    }
+    for suffix, recognise in recognised.items():
+        require_own_file(stem.with_name(f"{stem.name}.{suffix}"), recognise)
 
 
 def _markdown_text(label: str) -> str:

@@ -104,6 +104,11 @@ def make_synthetic(
     workers = min(videos, workers or len(os.sched_getaffinity(0)))
     write = partial(_write_one, out_dir / "videos", video_format)
     seeds = [VideoSeed(seed, subset, index) for index in range(videos)]
+    strangers = [path for each in seeds if (path := out_dir / "videos" / f"{each.name}.mp4").exists()]
+    if strangers and not (out_dir / "annotations.json").exists():
+        raise InputError(f"{strangers[0]}: is there already, and no synthetic data beside it; choose another folder")
+    if not (out_dir / "annotations.json").exists():  # says whose the videos are if this is interrupted
+        _write_annotations(out_dir / "annotations.json", subset, {})
     try:
         from tqdm import tqdm
     except ImportError as error:

@@ -14,6 +14,7 @@ import pytest
 
 from export.to_onnx import export_onnx
 from runtime.annotations.activitynet import VideoAnnotation, load_annotations
+from runtime.cli import main
 from runtime.detector import Detector
 from runtime.errors import ConfigError, InputError
 from runtime.evaluation import evaluate, evaluate_durations, evaluate_proposals
@@ -30,7 +31,7 @@ from training.cross_validation.from_config import CANDIDATES, RESULTS
 from training.cross_validation.kept_candidates import fuse_late, read_candidates
 from training.deployment.views import multiply_adds, open_torch_engine
 from training.paper_tables.rows import Configs, compare_levels, compare_methods, compare_streams
-from training.paper_tables.summary import MethodRow, Spread, SummaryTable
+from training.paper_tables.summary import MethodRow, Spread, SummaryTable, require_own_table
 
 FAST = ["optimiser.learning_rate=3e-3", "optimiser.epochs=4", *SMALL[:4], *SMALL[5:]]
 
@@ -217,3 +218,16 @@ def test_the_table_tells_mean_and_spreads() -> None:
     lines = list(csv.DictReader(table.csv().splitlines()))
     assert lines[1] == {"method": "a", "figure": "hidden", "mean": "10.0000", "over_seeds": "", "over_folds": ""}
     assert table.to_mapping()["rows"][1]["scores"]["mAP"]["over_folds"] is None
+
+
+@pytest.mark.parametrize("suffix", ["md", "csv", "json"])
+def test_a_table_of_others_is_not_written_over(suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = SummaryTable("methods", (MethodRow("=1+1 | <b>\n", {"mAP": Spread(0.5)}),), ("mAP",))
+    table.write(tmp_path / "modules")
+    require_own_table(tmp_path / "modules")
+    assert "| =1+1 \\| &lt;b&gt;\\u000a | **50.0** |" in (tmp_path / "modules.md").read_text()
+    assert (tmp_path / "modules.csv").read_text().splitlines()[1].startswith("\"'=1+1 | <b>")
+    (tmp_path / f"modules.{suffix}").write_text("mine")
+    assert main(["paper-tables", "modules", "--out", str(tmp_path)]) == 2
+    assert f"modules.{suffix}: is there already and no result of afsd" in capsys.readouterr().err
+    assert (tmp_path / f"modules.{suffix}").read_text() == "mine"
