@@ -172,7 +172,6 @@ def prepare_activitynet(
         AnnotationError: the annotations cannot be read, or a label is not in the list.
         InputError: the folder of videos or the list of classes is missing, or `out` holds stores of another kind.
     """
-    require_writable_folder(out, "choose another --out")
     _require_ours(out, classes_file)
     found = Findings()
     database = {
@@ -183,6 +182,7 @@ def prepare_activitynet(
         raise AnnotationError(f"{annotations}: no video outside the subset 'testing'; is it the ActivityNet file?")
     classes = list_classes(videos, classes_file)
     renamed = _use_file_names(database)
+    require_writable_folder(out, "choose another --out")
     stores = _build_stores(videos_dir, list(renamed), out, replace(options, timing="counted"), found)
     videos = parse_annotations({"database": renamed}, str(annotations))
     note_annotations(videos, read_durations(stores.rgb), found)
