@@ -10,6 +10,8 @@
 # make audit       known vulnerabilities of the locked packages, where a package index answers
 # make sbom        build/sbom.cdx.json: what is installed, as a bill of materials (CycloneDX)
 # make licences    docs/licences.md anew from what is installed
+# make attack MINUTES=60   every reader with changed input, in children with limits, as a table
+# make soak HOURS=2   cameras that fail once a minute, beside a file: memory, threads, files, detections
 # make int8        INT8 of the shipped network by every method, for both targets, three seeds     (half an hour)
 # make engines     TensorRT-RTX engines of the published-size network for three GPUs, without a GPU    (ten minutes)
 # make gpu-check   on a machine with an NVIDIA GPU: every engine, its parity and its speed, as a report in docs/
@@ -30,8 +32,8 @@ AUDIT := .audit
 REMADE := $(VENV) $(AUDIT) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist worksteal
 
-.PHONY: demo test test-thorough test-runtime test-slow lint train-demo ablations benchmark int8 engines gpu-check
-.PHONY: mutation audit sbom licences clean distclean
+.PHONY: demo test test-thorough test-runtime test-slow attack soak lint train-demo ablations benchmark int8 engines
+.PHONY: gpu-check mutation audit sbom licences clean distclean
 
 demo: $(READY)
 	@$(BIN)/afsd demo --out runs/demo
@@ -47,6 +49,13 @@ test-runtime: $(READY)
 
 test-slow: $(READY)
 	@$(BIN)/pytest -m "(slow or thorough) and not gpu"
+
+attack: $(READY)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.attack.fuzz --minutes $(or $(MINUTES),60) --seed $(or $(SEED),1) --coverage
+
+soak: $(READY)
+	@AFSD_SOAK_MINUTES=$$((60 * $(or $(HOURS),2))) OMP_NUM_THREADS=1 $(BIN)/pytest -q -s -m slow \
+		tests/runtime/live/test_soak.py
 
 lint: $(READY)
 	@$(BIN)/ruff check .
