@@ -51,6 +51,7 @@ class PointMeasurement:
             and 0 <= self.bin_width < math.inf
             and -BINS <= self.first_bin <= last <= BINS
             and min(self.counts, default=-1) >= 0
+            and max(self.counts) < 2**53
             and self.first_bin * self.bin_width <= self.low
             and self.high <= last * self.bin_width
         )

@@ -27,14 +27,17 @@ EXIT_UNFORESEEN = 70
 
 
 class EscapingStream:
-    """Writes text to a stream with its control characters escaped, whatever prints: a name must not move the cursor."""
+    """Writes text to a stream with control characters escaped and without secrets of URLs, whatever prints.
+
+    A name must not move the cursor, and the complaint about a flag must not repeat a camera's password.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self.plain = stream
 
     def write(self, text: str) -> int:
-        """Write text; line feeds and tabs stay."""
-        self.plain.write(text.translate(LINE_ESCAPES))
+        """Write text; line feeds and tabs stay. URLs lose user, password and query."""
+        self.plain.write(without_secrets(text).translate(LINE_ESCAPES))
         return len(text)
 
     def __getattr__(self, name: str) -> Any:

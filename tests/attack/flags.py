@@ -94,7 +94,7 @@ def _read(folder: Path) -> Any:
     out, errors = _Terminal(), _Terminal()
     with redirect_stdout(out), redirect_stderr(errors):
         try:
-            status = main([text.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for text in argv])
+            status = main([text.encode("utf-8", "surrogatepass").decode("utf-8", "surrogateescape") for text in argv])
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else 2
     said = errors.text

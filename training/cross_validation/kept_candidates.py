@@ -7,16 +7,17 @@ one NMS (A2Net, Table III).
 from __future__ import annotations
 
 import json
-import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.common.files import atomic_path
+from runtime.common.text import one_line
 from runtime.decoding.candidates import Candidates
 from runtime.decoding.two_stage import decode_proposals
 from runtime.detector import Detector, DetectorOptions
@@ -224,19 +225,26 @@ def read_candidates(path: Path) -> KeptCandidates:
     """Read a file of `write_candidates` (InputError: missing or of another kind; SpecError: see `spec_from_json`)."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            spec, head = str(file["spec"]), json.loads(str(file["videos"]))
-            arrays = {name: file[name] for name in ARRAYS}
+            spec, videos = str(file["spec"]), _cut_videos(file)
     except FileNotFoundError:
         raise InputError(f"{path}: file of candidates not found; delete the folder of the run and run again") from None
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: not a file of candidates: {' '.join(str(error).split())}; run again") from None
-    ends = np.cumsum([entry[4] for entry in head])
+    except Exception as error:  # NumPy, zipfile, zlib and tokenize have errors of their own
+        raise InputError(f"{path}: not a file of candidates: {one_line(error)}; run again") from None
+    return KeptCandidates(spec_from_json(spec, str(path)), videos)
+
+
+def _cut_videos(file: Mapping[str, NDArray[Any]]) -> tuple[VideoCandidates, ...]:
+    """Cut the arrays of a file into those of its videos (ValueError: they do not fit)."""
+    head, arrays = json.loads(str(file["videos"])), {name: file[name] for name in ARRAYS}
+    counts = [int(entry[4]) for entry in head]
+    if min(counts, default=0) < 0 or {len(values) for values in arrays.values()} != {sum(counts)}:
+        raise ValueError(f"videos of {sum(counts)} candidates, arrays of {[*map(len, arrays.values())]}")
     videos = []
-    for (video, start_s, end_s, step_s, count), end in zip(head, ends, strict=True):
+    for (video, start_s, end_s, step_s, count), end in zip(head, np.cumsum(counts).tolist(), strict=True):
         part = {name: values[end - count : end] for name, values in arrays.items()}
         candidates = Candidates(part["segments"], part["labels"], part["scores"])
         videos.append(VideoCandidates(video, start_s, end_s, step_s, candidates, part["modules"], part["offsets"]))
-    return KeptCandidates(spec_from_json(spec, str(path)), tuple(videos))
+    return tuple(videos)
 
 
 def _times(kept: KeptCandidates) -> list[tuple[str, float, float, float]]:
