@@ -22,7 +22,7 @@ ESCAPES = {code: f"\\u{code:04x}" for code in _CONTROLS}
 LINE_ESCAPES = {code: text for code, text in ESCAPES.items() if code not in (0x09, 0x0A)}
 """The same for text of several lines, whose tabs and line feeds stay."""
 
-_URL = re.compile(r"""([A-Za-z][A-Za-z0-9+.-]*://)((?:[^\s@]*@)?[^\s'"<>]*)""")
+_URL = re.compile(r"""([A-Za-z][A-Za-z0-9+.-]+:/{1,3})((?:[^\s@]*@)?[^\s'"<>]*)""")  # one slash: taken for a path
 _SECRET = re.compile(
     r"(?i)\b(pass(?:word|wd)?|pwd|token|secret|signature|sig|auth|credential|access|api_?key|key)=[^&;,/\s]*"
 )
@@ -64,7 +64,7 @@ _QUOTE = _Quote()
 
 def without_secrets(text: str) -> str:
     """Return text without the user names, passwords, queries and fragments of the URLs in it."""
-    return _URL.sub(lambda found: found[1] + _public_part(found[2]), text) if "://" in text else text
+    return _URL.sub(lambda found: found[1] + _public_part(found[2]), text) if ":/" in text else text
 
 
 def public_url(url: str) -> str:

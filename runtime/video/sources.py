@@ -21,6 +21,8 @@ FrameSource = str | os.PathLike[str] | int | NDArray[np.uint8] | Iterable[NDArra
 """Source of frames: file, folder of images, URL, "-" (standard input), camera index, array [T,H,W,C], or iterable of
 frames [H,W,C] or chunks [t,H,W,C]; frames may be NumPy arrays, torch tensors on the CPU or PIL images."""
 
+CAMERA = r"[0-9]{1,9}"
+"""Form of a camera's number."""
 STDIN = "-"
 """Source that stands for standard input."""
 LIST_PREFIX = "@"
@@ -136,7 +138,7 @@ def expand_sources(
                 sources += expand_sources(listed, recursive=recursive, lists=(*lists, text))
             except VideoError as error:
                 raise VideoError(f"{text}: {error}") from None
-        elif text.isascii() and text.isdecimal() and not is_folder(path):
+        elif re.fullmatch(CAMERA, text) and not is_folder(path):
             sources.append(int(text))
         elif is_folder(path):
             sources += _list_videos(path, recursive) or [text]

@@ -253,7 +253,7 @@ def _make_folds(folder: Path) -> Sequence[str]:
 
 def _read_folds(folder: Path) -> Any:
 
-    return read_list(folder / "train.txt"), make_folds(folder / "annotations.json", FoldRule())
+    return read_list(folder / "train.txt"), make_folds(folder / "annotations.json", FoldRule("splits"))
 
 
 def _make_table(folder: Path) -> Sequence[str]:
@@ -413,7 +413,7 @@ def _exchange(port: int, request: bytes) -> bytes:
             connection.shutdown(socket.SHUT_WR)
             while part := connection.recv(65536):
                 answer += part
-        except (ConnectionResetError, BrokenPipeError):
+        except OSError:  # the server has closed before it read all
             pass
         return answer
 

@@ -333,6 +333,8 @@ class PyAVReader(Clocked):
                     self._slots.append(packet.dts)
             try:
                 yield from packet.decode()
+            except self._av.error.EOFError:  # an empty packet in mid-file has ended the decoding
+                self._refused += bool(packet.size)
             except self._av.error.InvalidDataError as error:
                 self._refused += 1
                 if self._slots:
@@ -365,6 +367,9 @@ class PyAVReader(Clocked):
                     raise SourceLostError(f"{self.label}: the stream broke off ({reason})") from None
                 self._broken = str(error.strerror)
                 packet = None
+            except IndexError:  # a stream that begins in mid-file, which PyAV does not know
+                packets = self._container.demux(streams)
+                continue
             except Exception as error:
                 if self._file is None:
                     raise
