@@ -166,7 +166,7 @@ def spec_from_json(text: str, origin: str) -> ModelSpec:
     """
     try:
         data = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SpecError(f"{origin}: its ModelSpec is not JSON ({error}); export the model again") from None
     schema = data.get("schema") if isinstance(data, dict) else None
     if isinstance(schema, int) and schema > SCHEMA:

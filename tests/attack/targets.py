@@ -13,19 +13,18 @@ from typing import Any
 
 import cv2
 import numpy as np
-import onnx
 import onnxruntime  # noqa: F401 — before children are forked, which would each import it
 import openvino  # noqa: F401
 import pytest
 import torch
 
 from calibration.ranges.table import load_table
-from export.to_openvino import convert
 from runtime.annotations.ground_truth import load_ground_truth
 from runtime.annotations.thumos14 import AMBIGUOUS, CLASS_IDS, KIT_SUFFIX
 from runtime.decoding.candidates import Candidates
 from runtime.engines import open_engine
-from runtime.engines.sidecar import read_build, read_sidecar, write_sidecar
+from runtime.engines.artifact import read_artifact
+from runtime.engines.sidecar import write_sidecar
 from runtime.engines.tensorrt.build_facts import EngineBuild
 from runtime.features.feature_set import open_features
 from runtime.features.files import read_features
@@ -49,7 +48,7 @@ from tests.attack.mutation import (
 )
 from tests.attack.sandbox import FoundError, Target
 from tests.media import find_ffmpeg, make_media, write_frames
-from tests.tiny import tiny_spec, write_tiny_onnx
+from tests.tiny import tiny_spec, write_tiny_onnx, write_tiny_openvino
 from tests.training.feature_data import make_feature_set
 from tests.videos import write_video
 from training.checkpoints.files import load_checkpoint, read_weights
@@ -116,24 +115,20 @@ def _make_onnx(folder: Path) -> Sequence[str]:
 
 
 def _make_openvino(folder: Path) -> Sequence[str]:
-
-    graph = onnx.load(write_tiny_onnx(folder / "tiny.onnx", tiny_spec()))
-    convert(graph, tiny_spec(), folder / "model.xml")
-    (folder / "tiny.onnx").unlink()
+    write_tiny_openvino(folder / "model.xml")
     return sorted(path.name for path in folder.iterdir())
 
 
 def _make_plan(folder: Path) -> Sequence[str]:
     (folder / "model.engine").write_bytes(np.random.default_rng(0).bytes(2000))
     build = EngineBuild("tensorrt", "10.9.0.34", ("8.6",), "fp16", (1, 1, 8), "plugin", "a GPU")
-    write_sidecar(folder / "model.engine", tiny_spec(), [folder / "model.engine"], build)
+    write_sidecar(folder / "model.engine", tiny_spec(), build)
     return sorted(path.name for path in folder.iterdir())
 
 
 def _read_plan(folder: Path) -> Any:
-    path = folder / "model.engine"
-    build = read_build(path)
-    return read_sidecar(path, [path]).to_json(), repr(build), path.read_bytes()
+    artifact = read_artifact(folder / "model.engine")
+    return artifact.spec.to_json(), repr(artifact.build), artifact.weights.read_bytes()
 
 
 def _make_checkpoint(name: str) -> Callable[[Path], Sequence[str]]:
