@@ -30,8 +30,9 @@ from export.graph.export_input import ELSEWHERE
 from export.graph.files import load_graph, save_graph
 from export.graph.precision import require_symmetric
 from runtime.common.console import ProgressLine
-from runtime.common.files import atomic_path, file_sha256, require_writable_folder, write_text
+from runtime.common.files import file_sha256, require_writable_folder, synchronise, write_text
 from runtime.common.overwriting import json_with, require_own_file
+from runtime.common.temporaries import scratch_folder
 from runtime.engines.artifact import require_own_engine
 from runtime.errors import InputError
 from runtime.features.video_features import Video, identify_video
@@ -109,6 +110,11 @@ def _append(out: Path, suffix: str) -> Path:
     return out.with_name(f"{out.name}{suffix}")
 
 
+def _early_table(out: Path) -> Path:
+    """Return where the table lies while the network is judged: beside an older network, which keeps its own table."""
+    return _append(out, f".measured{RANGES}" if out.exists() else RANGES)
+
+
 def require_own_side_files(out: Path) -> None:
     """Raise an InputError if a file that is written beside `out` is there and somebody else's."""
     own = {RANGES: json_with("schema", "points"), REPORT: json_with("options", "costs"), ".png": is_picture}
@@ -170,7 +176,7 @@ class _Work:
             equalised = equalise(self.placement, self._require_clips().first(SEARCH_CLIPS))
             self.placement = Placement(equalised, str(self.path))
         self.table = self._search(self.given or self._measure())
-        self.table.write(_append(out, RANGES))  # before the judging, which takes long and may fail
+        self.table.write(_early_table(out))  # before the judging, which takes long and may fail
         self.rounding = self.table.quantisers(options.method, options.stored, options.percentile)
         self.kept = self._find_kept()
         if options.tune:
@@ -310,18 +316,27 @@ class _Work:
     def _write(self, out: Path, graph: onnx.ModelProto, path: BudgetPath | None, judged: int) -> CalibrationResult:
         ranges, report, plot = (_append(out, suffix) for suffix in (RANGES, REPORT, ".png"))
         drawn = path is not None and len(path.steps) > 1
-        if path is not None and drawn:
-            save_image(draw_path(path, f"{self.path.name} for {self.options.target}"), plot)
         content: dict[str, Any] = {
             "options": asdict(self.options),
             "path": asdict(path) | {"chosen": len(path.chosen.restored)} if path else None,
             "costs": [asdict(cost) for cost in self.costs],
             "test_videos": judged,
         }
-        with atomic_path(out) as network:
+        early = _early_table(out)
+        with scratch_folder(out.parent) as folder:  # all is written, and then renamed at once, the network last
+            network = folder / out.name
             save_graph(graph, network)
             content["sha256"] = file_sha256(network)
-            write_text(report, json.dumps(content, indent=1, default=str) + "\n")
+            write_text(folder / report.name, json.dumps(content, indent=1, default=str) + "\n")
+            self.table.write(folder / ranges.name)
+            if path is not None and drawn:
+                save_image(draw_path(path, f"{self.path.name} for {self.options.target}"), folder / plot.name)
+            for file in (*([plot] if drawn else []), report, ranges, out):
+                synchronise(folder / file.name)
+                (folder / file.name).replace(file)
+        synchronise(out.parent)
+        if early != ranges:
+            early.unlink(missing_ok=True)
         if path:
             self.say(f"8 bit against float32 {describe_on_videos(path.chosen.detections, judged)}")
         else:

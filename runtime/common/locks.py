@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from runtime.common.console import print_warning
+from runtime.common.temporaries import LOCK
 from runtime.common.text import one_line
 from runtime.errors import InputError
 
@@ -22,8 +23,6 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-LOCK = ".lock"
-"""Name of a folder's lock file."""
 PATIENCE_S = 60.0
 """Time after which a process gives up: records are written in milliseconds."""
 POLL_S = 0.02

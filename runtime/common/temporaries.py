@@ -30,6 +30,10 @@ LONGEST_FORMAT = 5
 it. With it the name has 16 characters at most: no file system that takes the final name refuses the temporary one."""
 NAME = re.compile(rf"\.afsd-[{LETTERS}]{{{TOKEN}}}(\.\w{{1,{LONGEST_FORMAT - 1}}})?", re.ASCII)
 """Form of all temporary names."""
+LOCK = ".lock"
+"""Name of a folder's lock file."""
+LOCK_MARK = b"afsd "
+"""First bytes of a lock file, which names the command that holds it."""
 ABANDONED_S = 86400.0
 """Age in seconds from which a temporary without a lock is taken for a dead process's, where there are no locks."""
 _HELD = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
@@ -80,14 +84,23 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove the temporary files and folders in a folder that dead processes left there; others are not touched."""
+    """Remove the temporaries in a folder that dead processes left there, and their lock; others' are not touched."""
     try:
-        entries = [entry for entry in os.scandir(folder) if NAME.fullmatch(entry.name)]
+        entries = [entry for entry in os.scandir(folder) if NAME.fullmatch(entry.name) or _is_our_lock(entry)]
     except OSError:
         return
     for entry in entries:
         with suppress(OSError):  # of another user, or gone by now
             _sweep_one(Path(entry.path), entry.stat(follow_symlinks=False))
+
+
+def _is_our_lock(entry: os.DirEntry[str]) -> bool:
+    """Return whether a file is a folder's lock that names a command of this project as its holder."""
+    if entry.name != LOCK or not entry.is_file(follow_symlinks=False):
+        return False
+    with suppress(OSError), open(entry.path, "rb") as file:  # noqa: PTH123 — a path as text
+        return file.read(len(LOCK_MARK)) == LOCK_MARK
+    return False
 
 
 def _make(folder: Path, suffix: str, create: Callable[[Path], int]) -> tuple[Path, int | None]:

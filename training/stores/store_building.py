@@ -186,6 +186,7 @@ def complete_store(
 
     todo = {name: path for name, path in files.items() if not (path.is_file() and is_done(name, path))}
     if not todo and (out / INDEX).exists():
+        sweep(out)  # what a killed command left after its last array
         return FrameStore(out)  # nothing is written, so the folder may be read-only
     require_writable_folder(out)
     workers = min(len(todo), workers or len(os.sched_getaffinity(0)))

@@ -14,14 +14,16 @@ import pytest
 
 from runtime.common import temporaries
 from runtime.common.files import atomic_path, require_writable_folder, write_text
-from runtime.common.temporaries import NAME, scratch_folder, sweep, temporary_file
+from runtime.common.locks import lock_folder
+from runtime.common.temporaries import LOCK, NAME, scratch_folder, sweep, temporary_file
 from runtime.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPT = """
 import sys, time
 from pathlib import Path
-from runtime.common.temporaries import scratch_folder, temporary_file
+from runtime.common.locks import lock_folder
+from runtime.common.temporaries import LOCK, scratch_folder, temporary_file
 with temporary_file(Path(sys.argv[1]), ".json") as file, scratch_folder(Path(sys.argv[1])) as folder:
     file.write_text("half")
     (folder / "part").write_text("half")
@@ -139,3 +141,14 @@ def test_an_output_folder_is_looked_at_before_the_work(tmp_path: Path) -> None:
         require_writable_folder(tmp_path / ("x" * 256), "use --out")
     with pytest.raises(InputError, match=r"/proc/afsd: the results cannot be written there"):
         require_writable_folder("/proc/afsd")
+
+
+def test_the_lock_of_a_dead_command_is_swept_and_no_other(tmp_path: Path) -> None:
+    for name, content in (("dead", b"afsd train, process 7 on host"), ("others", b"pid 7"), ("empty", b"")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / LOCK).write_bytes(content)
+        sweep(tmp_path / name)
+    assert [name for name in ("dead", "others", "empty") if (tmp_path / name / LOCK).exists()] == ["others", "empty"]
+    with lock_folder(tmp_path / "held", "afsd train"):
+        sweep(tmp_path / "held")
+        assert (tmp_path / "held" / LOCK).exists()
