@@ -22,8 +22,7 @@ ROOT = Path(__file__).resolve().parents[3]
 SCRIPT = """
 import sys, time
 from pathlib import Path
-from runtime.common.locks import lock_folder
-from runtime.common.temporaries import LOCK, scratch_folder, temporary_file
+from runtime.common.temporaries import scratch_folder, temporary_file
 with temporary_file(Path(sys.argv[1]), ".json") as file, scratch_folder(Path(sys.argv[1])) as folder:
     file.write_text("half")
     (folder / "part").write_text("half")
