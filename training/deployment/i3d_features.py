@@ -59,7 +59,7 @@ class BackboneWeights:
     multiplier: float
     """Factor on the I3D's channels; 1 is the published network."""
     sha256: str
-    """SHA-256 of the file, or of the values of random weights."""
+    """SHA-256 of the file, of a checkpoint's content, or of the values of random weights."""
 
 
 def read_backbone(path: Path) -> BackboneWeights:
@@ -68,7 +68,7 @@ def read_backbone(path: Path) -> BackboneWeights:
     Raises:
         CheckpointError: the file cannot be read, has no I3D, or has entries that do not fit an I3D.
     """
-    weights, multiplier = _read_i3d_weights(path)
+    weights, multiplier, sha256 = _read_i3d_weights(path)
     first = weights.get(FIRST_LAYER)
     if first is None or first.ndim != 5 or first.shape[1] not in CHANNELS.values():
         raise CheckpointError(
@@ -77,7 +77,7 @@ def read_backbone(path: Path) -> BackboneWeights:
     stream: Stream = "flow" if first.shape[1] == CHANNELS["flow"] else "rgb"
     network = I3D(CHANNELS[stream], multiplier)
     load_i3d(network, weights, str(path))
-    return BackboneWeights(I3DFeatures(network).eval(), stream, multiplier, file_sha256(path))
+    return BackboneWeights(I3DFeatures(network).eval(), stream, multiplier, sha256)
 
 
 def random_backbone(stream: Stream, seed: int, multiplier: float = 1.0) -> BackboneWeights:
@@ -129,17 +129,17 @@ def backbone_spec(weights: BackboneWeights, size: int = SIZE, made_with: dict[st
     )
 
 
-def _read_i3d_weights(path: Path) -> tuple[dict[str, Tensor], float]:
-    """Read weights under their Kinetics names, and the multiplier of the channels."""
+def _read_i3d_weights(path: Path) -> tuple[dict[str, Tensor], float, str]:
+    """Read weights under their Kinetics names, the multiplier of the channels, and the SHA-256 of where they are from."""
     try:
         weights = read_weights(path)
     except CheckpointError:  # no bare state dict; `load_checkpoint` below reports what is wrong
         weights = {}
     if FIRST_LAYER in weights:
-        return weights, 1.0
+        return weights, 1.0, file_sha256(path)
     checkpoint = load_checkpoint(path)
     if checkpoint.config.stream == "features":
         raise CheckpointError(f"{path}: a network on features, which has no I3D; give Kinetics weights, or AFSD's")
     entries = checkpoint.weights.items()
     inside = {name.removeprefix(I3D_PREFIX): v for name, v in entries if name.startswith(I3D_PREFIX)}
-    return inside, checkpoint.config.model.backbone_multiplier
+    return inside, checkpoint.config.model.backbone_multiplier, checkpoint.sha256
