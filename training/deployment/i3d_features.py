@@ -130,7 +130,7 @@ def backbone_spec(weights: BackboneWeights, size: int = SIZE, made_with: dict[st
 
 
 def _read_i3d_weights(path: Path) -> tuple[dict[str, Tensor], float, str]:
-    """Read weights under their Kinetics names, the multiplier of the channels, and the SHA-256 of where they are from."""
+    """Read weights under their Kinetics names, the multiplier of the channels, and the SHA-256 of their origin."""
     try:
         weights = read_weights(path)
     except CheckpointError:  # no bare state dict; `load_checkpoint` below reports what is wrong
