@@ -63,7 +63,7 @@ def parse_engine(text: str) -> tuple[str, dict[str, Any]]:
         InputError: a word of HOW is unknown.
     """
     path, at, how = text.rpartition("@")
-    if not at or Path(how).suffix:  # an @ in the file's own name
+    if not at or Path(how).suffix or "/" in how:  # an @ in the file's own name
         path, how = text, ""
     options: dict[str, Any] = {}
     for word in filter(None, how.split("+")):

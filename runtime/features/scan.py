@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runtime.annotations.activitynet import VideoAnnotation
-from runtime.common.files import is_file
+from runtime.common.files import is_file, is_folder
 from runtime.common.names import require_safe_name
 from runtime.errors import InputError
 from runtime.features.axes import AxisOrder, axis_orders_by_width, find_axis_order
@@ -99,7 +99,7 @@ def require_one(files: Sequence[Path], video: str) -> Path:
 
 def require_folder(folder: Path) -> Path:
     """Return the folder of a stream (InputError: the folder does not exist)."""
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise InputError(f"{folder}: folder not found, expected one with a feature file per video")
     return folder
 
