@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from runtime.common.children import end_with_parent
 from runtime.common.console import plain_stderr
-from runtime.common.stops import give_out_at_stop, shield
+from runtime.common.stops import LONGEST_SAVE_S, give_out_at_stop, shield
 from runtime.common.text import one_line
 from runtime.errors import CheckpointError, ConfigError, InputError
 from training.checkpoints.files import Checkpoint, load_checkpoint, save_checkpoint
@@ -165,7 +165,7 @@ class Trainer:
             mininterval=1.0, file=plain_stderr(), disable=not self.fabric.is_global_zero,
         )  # fmt: skip
         try:
-            with give_out_at_stop(lambda: self._save_at_stop(log)):
+            with give_out_at_stop(lambda: self._save_at_stop(log), LONGEST_SAVE_S):
                 while not self._finished and not self._out_of_time():
                     self._epoch(log, bar)
                 self.save(self.out_dir / LAST)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
+from runtime.common.console import print_json
 from runtime.errors import InputError
 
 
@@ -52,7 +52,10 @@ def benchmark(arguments: argparse.Namespace) -> int:
         video=arguments.video,
         say=lambda message: print(message, file=sys.stderr),
     )
-    print(json.dumps(report.to_mapping(), indent=1) if arguments.json else format_report(report))
+    if arguments.json:
+        print_json(report.to_mapping(), indent=1)
+    else:
+        print(format_report(report))
     return 0
 
 

@@ -19,7 +19,7 @@ from runtime.commands._reading import (
 from runtime.common.console import ProgressLine, print_error
 from runtime.common.files import require_writable_folder
 from runtime.common.ranges import Number, Share, require_in_range
-from runtime.common.stops import give_out_at_stop, shield
+from runtime.common.stops import GIVE_OUT_S, give_out_at_stop, shield
 from runtime.common.text import printable
 from runtime.engines.registry import LIBRARIES
 from runtime.errors import AfsdError, InputError
@@ -197,7 +197,7 @@ def detect(arguments: argparse.Namespace) -> int:
             except (AfsdError, OSError) as error:
                 print_error(error)
                 failed.append(label_of(source))
-        with shield():
+        with shield(GIVE_OUT_S):
             output.finish()
     return sum_up(failed, len(sources))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,10 +22,10 @@ from runtime.annotations.thumos14 import AMBIGUOUS
 from runtime.commands._reading import add_reading_flags, reading_options
 from runtime.commands.detect import add_flow_flags, add_label_flags, add_overwrite_flag
 from runtime.common import limits
-from runtime.common.console import EXIT_ERROR, ProgressLine, print_error, print_warning
+from runtime.common.console import EXIT_ERROR, ProgressLine, print_error, print_json, print_warning
 from runtime.common.files import require_writable_folder, text_suffix
 from runtime.common.ranges import Range, require_in_range
-from runtime.common.stops import give_out_at_stop
+from runtime.common.stops import GIVE_OUT_S, give_out_at_stop, shield
 from runtime.common.text import quote
 from runtime.errors import AfsdError, InputError, VideoError
 from runtime.evaluation import (
@@ -176,11 +175,18 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     found = _read_detections(arguments)
     if found is not None:
         return _give_out(arguments, found, truth, tious, edges)
-    found, stopped = [], lambda: _give_out_part(arguments, found, truth, tious, edges)
-    with give_out_at_stop(stopped):
+    found, whole = [], False
+
+    def give_out_part() -> None:
+        if not whole:
+            _give_out_part(arguments, found, truth, tious, edges)
+
+    with give_out_at_stop(give_out_part):
         failed = _run_engine(arguments, truth, found)
         judged = tuple(video for video in truth if video.name not in failed)
-        status = _give_out(arguments, found, judged, tious, edges)
+        with shield(GIVE_OUT_S):
+            whole = True
+            status = _give_out(arguments, found, judged, tious, edges)
     return EXIT_ERROR if failed else status
 
 
@@ -232,7 +238,7 @@ def _give_out(
             with _keep_failure(failures, written, arguments.plot):
                 save_image(draw_profile(errors), arguments.plot)
     if arguments.json:
-        print(json.dumps(result.to_mapping() | {name: part.to_mapping() for name, part in further.items()}))
+        print_json(result.to_mapping() | {name: part.to_mapping() for name, part in further.items()})
     else:
         print("\n\n".join([format_table(result, arguments.per_class), *(part.table() for part in further.values())]))
         if written:

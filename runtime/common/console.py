@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -10,13 +11,13 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, TextIO
 
 import runtime
-from runtime.common.stops import handle_signals
+from runtime.common.stops import Stops, handle_signals
 from runtime.common.text import LINE_ESCAPES, one_line, printable, without_secrets
 from runtime.errors import AfsdError
 
@@ -26,19 +27,55 @@ EXIT_UNFORESEEN = 70
 """Exit status of a command that failed with an error that this project did not foresee (EX_SOFTWARE)."""
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of the system for a disk, a share of it or a file that can take no more."""
+
+
 class EscapingStream:
     """Writes text to a stream with control characters escaped and without secrets of URLs, whatever prints.
 
-    A name must not move the cursor, and the complaint about a flag must not repeat a camera's password.
+    A name must not move the cursor, and the complaint about a flag must not repeat a camera's password. Where the
+    stream can take no more, as on a full disk, what follows is dropped: the work goes on.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self.plain = stream
+        self.failure: OSError | None = None
+        """Reason for which text was dropped."""
 
     def write(self, text: str) -> int:
-        """Write text; line feeds and tabs stay. URLs lose user, password and query."""
-        self.plain.write(without_secrets(text).translate(LINE_ESCAPES))
+        """Write text; line feeds and tabs stay. URLs lose user, password and query.
+
+        Raises:
+            BrokenPipeError: the reader has gone.
+        """
+        return self.write_data(without_secrets(text)) and len(text)
+
+    def write_data(self, text: str) -> int:
+        """Write text of which nothing may be left out, such as JSON; see `write`."""
+        with self._dropping():
+            self.plain.write(text.translate(LINE_ESCAPES))
         return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write several texts."""
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Flush the stream."""
+        with self._dropping():
+            self.plain.flush()
+
+    @contextmanager
+    def _dropping(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            self.failure = self.failure or error
+            _drop_rest(self.plain)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.plain, name)
@@ -57,35 +94,44 @@ def run_command(run: Callable[[], int]) -> int:
     traceback is in the log that the line names. What is printed is escaped.
     """
     accept_any_text()
-    with _escaped_output(), handle_signals() as stops:
+    with _escaped_output() as (out, errors), handle_signals() as stops:
         try:
-            status = run()
-            sys.stdout.flush()
-        except BrokenPipeError:  # the reader of the output (head, less) has exited
-            status = 0
-        except (AfsdError, OSError) as error:
-            print_error(error)
-            status = EXIT_ERROR
-        except KeyboardInterrupt as error:
+            status = _run_to_a_line(run, stops)
+            if out.failure is not None and not status:
+                print_error(AfsdError(f"standard output: {out.failure.strerror}; what was printed is not whole"))
+                status = EXIT_ERROR
+            for stream in (out, errors):
+                _flush(stream)
+        except KeyboardInterrupt as error:  # also one that comes while an error is printed
             stops.number = getattr(error, "number", signal.SIGINT)
             status = stops.status
             if status:
                 stops.say()
-        except MemoryError as error:
-            print_error(
-                AfsdError(f"out of memory ({one_line(error) or 'no more is free'}); give it more, or less work")
-            )
-            status = EXIT_ERROR
-        except Exception as error:  # the last line of defence: a traceback is no message
-            if stops.number:  # of a library that a signal interrupted
-                stops.say()
-                status = stops.status
-            else:
-                _print_unforeseen(error)
-                status = EXIT_UNFORESEEN
-        for stream in (sys.stdout, sys.stderr):
-            _flush(stream)
+            for stream in (out, errors):
+                _flush(stream)
+        stops.depth += 1  # a signal that comes now is too late
     return status
+
+
+def _run_to_a_line(run: Callable[[], int], stops: Stops) -> int:
+    """Run a command; print a failure as one line and return the exit status (KeyboardInterrupt: it was interrupted)."""
+    try:
+        status = run()
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # the reader of the output (head, less) has exited
+        return 0
+    except (AfsdError, OSError) as error:
+        print_error(error)
+    except MemoryError as error:
+        print_error(AfsdError(f"out of memory ({one_line(error) or 'no more is free'}); give it more, or less work"))
+    except Exception as error:  # the last line of defence: a traceback is no message
+        if stops.number:  # of a library that a signal interrupted
+            stops.say()
+            return stops.status
+        _print_unforeseen(error)
+        return EXIT_UNFORESEEN
+    return EXIT_ERROR
 
 
 def run_script(run: Callable[[], object]) -> int:
@@ -118,35 +164,48 @@ def accept_any_text() -> None:
 
 
 @contextmanager
-def _escaped_output() -> Iterator[None]:
-    """Escape what is printed meanwhile."""
+def _escaped_output() -> Iterator[tuple[EscapingStream, EscapingStream]]:
+    """Escape what is printed meanwhile; yield stdout and stderr."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (s if isinstance(s, EscapingStream) else EscapingStream(s) for s in before)
+    out, errors = (s if isinstance(s, EscapingStream) else EscapingStream(s) for s in before)
+    sys.stdout, sys.stderr = out, errors
     try:
-        yield
+        yield out, errors
     finally:
         sys.stdout, sys.stderr = before
 
 
-def _flush(stream: TextIO) -> None:
+def _flush(stream: EscapingStream) -> None:
     """Flush a stream; where nobody takes the rest, drop it, or Python would complain at its exit."""
     try:
         stream.flush()
     except (OSError, ValueError):
-        with suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        _drop_rest(stream.plain)
+
+
+def _drop_rest(stream: TextIO) -> None:
+    """Have what is still to be written to a stream go nowhere."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def print_json(content: object, indent: int | None = None) -> None:
-    """Print JSON at once: letters as they are where stdout is Unicode, else escaped as JSON has it."""
+    """Print JSON at once: letters as they are where stdout is Unicode, else escaped as JSON has it.
+
+    Control characters are escaped as JSON has it, too, and nothing is left out: a label may be an address.
+    """
     unicode = (sys.stdout.encoding or "").lower().startswith("utf")
-    print(json.dumps(content, indent=indent, ensure_ascii=not unicode), flush=True)
+    text = json.dumps(content, indent=indent, ensure_ascii=not unicode) + "\n"
+    stream: Any = sys.stdout
+    (stream.write_data if isinstance(stream, EscapingStream) else stream.write)(text)
+    stream.flush()
 
 
 def print_error(error: Exception) -> None:
     """Print an error as one line."""
     if isinstance(error, OSError) and error.filename is not None:
-        error = AfsdError(f"{error.filename}: {error.strerror}; choose another")
+        advice = "make room there, or choose another place" if error.errno in _FULL else "choose another"
+        error = AfsdError(f"{error.filename}: {error.strerror}; {advice}")
     _print_stderr(f"afsd: error: {one_line(error)}")
 
 

@@ -19,8 +19,12 @@ GRACE_S = 1.0
 """Seconds that the main thread has to end by itself."""
 AGAIN_S = 2.0
 """Seconds after which another signal ends the process at once; sooner it is ignored, as supervisors send several."""
-LONGEST_SHIELD_S = 30.0
-"""Seconds that a shielded block may take after a signal."""
+GIVE_OUT_S = 0.5
+"""Seconds that giving out and printing may take after the grace; where nobody reads the output, they never end."""
+FLUSH_S = 0.15
+"""Seconds that the last line and the rest of the output may take."""
+LONGEST_SAVE_S = 30.0
+"""Seconds that saving, and a shielded block, may take after a signal."""
 SIGNALS = tuple(number for name in ("SIGINT", "SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)))
 
 
@@ -35,8 +39,10 @@ class Stopped(KeyboardInterrupt):
 class _Once:
     """Calls a function once, whichever thread comes first; the other waits until it has returned."""
 
-    def __init__(self, call: Callable[[], object]) -> None:
+    def __init__(self, call: Callable[[], object], longest_s: float = FLUSH_S) -> None:
         self._call, self._lock, self._called = call, threading.Lock(), False
+        self.longest_s = longest_s
+        """Seconds that the thread which ends the process waits for it."""
 
     def run(self) -> None:
         with self._lock:
@@ -53,6 +59,8 @@ class Stops:
         """Number of the signal that asked the command to end; 0: none has."""
         self.outputs: list[_Once] = []
         self.shielded = threading.RLock()
+        self.shield_s = 0.0
+        """Longest time in seconds that the shielded block of the moment may take after a signal."""
         self.depth = 0
         self.instead: Callable[[], None] | None = None
         self._at, self._pending = 0.0, False
@@ -132,20 +140,31 @@ class Stops:
         if self._done:
             return
         self.number = self.number or number
-        if self.shielded.acquire(timeout=LONGEST_SHIELD_S):
+        if self.shielded.acquire(timeout=self.shield_s):
             for output in reversed(self.outputs):
-                output.run()
+                _run_in_time(output.run, output.longest_s)
         if self.instead is None:
-            self.say()
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError, ValueError):
-                stream.flush()
+            _run_in_time(self.say, FLUSH_S)
+        _run_in_time(_flush_all, FLUSH_S)
         os._exit(self.status)
 
     def _say(self) -> None:
         with suppress(OSError, ValueError):
             told = "interrupted" if self.number == signal.SIGINT else f"ended by {signal.Signals(self.number).name}"
             print(f"afsd: {told}", file=sys.stderr, flush=True)
+
+
+def _run_in_time(call: Callable[[], object], longest_s: float) -> None:
+    """Call a function in a thread, and wait for it at most for so many seconds."""
+    thread = threading.Thread(target=call, name="afsd-give-out", daemon=True)
+    thread.start()
+    thread.join(longest_s)
+
+
+def _flush_all() -> None:
+    for stream in (sys.stderr, sys.stdout):
+        with suppress(OSError, ValueError):
+            stream.flush()
 
 
 _current: Stops | None = None
@@ -167,12 +186,16 @@ def handle_signals() -> Iterator[Stops]:
 
 
 @contextmanager
-def give_out_at_stop(give_out: Callable[[], object]) -> Iterator[None]:
+def give_out_at_stop(give_out: Callable[[], object], longest_s: float = GIVE_OUT_S) -> Iterator[None]:
     """Call a function if a signal ends the block, once, to give out or save what is final by then.
 
     The function may be called from another thread while the block goes on (see `shield`). What it raises is printed.
+
+    Args:
+        give_out: the function.
+        longest_s: seconds for which the end of the process waits for it; `LONGEST_SAVE_S` for one that prints nothing.
     """
-    once = _Once(lambda: _report_errors(give_out))
+    once = _Once(lambda: _report_errors(give_out), longest_s)
     outputs = [] if _current is None else _current.outputs
     outputs.append(once)
     try:
@@ -185,18 +208,21 @@ def give_out_at_stop(give_out: Callable[[], object]) -> Iterator[None]:
 
 
 @contextmanager
-def shield() -> Iterator[None]:
-    """Let no signal interrupt the block, nor `give_out_at_stop` see its middle; the signal takes effect at its end."""
+def shield(longest_s: float = LONGEST_SAVE_S) -> Iterator[None]:
+    """Let no signal interrupt the block, nor `give_out_at_stop` see its middle; the signal takes effect at its end.
+
+    After a signal the block may take `longest_s` seconds: `GIVE_OUT_S` for one that prints.
+    """
     stops = _current
     if stops is None or threading.current_thread() is not threading.main_thread():
         yield
         return
     with stops.shielded:
-        stops.depth += 1
+        stops.depth, before, stops.shield_s = stops.depth + 1, stops.shield_s, longest_s
         try:
             yield
         finally:
-            stops.depth -= 1
+            stops.depth, stops.shield_s = stops.depth - 1, before
     stops.raise_pending()
 
 

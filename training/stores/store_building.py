@@ -24,7 +24,7 @@ from runtime.common.files import is_file, require_writable_folder
 from runtime.common.locks import lock_folder
 from runtime.common.names import require_safe_names
 from runtime.common.npy_writer import grow_npy
-from runtime.common.stops import give_out_at_stop
+from runtime.common.stops import LONGEST_SAVE_S, give_out_at_stop
 from runtime.common.temporaries import sweep
 from runtime.common.text import one_line
 from runtime.errors import AfsdError, InputError, VideoError
@@ -204,7 +204,7 @@ def complete_store(
     try:
         with (
             closing(_build_all(build, todo, workers)) as results,
-            give_out_at_stop(save),
+            give_out_at_stop(save, LONGEST_SAVE_S),
             tqdm(
                 total=len(files),
                 initial=len(files) - len(todo),

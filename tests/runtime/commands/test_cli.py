@@ -304,6 +304,15 @@ def test_streams_that_are_closed_or_full(closed: str, model: str, videos: Path, 
     assert list(json.loads((tmp_path / "clip2.json").read_text())["results"]) == ["clip2"]
 
 
+def test_a_full_standard_output_fails_no_video(model: str, videos: Path, tmp_path: Path) -> None:
+    command = f"{sys.executable} -m runtime detect {model} {videos} --out {tmp_path} >/dev/full"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 2
+    assert done.stderr == ("afsd: error: standard output: No space left on device; what was printed is not whole\n")
+    assert len(list(tmp_path.glob("*.json"))) == 2
+
+
 def test_from_a_source_tree_and_into_a_closed_pipe(model: str, videos: Path) -> None:
     command = [sys.executable, "-m", "runtime", "detect", model, str(videos)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)

@@ -74,7 +74,7 @@ def test_a_result_that_cannot_be_saved_is_shown(
     assert main([*command, "--save", str(tmp_path / "found.json")]) == 2
     assert capsys.readouterr() == (
         table,
-        f"afsd: error: {tmp_path}/found.json: No space left on device; choose another\n",
+        f"afsd: error: {tmp_path}/found.json: No space left on device; make room there, or choose another place\n",
     )
     assert main([*command, "--save", str(folder / "truth.json" / "found.json")]) == 2
     assert "got a file where a folder is needed for the results" in capsys.readouterr().err

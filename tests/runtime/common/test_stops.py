@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX"
 HEAD = """
 import hashlib, sys, time
 from runtime.common.console import run_command
-from runtime.common.stops import end_well_at_stop, give_out_at_stop, shield
+from runtime.common.stops import LONGEST_SAVE_S, end_well_at_stop, give_out_at_stop, shield
 
 def native():
     hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)  # minutes in a native library that no signal interrupts
@@ -78,7 +78,7 @@ def test_what_is_final_is_given_out_once(
 
 
 def test_a_second_signal_after_a_while_ends_what_cannot_be_given_out() -> None:
-    stuck = 'with give_out_at_stop(native): out("ready"); time.sleep(60)'
+    stuck = 'with give_out_at_stop(native, LONGEST_SAVE_S): out("ready"); time.sleep(60)'
     with command(stuck) as process:
         process.send_signal(signal.SIGTERM)
         time.sleep(2.3)
@@ -91,6 +91,24 @@ def test_a_shielded_block_is_finished_first() -> None:
     with command(body) as process:
         status, out, _ = end(process, signal.SIGTERM)
     assert (status, out) == (143, "whole\nfinal\n")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        'with give_out_at_stop(lambda: out("x" * 10**7)): out("ready"); native()',
+        'with give_out_at_stop(lambda: out("x" * 10**7)): out("ready"); time.sleep(60)',
+        'out("ready")\n        with shield(0.5): out("x" * 10**7)',
+        'out("ready"); out("x" * 10**7)',
+    ],
+)
+def test_output_that_nobody_reads_holds_nothing_up(body: str) -> None:
+    with command(body) as process:
+        time.sleep(0.3)  # until the pipe is full
+        begun = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 143
+        assert time.monotonic() - begun < 10  # it takes two seconds; for ever, if it waited for a reader
 
 
 def test_where_ending_is_normal_the_status_is_0() -> None:
