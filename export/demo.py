@@ -16,12 +16,14 @@ from runtime.annotations.activitynet import VideoAnnotation, load_annotations
 from runtime.benchmark.speed import format_report, run_benchmark
 from runtime.commands.evaluate import detect_annotated
 from runtime.common.files import require_writable_folder
+from runtime.common.overwriting import require_own_file
 from runtime.common.tables import align
 from runtime.detector import Detector
 from runtime.engines import open_engine
 from runtime.evaluation import evaluate, format_table
 from runtime.results.detections import Detection, Detections, write_results
 from runtime.results.timeline import draw_timeline, save_image
+from runtime.results.writers import FORMATS
 from runtime.segments import tiou
 from runtime.video.names import find_video
 
@@ -34,6 +36,9 @@ SEED, SUBSET = 2026, "testing"
 
 SHOWN_SCORE = 0.5
 """Smallest score of the detections in the printed table and the timeline; the mAP counts all detections."""
+
+RESULTS = ("detections.json", "timeline.png")
+"""Files that are written anew each time."""
 
 NEXT_STEPS = """where to go next
   your own video       .venv/bin/afsd detect {engine} VIDEO --plot --out DIR   (these six motions only)
@@ -50,6 +55,8 @@ def demo(out: Path, videos: int) -> int:
     """
     print("six stages, one to two minutes on two idle cores; half of that when run again: videos and models are kept")
     require_writable_folder(out, "choose another --out")
+    for name in RESULTS:
+        require_own_file(out / name, FORMATS[name.rpartition(".")[2]].recognise, "choose another --out")
     truth = _make_videos(out, videos)
     model, engine_file = _export(out)
     _step(3, "finding actions with OpenVINO, from video files to detections")
@@ -97,7 +104,7 @@ def _export(out: Path) -> tuple[Path, Path]:
     model, engine_file = out / "synthetic.onnx", out / "synthetic.xml"
     make_once(
         out / ".exported",
-        [model, engine_file, engine_file.with_suffix(".bin"), engine_file.with_suffix(".json")],
+        [model, engine_file, engine_file.with_suffix(".bin")],
         lambda: (export_onnx(SHIPPED, model), export_openvino(model, engine_file)),
     )
     return model, engine_file

@@ -13,10 +13,10 @@ import onnx
 from export.comparison.parity import ParityReport, compare, require_parity
 from export.graph.export_input import Say, read_export_input
 from export.graph.files import save_graph
+from export.own_files import require_own_files
 from runtime.common.files import synchronise
 from runtime.common.temporaries import scratch_folder
 from runtime.engines import Engine, open_engine
-from runtime.engines.artifact import require_own_engine
 from runtime.errors import ExportError
 
 
@@ -50,7 +50,7 @@ def check_name(target: Path) -> None:
 
 def save_onnx(graph: onnx.ModelProto, reference: Engine, target: Path, say: Say) -> Path:
     """Write a graph atomically after comparing its numbers with the reference's (ExportError: they differ)."""
-    require_own_engine(target)
+    require_own_files(target)
     with scratch_folder(target.parent) as folder:
         unfinished = folder / target.name
         save_graph(graph, unfinished)

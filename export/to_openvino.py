@@ -18,11 +18,12 @@ from export.comparison.quantisation import check_quantised
 from export.graph.convolutions import Layer, report_convolutions
 from export.graph.export_input import Say, read_export_input
 from export.graph.precision import QUANTISED, precision_of
+from export.own_files import require_own_files
 from export.to_onnx import check
 from runtime.common.files import file_sha256
 from runtime.common.temporaries import scratch_folder
 from runtime.engines import Engine, open_engine
-from runtime.engines.artifact import remove_old_sidecar, require_own_engine, settle_model
+from runtime.engines.artifact import remove_old_sidecar, settle_model
 from runtime.engines.openvino_xml import write_xml_entries
 from runtime.engines.two_files import replace_as_one
 from runtime.errors import ExportError, InputError, import_failure
@@ -57,7 +58,7 @@ def export_openvino(
     path, target = Path(path), Path(out) if out else Path(path).with_suffix(".xml")
     if target.suffix != ".xml":
         raise ExportError(f"{target}: expected a file name ending in .xml")
-    require_own_engine(target)
+    require_own_files(target)
     network = read_export_input(path, config, say)
     quantised = precision_of(network.graph) in QUANTISED
     if videos and not quantised:
@@ -90,7 +91,7 @@ def save_openvino(
         MissingDependencyError: OpenVINO is not installed.
         ExportError: the numbers differ; nothing is written.
     """
-    require_own_engine(target)
+    require_own_files(target)
     with scratch_folder(target.parent) as folder:
         unfinished = folder / target.name
         weights = convert(graph, reference.spec, unfinished)

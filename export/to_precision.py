@@ -16,10 +16,10 @@ from export.graph.carried_spec import read_carried_spec
 from export.graph.export_input import ExportInput, Say, open_cpu_engine, read_export_input
 from export.graph.files import save_graph
 from export.graph.precision import HALF, QUANTISED, Precision, precision_of, to_half
+from export.own_files import require_own_files
 from export.to_onnx import check_name, save_onnx
 from runtime.common.files import atomic_path
 from runtime.engines import Engine
-from runtime.engines.artifact import require_own_engine
 from runtime.errors import ExportError
 from runtime.families import class_output
 from runtime.spec.model import ModelSpec
@@ -131,14 +131,14 @@ def write_typed_onnx(
         elif out is None:
             say(f"{path} is {own} already")
         else:
-            require_own_engine(out)
+            require_own_files(out)
             with atomic_path(out) as unfinished:
                 shutil.copyfile(path, unfinished)
             path = out
             say(f"wrote {out}, a copy: it was {own} already")
         return TypedModel(path, network.graph, wanted, network.reference)
     target = out or (folder or path.parent) / f"{path.stem}.{wanted}.onnx"
-    require_own_engine(target)
+    require_own_files(target)
     graph = to_half(network.graph, "fp16" if wanted == "fp16" else "bf16")
     typed = TypedModel(target, graph, wanted, network.reference)
     say(f"comparing {wanted} with {network.reference.library}, with {wanted} rounding emulated")

@@ -19,13 +19,14 @@ from export.comparison.drift import DriftReport
 from export.graph.convolutions import ConvolutionReport, report_convolutions
 from export.graph.export_input import ELSEWHERE, Say
 from export.graph.precision import PRECISIONS, QUANTISED, Precision, require_symmetric
+from export.own_files import require_own_files
 from export.to_precision import TypedModel, write_typed_onnx
 from export.trt.build import BuildOptions, Plan, build_plan, remove_plugin
 from export.trt.library import RTX_DEFAULT, Library, find_library, local_gpu
 from runtime.common.files import file_sha256, require_writable_folder, write_json
 from runtime.common.temporaries import scratch_folder
 from runtime.engines import open_engine
-from runtime.engines.artifact import require_own_engine, settle_model
+from runtime.engines.artifact import settle_model
 from runtime.engines.sidecar import write_sidecar
 from runtime.engines.tensorrt.build_facts import EngineBuild
 from runtime.engines.tensorrt.cuda import DeviceFacts
@@ -105,7 +106,7 @@ def _check_out(out: str | Path | None) -> None:
         return
     if Path(out).suffix not in SUFFIXES:
         raise ExportError(f"{out}: expected a file name ending in .engine")
-    require_own_engine(Path(out))
+    require_own_files(Path(out))
     require_writable_folder(Path(out).parent, ELSEWHERE)
 
 
@@ -155,7 +156,7 @@ def _command(typed: TypedModel, out: str | Path | None, options: TrtOptions) -> 
 
 def _build(typed: TypedModel, library: Library, target: Path, options: TrtOptions, say: Say) -> Path:
     """Build the engine, compare it where this machine can run it, and write the files."""
-    require_own_engine(target)
+    require_own_files(target)
     device = _gpu()
     if library.name == "tensorrt-rtx" and not options.build.architectures:
         options = replace(options, build=replace(options.build, architectures=RTX_DEFAULT))

@@ -47,7 +47,7 @@ def train(
 def _require_no_strangers(out_dir: Path) -> None:
     """Raise an InputError if files of others have the names of the run's; those of a run that was killed may stay."""
     table = out_dir / METRICS
-    require_own_file(table, text_that_begins("step,"))
+    require_own_file(table, text_that_begins("step,"), "choose another --out")
     weights = sorted(out_dir.glob("epoch_*.ckpt"))
     if weights and not table.exists():
         raise InputError(f"{weights[0]}: is there already, and no run beside it; choose another --out")

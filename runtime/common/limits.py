@@ -19,6 +19,8 @@ PACKED_BYTES = 1 << 26
 """Bytes that a packed array may have whatever its ratio."""
 IMAGE_BYTES = 1 << 30
 """Largest file of an image in bytes."""
+CHECKPOINT_VALUES = 1_000_000
+"""Most tensors, numbers and texts in a checkpoint; one for resuming has some thousands."""
 IMAGE_PIXELS = 1 << 28
 """Most pixels of an image or of a frame of a video: 16,384 × 16,384."""
 THRESHOLDS = 1000

@@ -9,6 +9,10 @@ from pathlib import Path
 from runtime.common.files import require_writable_folder
 from runtime.common.locks import hold_file
 from runtime.common.names import path_in
+from runtime.errors import InputError
+
+BEGINNINGS = (b'{"video": ', b'{"event": ')
+"""First bytes of the lines of detections and events; by them a file is known as this project's."""
 
 
 class JsonLineFiles:
@@ -17,6 +21,7 @@ class JsonLineFiles:
     def __init__(self, folder: Path) -> None:
         """Make the folder (InputError: not possible); files are made with their first line."""
         self._folder = folder
+        self._ours: set[Path] = set()
         require_writable_folder(folder)
 
     def append(self, video: str, line: str) -> None:
@@ -25,7 +30,8 @@ class JsonLineFiles:
         The file is open only meanwhile, so there may be any number of videos, and of processes that append to it.
 
         Raises:
-            InputError: the name of the video is none that a file can have, see `path_in`.
+            InputError: the name of the video is none that a file can have, see `path_in`, or the file is somebody
+                else's.
             OSError: the file cannot be written.
         """
         path = path_in(self._folder, video, ".jsonl")
@@ -33,6 +39,13 @@ class JsonLineFiles:
         with path.open("a+b", buffering=0) as file, hold_file(file):
             start = file.seek(0, os.SEEK_END)
             if start:
+                if path not in self._ours:
+                    file.seek(0)
+                    if file.read(len(BEGINNINGS[0])) not in BEGINNINGS:
+                        raise InputError(
+                            f"{path}: is there already and holds no lines of afsd, so nothing is appended; "
+                            "choose another --out"
+                        )
                 file.seek(start - 1)
                 if file.read(1) != b"\n":  # a process that was killed has left half a line
                     data = b"\n" + data
@@ -43,3 +56,4 @@ class JsonLineFiles:
                 file.truncate(start)
                 error.filename = str(path)
                 raise
+            self._ours.add(path)

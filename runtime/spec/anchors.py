@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.common.ranges import Range, check_ranges
+from runtime.errors import InputError
 
 RATIOS = (0.5, 0.75, 1.0, 1.5, 2.0)
 """Widths of a cell's default anchors, in cells of its level (released THUMOS14 settings)."""
@@ -47,20 +48,20 @@ class A2NetLayout:
         if not self.level_lengths or any(
             fine != 2 * coarse for fine, coarse in zip(self.level_lengths, self.level_lengths[1:], strict=False)
         ):
-            raise ValueError(f"level_lengths is {self.level_lengths}, expected each half the one before it")
+            raise InputError(f"level_lengths is {self.level_lengths}, expected each half the one before it")
         if self.anchor_ratios and len(self.anchor_ratios) != len(self.level_lengths):
-            raise ValueError(
+            raise InputError(
                 f"anchor_ratios has {len(self.anchor_ratios)} entries, expected one per level "
                 f"({len(self.level_lengths)}) or none"
             )
         if not 0 <= self.point_levels <= len(self.level_lengths):
-            raise ValueError(f"point_levels is {self.point_levels}, expected 0 to {len(self.level_lengths)}")
+            raise InputError(f"point_levels is {self.point_levels}, expected 0 to {len(self.level_lengths)}")
         if self.anchor_outputs == "overlap" and self.num_classes != 2:
-            raise ValueError(
+            raise InputError(
                 f"num_classes is {self.num_classes}, expected 2: anchors that predict the overlap alone know no class"
             )
         if not self.anchor_ratios and not self.point_levels:
-            raise ValueError("neither anchor_ratios nor point_levels is given: nothing would be predicted")
+            raise InputError("neither anchor_ratios nor point_levels is given: nothing would be predicted")
 
     @property
     def units(self) -> int:

@@ -116,24 +116,24 @@ class ModelSpec:
     def __post_init__(self) -> None:
         check_ranges(self)
         if self.window_stride > self.window_length:
-            raise ValueError(
+            raise InputError(
                 f"window_length {self.window_length} and window_stride {self.window_stride}: expected stride ≤ length"
             )
         if (self.stream == "features") != (self.features is not None):
-            raise ValueError(f"stream is {self.stream}: expected `features` on features, and only there")
+            raise InputError(f"stream is {self.stream}: expected `features` on features, and only there")
         if len(set(self.feature_streams)) < len(self.feature_streams):
-            raise ValueError(f"feature_streams is {self.feature_streams}, expected numbers from 0, each once")
+            raise InputError(f"feature_streams is {self.feature_streams}, expected numbers from 0, each once")
         for part, family in FAMILY_PARTS.items():
             if (self.family == family) != (getattr(self, part) is not None):
-                raise ValueError(f"family is {self.family}: expected `{part}` of {family}, and only there")
+                raise InputError(f"family is {self.family}: expected `{part}` of {family}, and only there")
         sizes = zip(self.crop_size, self.frame_size, strict=True)
         if self.stream != "features" and any(c <= 0 or c > f for c, f in sizes):
-            raise ValueError(f"crop_size {self.crop_size} does not fit frame_size {self.frame_size}")
+            raise InputError(f"crop_size {self.crop_size} does not fit frame_size {self.frame_size}")
         if self.is_backbone:
             if self.classes or self.level_lengths or self.stream == "features":
-                raise ValueError("a backbone sees frames, and has neither classes nor level_lengths")
+                raise InputError("a backbone sees frames, and has neither classes nor level_lengths")
         elif not self.classes or not self.level_lengths:
-            raise ValueError("classes and level_lengths must not be empty")
+            raise InputError("classes and level_lengths must not be empty")
         require_fitting_tensors(self)
 
     @property

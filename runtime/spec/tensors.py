@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from runtime.common.ranges import Range, check_ranges
+from runtime.errors import InputError
 
 if TYPE_CHECKING:
     from runtime.spec.model import ModelSpec
@@ -37,18 +38,18 @@ class TensorSpec:
     def __post_init__(self) -> None:
         check_ranges(self)
         if not self.shape or any(isinstance(size, str) for size in self.shape[1:]) or self.shape[0] == "":
-            raise ValueError(f"{self.name}: shape is {list(self.shape)}, expected a batch, then whole numbers")
+            raise InputError(f"{self.name}: shape is {list(self.shape)}, expected a batch, then whole numbers")
         if isinstance(self.shape[0], str) and self.shape[0] != BATCH:
-            raise ValueError(f"{self.name}: the first axis is {self.shape[0]!r}, expected {BATCH!r} or a number")
+            raise InputError(f"{self.name}: the first axis is {self.shape[0]!r}, expected {BATCH!r} or a number")
         if math.prod(int(size) for size in self.shape[1:]) > LARGEST:
-            raise ValueError(f"{self.name}: shape is {list(self.shape)}, more than {LARGEST:,} elements a window")
+            raise InputError(f"{self.name}: shape is {list(self.shape)}, more than {LARGEST:,} elements a window")
 
 
 def require_fitting_tensors(spec: ModelSpec) -> None:
     """Compare names, types and sizes of a spec's inputs and outputs with the rest of the spec.
 
     Raises:
-        ValueError: a tensor is missing, unknown, there twice, or has another type or size.
+        InputError: a tensor is missing, unknown, there twice, or has another type or size.
     """
     if spec.family == "part":
         return
@@ -58,14 +59,14 @@ def require_fitting_tensors(spec: ModelSpec) -> None:
     ):
         names = [tensor.name for tensor in declared]
         if sorted(names) != sorted(expected):
-            raise ValueError(
+            raise InputError(
                 f"{kind}s are {', '.join(names) or 'none'}, expected {', '.join(expected)} of a {spec.family} "
                 f"on {spec.stream}"
             )
         for tensor in declared:
             sizes, dtype = expected[tensor.name]
             if tensor.dtype != dtype or not _fits(tensor.shape[1:], sizes):
-                raise ValueError(
+                raise InputError(
                     f"{kind} {tensor.name!r} is {tensor.dtype} {list(tensor.shape)}, its window, frames, classes and "
                     f"levels give {dtype} [{', '.join([BATCH, *('any' if n is None else str(n) for n in sizes)])}]"
                 )
@@ -109,13 +110,13 @@ def _require_equal_lengths(spec: ModelSpec) -> None:
     """Check what a spec says twice: an A2Net's levels and classes, a second stage's number of proposals."""
     if spec.a2net is not None:
         if spec.a2net.level_lengths != spec.level_lengths:
-            raise ValueError(f"level_lengths are {spec.level_lengths}, those of a2net {spec.a2net.level_lengths}")
+            raise InputError(f"level_lengths are {spec.level_lengths}, those of a2net {spec.a2net.level_lengths}")
         if spec.a2net.num_classes != len(spec.classes) + 1:
-            raise ValueError(
+            raise InputError(
                 f"classes are {len(spec.classes)}, a2net.num_classes says {spec.a2net.num_classes} with the background"
             )
     if spec.family == "two_stage" and len({tensor.shape[1] for tensor in spec.outputs}) > 1:
-        raise ValueError("outputs of a two_stage differ in their number of proposals")
+        raise InputError("outputs of a two_stage differ in their number of proposals")
 
 
 def _fits(found: Shape, expected: tuple[int | None, ...]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,11 +17,12 @@ import export.comparison.parity
 from export.boundary_pooling.function import DOMAIN, NAME
 from export.comparison.parity import compare
 from export.graph.trace import seeded_inputs
+from export.own_files import require_own_files
 from export.to_onnx import export_onnx
 from runtime.cli import main
 from runtime.engines import open_engine
 from runtime.engines.artifact import require_own_engine
-from runtime.errors import CheckpointError, ExportError
+from runtime.errors import CheckpointError, ExportError, InputError
 from tests.conftest import Exported
 from tests.old_artifacts import write_old_openvino
 from training.deployment.views import open_torch_engine
@@ -97,6 +99,20 @@ def test_beyond_tolerance_nothing_is_written(
     assert main(["export", str(exported.onnx), "--to", "openvino", "-o", str(tmp_path / "model.xml")]) == 2
     assert re.search(r"differs from .* nothing was written", capsys.readouterr().err)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", [".parity.json", ".drift.json", ".report.json"])
+def test_a_report_of_others_is_not_written_over(suffix: str, tmp_path: Path) -> None:
+    for content, refused in (('{"mine": 1}', True), ("", False)):
+        (tmp_path / f"m.onnx{suffix}").write_text(content)
+        with pytest.raises(InputError, match="-o") if refused else nullcontext():
+            require_own_files(tmp_path / "m.onnx")
+
+
+def test_own_reports_are_written_over(exported: Exported) -> None:
+    for model in (exported.onnx, exported.openvino):
+        assert model.with_name(f"{model.name}.parity.json").is_file()
+        require_own_files(model)
 
 
 def test_a_file_of_others_is_not_written_over(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import pickle
 import warnings
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from runtime.common import limits
 from runtime.common.files import atomic_path, file_sha256
 from runtime.common.text import one_line, quote
 from runtime.errors import ArtifactWarning, CheckpointError
@@ -111,7 +113,7 @@ def load_checkpoint(path: str | Path, config: Config | None = None, *, verify: b
         return _read_bare(path, data, config, file_sha256(path))
     sha256 = _check_digest(path, data, verify=verify)
     try:
-        return Checkpoint(
+        checkpoint = Checkpoint(
             weights=_require_tensors(path, data["weights"]),
             config=config_from_mapping(_drop_retired(data["config"]), str(path)),
             classes=tuple(data["classes"]),
@@ -122,6 +124,12 @@ def load_checkpoint(path: str | Path, config: Config | None = None, *, verify: b
         )
     except KeyError as error:
         raise CheckpointError(f"{path}: the entry {error} is missing; the file is damaged") from None
+    if checkpoint.config.num_classes != len(checkpoint.classes) + 1:
+        raise CheckpointError(
+            f"{path}: names {len(checkpoint.classes)} classes, and its network has {checkpoint.config.num_classes}; "
+            "expected one more, for the background"
+        )
+    return checkpoint
 
 
 def _check_digest(path: Path, data: dict[str, Any], *, verify: bool) -> str:
@@ -177,6 +185,7 @@ def _load(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         if file.read(1) not in CHECKPOINT_STARTS:
             raise CheckpointError(f"{path}: not a checkpoint; expected a file that PyTorch wrote (.ckpt, .pt, .pth)")
+    _require_stored(path)
     try:
         data = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
@@ -189,7 +198,56 @@ def _load(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: not a readable checkpoint ({reason}); is the file complete?") from None
     if not isinstance(data, dict) or not data:
         raise CheckpointError(f"{path}: got {type(data).__name__}, expected a checkpoint's dictionary")
+    _require_plain(path, data)
     return data
+
+
+def _require_stored(path: Path) -> None:
+    """Check that the members of an archive are not packed, since PyTorch packs none (CheckpointError: one is).
+
+    Packed, a few kilobytes may stand for gigabytes. What is no archive, or a damaged one, PyTorch refuses itself.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except Exception:  # not an archive; zipfile has many errors for that
+        return
+    size = path.stat().st_size
+    if any(one.compress_type != zipfile.ZIP_STORED for one in members) or sum(one.file_size for one in members) > size:
+        raise CheckpointError(
+            f"{path}: is packed, or holds more than its own size, as no checkpoint does that PyTorch wrote; "
+            "write it again with torch.save"
+        )
+
+
+def _require_plain(path: Path, data: Any) -> None:
+    """Check that a checkpoint holds no more than it seems to (CheckpointError), before anything is computed of it.
+
+    A tensor whose strides repeat its values, and a list of lists that hold one another, may stand for any amount.
+    """
+    waiting, count = [data], 0
+    while waiting:
+        value = waiting.pop()
+        count += 1
+        if count > limits.CHECKPOINT_VALUES:
+            raise CheckpointError(f"{path}: holds more than {limits.CHECKPOINT_VALUES:,} values, the most that is read")
+        if isinstance(value, Tensor):
+            _require_own_values(path, value)
+        elif isinstance(value, dict):
+            waiting += [*value.keys(), *value.values()]
+        elif isinstance(value, (list, tuple)):
+            waiting += value
+
+
+def _require_own_values(path: Path, tensor: Tensor) -> None:
+    try:
+        stored = tensor.untyped_storage().nbytes()
+    except (RuntimeError, NotImplementedError) as error:  # sparse, which no checkpoint here is
+        raise CheckpointError(f"{path}: a tensor cannot be read ({one_line(error)[:120]})") from None
+    if tensor.numel() * tensor.element_size() > stored:
+        raise CheckpointError(
+            f"{path}: a tensor {list(tensor.shape)} of {stored:,} bytes repeats its values; save it with .clone()"
+        )
 
 
 def _drop_retired(config: Any) -> Any:

@@ -30,6 +30,9 @@ def test_own_files_are_known(tmp_path: Path) -> None:
     require_own_file(tmp_path / "x", text_that_begins("step,"))
 
 
-def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x")
-    require_own_file(tmp_path / "x", None)
+    (tmp_path / "y").mkdir()
+    for name, what in (("x", "a pipe"), ("y", "a folder")):
+        with pytest.raises(InputError, match=f"{name}: {what}.*where a file is to be written; choose"):
+            require_own_file(tmp_path / name, None)
