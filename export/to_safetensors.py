@@ -36,6 +36,8 @@ def export_safetensors(checkpoint: Path, out: Path | None = None, config: str = 
             f"{target}: is there already and no checkpoint of this project, so it is not written over; move it, or "
             "name another file with -o"
         )
+    if checkpoint.suffix == ".onnx":
+        raise ExportError(f"{checkpoint}: an ONNX file, which cannot be made a checkpoint again; give the checkpoint")
     loaded = load_checkpoint(checkpoint, load_config(config) if config else None)
     build_model(loaded, str(checkpoint))
     save_checkpoint(replace(loaded, training={}), target)

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, NoReturn
 
 import runtime.commands
 from runtime.common.console import EXIT_ERROR, print_error, print_warning, run_command
 from runtime.common.text import one_line
-from runtime.errors import AfsdError, ArtifactWarning, VideoWarning
+from runtime.errors import AfsdError, ArtifactWarning, InputError, VideoWarning
 from runtime.video.prefetch import READING
 
 VERBS_GROUP = "afsd.commands"
@@ -61,9 +61,16 @@ def _run(argv: Sequence[str]) -> int:
     return run_command(run)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Reports a mistake in the words of a command as any other error, in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see {self.prog} --help")
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Make the parser with all verbs that can be found."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="afsd", description="Find actions in videos: from checkpoint to detections.", allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"afsd {runtime.__version__}")

@@ -63,9 +63,10 @@ class DetectorOptions:
     "reference": the published script's over the whole video, which never returns the last candidate of a class; for
     reproducing published numbers."""
     settle_seconds: Seconds | None = None
-    """Longest time in seconds for which a chain of ever better overlapping candidates may hold back an older one; then
-    its scores are settled without those that follow, with a VideoWarning, and counted in `Timing.settlements`. None:
-    four windows for live sources, and no bound for others: give one to an iterable of frames without end."""
+    """Longest time in seconds for which, in a source without end, a chain of ever better overlapping candidates may
+    hold back an older one; then its scores are settled without those that follow, with a VideoWarning, and counted in
+    `Timing.settlements`. None: four windows. Sources that have an end are never settled early; iterables and pipes, of
+    which nobody knows, only if this is given."""
     timing: FrameTiming | None = None
     """Rule by which frames are sampled, "presented" or "counted" (see `FrameTiming`); None: by time stamps, and counted
     with nms="reference"."""
@@ -90,9 +91,14 @@ class DetectorOptions:
             if choice not in choices:
                 raise InputError(f"{name}: got {choice!r}, expected one of {', '.join(choices)}")
 
-    def horizon(self, spec: ModelSpec, endless: bool) -> float:
-        """Return the longest wait in seconds of a candidate that no later window can lower; infinite for none."""
-        if self.settle_seconds is not None:
+    def horizon(self, spec: ModelSpec, endless: bool | None) -> float:
+        """Return the longest wait in seconds of a candidate that no later window can lower; infinite for no bound.
+
+        Args:
+            spec: spec of the model at the rate of the video.
+            endless: whether the source has no end; None: nobody knows.
+        """
+        if endless is not False and self.settle_seconds is not None:
             return self.settle_seconds
         return SETTLE_WINDOWS * spec.window_length / spec.sample_fps if endless else math.inf
 
@@ -339,7 +345,7 @@ class Detector:
 class Finder:
     """Turns the raw outputs of one video's windows into detections, each given out once, when it is final."""
 
-    def __init__(self, video: Input, model: ModelSpec, options: DetectorOptions, endless: bool = False) -> None:
+    def __init__(self, video: Input, model: ModelSpec, options: DetectorOptions, endless: bool | None = False) -> None:
         spec = replace(model, sample_fps=video.rate)  # each video may have a rate of its own
         self._video, self._spec, self._options = video, spec, options
         self._published = options.nms == "reference"

@@ -50,8 +50,8 @@ class Input(Protocol):
         ...
 
     @property
-    def endless(self) -> bool:
-        """Whether the source has no end, as a camera's."""
+    def endless(self) -> bool | None:
+        """Whether the source has no end, as a camera's; None: nobody knows."""
         ...
 
     @property

@@ -104,9 +104,10 @@ class Timing:
         per_window = max(self.windows, 1)
         flow = f", flow {self.flow_ms / per_window:.1f} ms by {self.flow_method}" if self.flow_method else ""
         settled = f"; {self.settlements} chains settled early" if self.settlements else ""
+        windows = "1 window" if self.windows == 1 else f"{self.windows} windows"
         return (
             f"{self.video_seconds:.1f} s of video in {self.wall_seconds:.2f} s "
-            f"({self.real_time_factor:.1f}× real time, {self.video_fps:.0f} frames/s); {self.windows} windows, each: "
+            f"({self.real_time_factor:.1f}× real time, {self.video_fps:.0f} frames/s); {windows}, each: "
             f"wait {self.wait_ms / per_window:.1f} ms, engine {self.engine_ms / per_window:.1f} ms, "
             f"post {self.post_ms / per_window:.1f} ms{flow}{settled}"
         )

@@ -39,8 +39,8 @@ def add_settle_flag(group: argparse._ArgumentGroup) -> None:
         "--settle",
         metavar="SECONDS",
         type=float,
-        help="longest wait of a detection in a chain of ever better overlapping ones, whose scores are then settled "
-        "early (live sources: four windows; files: none, and exact)",
+        help="live sources: longest wait of a detection in a chain of ever better overlapping ones, whose scores are "
+        "then settled early (four windows); files are exact however long a chain is",
     )
 
 

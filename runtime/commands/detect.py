@@ -18,7 +18,7 @@ from runtime.commands._reading import (
 )
 from runtime.common.console import ProgressLine, print_error
 from runtime.common.files import require_writable_folder
-from runtime.common.ranges import Number, Share, require_in_range
+from runtime.common.ranges import Count, Number, Share, require_in_range
 from runtime.common.stops import GIVE_OUT_S, give_out_at_stop, shield
 from runtime.common.text import printable
 from runtime.engines.registry import LIBRARIES
@@ -44,7 +44,9 @@ def add_detect(subparsers: Any) -> None:
         description="Find actions in videos and print a table of them, the best ones in order of time.",
     )
     parser.add_argument(
-        "engine", metavar="ENGINE", help="model.onnx, an OpenVINO model.xml, or a TensorRT model.engine"
+        "engine",
+        metavar="ENGINE",
+        help="model.onnx, an OpenVINO model.xml, a TensorRT model.engine or .plan, or a checkpoint (in PyTorch)",
     )
     parser.add_argument(
         "videos",
@@ -294,6 +296,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
     require_in_range("--score", arguments.score, Share)
     require_in_range("--top", arguments.top, Number)
+    require_in_range("--labels-per-video", arguments.labels_per_video, Count)
     if arguments.stream and chosen_formats(arguments):
         raise InputError(
             "--stream prints lines, and appends them to files with --out; leave out --format, --csv, --srt and --plot, "

@@ -24,7 +24,7 @@ from runtime.commands.detect import add_flow_flags, add_label_flags, add_overwri
 from runtime.common import limits
 from runtime.common.console import EXIT_ERROR, ProgressLine, print_error, print_json, print_warning
 from runtime.common.files import require_writable_folder, text_suffix
-from runtime.common.ranges import Range, require_in_range
+from runtime.common.ranges import Count, Range, require_in_range
 from runtime.common.stops import GIVE_OUT_S, give_out_at_stop, shield
 from runtime.common.text import quote
 from runtime.errors import AfsdError, InputError, VideoError
@@ -162,6 +162,7 @@ def _add_further(parser: argparse._ArgumentGroup) -> None:
 def run_evaluate(arguments: argparse.Namespace) -> int:
     """Run the verb and return the exit status."""
     tious = parse_tious(arguments.tiou)
+    require_in_range("--labels-per-video", arguments.labels_per_video, Count)
     edges = _numbers(arguments.duration_edges, "--duration-edges", "rising seconds such as 1.5,2.5")
     if arguments.plot and not arguments.false_positives:
         raise InputError("--plot draws the kinds of errors: give --false-positives with it")

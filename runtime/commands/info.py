@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from runtime.common.console import print_json
+from runtime.common.files import describe_mode, exists
 from runtime.common.mappings import to_mapping
 from runtime.common.text import printable
 from runtime.engines.artifact import READERS, read_artifact
-from runtime.errors import EngineError
+from runtime.engines.registry import extra_of
+from runtime.errors import EngineError, SpecError, import_failure
 from runtime.spec.model import ModelSpec
 
 ARTIFACTS_GROUP = "afsd.artifacts"
@@ -28,7 +30,9 @@ def add_info(subparsers: Any) -> None:
         description="Prints what an engine file or checkpoint is: network, classes, rate, window, precision, sizes, "
         "digest, and what it was made from and with. The network is not loaded.",
     )
-    parser.add_argument("model", metavar="MODEL", type=Path, help=".onnx, .xml, .engine, .ckpt or .safetensors file")
+    parser.add_argument(
+        "model", metavar="MODEL", type=Path, help=".onnx, .xml, .engine, .plan, .ckpt, .pth or .safetensors file"
+    )
     parser.add_argument("--verify", action="store_true", help="compare all files of the model with its digest")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(func=info)
@@ -41,10 +45,14 @@ def info(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(facts, indent=1)
     else:
+        if facts["sha256"] and not arguments.verify:
+            facts["sha256"] += " (as the file says)"
         width = max(map(len, facts)) + 1
         for name, value in facts.items():
             if value not in ("", None, {}, []):
                 print(f"{name:<{width}} {printable(_words(value))}")
+    if arguments.verify and not facts["sha256"]:
+        raise SpecError(f"{path}: carries no digest, so nobody can tell whether it is whole; export it again")
     return 0
 
 
@@ -55,14 +63,15 @@ def find_description(path: Path) -> Callable[..., dict[str, Any]]:
     if suffix not in READERS and entry is None:
         raise EngineError(f"{path}: not a model; expected a file ending in {', '.join(READERS)}, .ckpt or .safetensors")
     if not path.is_file():
-        raise EngineError(f"{path}: file not found; expected a model")
+        what = f"{describe_mode(path.stat().st_mode)}, no file" if exists(path) else "file not found"
+        raise EngineError(f"{path}: {what}; expected a model")
     if suffix in READERS:
         return describe_engine
     assert entry is not None
     try:
         found: Callable[..., dict[str, Any]] = entry.load()
     except ImportError as error:
-        raise EngineError(f"{path}: a {suffix} file needs more than is installed here ({error}); install it") from None
+        raise import_failure(error, "", extra_of(entry), f"reading a {suffix} file") from None
     return found
 
 

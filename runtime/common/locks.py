@@ -27,6 +27,8 @@ PATIENCE_S = 60.0
 """Time after which a process gives up: records are written in milliseconds."""
 POLL_S = 0.02
 NAMING_POLLS = 5
+SWEEP_S = 0.2
+"""Seconds to wait in any case: a process that sweeps the folder holds the lock of a dead one for a moment."""
 _HELD = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
 """Errors of the system for a lock that another process holds."""
 
@@ -70,7 +72,7 @@ def hold_file(file: IO[Any]) -> Iterator[None]:
 
 def _acquire(path: Path, wait_s: float) -> IO[str]:
     """Open the lock file with the lock held."""
-    patience = time.monotonic() + wait_s
+    patience = time.monotonic() + max(wait_s, SWEEP_S)
     while True:
         file = path.open("a+", encoding="utf-8")
         if _try_lock(file, path) and _is_current(file, path):

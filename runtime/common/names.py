@@ -26,8 +26,8 @@ def path_in(folder: Path, name: str, suffix: str = "", *, what: str = VIDEO_NAME
         deep: take "a/b" too, a file in a folder below `folder`.
 
     Raises:
-        InputError: the name leads out of the folder, or is none that every system takes. Of a name that is only too
-            long the file system says so.
+        InputError: the name leads out of the folder, has control characters, or is a device on Windows. Of a name that
+            is only too long, or has letters that Windows alone refuses (10:30.mp4), the file system says so.
     """
     require_safe_name(name, suffix, what=what, deep=deep)
     return folder / f"{name}{suffix}"
@@ -40,7 +40,7 @@ def require_safe_names(names: Iterable[str]) -> None:
 
 
 def require_safe_name(name: str, suffix: str = "", *, what: str = VIDEO_NAME, deep: bool = False) -> None:
-    """Raise an InputError unless `name` + `suffix` is a file's name on every system; see `path_in`."""
+    """Raise an InputError unless `name` + `suffix` is a file's name of its own; see `path_in`."""
     parts = name.split("/") if deep else [name]
     for index, part in enumerate(parts):
         fault = _fault(part, suffix if index == len(parts) - 1 else "")

@@ -70,7 +70,7 @@ def _read_onnx(path: Path, verify: bool) -> Artifact:
         verify_seal(path, ONNX_SEAL)
     text = read_onnx_metadata(path).get(METADATA_KEY)
     if text is None:
-        raise SpecError(f"{path}: holds no ModelSpec; export it with export/to_onnx.py")
+        raise SpecError(f"{path}: holds no ModelSpec, so it is no model of this project; write one with afsd export")
     spec = spec_from_json(text, str(path))
     if digest is None and verify:
         _accept_old(path, spec)
@@ -93,8 +93,10 @@ def _read_xml(path: Path, verify: bool) -> Artifact:
 
 def _read_old_xml(path: Path, verify: bool) -> Artifact:
     """Read a model of three files, of an older release."""
+    if WEIGHTS_KEY.encode() in path.read_bytes():
+        raise SpecError(f"{path}: is damaged or was changed after its export, its entries are not in <afsd>; {AGAIN}")
     if not sidecar_path(path).is_file():
-        raise SpecError(f"{path}: holds no ModelSpec; export it with export/to_openvino.py")
+        raise SpecError(f"{path}: holds no ModelSpec, so it is no model of this project; write one with afsd export")
     sidecar = read_sidecar(sidecar_path(path), path)
     weights = path.with_suffix(".bin")
     for file in (path, weights) if verify else ():
@@ -121,11 +123,12 @@ def _accept_old(path: Path, spec: ModelSpec) -> None:
     """Warn of a file without a digest if its release wrote none (SpecError: its release wrote one)."""
     if spec.schema >= SEALED_SCHEMA:
         raise SpecError(
-            f"{path}: its digest is missing, so the file was cut short or changed after its export; {AGAIN}, or open "
-            "it unverified (--no-verify)"
+            f"{path}: its digest is missing, so the file was cut short or changed after its export; {AGAIN}"
         )
     warnings.warn(
-        ArtifactWarning(f"{path}: is of an older release, without a digest, so damage would go unnoticed; {AGAIN}"),
+        ArtifactWarning(
+            f"{path}: is of an older release, without a digest, so damage would go unnoticed; export it again"
+        ),
         stacklevel=4,
     )
 

@@ -31,8 +31,7 @@ def read_onnx_metadata(path: Path) -> dict[str, str]:
             return dict(_entry(content) for content in _fields(stream, size))
     except (ValueError, IndexError):  # a UnicodeDecodeError too
         raise EngineError(
-            f"{path}: ONNX Runtime cannot load it: not an ONNX file, or one that is damaged or cut short; export it "
-            "again"
+            f"{path}: not an ONNX file, or one that is damaged or cut short; copy it again, or export it again"
         ) from None
 
 

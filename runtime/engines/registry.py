@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from runtime.common.files import describe_mode, exists
+from runtime.common.text import one_line
 from runtime.engines.base import Engine
 from runtime.engines.options import EngineOptions
-from runtime.errors import EngineError, InputError
+from runtime.errors import EngineError, InputError, import_failure
 
 
 class EngineKind(NamedTuple):
@@ -67,7 +69,8 @@ def open_engine(
     file = Path(path)
     needed = _library_for(file, library)
     if not file.is_file():
-        raise EngineError(f"{file}: file not found; expected an engine file (.onnx, .xml or .engine)")
+        what = f"{describe_mode(file.stat().st_mode)}, no file" if exists(file) else "file not found"
+        raise EngineError(f"{file}: {what}; expected an engine file (.onnx, .xml or .engine)")
     options = options.resolve(needed)
     if needed == "":
         return _open_foreign(file, options)
@@ -84,13 +87,21 @@ def _open_foreign(file: Path, options: EngineOptions) -> Engine:
     try:
         opener = entry.load()
     except ImportError as error:
+        failure = import_failure(error, "", extra_of(entry), f"running a {file.suffix} file")
+        raise EngineError(f"{file}: {failure}; or use an exported .onnx or .xml file") from None
+    except Exception as error:  # of another package's code
         raise EngineError(
-            f"{file}: running a {file.suffix} file needs more than is installed here ({error}); "
-            "install it, or use an exported .onnx or .xml file"
+            f"{file}: {entry.value}, which runs {file.suffix} files, does not load ({type(error).__name__}: "
+            f"{one_line(error)}); repair or remove its package"
         ) from None
     device = "cpu" if options.device_kind == "cpu" else f"cuda:{options.device_index}"
     engine: Engine = opener(file, device=device)
     return engine
+
+
+def extra_of(entry: EntryPoint) -> str:
+    """Return the extra of this project that brings the libraries of an entry point; empty for other packages'."""
+    return "train" if entry.value.startswith("training.") else ""
 
 
 def _library_for(file: Path, library: str) -> str:

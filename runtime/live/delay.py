@@ -22,8 +22,8 @@ class Delay:
 
     def __str__(self) -> str:
         return (
-            f"a detection comes at most {self.usual_s:.1f} s after its action ends, {self.worst_s:.1f} s in a chain of "
-            "ever better overlapping ones; the time that the network takes comes on top"
+            f"a detection comes up to {self.usual_s:.1f} s after its action ends, in a chain of ever better "
+            f"overlapping ones up to {self.worst_s:.1f} s; the time that the network takes comes on top"
         )
 
 

@@ -141,7 +141,7 @@ class Source:
                 self._wait(error)
                 continue
             with closing(reader):
-                self.live = self.live or reader.endless
+                self.live = self.live or bool(reader.endless)
                 if not self.live:
                     self._read_once(reader)
                     return

@@ -24,7 +24,7 @@ class StretchReader:
     """
 
     background = False
-    endless = False
+    endless: bool | None = False
     timed = True
     count: int | None = None
     duration: float | None = None

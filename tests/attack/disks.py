@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.attack.fingerprints import fingerprints
-from tests.attack.place import Place, new_place
+from tests.attack.place import Place, new_place, print_faults
 from tests.attack.verbs import VERBS
 
 LIMITS = (500, 3000, 20_000, 200_000)
@@ -143,10 +143,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     failed = False
     for name in given.verb:
         runs, faults = attack(name)
-        print(f"{name:<16} runs {runs}  faults {len(faults)}", flush=True)
-        for fault in faults:
-            print(f"    {fault}", flush=True)
-        failed |= bool(faults)
+        failed |= print_faults(f"{name:<16} runs {runs}  faults {len(faults)}", faults)
     return int(failed)
 
 

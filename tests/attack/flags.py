@@ -109,9 +109,10 @@ def _read(folder: Path) -> Any:
     if any((letter < " " and letter not in "\n\t\r") or letter in "\x7f\u202e" for letter in said + out.text):
         raise FoundError("control characters are printed")
     problems = [line for line in said.splitlines() if line.startswith("afsd: error:")]
-    usage = said.startswith("usage:") or "\nusage:" in said
-    if status == 2 and not problems and not usage:
+    if status == 2 and not problems:
         raise FoundError(f"exit status 2 without a line: {said[-200:]}")
+    if "usage:" in said or (len(problems) > 1 and " failed: " not in said):
+        raise FoundError(f"more than one line: {said[-300:]}")
     return status
 
 

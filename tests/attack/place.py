@@ -134,6 +134,12 @@ def new_place(verb: Verb) -> Iterator[Place]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def print_faults(heading: str, faults: Sequence[str]) -> bool:
+    """Print what an attack found, and return whether it found anything."""
+    print("\n    ".join([heading, *faults]), flush=True)
+    return bool(faults)
+
+
 def wait(child: int) -> int:
     """Wait for a child and return its exit status, or minus the signal that ended it; kill it if it hangs."""
     until = time.monotonic() + LIMIT_S

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.attack.place import Place, new_place, wait
+from tests.attack.place import Place, new_place, print_faults, wait
 from tests.attack.verbs import VERBS, Verb, fill_features, fill_prepare
 
 Words = Callable[[Path, int], list[str]]
@@ -148,10 +148,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     failed = False
     for name in given.verb:
         faults = attack(name, given.processes, given.rounds)
-        print(f"{name:<17} rounds {given.rounds}  processes {given.processes}  faults {len(faults)}", flush=True)
-        for fault in faults:
-            print(f"    {fault}", flush=True)
-        failed |= bool(faults)
+        failed |= print_faults(
+            f"{name:<17} rounds {given.rounds}  processes {given.processes}  faults {len(faults)}", faults
+        )
     return int(failed)
 
 

@@ -66,8 +66,9 @@ def exact(found: list[Row]) -> NDArray[np.float64]:
     return rows[np.lexsort(rows.T[::-1])]
 
 
-def test_a_source_with_an_end_is_exact_however_long_the_chain(found: list[Row]) -> None:
-    detector = Detector(TinyEngine())
+@pytest.mark.parametrize("settle", [None, 0.1])
+def test_a_source_with_an_end_is_exact_however_long_the_chain(found: list[Row], settle: float | None) -> None:
+    detector = Detector(TinyEngine(), options=DetectorOptions(settle_seconds=settle))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         got = detector.run(frames(), fps=10)
@@ -88,6 +89,15 @@ def test_a_source_without_end_settles_and_says_so_once(found: list[Row], settle:
     chain = FRAMES / 10 / ((settle or 6.4) + 0.8)  # a settlement at most every so many seconds
     assert 2 <= detector.timing.settlements <= chain
     assert f"; {detector.timing.settlements} chains settled early" in detector.timing.summary()
+
+
+@pytest.mark.parametrize(("settle", "settlements"), [(None, 0), (3.0, 5)])
+def test_an_iterable_is_settled_only_if_asked(found: list[Row], settle: float | None, settlements: int) -> None:
+    detector = Detector(TinyEngine(), options=DetectorOptions(settle_seconds=settle))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        list(detector.stream(iter(frames()), fps=10))
+    assert detector.timing.settlements == settlements
 
 
 def test_a_watch_counts_settlements_and_says_so_once(found: list[Row]) -> None:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from runtime.common import limits
-from runtime.common.files import atomic_path, file_sha256
+from runtime.common.files import atomic_path, describe_mode, exists, file_sha256
 from runtime.common.text import one_line, quote
 from runtime.errors import ArtifactWarning, CheckpointError
 from training.checkpoints.digest import compute_digest
@@ -178,7 +178,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 def _load(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise CheckpointError(f"{path}: file not found; expected a checkpoint (.ckpt, .pt, .pth, .safetensors)")
+        what = f"{describe_mode(path.stat().st_mode)}, no file" if exists(path) else "file not found"
+        raise CheckpointError(f"{path}: {what}; expected a checkpoint (.ckpt, .pt, .pth, .safetensors)")
     if path.suffix == SUFFIX:
         content, weights = read_safe_file(path, SCHEMA_KEY)
         return {**content, "weights": weights}
@@ -194,7 +195,7 @@ def _load(path: Path) -> dict[str, Any]:
             "(save a state dict instead)"
         ) from None
     except Exception as error:  # damaged pickles raise errors of every type
-        reason = one_line(error)[:120]
+        reason = "it is cut short or damaged" if "central directory" in str(error) else one_line(error)[:120]
         raise CheckpointError(f"{path}: not a readable checkpoint ({reason}); is the file complete?") from None
     if not isinstance(data, dict) or not data:
         raise CheckpointError(f"{path}: got {type(data).__name__}, expected a checkpoint's dictionary")

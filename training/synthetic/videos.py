@@ -31,6 +31,7 @@ from runtime.common.ranges import (
     check_ranges,
     require_in_range,
 )
+from runtime.common.temporaries import sweep
 from runtime.common.text import quote
 from runtime.errors import AnnotationError, InputError, VideoError, import_failure
 from training.synthetic.render import Image, render
@@ -115,9 +116,12 @@ def make_synthetic(
         raise import_failure(error, "tqdm", "train", "making synthetic videos") from None
     with tqdm(total=videos, desc=f"synthetic {subset}", unit="video", file=plain_stderr(), disable=not progress) as bar:
         entries: dict[str, Any] = {}
-        for name, entry in _map(write, seeds, workers):
-            entries[name] = entry
-            bar.update()
+        try:
+            for name, entry in _map(write, seeds, workers):
+                entries[name] = entry
+                bar.update()
+        finally:
+            sweep(out_dir / "videos")  # what workers left that a signal has ended
     return _write_annotations(out_dir / "annotations.json", subset, entries)
 
 

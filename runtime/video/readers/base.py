@@ -47,8 +47,9 @@ class Reader(Protocol):
     """Number of frames that the source declares; None if unknown."""
     duration: float | None
     """Seconds that the source declares, on its own clock; None if unknown, or for sources without time stamps."""
-    endless: bool
-    """Whether the source has no end, as cameras and streams, so that whatever ends it is a loss."""
+    endless: bool | None
+    """Whether the source has no end, as cameras and streams, so that whatever ends it is a loss; None: nobody knows,
+    as of an iterable or a pipe."""
     timed: bool
     """Whether frames have time stamps; those of arrays and folders of images have none."""
     background: bool

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from runtime.common import limits
-from runtime.common.files import read_bytes
+from runtime.common.files import describe_mode, exists, read_bytes
 from runtime.common.natural_order import natural_key
 from runtime.errors import VideoError, VideoWarning
 from runtime.video.readers.base import Frame, Picture, require_pixels
@@ -24,7 +24,7 @@ class FolderReader:
     """Reads a folder of images in natural order (frame2 before frame10)."""
 
     background = True
-    endless = False
+    endless: bool | None = False
     timed = False
     fps: float | None = None
     duration: float | None = None
@@ -88,13 +88,16 @@ def read_image(path: Path) -> Frame:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """List the image files of a folder in natural order, without hidden ones (macOS writes ._name beside name)."""
-    found = [
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    ]
-    return sorted(found, key=lambda path: natural_key(path.name))
+    """List the image files of a folder in natural order, without hidden ones (macOS writes ._name beside name).
+
+    Raises:
+        VideoError: a pipe, socket or device has the name of an image.
+    """
+    named = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+    odd = next((path for path in named if exists(path) and not (path.is_file() or path.is_dir())), None)
+    if odd is not None:
+        raise VideoError(f"{odd}: {describe_mode(odd.stat().st_mode)}, no file; take it out of the folder")
+    return sorted((path for path in named if path.is_file()), key=lambda path: natural_key(path.name))
 
 
 def _require_one_series(folder: Path, images: list[Path]) -> None:

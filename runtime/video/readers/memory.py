@@ -19,7 +19,6 @@ class ArrayReader:
 
     name = ""
     background = False
-    endless = False
     timed = False
     fps: float | None = None
     duration: float | None = None
@@ -30,6 +29,7 @@ class ArrayReader:
         self.label = "the frames"
         self._whole = whole
         self.count = count
+        self.endless = None if count is None and not whole else False
         self._channels = channels
         self._arrays = iter(arrays)
         self._chunk: Iterator[Frame] = iter(())

@@ -63,7 +63,7 @@ class OpenCVReader(Clocked):
         if self.count is not None and self.fps is not None:
             self.duration = self.count / self.fps
         self._codec = self._capture.get(cv2.CAP_PROP_FOURCC)
-        self.endless = is_live(source)
+        self.endless: bool | None = is_live(source)
         self._camera = isinstance(source, int)
         self._started = time.monotonic()
         self._grabbed = 0

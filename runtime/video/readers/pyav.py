@@ -93,7 +93,7 @@ class PyAVReader(Clocked):
             self._container.close()
             self._close_file()
             raise
-        self.endless = is_live(source) or self._is_broadcast()
+        self.endless: bool | None = is_live(source) or self._is_broadcast() or (None if source == STDIN else False)
         self._codec = self._stream.codec_context
         self._codec.thread_type = "AUTO"
         self._side_data = self._av.sidedata.sidedata.SideDataContainer

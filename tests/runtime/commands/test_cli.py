@@ -54,9 +54,16 @@ def error_of(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_no_verb_and_help(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        cli.main([])
-    assert caught.value.code == 2
+    for words, message in (
+        ([], "the following arguments are required: VERB; see afsd --help"),
+        (["frob"], "argument VERB: invalid choice: 'frob'"),
+        (["detect", "m.onnx", "v.mp4", "--fps", "25x"], "--fps: invalid float value: '25x'; see afsd detect --help"),
+        (["detect", "m.onnx"], "required: VIDEO; see afsd detect --help"),
+        (["detect", "m.onnx", "v.mp4", "--no-such"], "unrecognized arguments: --no-such; see afsd --help"),
+        (["detect", "m.onnx", "v.mp4", "--labels-per-video", "0"], "--labels-per-video: got 0, expected 1"),
+    ):
+        assert cli.main(words) == 2
+        assert message in error_of(capsys)
     with pytest.raises(SystemExit) as caught:
         cli.main(["detect", "--help"])
     assert caught.value.code == 0

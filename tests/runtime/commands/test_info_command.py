@@ -51,12 +51,15 @@ def test_models_of_two_files_as_json(kind: str, tmp_path: Path, capsys: pytest.C
 
 
 def test_an_old_model_warns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["info", str(write_old_onnx(tmp_path / "old.onnx")), "--verify"]) == 0
+    path = str(write_old_onnx(tmp_path / "old.onnx"))
+    assert main(["info", path, "--verify"]) == 2  # a script must not take it for whole
     said = capsys.readouterr()
-    (line,) = said.err.splitlines()
-    assert line.startswith("afsd: warning: ")
-    assert "of an older release, without a digest" in line
+    warning, error = said.err.splitlines()
+    assert warning.startswith("afsd: warning: ")
+    assert "of an older release, without a digest" in warning
+    assert "carries no digest, so nobody can tell whether it is whole; export it again" in error
     assert "no digest: a model of an older release" in said.out
+    assert main(["info", path]) == 0
 
 
 def test_a_model_is_verified_unless_told_otherwise(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -95,7 +98,7 @@ def test_files_of_other_packages(
     monkeypatch.setattr(info, "entry_points", lambda group, name: [entries[name]] if name in entries else [])
     (tmp_path / "a.lost").touch()
     assert main(["info", str(tmp_path / "a.lost")]) == 2
-    assert "needs more than is installed here (No module named 'no_such_package')" in capsys.readouterr().err
+    assert "needs no_such_package, which is not installed: pip install no_such_package\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("verify", [False, True])

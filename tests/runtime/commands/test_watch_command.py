@@ -51,7 +51,7 @@ def test_files_are_watched_as_they_are_detected(model: str, tmp_path: Path, caps
     printed = capsys.readouterr()
     events = lines(printed.out)
     assert re.fullmatch(
-        r"afsd: watching a, a-2: a detection comes at most 2\.5 s after its action ends, 8\.9 s in a chain.*\n",
+        r"afsd: watching a, a-2: a detection comes up to 2\.5 s after its action ends, in .* up to 8\.9 s;.*\n",
         printed.err,
     )
     assert cli.main(["detect", model, *clips, "--stream", "--json", "--out", str(tmp_path / "streamed")]) == 0

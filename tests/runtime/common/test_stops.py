@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+
+from tests.processes import started
 
 ROOT = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX")
@@ -39,17 +40,9 @@ BUSY = 'out("ready")\n        while True: time.sleep(0.01)'
 NATIVE = 'out("ready"); native()'
 
 
-@contextmanager
-def command(body: str, *before: str) -> Iterator[subprocess.Popen[str]]:
+def command(body: str, *before: str) -> AbstractContextManager[subprocess.Popen[str]]:
     """A command whose work is `body`, once it has printed that it is ready."""
-    words = [*before, sys.executable, "-c", HEAD.replace("BODY", body)]
-    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-            yield process
-        finally:
-            process.kill()
+    return started([*before, sys.executable, "-c", HEAD.replace("BODY", body)], stderr=subprocess.PIPE)
 
 
 def end(process: subprocess.Popen[str], *signals: signal.Signals) -> tuple[int, str, str]:

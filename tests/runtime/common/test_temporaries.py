@@ -6,8 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -17,8 +16,8 @@ from runtime.common.files import atomic_path, require_writable_folder, write_tex
 from runtime.common.locks import lock_folder
 from runtime.common.temporaries import LOCK, NAME, scratch_folder, sweep, temporary_file
 from runtime.errors import InputError
+from tests.processes import started
 
-ROOT = Path(__file__).resolve().parents[3]
 SCRIPT = """
 import sys, time
 from pathlib import Path
@@ -31,17 +30,9 @@ with temporary_file(Path(sys.argv[1]), ".json") as file, scratch_folder(Path(sys
 """
 
 
-@contextmanager
-def writing(folder: Path) -> Iterator[subprocess.Popen[str]]:
+def writing(folder: Path) -> AbstractContextManager[subprocess.Popen[str]]:
     """A process that is writing a temporary file and a temporary folder."""
-    command = [sys.executable, "-c", SCRIPT, str(folder)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-            yield process
-        finally:
-            process.kill()
+    return started([sys.executable, "-c", SCRIPT, str(folder)])
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no locks of open files that are renamed")

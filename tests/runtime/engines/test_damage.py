@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from runtime.cli import main
 from runtime.common.files import file_sha256
 from runtime.engines import open_engine
 from runtime.engines.artifact import read_artifact, settle_model
@@ -143,7 +144,7 @@ def test_files_of_two_models(models: dict[str, Path], tmp_path: Path) -> None:
 def test_a_digest_that_was_removed(tmp_path: Path) -> None:
     pytest.importorskip("onnx")
     path = write_tiny_onnx(tmp_path / "tiny.onnx", None, sealed=False)
-    with pytest.raises(SpecError, match=r"its digest is missing, so the file was cut short or changed.*--no-verify"):
+    with pytest.raises(SpecError, match=r"its digest is missing, so the file was cut short or changed"):
         open_engine(path)
     assert open_engine(path, verify=False).spec == tiny_spec()
 
@@ -274,3 +275,18 @@ def write_plan(path: Path, spec: ModelSpec) -> Path:
     """Write a plan that differs by its spec."""
     plan = json.dumps({"tensors": tensors_of(spec), "batch": (1, 1, 3), "of": spec.classes}).encode()
     return write_tiny_plan(path, spec, plan)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names are POSIX's")
+def test_a_pipe_is_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(tmp_path / "m.onnx")
+    for words in (["info"], ["detect"]):
+        assert main([*words, str(tmp_path / "m.onnx"), *(["v.mp4"] if words == ["detect"] else [])]) == 2
+        assert "m.onnx: a pipe, no file; expected" in capsys.readouterr().err
+
+
+def test_an_xml_whose_marks_are_damaged_is_no_older_model(tmp_path: Path) -> None:
+    path = write_tiny_openvino(tmp_path / "m.xml")
+    path.write_bytes(path.read_bytes().replace(b"<afsd>", b"<afsE>"))
+    with pytest.raises(SpecError, match=r"m\.xml: is damaged or was changed after its export"):
+        read_artifact(path)

@@ -108,3 +108,12 @@ def test_what_is_no_file_is_not_waited_for(kind: str, reader: str, scheme: str, 
         path = Path("/dev/zero")
     with pytest.raises(VideoError, match=rf"^{path}: {kind}, no file; expected a video file, - for standard input"):
         open_reader(f"{scheme}{path}", reader=reader)  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names are POSIX's")
+def test_a_pipe_among_images_is_named(tmp_path: Path) -> None:
+    for name in ("frame_1.png", "frame_3.png"):
+        cv2.imwrite(str(tmp_path / name), np.zeros((8, 8, 3), np.uint8))
+    os.mkfifo(tmp_path / "frame_2.png")
+    with pytest.raises(VideoError, match=r"frame_2\.png: a pipe, no file; take it out of the folder"):
+        open_reader(str(tmp_path))
