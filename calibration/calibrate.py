@@ -34,6 +34,7 @@ from runtime.common.files import file_sha256, require_writable_folder, synchroni
 from runtime.common.overwriting import json_with, require_own_file
 from runtime.common.temporaries import scratch_folder
 from runtime.engines.artifact import require_own_engine
+from runtime.engines.two_files import settle, staged_path
 from runtime.errors import InputError
 from runtime.features.video_features import Video, identify_video
 from runtime.results.picture_mark import is_picture
@@ -94,6 +95,7 @@ def calibrate(
         raise InputError("--correct-bias, --equalise, --max-drop and --trade-off need clips: give --videos as well")
     require_own_engine(out)
     require_writable_folder(out.parent, ELSEWHERE)
+    settle_side_files(out)
     work = _Work(path, options, load_table(table) if table else None, str(table), say)
     work.require_apart(videos, test)
     if not videos:
@@ -108,6 +110,32 @@ RANGES = ".ranges.json"
 
 def _append(out: Path, suffix: str) -> Path:
     return out.with_name(f"{out.name}{suffix}")
+
+
+def replace_with_side_files(network: Path, out: Path, sides: Sequence[Path]) -> None:
+    """Put a new network and its side files, which lie beside it under their names, in the place of older ones as one.
+
+    The side files wait beside the old ones, under names with the network's SHA-256 (`staged_path`), until the network
+    is in its place; whatever ends this function in between, `find_report` and `settle_side_files` find those that fit.
+    """
+    sha256, folder = file_sha256(network), out.parent
+    for file in sides:
+        synchronise(network.with_name(file.name))
+        network.with_name(file.name).replace(staged_path(file, sha256))
+    synchronise(network)
+    synchronise(folder)
+    network.replace(out)
+    synchronise(folder)
+    for file in sides:
+        staged_path(file, sha256).replace(file)
+    synchronise(folder)
+
+
+def settle_side_files(out: Path) -> None:
+    """End what a calibration that was killed has left: side files of the network get their names, others go."""
+    sha256 = file_sha256(out) if out.is_file() else None
+    for suffix in (RANGES, REPORT, ".png"):
+        settle(_append(out, suffix), sha256)
 
 
 def _early_table(out: Path) -> Path:
@@ -323,7 +351,7 @@ class _Work:
             "test_videos": judged,
         }
         early = _early_table(out)
-        with scratch_folder(out.parent) as folder:  # all is written, and then renamed at once, the network last
+        with scratch_folder(out.parent) as folder:
             network = folder / out.name
             save_graph(graph, network)
             content["sha256"] = file_sha256(network)
@@ -331,10 +359,9 @@ class _Work:
             self.table.write(folder / ranges.name)
             if path is not None and drawn:
                 save_image(draw_path(path, f"{self.path.name} for {self.options.target}"), folder / plot.name)
-            for file in (*([plot] if drawn else []), report, ranges, out):
-                synchronise(folder / file.name)
-                (folder / file.name).replace(file)
-        synchronise(out.parent)
+            replace_with_side_files(network, out, (report, ranges, *([plot] if drawn else [])))
+        if not drawn:  # an older network's
+            plot.unlink(missing_ok=True)
         if early != ranges:
             early.unlink(missing_ok=True)
         if path:

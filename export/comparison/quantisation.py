@@ -17,6 +17,7 @@ from export.comparison.parity import COARSE
 from export.graph.export_input import Say
 from runtime.common.files import file_sha256, read_json
 from runtime.engines.base import Engine
+from runtime.engines.two_files import staged_path
 from runtime.errors import ExportError
 from runtime.families import class_output
 
@@ -78,12 +79,19 @@ def describe_on_videos(found: DetectionDrift, videos: int) -> str:
     return f"on {videos} video{'' if videos == 1 else 's'}: {found.sentence()}"
 
 
+def find_report(path: Path, sha256: str) -> Path:
+    """Return the report of a calibrated file, also where a calibration was killed before the report got its name."""
+    report = path.with_name(f"{path.name}{REPORT}")
+    staged = staged_path(report, sha256)
+    return staged if staged.is_file() else report
+
+
 def _describe_calibration(path: Path) -> str:
     """Describe what 8 bit does to detections from the calibration's report, if there is one and it is of this file."""
     try:
-        report = path.with_name(f"{path.name}{REPORT}")
-        content: dict[str, Any] = read_json(report, "report of afsd calibrate", ExportError)
-        if content["sha256"] != file_sha256(path):
+        sha256 = file_sha256(path)
+        content: dict[str, Any] = read_json(find_report(path, sha256), "report of afsd calibrate", ExportError)
+        if content["sha256"] != sha256:
             raise ValueError
         budget = content["path"]
         (step,) = (step for step in budget["steps"] if len(step["restored"]) == budget["chosen"])
