@@ -138,6 +138,7 @@ def test_a_table_is_read_as_it_was_written(measured: tuple[Placement, RangeTable
         (lambda t: next(iter(t["points"].values())).update(low="x"), "not a table of ranges"),
         (lambda t: next(iter(t["points"].values())).update(first_bin=5000), "bins or range do not fit"),
         (lambda t: next(iter(t["points"].values())).update(high=float("inf")), "bins or range do not fit"),
+        (lambda t: next(iter(t["points"].values())).update(low=-1e3), "bins or range do not fit"),
         (lambda t: next(iter(t["points"].values()))["counts"].__setitem__(0, -1), "bins or range do not fit"),
         (lambda t: next(iter(t["points"].values())).update(bin_width=1e-9), "bins or range do not fit"),
         (lambda t: t.update(schema=9), "schema 9, expected 1"),

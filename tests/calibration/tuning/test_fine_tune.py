@@ -139,7 +139,7 @@ def test_the_rate_follows_how_the_checkpoint_was_trained(trained: Trained, tmp_p
     assert rate(trained.checkpoint) == pytest.approx(0.15 * 4e-3)  # a cosine
     assert rate(trained.checkpoint, given=1e-5) == 1e-5
     assert rate(trained.checkpoint, "optimiser.learning_rate=3e-5") == 3e-5
-    published = Checkpoint({}, load_config("thumos14"), ())
+    published = Checkpoint({}, load_config("thumos14"), tuple(f"class_{k}" for k in range(20)))
     save_checkpoint(published, tmp_path / "thumos14.ckpt")
     assert rate(tmp_path / "thumos14.ckpt") == 1e-5
 

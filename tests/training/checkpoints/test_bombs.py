@@ -24,6 +24,10 @@ def _repeat_a_value(data: dict[str, Any]) -> None:
     data["weights"]["bomb"] = torch.zeros(1).expand(3 * 10**9)
 
 
+def _repeat_it_a_little(data: dict[str, Any]) -> None:
+    data["weights"]["bomb"] = torch.zeros(1).expand(4)
+
+
 def _overlap_rows(data: dict[str, Any]) -> None:
     data["weights"]["bomb"] = torch.zeros(1000).as_strided((10**6, 1000), (0, 1))
 
@@ -43,6 +47,7 @@ def _lists_of_lists(data: dict[str, Any]) -> None:
     ("change", "message"),
     [
         (_repeat_a_value, r"a tensor \[3000000000\] of 4 bytes repeats its values"),
+        (_repeat_it_a_little, r"a tensor \[4\] of 4 bytes repeats its values"),
         (_overlap_rows, r"a tensor \[1000000, 1000\] of 4,000 bytes repeats its values"),
         (_in_the_training_state, "repeats its values"),
         (_lists_of_lists, "holds more than 1,000,000 values"),
