@@ -22,13 +22,14 @@ class EngineOptions:
     threads: Annotated[int, Range(1, 65_536, what="threads")] | None = None
     """CPU threads; None leaves the choice to the library (all cores)."""
     precision: Literal["fp32", "bf16"] | None = None
-    """OpenVINO only: number type of a floating-point model on the CPU. None: bf16 if the file was exported as bf16,
-    else fp32, even where OpenVINO would choose bf16."""
-
+    """OpenVINO and PyTorch only: number type of a floating-point model on the CPU. None: bf16 if the file was exported
+    as bf16, else fp32, even where OpenVINO would choose bf16."""
     provider: Literal["cuda", "tensorrt"] | None = None
     """ONNX Runtime only: provider that runs an .onnx file on the GPU; None: cuda."""
     cuda_graph: bool = False
     """TensorRT engines only: replay a captured graph, one launch for all kernels."""
+    compiled: bool = False
+    """PyTorch only: compile a checkpoint's network with its weights as constants (torch.compile, frozen)."""
     verify: bool = True
     """Compare the model's files with their digest before they are loaded (docs/engines.md has what that takes)."""
 
@@ -54,6 +55,8 @@ class EngineOptions:
             raise InputError(f"provider {self.provider}: ONNX Runtime's, for .onnx files; leave it out")
         if self.cuda_graph and library != "tensorrt":
             raise InputError("cuda_graph: for TensorRT engines (.engine, .plan); leave it out")
+        if self.compiled and library:
+            raise InputError("compiled: for checkpoints, which PyTorch runs (.ckpt, .safetensors); leave it out")
         if self.device_kind != "auto":
             return self
         return replace(self, device="gpu:0" if library == "tensorrt" or self.provider is not None else "cpu")

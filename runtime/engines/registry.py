@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from runtime.common.files import describe_mode, exists
 from runtime.common.text import one_line
@@ -38,7 +39,8 @@ LIBRARIES = ("auto", *dict.fromkeys(kind.library for kind in ENGINES.values()))
 
 ENGINES_GROUP = "afsd.engines"
 """Entry-point group through which other packages add engines: the name is a suffix without its dot, the value a
-function `open(path, *, device) -> Engine` with device "cpu" or "cuda:INDEX"."""
+function `open(path, *, device) -> Engine` with device "cpu" or "cuda:INDEX". One that also takes `precision` or
+`compiled` gets them where they were given (see `EngineOptions`)."""
 
 
 def open_engine(
@@ -50,6 +52,7 @@ def open_engine(
     precision: Literal["fp32", "bf16"] | None = None,
     provider: Literal["cuda", "tensorrt"] | None = None,
     cuda_graph: bool = False,
+    compiled: bool = False,
     verify: bool = True,
 ) -> Engine:
     """Load an engine file with the library for its suffix (.onnx, .xml, .engine, .plan, or one that a package adds).
@@ -57,7 +60,7 @@ def open_engine(
     Args:
         path: the file; an .xml has its .bin beside it, an .engine or .plan its .json.
         library: "auto", or the library expected, which must be the suffix's.
-        device, threads, precision, provider, cuda_graph, verify: see `EngineOptions`.
+        device, threads, precision, provider, cuda_graph, compiled, verify: see `EngineOptions`.
 
     Raises:
         EngineError: the file is not found, is not an engine, or cannot be run on this machine.
@@ -65,7 +68,7 @@ def open_engine(
         InputError: an option is out of range.
         MissingDependencyError: the library is not installed.
     """
-    options = EngineOptions(device, threads, precision, provider, cuda_graph, verify)
+    options = EngineOptions(device, threads, precision, provider, cuda_graph, compiled, verify)
     file = Path(path)
     needed = _library_for(file, library)
     if not file.is_file():
@@ -81,8 +84,8 @@ def open_engine(
 
 def _open_foreign(file: Path, options: EngineOptions) -> Engine:
     """Open an engine file with the function that another package registered for its suffix."""
-    if options.threads is not None or options.precision is not None:
-        raise InputError(f"{file}: a {file.suffix} file takes neither threads nor precision; leave them out")
+    if options.threads is not None:
+        raise InputError(f"{file}: a {file.suffix} file takes no number of threads; leave it out")
     (entry, *_) = entry_points(group=ENGINES_GROUP, name=file.suffix[1:])
     try:
         opener = entry.load()
@@ -95,8 +98,18 @@ def _open_foreign(file: Path, options: EngineOptions) -> Engine:
             f"{one_line(error)}); repair or remove its package"
         ) from None
     device = "cpu" if options.device_kind == "cpu" else f"cuda:{options.device_index}"
-    engine: Engine = opener(file, device=device)
+    engine: Engine = opener(file, device=device, **_further_options(file, opener, options))
     return engine
+
+
+def _further_options(file: Path, opener: Any, options: EngineOptions) -> dict[str, Any]:
+    """Return what was asked for beside the device (InputError: the function that opens the file does not take it)."""
+    asked: dict[str, Any] = {"precision": options.precision} if options.precision is not None else {}
+    asked |= {"compiled": True} if options.compiled else {}
+    refused = sorted(asked.keys() - inspect.signature(opener).parameters.keys())
+    if refused:
+        raise InputError(f"{file}: a {file.suffix} file does not take {' or '.join(refused)}; leave it out")
+    return asked
 
 
 def extra_of(entry: EntryPoint) -> str:

@@ -6,9 +6,10 @@ Export traces the module that validation and benchmarks run, so that a model has
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from runtime.spec.time_axis import FeatureSampling
 from training.checkpoints.files import Checkpoint, build_model, load_checkpoint
 from training.config.files import load_config
 from training.config.settings import Config
+from training.deployment.compiled import CompiledModule, Forward
 from training.families import FAMILIES, build_network, family_of
 from training.networks.multiply_adds import count_multiply_adds
 from training.networks.normalisation import mask_features, normalise
@@ -133,38 +135,85 @@ def _describe_input(config: Config) -> TensorSpec:
     return TensorSpec("frames", ("batch", config.window_length, size, size, config.model.in_channels), "uint8")
 
 
+Precision = Literal["fp32", "bf16"]
+
+
 class TorchEngine:
     """Runs a network in PyTorch behind the runtime's engine protocol, as the reference for exported engines."""
 
-    def __init__(self, network: nn.Module, spec: ModelSpec, device: str = "cpu") -> None:
-        self._module: nn.Module | None = make_deployable(network, spec).to(device)
+    def __init__(
+        self,
+        network: nn.Module,
+        spec: ModelSpec,
+        device: str = "cpu",
+        *,
+        precision: Precision = "fp32",
+        compiled: bool = False,
+        origin: str = "the network",
+    ) -> None:
+        """Wrap a network.
+
+        Args:
+            network: network with its weights.
+            spec: the network's.
+            device: "cpu" or "cuda:INDEX".
+            precision: "bf16" runs convolutions and matrix products in bfloat16 (autocast).
+            compiled: see `CompiledModule`.
+            origin: names the network in errors.
+
+        Raises:
+            EngineError: `compiled` is not possible here.
+        """
+        module = make_deployable(network, spec).to(device)
+        self._forward: Forward | None = CompiledModule(module, origin, device) if compiled else module
         self.spec = spec
         self.device = device
-        self.library = f"PyTorch {torch.__version__} eager"
-        self.precision = "fp32"
+        self.library = f"PyTorch {torch.__version__} {'compiled' if compiled else 'eager'}"
+        self.precision: Precision = precision
 
     def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
         """Run one batch; see `runtime.engines.base.Engine`."""
-        if self._module is None:
+        if self._forward is None:
             raise EngineError("this engine was closed; open it again")
-        with torch.inference_mode():
-            output = self._module(*(torch.from_numpy(inputs[t.name]).to(self.device) for t in self.spec.inputs))
-        return {t.name: value.cpu().numpy() for t, value in zip(self.spec.outputs, output, strict=True)}
+        kind = self.device.partition(":")[0]
+        narrow = torch.autocast(kind, torch.bfloat16) if self.precision == "bf16" else nullcontext()
+        with torch.inference_mode(), narrow:
+            output = self._forward(*(torch.from_numpy(inputs[t.name]).to(self.device) for t in self.spec.inputs))
+        return {t.name: value.float().cpu().numpy() for t, value in zip(self.spec.outputs, output, strict=True)}
 
     def close(self) -> None:
         """Release the network."""
-        self._module = None
+        self._forward = None
 
 
-def open_torch_engine(path: str | Path, config: str = "", device: str = "cpu") -> TorchEngine:
-    """Open a checkpoint as an engine; `config` names the network of a bare state dict."""
+def open_torch_engine(
+    path: str | Path,
+    config: str = "",
+    device: str = "cpu",
+    *,
+    precision: Precision = "fp32",
+    compiled: bool = False,
+) -> TorchEngine:
+    """Open a checkpoint as an engine; `config` names the network of a bare state dict.
+
+    Raises:
+        EngineError: there is no GPU, or no compiler; see `TorchEngine`.
+    """
     if device != "cpu" and not torch.cuda.is_available():
         raise EngineError(f"{path}: got device {device}, but PyTorch sees no GPU; use --device cpu")
     checkpoint = load_checkpoint(path, load_config(config) if config else None)
-    return make_torch_engine(checkpoint, str(path), device)
+    return make_torch_engine(checkpoint, str(path), device, precision=precision, compiled=compiled)
 
 
-def make_torch_engine(checkpoint: Checkpoint, origin: str, device: str = "cpu") -> TorchEngine:
-    """Make an engine from a loaded checkpoint; `origin` names the checkpoint in errors."""
+def make_torch_engine(
+    checkpoint: Checkpoint,
+    origin: str,
+    device: str = "cpu",
+    *,
+    precision: Precision = "fp32",
+    compiled: bool = False,
+) -> TorchEngine:
+    """Make an engine from a loaded checkpoint; `origin` names the checkpoint in errors; others: see `TorchEngine`."""
     spec = model_spec(checkpoint.config, checkpoint.classes, checkpoint_sha256=checkpoint.sha256)
-    return TorchEngine(build_model(checkpoint, origin), spec, device)
+    network = build_model(checkpoint, origin)
+    return TorchEngine(network, spec, device, precision=precision, compiled=compiled, origin=origin)

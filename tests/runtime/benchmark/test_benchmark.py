@@ -77,6 +77,8 @@ def test_a_gpu_is_measured_with_and_without_copies_and_has_no_ceiling() -> None:
     [
         ("a/m.onnx", "a/m.onnx", {}),
         ("m.xml@bf16", "m.xml", {"precision": "bf16"}),
+        ("m.ckpt@compiled", "m.ckpt", {"compiled": True}),
+        ("m.ckpt@compiled+bf16", "m.ckpt", {"compiled": True, "precision": "bf16"}),
         ("m.onnx@cpu", "m.onnx", {"device": "cpu"}),
         ("m.onnx@cuda", "m.onnx", {"device": "gpu:0"}),
         ("m.onnx@tensorrt:1", "m.onnx", {"device": "gpu:1", "provider": "tensorrt"}),

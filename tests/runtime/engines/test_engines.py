@@ -159,8 +159,10 @@ def test_engines_of_other_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     opened = open_engine(path, device="gpu:1")
     assert isinstance(opened, TinyEngine)
     assert opened.device == "cuda:1"
-    with pytest.raises(InputError, match="takes neither threads nor precision"):
+    with pytest.raises(InputError, match=r"a \.tiny file takes no number of threads"):
         open_engine(path, threads=2)
+    with pytest.raises(InputError, match=r"a \.tiny file does not take compiled or precision; leave it out"):
+        open_engine(path, precision="bf16", compiled=True)
     with pytest.raises(EngineError, match=r"onnxruntime cannot run a \.tiny file"):
         open_engine(path, library="onnxruntime")
     path.with_suffix(".lost").touch()
