@@ -21,6 +21,7 @@ from runtime.common.files import require_writable_folder
 from runtime.common.ranges import Count, Number, Share, require_in_range
 from runtime.common.stops import GIVE_OUT_S, give_out_at_stop, shield
 from runtime.common.text import printable
+from runtime.engines.options import MODES
 from runtime.engines.registry import LIBRARIES
 from runtime.errors import AfsdError, InputError
 from runtime.results.writers import FORMATS
@@ -77,9 +78,10 @@ def open_backbones(arguments: argparse.Namespace, stack: ExitStack) -> list[Engi
         InputError: a backbone is on another stream than its flag says.
     """
     engines = []
+    alone = argparse.Namespace(**{**vars(arguments), "mode": None})  # an extractor runs one batch after the other
     for option, stream in (("--backbone", "rgb"), ("--flow-backbone", "flow")):
         if path := getattr(arguments, option[2:].replace("-", "_")):
-            engines.append(stack.enter_context(closing(open_with(path, arguments))))
+            engines.append(stack.enter_context(closing(open_with(path, alone))))
             if engines[-1].spec.is_backbone and engines[-1].spec.stream != stream:  # a detector is refused later
                 raise InputError(f"{option} {path}: it sees {engines[-1].spec.stream}, expected an engine on {stream}")
     return engines
@@ -141,6 +143,7 @@ def add_overwrite_flag(group: argparse._ActionsContainer) -> None:
 def _add_running_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--batch", metavar="N", type=int, default=1, help="windows per call of the engine (%(default)s)")
     add_engine_flags(group)
+    add_mode_flag(group)
     group.add_argument("--nms", choices=("local", "reference"), default="local", help="reference: as published")
 
 
@@ -168,6 +171,15 @@ def add_engine_flags(group: argparse._ArgumentGroup) -> None:
     add_reading_flags(group)
 
 
+def add_mode_flag(group: argparse._ArgumentGroup) -> None:
+    """Add the flag that says how OpenVINO shares the threads among batches."""
+    group.add_argument(
+        "--mode",
+        choices=MODES,
+        help="OpenVINO: one batch on all threads, or several at once (throughput for files, latency for live sources)",
+    )
+
+
 def detect(arguments: argparse.Namespace) -> int:
     """Run the verb and return 2 if any video failed, after all others are done."""
     from runtime.commands._output import Output, chosen_formats
@@ -180,6 +192,7 @@ def detect(arguments: argparse.Namespace) -> int:
     if arguments.out is not None or chosen_formats(arguments):
         require_writable_folder(arguments.out or ".", "choose another with --out")
     failed: list[str] = []
+    arguments.mode = arguments.mode or _mode_for(arguments)
     with ExitStack() as stack:
         engine = stack.enter_context(closing(open_with(arguments.engine, arguments)))
         flow = arguments.flow_engine and stack.enter_context(closing(open_with(arguments.flow_engine, arguments)))
@@ -241,8 +254,17 @@ def open_with(path: str, arguments: argparse.Namespace) -> Engine:
         precision=arguments.precision,
         provider=arguments.provider,
         cuda_graph=arguments.cuda_graph,
+        mode=getattr(arguments, "mode", None) or "latency",
         verify=not arguments.no_verify,
     )
+
+
+def _mode_for(arguments: argparse.Namespace) -> str:
+    """Return how the engine is run: for the sum of all batches, or, where a source is live, for each of them."""
+    from runtime.video.sources import STDIN, expand_sources, is_live
+
+    sources = expand_sources(arguments.videos, recursive=arguments.recursive)
+    return "latency" if any(is_live(source) or source == STDIN for source in sources) else "throughput"
 
 
 def _detect_one(

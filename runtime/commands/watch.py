@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime.commands._reading import add_settle_flag, reading_options
-from runtime.commands.detect import add_engine_flags, add_flow_flags, open_with
+from runtime.commands.detect import add_engine_flags, add_flow_flags, add_mode_flag, open_with
 from runtime.common.console import EXIT_ERROR, print_error, print_json, print_warning
 from runtime.common.stops import end_well_at_stop
 from runtime.common.text import one_line
@@ -74,6 +74,7 @@ def add_watch(subparsers: Any) -> None:
         "--batch", metavar="N", type=int, help="windows per call of the engine at most (one per source, up to 8)"
     )
     add_engine_flags(running)
+    add_mode_flag(running)
     parser.set_defaults(func=watch)
 
 

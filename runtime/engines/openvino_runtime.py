@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,11 @@ from runtime.errors import EngineError, import_failure
 
 PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16"}
 """OpenVINO's names of `EngineOptions.precision`."""
+
+MAX_STREAMS = 8
+"""Most batches that run at once in the mode "throughput"; each takes the memory of one run."""
+QUEUED = 1
+"""Batches that wait behind those that run, so that none of the threads waits for the host."""
 
 
 class OpenVinoEngine:
@@ -42,7 +48,9 @@ class OpenVinoEngine:
         self._compiled: Any = _compile(core, artifact, device, _settings(options, precision, device))
         check_fit(self.spec, _shapes(self._compiled.inputs), _shapes(self._compiled.outputs), str(path))
         _check_precision(self._compiled, precision, path)
-        self._request: Any = self._compiled.create_infer_request()
+        self.depth = int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) + QUEUED
+        """Maximum number of batches in flight: those that run at once, and the next."""
+        self._idle: list[Any] = []
         self.library = f"openvino {openvino.__version__.partition('-')[0]}"
         eight = [self.spec.precision] if self.spec.precision == "int8" else []
         self.device = f"{device.lower()} ({'+'.join([*eight, precision])})"
@@ -56,18 +64,34 @@ class OpenVinoEngine:
             InputError: arrays that do not fit the ModelSpec.
             EngineError: the engine is closed, or the run failed.
         """
+        return self.collect(self.submit(inputs))
+
+    def submit(self, inputs: Mapping[str, NDArray[Any]]) -> Any:
+        """Begin one batch; see `runtime.engines.pipeline.OverlappingEngine`. Errors are those of `infer`."""
         check_inputs(self.spec, inputs)
-        if self._request is None:
+        if self._compiled is None:
             raise EngineError(f"{self._path}: the engine is closed; open it again")
         try:
-            results = self._request.infer({k: np.ascontiguousarray(v) for k, v in inputs.items()}, share_inputs=True)
+            request = self._idle.pop() if self._idle else self._compiled.create_infer_request()
+            request.start_async({k: np.ascontiguousarray(v) for k, v in inputs.items()}, share_inputs=True)
         except Exception as error:  # OpenVINO raises RuntimeError and its own types
             raise EngineError(f"{self._path}: the run failed: {_last_line(error)}") from error
+        return request
+
+    def collect(self, ticket: Any) -> dict[str, NDArray[np.float32]]:
+        """Wait for a batch; see `runtime.engines.pipeline.OverlappingEngine` (EngineError: the run failed)."""
+        try:
+            ticket.wait()
+            results = ticket.results
+        except Exception as error:  # OpenVINO raises RuntimeError and its own types
+            raise EngineError(f"{self._path}: the run failed: {_last_line(error)}") from error
+        if self._compiled is not None:
+            self._idle.append(ticket)
         return {tensor.name: results[tensor.name] for tensor in self.spec.outputs}
 
     def close(self) -> None:
-        """Release the network."""
-        self._request = None
+        """Release the network; batches in flight may still be collected."""
+        self._idle.clear()
         self._compiled = None
 
 
@@ -86,12 +110,19 @@ def _device(core: Any, options: EngineOptions) -> str:
 
 def _settings(options: EngineOptions, precision: str, device: str) -> dict[str, Any]:
     settings: dict[str, Any] = {
-        "PERFORMANCE_HINT": "LATENCY",
+        "PERFORMANCE_HINT": options.mode.upper(),
         "INFERENCE_PRECISION_HINT": PRECISION_HINTS[precision],
     }
     if options.threads is not None and device == "CPU":
         settings["INFERENCE_NUM_THREADS"] = options.threads
+    if options.mode == "throughput" and device == "CPU":
+        settings["NUM_STREAMS"] = min(options.threads or _processors(), MAX_STREAMS)
     return settings
+
+
+def _processors() -> int:
+    """Return the number of processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _compile(core: Any, artifact: Artifact, device: str, settings: dict[str, Any]) -> Any:

@@ -8,6 +8,9 @@ from typing import Annotated, Literal
 from runtime.common.ranges import Range, check_ranges
 from runtime.errors import InputError
 
+MODES = ("latency", "throughput")
+"""Values of `EngineOptions.mode`."""
+
 INDEX_DIGITS = 3
 """Most digits of a device's index; no machine has a thousand of them."""
 
@@ -30,6 +33,10 @@ class EngineOptions:
     """TensorRT engines only: replay a captured graph, one launch for all kernels."""
     compiled: bool = False
     """PyTorch only: compile a checkpoint's network with its weights as constants (torch.compile, frozen)."""
+    mode: Literal["latency", "throughput"] = "latency"
+    """OpenVINO only, other engines have one: "latency" runs a batch on all threads at once; "throughput" runs several
+    batches at once on a part of the threads each, which costs less in all and makes each batch take longer. On the CPU
+    both give the same detections but for the last digits of float32 sums (docs/engines.md)."""
     verify: bool = True
     """Compare the model's files with their digest before they are loaded (docs/engines.md has what that takes)."""
 
@@ -37,6 +44,8 @@ class EngineOptions:
         check_ranges(self)
         if self.precision not in (None, "fp32", "bf16"):
             raise InputError(f"precision: got {self.precision!r}, expected 'fp32' or 'bf16'")
+        if self.mode not in MODES:
+            raise InputError(f"mode: got {self.mode!r}, expected 'latency' or 'throughput'")
         if self.provider not in (None, "cuda", "tensorrt"):
             raise InputError(f"provider: got {self.provider!r}, expected 'cuda' or 'tensorrt'")
         numbered = self._index.isascii() and self._index.isdigit() and len(self._index) <= INDEX_DIGITS

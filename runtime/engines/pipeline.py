@@ -29,7 +29,7 @@ class OverlappingEngine(Protocol):
         ...
 
     def submit(self, inputs: Inputs) -> Any:
-        """Begin a batch and return its ticket; host arrays may be changed at once."""
+        """Begin a batch and return its ticket; its arrays must stay as they are until it is collected."""
         ...
 
     def collect(self, ticket: Any) -> Outputs:

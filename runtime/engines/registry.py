@@ -53,6 +53,7 @@ def open_engine(
     provider: Literal["cuda", "tensorrt"] | None = None,
     cuda_graph: bool = False,
     compiled: bool = False,
+    mode: Literal["latency", "throughput"] = "latency",
     verify: bool = True,
 ) -> Engine:
     """Load an engine file with the library for its suffix (.onnx, .xml, .engine, .plan, or one that a package adds).
@@ -60,7 +61,7 @@ def open_engine(
     Args:
         path: the file; an .xml has its .bin beside it, an .engine or .plan its .json.
         library: "auto", or the library expected, which must be the suffix's.
-        device, threads, precision, provider, cuda_graph, compiled, verify: see `EngineOptions`.
+        device, threads, precision, provider, cuda_graph, compiled, mode, verify: see `EngineOptions`.
 
     Raises:
         EngineError: the file is not found, is not an engine, or cannot be run on this machine.
@@ -68,7 +69,7 @@ def open_engine(
         InputError: an option is out of range.
         MissingDependencyError: the library is not installed.
     """
-    options = EngineOptions(device, threads, precision, provider, cuda_graph, compiled, verify)
+    options = EngineOptions(device, threads, precision, provider, cuda_graph, compiled, mode, verify)
     file = Path(path)
     needed = _library_for(file, library)
     if not file.is_file():

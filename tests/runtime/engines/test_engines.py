@@ -124,6 +124,7 @@ def test_no_silent_cpu(models: dict[str, Path], library: str) -> None:
         ({"library": "torch"}, "library: got 'torch'"),
         ({"provider": "rocm"}, "provider: got 'rocm', expected 'cuda' or 'tensorrt'"),
         ({"provider": "cuda", "device": "cpu"}, "provider cuda: runs on a GPU, got device 'cpu'"),
+        ({"mode": "fast"}, "mode: got 'fast', expected 'latency' or 'throughput'"),
         ({"cuda_graph": True}, "cuda_graph: for TensorRT engines"),
     ],
 )
