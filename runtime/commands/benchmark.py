@@ -1,13 +1,12 @@
-"""Run `afsd benchmark ENGINE…`: clip fps and video fps beside the paper's Table 3."""
+"""Run `afsd benchmark ENGINE…`: clip fps and video fps beside their bounds, the paper's Table 3 and older reports."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
-from runtime.common.console import print_json
+from runtime.common.console import print_json, print_note, print_warning
 from runtime.errors import InputError
 
 
@@ -27,19 +26,29 @@ def add_benchmark(subparsers: Any) -> None:
         "engines", metavar="ENGINE[@HOW]", nargs="+", help="model.ckpt, model.onnx, model.xml, model.engine"
     )
     parser.add_argument("--batch", metavar="N", type=int, nargs="+", default=[1], help="batch sizes (default: 1)")
-    parser.add_argument("--warmup", metavar="N", type=int, default=2, help="uncounted passes (default: %(default)s)")
-    parser.add_argument("--runs", metavar="N", type=int, default=7, help="counted passes (default: %(default)s)")
+    parser.add_argument(
+        "--warmup", metavar="N", type=int, default=20,
+        help="most uncounted passes; they end when passes no longer get faster (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--runs", metavar="N", type=int, default=11, help="counted passes (default: %(default)s)")
     parser.add_argument("--threads", metavar="N", type=int, help="CPU threads of exported engines (all cores)")
     parser.add_argument("--video", metavar="FILE", help="also measure from this file to its detections")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--video-runs", metavar="N", type=int, default=3, help="runs of the video (default: %(default)s)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON, which --compare reads")
+    parser.add_argument("--compare", metavar="OLD.json", type=Path, help="also print ratios to this older report")
     parser.set_defaults(func=benchmark)
 
 
 def benchmark(arguments: argparse.Namespace) -> int:
     """Run the verb."""
+    from runtime.benchmark.compare import compare_reports, format_comparison
+    from runtime.benchmark.report import read_report
     from runtime.benchmark.speed import format_report, run_benchmark
     from runtime.engines import open_engine
 
+    old = None if arguments.compare is None else read_report(arguments.compare)
     engines = []
     for text in arguments.engines:
         path, options = parse_engine(text)
@@ -51,12 +60,20 @@ def benchmark(arguments: argparse.Namespace) -> int:
         warmup=arguments.warmup,
         runs=arguments.runs,
         video=arguments.video,
-        say=lambda message: print(message, file=sys.stderr),
+        video_runs=arguments.video_runs,
+        threads=arguments.threads,
+        say=print_note,
     )
+    comparison = None if old is None else compare_reports(old, report, str(arguments.compare))
+    for warning in () if comparison is None else comparison.warnings:
+        print_warning(warning)
     if arguments.json:
-        print_json(report.to_mapping(), indent=1)
-    else:
-        print(format_report(report))
+        compared = {} if comparison is None else {"comparison": comparison.to_mapping()}
+        print_json({**report.to_mapping(), **compared}, indent=1)
+        return 0
+    print(format_report(report))
+    if comparison is not None:
+        print(f"\n{format_comparison(comparison)}")
     return 0
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from runtime.benchmark.speed import Measurement, run_benchmark
+from runtime.benchmark.report import Measurement
+from runtime.benchmark.speed import run_benchmark
 from runtime.detector import Detector
 from runtime.engines import open_engine
 from runtime.engines.base import Engine

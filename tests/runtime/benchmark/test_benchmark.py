@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from typing import Any
 
 import numpy as np
 import pytest
 
-from runtime.benchmark.ceiling import matrix_ceiling
+from runtime.benchmark import speed
+from runtime.benchmark.ceiling import CeilingMeter, matrix_ceiling
 from runtime.benchmark.speed import TABLE_3, format_report, run_benchmark
 from runtime.commands.benchmark import parse_engine
 from runtime.errors import InputError
@@ -37,7 +39,9 @@ def test_figures_follow_from_the_median() -> None:
     assert slow.calls == fast.calls == 2 * (1 + 3)
     assert [(m.name, m.batch) for m in report.measurements] == [("slow", 1), ("fast", 1), ("slow", 2), ("fast", 2)]
     for m in report.measurements:
-        assert m.low_ms <= m.median_ms <= m.high_ms
+        assert (m.warmup, m.runs, m.settled) == (1, 3, False)
+        low, median, high = statistics.quantiles(m.passes_ms, n=4, method="inclusive")
+        assert (m.low_ms, m.median_ms, m.high_ms) == pytest.approx((low, median, high))
         assert m.clip_fps == pytest.approx(LENGTH * m.batch / (m.median_ms / 1e3))
         assert m.windows_per_s == pytest.approx(m.batch / (m.median_ms / 1e3))
         assert m.gflops == pytest.approx(2e6 * m.batch / (m.median_ms / 1e3) / 1e9)
@@ -106,6 +110,37 @@ def test_the_table_has_the_papers_beside_it() -> None:
     assert "tiny" in text
     for method, gpu, fps in TABLE_3:
         assert any(method in line and gpu in line and f"{fps:,}" in line for line in text.splitlines())
+
+
+def test_a_warm_up_ends_when_the_engine_is_stable_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    settling, steady = TinyEngine(), TinyEngine()
+
+    def told(run: Any) -> float:
+        """Run a pass and return the seconds that the test gives it: the first four of `settling` take longer."""
+        run()
+        engine = run.func.__self__
+        return 0.15 if engine is settling and len(engine.batches) <= 4 else 0.05
+
+    monkeypatch.setattr(speed, "seconds_of", told)
+    report = run_benchmark([("settling", settling), ("steady", steady)], warmup=12, runs=2)
+    first, second = report.measurements
+    assert (first.warmup, second.warmup) == (9, 6)  # of six passes at most one may be slow, and six are needed
+    assert first.settled
+    assert second.settled
+    assert (len(settling.batches), len(steady.batches)) == (11, 8)
+    assert (first.median_ms, first.ratio, second.ratio) == pytest.approx((50, 1, 1))
+
+
+def test_ceilings_are_the_fastest_passes() -> None:
+    pytest.importorskip("openvino", reason="the ceilings of bf16 and int8 need OpenVINO")
+    meter = CeilingMeter(["bf16", "fp32", "int3", "int8"])
+    assert meter.ceilings() == {}
+    meter.measure()
+    first = meter.ceilings()
+    assert list(first) == ["bf16", "fp32", "int8"]
+    assert all(value > 1 for value in first.values())
+    meter.measure()
+    assert all(value >= first[name] for name, value in meter.ceilings().items())
 
 
 def test_ceiling_of_an_unknown_precision_is_not_invented() -> None:
