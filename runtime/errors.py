@@ -36,7 +36,7 @@ class SpecError(AfsdError):
 
 
 class ArtifactWarning(UserWarning):
-    """Warns of a model of an older release, which carries no digest."""
+    """Warns of a model of an older release, which carries no digest, or of compiled models that cannot be kept."""
 
 
 class EngineError(AfsdError):

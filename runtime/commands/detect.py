@@ -160,6 +160,11 @@ def add_engine_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--no-verify", action="store_true", help="open engine files without comparing them with their digest (faster)"
     )
+    caching = group.add_mutually_exclusive_group()
+    caching.add_argument(
+        "--cache", metavar="DIR", help="OpenVINO: folder of compiled models for faster starts (the user's cache folder)"
+    )
+    caching.add_argument("--no-cache", action="store_true", help="OpenVINO: compile at every start, keep nothing")
     group.add_argument("--threads", metavar="N", type=int, help="CPU threads of the engine (all cores)")
     group.add_argument("--precision", choices=("fp32", "bf16"), help="OpenVINO on the CPU: bf16 is faster, less exact")
     group.add_argument(
@@ -245,6 +250,7 @@ def _options(arguments: argparse.Namespace) -> DetectorOptions:
 def open_with(path: str, arguments: argparse.Namespace) -> Engine:
     """Open an engine with the options that the flags give."""
     from runtime.engines import open_engine
+    from runtime.engines.openvino_cache import default_folder
 
     return open_engine(
         path,
@@ -255,6 +261,7 @@ def open_with(path: str, arguments: argparse.Namespace) -> Engine:
         provider=arguments.provider,
         cuda_graph=arguments.cuda_graph,
         mode=getattr(arguments, "mode", None) or "latency",
+        cache=None if arguments.no_cache else arguments.cache or default_folder(),
         verify=not arguments.no_verify,
     )
 

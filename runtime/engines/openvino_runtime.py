@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.common.files import PathLike
 from runtime.engines.artifact import Artifact, read_artifact
 from runtime.engines.checks import Shape, check_fit, check_inputs
+from runtime.engines.openvino_cache import compile_model
 from runtime.engines.options import EngineOptions
 from runtime.errors import EngineError, import_failure
 
@@ -28,7 +30,7 @@ class OpenVinoEngine:
     """Runs an .xml and .bin pair on the CPU or an Intel GPU."""
 
     def __init__(self, path: Path, options: EngineOptions) -> None:
-        """Verify, read and compile the files. No compiled model is cached on disk.
+        """Verify, read and compile the files, or take what was compiled before (see `openvino_cache`).
 
         Raises:
             SpecError: the ModelSpec is missing or does not fit, or a file changed since its export.
@@ -45,7 +47,7 @@ class OpenVinoEngine:
         core = openvino.Core()
         device = _device(core, options)
         precision = options.precision or ("bf16" if self.spec.precision == "bf16" else "fp32")
-        self._compiled: Any = _compile(core, artifact, device, _settings(options, precision, device))
+        self._compiled: Any = _compile(core, artifact, device, _settings(options, precision, device), options.cache)
         check_fit(self.spec, _shapes(self._compiled.inputs), _shapes(self._compiled.outputs), str(path))
         _check_precision(self._compiled, precision, path)
         self.depth = int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) + QUEUED
@@ -125,9 +127,9 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _compile(core: Any, artifact: Artifact, device: str, settings: dict[str, Any]) -> Any:
+def _compile(core: Any, artifact: Artifact, device: str, settings: dict[str, Any], cache: PathLike | None) -> Any:
     try:
-        return core.compile_model(core.read_model(str(artifact.path), str(artifact.weights)), device, settings)
+        return compile_model(core, artifact, device, settings, None if cache is None else Path(cache))
     except Exception as error:  # OpenVINO raises RuntimeError and its own types
         raise EngineError(f"{artifact.path}: OpenVINO cannot load it: {_last_line(error)}") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
@@ -37,6 +38,9 @@ class EngineOptions:
     """OpenVINO only, other engines have one: "latency" runs a batch on all threads at once; "throughput" runs several
     batches at once on a part of the threads each, which costs less in all and makes each batch take longer. On the CPU
     both give the same detections but for the last digits of float32 sums (docs/engines.md)."""
+    cache: str | os.PathLike[str] | None = None
+    """OpenVINO on the CPU only: folder in which compiled models are kept for the next start; None: none is kept. The
+    commands take the user's cache folder (`runtime.engines.openvino_cache.default_folder`)."""
     verify: bool = True
     """Compare the model's files with their digest before they are loaded (docs/engines.md has what that takes)."""
 

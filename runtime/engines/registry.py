@@ -54,6 +54,7 @@ def open_engine(
     cuda_graph: bool = False,
     compiled: bool = False,
     mode: Literal["latency", "throughput"] = "latency",
+    cache: str | os.PathLike[str] | None = None,
     verify: bool = True,
 ) -> Engine:
     """Load an engine file with the library for its suffix (.onnx, .xml, .engine, .plan, or one that a package adds).
@@ -61,7 +62,7 @@ def open_engine(
     Args:
         path: the file; an .xml has its .bin beside it, an .engine or .plan its .json.
         library: "auto", or the library expected, which must be the suffix's.
-        device, threads, precision, provider, cuda_graph, compiled, mode, verify: see `EngineOptions`.
+        device, threads, precision, provider, cuda_graph, compiled, mode, cache, verify: see `EngineOptions`.
 
     Raises:
         EngineError: the file is not found, is not an engine, or cannot be run on this machine.
@@ -69,7 +70,7 @@ def open_engine(
         InputError: an option is out of range.
         MissingDependencyError: the library is not installed.
     """
-    options = EngineOptions(device, threads, precision, provider, cuda_graph, compiled, mode, verify)
+    options = EngineOptions(device, threads, precision, provider, cuda_graph, compiled, mode, cache, verify)
     file = Path(path)
     needed = _library_for(file, library)
     if not file.is_file():
