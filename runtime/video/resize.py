@@ -21,13 +21,13 @@ CUBIC_SUPPORT = 2.0
 """Half-width of the kernel in pixels of the coarser grid."""
 WEIGHT_BITS = 22
 """Number of fractional bits of a weight: weights are multiples of 2^−22, as in 8-bit fixed-point resampling."""
-MAX_STRIP_ROWS = 64
-"""Rows converted to float32 at once; a strip of a 1080p frame (1.5 MB) stays in the cache."""
+MAX_STRIP_ROWS = 256
+"""Rows of a channel converted to float32 at once; at 1080p `MAX_PRODUCT` allows fewer, which stay in the cache."""
 MAX_PRODUCT = 2**18
 """Multiply-adds of one matrix product. OpenBLAS does up to this many in the calling thread; more threads would compete
 with the engine's."""
-OUTPUTS_PER_BAND = 4
-"""Neighbouring outputs that share one small matrix product (measured best for 1080p → 112×112)."""
+OUTPUTS_PER_BAND = 16
+"""Neighbouring outputs that share one matrix product: fewer products cost more in calls than they save in zeros."""
 
 Size = tuple[int, int]
 """Size of a frame: (height, width) in pixels."""
@@ -43,6 +43,20 @@ class _Band:
     high: int
     weights: NDArray[np.float32]
     """Weights [high − low, last − first]."""
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """Holds the resampling of one axis, as far as its outputs are wanted."""
+
+    low: int
+    """First input that is used."""
+    high: int
+    """One past the last input that is used."""
+    outputs: int
+    """Number of outputs."""
+    bands: tuple[_Band, ...]
+    """Dense blocks of the resampling matrix along its diagonal; inputs count from `low`."""
 
 
 def bicubic_weights(size_in: int, size_out: int) -> NDArray[np.float32]:
@@ -69,21 +83,13 @@ def resize_bicubic(frame: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
     Raises:
         InputError: not a uint8 array of three dimensions, or an empty one.
     """
-    if frame.ndim != 3 or frame.dtype != np.uint8 or 0 in frame.shape:
-        raise InputError(f"frame: got {frame.dtype} {list(frame.shape)}, expected uint8 [H,W,C] with values 0–255")
-    height, width, channels = frame.shape
-    rows = frame.reshape(height, width * channels)
-    if width != size[1]:
-        rows = _resample_rows(rows, _bands(width, size[1], channels), size[1] * channels)
-    if height != size[0]:
-        rows = _resample_columns(rows, _bands(height, size[0], 1), size[0])
-    return rows.reshape(size[0], size[1], channels)
+    _require_frame(frame)
+    return _resample(frame, size, size)
 
 
 def centre_crop(frames: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
     """Return the centre of [...,H,W,C] in `size`, as a view; offsets are round((H − height)/2), half to even."""
-    top = round((frames.shape[-3] - size[0]) / 2)
-    left = round((frames.shape[-2] - size[1]) / 2)
+    top, left = _margin(frames.shape[-3], size[0]), _margin(frames.shape[-2], size[1])
     return frames[..., top : top + size[0], left : left + size[1], :]
 
 
@@ -104,7 +110,10 @@ class FramePreparation:
         size = frame.shape[:2]
         if size == self.crop_size:
             return frame
-        return centre_crop(frame if size == self.frame_size else resize_bicubic(frame, self.frame_size), self.crop_size)
+        if size == self.frame_size:
+            return centre_crop(frame, self.crop_size)
+        _require_frame(frame)
+        return _resample(frame, self.frame_size, self.crop_size)
 
 
 def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -115,49 +124,77 @@ def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(d < 1.0, near, np.where(d < 2.0, far, 0.0))
 
 
+def _require_frame(frame: NDArray[np.uint8]) -> None:
+    if frame.ndim != 3 or frame.dtype != np.uint8 or 0 in frame.shape:
+        raise InputError(f"frame: got {frame.dtype} {list(frame.shape)}, expected uint8 [H,W,C] with values 0–255")
+
+
+def _margin(size: int, wanted: int) -> int:
+    """Return the offset of a centre crop along one axis."""
+    return round((size - wanted) / 2)
+
+
 @lru_cache(maxsize=16)
-def _bands(size_in: int, size_out: int, channels: int) -> tuple[_Band, ...]:
-    """Split the resampling matrix into dense blocks along its diagonal, for `channels` interleaved values per pixel."""
-    matrix = bicubic_weights(size_in, size_out)
+def _axis(size_in: int, size_out: int, wanted: int) -> _Axis:
+    """Return the resampling of one axis to `size_out`, of which the `wanted` ones in the centre are computed."""
+    start = _margin(size_out, wanted)
+    matrix = bicubic_weights(size_in, size_out)[start : start + wanted]
+    used = np.flatnonzero(matrix.any(axis=0))
+    lowest, highest = int(used[0]), int(used[-1]) + 1
     bands = []
-    for first in range(0, size_out, OUTPUTS_PER_BAND):
-        last = min(first + OUTPUTS_PER_BAND, size_out)
+    for first in range(0, wanted, OUTPUTS_PER_BAND):
+        last = min(first + OUTPUTS_PER_BAND, wanted)
         used = np.flatnonzero(matrix[first:last].any(axis=0))
         low, high = int(used[0]), int(used[-1]) + 1
-        weights = np.kron(matrix[first:last, low:high].T, np.eye(channels, dtype=np.float32))
-        c = channels
-        bands.append(_Band(first * c, last * c, low * c, high * c, weights))
-    return tuple(bands)
+        weights = np.ascontiguousarray(matrix[first:last, low:high].T)
+        bands.append(_Band(first, last, low - lowest, high - lowest, weights))
+    return _Axis(lowest, highest, wanted, tuple(bands))
 
 
-def _resample_rows(rows: NDArray[np.uint8], bands: tuple[_Band, ...], width_out: int) -> NDArray[np.uint8]:
-    """Resample [H, W·C] uint8 horizontally to [H, width_out] uint8."""
-    out = np.empty((len(rows), width_out), np.uint8)
-    height = min(max(MAX_PRODUCT // max(band.weights.size for band in bands), 1), MAX_STRIP_ROWS)
-    buffer = np.empty((height, rows.shape[1]), np.float32)
-    for top in range(0, len(rows), height):
-        taken = rows[top : top + height]
-        strip = buffer[: len(taken)]
-        np.copyto(strip, taken)
-        summed = np.empty((len(taken), width_out), np.float32)
-        for band in bands:
-            np.matmul(strip[:, band.low : band.high], band.weights, out=summed[:, band.first : band.last])
-        out[top : top + height] = _to_levels(summed)
+def _resample(frame: NDArray[np.uint8], size: Size, crop: Size) -> NDArray[np.uint8]:
+    """Return the centre `crop` of a frame [H,W,C] resampled to `size`; what the crop does not show is not computed."""
+    down, across = _axis(frame.shape[0], size[0], crop[0]), _axis(frame.shape[1], size[1], crop[1])
+    used = frame[down.low : down.high]
+    if frame.shape[1] == size[1]:
+        rows = np.ascontiguousarray(centre_crop(used, (len(used), crop[1])).transpose(0, 2, 1))
+    else:
+        rows = _to_levels(_resample_rows(used[:, across.low : across.high], across)).astype(np.uint8)
+    if frame.shape[0] != size[0]:
+        rows = _resample_columns(rows, down)
+    return np.ascontiguousarray(rows.transpose(0, 2, 1))
+
+
+def _resample_rows(frame: NDArray[np.uint8], across: _Axis) -> NDArray[np.float32]:
+    """Resample [H,W,C] uint8 horizontally to [H,C,outputs] float32, a few rows of one channel at a time."""
+    import cv2
+
+    height, width, channels = frame.shape
+    out = np.empty((height, channels, across.outputs), np.float32)
+    strip = min(max(MAX_PRODUCT // max(band.weights.size for band in across.bands), 1), MAX_STRIP_ROWS, height)
+    planes = [np.empty((strip, width), np.uint8) for _ in range(channels)]
+    buffer = np.empty((strip, width), np.float32)
+    for top in range(0, height, strip):
+        taken = frame[top : top + strip]
+        rows = len(taken)
+        split = cv2.split(taken, [plane[:rows] for plane in planes])
+        for channel in range(channels):
+            np.copyto(buffer[:rows], split[channel])
+            for band in across.bands:
+                summed = out[top : top + rows, channel, band.first : band.last]
+                np.matmul(buffer[:rows, band.low : band.high], band.weights, out=summed)
     return out
 
 
-def _resample_columns(rows: NDArray[np.uint8], bands: tuple[_Band, ...], height_out: int) -> NDArray[np.uint8]:
-    """Resample [H, W·C] uint8 vertically to [height_out, W·C] uint8."""
-    values = rows.astype(np.float32)
-    summed = np.empty((height_out, rows.shape[1]), np.float32)
-    for band in bands:
-        summed[band.first : band.last] = band.weights.T @ values[band.low : band.high]
-    return _to_levels(summed)
+def _resample_columns(rows: NDArray[np.uint8], down: _Axis) -> NDArray[np.uint8]:
+    """Resample [H,C,W] uint8 vertically to [outputs,C,W] uint8."""
+    values = rows.reshape(len(rows), -1).astype(np.float32)
+    summed = np.empty((down.outputs, values.shape[1]), np.float32)
+    for band in down.bands:
+        np.matmul(band.weights.T, values[band.low : band.high], out=summed[band.first : band.last])
+    return _to_levels(summed).astype(np.uint8).reshape(down.outputs, *rows.shape[1:])
 
 
-def _to_levels(values: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Round half up and clip to 0–255, in place."""
+def _to_levels(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Add a half and clip to 0–255, in place, so that the conversion to uint8, which cuts, rounds half up."""
     values += np.float32(0.5)
-    np.floor(values, out=values)
-    np.clip(values, 0, 255, out=values)
-    return values.astype(np.uint8)
+    return np.clip(values, 0, 255, out=values)

@@ -64,6 +64,17 @@ def test_two_channels_are_resized_one_by_one() -> None:
         np.testing.assert_array_equal(both[..., channel], alone[..., 0])
 
 
+@pytest.mark.parametrize("size", [(240, 426), (90, 120), (1080, 1920), (112, 300), (300, 112)])
+def test_a_crop_is_the_middle_of_the_whole(size: tuple[int, int]) -> None:
+    """Only what the crop shows is computed, in other matrix products; a view of a larger frame is a frame, too."""
+    larger = np.random.default_rng(size).integers(0, 256, (size[0] + 3, size[1] + 5, 3), dtype=np.uint8)
+    frame = larger[2:-1, 4:-1]
+    whole = resize_bicubic(np.ascontiguousarray(frame), (112, 112))
+    for crop in ((96, 96), (111, 97), (112, 112), (1, 2)):
+        expected = centre_crop(whole, crop)
+        assert (FramePreparation((112, 112), crop)(frame) != expected).mean() <= MAX_SHARE
+
+
 def test_a_constant_frame_stays_constant() -> None:
     assert (resize_bicubic(np.full((77, 133, 3), 201, np.uint8), (112, 112)) == 201).all()
     np.testing.assert_allclose(bicubic_weights(1920, 112).sum(axis=1), 1, atol=1e-4)
