@@ -236,7 +236,7 @@ class FeatureInput:
 
 
 def make_engine_inputs(windows: Sequence[Window], size: int, spec: ModelSpec) -> Arrays:
-    """Stack windows as the inputs of an engine; the last window fills up a short batch.
+    """Stack windows as the inputs of an engine, which does not write to them; the last window fills up a short batch.
 
     Args:
         windows: windows of the batch, at least one.
@@ -253,12 +253,30 @@ def make_engine_inputs(windows: Sequence[Window], size: int, spec: ModelSpec) ->
         features: NDArray[np.float32] = np.stack([np.ascontiguousarray(window.frames.T) for window in filled])
         return {"features": features, **lengths}
     if spec.stream != "rgb+flow":
-        return {"frames": np.stack([window.frames for window in filled]), **lengths}
+        frames = _without_copy(filled[0].frames) if size == 1 else np.stack([window.frames for window in filled])
+        return {"frames": frames, **lengths}
     return {
         "frames": np.stack([window.frames[..., :RGB_CHANNELS] for window in filled]),
         "flow": np.stack([window.frames[..., RGB_CHANNELS:] for window in filled]),
         **lengths,
     }
+
+
+class _Shared:
+    """Describes the memory of a read-only array as writable, and keeps it alive."""
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        interface = array.__array_interface__
+        self.__array_interface__ = interface | {"data": (interface["data"][0], False)}
+        self._owner = array
+
+
+def _without_copy(frames: NDArray[Any]) -> NDArray[Any]:
+    """Return frames as a batch of one that shares their memory and counts as writable.
+
+    PyTorch warns of arrays that are read-only, and OpenVINO copies them.
+    """
+    return np.asarray(_Shared(frames))[None]
 
 
 def _as_features(source: Any, fps: float | None) -> Features | None:

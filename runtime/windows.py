@@ -23,7 +23,8 @@ class Window:
     offset: int
     """Index of the first frame, in sampled frames from the start of the stream."""
     frames: NDArray[Any]
-    """Frames [T,H,W,C] uint8 0–255, or features [T,C] float32; padding from `length` on."""
+    """Frames [T,H,W,C] uint8 0–255, or features [T,C] float32; padding from `length` on. Windows of a stream share
+    memory, so what `WindowBuffer` gives is read-only."""
     length: int
     """Number of valid frames or steps, 1 … T."""
 
@@ -79,14 +80,16 @@ def _require_windows(length: int, stride: int, unit: str) -> None:
 class WindowBuffer:
     """Cuts an unbounded stream of frames, or of steps of features, into windows as soon as each is complete.
 
-    The last `length` frames are kept in a ring buffer that is allocated once.
+    Windows are views of blocks, each twice as long as a window. A block is filled once and never written again, so a
+    window stays as it is for as long as it is kept; what the next window needs is copied to the next block.
     """
 
     def __init__(self, length: int, stride: int) -> None:
         _require_windows(length, stride, "frames")
         self._length = length
         self._stride = stride
-        self._ring: NDArray[Any] | None = None
+        self._block: NDArray[Any] | None = None
+        self._start = 0
         self._pushed = 0
         self._next_offset = 0
         self._finished = False
@@ -124,16 +127,21 @@ class WindowBuffer:
         return [] if done else [self._window(last)]
 
     def _store(self, frame: NDArray[Any]) -> None:
-        if self._ring is None:
-            self._ring = np.zeros((self._length, *frame.shape), frame.dtype)
-        if frame.shape != self._ring.shape[1:]:
-            raise InputError(f"frame {self._pushed} has shape {frame.shape}, expected {self._ring.shape[1:]}")
-        self._ring[self._pushed % self._length] = frame
+        if self._block is None:
+            self._block = np.zeros((2 * self._length, *frame.shape), frame.dtype)
+        if frame.shape != self._block.shape[1:]:
+            raise InputError(f"frame {self._pushed} has shape {frame.shape}, expected {self._block.shape[1:]}")
+        if self._pushed - self._start == len(self._block):
+            full, overlap = self._block, self._length - 1
+            self._block = np.empty_like(full)
+            self._block[:overlap] = full[len(full) - overlap :]
+            self._start = self._pushed - overlap
+        self._block[self._pushed - self._start] = frame
         self._pushed += 1
 
     def _window(self, offset: int) -> Window:
-        """Copy the frames offset … offset + T − 1, in order, from the ring buffer."""
-        assert self._ring is not None
-        start = offset % self._length
-        frames = np.concatenate([self._ring[start:], self._ring[:start]])
+        """Return the frames offset … offset + T − 1, in order, as a view that cannot be written to."""
+        assert self._block is not None
+        frames = self._block[offset - self._start :][: self._length]
+        frames.flags.writeable = False
         return Window(offset, frames, min(self._pushed, self._length))

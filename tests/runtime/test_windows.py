@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.errors import InputError
+from runtime.inputs import make_engine_inputs
 from runtime.windows import WindowBuffer, cut_windows, pad, repeat_last, window_offsets
 from tests.slow import plain_offsets
+from tests.tiny import tiny_spec
 
 
 @pytest.mark.parametrize(
@@ -66,6 +68,36 @@ def test_a_window_comes_with_its_last_frame_and_stays_unchanged() -> None:
     (window,) = first.push(np.array([1, 2], np.uint8).reshape(2, 1, 1, 1))
     first.push(np.array([3, 4], np.uint8).reshape(2, 1, 1, 1))
     assert window.frames.ravel().tolist() == [1, 2]
+
+
+@settings(max_examples=50, deadline=None)
+@given(n=st.integers(1, 200), length=st.integers(1, 20), stride=st.integers(1, 20))
+def test_windows_that_are_kept_stay_what_they_are(n: int, length: int, stride: int) -> None:
+    """All windows of a video at once, each still its own frames, and none of them writable."""
+    stride = min(stride, length)
+    video = np.arange(1, n + 1, dtype=np.int64).reshape(n, 1)
+    buffer = WindowBuffer(length, stride)
+    kept = [window for step in video for window in buffer.push(step[None])] + buffer.finish()
+    for window in kept:
+        valid = window.frames[: window.length, 0]
+        np.testing.assert_array_equal(valid, np.arange(window.offset + 1, window.offset + 1 + window.length))
+        assert not window.frames[window.length :].any()
+        assert window.frames.flags.c_contiguous
+        with pytest.raises(ValueError, match="read-only"):
+            window.frames[0] = 0
+
+
+def test_neighbouring_windows_share_memory_and_a_batch_of_one_is_a_view() -> None:
+    buffer = WindowBuffer(16, 8)
+    first, second = buffer.push(np.random.default_rng(0).integers(0, 256, (24, 8, 10, 3), np.uint8))
+    assert np.shares_memory(first.frames, second.frames)
+    inputs = make_engine_inputs([second], 1, tiny_spec())
+    assert np.shares_memory(inputs["frames"], second.frames)
+    np.testing.assert_array_equal(inputs["frames"], second.frames[None])
+    kept = second.frames.copy()
+    frames = inputs["frames"]
+    del buffer, first, second, inputs
+    np.testing.assert_array_equal(frames[0], kept)  # the batch keeps the memory alive
 
 
 @pytest.mark.parametrize(("length", "stride"), [(0, 1), (4, 0), (4, 5)])
