@@ -2,7 +2,7 @@
 # make test        the tests            make lint        ruff and mypy
 # make train-demo  train the shipped checkpoint anew     (about a quarter of an hour on two cores)
 # make ablations   Table 2 on synthetic videos, three seeds     (an hour or more)
-# make benchmark   the published-size network beside the paper's Table 3
+# make benchmark MINUTES=12   the published-size network in every engine, beside its bound: docs/speed.md and its figures
 # make test-thorough   the checks that continuous integration runs beside them     (five minutes)
 # make test-runtime    the tests of runtime/ where PyTorch cannot be imported      (half a minute)
 # make test-slow   all checks that `make test` leaves out, some of minutes each
@@ -84,9 +84,7 @@ ablations: $(READY)
 	@$(BIN)/python -m export.studies.ablations --out runs/ablations
 
 benchmark: $(READY)
-	@$(BIN)/python -m export.studies.full_size --out runs/thumos14
-	@$(BIN)/afsd benchmark runs/thumos14/thumos14.ckpt runs/thumos14/thumos14.onnx runs/thumos14/thumos14.xml \
-		runs/thumos14/thumos14.xml@bf16
+	@$(BIN)/python -m export.studies.speed --out runs/thumos14 --minutes $(or $(MINUTES),12) $(SCENE)
 
 int8: $(READY)
 	@$(BIN)/python -m calibration.method_table --out runs/int8
@@ -99,6 +97,8 @@ gpu-check: $(READY)
 	@$(PIP) --requirement requirements-gpu.txt
 	@$(BIN)/python -m export.studies.gpu_check
 
+# Videos of the benchmark are made of a real one where it lies beside the project, else of a synthetic one.
+SCENE = $(addprefix --source ,$(wildcard ../shared/data/videos/street.mp4))
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 MAKE_AUDIT = { $(PYTHON) -m venv --clear $(AUDIT) && $(AUDIT)/bin/python -m pip install -qq --disable-pip-version-check \
 	--retries 0 --timeout 15 --requirement requirements-audit.txt; }

@@ -45,7 +45,7 @@ def build_engine_table(path: Path, out: Path, architectures: tuple[str, ...]) ->
             name = f"SM{architecture.replace('.', '')}"
             engine = out / f"{path.stem}.{precision}.{name.lower()}.engine"
             target = ("--to", "tensorrt", "--library", "tensorrt-rtx", "--sm", name, "--precision", precision)
-            _run("export", str(typed), *target, "-o", str(engine))
+            run_afsd("export", str(typed), *target, "-o", str(engine))
             report = read_json(engine.with_name(f"{engine.name}.report.json"), "report of a build", ExportError)
             rows.append([name, precision, *_cells(report)])
             print("  ".join(rows[-1]), file=sys.stderr)
@@ -62,9 +62,9 @@ def write_typed_file(path: Path, precision: str, out: Path) -> Path:
         if not videos.is_dir():
             make_synthetic(out, videos=CALIBRATED, seed=1, subset="training")
         clips = ("--videos", str(videos), "--clips", str(CALIBRATED))
-        _run("calibrate", str(path), "--target", "tensorrt", *clips, "-o", str(typed))
+        run_afsd("calibrate", str(path), "--target", "tensorrt", *clips, "-o", str(typed))
     else:
-        _run("export", str(path), "--precision", precision, "-o", str(typed))
+        run_afsd("export", str(path), "--precision", precision, "-o", str(typed))
     return typed
 
 
@@ -83,7 +83,8 @@ def _cells(report: dict[str, Any]) -> list[str]:
     ]
 
 
-def _run(*arguments: str) -> None:
+def run_afsd(*arguments: str) -> None:
+    """Run an `afsd` command in a process of its own (ExportError: it failed; the message ends with its last line)."""
     command = [sys.executable, "-m", "runtime", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -61,6 +61,7 @@ def run_benchmark(
     runs: int = RUNS,
     video: str | None = None,
     video_runs: int = VIDEO_RUNS,
+    clips: bool = True,
     threads: int | None = None,
     say: Say = lambda _: None,
 ) -> Report:
@@ -74,14 +75,15 @@ def run_benchmark(
         runs: number of counted passes of each engine.
         video: file for video fps; None: video fps is not measured.
         video_runs: number of runs from file to detections of each engine.
+        clips: whether windows alone are timed, too; False: only the video.
         threads: CPU threads that the engines were opened with, for the report; None: their own choice.
         say: function called with progress messages.
 
     Raises:
         InputError: no engine, numbers below 1, or an engine that computes each frame once and no video.
     """
-    if not engines or not batches:
-        raise InputError("a benchmark: got no engine or no batch size, expected at least one of each")
+    if not engines or not batches or not (clips or video):
+        raise InputError("a benchmark: got no engine, no batch size or nothing to time, expected at least one of each")
     require_in_range("warmup", warmup, Number)
     require_in_range("runs", runs, Count)
     require_in_range("video_runs", video_runs, Count)
@@ -95,7 +97,7 @@ def run_benchmark(
         say("measuring the machine's ceilings, in turns with the engines")
     meter = CeilingMeter(sorted(precisions))
     meter.measure()
-    windowed = [k for k, (_, engine) in enumerate(engines) if not is_streaming(engine.spec)]
+    windowed = [k for k, (_, engine) in enumerate(engines) if clips and not is_streaming(engine.spec)]
     times: dict[tuple[int, int], _Series] = {}
     for batch in batches if windowed else ():
         say(f"batch {batch}: up to {warmup} warm-up and {runs} counted passes of {len(windowed)} engines in turns")

@@ -17,10 +17,11 @@ def add_benchmark(subparsers: Any) -> None:
         help="speed of engines, of models on frames beside the paper's Table 3",
         description="Engines take turns on random windows; the first is the base of the ratios. A checkpoint (.ckpt) "
         "runs in PyTorch eager, so put it first. @ gives how an engine is run, several options joined by +: bf16 or "
-        "fp32 (model.xml, model.ckpt), compiled (model.ckpt by torch.compile, weights frozen), cpu, cuda or cuda:1 "
-        "(the GPU; model.onnx by ONNX Runtime's CUDA provider), tensorrt or tensorrt:1 (model.onnx by its TensorRT "
-        "provider), graph (model.engine as a CUDA graph). Examples: model.xml@bf16, model.ckpt@compiled+bf16, "
-        "model.onnx@cuda, model.onnx@tensorrt, model.engine@cuda:1+graph.",
+        "fp32 (model.xml, model.ckpt), throughput (model.xml as afsd detect runs it on files: fastest with --video), "
+        "compiled (model.ckpt by torch.compile, weights frozen), cpu, cuda or cuda:1 (the GPU; model.onnx by ONNX "
+        "Runtime's CUDA provider), tensorrt or tensorrt:1 (model.onnx by its TensorRT provider), graph (model.engine "
+        "as a CUDA graph). Examples: model.xml@bf16, model.ckpt@compiled+bf16, model.onnx@cuda, model.onnx@tensorrt, "
+        "model.engine@cuda:1+graph.",
     )
     parser.add_argument(
         "engines", metavar="ENGINE[@HOW]", nargs="+", help="model.ckpt, model.onnx, model.xml, model.engine"
@@ -91,6 +92,8 @@ def parse_engine(text: str) -> tuple[str, dict[str, Any]]:
         name, _, index = word.partition(":")
         if word in ("fp32", "bf16"):
             options["precision"] = word
+        elif word in ("latency", "throughput"):
+            options["mode"] = word
         elif word == "compiled":
             options["compiled"] = True
         elif word == "graph":
@@ -102,6 +105,7 @@ def parse_engine(text: str) -> tuple[str, dict[str, Any]]:
             options |= {"provider": "tensorrt"} if name == "tensorrt" else {}
         else:
             raise InputError(
-                f"{text}: got {word!r} after @, expected bf16, fp32, compiled, cpu, cuda[:N], tensorrt[:N] or graph"
+                f"{text}: got {word!r} after @, expected bf16, fp32, throughput, compiled, cpu, cuda[:N], tensorrt[:N] "
+                "or graph"
             )
     return path, options

@@ -81,6 +81,7 @@ def test_a_gpu_is_measured_with_and_without_copies_and_has_no_ceiling() -> None:
     [
         ("a/m.onnx", "a/m.onnx", {}),
         ("m.xml@bf16", "m.xml", {"precision": "bf16"}),
+        ("m.xml@throughput+bf16", "m.xml", {"mode": "throughput", "precision": "bf16"}),
         ("m.ckpt@compiled", "m.ckpt", {"compiled": True}),
         ("m.ckpt@compiled+bf16", "m.ckpt", {"compiled": True, "precision": "bf16"}),
         ("m.onnx@cpu", "m.onnx", {"device": "cpu"}),

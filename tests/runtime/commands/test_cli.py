@@ -176,7 +176,10 @@ def test_a_truncated_video_is_allowed_with_a_warning(
         (["detect", "none.engine", "clip.mp4"], "none.engine: file not found"),
         (["detect", "MODEL", "clip.mp4", "--cuda-graph"], "cuda_graph: for TensorRT engines"),
         (["detect", "MODEL", "clip.mp4", "--provider", "cuda", "--device", "cpu"], "runs on a GPU, got device 'cpu'"),
-        (["benchmark", "MODEL@int4"], "got 'int4' after @, expected bf16, fp32, compiled, cpu, cuda[:N], tensorrt[:N]"),
+        (
+            ["benchmark", "MODEL@int4"],
+            "got 'int4' after @, expected bf16, fp32, throughput, compiled, cpu, cuda[:N], tensorrt[:N]",
+        ),
         (["benchmark", "MODEL@compiled"], "compiled: for checkpoints, which PyTorch runs (.ckpt, .safetensors)"),
         (["detect", "MODEL", "clip.mp4", "--batch", "0"], "batch_size: got 0"),
         (["detect", "MODEL", "clip.mp4", "--top", "-1"], "--top: got -1"),

@@ -1,0 +1,270 @@
+"""Measure the parts of the study of speed, the most important first, as far as the time given allows."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from export.graph.trace import seeded_inputs
+from export.studies.speed.models import Models, Say
+from export.studies.speed.study import LengthRun
+from export.studies.speed.videos import make_video
+from runtime.benchmark.machine import usable_cores
+from runtime.benchmark.report import Report
+from runtime.benchmark.speed import run_benchmark
+from runtime.common.mappings import from_mapping
+from runtime.common.text import one_line
+from runtime.engines import Engine, open_engine
+from runtime.errors import AfsdError, ExportError
+
+STRIDES = (1.0, 0.5, 0.25, 0.125)
+"""Strides of the windows that are measured, as shares of the model's own."""
+HEIGHTS = (240, 480, 1080)
+"""Heights of the videos, pixels; the first is that of all other parts."""
+BATCHES = (1, 2, 4)
+LENGTHS_S = (60, 600, 3600, 8 * 3600)
+"""Lengths of video of the shipped small network, seconds."""
+FILES_UP_TO_S = 600
+"""Longest video that is a file; longer ones are frames in memory."""
+FULL_LENGTHS_S = (60, 300)
+"""Lengths of video of the full-size network, seconds."""
+
+How = tuple[str, Path, dict[str, Any]]
+"""Name of a row, file of the engine, options of `open_engine`."""
+
+
+@dataclass
+class Part:
+    """One part of the study."""
+
+    name: str
+    seconds: float
+    """Seconds it takes on two quiet cores with the full-size network, measured; the time that must be left."""
+    run: Callable[[], None]
+
+
+@dataclass
+class Clock:
+    """Gives parts their time: one that does not fit what is left is left out, and said."""
+
+    minutes: float
+    say: Say
+    slowness: float = 1.0
+    """Factor on the seconds of parts, from those that ran."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+    _start: float = field(default_factory=time.perf_counter)
+    _expected: float = 0.0
+
+    @property
+    def spent(self) -> float:
+        """Seconds since the start."""
+        return time.perf_counter() - self._start
+
+    def run(self, parts: Sequence[Part], save: Callable[[], None] = lambda: None) -> None:
+        """Run parts in order, and `save` after each, so that a run that ends early loses only its last part."""
+        for part in parts:
+            needed = part.seconds * self.slowness
+            if self.spent + needed > 60 * self.minutes:
+                self.left_out.append(f"{part.name}: needs about {needed / 60:.1f} minutes more (--minutes)")
+                self.say(f"left out, {self.left_out[-1]}")
+                continue
+            self.say(f"{part.name} ({self.spent / 60:.1f} of {self.minutes:g} minutes spent)")
+            begin = time.perf_counter()
+            try:
+                part.run()
+            except AfsdError as error:
+                self.left_out.append(f"{part.name}: {one_line(error)}")
+                self.say(f"left out, {self.left_out[-1]}")
+                continue
+            self.seconds[part.name] = round(time.perf_counter() - begin, 1)
+            self._expected += part.seconds
+            self.slowness = sum(self.seconds.values()) / self._expected
+            save()
+
+
+class Measurements:
+    """Measures the parts and keeps what they give."""
+
+    def __init__(self, models: Models, small: Path, scene: Path, out: Path, *, quick: bool, say: Say) -> None:
+        """Plan the parts.
+
+        Args:
+            models: files of the network.
+            small: checkpoint of the shipped small network, with its files beside it, for long videos.
+            scene: video that the test videos are made of.
+            out: folder of the test videos.
+            quick: whether `models` are the small network's; then everything is short.
+            say: function called with progress messages.
+        """
+        self.reports: dict[str, Report] = {}
+        self.lengths: list[LengthRun] = []
+        self.left_out: list[str] = []
+        self._models, self._small, self._scene, self._out = models, small, scene, out
+        self._quick, self._say = quick, say
+        self._runs, self._video_runs, self._warmup = (5, 2, 8) if quick else (9, 3, 12)
+        self._seconds = 60 if quick else 120
+
+    def parts(self) -> list[Part]:
+        """Return the parts with the seconds that each takes on two quiet cores."""
+        quick = self._quick
+        lengths = [(self._models.int8, s) for s in (() if quick else FULL_LENGTHS_S)]
+        lengths += [(self._small.with_suffix(".xml"), s) for s in (LENGTHS_S[:2] if quick else LENGTHS_S)]
+        return [
+            Part("engines, network alone", 40 if quick else 210, self.engines),
+            Part("engines, from file to detections", 10 if quick else 130, self.videos),
+            Part("strides", 10 if quick else 45, self.strides),
+            Part("resolutions", 15 if quick else 60, self.resolutions),
+            Part("batches", 10 if quick else 60, self.batches),
+            Part("threads", 10 if quick else 30, self.threads),
+            *(
+                Part(
+                    f"{model.name}, {describe_length(s)} of video",
+                    4 + s * (0.04 if model == self._models.int8 and not quick else 0.0085),
+                    lambda model=model, s=s: self.length(model, s),  # type: ignore[misc]
+                )
+                for model, s in lengths
+            ),
+        ]
+
+    def engines(self) -> None:
+        """Time windows alone in every engine, PyTorch's strongest beside eager."""
+        m = self._models
+        rows: list[How] = [
+            ("PyTorch eager", m.checkpoint, {}),
+            ("PyTorch compiled", m.checkpoint, {"compiled": True}),
+            ("PyTorch compiled bf16", m.checkpoint, {"compiled": True, "precision": "bf16"}),
+            ("ONNX Runtime", m.onnx, {}),
+            ("OpenVINO fp32", m.openvino, {}),
+            ("OpenVINO bf16", m.openvino, {"precision": "bf16"}),
+            ("OpenVINO INT8", m.int8, {}),
+        ]
+        self._benchmark("engines", rows)
+
+    def videos(self) -> None:
+        """Time engines from a 240p file to detections, each in the mode that suits a file."""
+        m = self._models
+        rows: list[How] = [
+            ("PyTorch eager", m.checkpoint, {}),
+            ("ONNX Runtime", m.onnx, {}),
+            ("OpenVINO fp32", m.openvino, {"mode": "throughput"}),
+            ("OpenVINO bf16", m.openvino, {"precision": "bf16", "mode": "throughput"}),
+            ("OpenVINO INT8", m.int8, {"mode": "throughput"}),
+            *self.streaming_rows(),
+        ]
+        self._benchmark("videos", rows, video=self._video(HEIGHTS[0]))
+
+    def streaming_rows(self) -> list[How]:
+        """Return a row for each artifact beside the models that computes each frame once, <stem>.stream*.xml."""
+        found = sorted(self._models.checkpoint.parent.glob(f"{self._models.checkpoint.stem}.*stream*.xml"))
+        return [(f"OpenVINO {path.stem.partition('.')[2]}", path, {}) for path in found]
+
+    def strides(self) -> None:
+        """Time INT8 from file to detections at shorter strides: of windows, each frame is computed more often."""
+        names = []
+        with self._opened([]) as engines:
+            for _, path, options in [("", self._models.int8, {"mode": "throughput"}), *self.streaming_rows()]:
+                for share in STRIDES:
+                    engine: Any = open_engine(path, **options)
+                    stride = max(round(engine.spec.window_stride * share), 1)
+                    engine.spec = replace(engine.spec, window_stride=stride)
+                    kind = "windows" if path == self._models.int8 else "each frame once"
+                    names.append(f"{kind}, stride {stride}")
+                    engines.append((names[-1], engine))
+            self.reports["strides"] = self._time(engines, video=self._video(HEIGHTS[0], 60))
+
+    def resolutions(self) -> None:
+        """Time INT8 from files of several resolutions to detections."""
+        for height in HEIGHTS:
+            video = self._video(height, 60)
+            rows: list[How] = [(f"{height}p", self._models.int8, {"mode": "throughput"})]
+            self._benchmark(f"resolution {height}p", rows, video=video)
+
+    def batches(self) -> None:
+        """Time windows alone in batches."""
+        m = self._models
+        rows: list[How] = [("OpenVINO bf16", m.openvino, {"precision": "bf16"}), ("OpenVINO INT8", m.int8, {})]
+        self._benchmark("batches", rows, batches=BATCHES)
+
+    def threads(self) -> None:
+        """Time windows alone with one thread up to all cores."""
+        counts = sorted({2**k for k in range(usable_cores().bit_length()) if 2**k <= usable_cores()} | {usable_cores()})
+        m = self._models
+        kinds: tuple[How, ...] = (("bf16", m.openvino, {"precision": "bf16"}), ("INT8", m.int8, {}))
+        rows = [
+            (f"{kind}, {count} threads", p, {**options, "threads": count})
+            for kind, p, options in kinds
+            for count in counts
+        ]
+        self._benchmark("threads", rows)
+
+    def length(self, model: Path, seconds: float) -> None:
+        """Run a whole video in a process of its own."""
+        source = "file" if seconds <= FILES_UP_TO_S else "memory"
+        video = self._video(HEIGHTS[0], round(seconds) if source == "file" else 60)
+        arguments = [str(model), str(video), str(seconds), source]
+        command = [sys.executable, "-m", "export.studies.speed.length", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
+        if done.returncode:
+            last = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
+            raise ExportError(f"{model.name}, {describe_length(seconds)}: {last[0]}")
+        self.lengths.append(from_mapping(LengthRun, json.loads(done.stdout)))
+
+    def _benchmark(
+        self, part: str, rows: Sequence[How], *, video: Path | None = None, batches: Sequence[int] = (1,)
+    ) -> None:
+        with self._opened(rows) as engines:
+            if engines:
+                self.reports[part] = self._time(engines, video=video, batches=batches)
+
+    def _time(
+        self, engines: Sequence[tuple[str, Engine]], *, video: Path | None = None, batches: Sequence[int] = (1,)
+    ) -> Report:
+        return run_benchmark(
+            engines,
+            batches=batches,
+            warmup=self._warmup,
+            runs=self._runs,
+            video=None if video is None else str(video),
+            video_runs=self._video_runs,
+            clips=video is None,
+            say=self._say,
+        )
+
+    @contextmanager
+    def _opened(self, rows: Sequence[How]) -> Iterator[list[tuple[str, Engine]]]:
+        """Open the engines of rows; one that cannot run here is left out, and said. Close all at the end."""
+        engines: list[tuple[str, Engine]] = []
+        try:
+            for name, path, options in rows:
+                try:
+                    engine = open_engine(path, **options)
+                    engines.append((name, engine))
+                    if options.get("compiled"):  # what is wrong with the compiler shows in the first pass
+                        self._say(f"compiling {name}, a minute or more")
+                        engine.infer(seeded_inputs(engine.spec, seed=0, batch=1))
+                except AfsdError as error:
+                    engines = [entry for entry in engines if entry[0] != name]
+                    self.left_out.append(f"{name}: {one_line(error)}")
+                    self._say(f"left out, {self.left_out[-1]}")
+            yield engines
+        finally:
+            for _, engine in engines:
+                engine.close()
+
+    def _video(self, height: int, seconds: int = 0) -> Path:
+        return make_video(self._scene, self._out, height, seconds or self._seconds)
+
+
+def describe_length(seconds: float) -> str:
+    """Return a length of video in words: "1 minute", "8 hours"."""
+    value, unit = (seconds / 3600, "hour") if seconds >= 3600 else (seconds / 60, "minute")
+    return f"{value:g} {unit}{'' if value == 1 else 's'}"
