@@ -84,7 +84,7 @@ def compare_reports(old: Report, new: Report, name: str) -> Comparison:
     return Comparison(
         old=name,
         changes=tuple(changes),
-        ceilings={k: new.ceilings[k] / v for k, v in old.ceilings.items() if k in new.ceilings},
+        ceilings={k: new.ceilings[k] / v for k, v in old.ceilings.items() if v and k in new.ceilings},
         only_old=tuple(_title(was) for key, was in before.items() if key not in after),
         only_new=tuple(_title(now) for key, now in after.items() if key not in before),
         warnings=tuple(_warnings(old, new, name)),
@@ -99,7 +99,7 @@ def format_comparison(comparison: Comparison) -> str:
         ratio = f"{c.ratio:.2f}× ({c.low:.2f}–{c.high:.2f})"
         numbers = [f"{c.old_fps:,.0f}", f"{c.new_fps:,.0f}", ratio, c.verdict]
         rows.append([c.name, c.precision, str(c.batch), c.measure, *numbers])
-    lines.append(align(rows, "llrlrrrl") if comparison.changes else "no row is in both reports")
+    lines.append(align(rows, "llrlrrrl") if comparison.changes else "no speed is in both reports")
     if comparison.ceilings:
         changed = ", ".join(f"{name} {ratio:.2f}×" for name, ratio in sorted(comparison.ceilings.items()))
         lines.append(f"the machine's own ceilings, new / old: {changed}")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 from runtime.benchmark.machine import Machine
 from runtime.benchmark.spread import Quartiles
 from runtime.common.files import PathLike, read_json
 from runtime.common.mappings import StructureError, from_mapping, to_mapping
+from runtime.common.ranges import Count, Number, Range, check_ranges
 from runtime.common.text import quote
 from runtime.errors import InputError
 
@@ -17,6 +18,10 @@ FORMAT = "afsd benchmark"
 """Value of "format" in the JSON of a report, by which it is recognised."""
 SCHEMA = 1
 """Version of the JSON; a reader of an older one refuses it."""
+
+
+Measured = Annotated[float, Range(0, 1e300)]
+"""A time or speed that was measured; 0 where it was not."""
 
 
 @dataclass(frozen=True)
@@ -27,54 +32,57 @@ class Measurement:
     library: str
     device: str
     precision: str
-    batch: int
-    warmup: int
+    batch: Count
+    warmup: Number
     """Number of uncounted passes; 0 where only a video was measured."""
-    runs: int
+    runs: Number
     """Number of counted passes; 0 where only a video was measured."""
-    median_ms: float
+    median_ms: Measured
     """Median time of a forward pass of the whole batch."""
-    low_ms: float
+    low_ms: Measured
     """First quartile of the time of a forward pass."""
-    high_ms: float
+    high_ms: Measured
     """Third quartile of the time of a forward pass."""
-    clip_fps: float
+    clip_fps: Measured
     """Frames (on features: steps) of all windows of the batch / median."""
-    windows_per_s: float
+    windows_per_s: Measured
     """Windows of the batch / median."""
-    ratio: float
+    ratio: Measured
     """Ratio of clip_fps to that of the first engine."""
-    gflops: float
+    gflops: Measured
     """Billion floating-point operations per second (2 per multiply-add); 0 if the spec counts none."""
-    ceiling_share: float
+    ceiling_share: Measured
     """Share of the bound that clip_fps reaches, which is that of the processor's ceiling at that precision; 0 if the
     ceiling could not be measured, and on a GPU."""
-    resident_ms: float = 0.0
+    resident_ms: Measured = 0.0
     """Median time with the input in GPU memory, as in Table 3 (outputs are copied back); 0 for engines without it."""
-    resident_clip_fps: float = 0.0
+    resident_clip_fps: Measured = 0.0
     """Frames of all windows of the batch / resident_ms; 0 if resident_ms is 0."""
-    video_fps: float = 0.0
+    video_fps: Measured = 0.0
     """Unique sampled frames per second from file to detections, median; 0 if no video was given."""
     stream: str = "rgb"
     """Input of the network, as in its ModelSpec."""
     settled: bool = True
     """Whether the warm-up ended because passes no longer got faster, not at its largest number of passes."""
-    passes_ms: tuple[float, ...] = ()
+    passes_ms: tuple[Measured, ...] = ()
     """Time of each counted pass, in the order of the passes."""
-    clip_bound_fps: float = 0.0
+    clip_bound_fps: Measured = 0.0
     """Largest clip fps at the processor's ceiling; 0 where it is not known."""
-    video_passes_fps: tuple[float, ...] = ()
+    video_passes_fps: tuple[Measured, ...] = ()
     """Video fps of each run."""
-    video_bound_fps: float = 0.0
+    video_bound_fps: Measured = 0.0
     """Largest video fps, see `video_bound`; 0 where it is not known."""
-    video_share: float = 0.0
+    video_share: Measured = 0.0
     """Share of the bound that video_fps reaches; 0 where there is no bound."""
-    video_core_ms: float = 0.0
+    video_core_ms: Measured = 0.0
     """Milliseconds of one core that a run takes per sampled frame, all threads together, median."""
-    decoding_core_ms: float = 0.0
+    decoding_core_ms: Measured = 0.0
     """Milliseconds of one core for decoding, sampling and resizing, per sampled frame."""
     streaming: bool = False
     """Whether the artifact computes each frame once; then only video fps is measured."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -87,13 +95,16 @@ class Report:
     """Holds all measurements of one session."""
 
     machine: Machine
-    ceilings: dict[str, float]
+    ceilings: dict[str, Measured]
     """GFLOP/s of the processor, for each precision of the engines on the CPU, in this session; see `CeilingMeter`."""
     measurements: tuple[Measurement, ...]
     video: str = ""
     """Name of the video of video fps; empty if none was given."""
     options: dict[str, int] = field(default_factory=dict)
     """Numbers that were asked for: most warm-up passes, counted passes, runs of the video, threads."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
     @property
     def processor(self) -> str:
@@ -134,7 +145,7 @@ def read_report(path: PathLike) -> Report:
 
 def clip_fps_spread(measured: Measurement) -> Quartiles:
     """Return the quartiles of clip fps; the median is that of the time turned around."""
-    if not measured.clip_fps:
+    if not (measured.clip_fps and measured.low_ms and measured.high_ms):
         return Quartiles(0.0, 0.0, 0.0)
     work = measured.clip_fps * measured.median_ms
     return Quartiles(work / measured.high_ms, measured.clip_fps, work / measured.low_ms)

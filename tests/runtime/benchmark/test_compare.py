@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,13 @@ def test_another_machine_and_a_busy_one_are_said() -> None:
     assert second == "the machine had other work when a measurement began (load now 1.9 on 2 cores)"
 
 
+def test_numbers_that_are_0_are_no_measurement() -> None:
+    old, new = report(row("a", 0, 1, 1), ceiling=0.0), report(row("a", 1, 1, 1))
+    found = compare_reports(old, new, "old")
+    assert (found.changes, found.ceilings) == ((), {})
+    assert "no speed is in both reports" in format_comparison(found)
+
+
 def test_quartiles_of_time_turn_around_as_speed() -> None:
     (measured,) = report(row("a", 80, 100, 128)).measurements
     assert clip_fps_spread(measured) == pytest.approx((2000, 2560, 3200))
@@ -100,6 +108,14 @@ def test_quartiles_of_time_turn_around_as_speed() -> None:
         (
             {"format": FORMAT, "schema": 1, "machine": MACHINE, "ceilings": {}, "measurements": [{"name": 3}]},
             r"damaged, or written by hand: measurements\[0\]\.name: got 3 \(int\), expected str",
+        ),
+        (
+            {"format": FORMAT, "schema": 1, "machine": MACHINE, "ceilings": {}, "measurements": [row("a", 1, -1, 1)]},
+            r"damaged, or written by hand: measurements\[0\]: median_ms: got -1\.0, expected 0 … 1e\+300",
+        ),
+        (
+            {"format": FORMAT, "schema": 1, "machine": MACHINE, "ceilings": {"fp32": math.nan}, "measurements": []},
+            r"damaged, or written by hand: Report: ceilings\.fp32: got nan, expected a finite number",
         ),
     ],
 )
