@@ -20,11 +20,13 @@ from runtime.decoding.candidates import Candidates
 from runtime.engines import open_engine
 from runtime.engines.base import Arrays, Engine
 from runtime.engines.pipeline import infer_in_turn
+from runtime.engines.streaming import StreamingEngine
 from runtime.errors import AfsdError, InputError, VideoError, VideoWarning
 from runtime.families import family_of
 from runtime.features.extractor import FeatureExtractor, check_backbone_fits
 from runtime.features.video_features import Features
-from runtime.inputs import Input, Progress, make_engine_inputs, open_input
+from runtime.inputs import AnyWindow, Input, Progress, make_engine_inputs, open_input
+from runtime.live.delay import worst_delay
 from runtime.results.detections import Detections
 from runtime.spec.model import ModelSpec
 from runtime.suppression.policies import SETTLE_WINDOWS
@@ -35,7 +37,6 @@ from runtime.video.readers.choice import READERS, ReaderName
 from runtime.video.rgb_and_flow import FlowSource
 from runtime.video.sampling import FRAME_TIMINGS, FrameTiming
 from runtime.video.sources import FrameSource
-from runtime.windows import Window
 
 if TYPE_CHECKING:
     from runtime.live.options import WatchOptions
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 EngineSource = str | os.PathLike[str] | Engine
 """Engine of a detector: path of an engine file, or a loaded engine."""
 
-WindowOutputs = tuple[Window, Mapping[str, NDArray[np.float32]], int]
+WindowOutputs = tuple[AnyWindow, Mapping[str, NDArray[np.float32]], int]
 """Outputs of a window: the window, the raw outputs of its batch, and its index in the batch."""
 
 
@@ -67,6 +68,12 @@ class DetectorOptions:
     hold back an older one; then its scores are settled without those that follow, with a VideoWarning, and counted in
     `Timing.settlements`. None: four windows. Sources that have an end are never settled early; iterables and pipes, of
     which nobody knows, only if this is given."""
+    stride: Count | None = None
+    """Frames, or steps, between the starts of windows; None: the model's own. A model on windows runs once per window;
+    of a streaming one only the head does, and it takes multiples of `Streaming.multiple` (8)."""
+    max_latency: Seconds | None = None
+    """Longest time in seconds from an action's end to its detection (`runtime.live.delay`, `usual_s`), by which the
+    stride is chosen: the largest that keeps it, at most the model's own. None: `stride`."""
     timing: FrameTiming | None = None
     """Rule by which frames are sampled, "presented" or "counted" (see `FrameTiming`); None: by time stamps, and counted
     with nms="reference"."""
@@ -79,6 +86,8 @@ class DetectorOptions:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if self.stride is not None and self.max_latency is not None:
+            raise InputError("max_latency: chooses the stride, which is given too; leave one of them out")
         if self.settle_seconds is not None and self.nms == "reference":
             raise InputError("settle_seconds: nms 'reference' waits for the whole video; leave one of them out")
         if self.nms not in ("local", "reference"):
@@ -144,8 +153,8 @@ class Detector:
             """Engine of the model; for two streams a `TwoStreamEngine`."""
             if flow_engine is not None:
                 self.engine = TwoStreamEngine(self.engine, self._load(flow_engine))
-            self.spec = self.engine.spec
-            """Spec of the model; for two streams the fused spec."""
+            self.spec = choose_stride(self.engine.spec, self.options)
+            """Spec of the model at the stride of the options; for two streams the fused spec."""
             family_of(self.spec)  # refuses a backbone
             self._extractor = None if backbone is None else self._load_backbones(backbone)
             self._fixed_batch = _require_batch(self.spec, self.options.batch_size)
@@ -211,6 +220,7 @@ class Detector:
             source,
             self.spec,
             extractor=self._extractor,
+            streaming=self.engine if isinstance(self.engine, StreamingEngine) else None,
             flow=flow,
             flow_method=self.options.flow_method,
             fps=fps,
@@ -239,7 +249,7 @@ class Detector:
                 if on_progress is not None:
                     on_progress(timing)
 
-    def stack(self, windows: Sequence[Window]) -> Arrays:
+    def stack(self, windows: Sequence[AnyWindow]) -> Arrays:
         """Stack windows, at most `batch_size`, as the engine's inputs; the last fills up an engine of fixed batch."""
         return make_engine_inputs(windows, self._fixed_batch or len(windows), self.spec)
 
@@ -294,13 +304,13 @@ class Detector:
         return extractor
 
     def _batches(
-        self, windows: Iterator[Window | None], timing: Timing
-    ) -> Iterator[tuple[list[Window], Arrays] | None]:
+        self, windows: Iterator[AnyWindow | None], timing: Timing
+    ) -> Iterator[tuple[list[AnyWindow], Arrays] | None]:
         """Yield batches of `batch_size` windows, the last may be smaller, with the engine's inputs made of them.
 
         Batches depend only on the index of the windows. None: the next frame is not ready.
         """
-        waiting: list[Window] = []
+        waiting: list[AnyWindow] = []
         for window in windows:
             if window is None:
                 yield None
@@ -312,7 +322,7 @@ class Detector:
         if waiting:
             yield self._prepare(waiting, timing)
 
-    def _prepare(self, batch: list[Window], timing: Timing) -> tuple[list[Window], Arrays]:
+    def _prepare(self, batch: list[AnyWindow], timing: Timing) -> tuple[list[AnyWindow], Arrays]:
         with timing.engine():
             return batch, self.stack(batch)
 
@@ -369,7 +379,7 @@ class Finder:
             "(--settle) to wait longer"
         )
 
-    def push(self, window: Window, outputs: Mapping[str, NDArray[Any]], index: int) -> Detections:
+    def push(self, window: AnyWindow, outputs: Mapping[str, NDArray[Any]], index: int) -> Detections:
         """Take the raw outputs of the next window, the entry `index` of its batch, and return what is final.
 
         Raises:
@@ -396,6 +406,26 @@ class Finder:
         placed = self._video.place(final)
         shown = placed.take(placed.scores >= self._options.min_score)
         return Detections(shown.segments, shown.labels, shown.scores, self._spec.classes, self._video.name)
+
+
+def choose_stride(spec: ModelSpec, options: DetectorOptions) -> ModelSpec:
+    """Return a spec with the stride of the options: as given, or the largest that keeps `max_latency`.
+
+    Raises:
+        InputError: the model has no such stride, or none is short enough.
+    """
+    if options.max_latency is None:
+        return spec if options.stride is None else replace(spec, window_stride=options.stride)
+    step = 1 if spec.streaming is None else spec.streaming.multiple
+    strides = range(step, spec.window_stride + 1, step)
+    delays = {stride: worst_delay(replace(spec, window_stride=stride), 0.0).usual_s for stride in strides}
+    fitting = [stride for stride, delay in delays.items() if delay <= options.max_latency]
+    if not fitting:
+        raise InputError(
+            f"max_latency: got {options.max_latency:g} s, the model's windows of {spec.window_length} frames at "
+            f"{spec.sample_fps:g} per second need {delays[step]:.1f} s at least"
+        )
+    return replace(spec, window_stride=fitting[-1])
 
 
 def _require_batch(spec: ModelSpec, batch_size: int) -> int | None:

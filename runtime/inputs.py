@@ -17,12 +17,16 @@ from numpy.typing import NDArray
 
 from runtime.decoding.candidates import Candidates
 from runtime.engines.base import Arrays
+from runtime.engines.streaming import StreamingEngine
 from runtime.errors import InputError
 from runtime.features.extractor import FeatureExtractor
 from runtime.features.files import FEATURE_SUFFIXES
 from runtime.features.video_features import Features, find_time_axis, open_steps
 from runtime.segments import valid_segments
 from runtime.spec.model import ModelSpec
+from runtime.spec.streaming import STREAMING_CHUNK
+from runtime.streaming.backbone import StreamingBackbone
+from runtime.streaming.windows import FeatureWindow, FeatureWindows
 from runtime.timing import Timing
 from runtime.video.flow import FlowMethod
 from runtime.video.readers.base import Reader
@@ -31,6 +35,9 @@ from runtime.video.rgb_and_flow import RGB_CHANNELS, FlowSource, open_streams
 from runtime.video.sampling import FrameStream, FrameTiming
 from runtime.video.sources import FrameSource
 from runtime.windows import Window, WindowBuffer, cut_windows
+
+AnyWindow = Window | FeatureWindow
+"""Window of frames or steps, or of a streaming backbone's features."""
 
 Progress = Callable[[Timing], None]
 """Function called after each batch of windows, and of a backbone's snippets."""
@@ -59,7 +66,7 @@ class Input(Protocol):
         """Timing of this video, updated while it is read."""
         ...
 
-    def windows(self, on_progress: Progress | None = None) -> Iterator[Window | None]:
+    def windows(self, on_progress: Progress | None = None) -> Iterator[AnyWindow | None]:
         """Yield each window as soon as it is complete; None: the next frame is not ready.
 
         Raises:
@@ -81,6 +88,7 @@ def open_input(
     spec: ModelSpec,
     *,
     extractor: FeatureExtractor | None = None,
+    streaming: StreamingEngine | None = None,
     flow: FlowSource | None = None,
     flow_method: FlowMethod = "auto",
     fps: float | None = None,
@@ -96,6 +104,7 @@ def open_input(
             `Features`, a path of an .npy or .npz, or an array [T,C].
         spec: the model's.
         extractor: backbones that make the features of a model on features from frames.
+        streaming: engine of a streaming network, whose backbone takes the frames.
         flow, flow_method, fps, allow_truncated, frame_timing, reader: see `open_streams`.
         batch_size: number of windows per call of the engine.
 
@@ -127,6 +136,8 @@ def open_input(
         frame_timing=frame_timing,
         reader=reader,
     )
+    if streaming is not None:
+        return StreamingInput(stream, spec, timing, streaming)
     return FrameInput(stream, spec, timing) if extractor is None else BackboneInput(stream, spec, timing, extractor)
 
 
@@ -158,6 +169,47 @@ class FrameInput:
             return candidates
         segments = np.clip(candidates.segments, 0, self._stream.duration)
         return replace(candidates, segments=segments).take(valid_segments(segments))
+
+    def close(self) -> None:
+        """See `Input`."""
+        self._stream.close()
+
+
+class StreamingInput:
+    """Provides windows of features of a streaming backbone, which sees each frame once."""
+
+    def __init__(self, stream: FrameStream, spec: ModelSpec, timing: Timing, engine: StreamingEngine) -> None:
+        """Start a video, in short chunks if it may be a live source with short strides."""
+        self.name, self.rate, self.timing, self.endless = stream.name, stream.sample_fps, timing, stream.endless
+        self._stream, self._spec = stream, spec
+        longest = STREAMING_CHUNK if stream.endless is False else spec.window_stride
+        self._backbone = StreamingBackbone(engine, min(longest, STREAMING_CHUNK))
+        self._streaming = engine.streaming
+        stream.keep_error = True
+
+    def windows(self, on_progress: Progress | None = None) -> Iterator[FeatureWindow | None]:
+        """See `Input`."""
+        windows = FeatureWindows(self._streaming, self._spec.window_length, self._spec.window_stride)
+        while True:
+            if not self._stream.ready:
+                yield None
+            if (frame := self.timing.next_frame(self._stream)) is None:
+                break
+            with self.timing.engine():
+                features = self._backbone.push(frame)
+            if features is not None:
+                yield from windows.push(features)
+                if on_progress is not None:
+                    on_progress(self.timing)
+        with self.timing.engine():
+            features = self._backbone.finish()
+        yield from windows.finish(features, self._backbone.taken)
+        if self._stream.error is not None:
+            raise self._stream.error
+
+    def place(self, candidates: Candidates) -> Candidates:
+        """See `Input`; windows end with the video, so nothing is cut."""
+        return candidates
 
     def close(self) -> None:
         """See `Input`."""
@@ -235,7 +287,7 @@ class FeatureInput:
         """Do nothing, since feature files are open only while they are read."""
 
 
-def make_engine_inputs(windows: Sequence[Window], size: int, spec: ModelSpec) -> Arrays:
+def make_engine_inputs(windows: Sequence[AnyWindow], size: int, spec: ModelSpec) -> Arrays:
     """Stack windows as the inputs of an engine, which does not write to them; the last window fills up a short batch.
 
     Args:
@@ -245,9 +297,13 @@ def make_engine_inputs(windows: Sequence[Window], size: int, spec: ModelSpec) ->
 
     Returns:
         `lengths` int32 [B], and `features` float32 [B,C,T], or `frames` uint8 [B,T,H,W,C] and, for two streams, `flow`
-        uint8 [B,T,H,W,2].
+        uint8 [B,T,H,W,2]; of a streaming network the features, float32 [B,C,t] by name.
     """
-    filled = [*windows, *[windows[-1]] * (size - len(windows))]
+    streamed = [window for window in windows if isinstance(window, FeatureWindow)]
+    if streamed:
+        return {name: np.stack([window.features[name] for window in streamed]) for name in streamed[0].features}
+    given = [window for window in windows if isinstance(window, Window)]
+    filled = [*given, *[given[-1]] * (size - len(given))]
     lengths = {"lengths": np.array([window.length for window in filled], np.int32)}
     if spec.stream == "features":
         features: NDArray[np.float32] = np.stack([np.ascontiguousarray(window.frames.T) for window in filled])

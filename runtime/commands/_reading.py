@@ -44,6 +44,23 @@ def add_settle_flag(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def add_stride_flags(group: argparse._ArgumentGroup) -> None:
+    """Add --stride and --max-latency."""
+    group.add_argument(
+        "--stride",
+        metavar="FRAMES",
+        type=int,
+        help="frames, or steps of features, from one window to the next (the model's own, half a window); short ones "
+        "cost little with a streaming model, of which only the head runs for each window",
+    )
+    group.add_argument(
+        "--max-latency",
+        metavar="SECONDS",
+        type=float,
+        help="choose the stride by the longest time from an action's end to its detection, apart from computing",
+    )
+
+
 def reading_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the values of the flags as arguments of `DetectorOptions`."""
     return {

@@ -14,6 +14,7 @@ from runtime.commands._reading import (
     add_reading_flags,
     add_recursive_flag,
     add_settle_flag,
+    add_stride_flags,
     reading_options,
 )
 from runtime.common.console import ProgressLine, print_error
@@ -144,6 +145,7 @@ def _add_running_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--batch", metavar="N", type=int, default=1, help="windows per call of the engine (%(default)s)")
     add_engine_flags(group)
     add_mode_flag(group)
+    add_stride_flags(group)
     group.add_argument("--nms", choices=("local", "reference"), default="local", help="reference: as published")
 
 
@@ -242,6 +244,8 @@ def _options(arguments: argparse.Namespace) -> DetectorOptions:
         min_score=0.0 if arguments.video_scores else arguments.score,  # the final scores are judged, after labelling
         nms=arguments.nms,
         settle_seconds=arguments.settle,
+        stride=arguments.stride,
+        max_latency=arguments.max_latency,
         **reading_options(arguments),
         flow_method=arguments.flow_method,
     )

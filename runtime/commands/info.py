@@ -110,6 +110,7 @@ def describe_spec(spec: ModelSpec) -> dict[str, Any]:
         "frames": ""
         if spec.stream == "features"
         else f"{_size(spec.frame_size)} pixels, cropped {_size(spec.crop_size)}",
+        "streaming": "" if spec.streaming is None else f"each frame once, features {spec.streaming.delay} frames late",
         "precision": spec.precision,
         "quantisation": f"{quantised.method} on {quantised.clips} clips for {quantised.target}" if quantised else "",
         "multiply_adds": spec.multiply_adds,

@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.commands._reading import add_settle_flag, reading_options
+from runtime.commands._reading import add_settle_flag, add_stride_flags, reading_options
 from runtime.commands.detect import add_engine_flags, add_flow_flags, add_mode_flag, open_with
 from runtime.common.console import EXIT_ERROR, print_error, print_json, print_warning
 from runtime.common.stops import end_well_at_stop
@@ -69,6 +69,7 @@ def add_watch(subparsers: Any) -> None:
         help="longest time between attempts to open a lost source; the first come sooner (%(default)s)",
     )
     add_settle_flag(live)
+    add_stride_flags(live)
     running = parser.add_argument_group("running")
     running.add_argument(
         "--batch", metavar="N", type=int, help="windows per call of the engine at most (one per source, up to 8)"
@@ -110,6 +111,8 @@ def watch(arguments: argparse.Namespace) -> int:
                 batch_size=_batch_size(arguments.batch, len(sources), engine.spec),
                 min_score=arguments.score,
                 settle_seconds=arguments.settle,
+                stride=arguments.stride,
+                max_latency=arguments.max_latency,
                 **reading_options(arguments),
                 flow_method=arguments.flow_method,
             ),

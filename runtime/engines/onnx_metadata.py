@@ -63,8 +63,8 @@ def _entry(content: bytes) -> tuple[str, str]:
     texts = {1: "", 2: ""}
     position = 0
     while position < len(content):
-        key, position = _varint(content, position)
-        length, position = _varint(content, position)
+        key, position = read_varint(content, position)
+        length, position = read_varint(content, position)
         if key & 7 != BYTES or position + length > len(content):
             raise ValueError("not an entry")
         texts[key >> 3] = content[position : position + length].decode()
@@ -72,7 +72,8 @@ def _entry(content: bytes) -> tuple[str, str]:
     return texts[1], texts[2]
 
 
-def _varint(content: bytes | bytearray, position: int) -> tuple[int, int]:
+def read_varint(content: bytes | bytearray | memoryview, position: int) -> tuple[int, int]:
+    """Return the number that begins at a position, and the position behind it (ValueError, IndexError: none does)."""
     value = shift = 0
     while True:
         byte = content[position]
@@ -89,5 +90,5 @@ def _read_varint(stream: BinaryIO) -> int:
     while len(digits) < 10 and (byte := stream.read(1)):
         digits += byte
         if byte[0] < 128:
-            return _varint(digits, 0)[0]
+            return read_varint(digits, 0)[0]
     raise ValueError("not a varint")

@@ -53,23 +53,13 @@ class OnnxRuntimeEngine:
             SpecError: the metadata hold no ModelSpec, or one that does not fit, or the file is damaged.
             MissingDependencyError: onnxruntime is not installed.
         """
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise import_failure(error, "onnxruntime", "", "running an .onnx file") from None
-        if options.precision is not None:
-            raise InputError(
-                f"precision {options.precision}: an .onnx file runs in the precision it was exported in; "
-                "choose it at export, or use an OpenVINO file"
-            )
-        on_gpu = options.device_kind == "gpu"
-        names = PROVIDERS[(options.provider or "cuda") if on_gpu else None]
-        _check_available(onnxruntime, names, options)
+        onnxruntime = import_onnxruntime(options)
+        on_gpu, names = options.device_kind == "gpu", list_providers(onnxruntime, options)
         self._path = path
         self.spec = read_artifact(path, verify=options.verify).spec
         fp8 = self.spec.precision == "fp8"  # ONNX Runtime 1.31 fuses it into what it cannot run, or computes wrong
-        self._session: Any = _open_session(onnxruntime, path, names, options, fuse_qdq=not fp8)
-        check_fit(self.spec, _shapes(self._session.get_inputs()), _shapes(self._session.get_outputs()), str(path))
+        self._session: Any = open_session(onnxruntime, path, names, options, fuse_qdq=not fp8)
+        check_fit(self.spec, shapes_of(self._session.get_inputs()), shapes_of(self._session.get_outputs()), str(path))
         self.library = f"onnxruntime {onnxruntime.__version__}"
         self.device = f"cuda:{options.device_index} ({options.provider or 'cuda'})" if on_gpu else "cpu"
         self.precision = self.spec.precision
@@ -88,7 +78,7 @@ class OnnxRuntimeEngine:
         try:
             values = self._session.run(self._output_names, dict(inputs))
         except Exception as error:  # ONNX Runtime's own exceptions derive from Exception directly
-            raise EngineError(f"{self._path}: the run failed: {_first_line(error)}") from error
+            raise EngineError(f"{self._path}: the run failed: {first_line(error)}") from error
         return dict(zip(self._output_names, values, strict=True))
 
     def close(self) -> None:
@@ -96,19 +86,47 @@ class OnnxRuntimeEngine:
         self._session = None
 
 
-def _check_available(onnxruntime: Any, names: tuple[str, ...], options: EngineOptions) -> None:
+def import_onnxruntime(options: EngineOptions) -> Any:
+    """Import ONNX Runtime, and refuse options that it has not.
+
+    Raises:
+        MissingDependencyError: onnxruntime is not installed.
+        InputError: a precision other than the file's.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise import_failure(error, "onnxruntime", "", "running an .onnx file") from None
+    if options.precision is not None:
+        raise InputError(
+            f"precision {options.precision}: an .onnx file runs in the precision it was exported in; "
+            "choose it at export, or use an OpenVINO file"
+        )
+    return onnxruntime
+
+
+def list_providers(onnxruntime: Any, options: EngineOptions) -> tuple[str, ...]:
+    """Return the providers that the options ask for, in order of preference (EngineError: one is not there)."""
+    names = PROVIDERS[(options.provider or "cuda") if options.device_kind == "gpu" else None]
     missing = [name for name in names if name not in onnxruntime.get_available_providers()]
     if missing:
         raise EngineError(
             f"device {options.device!r}: this onnxruntime {onnxruntime.__version__} has no {missing[0]}; "
             f"{install_hint('onnxruntime-gpu', 'gpu', instead_of='onnxruntime')}; or use device 'cpu'"
         )
+    return names
 
 
-def _open_session(
-    onnxruntime: Any, path: Path, names: tuple[str, ...], options: EngineOptions, *, fuse_qdq: bool = True
+def open_session(
+    onnxruntime: Any,
+    path: Path,
+    names: tuple[str, ...],
+    options: EngineOptions,
+    content: bytes | None = None,
+    *,
+    fuse_qdq: bool = True,
 ) -> Any:
-    """Open a session on exactly the given providers.
+    """Open a session on exactly the given providers, with a file or with `content` in its place.
 
     By default ONNX Runtime falls back to the CPU silently in three cases: a provider that does not start, nodes that
     the provider does not support, and a run that fails.
@@ -126,11 +144,10 @@ def _open_session(
         settings.add_session_config_entry(DISABLE_QDQ_FUSION, "1")
         settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     try:
-        session = onnxruntime.InferenceSession(
-            str(path), settings, providers=[(name, arguments) for name in names], enable_fallback=0
-        )
+        given, providers = str(path) if content is None else content, [(name, arguments) for name in names]
+        session = onnxruntime.InferenceSession(given, settings, providers=providers, enable_fallback=0)
     except Exception as error:  # ONNX Runtime's own exceptions derive from Exception directly
-        reason = _first_line(error)
+        reason = first_line(error)
         if "NOT_IMPLEMENTED" in reason:  # bfloat16 on the CPU, as a rule
             reason += (
                 f"; device {options.device!r} has no kernels of the file's precision: use the float32 file, or a GPU"
@@ -162,9 +179,11 @@ def _check_assignment(session: Any, path: Path, names: tuple[str, ...]) -> None:
         raise EngineError(f"{path}: {names[0]} supports none of its nodes; use the other provider or device 'cpu'")
 
 
-def _shapes(tensors: Any) -> dict[str, Shape]:
+def shapes_of(tensors: Any) -> dict[str, Shape]:
+    """Return the shapes of a session's tensors by name."""
     return {t.name: tuple(size if isinstance(size, int) else None for size in t.shape) for t in tensors}
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of a message of ONNX Runtime."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -14,6 +14,7 @@ import os
 import re
 import sys
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,14 @@ def default_folder() -> Path | None:
     return base / "afsd" / "openvino"
 
 
-def compile_model(core: Any, artifact: Artifact, device: str, settings: dict[str, Any], folder: Path | None) -> Any:
+def compile_model(
+    core: Any,
+    artifact: Artifact,
+    device: str,
+    settings: dict[str, Any],
+    folder: Path | None,
+    part: tuple[str, Callable[[], Any]] | None = None,
+) -> Any:
     """Return a compiled model: the one kept in the folder, or a new one, which is kept there.
 
     Args:
@@ -60,13 +68,15 @@ def compile_model(core: Any, artifact: Artifact, device: str, settings: dict[str
         settings: OpenVINO's settings.
         folder: folder of the entries, made when it is missing; None: nothing is kept. If it cannot be written to, an
             ArtifactWarning says so once.
+        part: name of a part of the model, with what reads it; None: the whole model.
 
     Raises:
         Exception: OpenVINO's own, of a model that it cannot read or compile.
     """
+    name, read = part or ("", lambda: core.read_model(str(artifact.path), str(artifact.weights)))
     if folder is None or not artifact.sha256 or device != "CPU":
-        return core.compile_model(core.read_model(str(artifact.path), str(artifact.weights)), device, settings)
-    entry = folder / f"afsd-{_key(core, artifact, device, settings)}.blob"
+        return core.compile_model(read(), device, settings)
+    entry = folder / f"afsd-{_key(core, artifact, device, settings, name)}.blob"
     blob = _read(entry)
     if blob is not None:
         with suppress(Exception):  # whatever OpenVINO finds wrong with it
@@ -74,7 +84,7 @@ def compile_model(core: Any, artifact: Artifact, device: str, settings: dict[str
             with suppress(OSError):
                 os.utime(entry)
             return compiled
-    compiled = core.compile_model(core.read_model(str(artifact.path), str(artifact.weights)), device, settings)
+    compiled = core.compile_model(read(), device, settings)
     try:
         _write(entry, compiled.export_model().getvalue())
     except OSError as error:
@@ -89,13 +99,14 @@ def compile_model(core: Any, artifact: Artifact, device: str, settings: dict[str
     return compiled
 
 
-def _key(core: Any, artifact: Artifact, device: str, settings: dict[str, Any]) -> str:
+def _key(core: Any, artifact: Artifact, device: str, settings: dict[str, Any], part: str) -> str:
     """Return the digits that stand for all on which a compiled model depends."""
     import openvino
 
     facts = [
         LAYOUT,
         artifact.sha256,
+        part,
         openvino.get_version(),
         device,
         str(core.get_property(device, "FULL_DEVICE_NAME")),

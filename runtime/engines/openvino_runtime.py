@@ -37,19 +37,16 @@ class OpenVinoEngine:
             EngineError: the file is not a loadable model, or the device or precision is not available.
             MissingDependencyError: openvino is not installed.
         """
-        try:
-            import openvino
-        except ImportError as error:
-            raise import_failure(error, "openvino", "openvino", "running an OpenVINO .xml file") from None
+        openvino = import_openvino()
         self._path = path
         artifact = read_artifact(path, verify=options.verify)
         self.spec = artifact.spec
         core = openvino.Core()
-        device = _device(core, options)
+        device = choose_device(core, options)
         precision = options.precision or ("bf16" if self.spec.precision == "bf16" else "fp32")
-        self._compiled: Any = _compile(core, artifact, device, _settings(options, precision, device), options.cache)
-        check_fit(self.spec, _shapes(self._compiled.inputs), _shapes(self._compiled.outputs), str(path))
-        _check_precision(self._compiled, precision, path)
+        self._compiled: Any = _compile(core, artifact, device, settings_of(options, precision, device), options.cache)
+        check_fit(self.spec, shapes_of(self._compiled.inputs), shapes_of(self._compiled.outputs), str(path))
+        require_precision(self._compiled, precision, path)
         self.depth = int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) + QUEUED
         """Maximum number of batches in flight: those that run at once, and the next."""
         self._idle: list[Any] = []
@@ -77,7 +74,7 @@ class OpenVinoEngine:
             request = self._idle.pop() if self._idle else self._compiled.create_infer_request()
             request.start_async({k: np.ascontiguousarray(v) for k, v in inputs.items()}, share_inputs=True)
         except Exception as error:  # OpenVINO raises RuntimeError and its own types
-            raise EngineError(f"{self._path}: the run failed: {_last_line(error)}") from error
+            raise EngineError(f"{self._path}: the run failed: {last_line(error)}") from error
         return request
 
     def collect(self, ticket: Any) -> dict[str, NDArray[np.float32]]:
@@ -86,7 +83,7 @@ class OpenVinoEngine:
             ticket.wait()
             results = ticket.results
         except Exception as error:  # OpenVINO raises RuntimeError and its own types
-            raise EngineError(f"{self._path}: the run failed: {_last_line(error)}") from error
+            raise EngineError(f"{self._path}: the run failed: {last_line(error)}") from error
         if self._compiled is not None:
             self._idle.append(ticket)
         return {tensor.name: results[tensor.name] for tensor in self.spec.outputs}
@@ -97,7 +94,16 @@ class OpenVinoEngine:
         self._compiled = None
 
 
-def _device(core: Any, options: EngineOptions) -> str:
+def import_openvino() -> Any:
+    """Import OpenVINO (MissingDependencyError: it is not installed)."""
+    try:
+        import openvino
+    except ImportError as error:
+        raise import_failure(error, "openvino", "openvino", "running an OpenVINO .xml file") from None
+    return openvino
+
+
+def choose_device(core: Any, options: EngineOptions) -> str:
     """Return OpenVINO's name of the device (EngineError: the device is not there)."""
     kind = options.device_kind.upper()
     available = [str(name) for name in core.available_devices]
@@ -110,7 +116,8 @@ def _device(core: Any, options: EngineOptions) -> str:
     return name
 
 
-def _settings(options: EngineOptions, precision: str, device: str) -> dict[str, Any]:
+def settings_of(options: EngineOptions, precision: str, device: str) -> dict[str, Any]:
+    """Return OpenVINO's settings for some options."""
     settings: dict[str, Any] = {
         "PERFORMANCE_HINT": options.mode.upper(),
         "INFERENCE_PRECISION_HINT": PRECISION_HINTS[precision],
@@ -131,10 +138,10 @@ def _compile(core: Any, artifact: Artifact, device: str, settings: dict[str, Any
     try:
         return compile_model(core, artifact, device, settings, None if cache is None else Path(cache))
     except Exception as error:  # OpenVINO raises RuntimeError and its own types
-        raise EngineError(f"{artifact.path}: OpenVINO cannot load it: {_last_line(error)}") from error
+        raise EngineError(f"{artifact.path}: OpenVINO cannot load it: {last_line(error)}") from error
 
 
-def _check_precision(compiled: Any, precision: str, path: Path) -> None:
+def require_precision(compiled: Any, precision: str, path: Path) -> None:
     """Raise if OpenVINO, which may ignore the precision hint, would compute in another precision."""
     effective = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
     if effective != PRECISION_HINTS[precision]:
@@ -144,14 +151,15 @@ def _check_precision(compiled: Any, precision: str, path: Path) -> None:
         )
 
 
-def _shapes(ports: Any) -> dict[str, Shape]:
+def shapes_of(ports: Any) -> dict[str, Shape]:
+    """Return the shapes of a model's tensors by name."""
     return {
         port.any_name: tuple(size.get_length() if size.is_static else None for size in port.partial_shape)
         for port in ports
     }
 
 
-def _last_line(error: Exception) -> str:
+def last_line(error: Exception) -> str:
     """Return the last line of an OpenVINO message: the reason, after the positions in OpenVINO's code."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from runtime.common.files import describe_mode, exists
 from runtime.common.text import one_line
+from runtime.engines.artifact import read_artifact
 from runtime.engines.base import Engine
 from runtime.engines.options import EngineOptions
 from runtime.errors import EngineError, InputError, import_failure
@@ -24,11 +25,23 @@ class EngineKind(NamedTuple):
     """Module of the class, imported when a file of this kind is opened."""
     name: str
     """Name of the class, which is made from (path, `EngineOptions`)."""
+    streaming: tuple[str, str] | None = None
+    """Module and class of streaming networks; None: the library runs none."""
 
 
 ENGINES = {
-    ".onnx": EngineKind("onnxruntime", "runtime.engines.onnx_runtime", "OnnxRuntimeEngine"),
-    ".xml": EngineKind("openvino", "runtime.engines.openvino_runtime", "OpenVinoEngine"),
+    ".onnx": EngineKind(
+        "onnxruntime",
+        "runtime.engines.onnx_runtime",
+        "OnnxRuntimeEngine",
+        ("runtime.engines.onnx_streaming", "OnnxStreamingEngine"),
+    ),
+    ".xml": EngineKind(
+        "openvino",
+        "runtime.engines.openvino_runtime",
+        "OpenVinoEngine",
+        ("runtime.engines.openvino_streaming", "OpenVinoStreamingEngine"),
+    ),
     ".engine": EngineKind("tensorrt", "runtime.engines.tensorrt.engine", "TensorRtEngine"),
     ".plan": EngineKind("tensorrt", "runtime.engines.tensorrt.engine", "TensorRtEngine"),
 }
@@ -80,7 +93,10 @@ def open_engine(
     if needed == "":
         return _open_foreign(file, options)
     kind = ENGINES[file.suffix.lower()]
-    engine: Engine = getattr(import_module(kind.module), kind.name)(file, options)
+    module, name = kind.module, kind.name
+    if kind.streaming is not None and read_artifact(file, verify=False).spec.streaming is not None:
+        module, name = kind.streaming
+    engine: Engine = getattr(import_module(module), name)(file, options)
     return engine
 
 

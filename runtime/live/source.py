@@ -18,6 +18,7 @@ from runtime.live.events import Ended, Event, Failed, Gap, Lost, Reconnected, St
 from runtime.live.inbox import Due, EndOfStretch, Inbox, Stretch
 from runtime.live.options import WatchOptions
 from runtime.live.stretches import StretchReader
+from runtime.streaming.windows import FeatureWindow
 from runtime.video.prefetch import READING
 from runtime.video.readers.base import Reader
 from runtime.video.sources import is_live, is_remote, is_url, local_path, name_of
@@ -251,6 +252,7 @@ class Source:
         """Yield the windows of a video, and count what is read."""
         frames, read_ms, flow_ms = self.counts.frames, self.counts.read_ms, self.counts.flow_ms
         for window in video.windows():
+            assert not isinstance(window, FeatureWindow)  # `watch` takes no streaming network
             self.counts.frames = frames + video.timing.frames
             self.counts.read_ms = read_ms + video.timing.wait_ms
             self.counts.flow_ms = flow_ms + video.timing.flow_ms

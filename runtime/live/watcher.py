@@ -387,6 +387,11 @@ def _check_model(detector: Detector) -> None:
     spec = detector.spec
     if spec.features is not None:
         raise InputError("the model sees features; watch takes a model on frames (for features: afsd detect --stream)")
+    if spec.streaming is not None:
+        raise InputError(
+            "the model is a streaming one, which watch does not take yet; use the model on windows, or for one source "
+            "afsd detect --stream"
+        )
     if spec.sampling == "whole_video":
         raise InputError("the model sees whole videos, which a live source never is; watch takes a model on windows")
     if detector.options.nms == "reference":

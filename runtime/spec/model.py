@@ -11,10 +11,11 @@ from runtime.common.ranges import Count, FramesPerSecond, Range, check_ranges
 from runtime.errors import InputError, SpecError
 from runtime.spec.anchors import A2NetLayout, Cells
 from runtime.spec.decoding_constants import A2NetDecoding, Decoding, TwoStageDecoding
+from runtime.spec.streaming import Streaming
 from runtime.spec.tensors import TensorSpec, require_fitting_tensors
 from runtime.spec.time_axis import FeatureSampling, Uneven
 
-SCHEMA = 4
+SCHEMA = 5
 """Version of the ModelSpec layout; a file with a higher number needs a newer release of this project. From 4
 on every artifact carries a digest."""
 
@@ -101,6 +102,9 @@ class ModelSpec:
     """Decoding constants of an A2Net, in place of `decoding`; None for other families."""
     two_stage: TwoStageDecoding | None = None
     """Constants between the stages of a two-stage detector, beside `decoding`; None for other families."""
+    streaming: Streaming | None = None
+    """Step and features of a streaming network; its `inputs` and `outputs` are those of one window all the same. None:
+    a network on windows."""
     precision: str = "fp32"
     """Number type of the heavy layers: fp32, fp16, bf16, int8 or fp8."""
     quantization: Quantization | None = None
@@ -134,7 +138,16 @@ class ModelSpec:
                 raise InputError("a backbone sees frames, and has neither classes nor level_lengths")
         elif not self.classes or not self.level_lengths:
             raise InputError("classes and level_lengths must not be empty")
+        if self.streaming is not None:
+            self._require_streaming(self.streaming)
         require_fitting_tensors(self)
+
+    def _require_streaming(self, streaming: Streaming) -> None:
+        if self.family != "afsd" or self.stream == "features" or self.sampling != "fixed":
+            raise InputError("streaming: expected an afsd on windows of frames, and only there")
+        for name in ("window_length", "window_stride"):
+            if getattr(self, name) % streaming.multiple:
+                raise InputError(f"{name}: got {getattr(self, name)}, expected a multiple of {streaming.multiple}")
 
     @property
     def is_backbone(self) -> bool:
@@ -193,6 +206,8 @@ def fuse_specs(rgb: ModelSpec, flow: ModelSpec) -> ModelSpec:
     Raises:
         InputError: the models are not one on RGB and one on flow, or they differ in a field that must be equal.
     """
+    if rgb.streaming is not None or flow.streaming is not None:
+        raise InputError("two streams: streaming models are joined in one file: afsd export RGB --flow FLOW --stream")
     if (rgb.stream, flow.stream) != ("rgb", "flow"):
         raise InputError(
             f"two streams: got models on {rgb.stream} and on {flow.stream}, expected one on rgb, then one on flow"
