@@ -168,6 +168,8 @@ class _Work:
         graph = load_graph(path)
         self.plain = self.placement = Placement(graph, str(path))
         self.spec = read_carried_spec(graph, str(path))
+        if self.spec.streaming is not None:
+            raise InputError(f"{path}: is a streaming network; calibrate the one on windows, then afsd export --stream")
         if self.spec.is_backbone:
             raise InputError(f"{path}: is a backbone; only networks that detect are calibrated so far")
         if self.spec.stream == "features" and options.tune:

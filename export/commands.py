@@ -26,6 +26,11 @@ def add_export(subparsers: Any) -> None:
         help="default: %(default)s; safetensors is the checkpoint itself, without pickle",
     )
     parser.add_argument("--config", default="", help="network of a bare state dict; the published ones are recognised")
+    parser.add_argument(
+        "--stream",
+        action="store_true",
+        help="write a streaming network: the backbone sees each frame once, the head windows of its features",
+    )
     parser.add_argument("--flow", type=Path, metavar="CHECKPOINT", help="flow checkpoint: both as one fused file")
     parser.add_argument("--flow-config", default="", help="as --config, of the flow checkpoint")
     parser.add_argument(
@@ -68,6 +73,7 @@ def _export(args: argparse.Namespace) -> int:
         from export.to_openvino import export_openvino
         from export.to_precision import write_typed_onnx
         from export.to_safetensors import export_safetensors
+        from export.to_streaming import export_streaming
         from export.two_streams import export_fused
     except ImportError as error:
         raise import_failure(error, "", "export", "export") from None
@@ -75,13 +81,20 @@ def _export(args: argparse.Namespace) -> int:
     if args.flow_config and not args.flow:
         raise InputError("--flow-config names the network of --flow; give --flow as well, or leave it out")
     if args.to == "tensorrt":
+        _refuse(args, "streaming networks are written for ONNX Runtime and OpenVINO so far", "stream")
         return _export_tensorrt(args)
     for name in ("library", "sm", "batch", "pooling", "workspace", "timing_cache"):
         if getattr(args, name) is not None:
             raise InputError(f"--{name.replace('_', '-')} is for TensorRT engines; add --to tensorrt, or leave it out")
     if args.to == "safetensors":
-        _refuse(args, "a .safetensors file is one checkpoint as it is", "flow", "precision", "videos")
+        _refuse(args, "a .safetensors file is one checkpoint as it is", "flow", "precision", "videos", "stream")
         export_safetensors(args.model, args.out, args.config)
+    elif args.stream:
+        _refuse(args, "a streaming network has the precision of the file that it is made of", "precision")
+        export_streaming(
+            args.model, args.out, to=args.to, config=args.config, flow=args.flow, flow_config=args.flow_config,
+            videos=args.videos,
+        )  # fmt: skip
     elif args.flow:
         _refuse(args, "--flow writes float32", "precision", "videos")
         export_fused(args.model, args.flow, args.out, to=args.to, config=args.config, flow_config=args.flow_config)
@@ -126,7 +139,7 @@ def _refuse(args: argparse.Namespace, reason: str, *names: str) -> None:
     """Raise InputError if one of the named options was given."""
     for name in names:
         if getattr(args, name):
-            raise InputError(f"--{name}: {reason}; leave it out, or use --to onnx or tensorrt")
+            raise InputError(f"--{name}: {reason}; leave it out, or use another --to")
 
 
 def add_export_backbone(subparsers: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 if __package__ in (None, ""):  # run as a script: make the four packages importable from the source tree
@@ -10,10 +11,12 @@ if __package__ in (None, ""):  # run as a script: make the four packages importa
 
 import onnx
 
+from export.comparison.drift import DriftReport
 from export.comparison.parity import ParityReport, compare, require_parity
 from export.graph.export_input import Say, read_export_input
 from export.graph.files import save_graph
 from export.own_files import require_own_files
+from export.streaming.clip_view import as_clip_engine
 from runtime.common.files import synchronise
 from runtime.common.temporaries import scratch_folder
 from runtime.engines import Engine, open_engine
@@ -48,17 +51,23 @@ def check_name(target: Path) -> None:
         raise ExportError(f"{target}: expected a file name ending in .onnx")
 
 
-def save_onnx(graph: onnx.ModelProto, reference: Engine, target: Path, say: Say) -> Path:
+Compare = Callable[[Engine, Path, Say], ParityReport | DriftReport]
+"""Function (reference, file, say) that compares a file with a reference, says the report and returns it."""
+
+
+def save_onnx(
+    graph: onnx.ModelProto, reference: Engine, target: Path, say: Say, compare: Compare | None = None
+) -> Path:
     """Write a graph atomically after comparing its numbers with the reference's (ExportError: they differ)."""
     require_own_files(target)
     with scratch_folder(target.parent) as folder:
         unfinished = folder / target.name
         save_graph(graph, unfinished)
-        report = check(reference, unfinished, say)
+        report = (compare or check)(reference, unfinished, say)
         synchronise(unfinished)
         unfinished.replace(target)
         synchronise(target.parent)
-    report.write(target.with_suffix(".onnx.parity.json"))
+    report.write(target.with_suffix(f".onnx.{'parity' if isinstance(report, ParityReport) else 'drift'}.json"))
     say(f"wrote {target} ({target.stat().st_size / 1e6:.1f} MB)")
     return target
 
@@ -66,7 +75,7 @@ def save_onnx(graph: onnx.ModelProto, reference: Engine, target: Path, say: Say)
 def check(reference: Engine, artifact: Path, say: Say) -> ParityReport:
     """Compare an artifact, run in its engine, with the reference (ExportError: a difference beyond the tolerance)."""
     say(f"comparing with {reference.library}")
-    engine = open_engine(artifact)
+    engine = as_clip_engine(open_engine(artifact))
     try:
         report = compare(reference, engine)
     finally:

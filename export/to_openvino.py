@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 if __package__ in (None, ""):  # run as a script: make the four packages importable from the source tree
@@ -15,11 +15,13 @@ import onnx.inliner
 from export.comparison.drift import DriftReport
 from export.comparison.parity import ParityReport
 from export.comparison.quantisation import check_quantised
+from export.graph.carried_spec import read_carried_spec
 from export.graph.convolutions import Layer, report_convolutions
-from export.graph.export_input import Say, read_export_input
+from export.graph.export_input import ExportInput, Say, read_export_input
 from export.graph.precision import QUANTISED, precision_of
 from export.own_files import require_own_files
-from export.to_onnx import check
+from export.streaming.clip_view import as_clip_engine
+from export.to_onnx import Compare, check
 from runtime.common.files import file_sha256
 from runtime.common.temporaries import scratch_folder
 from runtime.engines import Engine, open_engine
@@ -60,31 +62,38 @@ def export_openvino(
         raise ExportError(f"{target}: expected a file name ending in .xml")
     require_own_files(target)
     network = read_export_input(path, config, say)
-    quantised = precision_of(network.graph) in QUANTISED
-    if videos and not quantised:
-        raise InputError(f"--videos: {path} is not calibrated, and OpenVINO computes the same; leave --videos out")
+    return save_openvino(network.graph, network.reference, target, say, choose_comparison(network, videos))
+
+
+def choose_comparison(network: ExportInput, videos: Sequence[Path] = ()) -> Compare:
+    """Return how a file made of a network is compared: number by number, or as a calibrated network.
+
+    Raises:
+        InputError: videos, which only the detections of a calibrated network are compared on.
+    """
+    if precision_of(network.graph) not in QUANTISED:
+        if videos:
+            raise InputError(
+                f"--videos: {network.path} is not calibrated, and the file computes the same; leave --videos out"
+            )
+        return check
 
     def compare_quantised(reference: Engine, artifact: Path, say: Say) -> DriftReport:
         say(f"comparing with {reference.library}")
-        engine = open_engine(artifact)
+        engine = as_clip_engine(open_engine(artifact))
         try:
-            report = check_quantised(reference, engine, path, say, videos=videos)
+            report = check_quantised(reference, engine, network.path, say, videos=videos)
         finally:
             engine.close()
-        for line in report_convolutions(read_openvino_layers(artifact), network.graph, "int8").lines():
-            say(line)
+        if artifact.suffix == ".xml":
+            for line in report_convolutions(read_openvino_layers(artifact), network.graph, "int8").lines():
+                say(line)
         return report
 
-    return save_openvino(network.graph, network.reference, target, say, compare_quantised if quantised else check)
+    return compare_quantised
 
 
-def save_openvino(
-    graph: onnx.ModelProto,
-    reference: Engine,
-    target: Path,
-    say: Say,
-    compare: Callable[[Engine, Path, Say], ParityReport | DriftReport] = check,
-) -> Path:
+def save_openvino(graph: onnx.ModelProto, reference: Engine, target: Path, say: Say, compare: Compare = check) -> Path:
     """Convert a graph and write the files atomically after comparing their numbers with the reference's.
 
     Raises:
@@ -94,7 +103,7 @@ def save_openvino(
     require_own_files(target)
     with scratch_folder(target.parent) as folder:
         unfinished = folder / target.name
-        weights = convert(graph, reference.spec, unfinished)
+        weights = convert(graph, read_carried_spec(graph, str(target)), unfinished)
         report = compare(reference, unfinished, say)
         settle_model(target)
         replace_as_one((weights, target.with_suffix(".bin")), file_sha256(weights), (unfinished, target))

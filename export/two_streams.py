@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from export.graph.export_input import Say, make_artifact_spec
+from export.graph.export_input import ExportInput, Say, make_artifact_spec
 from export.graph.trace import to_graph
 from export.to_onnx import save_onnx
 from export.to_openvino import save_openvino
@@ -88,6 +88,12 @@ def export_fused(
     target = Path(out) if out else Path(rgb).with_name(f"{Path(rgb).stem}_fused{SUFFIXES[to]}")
     if target.suffix != SUFFIXES[to]:
         raise ExportError(f"{target}: expected a file name ending in {SUFFIXES[to]}")
+    network = read_fused_input(rgb, flow, config, flow_config, say)
+    return (save_onnx if to == "onnx" else save_openvino)(network.graph, network.reference, target, say)
+
+
+def read_fused_input(rgb: str | Path, flow: str | Path, config: str, flow_config: str, say: Say) -> ExportInput:
+    """Trace two checkpoints as one network; arguments and errors are those of `export_fused`."""
     loaded = [
         load_checkpoint(path, load_config(name) if name else None)
         for path, name in ((rgb, config), (flow, flow_config))
@@ -101,4 +107,4 @@ def export_fused(
     reference = TwoStreamEngine(*(TorchEngine(network, own) for network, own in zip(networks, specs, strict=True)))
     say(f"tracing {rgb} and {flow}")
     graph = to_graph(TwoStreamNetwork(networks[0], networks[1], spec).eval(), spec)
-    return (save_onnx if to == "onnx" else save_openvino)(graph, reference, target, say)
+    return ExportInput(Path(rgb), graph, reference)

@@ -170,7 +170,7 @@ def _windows(video: Video, spec: ModelSpec) -> Iterator[Window]:
         yield from cut_windows(open_steps(video, spec).read(), spec.window_length, spec.window_stride)
         return
     with closing(open_input(video, spec, allow_truncated=True)) as opened:
-        yield from (window for window in opened.windows() if window is not None)
+        yield from (window for window in opened.windows() if isinstance(window, Window))
 
 
 def _survey(video: str, number: int, window: Window) -> Clip | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import onnx
 
+from export.graph.carried_spec import read_carried_spec
 from export.graph.files import load_graph, save_graph
 from export.graph.precision import HALF, emulate_half_on_cpu, precision_of
 from export.graph.trace import to_graph
@@ -66,6 +67,10 @@ def read_export_input(path: Path, config: str, say: Say) -> ExportInput:
         if not path.is_file():
             raise ExportError(f"{path}: file not found; expected a checkpoint, or an ONNX file of this project")
         graph = load_graph(path)
+        if read_carried_spec(graph, str(path)).streaming is not None:
+            raise ExportError(
+                f"{path}: a streaming network already; give the one on windows, with --stream --to FORMAT"
+            )
         return ExportInput(path, graph, open_cpu_engine(graph, path))
     checkpoint = load_checkpoint(path, load_config(config) if config else None)
     spec, network = make_artifact_spec(checkpoint), build_model(checkpoint, str(path))
