@@ -323,7 +323,7 @@ class Detector:
             yield self._prepare(waiting, timing)
 
     def _prepare(self, batch: list[AnyWindow], timing: Timing) -> tuple[list[AnyWindow], Arrays]:
-        with timing.engine():
+        with timing.window():
             return batch, self.stack(batch)
 
     def _stream(self, video: Input, on_progress: Progress | None) -> Iterator[Detections]:

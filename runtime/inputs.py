@@ -158,7 +158,9 @@ class FrameInput:
                 yield None
             if (frame := self.timing.next_frame(self._stream)) is None:
                 break
-            yield from buffer.push(frame)
+            with self.timing.window():
+                complete = buffer.push(frame)
+            yield from complete
         yield from buffer.finish()
         if self._stream.error is not None:
             raise self._stream.error

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from runtime.video.prefetch import ReadingTime
+
 T = TypeVar("T")
 
 MS = 1000.0
@@ -18,8 +20,8 @@ MS = 1000.0
 class Timing:
     """Holds counts and wall times of one run, updated while it runs.
 
-    The three stages add up to nearly the wall time of `run`. Decoding and resizing run in their own thread, so only the
-    time that the network had to wait for frames is counted as `wait_ms`.
+    The stages add up to nearly the wall time of `run`. Decoding and resizing run in their own thread, so only the time
+    that the network had to wait for frames is counted as `wait_ms`; `reading` has the rest.
     """
 
     sample_fps: float
@@ -32,12 +34,18 @@ class Timing:
     """Number of windows run so far."""
     wait_ms: float = 0.0
     """Time waiting for decoded and resized frames."""
+    window_ms: float = 0.0
+    """Time of cutting windows and making the inputs of the engine."""
     engine_ms: float = 0.0
     """Time of forward passes, copies included; for an engine that overlaps batches, the host's part and waiting."""
     post_ms: float = 0.0
     """Time of decoding outputs and suppression."""
+    write_ms: float = 0.0
+    """Time of writing the files of results."""
+    reading: ReadingTime = field(default_factory=ReadingTime)
+    """What reading the source has taken, in its own thread where it has one."""
     flow_ms: float = 0.0
-    """Time of computing optical flow, apart from the three stages: flow is computed in the reading thread, so it is
+    """Time of computing optical flow, apart from the stages: flow is computed in the reading thread, so it is
     part of `wait_ms` as far as the network had to wait for it."""
     flow_method: str = ""
     """Method of optical flow; empty if none was computed."""
@@ -75,6 +83,21 @@ class Timing:
         self.wait_ms += (self._latest - start) * MS
         self.frames += frame is not None
         return frame
+
+    @contextmanager
+    def window(self) -> Iterator[None]:
+        """Count the block as cutting windows."""
+        start = time.perf_counter()
+        yield
+        self._latest = time.perf_counter()
+        self.window_ms += (self._latest - start) * MS
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Count the block as writing results; it is no part of `wall_seconds`."""
+        start = time.perf_counter()
+        yield
+        self.write_ms += (time.perf_counter() - start) * MS
 
     @contextmanager
     def engine(self) -> Iterator[None]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from runtime.benchmark.profile import ThreadClock, format_profile, make_profile
 from runtime.common.console import print_json
 from runtime.common.names import path_in
 from runtime.common.tables import align
@@ -31,6 +32,7 @@ class Output:
     def __init__(self, flags: argparse.Namespace) -> None:
         self._flags = flags
         self._finished: list[Detections] = []
+        self._profiles: dict[str, dict[str, object]] = {}
         self._given_out = False
         self._names: set[str] = set()
         self._streamed = ""
@@ -50,18 +52,32 @@ class Output:
             if name := _name(source):
                 self._check_paths(self._paths(take_name(name, named)))
 
-    def video(self, found: Detections, source: str, timing: Timing) -> None:
+    def video(self, found: Detections, source: str, timing: Timing, threads: ThreadClock | None = None) -> None:
         """Write the files of a finished video, and print its table unless JSON is printed at the end.
+
+        Args:
+            found: detections of the video.
+            source: the video, as it is shown.
+            timing: timing of the run.
+            threads: clock of the run, for a profile; None: no profile is wanted.
 
         Raises:
             InputError, OSError: a file could not be written; everything else was given out.
         """
         found = replace(found, video=take_name(found.video, self._names)).sorted("score")
-        written, failure = self._write_files(found, timing.video_seconds)
+        with timing.writing():
+            written, failure = self._write_files(found, timing.video_seconds)
+        profile = None
+        if threads is not None:
+            threads.stop()
+            profile = make_profile(timing, threads)
+            self._profiles[found.video] = profile.to_mapping()
         if self._flags.json:
             self._finished.append(found)
         else:
             self._print(found, source, timing, written)
+            if profile is not None:
+                print(format_profile(profile))
         if failure is not None:
             raise failure
 
@@ -103,7 +119,8 @@ class Output:
         """Print the JSON of all finished videos, if asked for, once: after the last video, or at a signal."""
         if self._flags.json and not self._flags.stream and not self._given_out:
             self._given_out = True
-            print_json(results_document(self._finished), indent=2)
+            profiles = {"profile": self._profiles} if self._profiles else {}
+            print_json(results_document(self._finished) | profiles, indent=2)
 
     def _write_files(self, found: Detections, video_seconds: float) -> tuple[list[str], InputError | OSError | None]:
         """Write the formats that were asked for; return the paths that were written, and the first failure."""

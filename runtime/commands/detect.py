@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,6 +146,9 @@ def _add_running_flags(group: argparse._ArgumentGroup) -> None:
     add_engine_flags(group)
     add_mode_flag(group)
     add_stride_flags(group)
+    group.add_argument(
+        "--profile", action="store_true", help="also print where the time of each video went; with --json in it"
+    )
     group.add_argument("--nms", choices=("local", "reference"), default="local", help="reference: as published")
 
 
@@ -285,6 +288,8 @@ def _detect_one(
     output: Output,
     labels: VideoScores | None,
 ) -> None:
+    from runtime.benchmark.profile import ThreadClock
+
     def labelled(found: Detections) -> Detections:
         if labels is None:
             return found
@@ -301,11 +306,12 @@ def _detect_one(
         output.end()
         return
     label = label_of(source)
-    with ProgressLine() as line:
-        found = detector.run(
-            source, fps=arguments.fps, on_progress=lambda timing: line.show(f"{label}: {progress(timing)}")
-        )
-    output.video(labelled(found), label, detector.timing)
+    with ThreadClock() if arguments.profile else nullcontext() as threads:
+        with ProgressLine() as line:
+            found = detector.run(
+                source, fps=arguments.fps, on_progress=lambda timing: line.show(f"{label}: {progress(timing)}")
+            )
+        output.video(labelled(found), label, detector.timing, threads)
 
 
 def label_of(source: str | int | Features) -> str:
@@ -335,6 +341,8 @@ def _check(arguments: argparse.Namespace) -> None:
             "--stream prints lines, and appends them to files with --out; leave out --format, --csv, --srt and --plot, "
             "or --stream itself"
         )
+    if arguments.stream and arguments.profile:
+        raise InputError("--profile is of whole videos; leave out --stream")
     if arguments.stream and arguments.nms == "reference":
         raise InputError("--nms reference needs the whole video; leave out --stream, or use --nms local")
     sources = expand_sources(arguments.videos, recursive=arguments.recursive)

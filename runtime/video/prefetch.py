@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Generator, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from queue import Empty, Queue
 from typing import TypeVar
 
@@ -17,6 +18,18 @@ CLOSE_SECONDS = 2.0
 """Longest wait for the producer when closing; a producer that hangs in a read (dead network stream) is abandoned."""
 
 
+@dataclass
+class ReadingTime:
+    """Holds what reading a source has taken so far, wherever it ran; updated while it runs."""
+
+    work_s: float = 0.0
+    """Seconds of decoding, sampling, resizing and flow, waiting for a slow source included."""
+    blocked_s: float = 0.0
+    """Seconds that a reading thread waited because its consumer had frames enough."""
+    cpu_s: float = 0.0
+    """CPU seconds of the reading thread, its decoder's own threads not included; 0 until the thread has ended."""
+
+
 class Prefetch(Iterator[T]):
     """Yields the items of a generator from a thread that runs at most `depth` items ahead.
 
@@ -24,10 +37,10 @@ class Prefetch(Iterator[T]):
     `next`; closing ends the thread, which closes the generator.
     """
 
-    def __init__(self, items: Generator[T, None, None], depth: int) -> None:
+    def __init__(self, items: Generator[T, None, None], depth: int, time_taken: ReadingTime | None = None) -> None:
         self._queue: Queue[tuple[T] | BaseException | None] = Queue(maxsize=max(depth, 1))
         self._stop = threading.Event()
-        arguments = (items, self._queue, self._stop)
+        arguments = (items, self._queue, self._stop, ReadingTime() if time_taken is None else time_taken)
         self._worker = threading.Thread(target=_produce, args=arguments, name=f"{READING}frames", daemon=True)
         self._started = self._ended = False
 
@@ -65,17 +78,27 @@ class Prefetch(Iterator[T]):
 
 
 def _produce(
-    items: Generator[T, None, None], queue: Queue[tuple[T] | BaseException | None], stop: threading.Event
+    items: Generator[T, None, None],
+    queue: Queue[tuple[T] | BaseException | None],
+    stop: threading.Event,
+    taken: ReadingTime,
 ) -> None:
     """Fill the queue until the items or the consumer end (the thread's body); None marks the end."""
     end: BaseException | None = None
+    begun = time.perf_counter()
     try:
         for item in items:
+            made = time.perf_counter()
+            taken.work_s += made - begun
             queue.put((item,))
+            begun = time.perf_counter()
+            taken.blocked_s += begun - made
             if stop.is_set():
                 break
     except BaseException as error:
         end = error
     finally:
         items.close()
+        taken.work_s += time.perf_counter() - begun
+        taken.cpu_s = time.thread_time()
         queue.put(end)

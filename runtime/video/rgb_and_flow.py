@@ -58,7 +58,7 @@ def open_streams(
     Args:
         frames: see `open_frames`.
         spec: the model's.
-        timing: records the rate and length of the source, the time spent on flow, and the flow method.
+        timing: records the rate and length of the source, the time spent on reading and flow, and the flow method.
         flow: precomputed flow for a model of two streams.
         flow_method: see `FlowEstimator`.
         fps, allow_truncated, reader: see `open_frames`; `frame_timing` is its `timing`.
@@ -92,7 +92,7 @@ def open_streams(
         timing=frame_timing,
         reader=reader,
     )
-    timing.sample_fps, timing.expected_frames = source.sample_fps, source.expected
+    timing.sample_fps, timing.expected_frames, timing.reading = source.sample_fps, source.expected, source.reading
     return source
 
 

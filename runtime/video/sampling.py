@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 import warnings
 from collections.abc import Callable, Generator, Iterator
 from types import TracebackType
@@ -10,7 +11,7 @@ from typing import Literal
 
 from runtime.common.ranges import FramesPerSecond, require_in_range
 from runtime.errors import InputError, VideoError, VideoWarning
-from runtime.video.prefetch import Prefetch
+from runtime.video.prefetch import Prefetch, ReadingTime
 from runtime.video.readers.base import Frame, Picture, Reader
 from runtime.video.readers.choice import ReaderName, open_reader
 from runtime.video.sources import FrameSource
@@ -119,6 +120,8 @@ class FrameStream(Iterator[Frame]):
         """Whether a VideoError just ends the frames and waits in `error`, so that what came before can be used."""
         self.error: VideoError | None = None
         """Error that ended the frames, with `keep_error`."""
+        self.reading = ReadingTime()
+        """What reading the source has taken."""
         self._declared_rate = declared_rate
         self._reader = reader
         self._max_frames = max_frames
@@ -130,13 +133,13 @@ class FrameStream(Iterator[Frame]):
         if transform is not None:
             frames = transform(frames)
         self._frames: Prefetch[Frame] | Generator[Frame, None, None] = (
-            Prefetch(frames, read_ahead) if reader.background else frames
+            Prefetch(frames, read_ahead, self.reading) if reader.background else frames
         )
 
     def __next__(self) -> Frame:
         self._started = True
         try:
-            frame = next(self._frames, None)
+            frame = next(self._frames, None) if isinstance(self._frames, Prefetch) else self._read()
             if frame is None:
                 self._check_end()
                 raise StopIteration
@@ -147,6 +150,14 @@ class FrameStream(Iterator[Frame]):
             raise StopIteration from None
         self._kept += 1
         return frame
+
+    def _read(self) -> Frame | None:
+        """Return the next frame of a source that has no thread of its own, and count the time."""
+        begun = time.perf_counter()
+        try:
+            return next(self._frames, None)
+        finally:
+            self.reading.work_s += time.perf_counter() - begun
 
     @property
     def ready(self) -> bool:
