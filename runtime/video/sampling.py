@@ -12,7 +12,7 @@ from typing import Literal
 from runtime.common.ranges import FramesPerSecond, require_in_range
 from runtime.errors import InputError, VideoError, VideoWarning
 from runtime.video.prefetch import Prefetch, ReadingTime
-from runtime.video.readers.base import Frame, Picture, Reader
+from runtime.video.readers.base import Frame, Picture, Reader, SkippingReader
 from runtime.video.readers.choice import ReaderName, open_reader
 from runtime.video.sources import FrameSource
 
@@ -77,9 +77,17 @@ class FrameSchedule:
 
     def copies(self, until: float) -> int:
         """Return how many times the frame that is on screen until `until`, in seconds, is kept."""
-        due = math.floor((until + STAMP_ROUNDING) * self._sample_fps)
+        due = self._due(until)
         copies, self._given = max(due - self._given, 0), max(due, self._given)
         return copies
+
+    def is_needed(self, time: float, until: float) -> bool:
+        """Return whether a frame, not the first, is kept that is on screen from `time` until `until`."""
+        return self._due(until) > self._due(time)
+
+    def _due(self, until: float) -> int:
+        """Return the number of samples before a moment."""
+        return math.floor((until + STAMP_ROUNDING) * self._sample_fps)
 
 
 class FrameStream(Iterator[Frame]):
@@ -222,6 +230,8 @@ class FrameStream(Iterator[Frame]):
     def _presented(self) -> Generator[tuple[Picture, int], None, None]:
         """Yield the frames that are kept; each waits for the next one, which says how long it was on screen."""
         schedule = FrameSchedule(self.sample_fps)
+        if isinstance(self._reader, SkippingReader):
+            self._reader.skip(schedule.is_needed)
         waiting: Picture | None = None
         while self._reader.grab():
             self._decoded += 1

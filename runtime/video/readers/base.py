@@ -97,6 +97,23 @@ class Reader(Protocol):
         ...
 
 
+@runtime_checkable
+class SkippingReader(Protocol):
+    """Reads a source of which it need not decode every frame."""
+
+    def skip(self, is_needed: Callable[[float, float], bool]) -> None:
+        """Take the rule by which frames are needed, before the first `grab`.
+
+        A frame that is not may be left out if no other depends on it. It is grabbed all the same, but has no picture of
+        its own: it shows the one before.
+
+        Args:
+            is_needed: function of the seconds at which a frame appears and disappears, or of an earlier and a later
+                moment than those.
+        """
+        ...
+
+
 def require_pixels(width: int, height: int, origin: str) -> None:
     """Raise a VideoError if frames have more pixels than `limits.IMAGE_PIXELS`; `origin` begins the message."""
     if width * height > limits.IMAGE_PIXELS:

@@ -87,6 +87,12 @@ class StreamClock:
             time = resumed
         self._set(max(time, self.time), length)
 
+    def foresee(self, stamp: int) -> float | None:
+        """Return the seconds at which a frame will appear if no stamp before it begins anew; None before the first."""
+        if self._first is None:
+            return None
+        return self._offset + self._snap((stamp - self._first) * self._tick, 0.0)[0]
+
     def _snap(self, since: float, length: float) -> tuple[float, float]:
         if self._rate is None:
             return since, length

@@ -8,7 +8,7 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from fractions import Fraction
 from functools import partial
@@ -33,6 +33,13 @@ PRIMING_SECONDS = 0.1
 """Longest lead of sound with negative time stamps that is an encoder's priming, which players cut off."""
 MAX_UNDECODED = 1000
 """Most packets whose frames are waited for; more are not followed up."""
+DISPOSABLE = frozenset({"h264", "mpeg2video", "mpeg4"})
+"""Codecs whose frames, where no other depends on them, can be left out: those that follow are the same to the bit. HEVC
+marks frames so on which frames of a higher layer may depend."""
+AHEAD = 8
+"""Packets read ahead of the decoder, from which it is known when a frame disappears."""
+NEAR_SECONDS = 5.0
+"""Furthest from the frame on screen that a frame is left out; stamps beyond may begin anew before."""
 OPEN_SECONDS = 15.0
 """Longest wait until a URL opens."""
 READ_SECONDS = 30.0
@@ -124,6 +131,11 @@ class PyAVReader(Clocked):
         self._has_slots = self._container.format.name in SLOTTED
         self._broken = ""
         self._frame: Any = None
+        self._coming: Any = None
+        self._left_out: deque[tuple[int, int | None]] = deque()
+        self._unneeded: dict[int, int | None] = {}
+        self._is_needed: Callable[[float, float], bool] | None = None
+        self._leaving_out = False
         self._frames = self._decode()
 
     @property
@@ -131,25 +143,51 @@ class PyAVReader(Clocked):
         """Number of times that the time stamps began anew, as those of a camera that restarts under one connection."""
         return self._clock.times_restarted
 
+    def skip(self, is_needed: Callable[[float, float], bool]) -> None:
+        """See `SkippingReader`; only files on disk are read ahead, and so know what can be left out."""
+        on_disk = not self._url and self._source != STDIN and self.endless is False
+        if on_disk and not self._has_slots and self._codec.name in DISPOSABLE:
+            self._is_needed = is_needed
+
     def grab(self) -> bool:
         """See `Reader`."""
-        self._frame = next(self._frames, None)
-        if self._frame is None:
+        if self._coming is None and not self._left_out:
+            self._coming = next(self._frames, None)
+            if self._coming is None:  # the end
+                self._left_out.extend(sorted(self._unneeded.items()))
+                self._unneeded.clear()
+            else:
+                stamp = self._slots.popleft() if self._slots else self._coming.pts
+                self._note_skipped(stamp)
+                self._coming = self._coming, stamp
+        if self._left_out:
+            self._decoded += 1
+            self._clock.advance(*self._left_out.popleft())
+            return True
+        if self._coming is None:
+            self._frame = None
             return False
+        (self._frame, stamp), self._coming = self._coming, None
         self._decoded += 1
-        stamp = self._slots.popleft() if self._slots else self._frame.pts
-        self._note_skipped(stamp)
         self._clock.advance(stamp, self._frame.duration)
+        if self._frame.interlaced_frame:  # its two halves may be packets of their own
+            self._is_needed = None
         return True
 
     def _note_skipped(self, stamp: int | None) -> None:
         """Count the seconds between the last frame and this one as skipped if there were packets for them.
 
-        Where a key frame is damaged, decoders leave out all frames that depend on it without an error.
+        Where a key frame is damaged, decoders leave out all frames that depend on it without an error. Frames that were
+        left out on purpose are not counted, but given out before this one.
         """
         skipped = False
         while self._undecoded and (stamp is None or self._undecoded[0] <= stamp):
-            skipped |= heapq.heappop(self._undecoded) != stamp
+            found = heapq.heappop(self._undecoded)
+            unneeded = found in self._unneeded
+            duration = self._unneeded.pop(found, None)
+            if found != stamp and unneeded:
+                self._left_out.append((found, duration))
+            skipped |= found != stamp and not unneeded
         if stamp is None:
             return
         if skipped and self._latest is not None:
@@ -322,9 +360,10 @@ class PyAVReader(Clocked):
 
     def _decode(self) -> Generator[Any, None, None]:
         """Yield decoded frames; packets that cannot be decoded are left out and counted."""
-        for packet in self._packets():
+        for packet, ahead in self._with_next():
             if packet.size:
                 self._demuxed += 1
+                self._choose(packet, ahead)
                 if packet.pts is not None and not packet.is_discard and len(self._undecoded) < MAX_UNDECODED:
                     heapq.heappush(self._undecoded, packet.pts)
                     if self._demuxed == 1 and not self._tuned_in:
@@ -344,6 +383,45 @@ class PyAVReader(Clocked):
                 raise VideoError(
                     f"{self.label}: cannot be decoded ({error.strerror}); convert it with ffmpeg"
                 ) from None
+
+    def _with_next(self) -> Iterator[tuple[Any, Sequence[Any]]]:
+        """Yield each packet with those that follow it, as far as they were read; an error comes after its packets."""
+        ahead: deque[Any] = deque()
+        packets, failure = self._packets(), None
+        more = True
+        while more or ahead:
+            while more and len(ahead) <= (AHEAD if self._is_needed is not None else 0):
+                try:
+                    ahead.append(next(packets))
+                except StopIteration:
+                    more = False
+                except VideoError as error:
+                    more, failure = False, error
+            if ahead:
+                packet = ahead.popleft()
+                yield packet, ahead
+        if failure is not None:
+            raise failure
+
+    def _choose(self, packet: Any, ahead: Sequence[Any]) -> None:
+        """Have the decoder leave out the frame of a packet if it is not needed and no other frame depends on it.
+
+        The frame is on screen at most until the next stamp that is known.
+        """
+        leave_out = False
+        if self._is_needed is not None and packet.pts is not None and not packet.is_discard:
+            later = [other.pts for other in ahead if other.pts is not None and other.pts > packet.pts]
+            later += [stamp for stamp in self._undecoded if stamp > packet.pts]
+            time = self._clock.foresee(packet.pts)
+            until = self._clock.foresee(min(later)) if later else None
+            if time is not None and until is not None and self._clock.time < time < until:
+                near = until < self._clock.time + NEAR_SECONDS
+                leave_out = near and not self._is_needed(time, until)
+        if leave_out and len(self._undecoded) < MAX_UNDECODED:
+            self._unneeded[packet.pts] = packet.duration
+        if leave_out != self._leaving_out:
+            self._leaving_out = leave_out
+            self._codec.skip_frame = "NONREF" if leave_out else "DEFAULT"
 
     def _packets(self) -> Iterator[Any]:
         """Yield the packets of the video stream, the last one empty, and note where the streams end."""
