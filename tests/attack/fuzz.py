@@ -41,7 +41,7 @@ def run(
         base = Path(text)
         valid = {target.name: make_input(target, base / target.name.replace(" ", "-")) for target in targets}
         tallies = {target.name: Tally() for target in targets}
-        sizes = {target.name: 20 for target in targets}
+        sizes = dict.fromkeys(tallies, 10)
         numbers = dict.fromkeys(tallies, 0)
         end, turn = time.monotonic() + seconds, 0
         while time.monotonic() < end or not turn:

@@ -1,6 +1,6 @@
 """Kill commands at random moments, run them again, and compare with an undisturbed run.
 
-    python -m tests.attack.kills --verb train detect --kills 200 --seed 1 [--signal TERM]
+    python -m tests.attack.kills --verb train detect --kills 200 --seed 1 [--signal KILL TERM]
 
 Half of the kills fall at a random time, half before a random operation on a file.
 """
@@ -60,33 +60,39 @@ class Figures:
         return [*self.bad, *self.different, *self.slow, *self.left]
 
 
-def attack(name: str, kills: int, seed: int, number: int = signal.SIGKILL) -> Figures:
-    """Kill a verb `kills` times; the seed decides what happens as far as the speed of the machine allows."""
+def attack(name: str, kills: int, seed: int, numbers: Sequence[int]) -> dict[int, Figures]:
+    """Kill a verb `kills` times with each signal; the seed decides what happens as far as the machine's speed allows.
+
+    Returns:
+        What the kills did, by the signal's number.
+    """
     with new_place(VERBS[name]) as place:
-        return _Attack(place, random.Random(f"{name} {seed}"), number).run(kills)
+        attack = _Attack(place)
+        return {number: attack.run(kills, random.Random(f"{name} {seed}"), number) for number in numbers}
 
 
 class _Attack:
-    def __init__(self, place: Place, rng: random.Random, number: int) -> None:
-        self.place, self.verb, self.rng, self.number = place, place.verb, rng, number
-        self.figures = Figures()
-
-    def run(self, kills: int) -> Figures:
-        place, figures = self.place, self.figures
+    def __init__(self, place: Place) -> None:
+        """Run the command undisturbed: twice, to know what differs by itself."""
+        self.place, self.verb = place, place.verb
         first, began = place.undisturbed(), time.monotonic()
-        self.new = place.undisturbed()  # twice, to know what differs by itself
-        seconds, operations = time.monotonic() - began, self._count_operations()
+        self.new = place.undisturbed()
+        self.seconds, self.operations = time.monotonic() - began, self._count_operations()
         self.varying = {path for path in self.new if path.endswith(self.verb.vary)} if self.verb.vary else set()
         unsteady = {path for path in first.keys() | self.new.keys() if first.get(path) != self.new.get(path)}
         if unsteady - self.varying:
             raise SystemExit(f"two undisturbed runs differ in {sorted(unsteady)}")
+
+    def run(self, kills: int, rng: random.Random, number: int) -> Figures:
+        """Kill the command `kills` times with a signal."""
+        self.rng, self.number, self.figures = rng, number, Figures()
         began = time.monotonic()
         for k in range(kills):
-            place.reset()
-            self._kill(seconds, operations if k % 2 else 0)
+            self.place.reset()
+            self._kill(self.seconds, self.operations if k % 2 else 0)
             self._look()
-        figures.kills, figures.seconds = kills, time.monotonic() - began
-        return figures
+        self.figures.kills, self.figures.seconds = kills, time.monotonic() - began
+        return self.figures
 
     def _count_operations(self) -> int:
         place, path = self.place, self.place.folder / "operations"
@@ -148,15 +154,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--verb", nargs="+", choices=tuple(VERBS), default=list(VERBS))
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--signal", choices=("KILL", "TERM", "INT", "HUP"), default="KILL")
+    parser.add_argument("--signal", nargs="+", choices=("KILL", "TERM", "INT", "HUP"), default=["KILL"])
     given = parser.parse_args(argv)
     failed = False
     for name in given.verb:
-        figures = attack(name, given.kills, given.seed, getattr(signal, f"SIG{given.signal}"))
-        print(figures.line(name), flush=True)
-        for fault in figures.faults:
-            print(f"    {fault}", flush=True)
-        failed |= bool(figures.faults)
+        numbers = [getattr(signal, f"SIG{text}") for text in given.signal]
+        for figures in attack(name, given.kills, given.seed, numbers).values():
+            print(figures.line(name), flush=True)
+            for fault in figures.faults:
+                print(f"    {fault}", flush=True)
+            failed |= bool(figures.faults)
     return int(failed)
 
 

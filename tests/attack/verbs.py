@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,15 +95,35 @@ def _prepare(work: Path) -> list[str]:
     return ["prepare", "own", str(work / "out"), *flags]
 
 
-def _fill_model(work: Path, seed: int = 0) -> None:
-    """A small network as checkpoint and as ONNX file."""
+def _fill_model(work: Path) -> None:
+    """A small network as checkpoint and as ONNX file; AFSD_ATTACK_NETWORK: folder in which it lies already."""
+    if made := os.environ.get("AFSD_ATTACK_NETWORK"):
+        for name in ("small.ckpt", "small.onnx"):
+            shutil.copy(Path(made) / name, work / "given" / name)
+        return
     import torch
 
     from export.to_onnx import export_onnx
     from tests.training.small import save_small
 
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     export_onnx(save_small(work / "given" / "small.ckpt"))
+
+
+def _scale_weight(work: Path, factor: float) -> None:
+    """Make another network of the checkpoint and the ONNX file: tracing a second one takes a quarter of a minute."""
+    import onnx
+
+    from export.graph.files import save_graph
+    from training.checkpoints.files import load_checkpoint, save_checkpoint
+
+    given, name = work / "given", "coarse_pyramid_detection.loc_tower.0.0.conv1d.weight"
+    checkpoint, graph = load_checkpoint(given / "small.ckpt"), onnx.load(given / "small.onnx")
+    checkpoint.weights[name].mul_(factor)
+    (weight,) = (w for w in graph.graph.initializer if w.name.endswith(name))
+    weight.CopyFrom(onnx.numpy_helper.from_array(checkpoint.weights[name].numpy(), weight.name))
+    save_checkpoint(checkpoint, given / "small.ckpt")
+    save_graph(graph, given / "small.onnx")
 
 
 def _fill_calibrate(work: Path) -> None:
@@ -161,14 +182,15 @@ def _export(to: str, source: str, name: str, *flags: str) -> Verb:
         from export.graph import export_input
         from runtime.cli import main
 
-        _fill_model(work, seed=1)
+        _fill_model(work)
+        _scale_weight(work, 2.0)
         trace = export_input.to_graph
         if source.endswith(".ckpt"):
             _cache_graph()
         if main(words(work)):
             raise SystemExit("no older artifact")
         export_input.to_graph = trace
-        _fill_model(work)
+        _scale_weight(work, 0.5)
 
     imports = ("torch", "onnx", "onnxruntime", "export.to_onnx", "export.to_openvino", "export.to_precision")
     imports += {"openvino": ("openvino",), "tensorrt": ("export.to_trt",)}.get(to, ())
