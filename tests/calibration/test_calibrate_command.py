@@ -185,6 +185,7 @@ def test_without_labels_the_float_networks_detections_judge(folder: Path, tmp_pa
     assert len(halves) == 12  # TensorRT: what is restored is float16
 
 
+@pytest.mark.thorough
 def test_equalised_fp8_and_searched(folder: Path, tmp_path: Path) -> None:
     videos = sorted((folder / "training").iterdir())
     options = CalibrationOptions(target="tensorrt", numbers="fp8", method="output", clips=2, equalise=True)

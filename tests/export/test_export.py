@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from runtime.engines.artifact import require_own_engine
 from runtime.errors import CheckpointError, ExportError, InputError
 from tests.conftest import Exported
 from tests.old_artifacts import write_old_openvino
+from tests.tiny import write_tiny_onnx
 from training.deployment.views import open_torch_engine
 
 
@@ -93,12 +93,14 @@ def test_the_report_is_printed_and_stored(exported: Exported) -> None:
 
 
 def test_beyond_tolerance_nothing_is_written(
-    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(export.comparison.parity, "COARSE_TOLERANCE", 0.0)
-    assert main(["export", str(exported.onnx), "--to", "openvino", "-o", str(tmp_path / "model.xml")]) == 2
+    network, out = write_tiny_onnx(tmp_path / "tiny.onnx", None), tmp_path / "out"
+    out.mkdir()
+    monkeypatch.setattr(export.comparison.parity, "COARSE_TOLERANCE", -1.0)  # nothing is near enough
+    assert main(["export", str(network), "--to", "openvino", "-o", str(out / "model.xml")]) == 2
     assert re.search(r"differs from .* nothing was written", capsys.readouterr().err)
-    assert list(tmp_path.iterdir()) == []
+    assert list(out.iterdir()) == []
 
 
 @pytest.mark.parametrize("suffix", [".parity.json", ".drift.json", ".report.json"])
@@ -115,12 +117,9 @@ def test_own_reports_are_written_over(exported: Exported) -> None:
         require_own_files(model)
 
 
-def test_a_file_of_others_is_not_written_over(
-    exported: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_file_of_others_is_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Annotations beside a network of the same name, in the place of the sidecar; and an XML file of another kind."""
-    network = tmp_path / "mine.onnx"
-    shutil.copy(exported.onnx, network)
+    network = write_tiny_onnx(tmp_path / "mine.onnx", None)
     for name, target, message in (
         ("mine.json", "mine.xml", "mine.json: is there already and no sidecar of an engine, so it is not written over"),
         ("boxes.xml", "boxes.xml", "boxes.xml: is there already and no model of this project"),

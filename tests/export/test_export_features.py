@@ -31,7 +31,7 @@ OUTPUTS = {
 SINGLE = {"anchor-free": {"af_cls", "af_reg"}, "anchor-based": {"ab"}}
 
 
-MARKS = {"two_stage_gtea": pytest.mark.thorough}  # traced twice as long as the others
+MARKS = dict.fromkeys(("gtea", "two_stage_gtea"), pytest.mark.thorough)  # traced for a quarter of a minute and longer
 
 
 @pytest.fixture(scope="module", params=[pytest.param(name, marks=MARKS.get(name, ())) for name in OUTPUTS])

@@ -25,7 +25,7 @@ from runtime.detector import Detector
 from runtime.engines import open_engine
 from runtime.errors import CheckpointError, ExportError
 from runtime.spec.time_axis import FeatureSampling
-from tests.conftest import Exported
+from tests.conftest import Exported, MadeOnce
 from tests.test_own_data_guide import declared_verbs
 from tests.training.feature_data import make_feature_set, small_feature_config
 from tests.videos import write_video
@@ -39,10 +39,13 @@ WIDTH = 128
 
 
 @pytest.fixture(scope="module")
-def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def backbone(made_once: MadeOnce) -> Path:
     """A small I3D of random weights; the parity report judged its numbers before the file got its name."""
-    weights = random_backbone("rgb", 0, MULTIPLIER)
-    return export_backbone(weights, tmp_path_factory.mktemp("backbone") / "i3d.onnx", size=SIZE)
+
+    def fill(folder: Path) -> None:
+        export_backbone(random_backbone("rgb", 0, MULTIPLIER), folder / "i3d.onnx", size=SIZE)
+
+    return made_once("backbone", fill) / "i3d.onnx"
 
 
 def averaged(network: I3D, snippet: NDArray[np.uint8]) -> NDArray[np.float32]:

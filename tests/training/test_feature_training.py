@@ -64,7 +64,7 @@ def test_the_checkpoint_holds_what_the_data_said(network: str, root: Path, tmp_p
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_losses_fall(network: str, root: Path, tmp_path: Path) -> None:
-    settings = ("optimiser.epochs=20", "optimiser.learning_rate=3e-3", "loss.consistency=none")
+    settings = ("optimiser.epochs=10", "optimiser.learning_rate=3e-3", "loss.consistency=none")
     train(small_feature_config(network, root, *settings), tmp_path)
     total = [float(row["total"]) for row in rows(tmp_path)]
     assert sum(total[-4:]) < 0.6 * sum(total[:4])  # a network that does not learn stays near 1

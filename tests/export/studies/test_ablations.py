@@ -46,12 +46,11 @@ def test_an_option_trains_every_part_of_its_network(option: str, tmp_path: Path)
 
 def marked(option: str) -> object:
     """Tracing takes a quarter of a minute, of the poolings without a function most of a minute: three options in one
-    network are always exported; options like them, those that leave the graph as it is, and the largest in the slow
-    tests alone."""
-    same_graph = option.split()[0] in ("activation", "consistency", "regions") or option == "quality centerness"
-    slow = same_graph or option in (*LARGEST, "quality none", "pooling mean", "refinement self", "refinement naive")
-    mark = pytest.mark.slow if slow else pytest.mark.thorough
-    return option if option == SEVERAL else pytest.param(option, marks=mark)
+    network, and the options that none of them is like, are exported in the thorough tests; options like them, those
+    that leave the graph as it is, and the largest in the slow tests alone."""
+    return pytest.param(
+        option, marks=pytest.mark.thorough if option in (SEVERAL, "refinement none") else pytest.mark.slow
+    )
 
 
 @pytest.mark.parametrize("option", [marked(option) for option in OPTIONS])

@@ -38,9 +38,9 @@ def rtx() -> None:
 @pytest.mark.parametrize(
     ("precision", "architectures", "recorded"),
     [
-        ("fp16", (), RTX_DEFAULT),
+        ("fp16", ("8.6",), ("8.6",)),
         pytest.param("fp32", ("8.6",), ("8.6",), marks=pytest.mark.thorough),
-        pytest.param("bf16", ("8.9", "12.0"), ("8.9", "12.0"), marks=pytest.mark.thorough),
+        pytest.param("bf16", (), RTX_DEFAULT, marks=pytest.mark.thorough),
     ],
 )
 def test_rtx_builds_every_precision(

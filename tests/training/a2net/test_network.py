@@ -174,6 +174,7 @@ def test_presets_are_the_released_settings() -> None:
     assert RELEASED.a2net_decoding == ACTIVITYNET_DECODING
 
 
+@pytest.mark.thorough
 def test_a_published_file_exports_to_the_golden_outputs(tmp_path: Path) -> None:
     """`model_NN.pth` of the released ActivityNet network → ONNX in one command → the reference's outputs."""
     golden = golden_arrays("anet")
