@@ -21,6 +21,7 @@ from typing import Any
 
 from runtime.common.files import read_bytes
 from runtime.common.temporaries import sweep, temporary_file
+from runtime.common.text import one_line
 from runtime.engines.artifact import Artifact
 from runtime.errors import ArtifactWarning
 
@@ -87,10 +88,10 @@ def compile_model(
     compiled = core.compile_model(read(), device, settings)
     try:
         _write(entry, compiled.export_model().getvalue())
-    except OSError as error:
+    except Exception as error:  # of the folder, or OpenVINO's own of a model that it cannot write
         if folder not in _unwritable:
             _unwritable.add(folder)
-            reason = error.strerror or error
+            reason = getattr(error, "strerror", None) or one_line(error)
             warnings.warn(
                 ArtifactWarning(f"{folder}: the compiled model cannot be kept there ({reason}), so it is compiled anew "
                                 "each time; choose another folder with --cache, or --no-cache"),

@@ -158,6 +158,20 @@ def test_a_folder_that_cannot_be_written_to_is_said_once(model: Path, tmp_path: 
     assert "--no-cache" in str(warning.message)
 
 
+def test_a_model_that_openvino_cannot_write_runs_all_the_same(
+    model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    openvino = pytest.importorskip("openvino")
+
+    def fail(compiled: Any) -> None:
+        raise RuntimeError("Exception from somewhere.cpp:1:\nnot implemented")
+
+    monkeypatch.setattr(openvino.CompiledModel, "export_model", fail)
+    with pytest.warns(ArtifactWarning, match="not implemented"):
+        engine = open_engine(model, cache=cache)
+    assert same(outputs(engine), outputs(open_engine(model)))
+
+
 def test_old_entries_go_and_files_of_others_stay(model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     open_engine(model, cache=cache)
     (first,) = cache.iterdir()
