@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from export.studies.speed.measure import Clock, Measurements
-from export.studies.speed.models import calibration_videos, make_models, make_small
+from export.studies.speed.models import calibration_videos, make_int8, make_models, make_small
 from export.studies.speed.page import BEGINNING, write_page
 from export.studies.speed.study import Study, read_study, write_study
 from runtime.benchmark.machine import describe_machine
@@ -44,11 +44,15 @@ def run_study(out: Path, *, minutes: float = MINUTES, quick: bool = False, sourc
     require_writable_folder(out)
     begin = time.perf_counter()
     models = make_models(out, quick=quick, say=print_note)
-    small = make_small(out, print_note)
+    small = make_int8(make_small(out, print_note), out, print_note)
     scene = source or next(iter(sorted(calibration_videos(out).glob("*.mp4"))))
     measured = Measurements(models, small, scene, out, quick=quick, say=print_note)
     prepared = time.perf_counter() - begin
-    print_note(f"models are ready after {prepared:.0f} s; measuring takes up to {minutes:g} minutes")
+    parts = measured.parts()
+    print_note(
+        f"models are ready after {prepared:.0f} s; measuring takes up to {minutes:g} minutes, all parts together about "
+        f"{sum(part.seconds for part in parts) / 60:.0f} on two quiet cores"
+    )
     machine, clock = describe_machine(), Clock(minutes, print_note)
 
     def study() -> Study:
@@ -65,7 +69,7 @@ def run_study(out: Path, *, minutes: float = MINUTES, quick: bool = False, sourc
             results=str(out / RESULTS),
         )
 
-    clock.run(measured.parts(), lambda: write_study(study(), out / RESULTS))
+    clock.run(parts, lambda: write_study(study(), out / RESULTS))
     found = study()
     write_study(found, out / RESULTS)
     print_note(f"measured in {clock.spent / 60:.1f} minutes: {out / RESULTS}")

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,11 @@ FILES_UP_TO_S = 600
 FULL_LENGTHS_S = (60, 300)
 """Lengths of video of the full-size network, seconds."""
 
+START_S = 4.0
+"""Seconds to start a process and load a network."""
+FULL_S, SMALL_S = 0.04, 0.004
+"""Seconds per second of video of the full-size and of the small network, INT8, on two quiet cores."""
+
 How = tuple[str, Path, dict[str, Any]]
 """Name of a row, file of the engine, options of `open_engine`."""
 
@@ -47,7 +53,7 @@ class Part:
 
     name: str
     seconds: float
-    """Seconds it takes on two quiet cores with the full-size network, measured; the time that must be left."""
+    """Seconds it takes on two quiet cores, about; the time that must be left."""
     run: Callable[[], None]
 
 
@@ -99,7 +105,7 @@ class Measurements:
 
         Args:
             models: files of the network.
-            small: checkpoint of the shipped small network, with its files beside it, for long videos.
+            small: INT8 file of the shipped small network, for long videos.
             scene: video that the test videos are made of.
             out: folder of the test videos.
             quick: whether `models` are the small network's; then everything is short.
@@ -110,28 +116,28 @@ class Measurements:
         self.left_out: list[str] = []
         self._models, self._small, self._scene, self._out = models, small, scene, out
         self._quick, self._say = quick, say
-        self._runs, self._video_runs, self._warmup = (5, 2, 8) if quick else (9, 3, 12)
+        self._runs, self._video_runs, self._warmup = (5, 2, 8) if quick else (7, 3, 12)
         self._seconds = 60 if quick else 120
 
     def parts(self) -> list[Part]:
         """Return the parts with the seconds that each takes on two quiet cores."""
         quick = self._quick
-        lengths = [(self._models.int8, s) for s in (() if quick else FULL_LENGTHS_S)]
-        lengths += [(self._small.with_suffix(".xml"), s) for s in (LENGTHS_S[:2] if quick else LENGTHS_S)]
+        lengths = [(self._models.int8, s, FULL_S) for s in (() if quick else FULL_LENGTHS_S)]
+        lengths += [(self._small, s, SMALL_S) for s in (LENGTHS_S[:2] if quick else LENGTHS_S)]
         return [
-            Part("engines, network alone", 40 if quick else 210, self.engines),
-            Part("engines, from file to detections", 10 if quick else 130, self.videos),
-            Part("strides", 10 if quick else 45, self.strides),
-            Part("resolutions", 15 if quick else 60, self.resolutions),
-            Part("batches", 10 if quick else 60, self.batches),
-            Part("threads", 10 if quick else 30, self.threads),
+            Part("engines, network alone", 150 if quick else 280, self.engines),
+            Part("engines, from file to detections", 10 if quick else 100, self.videos),
+            Part("strides", 10 if quick else 40, self.strides),
+            Part("resolutions", 15 if quick else 50, self.resolutions),
+            Part("batches", 10 if quick else 40, self.batches),
+            Part("threads", 10 if quick else 20, self.threads),
             *(
                 Part(
                     f"{model.name}, {describe_length(s)} of video",
-                    4 + s * (0.04 if model == self._models.int8 and not quick else 0.0085),
-                    lambda model=model, s=s: self.length(model, s),  # type: ignore[misc]
+                    START_S + s * each,
+                    partial(self.length, model, s),
                 )
-                for model, s in lengths
+                for model, s, each in lengths
             ),
         ]
 

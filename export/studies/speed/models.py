@@ -45,15 +45,20 @@ def make_models(out: Path, *, quick: bool, say: Say) -> Models:
         say("the full-size network: checkpoint, ONNX and OpenVINO files, where they are not there yet")
         checkpoint = export_full_size("thumos14", out)
         title = "the network of published size (THUMOS14, 256 frames of 96×96), seeded untrained weights"
+    int8 = make_int8(checkpoint, out, say)
+    return Models(checkpoint, checkpoint.with_suffix(".onnx"), checkpoint.with_suffix(".xml"), int8, title)
+
+
+def make_int8(checkpoint: Path, out: Path, say: Say) -> Path:
+    """Calibrate and export the ONNX file beside a checkpoint, unless that was done; return the OpenVINO file's path."""
     int8 = checkpoint.with_name(f"{checkpoint.stem}.int8.xml")
     if not int8.is_file():
-        say("the INT8 file")
+        say(f"the INT8 file of {checkpoint.name}")
         typed = int8.with_suffix(".onnx")
-        videos = calibration_videos(out)
-        clips = ("--videos", str(videos), "--clips", str(CLIPS))
+        clips = ("--videos", str(calibration_videos(out)), "--clips", str(CLIPS))
         run_afsd("calibrate", str(checkpoint.with_suffix(".onnx")), *clips, "-o", str(typed))
         run_afsd("export", str(typed), "--to", "openvino")
-    return Models(checkpoint, checkpoint.with_suffix(".onnx"), checkpoint.with_suffix(".xml"), int8, title)
+    return int8
 
 
 def make_small(out: Path, say: Say) -> Path:
