@@ -38,7 +38,7 @@ class Made:
     annotations: Path
 
 
-MARKS = {"gtea": pytest.mark.thorough, "two_stage_gtea": pytest.mark.slow}  # the other one shares their way
+MARKS = dict.fromkeys(("gtea", "two_stage_gtea"), pytest.mark.slow)  # the other one shares their way
 
 
 @pytest.fixture(scope="module", params=[pytest.param(n, marks=MARKS.get(n, ())) for n in NETWORKS])

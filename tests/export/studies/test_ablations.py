@@ -25,8 +25,6 @@ OPTIONS = {f"{table} {name}": list(changes) for table, variants in TABLES.items(
 SEVERAL = "quality none, mean pooling, levels alone"
 OPTIONS[SEVERAL] = ["model.quality=none", "model.pooling=mean", "model.refinement=self"]
 
-LARGEST = ("pooling conv", "pooling stack")
-
 
 def one_step(option: str, folder: Path) -> Trainer:
     """A trainer of the small network with an option, before its one step."""
@@ -46,11 +44,8 @@ def test_an_option_trains_every_part_of_its_network(option: str, tmp_path: Path)
 
 def marked(option: str) -> object:
     """Tracing takes a quarter of a minute, of the poolings without a function most of a minute: three options in one
-    network, and the options that none of them is like, are exported in the thorough tests; options like them, those
-    that leave the graph as it is, and the largest in the slow tests alone."""
-    return pytest.param(
-        option, marks=pytest.mark.thorough if option in (SEVERAL, "refinement none") else pytest.mark.slow
-    )
+    network are exported in the thorough tests, each by itself in the slow tests alone."""
+    return pytest.param(option, marks=pytest.mark.thorough if option == SEVERAL else pytest.mark.slow)
 
 
 @pytest.mark.parametrize("option", [marked(option) for option in OPTIONS])

@@ -71,7 +71,7 @@ def accepted(path: Path, whole: Any) -> bool:
     return True
 
 
-@pytest.mark.parametrize("bits", [250, pytest.param(2000, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("bits", [250, pytest.param(2000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("kind", "name"), FILES)
 def test_random_single_bits(models: dict[str, Path], tmp_path: Path, kind: str, name: str, bits: int) -> None:
     path = copy(models[kind], tmp_path)
