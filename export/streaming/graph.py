@@ -7,6 +7,7 @@ position in time, so they too run once per frame, and windows of features are sm
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -53,8 +54,9 @@ def to_streaming(model: onnx.ModelProto, origin: str) -> onnx.ModelProto:
         functions=model.functions,
         ir_version=model.ir_version,
     )
-    step = steps[0]
-    write_carried_spec(made, replace(spec, streaming=Streaming(step.overlap, tuple(step.states), tuple(step.features))))
+    step, work = steps[0], count_multiply_adds(graph, features)
+    streaming = Streaming(step.overlap, tuple(step.states), tuple(step.features), work // spec.window_length)
+    write_carried_spec(made, replace(spec, streaming=streaming, multiply_adds=max(spec.multiply_adds - work, 0)))
     onnx.checker.check_model(made, full_check=True)
     return made
 
@@ -73,6 +75,17 @@ def find_features(graph: ClipGraph) -> list[str]:
     if not found:
         raise ExportError("the network has no pyramid level on an endpoint of its backbone, so nothing to stream")
     return found
+
+
+def count_multiply_adds(graph: ClipGraph, features: Sequence[str]) -> int:
+    """Count the multiply-adds of the backbone's convolutions for one window."""
+    total = 0
+    for node in graph.ancestors(features):
+        if node.op_type == "Conv":
+            dequantised = graph.producers.get(node.input[1])
+            weight = graph.weights[node.input[1] if dequantised is None else dequantised.input[0]]
+            total += math.prod(weight.dims) * math.prod(graph.shapes[node.output[0]][TIME:])
+    return total
 
 
 def _head(

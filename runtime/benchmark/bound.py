@@ -60,7 +60,7 @@ def measure_decoding(video: Any, spec: ModelSpec) -> float:
 
 def is_streaming(spec: ModelSpec) -> bool:
     """Return whether an artifact computes each frame once and has a streaming part; it has no speed of windows."""
-    return getattr(spec, "streaming", None) is not None
+    return spec.streaming is not None
 
 
 def multiply_adds_of_run(spec: ModelSpec, frames: int, windows: int) -> int:
@@ -72,7 +72,6 @@ def multiply_adds_of_run(spec: ModelSpec, frames: int, windows: int) -> int:
         frames: sampled frames of the run, each counted once.
         windows: windows of the run.
     """
-    if not is_streaming(spec):
+    if spec.streaming is None:
         return windows * spec.multiply_adds
-    per_frame = int(getattr(spec.streaming, "multiply_adds_per_frame", 0))  # type: ignore[attr-defined]
-    return frames * per_frame + windows * spec.multiply_adds if per_frame else 0
+    return frames * spec.streaming.multiply_adds_per_frame + windows * spec.multiply_adds

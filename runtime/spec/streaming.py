@@ -51,6 +51,8 @@ class Streaming:
     """Number of frames before a chunk that the step takes too."""
     states: tuple[StreamState, ...]
     features: tuple[StreamFeature, ...]
+    multiply_adds_per_frame: Annotated[int, Range(0, 10**15)] = 0
+    """Multiply-adds of the backbone for one frame; `ModelSpec.multiply_adds` is then the head's, for one window."""
 
     def __post_init__(self) -> None:
         for part in (self, *self.states, *self.features):

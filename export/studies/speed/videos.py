@@ -19,6 +19,7 @@ from runtime.errors import VideoError
 from runtime.inputs import open_input
 from runtime.spec.model import ModelSpec
 from runtime.video.sampling import open_frames
+from runtime.windows import Window
 
 RATE = 30
 """Frames per second of the files."""
@@ -59,7 +60,7 @@ def make_video(source: Path, out: Path, height: int, seconds: int) -> Path:
 def repeat_frames(video: Path, spec: ModelSpec, frames: int) -> Iterator[NDArray[np.uint8]]:
     """Yield `frames` frames [H,W,C] as the network sees them, the first window of the video over and over."""
     with closing(open_input(str(video), spec)) as opened:
-        first = next(window for window in opened.windows() if window is not None)
+        first = next(window for window in opened.windows() if isinstance(window, Window))
     window = first.frames[: first.length]
     return (window[index % len(window)] for index in range(frames))
 

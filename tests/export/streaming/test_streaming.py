@@ -40,7 +40,8 @@ from tests.streaming import cut, peak_memory
 from tests.training.small import CLASSES, small_config
 from training.afsd.network import AFSD
 from training.checkpoints.files import Checkpoint, build_model, load_checkpoint, save_checkpoint
-from training.networks.i3d import Endpoints
+from training.networks.i3d import Backbone, Endpoints
+from training.networks.multiply_adds import count_multiply_adds
 from training.networks.normalisation import normalise
 
 WINDOW = 32
@@ -374,6 +375,15 @@ def test_a_calibrated_network_streams_in_eight_bit(networks: Networks, tmp_path:
     found = stream_features(engine, video, 64)
     for name, value in exact.items():
         assert np.abs(found[name] - value).mean() < 0.1 * np.abs(value).mean()
+
+
+def test_the_work_is_that_of_the_network_on_windows(networks: Networks) -> None:
+    on_windows, streaming = (read_artifact(path).spec for path in (networks.onnx, networks.streams["onnx"]))
+    assert streaming.streaming is not None
+    backbone = streaming.streaming.multiply_adds_per_frame * WINDOW
+    counted = count_multiply_adds(lambda: Backbone(3, 0.125, freeze_batch_norm=True), (1, 3, WINDOW, 32, 32))
+    assert abs(backbone + streaming.multiply_adds - on_windows.multiply_adds) <= WINDOW
+    assert counted < backbone < 1.05 * counted  # and the convolutions that reduce the endpoints over space
 
 
 class TestMessages:
