@@ -19,7 +19,7 @@ from runtime.common.ranges import Count, Seconds, Share, check_ranges
 from runtime.decoding.candidates import Candidates
 from runtime.engines import open_engine
 from runtime.engines.base import Arrays, Engine
-from runtime.engines.pipeline import infer_in_turn
+from runtime.engines.pipeline import infer_in_turn, runs_for_throughput
 from runtime.engines.streaming import StreamingEngine
 from runtime.errors import AfsdError, InputError, VideoError, VideoWarning
 from runtime.families import family_of
@@ -242,7 +242,8 @@ class Detector:
         timing = video.timing
         with closing(video):
             batches = self._batches(video.windows(on_progress), timing)
-            for batch, outputs in infer_in_turn(self.engine, batches, timing.engine):
+            patient = video.endless is False and runs_for_throughput(self.engine)
+            for batch, outputs in infer_in_turn(self.engine, batches, timing.engine, patient):
                 timing.windows += len(batch)
                 for index, window in enumerate(batch):
                     yield window, outputs, index

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from runtime.decoding.afsd import AFSD_OUTPUTS, location_centres, refine_segments
 from runtime.engines.base import Engine
-from runtime.engines.pipeline import as_overlapping
+from runtime.engines.pipeline import as_overlapping, runs_for_throughput
 from runtime.errors import EngineError
 from runtime.spec.model import ModelSpec, fuse_specs
 
@@ -54,6 +54,7 @@ class TwoStreamEngine:
         self.library = _both(rgb.library, flow.library)
         self.device = _both(rgb.device, flow.device)
         self.precision = _both(rgb.precision, flow.precision)
+        self.mode = "throughput" if all(runs_for_throughput(engine) for engine in (rgb, flow)) else "latency"
 
     def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
         """Run one batch in both engines: `frames` uint8 [B,T,H,W,3], `flow` uint8 [B,T,H,W,2], `lengths` int32 [B]."""

@@ -49,6 +49,8 @@ class OpenVinoEngine:
         require_precision(self._compiled, precision, path)
         self.depth = int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) + QUEUED
         """Maximum number of batches in flight: those that run at once, and the next."""
+        self.mode = options.mode
+        """See `EngineOptions.mode`."""
         self._idle: list[Any] = []
         self.library = f"openvino {openvino.__version__.partition('-')[0]}"
         eight = [self.spec.precision] if self.spec.precision == "int8" else []

@@ -59,10 +59,16 @@ def as_overlapping(engine: Engine) -> OverlappingEngine:
     return engine if isinstance(engine, OverlappingEngine) else Immediate(engine)
 
 
+def runs_for_throughput(engine: Engine) -> bool:
+    """Return whether an engine was opened in the mode "throughput" and has it."""
+    return getattr(engine, "mode", "latency") == "throughput"
+
+
 def infer_in_turn(
     engine: Engine,
     batches: Iterator[tuple[T, Inputs] | None],
     timed: Callable[[], AbstractContextManager[None]] = nullcontext,
+    patient: bool = False,
 ) -> Iterator[tuple[T, Outputs]]:
     """Run batches and yield their outputs in order, with as many in flight as the engine allows.
 
@@ -74,6 +80,8 @@ def infer_in_turn(
         batches: pairs of a key, which is returned with the outputs, and the inputs. None: the next batch is not ready,
             so all batches in flight are collected first; a live source must not delay results until its next window.
         timed: context around every use of the engine, for timing; `batches` is advanced outside of it.
+        patient: whether results may wait for the next batch though it is not ready, so that the engine need not: a None
+            is passed over. For sources with an end.
     """
     pipe = as_overlapping(engine)
     flying: deque[tuple[T, Any]] = deque()
@@ -87,7 +95,7 @@ def infer_in_turn(
                 try:
                     batch = next(batches)
                     if batch is None:
-                        room = 0
+                        room = room if patient else 0
                     else:
                         with timed():
                             flying.append((batch[0], pipe.submit(batch[1])))

@@ -76,6 +76,36 @@ def test_nothing_ready_gives_what_is_in_flight() -> None:
     assert ",".join(engine.diary) == expected
 
 
+def test_a_patient_caller_keeps_the_engine_busy() -> None:
+    engine = Overlapped()
+    given = iter([batch(0), None, batch(1), batch(2), None, None, batch(3)])
+    assert [k for k, _ in infer_in_turn(engine, given, patient=True)] == [0, 1, 2, 3]
+    expected = "submit 0,submit 1,collect 0,submit 2,collect 1,submit 3,collect 2,collect 3"
+    assert ",".join(engine.diary) == expected
+
+
+@pytest.mark.parametrize(
+    ("mode", "endless", "kept"),
+    [("throughput", False, True), ("throughput", True, False), ("throughput", None, False), ("latency", False, False)],
+)
+def test_only_files_in_throughput_mode_are_patient(
+    monkeypatch: pytest.MonkeyPatch, mode: str, endless: bool | None, kept: bool
+) -> None:
+    """Frames that are never ready: in flight stays what a later frame need not wait for."""
+    from runtime.inputs import FrameInput
+    from runtime.video.sampling import FrameStream
+
+    monkeypatch.setattr(FrameStream, "ready", property(lambda stream: False))
+    engine = Overlapped()
+    engine.mode = mode  # type: ignore[attr-defined]
+    detector = Detector(engine)
+    video = detector.open(np.random.default_rng(3).integers(0, 256, (60, *CROP, 3), dtype=np.uint8))
+    assert isinstance(video, FrameInput)
+    video.endless = endless
+    assert len(list(detector.infer(video))) == 7
+    assert ("submit 0,submit 1" in ",".join(engine.diary)) == kept
+
+
 @pytest.mark.parametrize("at", ["submit", "collect"])
 def test_errors_come_after_what_was_before_them(at: str) -> None:
     engine = Overlapped(fails_at=2, at=at)
