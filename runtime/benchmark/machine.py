@@ -64,7 +64,7 @@ def describe_machine(gpus: tuple[str, ...] = ()) -> Machine:
         load=tuple(round(value, 2) for value in os.getloadavg()) if hasattr(os, "getloadavg") else (),
         memory_gib=_memory_gib(),
         instructions=tuple(word for word in INSTRUCTIONS if word in flags),
-        system=platform.platform(terse=True),
+        system=f"{platform.system()} {platform.release()}",  # platform.platform() starts a process
         python=platform.python_version(),
         libraries={name: found for name in LIBRARIES if (found := _version(name))},
         gpus=gpus,

@@ -21,11 +21,11 @@ ARGUMENTS: dict[str, list[str]] = {
     "detect": ["detect", "model.onnx", "clip.mp4", "--out", "out"],
     "watch": ["watch", "model.onnx", "clip.mp4"],
     "evaluate": ["evaluate", "found.json", "truth.json"],
-    "benchmark": ["benchmark", "model.onnx", "--repeats", "1"],
+    "benchmark": ["benchmark", "model.onnx", "--runs", "1", "--warmup", "1"],
     "features": ["features", "model.onnx", "clip.mp4", "--out", "out"],
 }
-"""Verb → arguments with which it ends well, or with one line, in milliseconds."""
-LONG = ("--metrics", "--seconds", "--repeats", "--runs", "--warm-up", "--warmup", "--threads")
+"""Verb → arguments with which it ends well, or with one line, within a second."""
+LONG = ("--metrics", "--seconds", "--runs", "--video-runs", "--warmup", "--threads")
 """Flags whose larger values mean long work, or a server: they get odd values that are not larger."""
 INSIDE = tuple(text for text in TEXTS if not text.startswith(("/", "..", "~", "file:")))
 """Texts that ask for nothing outside of the folder: what a user asks for is done."""
