@@ -59,19 +59,23 @@ def measure_decoding(video: Any, spec: ModelSpec) -> float:
 
 
 def is_streaming(spec: ModelSpec) -> bool:
-    """Return whether an artifact computes each frame once and has a streaming part; it has no speed of windows."""
+    """Return whether an artifact computes each frame once; it has no speed of windows."""
     return spec.streaming is not None
 
 
-def multiply_adds_of_run(spec: ModelSpec, frames: int, windows: int) -> int:
-    """Return the multiply-adds of a whole run; 0 if the spec does not count them.
+def multiply_adds_of_run(spec: ModelSpec, frames: int, windows: int, clip_multiply_adds: int = 0) -> int:
+    """Return the multiply-adds of a whole run; 0 if they are not known.
 
     Args:
-        spec: spec of the engine; a streaming part counts `multiply_adds_per_frame` of its backbone, and the spec's own
-            count is then that of the head for one window.
+        spec: spec of the engine; that of a streaming artifact counts the head alone, for one window.
         frames: sampled frames of the run, each counted once.
         windows: windows of the run.
+        clip_multiply_adds: for a streaming artifact, the count of a window of the same network on windows, by which
+            its backbone is known; 0: unknown.
     """
-    if spec.streaming is None:
+    if not is_streaming(spec):
         return windows * spec.multiply_adds
-    return frames * spec.streaming.multiply_adds_per_frame + windows * spec.multiply_adds
+    backbone = clip_multiply_adds - spec.multiply_adds
+    if backbone <= 0:
+        return 0
+    return round(frames * backbone / spec.window_length) + windows * spec.multiply_adds

@@ -27,6 +27,9 @@ network is not. A file of 30 frames per second is sampled at the model's rate (T
 are ten times real time. Windows overlap by half, so most frames go through the network twice; at a stride of 32,
 eight times. An artifact that computes each frame once has video fps alone, since it has no windows to time.
 
+Untrained weights leave more candidates to suppress than trained ones, so video fps of the full-size network is lower
+than with its published weights.
+
 **Turns.** All engines of a table take turns, pass by pass, in one process: what else the machine does meets all
 alike. A figure in a table is a median, in brackets the first and the third quartile. Where the quartiles of two rows
 overlap, this run does not show that they differ.
