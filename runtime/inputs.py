@@ -24,7 +24,7 @@ from runtime.features.files import FEATURE_SUFFIXES
 from runtime.features.video_features import Features, find_time_axis, open_steps
 from runtime.segments import valid_segments
 from runtime.spec.model import ModelSpec
-from runtime.spec.streaming import STREAMING_CHUNK
+from runtime.spec.streaming import LIVE_CHUNK, STREAMING_CHUNK
 from runtime.streaming.backbone import StreamingBackbone
 from runtime.streaming.windows import FeatureWindow, FeatureWindows
 from runtime.timing import Timing
@@ -181,11 +181,10 @@ class StreamingInput:
     """Provides windows of features of a streaming backbone, which sees each frame once."""
 
     def __init__(self, stream: FrameStream, spec: ModelSpec, timing: Timing, engine: StreamingEngine) -> None:
-        """Start a video, in short chunks if it may be a live source with short strides."""
+        """Start a video, in short chunks if it is a live source."""
         self.name, self.rate, self.timing, self.endless = stream.name, stream.sample_fps, timing, stream.endless
         self._stream, self._spec = stream, spec
-        longest = STREAMING_CHUNK if stream.endless is False else spec.window_stride
-        self._backbone = StreamingBackbone(engine, min(longest, STREAMING_CHUNK))
+        self._backbone = StreamingBackbone(engine, LIVE_CHUNK if stream.endless else STREAMING_CHUNK)
         self._streaming = engine.streaming
         stream.keep_error = True
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from runtime.spec.model import ModelSpec
-from runtime.spec.streaming import STREAMING_CHUNK
+from runtime.spec.streaming import LIVE_CHUNK
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,15 @@ def worst_delay(spec: ModelSpec, settle_s: float) -> Delay:
 
         worst = usual + settle
 
-    A streaming backbone gives its features D frames late, and in chunks of C frames, so usual grows by (D + C) / r.
+    A streaming backbone gives its features D frames late, and in chunks of C frames, while a window may be whole after
+    any multiple of M frames, so usual grows by (D + C − M) / r.
 
     Args:
         spec: the model's.
         settle_s: longest wait in seconds in a chain (`DetectorOptions.horizon`).
     """
     flow = spec.stream in ("flow", "rgb+flow")
-    late = 0 if spec.streaming is None else spec.streaming.delay + min(spec.window_stride, STREAMING_CHUNK)
+    late = 0 if spec.streaming is None else spec.streaming.delay + LIVE_CHUNK - spec.streaming.multiple
     frames = spec.window_length + spec.window_stride + late + 1 + flow
     usual = frames / spec.sample_fps
     return Delay(usual, usual + settle_s)

@@ -13,7 +13,9 @@ STEADY, EDGE, HEAD = "steady", "edge", "head"
 the step that touches an end of the video, and the head on a window of features."""
 
 STREAMING_CHUNK = 128
-"""Largest number of frames of a step: longer ones are no faster, and delay detections."""
+"""Frames of a step: longer ones are no faster."""
+LIVE_CHUNK = 16
+"""Frames of a step in a live source, whose detections a longer one would delay."""
 
 Positions = Annotated[int, Range(1, 4096, what="positions")]
 """Size of a state along an axis."""

@@ -412,7 +412,7 @@ class TestMessages:
         with pytest.raises(InputError, match=r"max_latency: got 1 s, .* need 9\.7 s at least"):
             Detector(networks.streams["onnx"], options=DetectorOptions(max_latency=1.0))
         detector = Detector(networks.streams["onnx"], options=DetectorOptions(max_latency=10.0))
-        assert detector.spec.window_stride == 8  # (32 + 8 + 48 + 8 + 1) / 10 s = 9.7; with 16 it is 11.3
+        assert detector.spec.window_stride == 8  # (32 + 8 + 48 + 16 − 8 + 1) / 10 s = 9.7; with 16 it is 10.5
 
     def test_arrays_that_do_not_fit(self, networks: Networks) -> None:
         engine = opened(networks.streams["onnx"])

@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 from runtime import detector as detector_module
 from runtime.decoding.candidates import Candidates
 from runtime.detector import DetectorOptions, Finder
+from runtime.engines.base import Arrays
+from runtime.engines.streaming import StreamingEngine
 from runtime.families import FAMILIES
 from runtime.inputs import open_input
 from runtime.live.delay import Delay, worst_delay
 from runtime.spec.model import ModelSpec
+from runtime.spec.streaming import StreamFeature, Streaming
 from tests.runtime.live.fakes import FakeReader, FakeTime, Shot, images
 from tests.tiny import tiny_spec
 
@@ -42,8 +45,9 @@ def found_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[ModelSpec, Actions], 
         image = np.zeros(size, np.uint8)[0] if spec.crop_size != (8, 10) else images(1)[0]
         script = (Shot(image, k * interval, interval) for k in range(int(last / interval)))
         reader = FakeReader(script, fake)
-        reader.fps = 1 / interval
-        video = open_input(reader, spec, flow_method="dis")
+        reader.fps, reader.endless = 1 / interval, True
+        streaming = None if spec.streaming is None else NoFeatures(spec, "", "numpy", "cpu", "fp32")
+        video = open_input(reader, spec, streaming=streaming, flow_method="dis")
         finder = Finder(video, spec, DetectorOptions(), endless=True)
         begun = fake.seconds + interval
         delays: dict[float, float] = {}
@@ -55,6 +59,16 @@ def found_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[ModelSpec, Actions], 
         return delays
 
     return run
+
+
+class NoFeatures(StreamingEngine):
+    """A streaming network whose features are all zero, as late as those of a real one."""
+
+    def step(
+        self, frames: Arrays, states: Arrays, *, start: int, valid: int | None = None, end: int | None = None
+    ) -> tuple[Arrays, Arrays]:
+        length = frames["frames"].shape[1] - self.streaming.overlap
+        return {f.name: np.zeros((1, f.channels, length // f.rate), np.float32) for f in self.streaming.features}, {}
 
 
 def bound_of(spec: ModelSpec) -> Delay:
@@ -82,6 +96,20 @@ def test_no_detection_is_later_and_one_is_nearly_as_late(
     assert latest > bound.usual_s - stride / rate
     assert latest > bound.usual_s - 0.5 / rate  # in fact within half a frame
     assert bound.usual_s == pytest.approx((length + stride + 1 + (stream == "flow")) / rate)
+
+
+@pytest.mark.parametrize(("length", "stride", "rate"), [(32, 8, 10.0), (40, 24, 25.0)])
+def test_a_streaming_network_is_as_late_as_it_says(
+    found_at: Callable[[ModelSpec, Actions], dict[float, float]], length: int, stride: int, rate: float
+) -> None:
+    features = StreamFeature("level_0", 2, 4, 8), StreamFeature("level_1", 2, 8, 6)
+    spec = replace(model("rgb", length, stride, rate), streaming=Streaming(6, (), features))
+    ends = length / rate + np.arange(1, 40 * stride) / rate / 8
+    actions = np.column_stack([ends - 0.01 / rate, ends, np.full(len(ends), 0.5)])
+    latest, bound = max(found_at(spec, actions).values()), bound_of(spec)
+    assert latest <= bound.usual_s + 1e-9
+    assert latest > bound.usual_s - 1 / rate
+    assert bound.usual_s == pytest.approx((length + stride + 48 + 8 + 1) / rate)
 
 
 @pytest.mark.parametrize(("length", "stride", "rate"), [(16, 8, 10.0), (20, 4, 4.0), (32, 5, 25.0)])
