@@ -89,7 +89,7 @@ def test_the_file_describes_both(exported: Make, fusion: str, to: str) -> None:
     assert spec.checkpoint_sha256 == "+".join(one.checkpoint_sha256 for one in both)
 
 
-@pytest.mark.parametrize("fusion", ["mean", "geometric"])
+@pytest.mark.parametrize("fusion", ["mean", pytest.param("geometric", marks=pytest.mark.thorough)])
 def test_pytorch_fuses_as_the_runtime_does(fusion: str) -> None:
     """Exactly: the same networks, the same machine."""
     torch.manual_seed(0)

@@ -81,7 +81,9 @@ def same_bits(found: Tensor, features: Tensor, regions: Tensor) -> bool:
     return torch.equal(found.view(integer), boundary_max_pooling_loop(features, regions).view(integer))
 
 
-@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize(
+    "dtype", ["fp32", *(pytest.param(half, marks=pytest.mark.thorough) for half in TYPES if half != "fp32")]
+)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_equals_the_loop_bit_for_bit(shape: tuple[int, int, int, int], dtype: Dtype) -> None:
     features, regions = case(shape, TYPES[dtype], seed=sum(shape))

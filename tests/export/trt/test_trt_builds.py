@@ -72,6 +72,7 @@ def test_rtx_builds_every_precision(
     assert not list(out.parent.glob(".afsd-*"))
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("rtx")
 def test_a_precision_that_the_target_has_not(
     exported: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -58,7 +58,9 @@ def test_another_network_is_not_taken_for_half_precision(float_file: Path, tmp_p
         typed.check(open_engine(tmp_path / "broken.onnx"), (), lambda _: None)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize(
+    "precision", ["fp16", *(pytest.param(other, marks=pytest.mark.thorough) for other in ("fp32", "bf16"))]
+)
 def test_rtx_builds_it_as_asked(float_file: Path, tmp_path: Path, precision: Any) -> None:
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed here (it comes for x86-64 Linux)")
     options = TrtOptions(precision, "tensorrt-rtx", build=BuildOptions(batch=(1, 2, 4), architectures=("8.6",)))

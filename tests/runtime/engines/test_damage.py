@@ -208,7 +208,13 @@ def ended_at(step: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("kind", ["openvino", "tensorrt"])
-@pytest.mark.parametrize("broken", [False, True], ids=["over a whole model", "over one that was broken off"])
+@pytest.mark.parametrize(
+    "broken",
+    [
+        pytest.param(False, id="over a whole model"),
+        pytest.param(True, id="over one that was broken off", marks=pytest.mark.thorough),
+    ],
+)
 def test_a_kill_at_any_step_leaves_the_old_or_the_new_model(
     kind: str, broken: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -95,7 +95,7 @@ def test_forward_is_the_golden_one(network: str) -> None:
 
 @pytest.mark.parametrize(
     ("network", "loc_bias"),
-    [("thumos14_flow", 3.0), thorough("thumos14_rgb", 3.0), thorough("anet_rgb", 1.5)],
+    [thorough("thumos14_flow", 3.0), thorough("thumos14_rgb", 3.0), thorough("anet_rgb", 1.5)],
 )
 def test_second_golden_set_with_all_losses(network: str, loc_bias: float) -> None:
     golden = np.load(GOLDEN / f"formula_{network}.npz")
