@@ -19,6 +19,7 @@ from training.data.dataset import ClipDataset, WindowDataset, frame_annotations
 from training.data.feature_dataset import FeatureDataset
 from training.data.folds import Fold, make_folds, make_inner_folds
 from training.families import family_of
+from training.networks.i3d import STREAM_BORDER
 from training.stores.flow_store import build_flow_store, flow_method_of
 from training.stores.frame_store import FrameStore, Sampling
 from training.stores.store_building import RGB_STORE, build_frame_store
@@ -158,6 +159,7 @@ def open_clips(config: Config) -> TrainingSet:
         flip=data.flip,
         contrastive=_rearranged_share(config),
         padding=data.padding,
+        border=STREAM_BORDER if data.window_borders == "stream" else 0,
         background=data.background,
         flow_flip=data.flow_flip,
         seed=config.run.seed,

@@ -123,6 +123,9 @@ class DataConfig:
     """Whether flipped flow changes the sign of its x component ("correct") or not ("reference", released code)."""
     padding: Literal["before", "after"] = "before"
     """Pad short clips before normalisation (−1, as published) or after it (0, as at test)."""
+    window_borders: Literal["zeros", "stream"] = "zeros"
+    """What the backbone sees beyond a clip's ends: zeros, as at test on windows; or the video's own frames, as in a
+    streaming network, for half more work. Beyond the video's ends it sees frames of 0."""
     contrastive_share: Share = 1.0
     """Share of the clips that also give a rearranged clip for the triplet loss; each costs a second forward pass."""
     repeat_share: Share = 0.0
@@ -134,6 +137,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         check_ranges(self)
         require_regular_expression("inner_group", self.inner_group)
+        if self.window_borders == "stream" and self.sampling == "whole_video":
+            raise ValueError("data.window_borders is stream: a clip of a whole video has no frames beyond its ends")
 
     @property
     def features_path(self) -> Path:

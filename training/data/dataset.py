@@ -56,7 +56,7 @@ class Sample:
 
     frames: Tensor
     """Pixels uint8 [C,T,H,W], 0–255, channels last in memory, normalised later on the device
-    (`training.networks.normalisation`); or features float32 [C,T]."""
+    (`training.networks.normalisation`), T longer by what the dataset adds at both ends; or features float32 [C,T]."""
     valid: Tensor
     """Mask bool [T], false for padding that becomes 0 when the clip is normalised; for features, for all padding."""
     targets: Tensor
@@ -173,6 +173,7 @@ class WindowDataset(Dataset[Sample], ABC):
         self._clip_length = clip_length
         self._contrastive = contrastive
         self._background = background
+        self._border = 0
         self._seed = seed
         self._epoch = torch.zeros((), dtype=torch.int64)
         self._epoch.share_memory_()  # type: ignore[no-untyped-call]  # seen by persistent workers too
@@ -187,8 +188,7 @@ class WindowDataset(Dataset[Sample], ABC):
     def __getitem__(self, index: int) -> Sample:
         clip = self._clips[index]
         rng = Random(f"{self._seed} {int(self._epoch)} {index}")
-        frames = self._load(clip, rng)
-        valid = np.arange(self._clip_length) < self._valid_length(clip)
+        frames, valid = self._load(clip, rng), self._valid(clip)
         tried = self._contrastive >= 1 or (self._contrastive > 0 and rng.random() < self._contrastive)
         rearrangement = self._draw(clip, rng) if tried else None
         T = self._clip_length
@@ -197,16 +197,16 @@ class WindowDataset(Dataset[Sample], ABC):
             valid=torch.from_numpy(valid),
             targets=torch.tensor([[i.start / T, i.end / T, i.label] for i in clip.instances]),
             boundaries=torch.from_numpy(boundary_maps(clip.instances, self._clip_length)),
-            rearranged=_rearrange(frames, valid, rearrangement) if rearrangement else None,
+            rearranged=_rearrange(frames, valid, rearrangement, self._border) if rearrangement else None,
         )
 
     @abstractmethod
     def _load(self, clip: Clip, rng: Random) -> NDArray[Any]:
-        """Load the frames or features of a clip, padded to T: [T, …, C], newly allocated."""
+        """Load the frames or features of a clip, padded to T, between its borders: [b+T+b, …, C], newly allocated."""
 
-    def _valid_length(self, clip: Clip) -> int:
-        """Return the number of frames of the clip that are not marked as padding."""
-        return clip.length
+    def _valid(self, clip: Clip) -> NDArray[np.bool_]:
+        """Return which frames of the clip are not marked as padding, bool [b+T+b]."""
+        return np.arange(self._clip_length) < clip.length
 
     def _draw(self, clip: Clip, rng: Random) -> Rearrangement | None:
         return draw_rearrangement(
@@ -232,6 +232,7 @@ class ClipDataset(WindowDataset):
         flip: bool = True,
         contrastive: float = 1.0,
         padding: PaddingOrder = "before",
+        border: int = 0,
         background: BackgroundRule = "correct",
         flow_flip: Literal["correct", "reference"] = "correct",
         seed: int = 0,
@@ -244,6 +245,7 @@ class ClipDataset(WindowDataset):
             crop_size: side of the square the network sees, pixels.
             flip: mirror half of the clips; off where left and right mean different classes.
             padding: when clips shorter than T are padded, see `PaddingOrder`.
+            border: number b of frames of the video that a sample has beyond either end of its clip.
             flow_flip: whether the x component of mirrored flow changes its sign ("correct") or not.
 
         Raises:
@@ -255,25 +257,43 @@ class ClipDataset(WindowDataset):
         self._store = store
         self._crop_size = crop_size
         self._flip = flip
-        self._padding = padding
+        self._padding, self._border = padding, border
         self._negate_x = flow_flip == "correct" and store.sampling.channels == 2
 
-    def _valid_length(self, clip: Clip) -> int:
-        return clip.length if self._padding == "after" else self._clip_length
+    def _valid(self, clip: Clip) -> NDArray[np.bool_]:
+        at = np.arange(-self._border, self._clip_length + self._border)
+        shown = (at >= -clip.offset) & (at < self._store.videos[clip.video].frames - clip.offset)
+        return shown if self._padding == "after" else shown | ((at >= 0) & (at < self._clip_length))
 
     def _load(self, clip: Clip, rng: Random) -> NDArray[np.uint8]:
-        """Slice, crop and flip as views of the memory map, then copy the pixels once: uint8 [T,H,W,C]."""
-        stored = self._store[clip.video][clip.offset : clip.offset + self._clip_length]
+        """Slice, crop and flip as views of the memory map, then copy the pixels once: uint8 [b+T+b,H,W,C]."""
+        before = min(clip.offset, self._border)
+        end = clip.offset + self._clip_length + self._border
+        stored = self._store[clip.video][clip.offset - before : end]
         view = random_crop(stored, self._crop_size, rng)
         view = random_flip(view, rng, negate_x=self._negate_x) if self._flip else view
-        return pad(view, self._clip_length)
+        missing = self._border - before
+        if not missing:
+            return pad(view, self._clip_length + 2 * self._border)
+        frames = np.zeros((self._clip_length + 2 * self._border, *view.shape[1:]), view.dtype)
+        frames[missing : missing + len(view)] = view
+        return frames
 
 
-def _rearrange(frames: NDArray[Any], valid: NDArray[np.bool_], rearrangement: Rearrangement) -> RearrangedClip:
+def _rearrange(
+    frames: NDArray[Any], valid: NDArray[np.bool_], rearrangement: Rearrangement, border: int
+) -> RearrangedClip:
+    """Rearrange a clip between its borders, which stay."""
+
+    def apply(values: NDArray[Any]) -> NDArray[Any]:
+        new, inside = values.copy(), slice(border, len(values) - border)
+        new[inside] = rearrangement.apply(values[inside])
+        return new
+
     spans: tuple[Span, ...] = (rearrangement.first, rearrangement.second, rearrangement.background)
     return RearrangedClip(
-        frames=_channels_first(rearrangement.apply(frames)),
-        valid=torch.from_numpy(rearrangement.apply(valid)),
+        frames=_channels_first(apply(frames)),
+        valid=torch.from_numpy(apply(valid)),
         segments=torch.tensor(spans, dtype=torch.float32),
     )
 

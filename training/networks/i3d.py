@@ -33,6 +33,13 @@ STRIDE_4F, STRIDE_5C = 16, 32
 """Spatial strides of the endpoints Mixed_4f and Mixed_5c; their temporal strides are 4 and 8."""
 
 
+ENDPOINT_RATES = (4, 8)
+"""Frames per position of Mixed_4f and Mixed_5c."""
+
+STREAM_BORDER = 56
+"""Frames beyond either end of a clip on which its endpoints depend, rounded up to a multiple of 8."""
+
+
 class Endpoints(NamedTuple):
     """Holds the two feature maps the pyramid is built on."""
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from tests.golden_network import (
     GOLDEN,
@@ -24,6 +25,7 @@ from training.afsd.losses import activation_losses, boundary_activation, detecti
 from training.afsd.network import AFSD
 from training.afsd.targets import assign_coarse, level_ranges
 from training.config.files import load_config
+from training.networks.i3d import STREAM_BORDER, Endpoints
 from training.networks.layers import SamePool3d, same_padding
 from training.networks.normalisation import normalise
 
@@ -200,3 +202,29 @@ def _boundary_map(instances: torch.Tensor, frames: int, side: int) -> torch.Tens
         low, high = (min(max(round(instance[side] + d), 0), frames - 1) for d in (-reach, reach))
         target[0, low : high + 1] = 1
     return target
+
+
+def test_a_clip_between_its_neighbours_has_the_features_of_the_video() -> None:
+    """With borders of 56 frames a clip's features are those of a longer video, as in a streaming network."""
+    torch.manual_seed(0)
+    network = AFSD(SMALL).eval()
+    for module in network.modules():
+        if isinstance(module, nn.Conv3d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        if isinstance(module, nn.BatchNorm3d):
+            module.bias.data.normal_(0, 0.3)
+    video = torch.randn(1, 3, 256, 32, 32)
+    length, first = SMALL.clip_length, 64
+    with torch.no_grad():
+        whole = network.backbone(video)
+        wide = video[:, :, first - STREAM_BORDER : first + length + STREAM_BORDER]
+        found = network._features(wide)
+        assert isinstance(found, Endpoints)
+        narrow = network.backbone(video[:, :, first : first + length])
+        output, _, rearranged = network.detect(wide, wide)
+    for part, rate, of_video, alone in zip(found, (4, 8), whole, narrow, strict=True):
+        expected = of_video[:, :, first // rate : (first + length) // rate]
+        assert (part - expected).abs().max() <= 1e-5 * expected.abs().max()
+        assert (alone - expected).abs().max() > 1e-2 * expected.abs().max()  # zeros at the ends are another function
+    assert output.loc.shape[1] == sum(SMALL.level_lengths)
+    assert rearranged is not None

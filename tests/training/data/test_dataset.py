@@ -109,6 +109,44 @@ def test_padding_that_is_moved_stays_padding(store: FrameStore) -> None:
     assert moved  # the padding counts as background, as published
 
 
+@pytest.mark.parametrize("padding", ["before", "after"])
+def test_a_clip_between_its_neighbours(store: FrameStore, padding: str) -> None:
+    """Beyond a clip's ends are the video's frames, at the same crop and flip; beyond the video's, frames of 0."""
+    border = 24
+    clips = cut_clips([LONG, SHORT, BARE], clip_length=T, stride=16)
+    plain, wide = (dataset(clips, store, padding=padding, border=b) for b in (0, border))
+    seen = 0
+    for index, clip in enumerate(clips):
+        for epoch in range(4):
+            plain.set_epoch(epoch)
+            wide.set_epoch(epoch)
+            one, other = plain[index], wide[index]
+            assert other.frames.shape == (3, T + 2 * border, CROP, CROP)
+            for name in ("targets", "boundaries"):
+                assert torch.equal(getattr(one, name), getattr(other, name))
+            rng = Random(f"5 {epoch} {index}")
+            top, left, flip = rng.randint(0, 4), rng.randint(0, 4), rng.random() < 0.5
+            expected = np.zeros((T + 2 * border, CROP, CROP, 3), np.uint8)
+            for place in range(T + 2 * border):
+                at = clip.offset - border + place
+                if 0 <= at < len(store[clip.video]):
+                    frame = store[clip.video][at, top : top + CROP, left : left + CROP]
+                    expected[place] = np.flip(frame, 1) if flip else frame
+                    seen += not border <= place < border + T
+            np.testing.assert_array_equal(other.frames, np.moveaxis(expected, 3, 0))
+            shown = expected.any(axis=(1, 2, 3))
+            inside = slice(border, border + T)
+            np.testing.assert_array_equal(other.valid[:border], shown[:border])
+            np.testing.assert_array_equal(other.valid[-border:], shown[-border:])
+            assert torch.equal(other.valid[inside], one.valid)
+            if one.rearranged and other.rearranged:
+                assert torch.equal(other.rearranged.frames[:, inside], one.rearranged.frames)
+                assert torch.equal(other.rearranged.frames[:, :border], other.frames[:, :border])
+                assert torch.equal(other.rearranged.valid[inside], one.rearranged.valid)
+                assert torch.equal(other.rearranged.segments, one.rearranged.segments)
+    assert seen
+
+
 def test_samples_differ_between_epochs_and_not_between_readings(clips: list[Clip], store: FrameStore) -> None:
     data = dataset(clips, store)
     first = [data[i].frames for i in range(len(data))]
