@@ -15,7 +15,7 @@ import pytest
 from calibration.quantise.placement import Placement
 from calibration.ranges.clips import Clips, draw_clips
 from calibration.ranges.collect import collect_histograms
-from calibration.ranges.table import RangeTable, load_table, make_table
+from calibration.ranges.table import PointMeasurement, RangeTable, load_table, make_table
 from runtime.engines import open_engine
 from runtime.errors import InputError, VideoError
 from runtime.inputs import make_engine_inputs
@@ -188,18 +188,62 @@ def test_a_table_that_is_missing_or_cut(tmp_path: Path, measured: tuple[Placemen
         load_table(path)
 
 
-def test_broken_activations_are_reported(
-    measured: tuple[Placement, RangeTable], spec: ModelSpec, videos: list[Path]
+def test_a_table_says_which_tensors_and_layers_a_range_is_of(measured: tuple[Placement, RangeTable]) -> None:
+    placement, table = measured
+    readers = {node.name: list(node.input) for node in placement.graph.graph.node if node.op_type == "Conv"}
+    alone = 0
+    for point in placement.points:
+        found = table.points[point.name]
+        assert found.tensors == point.tensors
+        assert point.name in found.tensors
+        weights = {
+            weight.removesuffix(".weight").removeprefix("model.") for n in point.nodes for weight in readers[n][1:2]
+        }
+        assert set(found.layers) == weights
+        alone += len(found.tensors) == 1
+    assert alone > 10
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "width", "first", "counts", "valid"),
+    [
+        (0.0, 3.5, 1.0, 0, (1, 0, 0, 2), True),
+        (0.0, 4.0, 1.0, 0, (1, 0, 0, 2), True),  # the bins end with the range
+        (0.0, 4.5, 1.0, 0, (1, 0, 0, 2), False),  # beyond the last bin
+        (-1.0, 0.5, 1.0, -1, (1, 1), True),
+        (-1.5, 0.5, 1.0, -1, (1, 1), False),  # before the first bin
+        (0.0, 0.0, 0.0, 0, (7,), True),  # only zeros were seen
+        (0.0, 0.0, 0.0, 0, (), False),  # nothing was
+        (0.0, 0.5, 1.0, 0, (-1,), False),
+        (0.5, 0.5, 1.0, 0, (1,), False),  # a range without 0
+        (0.0, float("inf"), 1.0, 0, (1,), False),
+        (0.0, 0.5, 1.0, 2048, (1,), False),  # a bin that there is not
+    ],
+)
+def test_measurements_that_are_consistent(
+    low: float, high: float, width: float, first: int, counts: tuple[int, ...], valid: bool
 ) -> None:
+    assert PointMeasurement(("x",), ("layer",), low, high, width, first, counts).is_valid == valid
+
+
+@pytest.mark.parametrize(
+    ("broken", "behind"),
+    [("Mixed_4b.b1a", r"Mixed_4b\.b1b"), ("conf_tower.0.0", r"conf_tower\.1\.0")],
+    ids=["which ONNX Runtime fails on", "which it does not"],
+)
+def test_broken_activations_are_reported(
+    measured: tuple[Placement, RangeTable], spec: ModelSpec, videos: list[Path], broken: str, behind: str
+) -> None:
+    """Positions that are NaN become indices of boundary pooling, and the run fails; classes alone do not."""
     graph = onnx.ModelProto()
     graph.CopyFrom(measured[0].graph)
-    layer = next(layer for layer in measured[0].layers if "Mixed_4b.b1a" in layer.name)
+    layer = next(layer for layer in measured[0].layers if broken in layer.name)
     weight = next(w for w in graph.graph.initializer if w.name == layer.weight)
     values = np.array(onnx.numpy_helper.to_array(weight))
     values.ravel()[0] = np.nan
     weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
     with (
         draw_clips(videos, spec, 1) as clips,
-        pytest.raises(InputError, match=r"clip 1 gives NaN or infinite numbers in front of .*Mixed_4b\.b1b"),
+        pytest.raises(InputError, match=rf"clip 1 gives NaN or infinite numbers in front of .*{behind}"),
     ):
         collect_histograms(Placement(graph, "broken"), clips)
