@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
+from torch.nn import functional
 
 from calibration.judging import budget
 from calibration.judging.budget import Step, restore_layers, restored_counts
@@ -92,6 +94,37 @@ def test_corrected_biases_take_the_shift_out(
     means = [np.mean([run(w)[output].mean(axis=(0, 2, 3, 4)) for w in windows], axis=0) for run in inside]
     assert np.abs(means[2] - means[0]).max() < 0.02 * np.abs(means[1] - means[0]).max()
     assert not correct_biases(placement, rounding, windows, [layer.name]).keys() & {layer.bias}
+
+
+@pytest.mark.parametrize("name", ["Mixed_4b.b1b", "Mixed_5c.b0", "conf_tower.1.0"])
+def test_a_layers_error_is_that_of_rounding_it_alone(
+    placement: Placement, rounding: dict[str, Quantiser], windows: list[Inputs], name: str
+) -> None:
+    """Shift and relative error against PyTorch's convolution of rounded numbers, over both clips together."""
+    layer = next(layer for layer in placement.layers if name in layer.name)
+    node = placement.convolutions[layer.nodes[0]]
+    quantiser = rounding[placement.point_of[node.name].name]
+    weight = torch.from_numpy(np.array(numpy_helper.to_array(placement.weights[layer.weight]))).double()
+    step = weight.abs().flatten(1).amax(1).clamp(min=1e-30) / 127
+    step = step.reshape(-1, *[1] * (weight.dim() - 1))
+    rounded_weight = (weight / step).round().clamp(-127, 127) * step
+    pads = next((list(a.ints) for a in node.attribute if a.name == "pads"), [0] * 2 * (weight.dim() - 2))
+    convolve = {3: functional.conv1d, 5: functional.conv3d}[weight.dim()]
+    shifts, error, energy = [], 0.0, 0.0
+    for inputs in windows:
+        x = torch.from_numpy(TensorProbe(placement.graph, [node.input[0]])(inputs)[node.input[0]]).double()
+        levels = (x / quantiser.scale).round() + quantiser.zero_point
+        rounded = (levels.clamp(0, 255) - quantiser.zero_point) * quantiser.scale
+        plain = convolve(x, weight, padding=tuple(pads[: len(pads) // 2]))
+        difference = convolve(rounded, rounded_weight, padding=tuple(pads[: len(pads) // 2])) - plain
+        bias = np.array(numpy_helper.to_array(placement.weights[layer.bias])) if layer.bias else np.zeros(len(weight))
+        output = plain + torch.from_numpy(bias).reshape(1, -1, *[1] * (weight.dim() - 2))
+        shifts.append(difference.mean(dim=(0, *range(2, weight.dim()))).numpy())
+        error += float((difference**2).sum())
+        energy += float((output**2).sum())
+    found = measure_layer_errors(placement, rounding, windows)[node.name]
+    assert found.relative == pytest.approx(error / energy, rel=0.02)
+    np.testing.assert_allclose(found.shift, np.mean(shifts, axis=0), atol=0.05 * np.abs(np.mean(shifts, axis=0)).max())
 
 
 def table_of(placement: Placement, windows: Sequence[Inputs]) -> RangeTable:
