@@ -88,7 +88,10 @@ def test_a_whole_network_from_the_cache_gives_the_same_bits(exported: Exported, 
 def test_another_model_under_the_name_is_another_entry(
     model: Path, cache: Path, tmp_path: Path, imports: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only the weights change, and names, sizes and time stamps stay: the digest in the .xml tells them apart."""
+    """Only the weights change, and names and time stamps stay, the size of the .bin too: the digest tells them apart.
+
+    (The .xml holds numbers that OpenVINO counts up in a process, so its size may change.)
+    """
     before = outputs(open_engine(model, cache=cache))
     stamps = {path: path.stat() for path in (model, model.with_suffix(".bin"))}
     from tests import tiny
@@ -96,8 +99,8 @@ def test_another_model_under_the_name_is_another_entry(
     of = tiny.weights
     monkeypatch.setattr(tiny, "weights", lambda: {name: -matrix for name, matrix in of().items()})
     write_tiny_openvino(model)
+    assert model.with_suffix(".bin").stat().st_size == stamps[model.with_suffix(".bin")].st_size
     for path, stamp in stamps.items():
-        assert path.stat().st_size == stamp.st_size
         os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     imports.clear()
     after = outputs(open_engine(model, cache=cache))
