@@ -17,14 +17,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from export.streaming.clip_graph import TIME, ClipGraph, TemporalWindow, attribute
 from runtime.errors import ExportError
-from runtime.spec.streaming import StreamFeature, StreamState
+from runtime.spec.streaming import EDGES, StreamFeature, StreamState
 
 POINTWISE = ("Add", "Cast", "DequantizeLinear", "Div", "Identity", "Mul", "QuantizeLinear", "Relu", "Sub", "Transpose")
 """Operators that compute each position in time from the same position."""
-
-EDGES = ("start", "valid", "end")
-"""Inputs of a step with masks, int64 [1]: the frame at which the chunk begins, the number of frames of the video, and
-the frame, a multiple of the coarsest rate, up to which the network runs, over frames of zeros after the last one."""
 
 STATE_TYPES = {
     TensorProto.FLOAT: "float32",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,10 +13,7 @@ from runtime.engines.base import Arrays
 from runtime.engines.checks import Shape
 from runtime.errors import EngineError, InputError, SpecError
 from runtime.spec.model import ModelSpec
-from runtime.spec.streaming import EDGE, HEAD, STEADY, Streaming
-
-EDGES = ("start", "valid", "end")
-"""Inputs of the step that touches an end of the video."""
+from runtime.spec.streaming import EDGE, EDGES, HEAD, STEADY, Streaming
 
 NEVER = 2**30
 """Frame that stands for the end of a video that has not come yet."""
@@ -24,7 +22,7 @@ Run = Callable[[Mapping[str, NDArray[Any]]], Arrays]
 """Function that runs one part, on arrays under the names of its tensors without that of the part."""
 
 
-class StreamingEngine:
+class StreamingEngine(ABC):
     """Runs a streaming network: `step` gives features of the next chunk of frames, `infer` detects in a window of them.
 
     A base class; those of the libraries open the parts. Not for concurrent use. The states are the caller's, so one
@@ -95,13 +93,13 @@ class StreamingEngine:
             for number, state in enumerate(self.streaming.states)
         }
 
+    @abstractmethod
     def close(self) -> None:
         """Release the network; `step` and `infer` raise EngineError from then on."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _part(self, part: str, length: int) -> Run:
         """Return what runs a part; `length` is the number of frames of a step's chunk."""
-        raise NotImplementedError
 
     def _closed(self) -> EngineError:
         return EngineError(f"{self._origin}: the engine is closed; open it again")

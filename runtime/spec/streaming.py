@@ -12,6 +12,11 @@ STEADY, EDGE, HEAD = "steady", "edge", "head"
 """Names of the parts of a streaming artifact, before those of their tensors as in "head/loc": the step inside a video,
 the step that touches an end of the video, and the head on a window of features."""
 
+EDGES = ("start", "valid", "end")
+"""Inputs of the step that touches an end of the video, int64 [1]: the frame at which the chunk begins, the number of
+frames of the video, and the frame, a multiple of the coarsest rate, up to which the network runs, over frames of
+zeros."""
+
 STREAMING_CHUNK = 128
 """Frames of a step: longer ones are no faster."""
 LIVE_CHUNK = 16
