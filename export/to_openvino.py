@@ -26,7 +26,7 @@ from runtime.common.files import file_sha256
 from runtime.common.temporaries import scratch_folder
 from runtime.engines import Engine, open_engine
 from runtime.engines.artifact import remove_old_sidecar, settle_model
-from runtime.engines.openvino_xml import write_xml_entries
+from runtime.engines.openvino.xml import write_xml_entries
 from runtime.engines.two_files import replace_as_one
 from runtime.errors import ExportError, InputError, import_failure
 from runtime.spec.model import ModelSpec

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from runtime.engines.openvino_xml import write_xml_entries
+from runtime.engines.openvino.xml import write_xml_entries
 from runtime.engines.seal import ONNX_SEAL, write_seal
 from runtime.spec.decoding_constants import Decoding
 from runtime.spec.model import METADATA_KEY, ModelSpec

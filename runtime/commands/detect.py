@@ -257,7 +257,7 @@ def _options(arguments: argparse.Namespace) -> DetectorOptions:
 def open_with(path: str, arguments: argparse.Namespace) -> Engine:
     """Open an engine with the options that the flags give."""
     from runtime.engines import open_engine
-    from runtime.engines.openvino_cache import default_folder
+    from runtime.engines.openvino.cache import default_folder
 
     return open_engine(
         path,

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.engines.onnx_metadata import read_onnx_metadata
-from runtime.engines.openvino_xml import WEIGHTS_KEY, XML_SEAL, read_xml_entries
+from runtime.engines.onnx.metadata import read_onnx_metadata
+from runtime.engines.openvino.xml import WEIGHTS_KEY, XML_SEAL, read_xml_entries
 from runtime.engines.seal import ONNX_SEAL, read_seal, verify_seal
 from runtime.engines.sidecar import read_sidecar, sidecar_path
 from runtime.engines.tensorrt.build_facts import EngineBuild

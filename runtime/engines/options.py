@@ -40,7 +40,7 @@ class EngineOptions:
     both give the same detections but for the last digits of float32 sums (docs/engines.md)."""
     cache: str | os.PathLike[str] | None = None
     """OpenVINO on the CPU only: folder in which compiled models are kept for the next start; None: none is kept. The
-    commands take the user's cache folder (`runtime.engines.openvino_cache.default_folder`)."""
+    commands take the user's cache folder (`runtime.engines.openvino.cache.default_folder`)."""
     verify: bool = True
     """Compare the model's files with their digest before they are loaded (docs/engines.md has what that takes)."""
 

@@ -32,15 +32,15 @@ class EngineKind(NamedTuple):
 ENGINES = {
     ".onnx": EngineKind(
         "onnxruntime",
-        "runtime.engines.onnx_runtime",
+        "runtime.engines.onnx.engine",
         "OnnxRuntimeEngine",
-        ("runtime.engines.onnx_streaming", "OnnxStreamingEngine"),
+        ("runtime.engines.onnx.streaming", "OnnxStreamingEngine"),
     ),
     ".xml": EngineKind(
         "openvino",
-        "runtime.engines.openvino_runtime",
+        "runtime.engines.openvino.engine",
         "OpenVinoEngine",
-        ("runtime.engines.openvino_streaming", "OpenVinoStreamingEngine"),
+        ("runtime.engines.openvino.streaming", "OpenVinoStreamingEngine"),
     ),
     ".engine": EngineKind("tensorrt", "runtime.engines.tensorrt.engine", "TensorRtEngine"),
     ".plan": EngineKind("tensorrt", "runtime.engines.tensorrt.engine", "TensorRtEngine"),

@@ -28,7 +28,7 @@ from runtime.cli import main
 from runtime.detector import Detector, DetectorOptions
 from runtime.engines import open_engine
 from runtime.engines.artifact import read_artifact
-from runtime.engines.onnx_parts import cut_part
+from runtime.engines.onnx.parts import cut_part
 from runtime.engines.streaming import StreamingEngine
 from runtime.errors import ExportError, InputError, SpecError
 from runtime.results.detections import Detections

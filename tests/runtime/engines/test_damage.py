@@ -20,7 +20,7 @@ from runtime.cli import main
 from runtime.common.files import file_sha256
 from runtime.engines import open_engine
 from runtime.engines.artifact import read_artifact, settle_model
-from runtime.engines.openvino_xml import END, XML_SEAL, write_xml_entries
+from runtime.engines.openvino.xml import END, XML_SEAL, write_xml_entries
 from runtime.engines.seal import ONNX_DIGEST_KEY, ONNX_SEAL
 from runtime.engines.two_files import replace_as_one, staged_path
 from runtime.errors import AfsdError, ArtifactWarning, SpecError

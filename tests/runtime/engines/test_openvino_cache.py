@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from runtime import cli
-from runtime.engines import open_engine, openvino_cache
-from runtime.engines.openvino_cache import default_folder
+from runtime.engines import open_engine
+from runtime.engines.openvino import cache as openvino_cache
+from runtime.engines.openvino.cache import default_folder
 from runtime.errors import ArtifactWarning
 from tests.conftest import Exported
 from tests.tiny import CROP, LENGTH, write_tiny_openvino

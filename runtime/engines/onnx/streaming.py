@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from runtime.engines.artifact import read_artifact
 from runtime.engines.base import Arrays
-from runtime.engines.onnx_parts import cut_part
-from runtime.engines.onnx_runtime import first_line, import_onnxruntime, list_providers, open_session, shapes_of
+from runtime.engines.onnx.engine import first_line, import_onnxruntime, list_providers, open_session, shapes_of
+from runtime.engines.onnx.parts import cut_part
 from runtime.engines.options import EngineOptions
 from runtime.engines.streaming import Run, StreamingEngine, require_parts
 from runtime.errors import EngineError

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from runtime.common.files import PathLike
 from runtime.engines.artifact import Artifact, read_artifact
 from runtime.engines.checks import Shape, check_fit, check_inputs
-from runtime.engines.openvino_cache import compile_model
+from runtime.engines.openvino.cache import compile_model
 from runtime.engines.options import EngineOptions
 from runtime.errors import EngineError, import_failure
 
@@ -30,7 +30,7 @@ class OpenVinoEngine:
     """Runs an .xml and .bin pair on the CPU or an Intel GPU."""
 
     def __init__(self, path: Path, options: EngineOptions) -> None:
-        """Verify, read and compile the files, or take what was compiled before (see `openvino_cache`).
+        """Verify, read and compile the files, or take what was compiled before (see `cache`).
 
         Raises:
             SpecError: the ModelSpec is missing or does not fit, or a file changed since its export.

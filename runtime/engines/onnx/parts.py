@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from runtime.engines.onnx_metadata import BYTES, FIXED32, FIXED64, VARINT, read_varint
+from runtime.engines.onnx.metadata import BYTES, FIXED32, FIXED64, VARINT, read_varint
 from runtime.errors import EngineError
 
 GRAPH, METADATA = 7, 14

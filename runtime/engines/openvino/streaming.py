@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from runtime.engines.artifact import read_artifact
 from runtime.engines.base import Arrays
-from runtime.engines.openvino_cache import compile_model
-from runtime.engines.openvino_runtime import (
+from runtime.engines.openvino.cache import compile_model
+from runtime.engines.openvino.engine import (
     choose_device,
     import_openvino,
     last_line,

@@ -1,0 +1,1 @@
+"""Run ONNX files with ONNX Runtime, and read what they carry without it."""

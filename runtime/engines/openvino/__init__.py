@@ -1,0 +1,1 @@
+"""Run OpenVINO files, and read what they carry without the library."""
