@@ -45,9 +45,13 @@ def engines() -> dict[str, Remembering]:
 
 
 @pytest.mark.parametrize(
-    "videos", [["video_b"], pytest.param([*VIDEOS], marks=pytest.mark.thorough)], ids=["one video", "all videos"]
+    ("stream", "videos"),
+    [
+        ("rgb", ["video_b"]),
+        *(pytest.param(stream, [*VIDEOS], marks=pytest.mark.thorough) for stream in ("rgb", "flow", "fusion")),
+    ],
+    ids=["rgb, one video", "rgb", "flow", "fusion"],
 )
-@pytest.mark.parametrize("stream", ["rgb", "flow", "fusion"])
 def test_detections_are_the_published_ones(stream: str, videos: list[str], engines: dict[str, Remembering]) -> None:
     """One video has a whole window and a tail window, the others a padded one and many."""
     golden = np.load(GOLDEN / f"detections_{stream}.npz")

@@ -434,9 +434,9 @@ def _target(name: str, make: Any, read: Any, mutate: Mutation, *modules: str, ar
 
 TARGETS: tuple[Target, ...] = (
     _target("ONNX model", _make_onnx, lambda f: _infer(f / "model.onnx"), mutate_artifact,
-            "runtime/engines/*.py", "runtime/spec/*.py", artifact=True),
+            "runtime/engines/*.py", "runtime/engines/onnx/*.py", "runtime/spec/*.py", artifact=True),
     _target("OpenVINO model", _make_openvino, lambda f: _infer(f / "model.xml"), mutate_artifact,
-            "runtime/engines/*.py", "runtime/spec/*.py", artifact=True),
+            "runtime/engines/*.py", "runtime/engines/openvino/*.py", "runtime/spec/*.py", artifact=True),
     _target("TensorRT sidecar", _make_plan, _read_plan, _json_artifact,
             "runtime/engines/sidecar.py", "runtime/spec/*.py", artifact=True),
     _target("checkpoint", _make_checkpoint("model.ckpt"), lambda f: _read_checkpoint(f / "model.ckpt"),

@@ -34,18 +34,11 @@ def attack(kind: str, *words: str, limit_s: float = 600, network: Path | None = 
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_killed_commands_lose_nothing() -> None:
-    attack("kills", "--verb", "detect", "train", "--kills", "2")
-
-
 def test_commands_that_a_signal_ends_lose_nothing() -> None:
     attack("kills", "--verb", "features", "--kills", "4", "--signal", "TERM")
 
 
-def test_commands_at_once_lose_nothing() -> None:
-    attack("together", "--verb", "features", "train", "--rounds", "1")
-
-
+@pytest.mark.thorough
 def test_a_full_disk_leaves_nothing_broken() -> None:
     attack("disks", "--verb", "detect")
 

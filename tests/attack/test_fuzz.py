@@ -23,11 +23,12 @@ from tests.attack.sandbox import Outcome, Tally, Target, attack, make_input
 pytest.importorskip("torch", reason="attacks on training's files need PyTorch")
 from tests.attack.targets import TARGETS
 
-SECONDS = float(os.environ.get("AFSD_ATTACK_SECONDS", "3"))
+SECONDS = float(os.environ.get("AFSD_ATTACK_SECONDS", "2"))
 FOUND = sorted(Path(__file__).with_name("found").glob("*/*/what.json"))
 """Kept inputs: <reader>/<what happened>/<file>, with what.json beside."""
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("target", TARGETS, ids=[target.name.replace(" ", "-") for target in TARGETS])
 def test_a_short_attack(target: Target, tmp_path: Path) -> None:
     tally = run([target], SECONDS, seed=1, keep=tmp_path)[target.name]

@@ -72,6 +72,7 @@ def test_one_command_from_videos_to_a_file(
         require_symmetric(onnx.load(out), "made")
 
 
+@pytest.mark.thorough
 def test_a_table_serves_both_targets(folder: Path, tmp_path: Path) -> None:
     source, first = folder / "model.onnx", tmp_path / "a.onnx"
     calibrate(source, first, CalibrationOptions(clips=4), videos=sorted((folder / "training").iterdir()))
@@ -344,6 +345,7 @@ def test_fine_tuning_ends_in_a_quantised_file(
     assert "last.ckpt: is not the checkpoint that the ONNX file was exported from" in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("without_openvino")
 def test_a_budget_that_no_layer_fits_in(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every network but the float one is reported to be 50 points worse; layers are restored in any order."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -110,7 +111,9 @@ def stream_features(engine: StreamingEngine, frames: NDArray[np.uint8], chunk: i
     return {name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[-1]}
 
 
+@cache
 def opened(path: Path) -> StreamingEngine:
+    """The engine of a file, opened once: it keeps nothing of a video, and to compile it takes seconds."""
     engine = open_engine(path)
     assert isinstance(engine, StreamingEngine)
     return engine
@@ -210,7 +213,7 @@ def test_both_endpoints_of_the_backbone(networks: Networks, masked: bool) -> Non
 def test_a_short_video_is_detected_in_as_by_the_network_on_windows(networks: Networks, to: str, frames: int) -> None:
     video, options = noise(frames, 36), DetectorOptions(min_score=0.0, score_threshold=0.0)
     on_windows = Detector(networks.onnx, options=options).run(video, fps=10.0)
-    streamed = Detector(networks.streams[to], options=options).run(video, fps=10.0)
+    streamed = Detector(opened(networks.streams[to]), options=options).run(video, fps=10.0)
     assert len(on_windows)
     assert len(streamed) == len(on_windows)
     np.testing.assert_allclose(streamed.segments, on_windows.segments, atol=1e-3)
@@ -221,7 +224,7 @@ def test_a_short_video_is_detected_in_as_by_the_network_on_windows(networks: Net
 @pytest.mark.parametrize(("stride", "frames"), [(8, 100), (16, 32), (24, 203), (32, 100)])
 def test_windows_are_slices_of_the_whole_videos_features(networks: Networks, stride: int, frames: int) -> None:
     video = noise(frames)
-    detector = Detector(networks.streams["openvino"], options=DetectorOptions(stride=stride))
+    detector = Detector(opened(networks.streams["openvino"]), options=DetectorOptions(stride=stride))
     expected, _ = whole_video(networks.checkpoint, video)
     length = expected["level_1"].shape[1] * 8
     windows = list(detector.open(padded(video), fps=10.0).windows())
@@ -243,7 +246,7 @@ def test_the_head_says_what_pytorchs_says_of_the_whole_videos_endpoints(networks
     with torch.inference_mode():
         ends = network.backbone(whole)
     assert isinstance(ends, Endpoints)
-    detector = Detector(networks.streams[to], options=DetectorOptions(stride=8, batch_size=3))
+    detector = Detector(opened(networks.streams[to]), options=DetectorOptions(stride=8, batch_size=3))
     seen = 0
     for window, outputs, index in detector.infer(detector.open(padded(video), fps=10.0)):
         seen += 1
@@ -266,7 +269,7 @@ def found_in(detector: Detector, source: object) -> Detections:
 
 def test_the_same_bits_however_frames_are_handed_over(networks: Networks) -> None:
     video = padded(noise(203))
-    detector = Detector(networks.streams["openvino"], options=DetectorOptions(score_threshold=0.0))
+    detector = Detector(opened(networks.streams["openvino"]), options=DetectorOptions(score_threshold=0.0))
     whole = found_in(detector, video)
     assert len(whole)
     several = [detector.run(cut(video, seed), fps=10.0) for seed in range(3)]
@@ -297,7 +300,7 @@ def test_videos_in_turn_do_not_mix(networks: Networks) -> None:
 
 
 def test_memory_does_not_grow_with_the_video(networks: Networks) -> None:
-    detector = Detector(networks.streams["openvino"], options=DetectorOptions(stride=32, min_score=1.0))
+    detector = Detector(opened(networks.streams["openvino"]), options=DetectorOptions(stride=32, min_score=1.0))
     frame = padded(noise(1))[0]
     short, long = (peak_memory(detector.stream(itertools.repeat(frame, count), fps=10.0)) for count in (400, 1600))
     assert long < short + 300_000
@@ -394,7 +397,7 @@ class TestMessages:
 
     def test_a_stride_between_positions(self, networks: Networks) -> None:
         with pytest.raises(InputError, match="window_stride: got 12, expected a multiple of 8"):
-            Detector(networks.streams["onnx"], options=DetectorOptions(stride=12))
+            Detector(opened(networks.streams["onnx"]), options=DetectorOptions(stride=12))
 
     def test_tensorrt(self, networks: Networks, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["export", str(networks.checkpoint), "--to", "tensorrt", "--stream"]) == 2
@@ -410,8 +413,8 @@ class TestMessages:
 
     def test_a_latency_that_no_stride_keeps(self, networks: Networks) -> None:
         with pytest.raises(InputError, match=r"max_latency: got 1 s, .* need 9\.7 s at least"):
-            Detector(networks.streams["onnx"], options=DetectorOptions(max_latency=1.0))
-        detector = Detector(networks.streams["onnx"], options=DetectorOptions(max_latency=10.0))
+            Detector(opened(networks.streams["onnx"]), options=DetectorOptions(max_latency=1.0))
+        detector = Detector(opened(networks.streams["onnx"]), options=DetectorOptions(max_latency=10.0))
         assert detector.spec.window_stride == 8  # (32 + 8 + 48 + 16 − 8 + 1) / 10 s = 9.7; with 16 it is 10.5
 
     def test_arrays_that_do_not_fit(self, networks: Networks) -> None:
