@@ -26,6 +26,7 @@ from runtime.common.files import file_sha256
 from runtime.common.temporaries import scratch_folder
 from runtime.engines import Engine, open_engine
 from runtime.engines.artifact import remove_old_sidecar, settle_model
+from runtime.engines.openvino.core import process_core
 from runtime.engines.openvino.xml import write_xml_entries
 from runtime.engines.two_files import replace_as_one
 from runtime.errors import ExportError, InputError, import_failure
@@ -140,9 +141,7 @@ def convert(graph: onnx.ModelProto, spec: ModelSpec, target: Path) -> Path:
 
 def read_openvino_layers(path: Path) -> tuple[Layer, ...]:
     """Read the operations of an .xml file and their precision on this processor from OpenVINO's execution graph."""
-    import openvino
-
-    compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = process_core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     layers = []
     for operation in compiled.get_runtime_model().get_ordered_ops():
         facts = operation.get_rt_info()

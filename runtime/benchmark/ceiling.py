@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.engines.openvino.core import process_core
+
 PRODUCT = (4096, 1024, 1024)
 """Sizes M, K and N of the matrix product [M,K]·[K,N] of a ceiling."""
 CONVOLUTION = (128, 8, 24)
@@ -144,5 +146,5 @@ def _compile(precision: str, result: Any, parameter: Any, values: NDArray[Any], 
 
     model = openvino.Model([result], [parameter], "ceiling")
     hint = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32", "PERFORMANCE_HINT": "LATENCY"}
-    request = openvino.Core().compile_model(model, "CPU", hint).create_infer_request()
+    request = process_core().compile_model(model, "CPU", hint).create_infer_request()
     return Kernel(operations, lambda: request.infer([values], share_inputs=True))

@@ -14,8 +14,9 @@ from runtime.common.files import PathLike
 from runtime.engines.artifact import Artifact, read_artifact
 from runtime.engines.checks import Shape, check_fit, check_inputs
 from runtime.engines.openvino.cache import compile_model
+from runtime.engines.openvino.core import import_openvino, process_core
 from runtime.engines.options import EngineOptions
-from runtime.errors import EngineError, import_failure
+from runtime.errors import EngineError
 
 PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16"}
 """OpenVINO's names of `EngineOptions.precision`."""
@@ -41,7 +42,7 @@ class OpenVinoEngine:
         self._path = path
         artifact = read_artifact(path, verify=options.verify)
         self.spec = artifact.spec
-        core = openvino.Core()
+        core = process_core()
         device = choose_device(core, options)
         precision = options.precision or ("bf16" if self.spec.precision == "bf16" else "fp32")
         self._compiled: Any = _compile(core, artifact, device, settings_of(options, precision, device), options.cache)
@@ -94,15 +95,6 @@ class OpenVinoEngine:
         """Release the network; batches in flight may still be collected."""
         self._idle.clear()
         self._compiled = None
-
-
-def import_openvino() -> Any:
-    """Import OpenVINO (MissingDependencyError: it is not installed)."""
-    try:
-        import openvino
-    except ImportError as error:
-        raise import_failure(error, "openvino", "openvino", "running an OpenVINO .xml file") from None
-    return openvino
 
 
 def choose_device(core: Any, options: EngineOptions) -> str:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from runtime.engines.artifact import read_artifact
 from runtime.engines.base import Arrays
 from runtime.engines.openvino.cache import compile_model
+from runtime.engines.openvino.core import import_openvino, process_core
 from runtime.engines.openvino.engine import (
     choose_device,
-    import_openvino,
     last_line,
     require_precision,
     settings_of,
@@ -37,7 +37,7 @@ class OpenVinoStreamingEngine(StreamingEngine):
         openvino = import_openvino()
         artifact = self._artifact = read_artifact(path, verify=options.verify)
         self._cache = None if options.cache is None else Path(options.cache)
-        spec, self._core = artifact.spec, openvino.Core()
+        spec, self._core = artifact.spec, process_core()
         self._device = choose_device(self._core, options)
         precision = options.precision or ("bf16" if spec.precision == "bf16" else "fp32")
         eight = [spec.precision] if spec.precision == "int8" else []

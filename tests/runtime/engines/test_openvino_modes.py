@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from runtime.engines import open_engine
 from runtime.engines.pipeline import OverlappingEngine, infer_in_turn
 from runtime.errors import EngineError, InputError
 from runtime.results.detections import Detections
+from tests.shared import ROOT
 from tests.tiny import CROP, LENGTH, TinyEngine, write_tiny_openvino
 
 MODES = ["latency", "throughput"]
@@ -137,3 +140,22 @@ def test_detect_chooses_by_its_sources(
     assert cli.main(["detect", str(model), str(missing), *flags]) == 2  # after the engine was opened
     assert asked == [expected]
     assert json.dumps(str(missing))[1:-1] in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the signal stack of a thread, as on Linux")
+def test_signals_are_handled_after_engines_were_closed(model: Path) -> None:
+    """OpenVINO's plug-in left a signal stack behind whose memory was gone; the next signal ended the process."""
+    script = f"""
+import gc, signal
+from runtime import open_engine
+first, second = open_engine({str(model)!r}), open_engine({str(model)!r})
+for name in ("first", "second"):
+    globals().pop(name).close()
+    gc.collect()
+signal.signal(signal.SIGTERM, lambda *_: print("handled"))
+signal.raise_signal(signal.SIGTERM)
+"""
+    done = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
