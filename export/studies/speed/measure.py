@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
@@ -25,9 +26,12 @@ from runtime.common.mappings import from_mapping
 from runtime.common.text import one_line
 from runtime.engines import Engine, open_engine
 from runtime.errors import AfsdError, ExportError
+from runtime.spec.model import ModelSpec
 
 STRIDES = (1.0, 0.5, 0.25, 0.125)
 """Strides of the windows that are measured, as shares of the model's own."""
+FEW_STRIDES = (1.0, 0.25)
+"""Those at which windows are measured in number types wider than INT8, where the shortest take minutes."""
 HEIGHTS = (240, 480, 1080)
 """Heights of the videos, pixels; the first is that of all other parts."""
 BATCHES = (1, 2, 4)
@@ -35,8 +39,8 @@ LENGTHS_S = (60, 600, 3600, 8 * 3600)
 """Lengths of video of the shipped small network, seconds."""
 FILES_UP_TO_S = 600
 """Longest video that is a file; longer ones are frames in memory."""
-FULL_LENGTHS_S = (60, 300)
-"""Lengths of video of the full-size network, seconds."""
+FULL_LENGTHS = ((60, "file"), (600, "memory"))
+"""Lengths of video of the full-size network, seconds, and where its frames come from."""
 
 START_S = 4.0
 """Seconds to start a process and load a network."""
@@ -100,12 +104,12 @@ class Clock:
 class Measurements:
     """Measures the parts and keeps what they give."""
 
-    def __init__(self, models: Models, small: Path, scene: Path, out: Path, *, quick: bool, say: Say) -> None:
+    def __init__(self, models: Models, small: Sequence[Path], scene: Path, out: Path, *, quick: bool, say: Say) -> None:
         """Plan the parts.
 
         Args:
             models: files of the network.
-            small: INT8 file of the shipped small network, for long videos.
+            small: INT8 files of the shipped small network, on windows and streaming, for long videos.
             scene: video that the test videos are made of.
             out: folder of the test videos.
             quick: whether `models` are the small network's; then everything is short.
@@ -122,22 +126,25 @@ class Measurements:
     def parts(self) -> list[Part]:
         """Return the parts with the seconds that each takes on two quiet cores."""
         quick = self._quick
-        lengths = [(self._models.int8, s, FULL_S) for s in (() if quick else FULL_LENGTHS_S)]
-        lengths += [(self._small, s, SMALL_S) for s in (LENGTHS_S[:2] if quick else LENGTHS_S)]
+        full = () if quick else (self._models.int8, self._models.int8_stream)
+        lengths = [(model, s, source, FULL_S) for model in full for s, source in FULL_LENGTHS]
+        for s in LENGTHS_S[:2] if quick else LENGTHS_S:
+            source = "file" if s <= FILES_UP_TO_S else "memory"
+            lengths += [(model, s, source, SMALL_S) for model in self._small]
         return [
             Part("engines, network alone", 150 if quick else 280, self.engines),
-            Part("engines, from file to detections", 10 if quick else 100, self.videos),
-            Part("strides", 10 if quick else 40, self.strides),
-            Part("resolutions", 15 if quick else 50, self.resolutions),
+            Part("engines, from file to detections", 15 if quick else 130, self.videos),
+            Part("strides", 40 if quick else 220, self.strides),
+            Part("resolutions", 20 if quick else 80, self.resolutions),
             Part("batches", 10 if quick else 40, self.batches),
             Part("threads", 10 if quick else 20, self.threads),
             *(
                 Part(
                     f"{model.name}, {describe_length(s)} of video",
                     START_S + s * each,
-                    partial(self.length, model, s),
+                    partial(self.length, model, s, source),
                 )
-                for model, s, each in lengths
+                for model, s, source, each in lengths
             ),
         ]
 
@@ -164,35 +171,45 @@ class Measurements:
             ("OpenVINO fp32", m.openvino, {"mode": "throughput"}),
             ("OpenVINO bf16", m.openvino, {"precision": "bf16", "mode": "throughput"}),
             ("OpenVINO INT8", m.int8, {"mode": "throughput"}),
-            *self.streaming_rows(),
+            ("OpenVINO fp32, each frame once", m.stream, {}),
+            ("OpenVINO bf16, each frame once", m.stream, {"precision": "bf16"}),
+            ("OpenVINO INT8, each frame once", m.int8_stream, {}),
         ]
         self._benchmark("videos", rows, video=self._video(HEIGHTS[0]))
 
-    def streaming_rows(self) -> list[How]:
-        """Return a row for each artifact beside the models that computes each frame once, <stem>.stream*.xml."""
-        found = sorted(self._models.checkpoint.parent.glob(f"{self._models.checkpoint.stem}.*stream*.xml"))
-        return [(f"OpenVINO {path.stem.partition('.')[2]}", path, {}) for path in found]
-
     def strides(self) -> None:
-        """Time INT8 from file to detections at shorter strides: of windows, each frame is computed more often."""
-        names = []
-        with self._opened([]) as engines:
-            for _, path, options in [("", self._models.int8, {"mode": "throughput"}), *self.streaming_rows()]:
-                for share in STRIDES:
-                    engine: Any = open_engine(path, **options)
-                    stride = max(round(engine.spec.window_stride * share), 1)
-                    engine.spec = replace(engine.spec, window_stride=stride)
-                    kind = "windows" if path == self._models.int8 else "each frame once"
-                    names.append(f"{kind}, stride {stride}")
-                    engines.append((names[-1], engine))
+        """Time each number type from file to detections at shorter strides.
+
+        On windows each frame is then computed more often.
+        """
+        m, wide = self._models, {"mode": "throughput"}
+        rows: list[tuple[How, Sequence[float]]] = [
+            (("INT8, windows", m.int8, wide), STRIDES),
+            (("INT8, each frame once", m.int8_stream, {}), STRIDES),
+            (("bf16, windows", m.openvino, {"precision": "bf16", **wide}), FEW_STRIDES),
+            (("bf16, each frame once", m.stream, {"precision": "bf16"}), STRIDES),
+            (("fp32, windows", m.openvino, wide), FEW_STRIDES),
+            (("fp32, each frame once", m.stream, {}), STRIDES),
+        ]
+        shares = {name: found for (name, _, _), found in rows}
+        with self._opened([how for how, _ in rows]) as opened:
+            engines = []
+            for name, engine in opened:
+                for stride in strides_of(engine.spec, shares[name]):
+                    other: Any = copy.copy(engine)  # the same network with another stride
+                    other.spec = replace(engine.spec, window_stride=stride)
+                    engines.append((f"{name}, stride {stride}", other))
             self.reports["strides"] = self._time(engines, video=self._video(HEIGHTS[0], 60))
 
     def resolutions(self) -> None:
         """Time INT8 from files of several resolutions to detections."""
+        m = self._models
         for height in HEIGHTS:
-            video = self._video(height, 60)
-            rows: list[How] = [(f"{height}p", self._models.int8, {"mode": "throughput"})]
-            self._benchmark(f"resolution {height}p", rows, video=video)
+            rows: list[How] = [
+                (f"{height}p, windows", m.int8, {"mode": "throughput"}),
+                (f"{height}p, each frame once", m.int8_stream, {}),
+            ]
+            self._benchmark(f"resolution {height}p", rows, video=self._video(height, 60))
 
     def batches(self) -> None:
         """Time windows alone in batches."""
@@ -212,9 +229,8 @@ class Measurements:
         ]
         self._benchmark("threads", rows)
 
-    def length(self, model: Path, seconds: float) -> None:
-        """Run a whole video in a process of its own."""
-        source = "file" if seconds <= FILES_UP_TO_S else "memory"
+    def length(self, model: Path, seconds: float, source: str) -> None:
+        """Run a whole video in a process of its own, of the file or of frames in memory (`source`)."""
         video = self._video(HEIGHTS[0], round(seconds) if source == "file" else 60)
         arguments = [str(model), str(video), str(seconds), source]
         command = [sys.executable, "-m", "export.studies.speed.length", *arguments]
@@ -268,6 +284,13 @@ class Measurements:
 
     def _video(self, height: int, seconds: int = 0) -> Path:
         return make_video(self._scene, self._out, height, seconds or self._seconds)
+
+
+def strides_of(spec: ModelSpec, shares: Sequence[float]) -> list[int]:
+    """Return shares of a model's stride in frames, longest first, without those that a streaming network has not."""
+    step = 1 if spec.streaming is None else spec.streaming.multiple
+    strides = (round(spec.window_stride * share) for share in shares)
+    return [stride for stride in strides if stride and stride % step == 0]
 
 
 def describe_length(seconds: float) -> str:

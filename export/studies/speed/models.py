@@ -1,4 +1,4 @@
-"""Make the models that the study of speed measures: a checkpoint, and its ONNX, OpenVINO and INT8 files."""
+"""Make the models that the study of speed measures: a checkpoint, and its files for every engine."""
 
 from __future__ import annotations
 
@@ -32,6 +32,10 @@ class Models:
     openvino: Path
     int8: Path
     """OpenVINO file of 8 bit."""
+    stream: Path
+    """OpenVINO file of the streaming network, which computes each frame once."""
+    int8_stream: Path
+    """The same in 8 bit."""
     title: str
     """The network in words."""
 
@@ -46,7 +50,9 @@ def make_models(out: Path, *, quick: bool, say: Say) -> Models:
         checkpoint = export_full_size("thumos14", out)
         title = "the network of published size (THUMOS14, 256 frames of 96×96), seeded untrained weights"
     int8 = make_int8(checkpoint, out, say)
-    return Models(checkpoint, checkpoint.with_suffix(".onnx"), checkpoint.with_suffix(".xml"), int8, title)
+    plain = checkpoint.with_suffix(".xml")
+    stream, int8_stream = make_stream(plain, say), make_stream(int8, say)
+    return Models(checkpoint, checkpoint.with_suffix(".onnx"), plain, int8, stream, int8_stream, title)
 
 
 def make_int8(checkpoint: Path, out: Path, say: Say) -> Path:
@@ -59,6 +65,15 @@ def make_int8(checkpoint: Path, out: Path, say: Say) -> Path:
         run_afsd("calibrate", str(checkpoint.with_suffix(".onnx")), *clips, "-o", str(typed))
         run_afsd("export", str(typed), "--to", "openvino")
     return int8
+
+
+def make_stream(on_windows: Path, say: Say) -> Path:
+    """Export the streaming network of the ONNX file beside an OpenVINO one, unless that was done; return its path."""
+    stream = on_windows.with_suffix(".stream.xml")
+    if not stream.is_file():
+        say(f"the streaming network of {on_windows.name}")
+        run_afsd("export", str(on_windows.with_suffix(".onnx")), "--to", "openvino", "--stream")
+    return stream
 
 
 def make_small(out: Path, say: Say) -> Path:

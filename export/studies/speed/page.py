@@ -25,7 +25,7 @@ random frames, batch 1 unless said otherwise.
 the last detection. Decoding, sampling, resizing, the network, suppression and all waiting are in it, loading the
 network is not. A file of 30 frames per second is sampled at the model's rate (THUMOS14: 10), so that 100 video fps
 are ten times real time. Windows overlap by half, so most frames go through the network twice; at a stride of 32,
-eight times. An artifact that computes each frame once has video fps alone, since it has no windows to time.
+eight times. A streaming network, which computes each frame once, has video fps alone, since it has no windows to time.
 
 Untrained weights leave more candidates to suppress than trained ones, so video fps of the full-size network is lower
 than with its published weights.
@@ -133,9 +133,9 @@ def _strides(study: Study, folder: Path) -> Iterable[str]:
     report = study.reports.get("strides")
     if report is None:
         return
-    yield from ("## Stride", "", "OpenVINO INT8 from a 240p file of a minute.", "")
+    yield from ("## Stride", "", "OpenVINO from a 240p file of a minute.", "")
     yield from _video_table(report, "windows")
-    yield from _figure(folder, "speed_strides", "Video fps by stride, INT8", _video_bars(report))
+    yield from _figure(folder, "speed_strides", "Video fps by stride", _video_bars(report))
 
 
 def _resolutions(study: Study, folder: Path) -> Iterable[str]:
