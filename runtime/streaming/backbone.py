@@ -44,6 +44,11 @@ class StreamingBackbone:
         """Number of frames taken so far."""
         return self._start + self._held
 
+    @property
+    def states(self) -> Arrays:
+        """States after the last step, by name."""
+        return self._states
+
     def push(self, frame: Frame) -> Arrays | None:
         """Take one frame uint8 [H,W,C]; return the features that it completes, float32 [C,t] by name, or None.
 

@@ -23,6 +23,7 @@ from export.graph.trace import seeded_batches
 from export.streaming.clip_graph import ClipGraph
 from export.streaming.graph import to_streaming
 from export.streaming.step import write_step
+from export.studies.streaming_drift import SCENE, repeat_scene
 from export.to_onnx import export_onnx
 from export.to_streaming import export_streaming
 from runtime.cli import main
@@ -297,6 +298,18 @@ def test_videos_in_turn_do_not_mix(networks: Networks) -> None:
         parts[k].append(backbones[k].finish())
         for name, value in expected.items():
             np.testing.assert_array_equal(np.concatenate([part[name] for part in parts[k]], axis=1), value)
+
+
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+def test_nothing_accumulates(networks: Networks, to: str) -> None:
+    """A scene shown again leaves the same states, to the bit: so does one shown for eight hours."""
+    scene = list(noise(SCENE))
+    shown = repeat_scene(opened(networks.streams[to]), scene, 4)
+    assert len(set(shown.states)) == 1
+    assert shown.features[0] != shown.features[1] == shown.features[2] == shown.features[3]
+    assert shown.settled == 1
+    other = repeat_scene(opened(networks.streams[to]), [scene[0], *scene[:-1]], 2)
+    assert other.states[0] != shown.states[0]
 
 
 def test_memory_does_not_grow_with_the_video(networks: Networks) -> None:
