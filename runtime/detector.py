@@ -358,7 +358,7 @@ class Finder:
 
     def __init__(self, video: Input, model: ModelSpec, options: DetectorOptions, endless: bool | None = False) -> None:
         spec = replace(model, sample_fps=video.rate)  # each video may have a rate of its own
-        self._video, self._spec, self._options = video, spec, options
+        self._video, self._spec, self._options, self._endless = video, spec, options, endless
         self._published = options.nms == "reference"
         self._family = family_of(spec)
         family = self._family
@@ -366,6 +366,10 @@ class Finder:
         self._suppression = (
             family.suppress_as_published(spec) if self._published else family.suppress(spec, self._horizon)
         )
+
+    def anew(self) -> Finder:
+        """Return a finder for the same video that has seen none of its windows; its second 0 is where they begin."""
+        return Finder(self._video, self._spec, self._options, self._endless)
 
     @property
     def settlements(self) -> int:

@@ -25,8 +25,8 @@ from runtime.features.video_features import Features, find_time_axis, open_steps
 from runtime.segments import valid_segments
 from runtime.spec.model import ModelSpec
 from runtime.spec.streaming import LIVE_CHUNK, STREAMING_CHUNK
-from runtime.streaming.backbone import StreamingBackbone
-from runtime.streaming.windows import FeatureWindow, FeatureWindows
+from runtime.streaming.frames_to_windows import FramesToWindows
+from runtime.streaming.windows import FeatureWindow
 from runtime.timing import Timing
 from runtime.video.flow import FlowMethod
 from runtime.video.readers.base import Reader
@@ -96,6 +96,7 @@ def open_input(
     allow_truncated: bool = False,
     frame_timing: FrameTiming = "presented",
     reader: ReaderName = "auto",
+    chunk: int | None = None,
 ) -> Input:
     """Open a video for a model.
 
@@ -107,6 +108,8 @@ def open_input(
         streaming: engine of a streaming network, whose backbone takes the frames.
         flow, flow_method, fps, allow_truncated, frame_timing, reader: see `open_streams`.
         batch_size: number of windows per call of the engine.
+        chunk: number of frames at a time in which the input hands over the frames themselves (`ChunkInput`), for a
+            caller that runs the streaming network; None: windows.
 
     Raises:
         VideoError, InputError, MissingDependencyError: see `open_streams`, `open_steps` and `find_time_axis`; features
@@ -136,6 +139,8 @@ def open_input(
         frame_timing=frame_timing,
         reader=reader,
     )
+    if chunk is not None:
+        return ChunkInput(stream, timing, chunk)
     if streaming is not None:
         return StreamingInput(stream, spec, timing, streaming)
     return FrameInput(stream, spec, timing) if extractor is None else BackboneInput(stream, spec, timing, extractor)
@@ -183,28 +188,67 @@ class StreamingInput:
     def __init__(self, stream: FrameStream, spec: ModelSpec, timing: Timing, engine: StreamingEngine) -> None:
         """Start a video, in short chunks if it is a live source."""
         self.name, self.rate, self.timing, self.endless = stream.name, stream.sample_fps, timing, stream.endless
-        self._stream, self._spec = stream, spec
-        self._backbone = StreamingBackbone(engine, LIVE_CHUNK if stream.endless else STREAMING_CHUNK)
-        self._streaming = engine.streaming
+        self._stream = stream
+        self._windows = FramesToWindows(engine, spec, LIVE_CHUNK if stream.endless else STREAMING_CHUNK)
         stream.keep_error = True
 
     def windows(self, on_progress: Progress | None = None) -> Iterator[FeatureWindow | None]:
         """See `Input`."""
-        windows = FeatureWindows(self._streaming, self._spec.window_length, self._spec.window_stride)
         while True:
             if not self._stream.ready:
                 yield None
             if (frame := self.timing.next_frame(self._stream)) is None:
                 break
             with self.timing.engine():
-                features = self._backbone.push(frame)
-            if features is not None:
-                yield from windows.push(features)
+                complete = self._windows.push(frame)
+            if complete is not None:
+                yield from complete
                 if on_progress is not None:
                     on_progress(self.timing)
         with self.timing.engine():
-            features = self._backbone.finish()
-        yield from windows.finish(features, self._backbone.taken)
+            complete = self._windows.finish()
+        yield from complete
+        if self._stream.error is not None:
+            raise self._stream.error
+
+    def place(self, candidates: Candidates) -> Candidates:
+        """See `Input`; windows end with the video, so nothing is cut."""
+        return candidates
+
+    def close(self) -> None:
+        """See `Input`."""
+        self._stream.close()
+
+
+class ChunkInput:
+    """Provides the frames of a video in chunks, for a caller that runs a streaming network on several videos in turn.
+
+    Each chunk is a `Window` of `chunk` new frames, the last of the video of fewer; none is padded.
+    """
+
+    def __init__(self, stream: FrameStream, timing: Timing, chunk: int) -> None:
+        self.name, self.rate, self.timing, self.endless = stream.name, stream.sample_fps, timing, stream.endless
+        self._stream, self._chunk = stream, chunk
+        stream.keep_error = True
+
+    def windows(self, on_progress: Progress | None = None) -> Iterator[Window | None]:
+        """See `Input`."""
+        frames: NDArray[np.uint8] | None = None
+        offset = held = 0
+        while True:
+            if not self._stream.ready:
+                yield None
+            if (frame := self.timing.next_frame(self._stream)) is None:
+                break
+            if frames is None:
+                frames = np.empty((self._chunk, *frame.shape), np.uint8)
+            frames[held] = frame
+            held += 1
+            if held == self._chunk:
+                yield Window(offset, frames, held)
+                frames, offset, held = None, offset + held, 0  # the chunk is its taker's
+        if frames is not None:
+            yield Window(offset, frames[:held], held)
         if self._stream.error is not None:
             raise self._stream.error
 

@@ -1,4 +1,4 @@
-"""Hand over windows from a reading thread to the engine, in bounded memory."""
+"""Hand over windows, or chunks of frames, from a reading thread to the engine, in bounded memory."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from runtime.detector import Finder
 from runtime.errors import InputError
 from runtime.live.clock import StreamZero
 from runtime.live.events import Event
+from runtime.streaming.frames_to_windows import FramesToWindows
 from runtime.windows import Window
 
 POLL_SECONDS = 0.1
@@ -30,6 +31,10 @@ class Stretch:
     """Moment of the start; None for a file."""
     seen: int = 0
     """Index of the frame, from the start of the stretch, up to which frames were seen or counted as dropped."""
+    streamed: FramesToWindows | None = None
+    """State of a streaming network; None before the first frame, and from dropped frames to the next one."""
+    begin: int = 0
+    """Index of the frame from which `finder` and `streamed` count: that after dropped frames, else 0."""
 
     def seconds(self, frame: float) -> float:
         """Return the seconds of the source at a frame of the stretch."""
@@ -38,7 +43,7 @@ class Stretch:
 
 @dataclass(frozen=True, eq=False)
 class Due:
-    """Holds a window that is to be looked at."""
+    """Holds a window that is to be looked at, or, of a streaming network, a chunk of frames that is to be taken."""
 
     stretch: Stretch
     window: Window
@@ -53,7 +58,7 @@ class EndOfStretch:
 
 @dataclass
 class Drops:
-    """Counts dropped windows of one stretch that are not reported yet."""
+    """Counts dropped windows or frames of one stretch that are not reported yet."""
 
     stretch: Stretch
     start: int
@@ -61,10 +66,11 @@ class Drops:
     end: int = 0
     """End of the last of them."""
     windows: int = 0
+    """0 where frames are dropped, which no window holds yet."""
     frames: int = 0
 
 
-Entry = Due | EndOfStretch | Event | BaseException | None
+Entry = Due | Drops | EndOfStretch | Event | BaseException | None
 """What a reading thread hands over; None: no more will come. An exception is an error of this project's code."""
 
 
@@ -110,13 +116,14 @@ class Inbox:
             stopped: event that ends the waiting; None for a live source.
         """
         with self._changed:
-            if isinstance(entry, Due):
-                while stopped is not None and self._windows >= self._capacity and not stopped.is_set():
+            if not isinstance(entry, Due):
+                self._append(entry)
+            elif stopped is None:
+                self._put_live(entry)
+            else:
+                while self._windows >= self._capacity and not stopped.is_set():
                     self._changed.wait(POLL_SECONDS)
-                self._windows += 1
-            self._entries.append(entry)
-            if self._windows > self._capacity and stopped is None:
-                self._drop()
+                self._append(entry)
             self._changed.notify_all()
 
     def take(self) -> Entry:
@@ -139,6 +146,16 @@ class Inbox:
         with self._changed:
             self.dropped_frames += count
 
+    def _append(self, entry: Entry) -> None:
+        self._windows += isinstance(entry, Due)
+        self._entries.append(entry)
+
+    def _put_live(self, due: Due) -> None:
+        """Add a window of a live source, and drop the oldest one if there is no room."""
+        self._append(due)
+        if self._windows > self._capacity:
+            self._drop()
+
     def _drop(self) -> None:
         """Drop the oldest window, and count its frames that are in no window before or after it."""
         index, gone = next((i, entry) for i, entry in enumerate(self._entries) if isinstance(entry, Due))
@@ -155,3 +172,37 @@ class Inbox:
         drops.end, drops.windows, drops.frames = end, drops.windows + 1, drops.frames + lost
         self.dropped_windows += 1
         self.dropped_frames += lost
+
+
+class FrameInbox(Inbox):
+    """Holds chunks of frames for a streaming network, whose state needs every frame.
+
+    A live source that fills it drops the chunks that come now, until the engine has taken all that wait; then a new
+    state begins. So what is seen between two drops is contiguous, and at least as long as the inbox. The dropped frames
+    are one entry, in their place.
+    """
+
+    def __init__(self, changed: threading.Condition, capacity: int) -> None:
+        """See `Inbox`; `capacity` is in chunks."""
+        super().__init__(changed, capacity)
+        self._open: Drops | None = None
+
+    def take(self) -> Entry:
+        """See `Inbox`; dropped frames that are taken are complete, since frames are kept from then on."""
+        with self._changed:
+            entry = super().take()
+            if entry is self._open:
+                self._open = None
+            return entry
+
+    def _put_live(self, due: Due) -> None:
+        """Add a chunk, or count its frames as dropped if there is no room, or if earlier ones were dropped."""
+        if self._open is None and self._windows < self._capacity:
+            self._append(due)
+            return
+        if self._open is None or self._open.stretch is not due.stretch:
+            self._open = Drops(due.stretch, due.window.offset)
+            self._append(self._open)
+        self._open.end = due.window.offset + due.window.length
+        self._open.frames += due.window.length
+        self.dropped_frames += due.window.length

@@ -58,7 +58,7 @@ class SourceCounts:
 
 
 class Source:
-    """Reads one source in a thread and puts its windows and events into an inbox."""
+    """Reads one source in a thread and puts its windows, or frames, and events into an inbox."""
 
     def __init__(
         self,
@@ -69,6 +69,7 @@ class Source:
         inbox: Inbox,
         open_source: Open,
         clock: Clock,
+        chunk: int | None = None,
     ) -> None:
         """Prepare to read; nothing is opened before `start`.
 
@@ -80,6 +81,7 @@ class Source:
             inbox: takes what is read.
             open_source: function that opens the source.
             clock: clock of arrivals.
+            chunk: number of frames that are handed over at a time to a streaming network; None: windows are.
         """
         self.source, self.name, self.inbox = source, name, inbox
         self.label = name_of(source)[1]
@@ -92,7 +94,7 @@ class Source:
         self.late = 0.0
         """Seconds by which the latest frame of a live source came late."""
         self._detector, self._options, self._open = detector, options, open_source
-        self._clock = clock
+        self._clock, self._chunk = clock, chunk
         self._latest = clock.now()
         self._zero: float | None = None
         self._end_s = 0.0
@@ -130,7 +132,7 @@ class Source:
 
     def _follow(self) -> None:
         """Open the source and read it; open a live source again whenever it is lost."""
-        returns = self.live or _is_address(self.source)
+        returns = may_be_live(self.source)
         while not self.stopped.is_set():
             self.state, self._latest = "opening", self._clock.now()
             try:
@@ -246,13 +248,14 @@ class Source:
             batch_size=1,
             allow_truncated=reading.allow_truncated,
             frame_timing="presented" if self.live else reading.frame_timing,
+            chunk=self._chunk,
         )
 
     def _count(self, video: Input) -> Iterator[Window | None]:
-        """Yield the windows of a video, and count what is read."""
+        """Yield the windows of a video, or its chunks of frames, and count what is read."""
         frames, read_ms, flow_ms = self.counts.frames, self.counts.read_ms, self.counts.flow_ms
         for window in video.windows():
-            assert not isinstance(window, FeatureWindow)  # `watch` takes no streaming network
+            assert not isinstance(window, FeatureWindow)  # a streaming network runs in the watcher's loop
             self.counts.frames = frames + video.timing.frames
             self.counts.read_ms = read_ms + video.timing.wait_ms
             self.counts.flow_ms = flow_ms + video.timing.flow_ms
@@ -262,6 +265,8 @@ class Source:
         self.inbox.put(kind(self.name, self._clock.unix(), **details))
 
 
-def _is_address(source: str | int) -> bool:
-    """Whether a source is the address of a server, which may come back."""
-    return isinstance(source, str) and is_url(source) and not is_remote(source) and local_path(source) is None
+def may_be_live(source: str | int) -> bool:
+    """Whether a source has no end, or is the address of a server, of which this is known once it is open."""
+    return is_live(source) or (
+        isinstance(source, str) and is_url(source) and not is_remote(source) and local_path(source) is None
+    )

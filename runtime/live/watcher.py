@@ -1,4 +1,4 @@
-"""Watch several sources with one engine: windows of all of them in, events out."""
+"""Watch several sources with one engine: windows, or frames, of all of them in, events out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,23 +16,28 @@ from numpy.typing import NDArray
 from runtime.common.files import exists
 from runtime.detector import Detector
 from runtime.engines.pipeline import OverlappingEngine, as_overlapping
+from runtime.engines.streaming import StreamingEngine
 from runtime.errors import EngineError, InputError, VideoError
+from runtime.inputs import AnyWindow
 from runtime.live.clock import Clock
 from runtime.live.delay import Delay, worst_delay
 from runtime.live.events import Detected, Dropped, Event, Stopped
-from runtime.live.inbox import POLL_SECONDS, Drops, Due, EndOfStretch, Inbox, Stretch
+from runtime.live.inbox import POLL_SECONDS, Drops, Due, EndOfStretch, FrameInbox, Inbox, Stretch
 from runtime.live.metrics import Metric
 from runtime.live.options import WatchOptions
-from runtime.live.source import Open, Source
+from runtime.live.source import Open, Source, may_be_live
 from runtime.results.detections import Detections
 from runtime.results.video_names import take_name
+from runtime.spec.streaming import LIVE_CHUNK, STREAMING_CHUNK
+from runtime.streaming.frames_to_windows import FramesToWindows
 from runtime.timing import Timing
 from runtime.video.readers.base import Reader
 from runtime.video.readers.choice import open_reader
 from runtime.video.sources import local_path, name_of
 
 PENDING_WINDOWS = 2
-"""Windows of a source that may wait for the engine; more would make detections later when the machine is too slow."""
+"""Windows of a source that may wait for the engine; more would make detections later when the machine is too slow. For
+a streaming network the frames of one window may wait, but at least so many chunks."""
 STOP_SECONDS = 1.5
 """Seconds after which a stopped watch looks at no further window."""
 HANGING_SECONDS = 0.5
@@ -46,6 +51,9 @@ Note = Event | Drops | EndOfStretch | BaseException | None
 
 _Flying = deque[tuple[list[tuple[Source, Due]], Any]]
 """Batches in flight, each with its ticket."""
+
+_Complete = list[tuple[Source, Stretch, AnyWindow]]
+"""Windows that are to be looked at, each with where it comes from."""
 
 
 @dataclass
@@ -69,6 +77,9 @@ class Watcher:
     Each source is read in a thread of its own. The loop that runs the engine is the iteration itself, so a consumer
     that is slow makes live sources drop windows. Windows that are due go through the engine together, as many as the
     detector's batch size; those of live sources come first, in turn, and none waits for another.
+
+    A streaming network takes a chunk of frames of each source in turn, with the state of that source, and the windows
+    that the chunks complete go through its head together. Its state ends with a stretch, and where frames are dropped.
 
     The iteration ends when all sources have ended, or after `stop`. Closing it ends the reading without further events.
     """
@@ -100,6 +111,8 @@ class Watcher:
         self._options = WatchOptions() if options is None else options
         self._clock = Clock() if clock is None else clock
         self._changed = threading.Condition()
+        self._network = detector.engine if isinstance(detector.engine, StreamingEngine) else None
+        self._chunk = None if self._network is None else _choose_chunk(sources)
         self._stop = False
         self._beat = time.monotonic()
         self._timing = Timing(detector.spec.sample_fps)
@@ -113,9 +126,10 @@ class Watcher:
                 name,
                 detector,
                 self._options,
-                Inbox(self._changed, PENDING_WINDOWS),
+                self._make_inbox(),
                 open_source or self._open,
                 self._clock,
+                self._chunk,
             )
             for source, name in _name_sources(sources)
         ]
@@ -162,10 +176,12 @@ class Watcher:
         try:
             while not self._over(flying):
                 notes, batch = self._take(flying)
-                for source, note in notes:
-                    yield from self._handle(source, note)
                 try:
-                    if batch:
+                    for source, note in notes:
+                        yield from self._handle(source, note)
+                    if batch and self._network is not None:
+                        yield from self._take_frames(batch, self._network)
+                    elif batch:
                         begun = time.monotonic()
                         with self._timing.engine():
                             flying.append((batch, pipe.submit(self._detector.stack([due.window for _, due in batch]))))
@@ -220,7 +236,7 @@ class Watcher:
             (Metric("afsd_frames_total", "Sampled frames that were read."), lambda s: s.counts.frames),
             (Metric("afsd_windows_total", "Windows that were looked at."), lambda s: self._tallies[s].windows),
             (
-                Metric("afsd_frames_dropped_total", "Frames seen in no window."),
+                Metric("afsd_frames_dropped_total", "Frames that the network did not see."),
                 lambda s: s.inbox.dropped_frames,
             ),
             (Metric("afsd_windows_dropped_total", "Windows left out."), lambda s: s.inbox.dropped_windows),
@@ -253,6 +269,11 @@ class Watcher:
         states = {source.name: source.state for source in self._sources}
         return alive and not stale, {"ok": alive and not stale, "alive": alive, "stale": stale, "sources": states}
 
+    def _make_inbox(self) -> Inbox:
+        if self._chunk is None:
+            return Inbox(self._changed, PENDING_WINDOWS)
+        return FrameInbox(self._changed, max(-(-self._detector.spec.window_length // self._chunk), PENDING_WINDOWS))
+
     def _open(self, source: str | int) -> Reader:
         return open_reader(source, reader=self._detector.options.reader, read_seconds=self._options.stall_seconds)
 
@@ -270,7 +291,11 @@ class Watcher:
         waited = now - self._stopped_at
         with self._changed:
             waiting = any(source.inbox.waiting for source in self._sources)
-        return waited + self._call_s >= STOP_SECONDS or (waited >= HANGING_SECONDS and not waiting and not flying)
+        return self._time_is_up() or (waited >= HANGING_SECONDS and not waiting and not flying)
+
+    def _time_is_up(self) -> bool:
+        """Whether a watch that was stopped has no time left for another call of the engine."""
+        return self._stopped_at is not None and time.monotonic() - self._stopped_at + self._call_s >= STOP_SECONDS
 
     def _take(self, flying: _Flying) -> tuple[list[tuple[Source, Note]], list[tuple[Source, Due]]]:
         """Take what is to be handled and the next batch of windows; wait a moment if there is neither.
@@ -316,7 +341,57 @@ class Watcher:
             outputs = pipe.collect(ticket)
         self._call_s = max(self._call_s, time.monotonic() - begun)
         for index, (source, due) in enumerate(batch):
-            yield from self._look(source, due, outputs, index)
+            yield from self._look(source, due.stretch, due.window, outputs, index)
+
+    def _take_frames(self, batch: list[tuple[Source, Due]], network: StreamingEngine) -> Iterator[Event]:
+        """Run the backbone on a chunk of each source with its own state, and look at the windows that are complete."""
+        complete: _Complete = []
+        failure: EngineError | None = None
+        for source, due in batch:
+            stretch = due.stretch
+            if stretch.streamed is None:
+                assert self._chunk is not None
+                stretch.streamed = FramesToWindows(network, self._detector.spec, self._chunk)
+                stretch.begin = due.window.offset
+            if self._time_is_up():
+                break
+            try:
+                with self._engine_call():
+                    for frame in due.window.frames:
+                        complete += [(source, stretch, window) for window in stretch.streamed.push(frame) or ()]
+            except EngineError as error:  # raised after what was found before
+                failure = error
+                break
+        yield from self._look_at(complete)
+        if failure is not None:
+            raise failure
+
+    def _finish_frames(self, source: Source, stretch: Stretch) -> Iterator[Event]:
+        """End a streaming network's state, and look at the windows left, as far as there is time."""
+        streamed, stretch.streamed = stretch.streamed, None
+        if streamed is None or self._time_is_up():
+            return
+        with self._engine_call():
+            windows = streamed.finish()
+        yield from self._look_at([(source, stretch, window) for window in windows])
+
+    def _look_at(self, windows: _Complete) -> Iterator[Event]:
+        """Run the head of a streaming network on windows, in batches, and yield what is final."""
+        size = self._detector.options.batch_size
+        for first in range(0, len(windows), size):
+            batch = windows[first : first + size]
+            with self._engine_call():
+                outputs = self._detector.engine.infer(self._detector.stack([window for _, _, window in batch]))
+            for index, (source, stretch, window) in enumerate(batch):
+                yield from self._look(source, stretch, window, outputs, index)
+
+    @contextmanager
+    def _engine_call(self) -> Iterator[None]:
+        """Count the block as engine time, and as what the next call is expected to take."""
+        begun = time.monotonic()
+        with self._timing.engine():
+            yield
+        self._call_s = time.monotonic() - begun
 
     def _handle(self, source: Source, note: Note) -> Iterator[Event]:
         """Yield the events of what a reading thread has handed over beside windows."""
@@ -324,7 +399,10 @@ class Watcher:
             yield note
         elif isinstance(note, Drops):
             stretch, zero = note.stretch, note.stretch.zero
-            assert zero is not None  # only live sources drop windows
+            assert zero is not None  # only live sources drop windows and frames
+            if self._network is not None:
+                yield from self._end(source, stretch)
+                stretch.finder = stretch.finder.anew()
             span = note.start / stretch.rate, note.end / stretch.rate
             yield Dropped(
                 source.name,
@@ -335,10 +413,7 @@ class Watcher:
                 (self._clock.unix_of(zero.moment + span[0]), self._clock.unix_of(zero.moment + span[1])),
             )
         elif isinstance(note, EndOfStretch):
-            self._current.pop(source, None)
-            with self._timing.post():
-                found = note.stretch.finder.finish()
-            yield from self._report(source, note.stretch, found)
+            yield from self._end(source, note.stretch)
         elif isinstance(note, BaseException):
             raise note
         else:
@@ -346,18 +421,28 @@ class Watcher:
             if source.state not in ("ended", "failed"):
                 yield Stopped(source.name, self._clock.unix(), self._tallies[source].seconds)
 
-    def _look(self, source: Source, due: Due, outputs: Mapping[str, NDArray[Any]], index: int) -> Iterator[Event]:
+    def _end(self, source: Source, stretch: Stretch) -> Iterator[Event]:
+        """Yield the rest of the detections of a stretch, or of its part before dropped frames."""
+        yield from self._finish_frames(source, stretch)
+        self._current.pop(source, None)
+        with self._timing.post():
+            found = stretch.finder.finish()
+        yield from self._report(source, stretch, found)
+
+    def _look(
+        self, source: Source, stretch: Stretch, window: AnyWindow, outputs: Mapping[str, NDArray[Any]], index: int
+    ) -> Iterator[Event]:
         """Take the raw outputs of a window and yield the detections that are final."""
-        stretch, tally = due.stretch, self._tallies[source]
+        tally = self._tallies[source]
         self._current[source] = stretch
         before = stretch.finder.settlements
         with self._timing.post():
-            found = stretch.finder.push(due.window, outputs, index)
+            found = stretch.finder.push(window, outputs, index)
         if settled := stretch.finder.settlements - before:
             if not tally.settlements:
                 warnings.warn(stretch.finder.settled(), stacklevel=2)
             tally.settlements += settled
-        end_s = (due.window.offset + due.window.length) / stretch.rate
+        end_s = (stretch.begin + window.offset + window.length) / stretch.rate
         tally.windows += 1
         tally.seconds = stretch.start_s + end_s
         if stretch.zero is not None:
@@ -372,10 +457,10 @@ class Watcher:
         yield Stopped(source.name, self._clock.unix(), self._tallies[source].seconds)
 
     def _report(self, source: Source, stretch: Stretch, found: Detections) -> Iterator[Event]:
-        start_s, zero = stretch.start_s, stretch.zero
+        start_s, zero, begin_s = stretch.start_s, stretch.zero, stretch.begin / stretch.rate
         for one in found:
             self._tallies[source].found[one.label] += 1
-            span = one.start_s, one.end_s
+            span = begin_s + one.start_s, begin_s + one.end_s
             utc = None
             if zero is not None:
                 utc = self._clock.unix_of(zero.moment + span[0]), self._clock.unix_of(zero.moment + span[1])
@@ -387,15 +472,15 @@ def _check_model(detector: Detector) -> None:
     spec = detector.spec
     if spec.features is not None:
         raise InputError("the model sees features; watch takes a model on frames (for features: afsd detect --stream)")
-    if spec.streaming is not None:
-        raise InputError(
-            "the model is a streaming one, which watch does not take yet; use the model on windows, or for one source "
-            "afsd detect --stream"
-        )
     if spec.sampling == "whole_video":
         raise InputError("the model sees whole videos, which a live source never is; watch takes a model on windows")
     if detector.options.nms == "reference":
         raise InputError("nms 'reference' needs the whole video; watch takes nms 'local'")
+
+
+def _choose_chunk(sources: Sequence[str | int]) -> int:
+    """Return the frames of a step, one number for all sources, since engines compile the step for one length."""
+    return LIVE_CHUNK if any(may_be_live(source) for source in sources) else STREAMING_CHUNK
 
 
 def _name_sources(sources: Sequence[str | int]) -> list[tuple[str | int, str]]:

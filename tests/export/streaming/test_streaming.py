@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -31,15 +33,21 @@ from runtime.detector import Detector, DetectorOptions
 from runtime.engines import open_engine
 from runtime.engines.artifact import read_artifact
 from runtime.engines.onnx.parts import cut_part
-from runtime.engines.streaming import StreamingEngine
-from runtime.errors import ExportError, InputError, SpecError
+from runtime.engines.streaming import Run, StreamingEngine
+from runtime.errors import ExportError, InputError, SourceLostError, SpecError
+from runtime.live.events import Detected, Event, Gap
+from runtime.live.watcher import Watcher
 from runtime.results.detections import Detections
+from runtime.spec.streaming import LIVE_CHUNK
 from runtime.streaming.backbone import StreamingBackbone
 from runtime.windows import window_offsets
 from tests.conftest import MadeOnce
 from tests.quantise import quantised_graph
+from tests.runtime.live.fakes import FakeReader, FakeTime, Shot, shots
+from tests.runtime.live.test_watcher import take_all, wait_for
 from tests.streaming import cut, peak_memory
 from tests.training.small import CLASSES, small_config
+from tests.videos import write_video
 from training.afsd.network import AFSD
 from training.checkpoints.files import Checkpoint, build_model, load_checkpoint, save_checkpoint
 from training.networks.i3d import Backbone, Endpoints
@@ -312,6 +320,94 @@ def test_nothing_accumulates(networks: Networks, to: str) -> None:
     assert other.states[0] != shown.states[0]
 
 
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+def test_cameras_that_share_the_network_give_what_each_stretch_gives_alone(networks: Networks, to: str) -> None:
+    """Two cameras in turn, the second of which is lost and comes back, on one engine that compiles the step once."""
+    parts = {"udp://a:1": [noise(150, 36, 1)], "udp://b:1": [noise(70, 36, 2), noise(100, 36, 3)]}
+    options = DetectorOptions(score_threshold=0.05, stride=8, batch_size=2)
+    engine, silent = opened(networks.streams[to]), threading.Event()
+    lengths = count_steady_steps(engine)
+    started = threading.Barrier(2)
+
+    def script(part: NDArray[np.uint8], first: bool) -> Iterator[Shot]:
+        for number, shot in enumerate(shots(part)):
+            if number == 1 and first:
+                started.wait(10)  # so that both have frames from then on
+            yield shot
+
+    def readers(source: str) -> list[FakeReader]:
+        lost, last = SourceLostError("lost"), len(parts[source]) - 1
+        return [
+            FakeReader(script(part, k == 0), FakeTime(), silent if k == last else lost)
+            for k, part in enumerate(parts[source])
+        ]
+
+    connections = {source: readers(source) for source in parts}
+    waiting = {source: list(several) for source, several in connections.items()}
+    watcher = Watcher(
+        Detector(engine, options=options),
+        list(parts),
+        open_source=lambda source: waiting[str(source)].pop(0),
+    )
+    take_all(watcher)
+    events: list[Event] = []
+    thread = threading.Thread(target=lambda: events.extend(watcher))
+    thread.start()
+    assert all(several[-1].exhausted.wait(20) for several in connections.values())
+    wait_for(lambda: not any(source.inbox.waiting for source in watcher._sources))
+    watcher.stop()
+    assert all(source.stopped.wait(10) for source in watcher._sources)
+    silent.set()
+    thread.join(20)
+    assert set(lengths) == ({LIVE_CHUNK} if engine.without_masks else set())
+    for source, name in (("udp://a:1", "a_1"), ("udp://b:1", "b_1")):
+        gaps = [event for event in events if isinstance(event, Gap) and event.video == name]
+        starts = [0.0, *(gap.segment[1] for gap in gaps)]
+        found = [event for event in events if isinstance(event, Detected) and event.video == name]
+        for start, part in zip(starts, parts[source], strict=True):
+            reader = FakeReader(shots(part), FakeTime())
+            reader.endless = True  # so that the detector takes short chunks, too
+            alone = Detector(networks.streams[to], options=options)
+            want = [one for some in alone.stream(reader) for one in some]  # type: ignore[arg-type]
+            assert len(want) > 5
+            got, found = found[: len(want)], found[len(want) :]
+            assert [one.label for one in got] == [one.label for one in want]
+            np.testing.assert_allclose([one.score for one in got], [one.score for one in want], atol=1e-5)
+            expected = [(start + one.start_s, start + one.end_s) for one in want]
+            np.testing.assert_allclose([one.segment for one in got], expected, atol=1e-4)
+        assert not found
+
+
+def count_steady_steps(engine: StreamingEngine) -> list[int]:
+    """List to which every step inside a video adds the length of its chunk."""
+    lengths: list[int] = []
+    part = engine._part
+
+    def noting(name: str, length: int) -> Run:
+        if name == "steady":
+            lengths.append(length)
+        return part(name, length)
+
+    engine._part = noting  # type: ignore[method-assign]
+    return lengths
+
+
+def test_watched_files_are_those_of_detect(
+    networks: Networks, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clips = [str(write_video(tmp_path / f"clip{k}.mp4", frames=420 + 60 * k, level=90 + k)) for k in range(2)]
+    flags = ["--stride", "8", "--score", "0.02"]
+    assert main(["watch", str(networks.streams["openvino"]), *clips, *flags, "--batch", "1"]) == 0
+    watched = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert main(["detect", str(networks.streams["openvino"]), *clips, *flags, "--stream", "--json"]) == 0
+    wanted = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(wanted) > 3
+    kept = ("video", "label", "score", "segment")
+    for name in ("clip0", "clip1"):
+        own = [{key: one[key] for key in kept} for one in watched if one["event"] == "detection"]
+        assert [one for one in own if one["video"] == name] == [one for one in wanted if one["video"] == name]
+
+
 def test_memory_does_not_grow_with_the_video(networks: Networks) -> None:
     detector = Detector(opened(networks.streams["openvino"]), options=DetectorOptions(stride=32, min_score=1.0))
     frame = padded(noise(1))[0]
@@ -416,9 +512,12 @@ class TestMessages:
         assert main(["export", str(networks.checkpoint), "--to", "tensorrt", "--stream"]) == 2
         assert "for ONNX Runtime and OpenVINO so far" in capsys.readouterr().err
 
-    def test_watch(self, networks: Networks, capsys: pytest.CaptureFixture[str]) -> None:
-        assert main(["watch", str(networks.streams["onnx"]), "udp://127.0.0.1:1"]) == 2
-        assert "a streaming one, which watch does not take yet" in capsys.readouterr().err
+    def test_watch_with_a_stride_between_positions(
+        self, networks: Networks, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["watch", str(networks.streams["onnx"]), "udp://127.0.0.1:1", "--stride", "12"]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "window_stride: got 12, expected a multiple of 8" in line
 
     def test_two_engines(self, networks: Networks) -> None:
         with pytest.raises(InputError, match="joined in one file"):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from runtime.errors import InputError
-from runtime.live.inbox import Due, EndOfStretch, Inbox, Stretch
+from runtime.live.inbox import Drops, Due, EndOfStretch, FrameInbox, Inbox, Stretch
 from runtime.windows import Window, window_offsets
 
 
@@ -49,6 +49,53 @@ def test_dropped_frames_are_those_that_no_taken_window_holds(seed: int) -> None:
         drops = inbox.take_drops()
         assert sum(drop.windows for drop in drops) == total - taken
         taken = 0
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_dropped_chunks_are_whole_pieces_between_what_is_taken(seed: int) -> None:
+    """Chunks of three stretches come and go at random: each frame is taken or counted once, in order, and what is
+    taken between two drops fills the inbox."""
+    rng = np.random.default_rng(seed)
+    capacity = int(rng.integers(1, 5))
+    inbox, haste = FrameInbox(threading.Condition(), capacity), rng.random() * 0.6
+    parts, lengths = [stretch() for _ in range(3)], rng.integers(0, 400, 3).tolist()
+    at, run, drops = dict.fromkeys(parts, 0), 0, 0
+    ended: list[Stretch] = []
+
+    def take() -> None:
+        nonlocal run, drops
+        entry = inbox.take()
+        assert isinstance(entry, Due | Drops | EndOfStretch)
+        if isinstance(entry, EndOfStretch):
+            ended.append(entry.stretch)
+            run = 0
+            return
+        assert entry.stretch not in ended
+        if isinstance(entry, Due):
+            first, frames = entry.window.offset, entry.window.length
+            run += 1
+        else:
+            first, frames = entry.start, entry.frames
+            assert entry.end == first + frames
+            assert run >= capacity or ended  # after an end the inbox may be full of the stretch before
+            run, drops = 0, drops + frames
+        assert at[entry.stretch] == first
+        at[entry.stretch] = first + frames
+
+    for part, length in zip(parts, lengths, strict=True):
+        for offset in range(0, length, 16):
+            inbox.put(Due(part, Window(offset, np.empty(0), min(16, length - offset))))
+            assert inbox._windows <= capacity
+            while inbox.waiting and rng.random() < haste:
+                take()
+        inbox.put(EndOfStretch(part))
+    while inbox.waiting:
+        take()
+    assert [at[part] for part in parts] == lengths
+    assert ended == parts
+    assert inbox.dropped_frames == drops
+    assert inbox.dropped_windows == 0
+    assert inbox.take_drops() == []
 
 
 def test_what_is_no_window_is_never_dropped() -> None:
