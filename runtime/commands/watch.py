@@ -33,7 +33,9 @@ def add_watch(subparsers: Any) -> None:
         description="Read cameras, streams and files side by side and print events as JSON lines: detections as soon "
         "as they are final, gaps, losses, reconnections. Ctrl-C and SIGTERM give out what is final and end with 0.",
     )
-    parser.add_argument("engine", metavar="MODEL", help="as for afsd detect; a model on frames and windows")
+    parser.add_argument(
+        "engine", metavar="MODEL", help="as for afsd detect; a model on frames, on windows or a streaming one"
+    )
     parser.add_argument(
         "sources",
         metavar="SOURCE",
@@ -72,7 +74,10 @@ def add_watch(subparsers: Any) -> None:
     add_stride_flags(live)
     running = parser.add_argument_group("running")
     running.add_argument(
-        "--batch", metavar="N", type=int, help="windows per call of the engine at most (one per source, up to 8)"
+        "--batch",
+        metavar="N",
+        type=int,
+        help="windows, or sources of a streaming model, in one turn of the engine at most (one per source, up to 8)",
     )
     add_engine_flags(running)
     add_mode_flag(running)

@@ -101,14 +101,15 @@ class Reconnected(Event):
 
 @dataclass(frozen=True)
 class Dropped(Event):
-    """Reports windows of a live source that were not looked at, because the machine is too slow."""
+    """Reports windows or frames of a live source that were not looked at, because the machine is too slow."""
 
     kind = "dropped"
     windows: int
+    """Number of windows; 0 for a streaming network, which drops frames and begins a new state behind them."""
     frames: int
-    """Number of sampled frames that no other window holds; 0 if each was seen in another window."""
+    """Number of sampled frames that the network did not see; 0 if each was seen in another window."""
     segment: Span
-    """Start of the first and end of the last of these windows, in seconds from the first frame of the source."""
+    """Start of the first and end of the last of them, in seconds from the first frame of the source."""
     utc: Span
     """Unix times of start and end."""
 

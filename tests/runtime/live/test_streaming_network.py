@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +16,14 @@ from numpy.typing import NDArray
 from runtime.detector import Detector, DetectorOptions
 from runtime.engines.base import Arrays
 from runtime.errors import EngineError, InputError
+from runtime.inputs import open_input
 from runtime.live.events import Detected, Dropped, Event
+from runtime.live.inbox import Due, Stretch
 from runtime.live.options import WatchOptions
 from runtime.live.watcher import Watcher
 from runtime.spec.streaming import LIVE_CHUNK
 from runtime.streaming.frames_to_windows import FramesToWindows
-from runtime.windows import window_offsets
+from runtime.windows import Window, window_offsets
 from tests.runtime.live.fakes import FPS, Connections, FakeReader, FakeTime, Shot, images, shots
 from tests.runtime.live.test_watcher import CAMERA, LOST, detected, kinds, shifted, take_all, wait_for
 from tests.streaming import peak_memory
@@ -297,6 +300,43 @@ def test_an_engine_that_fails_ends_the_watch_after_what_is_final() -> None:
     assert [as_bytes(window) for window in engine.windows] == whole_windows(part)[: len(engine.windows)]
     assert len(engine.windows) == 4  # of 96 frames, the last 16 of which have no features yet
     assert len(detected(events)) > 5
+
+
+def test_a_step_that_fails_loses_no_window_of_the_cameras_before_it() -> None:
+    engine, parts = TinyStreamingEngine(fails_at=8), [images(100, 1), images(100, 2)]
+    detector = Detector(engine, options=DetectorOptions(batch_size=2))
+    watcher = Watcher(detector, ["udp://camera:0", "udp://camera:1"])
+    take_all(watcher)
+    for source, part in zip(watcher._sources, parts, strict=True):
+        source.start = lambda: None  # type: ignore[method-assign]  # its chunks are there already
+        video = open_input(FakeReader(shots(part), FakeTime()), detector.spec, chunk=LIVE_CHUNK)
+        stretch = Stretch(detector.find_in(video, endless=True), video.rate)
+        for chunk in video.windows():
+            if isinstance(chunk, Window):
+                source.inbox.put(Due(stretch, chunk))
+    with pytest.raises(EngineError, match="out of memory"):
+        list(watcher)
+    first, second = (whole_windows(part) for part in parts)
+    assert [as_bytes(window) for window in engine.windows] == [first[0], second[0], first[1]]
+
+
+def test_stop_ends_in_time_though_each_camera_has_a_step_left() -> None:
+    engine = TinyStreamingEngine(keeps=False)
+    watch = Watched(engine, [images(70, k) for k in range(12)])
+    watch.wait_for_readers()
+    wait_for(lambda: not any(source.inbox.waiting for source in watch.watcher._sources))
+    step = engine.step
+
+    def slow(frames: Arrays, states: Arrays, **bounds: Any) -> tuple[Arrays, Arrays]:
+        time.sleep(0.3)
+        return step(frames, states, **bounds)
+
+    engine.step = slow  # type: ignore[method-assign, assignment]
+    begun = time.monotonic()
+    watch.end()
+    assert time.monotonic() - begun < 2.5  # two seconds, and time for a machine that has other work; in full 3.6
+    assert [event.kind for event in watch.events].count("stopped") == 12
+    assert all(detected(watch.events, f"camera_{k}") for k in range(12))
 
 
 def test_memory_stays_flat() -> None:
