@@ -27,7 +27,7 @@ from runtime.windows import Window, window_offsets
 from tests.runtime.live.fakes import FPS, Connections, FakeReader, FakeTime, Shot, images, shots
 from tests.runtime.live.test_watcher import CAMERA, LOST, detected, kinds, shifted, take_all, wait_for
 from tests.streaming import peak_memory
-from tests.tiny_streaming import STRIDE, WINDOW, TinyStreamingEngine, whole_features
+from tests.tiny_streaming import STRIDE, WINDOW, TinyStreamingEngine, streaming_spec, whole_features
 from tests.videos import write_video
 
 Found = list[tuple[str, float, float, float]]
@@ -252,6 +252,15 @@ def test_files_give_exactly_the_detections_of_detect(tmp_path: Path, batch: int)
         assert len(want) > 5
         assert detected(events, clip.stem) == [(d.label, d.score, d.start_s, d.end_s) for d in want]
     assert sorted(kinds(events)) == ["ended"] * 3 + ["started"] * 3
+
+
+def test_a_network_on_flow(tmp_path: Path) -> None:
+    clip, options = str(write_video(tmp_path / "clip.mp4", frames=120)), DetectorOptions(flow_method="dis")
+    spec = streaming_spec(stream="flow")
+    want = Detector(TinyStreamingEngine(spec), options=options).run(clip)
+    events = list(Detector(TinyStreamingEngine(spec), options=options).watch([clip]))
+    assert len(want)
+    assert detected(events, "clip") == [(d.label, d.score, d.start_s, d.end_s) for d in want]
 
 
 def test_a_file_beside_a_camera_takes_steps_of_the_cameras_length(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from runtime.detector import Detector, DetectorOptions
+from runtime.engines.base import Engine
 from runtime.live.events import Detected, Event, Gap, Started
 from runtime.live.options import WatchOptions
 from runtime.live.watcher import Watcher
@@ -33,6 +34,7 @@ from tests.runtime.live.streams import (
     write_clip,
 )
 from tests.tiny import TinyEngine
+from tests.tiny_streaming import TinyStreamingEngine
 
 STALL = 1.5
 FRAMES = 150
@@ -46,11 +48,11 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Watch:
     """A watch that runs in a thread, with what its live sources gave."""
 
-    def __init__(self, *sources: str, stall: float = STALL) -> None:
+    def __init__(self, *sources: str, stall: float = STALL, network: type[Engine] = TinyEngine) -> None:
         self._stall = stall
         self.logs = {source: Log(FRAMES) for source in sources}
         self.watcher = Watcher(
-            Detector(TinyEngine(), options=DetectorOptions(min_score=0.1)),
+            Detector(network(), options=DetectorOptions(min_score=0.1)),
             list(sources),
             WatchOptions(stall_seconds=stall),
             open_source=self._open,
@@ -89,14 +91,16 @@ class Watch:
         return [event.kind for event in self.events if not isinstance(event, Detected)]
 
 
-def check_against_file(events: list[Event], log: Log, frames: list[NDArray[np.uint8]]) -> int:
+def check_against_file(
+    events: list[Event], log: Log, frames: list[NDArray[np.uint8]], network: type[Engine] = TinyEngine
+) -> int:
     """Compare the detections of each stretch with those of the same frames of the file; return their number."""
     starts = [0.0, *(event.segment[1] for event in events if isinstance(event, Gap))]
     runs = [run for run in log.runs if run.count > 2]
     assert len(runs) == len(starts), (log.runs, starts)
     found = [event for event in events if isinstance(event, Detected)]
     for start, run in zip(starts, runs, strict=True):
-        want = list(Detector(TinyEngine(), options=DetectorOptions(min_score=0.1)).run(Replay(frames, run)))  # type: ignore[arg-type]
+        want = list(Detector(network(), options=DetectorOptions(min_score=0.1)).run(Replay(frames, run)))  # type: ignore[arg-type]
         got, found = found[: len(want)], found[len(want) :]
         assert [e.label for e in got] == [d.label for d in want]
         assert [(e.score, *e.segment) for e in got] == [
@@ -107,9 +111,10 @@ def check_against_file(events: list[Event], log: Log, frames: list[NDArray[np.ui
 
 
 @pytest.mark.thorough
-def test_a_udp_camera_that_restarts_and_is_lost(clip: Path) -> None:
+@pytest.mark.parametrize("network", [TinyEngine, TinyStreamingEngine])
+def test_a_udp_camera_that_restarts_and_is_lost(clip: Path, network: type[Engine]) -> None:
     port = free_port()
-    with Watch(f"udp://127.0.0.1:{port}") as watch:
+    with Watch(f"udp://127.0.0.1:{port}", network=network) as watch:
         with Sender(clip, udp(port)):
             watch.wait("started")
             time.sleep(3)
@@ -124,7 +129,7 @@ def test_a_udp_camera_that_restarts_and_is_lost(clip: Path) -> None:
             watch.stop()
     assert watch.kinds() == ["started", "gap", "lost", "reconnected", "gap", "stopped"]
     (log,) = watch.logs.values()
-    assert check_against_file(watch.events, log, decode(clip)) > 5
+    assert check_against_file(watch.events, log, decode(clip), network) > 5
     first, second = (event for event in watch.events if isinstance(event, Gap))
     for gap, least in ((first, 0.3), (second, STALL - 1)):  # the two openings may differ by a second
         assert gap.utc[1] - gap.utc[0] == pytest.approx(gap.segment[1] - gap.segment[0], abs=1)
