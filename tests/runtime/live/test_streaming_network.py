@@ -297,8 +297,9 @@ def test_a_file_beside_a_camera_takes_steps_of_the_cameras_length(tmp_path: Path
     assert detected(events, "clip") == [(d.label, d.score, d.start_s, d.end_s) for d in want]
 
 
-def test_an_engine_that_fails_ends_the_watch_after_what_is_final() -> None:
-    fake, part, engine = FakeTime(), images(200, 9), TinyStreamingEngine(fails_at=7)
+@pytest.mark.parametrize(("frames", "fails_at"), [(200, 7), (90, 6)], ids=["in a stretch", "at its end"])
+def test_an_engine_that_fails_ends_the_watch_after_what_is_final(frames: int, fails_at: int) -> None:
+    fake, part, engine = FakeTime(), images(frames, 9), TinyStreamingEngine(fails_at=fails_at)
     watcher = Watcher(
         Detector(engine), [CAMERA], clock=fake.clock, open_source=lambda _: FakeReader(shots(part), fake, LOST)
     )
@@ -307,8 +308,9 @@ def test_an_engine_that_fails_ends_the_watch_after_what_is_final() -> None:
     with pytest.raises(EngineError, match="out of memory"):
         events.extend(watcher)
     assert [as_bytes(window) for window in engine.windows] == whole_windows(part)[: len(engine.windows)]
-    assert len(engine.windows) == 4  # of 96 frames, the last 16 of which have no features yet
+    assert len(engine.windows) == fails_at - 3  # every 16 frames, the last 16 of which have no features yet
     assert len(detected(events)) > 5
+    assert max(end for _, _, _, end in detected(events)) > ((fails_at - 4) * STRIDE + WINDOW / 2) / FPS
 
 
 def test_a_step_that_fails_loses_no_window_of_the_cameras_before_it() -> None:
