@@ -157,6 +157,10 @@ class Detector:
             """Spec of the model at the stride of the options; for two streams the fused spec."""
             family_of(self.spec)  # refuses a backbone
             self._extractor = None if backbone is None else self._load_backbones(backbone)
+            if self._extractor is not None and self.options.max_latency is not None:
+                raise InputError(
+                    "max_latency: the delay of a backbone that makes features is not known; give stride in its place"
+                )
             self._fixed_batch = _require_batch(self.spec, self.options.batch_size)
         except AfsdError:
             self.close()
@@ -228,6 +232,7 @@ class Detector:
             allow_truncated=self.options.allow_truncated,
             frame_timing=self.options.frame_timing,
             reader=self.options.reader,
+            prompt=self.options.max_latency is not None,
         )
         self.timing = video.timing
         return video
@@ -422,13 +427,18 @@ def choose_stride(spec: ModelSpec, options: DetectorOptions) -> ModelSpec:
     if options.max_latency is None:
         return spec if options.stride is None else replace(spec, window_stride=options.stride)
     step = 1 if spec.streaming is None else spec.streaming.multiple
-    strides = range(step, spec.window_stride + 1, step)
-    delays = {stride: worst_delay(replace(spec, window_stride=stride), 0.0).usual_s for stride in strides}
-    fitting = [stride for stride, delay in delays.items() if delay <= options.max_latency]
+
+    def delay(stride: int) -> float:
+        """Return the longest delay in seconds; a batch waits for the strides of its other windows."""
+        usual_s = worst_delay(replace(spec, window_stride=stride), 0.0).usual_s
+        return usual_s + (options.batch_size - 1) * stride / spec.sample_fps
+
+    fitting = [stride for stride in range(step, spec.window_stride + 1, step) if delay(stride) <= options.max_latency]
     if not fitting:
+        batch = "" if options.batch_size == 1 else f", {options.batch_size} in a batch,"
         raise InputError(
-            f"max_latency: got {options.max_latency:g} s, the model's windows of {spec.window_length} frames at "
-            f"{spec.sample_fps:g} per second need {delays[step]:.1f} s at least"
+            f"max_latency: got {options.max_latency:g} s, the model's windows of {spec.window_length} frames{batch} at "
+            f"{spec.sample_fps:g} per second need {delay(step):.1f} s at least"
         )
     return replace(spec, window_stride=fitting[-1])
 

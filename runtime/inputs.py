@@ -97,6 +97,7 @@ def open_input(
     frame_timing: FrameTiming = "presented",
     reader: ReaderName = "auto",
     chunk: int | None = None,
+    prompt: bool = False,
 ) -> Input:
     """Open a video for a model.
 
@@ -110,6 +111,7 @@ def open_input(
         batch_size: number of windows per call of the engine.
         chunk: number of frames at a time in which the input hands over the frames themselves (`ChunkInput`), for a
             caller that runs the streaming network; None: windows.
+        prompt: whether a streaming network takes the short chunks of live sources, whatever the source.
 
     Raises:
         VideoError, InputError, MissingDependencyError: see `open_streams`, `open_steps` and `find_time_axis`; features
@@ -142,7 +144,8 @@ def open_input(
     if chunk is not None:
         return ChunkInput(stream, timing, chunk)
     if streaming is not None:
-        return StreamingInput(stream, spec, timing, streaming)
+        step = LIVE_CHUNK if prompt or stream.endless else STREAMING_CHUNK
+        return StreamingInput(stream, spec, timing, streaming, step)
     return FrameInput(stream, spec, timing) if extractor is None else BackboneInput(stream, spec, timing, extractor)
 
 
@@ -185,11 +188,13 @@ class FrameInput:
 class StreamingInput:
     """Provides windows of features of a streaming backbone, which sees each frame once."""
 
-    def __init__(self, stream: FrameStream, spec: ModelSpec, timing: Timing, engine: StreamingEngine) -> None:
-        """Start a video, in short chunks if it is a live source."""
+    def __init__(
+        self, stream: FrameStream, spec: ModelSpec, timing: Timing, engine: StreamingEngine, chunk: int
+    ) -> None:
+        """Start a video, which the network takes in chunks of so many frames."""
         self.name, self.rate, self.timing, self.endless = stream.name, stream.sample_fps, timing, stream.endless
         self._stream = stream
-        self._windows = FramesToWindows(engine, spec, LIVE_CHUNK if stream.endless else STREAMING_CHUNK)
+        self._windows = FramesToWindows(engine, spec, chunk)
         stream.keep_error = True
 
     def windows(self, on_progress: Progress | None = None) -> Iterator[FeatureWindow | None]:

@@ -17,7 +17,7 @@ from runtime.streaming.windows import FeatureWindows
 class ClipView:
     """Runs each window as a video of its own: both ends of a video then fall on those of the window, zeros and all.
 
-    So every chunk that a step inside a video sees is compared too: of the chunk lengths that the windows take in turn,
+    So every chunk that a step inside a video sees is compared too: of the chunk lengths that the first windows take,
     short ones leave chunks between the two ends.
     """
 
@@ -41,7 +41,7 @@ class ClipView:
         self._engine.close()
 
     def _run(self, window: Arrays) -> dict[str, NDArray[np.float32]]:
-        chunk = CHUNKS[self._windows % len(CHUNKS)] * self._engine.streaming.multiple
+        chunk = CHUNKS[min(self._windows, len(CHUNKS) - 1)] * self._engine.streaming.multiple
         self._windows += 1
         backbone = StreamingBackbone(self._engine, chunk)
         windows = FeatureWindows(self._engine.streaming, self.spec.window_length, self.spec.window_stride)
@@ -53,8 +53,9 @@ class ClipView:
         return self._engine.infer({name: values[None] for name, values in last.features.items()})
 
 
-CHUNKS = (8, 2, 16, 5)
-"""Lengths of chunks that windows take in turn, in multiples of the coarsest rate."""
+CHUNKS = (8, 2, 5, 16)
+"""Lengths of chunks of the first windows, in multiples of the coarsest rate; all others take the last, since an engine
+may have to compile the step for each."""
 
 
 def as_clip_engine(engine: Engine) -> Engine:

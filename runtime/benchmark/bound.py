@@ -63,19 +63,7 @@ def is_streaming(spec: ModelSpec) -> bool:
     return spec.streaming is not None
 
 
-def multiply_adds_of_run(spec: ModelSpec, frames: int, windows: int, clip_multiply_adds: int = 0) -> int:
-    """Return the multiply-adds of a whole run; 0 if they are not known.
-
-    Args:
-        spec: spec of the engine; that of a streaming artifact counts the head alone, for one window.
-        frames: sampled frames of the run, each counted once.
-        windows: windows of the run.
-        clip_multiply_adds: for a streaming artifact, the count of a window of the same network on windows, by which
-            its backbone is known; 0: unknown.
-    """
-    if not is_streaming(spec):
-        return windows * spec.multiply_adds
-    backbone = clip_multiply_adds - spec.multiply_adds
-    if backbone <= 0:
-        return 0
-    return round(frames * backbone / spec.window_length) + windows * spec.multiply_adds
+def multiply_adds_of_run(spec: ModelSpec, frames: int, windows: int) -> int:
+    """Return the multiply-adds of a whole run of `windows` windows and `frames` sampled frames, each counted once."""
+    backbone = 0 if spec.streaming is None else spec.streaming.multiply_adds_per_frame
+    return frames * backbone + windows * spec.multiply_adds

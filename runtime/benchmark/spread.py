@@ -34,7 +34,7 @@ def quartiles(values: Sequence[float]) -> Quartiles:
 
 
 def is_stable(seconds: Sequence[float]) -> bool:
-    """Return whether passes no longer get faster: the medians of the latest `STABLE_PASSES` and of those before them
+    """Return whether passes take the same time: the medians of the latest `STABLE_PASSES` and of those before them
     differ by less than `STABLE_SHARE`; False while there are too few passes."""
     if len(seconds) < 2 * STABLE_PASSES:
         return False

@@ -41,6 +41,15 @@ class StreamingEngine(ABC):
         """Step and features of the network."""
         self._origin = origin
 
+    def prepare(self, chunk: int) -> None:
+        """Compile what steps of `chunk` frames need, which otherwise happens at the first of them.
+
+        Raises:
+            EngineError: the engine is closed, or a part cannot be loaded.
+        """
+        for part in (STEADY, EDGE) if self.without_masks else (EDGE,):
+            self._part(part, chunk)
+
     def step(
         self, frames: Arrays, states: Arrays, *, start: int, valid: int | None = None, end: int | None = None
     ) -> tuple[Arrays, Arrays]:

@@ -69,6 +69,8 @@ class Streaming:
         if any(self.multiple % feature.rate for feature in self.features):
             rates = ", ".join(str(feature.rate) for feature in self.features)
             raise InputError(f"streaming: rates of {rates} frames, expected divisors of the largest")
+        if LIVE_CHUNK % self.multiple:
+            raise InputError(f"streaming: a rate of {self.multiple} frames, expected a divisor of {LIVE_CHUNK}")
 
     @property
     def multiple(self) -> int:

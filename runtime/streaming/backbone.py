@@ -29,10 +29,12 @@ class StreamingBackbone:
 
         Raises:
             InputError: `chunk` is no such multiple.
+            EngineError: see `StreamingEngine.prepare`.
         """
         multiple = engine.streaming.multiple
         if chunk < multiple or chunk % multiple:
             raise InputError(f"chunk: got {chunk} frames, expected a multiple of {multiple}")
+        engine.prepare(chunk)
         self._engine, self._chunk = engine, chunk
         self._states = engine.empty_states()
         self._frames: NDArray[np.uint8] | None = None

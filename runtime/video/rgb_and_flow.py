@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from runtime.errors import InputError
 from runtime.spec.model import ModelSpec
+from runtime.spec.streaming import STREAMING_CHUNK
 from runtime.timing import Timing
 from runtime.video.flow import FlowEstimator, FlowMethod
 from runtime.video.readers.base import Frame
@@ -32,6 +33,8 @@ for each frame the network sees, of the model's frame or crop size."""
 
 MIN_READ_AHEAD = 8
 """Frames decoded ahead of the network at least."""
+STREAMING_AHEAD = 2 * STREAMING_CHUNK
+"""Frames decoded ahead of a streaming network: with fewer than a chunk it would wait for the rest of each."""
 
 RGB_CHANNELS = 3
 """Number of channels before the flow in a frame that carries both streams."""
@@ -62,7 +65,8 @@ def open_streams(
         flow: precomputed flow for a model of two streams.
         flow_method: see `FlowEstimator`.
         fps, allow_truncated, reader: see `open_frames`; `frame_timing` is its `timing`.
-        batch_size: number of windows that the model takes at a time; as many strides of frames are decoded ahead.
+        batch_size: number of windows that the model takes at a time; as many strides of frames are decoded ahead, for a
+            streaming network two chunks.
 
     Raises:
         VideoError, InputError: see `open_frames`; the model takes no flow, or the flow cannot be read.
@@ -84,7 +88,7 @@ def open_streams(
         fps=fps,
         channels=2 if stored else RGB_CHANNELS,
         prepare=crop if plain else _Uncropped(spec.frame_size, spec.crop_size),
-        read_ahead=max(MIN_READ_AHEAD, batch_size * spec.window_stride),
+        read_ahead=max(MIN_READ_AHEAD, batch_size * spec.window_stride if spec.streaming is None else STREAMING_AHEAD),
         allow_truncated=allow_truncated,
         transform=None if plain else _transform(spec, crop, timing, flow, flow_method),
         max_frames=spec.window_length if spec.sampling == "whole_video" else None,

@@ -125,7 +125,7 @@ class DataConfig:
     """Pad short clips before normalisation (−1, as published) or after it (0, as at test)."""
     window_borders: Literal["zeros", "stream"] = "zeros"
     """What the backbone sees beyond a clip's ends: zeros, as at test on windows; or the video's own frames, as in a
-    streaming network, for half more work. Beyond the video's ends it sees frames of 0."""
+    streaming network, for 1.4 times the work. Beyond the video's ends it sees frames of 0."""
     contrastive_share: Share = 1.0
     """Share of the clips that also give a rearranged clip for the triplet loss; each costs a second forward pass."""
     repeat_share: Share = 0.0
@@ -254,6 +254,8 @@ class Config:
             raise ValueError(
                 f"data.test_stride is {self.data.test_stride}, expected 1 to the window's length, {self.window_length}"
             )
+        if self.stream == "features" and self.data.window_borders == "stream":
+            raise ValueError("data.window_borders is 'stream', expected 'zeros': features come from no backbone here")
         if self.stream != "features" and self.data.frame_size < self.model.crop_size:
             raise ValueError(f"data.frame_size {self.data.frame_size} is below model.crop_size {self.model.crop_size}")
 

@@ -25,8 +25,10 @@ from runtime.benchmark.speed import run_benchmark
 from runtime.common.mappings import from_mapping
 from runtime.common.text import one_line
 from runtime.engines import Engine, open_engine
+from runtime.engines.streaming import StreamingEngine
 from runtime.errors import AfsdError, ExportError
 from runtime.spec.model import ModelSpec
+from runtime.spec.streaming import STREAMING_CHUNK
 
 STRIDES = (1.0, 0.5, 0.25, 0.125)
 """Strides of the windows that are measured, as shares of the model's own."""
@@ -195,6 +197,8 @@ class Measurements:
         with self._opened([how for how, _ in rows]) as opened:
             engines = []
             for name, engine in opened:
+                if isinstance(engine, StreamingEngine):
+                    engine.prepare(STREAMING_CHUNK)  # which the copies share
                 for stride in strides_of(engine.spec, shares[name]):
                     other: Any = copy.copy(engine)  # the same network with another stride
                     other.spec = replace(engine.spec, window_stride=stride)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from functools import cache
 from typing import Any
 
@@ -27,7 +28,11 @@ def process_core() -> Any:
     has unmapped, and there the next handler of a signal runs. A forked child gets a core of its own, since the threads
     of its parent's are not there.
     """
-    return _core_of(os.getpid())
+    with _making:
+        return _core_of(os.getpid())
+
+
+_making = threading.Lock()
 
 
 @cache

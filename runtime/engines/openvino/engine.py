@@ -43,9 +43,10 @@ class OpenVinoEngine:
         artifact = read_artifact(path, verify=options.verify)
         self.spec = artifact.spec
         core = process_core()
+        cache = options.cache if options.verify else None  # the key is the digest, which has to be the files'
         device = choose_device(core, options)
         precision = options.precision or ("bf16" if self.spec.precision == "bf16" else "fp32")
-        self._compiled: Any = _compile(core, artifact, device, settings_of(options, precision, device), options.cache)
+        self._compiled: Any = _compile(core, artifact, device, settings_of(options, precision, device), cache)
         check_fit(self.spec, shapes_of(self._compiled.inputs), shapes_of(self._compiled.outputs), str(path))
         require_precision(self._compiled, precision, path)
         self.depth = int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) + QUEUED

@@ -36,7 +36,7 @@ class OpenVinoStreamingEngine(StreamingEngine):
         """Load the files; errors as those of `OpenVinoEngine`."""
         openvino = import_openvino()
         artifact = self._artifact = read_artifact(path, verify=options.verify)
-        self._cache = None if options.cache is None else Path(options.cache)
+        self._cache = Path(options.cache) if options.cache and options.verify else None  # see `OpenVinoEngine`
         spec, self._core = artifact.spec, process_core()
         self._device = choose_device(self._core, options)
         precision = options.precision or ("bf16" if spec.precision == "bf16" else "fp32")

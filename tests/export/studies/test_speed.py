@@ -150,8 +150,11 @@ def study() -> Study:
         "ratio": 4.0, "gflops": 800.0, "ceiling_share": 0.8, "clip_bound_fps": 1600.0,
     }  # fmt: skip
     video = facts | {"video_passes_fps": [390.0, 400.0, 420.0], "video_bound_fps": 500.0, "video_share": 0.8}
+    torch = [
+        facts | {"name": name, "clip_fps": fps} for name, fps in (("PyTorch eager", 160.0), ("PyTorch bf16", 320.0))
+    ]
     content = {"format": FORMAT, "schema": 1, "ceilings": {"int8": 1000.0}, "machine": vars(describe_machine())}
-    engines: Report = report_from_mapping({**content, "measurements": [facts]}, "by hand")
+    engines: Report = report_from_mapping({**content, "measurements": [*torch, facts]}, "by hand")
     videos: Report = report_from_mapping({**content, "measurements": [video]}, "by hand")
     return Study(
         machine=replace(describe_machine(), load=(3.0, 2.0, 1.0), cores=2),

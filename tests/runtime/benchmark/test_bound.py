@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -16,8 +16,9 @@ from runtime.benchmark.bound import clip_bound, is_streaming, measure_decoding, 
 from runtime.benchmark.speed import run_benchmark
 from runtime.errors import InputError
 from runtime.spec.model import ModelSpec
-from runtime.spec.streaming import StreamFeature, Streaming
+from runtime.windows import window_offsets
 from tests.tiny import LENGTH, STRIDE, TinyEngine, tiny_spec
+from tests.tiny_streaming import WINDOW, TinyStreamingEngine, streaming_spec
 
 
 def test_bounds_by_hand() -> None:
@@ -33,19 +34,18 @@ def test_bounds_by_hand() -> None:
     assert video_bound(850_000_000, 1, 2 * per_core, 1.06e-3, 2) == pytest.approx(725, abs=0.5)
 
 
-def streaming_spec() -> ModelSpec:
-    """A spec of an artifact that computes each frame once, whose head takes 700 multiply-adds for a window."""
-    step = Streaming(overlap=0, states=(), features=(StreamFeature("feature", 8, 8, 1),))
-    return tiny_spec(multiply_adds=700, streaming=step, checkpoint_sha256="abc")
+def counted_spec() -> ModelSpec:
+    """A spec of an artifact that computes each frame once: 30 multiply-adds a frame, and 700 of its head a window."""
+    spec = streaming_spec(multiply_adds=700)
+    assert spec.streaming is not None
+    return replace(spec, streaming=replace(spec.streaming, multiply_adds_per_frame=30))
 
 
 def test_multiply_adds_of_a_run() -> None:
     assert multiply_adds_of_run(tiny_spec(multiply_adds=700), 100, 12) == 8400
     assert not is_streaming(tiny_spec())
-    assert is_streaming(streaming_spec())
-    # A window of 16 frames takes 1180 where all is computed: 480 of the backbone, 30 a frame.
-    assert multiply_adds_of_run(streaming_spec(), 100, 12, 1180) == 100 * 30 + 12 * 700
-    assert multiply_adds_of_run(streaming_spec(), 100, 12) == 0  # not known: no bound
+    assert is_streaming(counted_spec())
+    assert multiply_adds_of_run(counted_spec(), 100, 12) == 100 * 30 + 12 * 700
 
 
 FRAMES = 60
@@ -104,28 +104,24 @@ def test_the_share_of_the_bound_follows_from_what_the_report_holds(video: str, m
     assert report.video == "clip.avi"
 
 
-def test_each_frame_once_is_timed_on_a_video_alone(video: str) -> None:
-    class Once(TinyEngine):
-        """Counts the calls that are no run of the detector, which gives windows of a batch of one."""
-
-        def infer(self, inputs: Any) -> Any:
-            assert len(inputs["frames"]) == 1
-            return super().infer(inputs)
-
-    once, plain = Once(streaming_spec()), TinyEngine(tiny_spec(multiply_adds=1180, checkpoint_sha256="abc"))
+def test_each_frame_once_is_timed_on_a_video_alone(video: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime.benchmark.speed, "measure_decoding", lambda *_: 0.002)
+    once, plain = TinyStreamingEngine(counted_spec()), TinyEngine(tiny_spec(multiply_adds=1180))
     engines = [("plain", plain), ("once", once)]
     report = run_benchmark(engines, batches=(2, 3), warmup=0, runs=1, video=video, video_runs=1)
     assert [(m.name, m.batch) for m in report.measurements] == [("plain", 2), ("once", 2), ("plain", 3)]
     row = report.measurements[1]
-    assert (row.streaming, row.runs, row.clip_fps, row.median_ms, row.clip_bound_fps, row.ratio) == (
-        True,
-        0,
-        0,
-        0,
-        0,
-        0,
-    )
+    assert row.streaming
+    assert (row.runs, row.clip_fps, row.median_ms, row.clip_bound_fps, row.ratio) == (0, 0, 0, 0, 0)
     assert row.video_fps > 0
-    assert row.video_bound_fps > 0
+    windows = len(window_offsets(64, WINDOW, WINDOW // 2))  # 60 frames are filled up to 64
+    seconds = 2 * (FRAMES * 30 + windows * 700) / FRAMES / (report.ceilings["fp32"] * 1e9)
+    assert row.video_bound_fps == pytest.approx(1 / (seconds + 0.002 / report.machine.cores))
+    assert once.starts == [
+        0,
+        128,
+        256,
+        0,
+    ]  # 256 random frames, and the run that counts
     with pytest.raises(InputError, match=r"once: computes each frame once, so that only a video .*--video"):
         run_benchmark(engines)

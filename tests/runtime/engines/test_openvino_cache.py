@@ -196,6 +196,19 @@ def test_old_entries_go_and_files_of_others_stay(model: Path, cache: Path, monke
     assert not (cache / "small").exists()
 
 
+def test_files_that_nobody_verified_are_neither_kept_nor_taken(
+    model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their digest is what they claim: under it, changed weights would be taken for the model's from then on."""
+    open_engine(model, cache=cache, verify=False)
+    assert not cache.exists()
+    open_engine(model, cache=cache)
+    (entry,) = cache.iterdir()
+    monkeypatch.setattr(openvino_cache, "_read", lambda _: pytest.fail("an entry was looked for"))
+    open_engine(model, cache=cache, verify=False)
+    assert [*cache.iterdir()] == [entry]
+
+
 def test_several_processes_at_once(model: Path, cache: Path) -> None:
     code = f"from runtime import open_engine; open_engine({str(model)!r}, cache={str(cache)!r}); print('opened')"
     root = Path(__file__).resolve().parents[3]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,16 +12,18 @@ from numpy.typing import NDArray
 
 from runtime import detector as detector_module
 from runtime.decoding.candidates import Candidates
-from runtime.detector import DetectorOptions, Finder
+from runtime.detector import Detector, DetectorOptions, Finder
 from runtime.engines.base import Arrays
 from runtime.engines.streaming import Run, StreamingEngine
+from runtime.errors import InputError
 from runtime.families import FAMILIES
 from runtime.inputs import open_input
 from runtime.live.delay import Delay, worst_delay
 from runtime.spec.model import ModelSpec
 from runtime.spec.streaming import StreamFeature, Streaming
 from tests.runtime.live.fakes import FakeReader, FakeTime, Shot, images
-from tests.tiny import tiny_spec
+from tests.tiny import TinyEngine, tiny_spec
+from tests.tiny_streaming import TinyStreamingEngine, streaming_spec
 
 Actions = NDArray[np.float64]
 """Start, end, score of each action, in seconds, [N,3]."""
@@ -70,6 +72,9 @@ class NoFeatures(StreamingEngine):
         length = frames["frames"].shape[1] - self.streaming.overlap
         return {f.name: np.zeros((1, f.channels, length // f.rate), np.float32) for f in self.streaming.features}, {}
 
+    def prepare(self, chunk: int) -> None:
+        """There is nothing to compile."""
+
     def close(self) -> None:
         raise AssertionError("not of this test")
 
@@ -116,6 +121,39 @@ def test_a_streaming_network_is_as_late_as_it_says(
     assert latest <= bound.usual_s + 1e-9
     assert latest > bound.usual_s - 1 / rate
     assert bound.usual_s == pytest.approx((length + stride + 48 + 8 + 1) / rate)
+
+
+def test_a_bound_on_the_delay_is_kept_by_sources_that_do_not_say_whether_they_end() -> None:
+    """A generator, as standard input: a detector without the bound takes it in chunks of a file."""
+    taken = [0]
+
+    def frames() -> Iterator[NDArray[np.uint8]]:
+        for _ in range(400):
+            taken[0] += 1
+            yield np.zeros((8, 10, 3), np.uint8)
+
+    spec = streaming_spec()
+    for options in (DetectorOptions(max_latency=(32 + 16 + 16 + 8 + 1) / 10), DetectorOptions(stride=16)):
+        detector = Detector(TinyStreamingEngine(spec), options=options)
+        assert detector.spec.window_stride == 16
+        taken[0] = 0
+        late = [
+            taken[0] - (window.offset + window.length)
+            for window in detector.open(frames(), fps=10.0).windows()
+            if window is not None and window.offset + window.length < 300
+        ]
+        assert len(late) > 5
+        assert (max(late) <= 16 + 16) == (options.max_latency is not None)
+
+
+@pytest.mark.parametrize(("batch", "stride"), [(1, 16), (2, 8)])
+def test_a_batch_waits_for_its_windows(batch: int, stride: int) -> None:
+    """Windows of 32 frames every 16 at 10 fps come 0.1 · (32 + 16 + 1) s after an action; two at once 1.6 s later."""
+    engine = TinyEngine(model("rgb", 32, 16, 10.0))
+    detector = Detector(engine, options=DetectorOptions(max_latency=4.9, batch_size=batch))
+    assert detector.spec.window_stride == stride
+    with pytest.raises(InputError, match=r"need 3\.4 s at least" if batch == 1 else r"2 in a batch, .* need 3\.5 s"):
+        Detector(engine, options=DetectorOptions(max_latency=1.0, batch_size=batch))
 
 
 @pytest.mark.parametrize(("length", "stride", "rate"), [(16, 8, 10.0), (20, 4, 4.0), (32, 5, 25.0)])
