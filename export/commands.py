@@ -81,7 +81,6 @@ def _export(args: argparse.Namespace) -> int:
     if args.flow_config and not args.flow:
         raise InputError("--flow-config names the network of --flow; give --flow as well, or leave it out")
     if args.to == "tensorrt":
-        _refuse(args, "streaming networks are written for ONNX Runtime and OpenVINO so far", "stream")
         return _export_tensorrt(args)
     for name in ("library", "sm", "batch", "pooling", "workspace", "timing_cache"):
         if getattr(args, name) is not None:
@@ -119,7 +118,9 @@ def _export_tensorrt(args: argparse.Namespace) -> int:
         workspace_gib=BuildOptions.workspace_gib if args.workspace is None else args.workspace,
         timing_cache=args.timing_cache,
     )
-    options = TrtOptions(args.precision, args.library or "auto", args.pooling or "auto", build, args.videos)
+    options = TrtOptions(
+        args.precision, args.library or "auto", args.pooling or "auto", build, args.videos, args.stream
+    )
     export_trt(args.model, args.out, args.config, options)
     return 0
 

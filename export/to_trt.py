@@ -16,13 +16,25 @@ import onnx
 
 from export.boundary_pooling.function import DOMAIN
 from export.comparison.drift import DriftReport
+from export.graph.carried_spec import read_carried_spec
 from export.graph.convolutions import ConvolutionReport, report_convolutions
 from export.graph.export_input import ELSEWHERE, Say
-from export.graph.precision import PRECISIONS, QUANTISED, Precision, require_symmetric
+from export.graph.files import save_graph
+from export.graph.precision import (
+    PRECISIONS,
+    QUANTISED,
+    Precision,
+    emulate_half_on_cpu,
+    precision_of,
+    require_symmetric,
+)
 from export.own_files import require_own_files
+from export.streaming.clip_view import as_clip_engine
+from export.streaming.graph import to_streaming
 from export.to_precision import TypedModel, write_typed_onnx
-from export.trt.build import BuildOptions, Plan, build_plan, remove_plugin
+from export.trt.build import BuildOptions, Plan, batch_profile, build_plan, remove_plugin
 from export.trt.library import RTX_DEFAULT, Library, find_library, local_gpu
+from export.trt.streaming import build_parts
 from runtime.common.files import file_sha256, require_writable_folder, write_json
 from runtime.common.temporaries import scratch_folder
 from runtime.engines import open_engine
@@ -32,6 +44,7 @@ from runtime.engines.tensorrt.build_facts import EngineBuild
 from runtime.engines.tensorrt.cuda import DeviceFacts
 from runtime.engines.two_files import replace_as_one
 from runtime.errors import EngineError, ExportError, MissingDependencyError
+from runtime.spec.streaming import EDGE, STEADY
 
 SUFFIXES = (".engine", ".plan")
 
@@ -52,10 +65,16 @@ class TrtOptions:
     build: BuildOptions = field(default_factory=BuildOptions)
     videos: Sequence[Path] = ()
     """Real videos on which detections are compared with float32; without videos only seeded windows are compared."""
+    stream: bool = False
+    """Whether the engine is a streaming network, whose backbone sees each frame once (docs/streaming.md)."""
 
     def __post_init__(self) -> None:
         if self.precision not in (None, *PRECISIONS):
             raise ExportError(f"precision: got {self.precision!r}, expected one of {', '.join(PRECISIONS)}")
+        if self.stream and self.build.batch[0] != 1:
+            raise ExportError(
+                f"--batch: a streaming network gives single windows too; got at least {self.build.batch[0]}, expected 1"
+            )
 
 
 def export_trt(
@@ -69,11 +88,13 @@ def export_trt(
 
     First the typed ONNX file is compared and written; then the engine with a sidecar (<stem>.json), the builder's log
     (<engine>.log) and a report (<engine>.report.json). Where this machine can run the engine, its numbers are compared
-    before it is written.
+    before it is written. The graph of a streaming network is compared first, in ONNX Runtime, and its three parts have
+    a log each.
 
     Args:
         path: checkpoint, bare state dict, or ONNX file of this project (float32, half precision, or calibrated).
-        out: the .engine file to write; None: <stem>.<precision>.engine beside `path`.
+        out: the .engine file to write; None: <stem>.<precision>.engine beside `path`, of a streaming network
+            <stem>.<precision>.stream.engine.
         config: configuration of a bare state dict's network.
         options: see `TrtOptions`.
         say: receives progress and reports.
@@ -96,7 +117,7 @@ def export_trt(
         raise ExportError(
             f"{library}; {typed.path} is ready: on the machine with the GPU run {_command(typed, out, options)}"
         )
-    target = Path(out) if out else _engine_name(typed)
+    target = Path(out) if out else _engine_name(typed, options.stream)
     return _build(typed, library, target, options, say)
 
 
@@ -149,6 +170,8 @@ def _command(typed: TypedModel, out: str | Path | None, options: TrtOptions) -> 
         words += ["--workspace", f"{given.workspace_gib:g}"]
     if given.timing_cache is not None:
         words += ["--timing-cache", str(given.timing_cache)]
+    if options.stream:
+        words.append("--stream")
     if options.videos:
         words += ["--videos", *map(str, options.videos)]
     return shlex.join(words)
@@ -162,7 +185,9 @@ def _build(typed: TypedModel, library: Library, target: Path, options: TrtOption
         options = replace(options, build=replace(options.build, architectures=RTX_DEFAULT))
     targets = options.build.architectures or ((device.architecture,) if device else ())
     pooling = _choose_pooling(typed.graph, library, options.pooling)
-    graph = typed.graph if pooling == "plugin" else remove_plugin(typed.graph)
+    graph = _make_streaming(typed, say) if options.stream else typed.graph
+    spec = read_carried_spec(graph, str(typed.path))
+    graph = graph if pooling == "plugin" else remove_plugin(graph)
     build = EngineBuild(
         library=library.name,
         version=library.version,
@@ -173,20 +198,58 @@ def _build(typed: TypedModel, library: Library, target: Path, options: TrtOption
         gpu=device.name if device and library.name == "tensorrt" else "",
     )
     say(f"building with {library.title} for {_targets(build)}")
-    log = target.with_name(f"{target.name}.log")
     plugin_for = targets[0] if pooling == "plugin" else ""
-    plan = build_plan(graph, typed.spec, library, options.build, log, say, plugin_for)
-    convolutions = report_convolutions(plan.layers, graph, typed.precision)
+    if options.stream:
+        plan, parts = build_parts(graph, spec, library, options.build, target, say, plugin_for)
+        build = replace(build, parts=parts)
+    else:
+        log, profile = target.with_name(f"{target.name}.log"), batch_profile(spec, options.build.batch)
+        plan = build_plan(graph, profile, library, options.build, log, say, plugin_for)
+    convolutions = report_convolutions(plan.layers, _with_heads_alone(graph), typed.precision)
     with scratch_folder(target.parent) as folder:
         unfinished = folder / target.name
         unfinished.write_bytes(plan.data)
-        sidecar = write_sidecar(unfinished, typed.spec, build)
+        sidecar = write_sidecar(unfinished, spec, build)
         drift = _compare_engine(typed, unfinished, build, device, options.videos, say)
         settle_model(target)
         replace_as_one((unfinished, target), file_sha256(unfinished), (sidecar, target.with_suffix(".json")))
     _write_report(target, build, plan, convolutions, drift)
     _say_built(target, plan, convolutions, say)
     return target
+
+
+def _make_streaming(typed: TypedModel, say: Say) -> onnx.ModelProto:
+    """Return the streaming graph of a network on windows, after comparing both in ONNX Runtime on seeded windows.
+
+    Raises:
+        ExportError: the network cannot stream, or the numbers differ.
+    """
+    graph = to_streaming(typed.graph, str(typed.path))
+    if typed.precision == "fp8":  # ONNX Runtime fuses some of its convolutions to an operator that takes no fp8
+        say("ONNX Runtime does not run fp8 in a streaming graph, so the graph was not compared")
+        return graph
+    with scratch_folder() as folder:
+        path = folder / f"{typed.path.stem}.stream.onnx"
+        save_graph(emulate_half_on_cpu(graph) if precision_of(graph) == "bf16" else graph, path)
+        say("comparing the streaming graph with the network on windows")
+        engine = as_clip_engine(open_engine(path, verify=False))
+        try:
+            typed.check(engine, (), say)
+        finally:
+            engine.close()
+    return graph
+
+
+def _with_heads_alone(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a graph whose outputs are those of the head, which alone are a network's results; states are none."""
+    kept = [value for value in graph.graph.output if not value.name.startswith((f"{STEADY}/", f"{EDGE}/"))]
+    if len(kept) == len(graph.graph.output):
+        return graph
+    model = onnx.ModelProto()
+    model.CopyFrom(graph)
+    del model.graph.output[:]
+    model.graph.output.extend(kept)
+    return model
 
 
 def _gpu() -> DeviceFacts | None:
@@ -211,17 +274,18 @@ def _compare_engine(
     if device is None or device.architecture not in build.architectures:
         say("no GPU here can run this engine, so the engine was not compared; `make gpu-check` on a GPU does that")
         return None
-    loaded = open_engine(engine)
+    loaded = as_clip_engine(open_engine(engine))
     try:
         return typed.check(loaded, videos, say, build.batch[0], build.batch[2])
     finally:
         loaded.close()
 
 
-def _engine_name(typed: TypedModel) -> Path:
+def _engine_name(typed: TypedModel, stream: bool) -> Path:
     """Return <stem>.<precision>.engine beside the ONNX file, with the precision only once in the name."""
     named = typed.path.stem.endswith(f".{typed.precision}")
-    return typed.path.with_name(f"{typed.path.stem}{'' if named else f'.{typed.precision}'}.engine")
+    kind = ".stream" if stream else ""
+    return typed.path.with_name(f"{typed.path.stem}{'' if named else f'.{typed.precision}'}{kind}.engine")
 
 
 def _targets(build: EngineBuild) -> str:

@@ -1,21 +1,24 @@
 """A double of `tensorrt` (and `tensorrt_rtx`): plans of the tiny network, run on the streams of `tests.fake_cuda`.
 
 A plan is JSON that says what its tensors are. The network reads its inputs from device memory when its stream runs
-it, not when it is enqueued.
+it, not when it is enqueued. A plan of a part of a streaming network names an ONNX file, which ONNX Runtime runs.
 """
 
 from __future__ import annotations
 
 import json
 from enum import IntEnum
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
+from runtime.engines.artifact import read_artifact
+from runtime.engines.onnx.parts import cut_part
 from runtime.engines.sidecar import write_sidecar
-from runtime.engines.tensorrt.build_facts import EngineBuild
+from runtime.engines.tensorrt.build_facts import PARTS, EngineBuild, PlanPart
 from runtime.spec.model import ModelSpec
 from tests.fake_cuda import FakeCuda, Operation, read, write
 from tests.tiny import forward, tiny_spec
@@ -26,8 +29,10 @@ VERSION = "11.4.0.106"
 class DataType(IntEnum):
     FLOAT = 0
     HALF = 1
+    INT8 = 2
     INT32 = 3
     UINT8 = 5
+    INT64 = 8
 
 
 class TensorIOMode(IntEnum):
@@ -35,7 +40,13 @@ class TensorIOMode(IntEnum):
     OUTPUT = 2
 
 
-TYPES = {"uint8": DataType.UINT8, "int32": DataType.INT32, "float32": DataType.FLOAT}
+TYPES = {
+    "uint8": DataType.UINT8, "int8": DataType.INT8, "int32": DataType.INT32, "int64": DataType.INT64,
+    "float16": DataType.HALF, "float32": DataType.FLOAT,
+}  # fmt: skip
+
+ONNX_TYPES = {"float": "float32"}
+"""ONNX Runtime's name of a type → numpy's, where they differ."""
 
 
 class ILogger:
@@ -60,8 +71,8 @@ class Context:
         if any(not operation.done for operation in self.pending):
             self.cuda.violations.append("shapes of a context changed while it was running")
         low, _, high = self.engine.get_tensor_profile_shape(name, 0)
-        if not low[0] <= shape[0] <= high[0]:
-            self.engine.logger.log(ILogger.ERROR, f"{name}: batch {shape[0]} is outside the profile\nmore")
+        if not all(least <= size <= most for least, size, most in zip(low, shape, high, strict=True)):
+            self.engine.logger.log(ILogger.ERROR, f"{name}: shape {shape} is outside the profile\nmore")
             return False
         self.shapes[name] = tuple(shape)
         self.generation += 1
@@ -75,7 +86,9 @@ class Context:
         return True
 
     def execute_async_v3(self, stream: int) -> bool:
-        if self.engine.refuse or len(self.shapes) < 2 or len(self.addresses) < len(self.engine.tensors):
+        inputs = {t["name"]: TYPES_OF[t["dtype"]] for t in self.engine.tensors if t["mode"] == "INPUT"}
+        missing = len(self.shapes) < len(inputs) or len(self.addresses) < len(self.engine.tensors)
+        if self.engine.refuse or missing:
             self.engine.logger.log(ILogger.ERROR, "enqueue refused")
             return False
         if self.cuda.capturing(stream) and not self.warm:
@@ -87,8 +100,7 @@ class Context:
         def run() -> None:
             if generation != self.generation:
                 self.cuda.violations.append("a graph ran after the context's shapes changed")
-            given = {"frames": np.uint8, "lengths": np.int32}
-            outputs = forward(**{n: read(addresses[n], shapes[n], kind) for n, kind in given.items()})  # type: ignore[arg-type]
+            outputs = self.engine.run({n: read(addresses[n], shapes[n], kind) for n, kind in inputs.items()})
             for name, value in outputs.items():
                 write(addresses[name], value)
 
@@ -103,7 +115,9 @@ class Engine:
 
     def __init__(self, content: dict[str, Any], cuda: FakeCuda, logger: ILogger) -> None:
         self.tensors: list[dict[str, Any]] = content["tensors"]
-        self.batch: list[int] = content["batch"]
+        self.batch: list[int] = content.get("batch", [])
+        self.profile: dict[str, list[list[int]]] = content.get("profile", {})
+        self.model: str = content.get("model", "")
         self.cuda, self.logger = cuda, logger
         self.refuse = False
         self.eager = False
@@ -129,7 +143,17 @@ class Engine:
         return DataType[self._tensor(name)["dtype"]]
 
     def get_tensor_profile_shape(self, name: str, index: int) -> list[tuple[int, ...]]:
-        return [(size, *self.get_tensor_shape(name)[1:]) for size in self.batch]
+        if self.batch:
+            return [(size, *self.get_tensor_shape(name)[1:]) for size in self.batch]
+        return [tuple(shape) for shape in self.profile.get(name, [self.get_tensor_shape(name)] * 3)]
+
+    def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Run the network on the host."""
+        if not self.model:
+            return dict(forward(**inputs))
+        session = onnx_session(self.model)
+        names = [output.name for output in session.get_outputs()]
+        return dict(zip(names, session.run(names, inputs), strict=True))
 
     def create_runtime_config(self) -> SimpleNamespace:
         return SimpleNamespace(dynamic_shapes_kernel_specialization_strategy="lazy")
@@ -138,6 +162,9 @@ class Engine:
         self.eager = config is not None and config.dynamic_shapes_kernel_specialization_strategy == "eager"
         self.contexts.append(Context(self))
         return self.contexts[-1]
+
+
+TYPES_OF = {kind.name: np.dtype(name) for name, kind in TYPES.items()}
 
 
 class FakeTensorRt:
@@ -193,3 +220,52 @@ def tensors_of(spec: ModelSpec) -> list[dict[str, Any]]:
         for mode, tensors in (("INPUT", spec.inputs), ("OUTPUT", spec.outputs))
         for t in tensors
     ]
+
+
+LENGTHS = {"steady": (8, 64, 128), "edge": (8, 64, 176), "head": (1, 1, 4)}
+"""Lengths that the plans of a double take."""
+
+
+@cache
+def onnx_session(path: str) -> Any:
+    """A session of ONNX Runtime, which not every test of this module needs, kept for all tests of the process."""
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
+def write_streaming_plans(path: Path, stream: Path, **build: Any) -> Path:
+    """Write the plans of a streaming ONNX file with their sidecar; `build` replaces fields of the EngineBuild."""
+    spec = read_artifact(stream).spec
+    assert spec.streaming is not None
+    plans, parts = b"", []
+    for part in PARTS:
+        model = path.with_name(f"{path.stem}.{part}.onnx")
+        model.write_bytes(cut_part(stream, part))
+        session = onnx_session(str(model))
+        tensors = [
+            {
+                "name": tensor.name,
+                "mode": mode,
+                "shape": [size if isinstance(size, int) else -1 for size in tensor.shape],
+                "dtype": TYPES[ONNX_TYPES.get(kind := tensor.type[len("tensor(") : -1], kind)].name,
+            }
+            for mode, values in (("INPUT", session.get_inputs()), ("OUTPUT", session.get_outputs()))
+            for tensor in values
+        ]
+        more = 0 if part == "head" else spec.streaming.overlap
+        profile = {
+            str(t["name"]): [[length + more if size < 0 else size for size in t["shape"]] for length in LENGTHS[part]]
+            for t in tensors
+            if t["mode"] == "INPUT" and -1 in t["shape"]
+        }
+        plan = json.dumps({"tensors": tensors, "profile": profile, "model": str(model)}).encode()
+        plans += plan
+        parts.append(PlanPart(part, len(plan), LENGTHS[part]))
+    facts: dict[str, Any] = {
+        "library": "tensorrt", "version": VERSION, "architectures": ("8.6",), "precision": "fp32",
+        "batch": LENGTHS["head"], "pooling": "function", "parts": tuple(parts),
+    }  # fmt: skip
+    path.write_bytes(plans)
+    write_sidecar(path, spec, EngineBuild(**{**facts, **build}))
+    return path

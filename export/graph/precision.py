@@ -150,8 +150,8 @@ def _round_result(node: onnx.NodeProto, half: int) -> list[onnx.NodeProto]:
 def _round_trip(tensor: str, result: str, half: int) -> list[onnx.NodeProto]:
     narrow = f"{result}_rounded"
     return [
-        helper.make_node("Cast", [tensor], [narrow], name=f"round_{result}", to=half),
-        helper.make_node("Cast", [narrow], [result], name=f"widen_{result}", to=TensorProto.FLOAT),
+        helper.make_node("Cast", [tensor], [narrow], name=f"{result}_round", to=half),
+        helper.make_node("Cast", [narrow], [result], name=f"{result}_widen", to=TensorProto.FLOAT),
     ]
 
 

@@ -28,7 +28,8 @@ STATE_TYPES = {
     TensorProto.UINT8: "uint8",
     TensorProto.INT8: "int8",
 }  # fmt: skip
-"""ONNX type → type of a `StreamState`."""
+"""ONNX type → type of a `StreamState`. Numbers of other types, which NumPy has not, are kept as float32, which holds
+them exactly."""
 
 
 @dataclass(frozen=True)
@@ -184,26 +185,36 @@ class _Writer:
         return name if name in self._written else self._slice(whole, name, kept - past, -dropped if dropped else None)
 
     def _keep(self, tensor: str) -> None:
-        """Put the kept positions of a tensor before those of the chunk, and give the last ones out for the next."""
+        """Put the kept positions of a tensor before those of the chunk, and give the last ones out for the next.
+
+        A state has the type of the numbers, 8-bit ones as they are stored, where `STATE_TYPES` has it.
+        """
         quantiser, length, shape = self._graph.quantiser(tensor), self._kept[tensor], list(self._graph.shapes[tensor])
         kind = self._graph.types[tensor] if quantiser is None else self._graph.weights[quantiser[1]].data_type
-        if kind not in STATE_TYPES:
-            name = TensorProto.DataType.Name(kind)
-            raise ExportError(f"{tensor}: a streaming network keeps no {name}; give the float32 network")
-        zero = 0 if quantiser is None else int(numpy_helper.to_array(self._graph.weights[quantiser[1]]).item())
+        zero = 0
+        if kind in STATE_TYPES and quantiser is not None:
+            zero = int(numpy_helper.to_array(self._graph.weights[quantiser[1]]).item())
+        stored = kind if kind in STATE_TYPES else TensorProto.FLOAT
         shape[0], shape[TIME] = 1, length
         name = f"state_{len(self._step.states)}"
-        self._step.states.append(StreamState(tuple(shape), STATE_TYPES[kind], zero))  # type: ignore[arg-type]
-        self._step.inputs.append(helper.make_tensor_value_info(self._prefix + name, kind, shape))
-        self._step.outputs.append(helper.make_tensor_value_info(f"{self._prefix}next_{name}", kind, shape))
-        past, whole = self._prefix + name, f"{self._named(tensor)}_kept"
-        if quantiser is not None:
+        self._step.states.append(StreamState(tuple(shape), STATE_TYPES[stored], zero))  # type: ignore[arg-type]
+        self._step.inputs.append(helper.make_tensor_value_info(self._prefix + name, stored, shape))
+        self._step.outputs.append(helper.make_tensor_value_info(f"{self._prefix}next_{name}", stored, shape))
+        past, whole, last = self._prefix + name, f"{self._named(tensor)}_kept", f"{self._prefix}next_{name}"
+        if quantiser is None:
+            if stored != kind:
+                past = self._node("Cast", [past], f"{past}_cast", to=kind)
+        else:
+            if stored != kind:
+                past = self._node("QuantizeLinear", [past, *quantiser], f"{past}_q")
             past = self._node("DequantizeLinear", [past, *quantiser], f"{past}_dq")
         self._node("Concat", [past, self._named(tensor)], whole, axis=TIME)
-        last = f"{self._prefix}next_{name}"
-        self._slice(whole, last if quantiser is None else f"{last}_dq", -length, None)
-        if quantiser is not None:
-            self._node("QuantizeLinear", [f"{last}_dq", *quantiser], last)
+        if quantiser is not None and stored == kind:
+            self._node("QuantizeLinear", [self._slice(whole, f"{last}_dq", -length, None), *quantiser], last)
+        elif quantiser is None and stored != kind:
+            self._node("Cast", [self._slice(whole, f"{last}_cast", -length, None)], last, to=TensorProto.FLOAT)
+        else:
+            self._slice(whole, last, -length, None)
 
     def _zero(self, tensor: str) -> None:
         """Set the positions of a tensor outside the video to zero."""

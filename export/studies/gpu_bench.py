@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from export.boundary_pooling.function import DOMAIN, NAME, OPSET, attach_pooling_function
 from export.graph.precision import BFLOAT16_OPSET, HALF, Precision
 from export.to_trt import Pooling, TrtOptions, export_trt
-from export.trt.build import BuildOptions, build_plan, remove_plugin
+from export.trt.build import BuildOptions, batch_profile, build_plan, remove_plugin
 from export.trt.library import Library, find_library, local_gpu
 from runtime.common.files import read_json
 from runtime.engines import Engine, open_engine
@@ -95,7 +95,7 @@ class TensorRtBench:
         plugin = case.pooling == "plugin"
         plan = build_plan(
             graph if plugin else remove_plugin(graph),
-            spec,
+            batch_profile(spec, case.batch),
             self.library,
             BuildOptions(batch=case.batch),
             target.with_name(f"{target.name}.log"),

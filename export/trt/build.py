@@ -24,6 +24,9 @@ from runtime.engines.tensorrt.build_facts import MODULES
 from runtime.errors import ExportError
 from runtime.spec.model import ModelSpec
 
+Profile = dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
+"""Input → its smallest, optimal and largest shape."""
+
 ROOT = Path(__file__).resolve().parents[2]
 """Folder of the four packages, where the worker finds them."""
 
@@ -63,7 +66,7 @@ class Plan:
 
 def build_plan(
     graph: onnx.ModelProto,
-    spec: ModelSpec,
+    profile: Profile,
     library: Library,
     options: BuildOptions,
     log: Path,
@@ -74,7 +77,7 @@ def build_plan(
 
     Args:
         graph: graph whose tensors have the types that the engine computes in.
-        spec: ModelSpec of the model; its inputs give the optimisation profile.
+        profile: range of the shapes of the inputs that are not fixed (`batch_profile`).
         library: library that builds.
         options: see `BuildOptions`.
         log: file for the builder's messages; kept when the build fails.
@@ -86,7 +89,7 @@ def build_plan(
     """
     with scratch_folder() as folder:
         onnx.save(graph, folder / GRAPH)
-        request = _request(spec, library, options, plugin_for)
+        request = _request(profile, library, options, plugin_for)
         write_json(folder / REQUEST, to_mapping(request))
         status, message = _run(folder, say)
         with atomic_path(log) as unfinished:
@@ -118,16 +121,21 @@ def remove_plugin(graph: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _request(spec: ModelSpec, library: Library, options: BuildOptions, plugin_for: str) -> Request:
+def batch_profile(spec: ModelSpec, batch: tuple[int, int, int]) -> Profile:
+    """Return the profile of a network on windows for its smallest, optimal and largest batch."""
     shapes = {
-        tensor.name: [tuple(size if isinstance(axis, str) else axis for axis in tensor.shape) for size in options.batch]
+        tensor.name: [tuple(size if isinstance(axis, str) else axis for axis in tensor.shape) for size in batch]
         for tensor in spec.inputs
     }
+    return {name: (low, best, high) for name, (low, best, high) in shapes.items()}
+
+
+def _request(profile: Profile, library: Library, options: BuildOptions, plugin_for: str) -> Request:
     cached = options.timing_cache is not None and library.name == "tensorrt"
     return Request(
         module=MODULES[library.name],
         title=library.title,
-        profile={name: (low, best, high) for name, (low, best, high) in shapes.items()},
+        profile=profile,
         architectures=options.architectures,
         workspace_gib=options.workspace_gib,
         timing_cache=str(Path(options.timing_cache).absolute()) if cached and options.timing_cache else "",

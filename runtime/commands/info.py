@@ -131,5 +131,6 @@ def _words(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_words(item)}" for key, item in value.items())
     if isinstance(value, list):
-        return f"{len(value)}: {', '.join(map(str, value))}"
+        between = "; " if value and isinstance(value[0], dict) else ", "
+        return f"{len(value)}: {between.join(_words(i) if isinstance(i, dict) else str(i) for i in value)}"
     return f"{value:,}" if isinstance(value, int) else str(value)

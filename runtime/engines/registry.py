@@ -29,6 +29,13 @@ class EngineKind(NamedTuple):
     """Module and class of streaming networks; None: the library runs none."""
 
 
+TENSORRT = EngineKind(
+    "tensorrt",
+    "runtime.engines.tensorrt.engine",
+    "TensorRtEngine",
+    ("runtime.engines.tensorrt.streaming", "TensorRtStreamingEngine"),
+)
+
 ENGINES = {
     ".onnx": EngineKind(
         "onnxruntime",
@@ -42,8 +49,8 @@ ENGINES = {
         "OpenVinoEngine",
         ("runtime.engines.openvino.streaming", "OpenVinoStreamingEngine"),
     ),
-    ".engine": EngineKind("tensorrt", "runtime.engines.tensorrt.engine", "TensorRtEngine"),
-    ".plan": EngineKind("tensorrt", "runtime.engines.tensorrt.engine", "TensorRtEngine"),
+    ".engine": TENSORRT,
+    ".plan": TENSORRT,
 }
 """Engines by file suffix. A new one is an entry here."""
 

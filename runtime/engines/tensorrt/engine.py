@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from runtime.engines.checks import check_inputs
 from runtime.engines.options import EngineOptions
 from runtime.engines.tensorrt.device_array import DeviceArray, wrap_device_arrays
-from runtime.engines.tensorrt.loading import LoadedPlan, load_plan
+from runtime.engines.tensorrt.loading import LoadedPlan, check_options, load_plan, make_context
 from runtime.engines.tensorrt.slots import Slot, Ticket, make_slot, shape_of
 from runtime.errors import EngineError, InputError
 
@@ -43,7 +43,7 @@ class TensorRtEngine:
             InputError: an option does not apply to a TensorRT engine.
             SpecError, EngineError, MissingDependencyError: see `load_plan`; EngineError also if memory runs out.
         """
-        _check_options(path, options)
+        check_options(path, options)
         self._path = path
         self._plan: LoadedPlan | None = load_plan(path, options)
         self.spec, self._build, self._device = self._plan.spec, self._plan.build, self._plan.device
@@ -55,7 +55,7 @@ class TensorRtEngine:
         self._batch = 0
         """Current batch size of the context."""
         try:
-            self._context: Any = _make_context(self._plan, path, self._graphs)
+            self._context: Any = make_context(self._plan, path, self._graphs)
             self._uploads, self._compute, self._downloads = (self._device.stream() for _ in range(3))
             self._produced = self._device.event()
             self._slots = [make_slot(self._device, self.spec, self._build.batch[2])]
@@ -248,35 +248,3 @@ class TensorRtEngine:
         if slot.graph is not None:
             self._device.free_graph(slot.graph)
             slot.graph = None
-
-
-def _check_options(path: Path, options: EngineOptions) -> None:
-    if options.device_kind == "cpu":
-        raise EngineError(
-            f"{path}: a TensorRT engine runs on an NVIDIA GPU alone, got device 'cpu'; "
-            "leave the device out, or use an .onnx or OpenVINO .xml file"
-        )
-    if options.threads is not None or options.precision is not None:
-        raise InputError(f"{path}: a {path.suffix} file takes neither threads nor precision; leave them out")
-
-
-def _make_context(plan: LoadedPlan, path: Path, graphs: bool) -> Any:
-    """Make the execution context.
-
-    TensorRT for RTX compiles its kernels at this point. With CUDA graphs it must not go on to compile better kernels
-    in the background, since a captured graph keeps the first ones.
-    """
-    if plan.build.library == "tensorrt-rtx" and graphs:
-        library = plan.keep[-1]
-        config = plan.engine.create_runtime_config()
-        eager = library.DynamicShapesKernelSpecializationStrategy.EAGER
-        config.dynamic_shapes_kernel_specialization_strategy = eager
-        context = plan.engine.create_execution_context(config)
-    else:
-        context = plan.engine.create_execution_context()
-    if context is None:
-        raise EngineError(
-            f"{path}: {plan.build.library} cannot start it on {plan.device.facts}: {plan.log.reason()}; "
-            "free GPU memory, or build it for smaller batches"
-        )
-    return context

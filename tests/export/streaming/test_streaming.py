@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -26,7 +25,6 @@ from export.streaming.clip_graph import ClipGraph
 from export.streaming.graph import to_streaming
 from export.streaming.step import write_step
 from export.studies.streaming_drift import SCENE, repeat_scene
-from export.to_onnx import export_onnx
 from export.to_streaming import export_streaming
 from runtime.cli import main
 from runtime.detector import Detector, DetectorOptions
@@ -42,60 +40,26 @@ from runtime.spec.streaming import LIVE_CHUNK
 from runtime.streaming.backbone import StreamingBackbone
 from runtime.windows import window_offsets
 from tests.conftest import MadeOnce
+from tests.export.streaming.small import (
+    WINDOW,
+    Networks,
+    noise,
+    opened,
+    padded,
+    require_equal,
+    save_sensitive,
+    stream_features,
+)
 from tests.quantise import quantised_graph
 from tests.runtime.live.fakes import FakeReader, FakeTime, Shot, shots
 from tests.runtime.live.test_watcher import take_all, wait_for
 from tests.streaming import cut, peak_memory
-from tests.training.small import CLASSES, small_config
 from tests.videos import write_video
 from training.afsd.network import AFSD
-from training.checkpoints.files import Checkpoint, build_model, load_checkpoint, save_checkpoint
+from training.checkpoints.files import build_model, load_checkpoint
 from training.networks.i3d import Backbone, Endpoints
 from training.networks.multiply_adds import count_multiply_adds
 from training.networks.normalisation import normalise
-
-WINDOW = 32
-"""Frames of a window of the small network; its delay, 48, is longer."""
-
-
-class Networks(NamedTuple):
-    checkpoint: Path
-    onnx: Path
-    streams: dict[str, Path]
-
-
-def save_sensitive(path: Path, *overrides: str) -> Path:
-    """A network whose features depend on its frames: He-normal weights, and statistics as after training."""
-    config = small_config(*overrides)
-    torch.manual_seed(0)
-    model = AFSD(config.model)
-    for module in model.modules():
-        if isinstance(module, torch.nn.Conv3d):
-            torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        if isinstance(module, torch.nn.BatchNorm3d):
-            module.running_mean.normal_(0, 0.3)
-            module.running_var.uniform_(0.5, 1.5)
-            module.weight.data.uniform_(0.5, 1.5)
-            module.bias.data.normal_(0, 0.3)
-    save_checkpoint(Checkpoint(dict(model.state_dict()), config, CLASSES), path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def networks(made_once: MadeOnce) -> Networks:
-    def fill(folder: Path) -> None:
-        clip = export_onnx(save_sensitive(folder / "small.ckpt"), say=lambda _: None)
-        for to in ("onnx", "openvino"):
-            export_streaming(clip, to=to, say=lambda _: None)
-
-    folder = made_once("streaming", fill)
-    streams = {"onnx": folder / "small.stream.onnx", "openvino": folder / "small.stream.xml"}
-    return Networks(folder / "small.ckpt", folder / "small.onnx", streams)
-
-
-def noise(frames: int, size: int = 32, seed: int = 0) -> NDArray[np.uint8]:
-    """Frames whose every pixel differs, so that a frame lost or seen twice changes every feature near it."""
-    return np.random.default_rng(seed).integers(0, 256, (frames, size, size, 3), np.uint8)
 
 
 def whole_video(checkpoint: Path, frames: NDArray[np.uint8]) -> tuple[dict[str, NDArray[np.float32]], AFSD]:
@@ -110,34 +74,6 @@ def whole_video(checkpoint: Path, frames: NDArray[np.uint8]) -> tuple[dict[str, 
         pyramid = network.coarse_pyramid_detection.pyramids
         levels = [pyramid[k][0](end).flatten(2)[0].numpy() for k, end in enumerate(ends)]
     return {f"level_{k}": level for k, level in enumerate(levels)}, network
-
-
-def stream_features(engine: StreamingEngine, frames: NDArray[np.uint8], chunk: int) -> dict[str, NDArray[np.float32]]:
-    backbone = StreamingBackbone(engine, chunk)
-    parts = [found for frame in frames if (found := backbone.push(frame)) is not None]
-    parts.append(backbone.finish())
-    assert backbone.taken == len(frames)
-    return {name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[-1]}
-
-
-@cache
-def opened(path: Path) -> StreamingEngine:
-    """The engine of a file, opened once: it keeps nothing of a video, and to compile it takes seconds."""
-    engine = open_engine(path)
-    assert isinstance(engine, StreamingEngine)
-    return engine
-
-
-def require_equal(found: dict[str, NDArray[np.float32]], expected: dict[str, NDArray[np.float32]]) -> None:
-    assert found.keys() == expected.keys()
-    for name, value in expected.items():
-        assert found[name].shape == value.shape
-        assert np.abs(found[name] - value).max() <= 1e-5 * np.abs(value).max()
-
-
-def padded(video: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Frames of the size that is cropped to the given ones."""
-    return np.pad(video, ((0, 0), (2, 2), (2, 2), (0, 0)))
 
 
 @pytest.mark.parametrize("to", ["onnx", "openvino"])
@@ -507,10 +443,6 @@ class TestMessages:
     def test_a_stride_between_positions(self, networks: Networks) -> None:
         with pytest.raises(InputError, match="window_stride: got 12, expected a multiple of 8"):
             Detector(opened(networks.streams["onnx"]), options=DetectorOptions(stride=12))
-
-    def test_tensorrt(self, networks: Networks, capsys: pytest.CaptureFixture[str]) -> None:
-        assert main(["export", str(networks.checkpoint), "--to", "tensorrt", "--stream"]) == 2
-        assert "for ONNX Runtime and OpenVINO so far" in capsys.readouterr().err
 
     def test_watch_with_a_stride_between_positions(
         self, networks: Networks, capsys: pytest.CaptureFixture[str]

@@ -16,7 +16,7 @@ import pytest
 import export.trt.library
 from export.graph.convolutions import ConvolutionReport, report_convolutions
 from export.to_trt import TrtOptions, _say_built, export_trt
-from export.trt.build import ROOT, BuildOptions, Plan, build_plan, remove_plugin
+from export.trt.build import ROOT, BuildOptions, Plan, batch_profile, build_plan, remove_plugin
 from export.trt.layers import parse_layers
 from export.trt.library import MODULES, Library, find_library, parse_architectures
 from runtime.cli import main
@@ -41,6 +41,8 @@ Name: head, LayerType: CaskConvolution, Inputs: [ { Name: z, Location: Device, D
 """  # noqa: E501
 """As the engine inspector of full TensorRT gives it, after its documentation."""
 
+
+PROFILE = batch_profile(tiny_spec(), (1, 1, 8))
 
 HEAD = onnx.helper.make_tensor_value_info("head_out", onnx.TensorProto.FLOAT, None)
 
@@ -221,7 +223,7 @@ def test_a_builder_that_ends_its_process_is_one_line(tmp_path: Path, monkeypatch
     with pytest.raises(
         ExportError, match=r"TensorRT-RTX 0: its builder ended with status -6: assertion failed; the log"
     ):
-        build_plan(two_convolutions(), tiny_spec(), library, BuildOptions(), log, lambda _: None)
+        build_plan(two_convolutions(), PROFILE, library, BuildOptions(), log, lambda _: None)
     assert log.is_file()
 
 
@@ -294,6 +296,13 @@ def test_an_interrupt_ends_the_builder_too(tmp_path: Path, monkeypatch: pytest.M
 
     library = Library("tensorrt-rtx", None, "0")
     with pytest.raises(KeyboardInterrupt):
-        build_plan(two_convolutions(), tiny_spec(), library, BuildOptions(), tmp_path / "log", interrupted)
+        build_plan(
+            two_convolutions(),
+            batch_profile(tiny_spec(), (1, 1, 8)),
+            library,
+            BuildOptions(),
+            tmp_path / "log",
+            interrupted,
+        )
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,13 +17,12 @@ from export.graph.files import save_graph
 from export.graph.precision import output_convolutions, precision_of, require_symmetric
 from export.graph.trace import seeded_inputs
 from export.to_trt import TrtOptions, export_trt
-from export.trt.build import BuildOptions, build_plan
+from export.trt.build import BuildOptions, Profile, build_plan
 from export.trt.library import RTX_DEFAULT, find_library
 from runtime.cli import main
 from runtime.engines import open_engine
 from runtime.engines.artifact import read_artifact
 from runtime.errors import ExportError
-from runtime.spec.tensors import TensorSpec
 from tests.conftest import Exported
 from tests.quantise import quantised_graph
 
@@ -155,8 +153,9 @@ def test_rtx_runs_a_quantised_convolution_in_int8(tmp_path: Path) -> None:
     ]
     graph = onnx.helper.make_graph(nodes, "quantised", values[:1], values[1:], constants)
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
-    spec: Any = SimpleNamespace(inputs=(TensorSpec("frames", ("batch", 64, 8, 16, 16), "float32"),))
+    sizes = (64, 8, 16, 16)
+    profile: Profile = {"frames": ((1, *sizes), (1, *sizes), (8, *sizes))}
     library = find_library("tensorrt-rtx", ("8.6",), gpu=False)
-    plan = build_plan(model, spec, library, BuildOptions(architectures=("8.6",)), tmp_path / "log", lambda _: None)
+    plan = build_plan(model, profile, library, BuildOptions(architectures=("8.6",)), tmp_path / "log", lambda _: None)
     found = report_convolutions(plan.layers, model, "int8")
     assert (found.by_precision, found.others) == ({"int8": 1}, ())
