@@ -34,12 +34,13 @@ from export.streaming.graph import to_streaming
 from export.to_precision import TypedModel, write_typed_onnx
 from export.trt.build import BuildOptions, Plan, batch_profile, build_plan, remove_plugin
 from export.trt.library import RTX_DEFAULT, Library, find_library, local_gpu
-from export.trt.streaming import build_parts
+from export.trt.streaming import build_parts, compare_steps
 from runtime.common.files import file_sha256, require_writable_folder, write_json
 from runtime.common.temporaries import scratch_folder
 from runtime.engines import open_engine
 from runtime.engines.artifact import settle_model
 from runtime.engines.sidecar import write_sidecar
+from runtime.engines.streaming import StreamingEngine
 from runtime.engines.tensorrt.build_facts import EngineBuild
 from runtime.engines.tensorrt.cuda import DeviceFacts
 from runtime.engines.two_files import replace_as_one
@@ -73,7 +74,7 @@ class TrtOptions:
             raise ExportError(f"precision: got {self.precision!r}, expected one of {', '.join(PRECISIONS)}")
         if self.stream and self.build.batch[0] != 1:
             raise ExportError(
-                f"--batch: a streaming network gives single windows too; got at least {self.build.batch[0]}, expected 1"
+                f"--batch: got {self.build.batch[0]} as smallest, expected 1: streaming gives windows one by one, too"
             )
 
 
@@ -274,8 +275,11 @@ def _compare_engine(
     if device is None or device.architecture not in build.architectures:
         say("no GPU here can run this engine, so the engine was not compared; `make gpu-check` on a GPU does that")
         return None
-    loaded = as_clip_engine(open_engine(engine))
+    opened = open_engine(engine)
+    loaded = as_clip_engine(opened)
     try:
+        if isinstance(opened, StreamingEngine):
+            compare_steps(opened, say)
         return typed.check(loaded, videos, say, build.batch[0], build.batch[2])
     finally:
         loaded.close()

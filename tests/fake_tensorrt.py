@@ -7,6 +7,7 @@ it, not when it is enqueued. A plan of a part of a streaming network names an ON
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from enum import IntEnum
 from functools import cache
 from pathlib import Path
@@ -234,6 +235,27 @@ def onnx_session(path: str) -> Any:
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
 
+def plan_of(model: Path, lengths: Sequence[int]) -> bytes:
+    """The plan of an ONNX file; `lengths` are the smallest, optimal and largest size of an input's open axis."""
+    session = onnx_session(str(model))
+    tensors = [
+        {
+            "name": tensor.name,
+            "mode": mode,
+            "shape": [size if isinstance(size, int) else -1 for size in tensor.shape],
+            "dtype": TYPES[ONNX_TYPES.get(kind := tensor.type[len("tensor(") : -1], kind)].name,
+        }
+        for mode, values in (("INPUT", session.get_inputs()), ("OUTPUT", session.get_outputs()))
+        for tensor in values
+    ]
+    profile = {
+        str(t["name"]): [[length if size < 0 else size for size in t["shape"]] for length in lengths]
+        for t in tensors
+        if t["mode"] == "INPUT" and -1 in t["shape"]
+    }
+    return json.dumps({"tensors": tensors, "profile": profile, "model": str(model)}).encode()
+
+
 def write_streaming_plans(path: Path, stream: Path, **build: Any) -> Path:
     """Write the plans of a streaming ONNX file with their sidecar; `build` replaces fields of the EngineBuild."""
     spec = read_artifact(stream).spec
@@ -242,24 +264,8 @@ def write_streaming_plans(path: Path, stream: Path, **build: Any) -> Path:
     for part in PARTS:
         model = path.with_name(f"{path.stem}.{part}.onnx")
         model.write_bytes(cut_part(stream, part))
-        session = onnx_session(str(model))
-        tensors = [
-            {
-                "name": tensor.name,
-                "mode": mode,
-                "shape": [size if isinstance(size, int) else -1 for size in tensor.shape],
-                "dtype": TYPES[ONNX_TYPES.get(kind := tensor.type[len("tensor(") : -1], kind)].name,
-            }
-            for mode, values in (("INPUT", session.get_inputs()), ("OUTPUT", session.get_outputs()))
-            for tensor in values
-        ]
         more = 0 if part == "head" else spec.streaming.overlap
-        profile = {
-            str(t["name"]): [[length + more if size < 0 else size for size in t["shape"]] for length in LENGTHS[part]]
-            for t in tensors
-            if t["mode"] == "INPUT" and -1 in t["shape"]
-        }
-        plan = json.dumps({"tensors": tensors, "profile": profile, "model": str(model)}).encode()
+        plan = plan_of(model, [length + more for length in LENGTHS[part]])
         plans += plan
         parts.append(PlanPart(part, len(plan), LENGTHS[part]))
     facts: dict[str, Any] = {

@@ -33,12 +33,14 @@ class Case:
     precision: Precision
     pooling: Pooling
     batch: tuple[int, int, int] = (1, 1, 1)
+    stream: bool = False
+    """Whether the engine is a streaming network."""
 
     @property
     def name(self) -> str:
-        """Name of the case, as in "fp16 plugin" or "fp16 plugin ×8"."""
+        """Name of the case, as in "fp16 plugin", "fp16 plugin ×8" or "fp16 plugin stream"."""
         best = self.batch[1]
-        return f"{self.precision} {self.pooling}" + (f" ×{best}" if best > 1 else "")
+        return f"{self.precision} {self.pooling}{f' ×{best}' if best > 1 else ''}{' stream' if self.stream else ''}"
 
 
 class Workbench(Protocol):
@@ -84,7 +86,8 @@ class TensorRtBench:
     def network(self, typed: Path, case: Case, target: Path) -> str:
         """See `Workbench`; `export_trt` compares the engine before it writes the file."""
         build = BuildOptions(batch=case.batch, timing_cache=target.with_name("timing.cache"))
-        export_trt(typed, target, options=TrtOptions(case.precision, "tensorrt", case.pooling, build), say=progress)
+        options = TrtOptions(case.precision, "tensorrt", case.pooling, build, stream=case.stream)
+        export_trt(typed, target, options=options, say=progress)
         report = read_json(target.with_name(f"{target.name}.report.json"), "report of a build", ExportError)
         found = report["convolutions"]
         asked = found["by_precision"].get(case.precision, 0)

@@ -1,8 +1,8 @@
 """Check everything that needs a GPU in one run and write one report: `make gpu-check`.
 
 The check builds engines of the full-size network in every precision, compares the pooling plugin with its definition
-and every engine with PyTorch, and measures speed as in the paper's Table 3. A failed part is written into the report
-and the other parts still run.
+and every engine with PyTorch, and measures speed as in the paper's Table 3. Streaming engines are compared with ONNX
+Runtime. A failed part is written into the report and the other parts still run.
 """
 
 from __future__ import annotations
@@ -20,13 +20,23 @@ import torch
 
 from export.comparison.drift import measure_drift_on_windows
 from export.graph.trace import seeded_inputs
+from export.streaming.clip_view import as_clip_engine
 from export.studies.engine_table import write_typed_file
 from export.studies.full_size import export_full_size
 from export.studies.gpu_bench import Case, TensorRtBench, Workbench, make_pooling_network, progress, require_gpu
+from export.studies.gpu_streaming import (
+    CHUNKS,
+    STREAM_CASES,
+    compare_streams,
+    open_stream,
+    time_stream,
+    write_reference,
+)
 from export.to_trt import Pooling
 from runtime.benchmark.speed import format_report, run_benchmark
 from runtime.common.console import run_script
 from runtime.common.files import atomic_path
+from runtime.common.tables import align
 from runtime.engines import Engine, open_engine
 from runtime.errors import AfsdError, ExportError
 from runtime.spec.model import ModelSpec
@@ -139,6 +149,7 @@ def gpu_check(
     check.run_part("Engines against PyTorch", _compare_engines)
     check.run_part("Table 3: batch 1, network alone", _time_table_3)
     check.run_part("Larger batches, and from a video file to detections", _time_batches)
+    check.run_part("Streaming: each frame once", _check_streams)
     check.run_part("Pooling: plugin and function against PyTorch", _compare_poolings)
     if tests is not None:
         check.run_part("Tests that need a GPU", lambda _: _run_tests(check, tests))
@@ -150,7 +161,7 @@ def gpu_check(
 def _build_engines(check: _Check) -> Iterator[str]:
     """Build every engine of the network; if one fails, the others are still built."""
     network = check.checkpoint.with_suffix(".onnx")
-    for case in (*TABLE_3_CASES, *LARGE_CASES):
+    for case in (*TABLE_3_CASES, *LARGE_CASES, *STREAM_CASES):
         progress(f"building {case.name}")
         check.target(case).unlink(missing_ok=True)  # an engine of an earlier run
         try:
@@ -217,11 +228,54 @@ def _time_table_3(check: _Check) -> Iterator[str]:
 def _time_batches(check: _Check) -> Iterator[str]:
     """Time the engines for larger batches at every power of two in their range."""
     sizes = tuple(2**k for k in range(LARGE[2].bit_length()) if LARGE[0] <= 2**k <= LARGE[2])
-    annotations = make_synthetic(check.out / "video", videos=1, seed=1, subset="test")
-    video = next(iter(sorted((annotations.parent / "videos").iterdir())))
     engines, failures = check.open_engines(LARGE_CASES, (True,))
     yield from failures
-    yield from _time_engines(check, engines, sizes, str(video))
+    yield from _time_engines(check, engines, sizes, _make_video(check))
+
+
+def _make_video(check: _Check) -> str:
+    """Return the path of a synthetic video; made once."""
+    folder = check.out / "video" / "videos"
+    if not folder.is_dir():
+        make_synthetic(folder.parent, videos=1, seed=1, subset="test")
+    return str(min(folder.iterdir()))
+
+
+def _check_streams(check: _Check) -> Iterator[str]:
+    """Compare each streaming engine with ONNX Runtime and PyTorch, and time its parts and whole videos.
+
+    If one fails, the others are still compared and timed.
+    """
+    reference = open_stream(open_engine(write_reference(check.checkpoint, check.out)))
+    network = open_torch_engine(check.checkpoint)
+    warmup, video = min(WARMUP, check.runs), _make_video(check)
+    batches = (1, STREAM_CASES[0].batch[2])
+    header = [*(f"frames/s, chunks of {chunk}" for chunk in CHUNKS), *(f"ms of the head, batch {n}" for n in batches)]
+    rows = [["engine", *header]]
+    for case in STREAM_CASES:
+        if not check.target(case).is_file():
+            continue
+        progress(case.name)
+        try:
+            engine = open_stream(check.bench.open(check.target(case), cuda_graph=False))
+        except AfsdError as error:
+            yield check.failure(case.name, error)
+            continue
+        try:
+            yield f"- {case.name} against ONNX Runtime in float32: {compare_streams(reference, engine)}"
+            drift = measure_drift_on_windows(network, as_clip_engine(engine), largest=1)
+            yield from ("```", f"{case.name}: {drift.table()}", "```")
+            rows.append([case.name, *time_stream(engine, warmup, check.runs, batches)])
+            report = run_benchmark([(case.name, engine)], video=video, clips=False, say=progress)
+            yield from ("```", format_report(report), "```")
+        except AfsdError as error:
+            yield check.failure(case.name, error)
+        finally:
+            engine.close()
+    if len(rows) == 1:
+        yield check.failure("timing", "no streaming engine runs")
+        return
+    yield from ("```", align(rows), "```")
 
 
 def _time_engines(

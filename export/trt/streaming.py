@@ -1,9 +1,10 @@
-"""Build the plans of a streaming network: each part of its graph in a build of its own, all in one engine file."""
+"""Build the plans of a streaming network, each part of its graph in a build of its own, and compare its two steps."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 
 from export.graph.export_input import Say
@@ -11,9 +12,12 @@ from export.graph.files import save_graph
 from export.trt.build import BuildOptions, Plan, Profile, build_plan
 from export.trt.library import Library
 from runtime.common.temporaries import scratch_folder
+from runtime.engines.base import Arrays
 from runtime.engines.onnx.parts import cut_part
+from runtime.engines.streaming import StreamingEngine
 from runtime.engines.tensorrt.build_facts import PARTS, PlanPart
 from runtime.engines.tensorrt.streaming import inputs_of
+from runtime.errors import ExportError
 from runtime.spec.model import ModelSpec
 from runtime.spec.streaming import HEAD, STEADY, STREAMING_CHUNK, Streaming
 
@@ -77,6 +81,46 @@ def choose_lengths(spec: ModelSpec, part: str, batch: tuple[int, int, int]) -> t
     late = -(-streaming.delay // streaming.multiple) * streaming.multiple
     longest = STREAMING_CHUNK if part == STEADY else max(STREAMING_CHUNK, spec.window_length) + late
     return streaming.multiple, STREAMING_CHUNK, longest
+
+
+SAME_STEP = {"fp32": 1e-3}
+"""Precision → largest relative difference between the features of the two steps."""
+SAME_ROUNDED_STEP = 0.3
+"""That of other precisions, in which the builder may round elsewhere; a wrong connection differs by about 1."""
+
+
+def compare_steps(engine: StreamingEngine, say: Say) -> None:
+    """Compare the step inside a video with that at its ends, on the same made-up frames and states.
+
+    Windows shorter than the delay of the features never reach the step inside a video, so comparing windows says
+    nothing about it.
+
+    Raises:
+        ExportError: the features differ by more than rounding explains.
+        EngineError: a run failed.
+    """
+    streaming = engine.streaming
+    chunk = -(-streaming.delay // streaming.multiple) * streaming.multiple or streaming.multiple
+    rng = np.random.default_rng(0)
+    sizes = {tensor.name: map(int, tensor.shape[2:]) for tensor in engine.spec.inputs if tensor.name != "lengths"}
+    shapes = {name: (1, streaming.overlap + chunk, *size) for name, size in sizes.items()}
+    frames: Arrays = {name: rng.integers(0, 256, shape, np.uint8) for name, shape in shapes.items()}
+    _, states = engine.step(frames, engine.empty_states(), start=0)
+    inside, _ = engine.step(frames, states, start=chunk)
+    engine.without_masks = False
+    at_ends, _ = engine.step(frames, states, start=chunk)
+    engine.without_masks = True
+    difference = measure_drift(at_ends, inside)
+    say(f"the step inside a video differs from that at its ends by {difference:.2%}")
+    limit = SAME_STEP.get(engine.precision, SAME_ROUNDED_STEP)
+    if not difference <= limit:
+        raise ExportError(f"the steps of the engine differ by {difference:.2%}, accepted up to {limit:.1%}")
+
+
+def measure_drift(expected: Arrays, found: Arrays) -> float:
+    """Return the largest root mean square of a difference, relative to that of the expected array; NaN stays NaN."""
+    drifts = [np.sqrt(np.mean((found[name] - value) ** 2) / np.mean(value**2)) for name, value in expected.items()]
+    return float(np.max(drifts))
 
 
 def _profile(spec: ModelSpec, part: str, lengths: tuple[int, int, int]) -> Profile:

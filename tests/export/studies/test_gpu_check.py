@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 import export.studies.gpu_check
 from export.boundary_pooling.launch import choose_launch
 from export.graph.export_input import open_cpu_engine
-from export.graph.files import load_graph
+from export.graph.files import load_graph, save_graph
+from export.streaming.graph import to_streaming
 from export.studies.gpu_bench import Case, TensorRtBench, make_pooling_network
 from export.studies.gpu_check import POOLINGS, gpu_check
-from runtime.engines import Engine
+from runtime.engines import Engine, open_engine
 from runtime.engines.tensorrt.cuda import DeviceFacts
 from runtime.errors import EngineError, ExportError
 from runtime.spec.model import ModelSpec
@@ -53,8 +54,9 @@ class CpuBench:
 
     title = "a CPU"
 
-    def __init__(self, *, without: str = "", wrong: int = 0) -> None:
-        self.without, self.wrong = without, wrong
+    def __init__(self, *, without: str = "", wrong: int = 0, forgetful: str = "") -> None:
+        self.without, self.wrong, self.forgetful = without, wrong, forgetful
+        self.streams: dict[Path, Path] = {}
         self.engines: dict[Path, Engine] = {}
         self.graphs: list[bool] = []
 
@@ -62,6 +64,13 @@ class CpuBench:
         if case.precision == self.without:
             raise ExportError("the builder refused")
         target.write_bytes(b"plan")
+        if case.stream:
+            graph = to_streaming(load_graph(typed), str(typed))
+            if case.precision == self.forgetful:
+                forget_state(graph)
+            self.streams[target] = target.with_suffix(".stream.onnx")
+            save_graph(graph, self.streams[target])
+            return "built"
         self.engines[target] = open_cpu_engine(load_graph(typed), typed)
         return "built"
 
@@ -71,8 +80,22 @@ class CpuBench:
 
     def open(self, target: Path, *, cuda_graph: bool) -> Engine:
         self.graphs.append(cuda_graph)
+        if target in self.streams:
+            return open_engine(self.streams[target])
         engine = self.engines[target]
         return engine if isinstance(engine, PoolingEngine) else _Kept(engine)
+
+
+def forget_state(graph: onnx.ModelProto) -> None:
+    """Make the step forget what its first layer saw of the chunk before: it gives out zeros as its state."""
+    for node in graph.graph.node:
+        for k, name in enumerate(node.output):
+            if name == "edge/next_state_0":
+                node.output[k] = "edge/forgotten"
+    nodes = [
+        onnx.helper.make_node("Sub", ["edge/forgotten"] * 2, ["edge/next_state_0"], name="edge/forget"),
+    ]
+    graph.graph.node.extend(nodes)
 
 
 class _Kept:
@@ -103,12 +126,18 @@ def test_the_whole_check(exported: Exported, made: Path, monkeypatch: pytest.Mon
     text = gpu_check(bench, exported.checkpoint, made, made / "report.md", runs=1).read_text()
     assert text.startswith("# GPU check: a CPU\n")
     assert "FAILED" not in text
-    for name in ("fp32 plugin", "fp16 plugin", "bf16 plugin", "int8 plugin", "fp16 function", "int8 plugin ×8"):
+    streams = ("fp32 plugin stream", "fp16 plugin stream", "int8 plugin stream")
+    names = ("fp32 plugin", "fp16 plugin", "bf16 plugin", "int8 plugin", "fp16 function", "int8 plugin ×8")
+    for name in (*names, *streams):
         assert f"- {name}: built" in text
+    for name in streams:
+        assert f"- {name} against ONNX Runtime in float32: drift of features in chunks of 128 " in text
+        assert text.count(f"\n{name} ") == 2  # in the table of its parts, and from a file to detections
+    assert "frames/s, chunks of 16" in text
     for channels, length, count in POOLINGS:
         for way in ("plugin", "function"):
             assert f"- bf16, C = {channels}, T = {length}, N = {count}, {way}: 0 of" in text
-    assert text.count("drift of ") == 5
+    assert text.count(": drift of ") == 5 + 2 * 3
     assert "fp16 plugin graph" in text
     assert "AFSD    V100" in text
     assert True in bench.graphs
@@ -121,13 +150,18 @@ def test_a_failure_is_in_the_report_and_stops_nothing(
     monkeypatch.setattr(export.studies.gpu_check, "LARGE_CASES", ())
     for engine in made.glob("*.engine"):
         engine.unlink()
-    with pytest.raises(ExportError, match=r"failed: Engines; Larger batches.*; Pooling: .*; .*report.md says why"):
-        gpu_check(CpuBench(without="int8", wrong=3), exported.checkpoint, made, made / "report.md", runs=1)
+    with pytest.raises(
+        ExportError, match=r"failed: Engines; Larger batches.*; Streaming: .*; Pooling: .*; .*report.md says why"
+    ):
+        gpu_check(
+            CpuBench(without="int8", wrong=3, forgetful="fp32"), exported.checkpoint, made, made / "report.md", runs=1
+        )
     text = (made / "report.md").read_text()
     assert "- int8 plugin: **FAILED**: the builder refused" in text
     assert "N = 2, plugin: **FAILED**: 3 of" in text
     assert "N = 2, function: 0 of" in text
-    assert text.count("drift of ") == 4
+    assert text.count(": drift of ") == 4 + 2 + 1
+    assert "- fp32 plugin stream: **FAILED**: drift of features in chunks of 128 " in text
     assert "AFSD    V100" in text
 
 
