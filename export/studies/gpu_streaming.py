@@ -29,9 +29,10 @@ STREAM_CASES = tuple(Case(precision, "plugin", (1, 1, 8), stream=True) for preci
 
 CHUNKS = (STREAMING_CHUNK, LIVE_CHUNK)
 
-DRIFT = {**LIMITS, "fp32": 1e-3, "int8": 0.5}
+DRIFT = {**LIMITS, "fp32": 1e-4, "int8": 0.5}
 """Precision → largest relative drift of a feature and of the coarse class logits from ONNX Runtime in float32, where
-those are measured; a graph with a wrong connection differs by about 1."""
+those are measured; a graph with a wrong connection differs by about 1. Untrained weights make features that hardly
+depend on the frames, so that a single state which is lost is seen in float32 alone."""
 
 
 def write_reference(checkpoint: Path, out: Path) -> Path:
@@ -65,10 +66,10 @@ def compare_streams(reference: StreamingEngine, engine: StreamingEngine) -> str:
     name = class_output(engine.spec)
     wanted, outputs = reference.infer(given)[name], engine.infer(given)[name]
     drifts["class logits"] = measure_drift({name: wanted}, {name: outputs})
-    text = ", ".join(f"{what} {drift:.2%}" for what, drift in drifts.items())
+    text = ", ".join(f"{what} {drift:.3%}" for what, drift in drifts.items())
     limit = DRIFT[engine.precision]
     if not all(drift <= limit for drift in drifts.values()):
-        raise ExportError(f"drift of {text}; accepted up to {limit:.1%}")
+        raise ExportError(f"drift of {text}; accepted up to {limit:.2%}")
     return f"drift of {text}"
 
 

@@ -71,10 +71,16 @@ def test_every_command_on_a_full_disk(verb: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "verb",
-    ["detect", "features", "prepare", "train", "calibrate", "export-onnx", "export-openvino", "export-tensorrt"],
-)
+    [
+        "detect", "features", "prepare", "train", "calibrate", "export-onnx", "export-openvino", "export-tensorrt",
+        "export-tensorrt-stream",
+    ],
+)  # fmt: skip
 def test_two_hundred_kills(verb: str) -> None:
-    library = {"export-openvino": "openvino", "export-tensorrt": "tensorrt_rtx"}.get(verb)
+    libraries = {"export-openvino": "openvino"} | dict.fromkeys(
+        ("export-tensorrt", "export-tensorrt-stream"), "tensorrt_rtx"
+    )
+    library = libraries.get(verb)
     if library is not None:
         pytest.importorskip(library, exc_type=ImportError)
     attack("kills", "--verb", verb, "--kills", "200", limit_s=3 * 3600)

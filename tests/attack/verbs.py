@@ -293,5 +293,8 @@ VERBS: dict[str, Verb] = {
     "export-onnx": _export("onnx", "small.ckpt", "small.onnx"),
     "export-openvino": _export("openvino", "small.onnx", "small.xml"),
     "export-tensorrt": _export("tensorrt", "small.onnx", "small.engine", "--library", "tensorrt-rtx", "--sm", "86"),
+    "export-tensorrt-stream": _export(
+        "tensorrt", "small.onnx", "small.stream.engine", "--stream", "--library", "tensorrt-rtx", "--sm", "86"
+    ),
 }  # fmt: skip
 """Commands under attack."""

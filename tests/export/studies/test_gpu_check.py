@@ -67,7 +67,7 @@ class CpuBench:
         if case.stream:
             graph = to_streaming(load_graph(typed), str(typed))
             if case.precision == self.forgetful:
-                forget_state(graph)
+                forget_states(graph)
             self.streams[target] = target.with_suffix(".stream.onnx")
             save_graph(graph, self.streams[target])
             return "built"
@@ -86,16 +86,13 @@ class CpuBench:
         return engine if isinstance(engine, PoolingEngine) else _Kept(engine)
 
 
-def forget_state(graph: onnx.ModelProto) -> None:
-    """Make the step forget what its first layer saw of the chunk before: it gives out zeros as its state."""
+def forget_states(graph: onnx.ModelProto) -> None:
+    """Make the step forget what its layers saw of the chunk before: it gives out zeros as their states."""
+    kept = [value.name for value in graph.graph.output if value.name.startswith("edge/next_state_")]
     for node in graph.graph.node:
-        for k, name in enumerate(node.output):
-            if name == "edge/next_state_0":
-                node.output[k] = "edge/forgotten"
-    nodes = [
-        onnx.helper.make_node("Sub", ["edge/forgotten"] * 2, ["edge/next_state_0"], name="edge/forget"),
-    ]
-    graph.graph.node.extend(nodes)
+        node.output[:] = [f"{name}_forgotten" if name in kept else name for name in node.output]
+    zeros = (onnx.helper.make_node("Sub", [f"{n}_forgotten"] * 2, [n], name=f"{n}_zero") for n in kept)
+    graph.graph.node.extend(zeros)
 
 
 class _Kept:
