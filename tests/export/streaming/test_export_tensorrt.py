@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import shutil
 import sys
@@ -67,7 +66,6 @@ def builder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Builder
     monkeypatch.setitem(sys.modules, "tensorrt", FakeTensorRt(cuda))  # type: ignore[arg-type]
     monkeypatch.setattr("export.trt.streaming.build_plan", made)
     yield made
-    gc.collect()
     assert not cuda.memory
     assert not cuda.violations
 
