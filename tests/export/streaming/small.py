@@ -57,12 +57,15 @@ def stream_features(engine: StreamingEngine, frames: NDArray[np.uint8], chunk: i
     return {name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[-1]}
 
 
-@cache
-def opened(path: Path) -> StreamingEngine:
-    """The engine of a file, opened once: it keeps nothing of a video, and to compile it takes seconds."""
+def fresh(path: Path) -> StreamingEngine:
+    """An engine of its own."""
     engine = open_engine(path)
     assert isinstance(engine, StreamingEngine)
     return engine
+
+
+opened = cache(fresh)
+"""The engine of a file, opened once: it keeps nothing of a video, and to compile it takes seconds."""
 
 
 def require_equal(found: dict[str, NDArray[np.float32]], expected: dict[str, NDArray[np.float32]]) -> None:

@@ -7,7 +7,6 @@ import json
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +42,7 @@ from tests.conftest import MadeOnce
 from tests.export.streaming.small import (
     WINDOW,
     Networks,
+    fresh,
     noise,
     opened,
     padded,
@@ -261,7 +261,7 @@ def test_cameras_that_share_the_network_give_what_each_stretch_gives_alone(netwo
     """Two cameras in turn, the second of which is lost and comes back, on one engine that compiles the step once."""
     parts = {"udp://a:1": [noise(150, 36, 1)], "udp://b:1": [noise(70, 36, 2), noise(100, 36, 3)]}
     options = DetectorOptions(score_threshold=0.05, stride=8, batch_size=2)
-    engine, silent = opened.__wrapped__(networks.streams[to]), threading.Event()  # of its own, since it is changed
+    engine, silent = fresh(networks.streams[to]), threading.Event()  # of its own, since it is changed
     lengths = count_steady_steps(engine)
     started = threading.Barrier(2)
 

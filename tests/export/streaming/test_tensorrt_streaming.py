@@ -25,7 +25,7 @@ from runtime.engines.tensorrt.streaming import TensorRtStreamingEngine
 from runtime.errors import AfsdError, EngineError, InputError, SpecError
 from runtime.streaming.backbone import StreamingBackbone
 from tests.conftest import MadeOnce
-from tests.export.streaming.small import Networks, noise, opened, padded, require_equal, stream_features
+from tests.export.streaming.small import Networks, fresh, noise, padded, require_equal, stream_features
 from tests.fake_cuda import FakeCuda, Status
 from tests.fake_tensorrt import FakeTensorRt, write_streaming_plans
 from tests.streaming import cut
@@ -78,7 +78,7 @@ def test_features_are_those_of_the_onnx_file(
     networks: Networks, plans: Path, install: Install, order: str | int
 ) -> None:
     install(order)
-    engine, judge = opened(plans), opened(networks.streams["onnx"])
+    engine, judge = fresh(plans), fresh(networks.streams["onnx"])
     assert isinstance(engine, TensorRtStreamingEngine)
     assert (engine.device, engine.library, engine.precision) == ("cuda:0 (Fake RTX)", "tensorrt 11.4.0", "fp32")
     for frames, chunks in ((1, (16,)), (31, (8, 128)), (60, (16,)), (203, (8, 16, 64, 128))):
@@ -90,7 +90,7 @@ def test_features_are_those_of_the_onnx_file(
 
 def test_the_head_is_that_of_the_onnx_file(networks: Networks, plans: Path, install: Install) -> None:
     install()
-    engine, judge = opened(plans), opened(networks.streams["onnx"])
+    engine, judge = fresh(plans), fresh(networks.streams["onnx"])
     rng = np.random.default_rng(0)
     for batch in (1, 3, 1, 4):
         given = {
@@ -119,7 +119,7 @@ def test_detections_are_those_of_the_onnx_file(networks: Networks, plans: Path, 
 
 def test_states_stay_on_the_gpu(plans: Path, install: Install) -> None:
     cuda = install()
-    engine = opened(plans)
+    engine = fresh(plans)
     features, states = first_step(engine)
     assert all(isinstance(state, DeviceArray) for state in states.values())
     frames = {"frames": noise(64 + engine.streaming.overlap)[None]}
@@ -135,7 +135,7 @@ def test_states_stay_on_the_gpu(plans: Path, install: Install) -> None:
 def test_a_state_is_the_callers(plans: Path, install: Install) -> None:
     """A step writes over no states that somebody holds: the same step gives the same again, and videos do not mix."""
     install(4)
-    engine = opened(plans)
+    engine = fresh(plans)
     frames = {"frames": noise(64 + engine.streaming.overlap, seed=5)[None]}
     _, kept = first_step(engine)
     first, _ = engine.step(frames, kept, start=64)
@@ -160,7 +160,7 @@ def test_a_state_is_the_callers(plans: Path, install: Install) -> None:
 
 def test_memory_does_not_grow_with_the_video(plans: Path, install: Install) -> None:
     cuda = install()
-    engine = opened(plans)
+    engine = fresh(plans)
     stream_features(engine, noise(100), 16)
     allocated = len(cuda.memory)
     stream_features(engine, noise(400), 16)
@@ -174,7 +174,7 @@ def test_memory_does_not_grow_with_the_video(plans: Path, install: Install) -> N
 
 def test_a_forgotten_engine_frees_its_memory(plans: Path, install: Install) -> None:
     cuda = install()
-    engine = opened(plans)
+    engine = fresh(plans)
     _, states = first_step(engine)
     del engine
     assert not cuda.memory
@@ -186,8 +186,8 @@ def test_a_missing_wait_is_seen(
 ) -> None:
     """The double itself: without the wait the features are not there yet, so the tests above can fail."""
     cuda = install("lazy")
-    engine = opened(plans)
-    expected, _ = first_step(opened(networks.streams["onnx"]))
+    engine = fresh(plans)
+    expected, _ = first_step(fresh(networks.streams["onnx"]))
     monkeypatch.setattr(cuda, "cudaStreamSynchronize", lambda stream: (Status.cudaSuccess,))
     found, _ = first_step(engine)
     with pytest.raises(AssertionError):
@@ -205,7 +205,7 @@ def test_nothing_leaks_when_a_call_fails(plans: Path, install: Install, call: st
     engine: StreamingEngine | None = None
     failure: AfsdError | None = None
     try:
-        engine = opened(plans)
+        engine = fresh(plans)
         stream_features(engine, noise(70), 8)
     except AfsdError as error:
         failure = error
@@ -238,7 +238,7 @@ class TestMessages:
 
     def test_arrays_that_do_not_fit(self, plans: Path, install: Install, tmp_path: Path) -> None:
         install()
-        engine, other = opened(plans), opened(plans)
+        engine, other = fresh(plans), fresh(plans)
         host = {f"state_{k}": np.zeros(s.shape, s.dtype) for k, s in enumerate(engine.streaming.states)}
         for states in (host, other.empty_states()):
             with pytest.raises(InputError, match="state_0: is not one that a step of this engine gave"):
@@ -252,7 +252,7 @@ class TestMessages:
 
     def test_a_library_that_refuses(self, plans: Path, install: Install) -> None:
         install()
-        engine = opened(plans)
+        engine = fresh(plans)
         assert isinstance(engine, TensorRtStreamingEngine)
         engine._parts["edge"]._plan.engine.refuse = True
         with pytest.raises(EngineError, match="TensorRT refused the run of the part edge: enqueue refused"):
