@@ -99,7 +99,7 @@ gpu-check: $(READY)
 
 # Videos of the benchmark are made of a real one where it lies beside the project, else of a synthetic one.
 SCENE = $(addprefix --source ,$(wildcard ../shared/data/videos/street.mp4))
-PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
+PIP := $(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check
 MAKE_AUDIT = { $(PYTHON) -m venv --clear $(AUDIT) && $(AUDIT)/bin/python -m pip install -qq --disable-pip-version-check \
 	--retries 0 --timeout 15 --requirement requirements-audit.txt; }
 ANSWERS := import os, sys, threading, urllib.request as u; t = threading.Timer(5, os._exit, (1,)); t.daemon = True; \

@@ -201,6 +201,7 @@ def test_equalised_fp8_and_searched(folder: Path, tmp_path: Path) -> None:
     assert 0 < drift["conf"] < 1
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("without_openvino")
 def test_a_video_that_judges_is_not_calibrated_on(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -74,7 +74,8 @@ def in_8_bit(convolution: onnx.NodeProto, graph: onnx.ModelProto) -> bool:
     return True
 
 
-@pytest.mark.parametrize("target", [pytest.param("openvino", marks=pytest.mark.thorough), "tensorrt"])
+@pytest.mark.thorough
+@pytest.mark.parametrize("target", ["openvino", "tensorrt"])
 def test_one_command_from_features_to_a_file(
     made: Made, tmp_path: Path, target: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

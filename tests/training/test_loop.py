@@ -115,6 +115,7 @@ def test_a_run_ends_after_its_steps_in_the_middle_of_an_epoch(tmp_path: Path) ->
     assert len(again) == 3  # a finished run has nothing left to do
 
 
+@pytest.mark.thorough
 def test_the_weights_of_every_epoch_are_kept_to_choose_from(tmp_path: Path) -> None:
     run(small_config(), tmp_path / "data", tmp_path / "out")
     kept = [load_checkpoint(tmp_path / "out" / f"epoch_{epoch:02d}.ckpt") for epoch in (1, 2)]
@@ -130,6 +131,7 @@ def test_the_weights_of_every_epoch_are_kept_to_choose_from(tmp_path: Path) -> N
     assert not list((tmp_path / "none").glob("epoch_*"))
 
 
+@pytest.mark.thorough
 def test_a_run_at_a_constant_rate_may_go_on_for_more_epochs(tmp_path: Path) -> None:
     constant = ["optimiser.schedule=constant"]
     longer = run(small_config(*constant, "optimiser.epochs=3"), tmp_path / "data", tmp_path / "whole")

@@ -130,6 +130,7 @@ def test_mse_is_the_best_of_all_clippings_on_the_values_themselves(numbers: Numb
     assert error(*found) <= 1.1 * min(tried)
 
 
+@pytest.mark.thorough
 def test_entropy_is_near_onnx_runtimes() -> None:
     """Their search, over a histogram of 8,001 bins, for 128 steps on each side of zero."""
     from onnxruntime.quantization.calibrate import HistogramCollector

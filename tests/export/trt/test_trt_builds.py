@@ -36,7 +36,7 @@ def rtx() -> None:
 @pytest.mark.parametrize(
     ("precision", "architectures", "recorded"),
     [
-        ("fp16", ("8.6",), ("8.6",)),
+        pytest.param("fp16", ("8.6",), ("8.6",), marks=pytest.mark.thorough),
         pytest.param("fp32", ("8.6",), ("8.6",), marks=pytest.mark.thorough),
         pytest.param("bf16", (), RTX_DEFAULT, marks=pytest.mark.thorough),
     ],

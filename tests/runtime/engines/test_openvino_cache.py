@@ -101,6 +101,7 @@ def test_another_model_under_the_name_is_another_entry(
 
     of = tiny.weights
     monkeypatch.setattr(tiny, "weights", lambda: {name: -matrix for name, matrix in of().items()})
+    monkeypatch.setattr(tiny, "_converted", {})
     write_tiny_openvino(model)
     assert model.with_suffix(".bin").stat().st_size == stamps[model.with_suffix(".bin")].st_size
     for path, stamp in stamps.items():

@@ -477,7 +477,10 @@ def test_absent_modules_have_no_loss() -> None:
     assert anchors == A2NetLosses(*([torch.zeros(())] * 2), *both[2:])
 
 
-@pytest.mark.parametrize("network", ["both", "anchor-free", "anchor-based", "class-agnostic"])
+@pytest.mark.parametrize(
+    "network",
+    ["both", *(pytest.param(n, marks=pytest.mark.thorough) for n in ("anchor-free", "anchor-based", "class-agnostic"))],
+)
 def test_learns_two_windows_by_heart(network: str) -> None:
     """Losses, targets and decoding agree: what is trained for is what comes out."""
     torch.manual_seed(0)
