@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -34,24 +34,35 @@ SUBSET = "testing"
 
 def measure_streaming(model: Path, out: Path, videos: int, seeds: Sequence[int]) -> str:
     """Measure both networks of a checkpoint on the videos of every seed; write figures.json and return the table."""
+    rows = []
+    for row in measure_artifacts(write_artifacts(model, out), out, videos, seeds, STRIDES):
+        print(json.dumps(row), file=sys.stderr, flush=True)
+        rows.append(row)
+    write_json(out / "figures.json", {"model": model.name, "videos": videos, "rows": rows})
+    return format_rows(rows, seeds)
+
+
+def write_artifacts(model: Path, out: Path) -> dict[str, Path]:
+    """Write the network on windows and the streaming one of a checkpoint; return their files by what they are."""
     out.mkdir(parents=True, exist_ok=True)
-    engines = {
+    return {
         "on windows": export_openvino(model, out / "windows.xml"),
         "streaming": export_streaming(model, out / "stream.xml", to="openvino"),
     }
-    rows: list[dict[str, Any]] = []
+
+
+def measure_artifacts(
+    artifacts: dict[str, Path], out: Path, videos: int, seeds: Sequence[int], strides: Sequence[int]
+) -> Iterator[dict[str, Any]]:
+    """Yield seed, network, stride and average mAP of each artifact on unseen videos, which are made once in `out`."""
     for seed in seeds:
         data = out / f"seed_{seed}"
         if not (data / "annotations.json").is_file():
             make_synthetic(data, videos=videos, seed=seed, subset=SUBSET, progress=True)
         truth = load_annotations(data / "annotations.json", SUBSET)
-        for name, path in engines.items():
-            for stride in STRIDES:
-                row = {"seed": seed, "network": name, "stride": stride, "mAP": _measure(path, data, truth, stride)}
-                print(json.dumps(row), file=sys.stderr, flush=True)
-                rows.append(row)
-    write_json(out / "figures.json", {"model": model.name, "videos": videos, "rows": rows})
-    return format_rows(rows, seeds)
+        for name, path in artifacts.items():
+            for stride in strides:
+                yield {"seed": seed, "network": name, "stride": stride, "mAP": _measure(path, data, truth, stride)}
 
 
 def format_rows(rows: Sequence[dict[str, Any]], seeds: Sequence[int]) -> str:
