@@ -424,9 +424,14 @@ def choose_stride(spec: ModelSpec, options: DetectorOptions) -> ModelSpec:
     Raises:
         InputError: the model has no such stride, or none is short enough.
     """
-    if options.max_latency is None:
-        return spec if options.stride is None else replace(spec, window_stride=options.stride)
     step = 1 if spec.streaming is None else spec.streaming.multiple
+    if options.max_latency is None:
+        if options.stride is None:
+            return spec
+        if options.stride % step or options.stride > spec.window_length:
+            kind = "a whole number" if step == 1 else f"a multiple of {step} frames"
+            raise InputError(f"stride: got {options.stride}, expected {kind} from {step} to {spec.window_length}")
+        return replace(spec, window_stride=options.stride)
 
     def delay(stride: int) -> float:
         """Return the longest delay in seconds; a batch waits for the strides of its other windows."""
@@ -438,7 +443,8 @@ def choose_stride(spec: ModelSpec, options: DetectorOptions) -> ModelSpec:
         batch = "" if options.batch_size == 1 else f", {options.batch_size} in a batch,"
         raise InputError(
             f"max_latency: got {options.max_latency:g} s, the model's windows of {spec.window_length} frames{batch} at "
-            f"{spec.sample_fps:g} per second need {delay(step):.1f} s at least"
+            f"{spec.sample_fps:g} per second need {delay(step):.1f} s at least; "
+            "give as much, or a model of shorter windows"
         )
     return replace(spec, window_stride=fitting[-1])
 

@@ -70,7 +70,9 @@ def _read_onnx(path: Path, verify: bool) -> Artifact:
         verify_seal(path, ONNX_SEAL)
     text = read_onnx_metadata(path).get(METADATA_KEY)
     if text is None:
-        raise SpecError(f"{path}: holds no ModelSpec, so it is no model of this project; write one with afsd export")
+        raise SpecError(
+            f"{path}: holds no ModelSpec, so it is cut off or no model of this project; write one with afsd export"
+        )
     spec = spec_from_json(text, str(path))
     if digest is None and verify:
         _accept_old(path, spec)
@@ -96,7 +98,9 @@ def _read_old_xml(path: Path, verify: bool) -> Artifact:
     if WEIGHTS_KEY.encode() in path.read_bytes():
         raise SpecError(f"{path}: is damaged or was changed after its export, its entries are not in <afsd>; {AGAIN}")
     if not sidecar_path(path).is_file():
-        raise SpecError(f"{path}: holds no ModelSpec, so it is no model of this project; write one with afsd export")
+        raise SpecError(
+            f"{path}: holds no ModelSpec, so it is cut off or no model of this project; write one with afsd export"
+        )
     sidecar = read_sidecar(sidecar_path(path), path)
     weights = path.with_suffix(".bin")
     for file in (path, weights) if verify else ():

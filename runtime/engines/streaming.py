@@ -25,8 +25,8 @@ Run = Callable[[Mapping[str, NDArray[Any]]], Arrays]
 class StreamingEngine(ABC):
     """Runs a streaming network: `step` gives features of the next chunk of frames, `infer` detects in a window of them.
 
-    A base class; those of the libraries open the parts. Not for concurrent use. The states are the caller's, so one
-    engine serves several videos in turn.
+    A base class; those of the libraries open the parts. The states are the caller's, so one engine serves several
+    videos in turn, on CPUs in several threads too.
     """
 
     without_masks = True

@@ -103,14 +103,19 @@ class OpenVinoStreamingEngine(StreamingEngine):
         return model
 
     def _runner(self, compiled: Any, part: str) -> Run:
-        request: Any = compiled.create_infer_request()
+        idle: list[Any] = []  # several threads may run a part at once, each in a request of its own
         names = {output.any_name: output.any_name.removeprefix(f"{part}/") for output in compiled.outputs}
 
         def run(inputs: Mapping[str, NDArray[Any]]) -> Arrays:
             try:
+                request: Any = idle.pop()
+            except IndexError:
+                request = compiled.create_infer_request()
+            try:
                 found = request.infer({f"{part}/{name}": array for name, array in inputs.items()}, share_inputs=True)
             except Exception as error:  # OpenVINO raises RuntimeError and its own types
                 raise EngineError(f"{self._origin}: the run failed: {last_line(error)}") from error
+            idle.append(request)
             return {short: found[name] for name, short in names.items()}
 
         return run

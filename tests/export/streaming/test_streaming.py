@@ -6,6 +6,7 @@ import itertools
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -344,6 +345,17 @@ def test_watched_files_are_those_of_detect(
         assert [one for one in own if one["video"] == name] == [one for one in wanted if one["video"] == name]
 
 
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+def test_threads_share_an_engine(networks: Networks, to: str) -> None:
+    engine, videos = opened(networks.streams[to]), [noise(203, seed=seed) for seed in range(3)]
+    alone = [stream_features(engine, video, 16) for video in videos]
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(lambda video: stream_features(engine, video, 16), videos))
+    for one, other in zip(alone, together, strict=True):
+        for name, value in one.items():
+            np.testing.assert_array_equal(other[name], value)
+
+
 def test_memory_does_not_grow_with_the_video(networks: Networks) -> None:
     detector = Detector(opened(networks.streams["openvino"]), options=DetectorOptions(stride=32, min_score=1.0))
     frame = padded(noise(1))[0]
@@ -449,7 +461,7 @@ class TestMessages:
             to_streaming(graph, "model.onnx")
 
     def test_a_stride_between_positions(self, networks: Networks) -> None:
-        with pytest.raises(InputError, match="window_stride: got 12, expected a multiple of 8"):
+        with pytest.raises(InputError, match="stride: got 12, expected a multiple of 8 frames from 8 to 32"):
             Detector(opened(networks.streams["onnx"]), options=DetectorOptions(stride=12))
 
     def test_watch_with_a_stride_between_positions(
@@ -457,7 +469,7 @@ class TestMessages:
     ) -> None:
         assert main(["watch", str(networks.streams["onnx"]), "udp://127.0.0.1:1", "--stride", "12"]) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert "window_stride: got 12, expected a multiple of 8" in line
+        assert "stride: got 12, expected a multiple of 8 frames from 8 to 32" in line
 
     def test_two_engines(self, networks: Networks) -> None:
         with pytest.raises(InputError, match="joined in one file"):

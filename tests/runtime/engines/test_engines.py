@@ -178,7 +178,7 @@ def test_library_that_cannot_run_the_file(models: dict[str, Path]) -> None:
 
 def test_onnx_without_a_fitting_spec(tmp_path: Path) -> None:
     cases = [
-        ({}, "holds no ModelSpec, so it is no model of this project; write one with afsd export"),
+        ({}, "holds no ModelSpec, so it is cut off or no model of this project; write one with afsd export"),
         ({METADATA_KEY: "{"}, "not JSON"),
         ({METADATA_KEY: backbone_spec().to_json()}, "its inputs are frames, lengths, its ModelSpec says frames;"),
         (

@@ -381,5 +381,5 @@ def peak_of(fake: FakeTime, connections: Connections) -> int:
 
 
 def test_a_stride_that_is_no_multiple_is_refused() -> None:
-    with pytest.raises(InputError, match="window_stride: got 12, expected a multiple of 8"):
+    with pytest.raises(InputError, match="stride: got 12, expected a multiple of 8 frames from 8 to 32"):
         Detector(TinyStreamingEngine(), options=DetectorOptions(stride=12)).watch([CAMERA])
