@@ -68,7 +68,7 @@ def make(clone: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def installed(clone: Path) -> list[str]:
     """What pip was asked for, its first flags left out."""
-    flags = "install -qq --disable-pip-version-check "
+    flags = "install -qq --no-compile --disable-pip-version-check "
     return [line.removeprefix(flags) for line in (clone / "pip.log").read_text().splitlines()]
 
 

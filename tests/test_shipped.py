@@ -47,6 +47,7 @@ def test_it_finds_actions_in_unseen_videos(tmp_path: Path) -> None:
     assert result.average >= 0.5  # few instances, so far below what the full test set gives
 
 
+@pytest.mark.thorough
 def test_run_and_stream_give_what_soft_nms_over_all_windows_gives(tmp_path: Path) -> None:
     short = VideoFormat(shortest_s=40, longest_s=41)
     make_synthetic(tmp_path, videos=1, seed=98, subset="unseen", video_format=short)

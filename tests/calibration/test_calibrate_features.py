@@ -38,6 +38,7 @@ class Made:
     annotations: Path
 
 
+pytestmark = pytest.mark.thorough  # a network is trained, which the tests of the other verbs of calibration do without
 MARKS = dict.fromkeys(("gtea", "two_stage_gtea"), pytest.mark.slow)  # the other one shares their way
 
 
@@ -74,7 +75,6 @@ def in_8_bit(convolution: onnx.NodeProto, graph: onnx.ModelProto) -> bool:
     return True
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize("target", ["openvino", "tensorrt"])
 def test_one_command_from_features_to_a_file(
     made: Made, tmp_path: Path, target: str, capsys: pytest.CaptureFixture[str]

@@ -185,6 +185,7 @@ def test_a_backbone_is_refused_where_a_detector_belongs(backbone: Path, tmp_path
     assert "is a backbone; only networks that detect are calibrated" in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 def test_from_a_video_to_detections_without_torch(backbone: Path, tmp_path: Path) -> None:
     """A2Net of random weights behind the backbone; its detections are those in the features that were written."""
     video = str(write_video(tmp_path / "test.avi"))

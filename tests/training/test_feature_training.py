@@ -170,7 +170,7 @@ def test_a_dilated_unit_adds_what_it_sees_around_each_step() -> None:
     torch.testing.assert_close(unit(x), x + mixed, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("network", ["gtea", "a2net_gtea"])
+@pytest.mark.parametrize("network", [pytest.param("gtea", marks=pytest.mark.thorough), "a2net_gtea"])
 def test_features_of_another_scale_give_the_same_detections_once_standardised(network: str, root: Path) -> None:
     """Channels less their mean over what was trained on, divided by their deviation: scale and offset do not count."""
     config = open_feature_windows(small_feature_config(network, root)).config

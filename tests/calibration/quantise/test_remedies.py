@@ -136,6 +136,7 @@ def table_of(placement: Placement, windows: Sequence[Inputs]) -> RangeTable:
     return RangeTable(placement.sha256, False, 0, (), "", {}, points)
 
 
+@pytest.mark.thorough
 def test_searched_ranges_give_smaller_errors_than_full_ones(placement: Placement, windows: list[Inputs]) -> None:
     table = table_of(placement, windows)
     found = search_ranges(placement, table, "int8", windows)

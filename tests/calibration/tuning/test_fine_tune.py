@@ -121,6 +121,7 @@ def test_the_result_is_an_ordinary_checkpoint_with_its_statistics_unchanged(trai
         trained.tune(tmp_path / "run", 2)
 
 
+@pytest.mark.thorough
 def test_a_resumed_run_equals_an_uninterrupted_one(trained: Trained, tmp_path: Path) -> None:
     whole = load_checkpoint(trained.tune(tmp_path / "whole", 6))
     part = trained.tune(tmp_path / "parts", 6, "run.max_steps=3")

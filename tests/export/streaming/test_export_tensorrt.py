@@ -107,7 +107,7 @@ def test_from_a_network_on_windows_to_detections(networks: Networks, clip: Path,
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", [PARTS[0], *(pytest.param(part, marks=pytest.mark.thorough) for part in PARTS[1:])])
 def test_an_engine_with_other_numbers_is_not_written(clip: Path, builder: Builder, part: str) -> None:
     builder.wrong = part
     with pytest.raises(ExportError):

@@ -70,7 +70,9 @@ def test_no_verb_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert "folder of videos" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437", "utf-8"])
+@pytest.mark.parametrize(
+    "encoding", ["ascii", *(pytest.param(e, marks=pytest.mark.thorough) for e in ("latin-1", "cp437", "utf-8"))]
+)
 def test_output_in_any_encoding(model: str, videos: Path, tmp_path: Path, encoding: str) -> None:
     """What the encoding lacks is escaped, in tables, errors and names of files; JSON stays JSON."""
     name = "動画 –.avi"

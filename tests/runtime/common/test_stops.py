@@ -89,10 +89,12 @@ def test_a_shielded_block_is_finished_first() -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        'with give_out_at_stop(lambda: out("x" * 10**7)): out("ready"); native()',
+        pytest.param(
+            'with give_out_at_stop(lambda: out("x" * 10**7)): out("ready"); native()', marks=pytest.mark.thorough
+        ),
         'with give_out_at_stop(lambda: out("x" * 10**7)): out("ready"); time.sleep(60)',
         'out("ready")\n        with shield(0.5): out("x" * 10**7)',
-        'out("ready"); out("x" * 10**7)',
+        pytest.param('out("ready"); out("x" * 10**7)', marks=pytest.mark.thorough),
     ],
 )
 def test_output_that_nobody_reads_holds_nothing_up(body: str) -> None:
