@@ -34,6 +34,7 @@ def attack(kind: str, *words: str, limit_s: float = 600, network: Path | None = 
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.thorough
 def test_commands_that_a_signal_ends_lose_nothing() -> None:
     attack("kills", "--verb", "features", "--kills", "4", "--signal", "TERM")
 

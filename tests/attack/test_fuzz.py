@@ -23,7 +23,7 @@ from tests.attack.sandbox import Outcome, Tally, Target, attack, make_input
 pytest.importorskip("torch", reason="attacks on training's files need PyTorch")
 from tests.attack.targets import TARGETS
 
-SECONDS = float(os.environ.get("AFSD_ATTACK_SECONDS", "2"))
+SECONDS = float(os.environ.get("AFSD_ATTACK_SECONDS", "1"))
 FOUND = sorted(Path(__file__).with_name("found").glob("*/*/what.json"))
 """Kept inputs: <reader>/<what happened>/<file>, with what.json beside."""
 

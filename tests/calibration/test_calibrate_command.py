@@ -166,6 +166,7 @@ def assert_export_says(source: Path, capsys: pytest.CaptureFixture[str], expecte
     assert "drift of" not in printed
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("without_openvino")
 def test_without_labels_the_float_networks_detections_judge(folder: Path, tmp_path: Path) -> None:
     said: list[str] = []

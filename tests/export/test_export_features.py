@@ -89,7 +89,8 @@ def test_openvino_says_the_same(model: FeatureModel, tmp_path: Path) -> None:
     assert open_engine(artifact).spec.features == SAMPLING
 
 
-@pytest.mark.parametrize("modules", ["anchor-free", pytest.param("anchor-based", marks=pytest.mark.thorough)])
+@pytest.mark.thorough
+@pytest.mark.parametrize("modules", ["anchor-free", "anchor-based"])
 def test_a_network_of_one_module_has_its_outputs_alone(modules: str, tmp_path: Path) -> None:
     root = make_feature_set(tmp_path / "set")
     config = small_feature_config("a2net_gtea", root, "run.max_steps=1", f"a2net.modules={modules}")

@@ -39,10 +39,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_feature_set(tmp_path_factory.mktemp("features"))
 
 
-FIRST = [n if n == "gtea" else pytest.param(n, marks=pytest.mark.thorough) for n in NETWORKS]
-"""All networks, but only the first in `make test`."""
-
-
 def rows(out: Path) -> list[dict[str, str]]:
     """The logged rows, wall times left out."""
     with (out / "metrics.csv").open() as file:
@@ -66,7 +62,8 @@ def test_the_checkpoint_holds_what_the_data_said(network: str, root: Path, tmp_p
     assert found == [t.shape[1:] for t in spec.outputs]
 
 
-@pytest.mark.parametrize("network", FIRST)
+@pytest.mark.thorough
+@pytest.mark.parametrize("network", NETWORKS)
 def test_losses_fall(network: str, root: Path, tmp_path: Path) -> None:
     settings = ("optimiser.epochs=10", "optimiser.learning_rate=3e-3", "loss.consistency=none")
     train(small_feature_config(network, root, *settings), tmp_path)
@@ -74,7 +71,8 @@ def test_losses_fall(network: str, root: Path, tmp_path: Path) -> None:
     assert sum(total[-4:]) < 0.6 * sum(total[:4])  # a network that does not learn stays near 1
 
 
-@pytest.mark.parametrize("network", FIRST)
+@pytest.mark.thorough
+@pytest.mark.parametrize("network", NETWORKS)
 def test_a_resumed_run_equals_an_uninterrupted_one(network: str, root: Path, tmp_path: Path) -> None:
     config = small_feature_config(network, root, "optimiser.schedule=constant")
     train(config, tmp_path / "whole")

@@ -85,7 +85,8 @@ def resume(whole: Path, out: Path) -> None:
     make_trainer(whole / "data", out, resume=last if last.exists() else None).run()
 
 
-@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.thorough), 5])
+@pytest.mark.thorough
+@pytest.mark.parametrize("step", [1, 5])
 def test_an_interrupted_run_saves_the_state_of_the_last_step(step: int, whole: Path, tmp_path: Path) -> None:
     trainer = make_trainer(whole / "data", tmp_path / "run")
     break_at(trainer, step, KeyboardInterrupt())
@@ -110,7 +111,8 @@ def test_a_crash_loses_no_more_than_the_setting_says(minutes: str, kept: int, wh
     require_same(tmp_path / "run", whole)
 
 
-@pytest.mark.parametrize("signalled", [False, pytest.param(True, marks=pytest.mark.thorough)])
+@pytest.mark.thorough
+@pytest.mark.parametrize("signalled", [False, True])
 def test_an_epoch_whose_weights_were_not_kept_yet_is_ended_again(
     signalled: bool, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -134,10 +134,10 @@ class Measurements:
             source = "file" if s <= FILES_UP_TO_S else "memory"
             lengths += [(model, s, source, SMALL_S) for model in self._small]
         return [
-            Part("engines, network alone", 150 if quick else 280, self.engines),
-            Part("engines, from file to detections", 15 if quick else 130, self.videos),
-            Part("strides", 40 if quick else 220, self.strides),
-            Part("resolutions", 20 if quick else 80, self.resolutions),
+            Part("engines, network alone", 150 if quick else 180, self.engines),
+            Part("engines, from file to detections", 15 if quick else 220, self.videos),
+            Part("strides", 40 if quick else 290, self.strides),
+            Part("resolutions", 20 if quick else 150, self.resolutions),
             Part("batches", 10 if quick else 40, self.batches),
             Part("threads", 10 if quick else 20, self.threads),
             *(

@@ -93,6 +93,7 @@ def test_a_part_that_does_not_fit_is_left_out_and_said(monkeypatch: pytest.Monke
     assert any("left out, second" in text for text in said)
 
 
+@pytest.mark.thorough
 def test_a_video_of_any_length_runs_in_a_process_of_its_own(exported: Exported, scene: Path, tmp_path: Path) -> None:
     video = make_video(scene, tmp_path, 48, 6)
     peaks = []

@@ -127,6 +127,7 @@ def test_files_that_are_no_reports(content: Any, message: str, tmp_path: Path) -
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.thorough
 def test_the_command_prints_json_that_it_compares_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = str(write_tiny_onnx(tmp_path / "tiny.onnx", tiny_spec()))
     assert cli.main(["benchmark", model, "--runs", "3", "--warmup", "2", "--json"]) == 0

@@ -207,7 +207,7 @@ def ended_at(step: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.parametrize("kind", ["openvino", "tensorrt"])
+@pytest.mark.parametrize("kind", ["openvino", pytest.param("tensorrt", marks=pytest.mark.thorough)])
 @pytest.mark.parametrize(
     "broken",
     [

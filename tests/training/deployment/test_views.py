@@ -51,6 +51,7 @@ def test_compiled_networks_say_what_eager_says(exported: Exported) -> None:
     assert 2.0 ** -(EXACT_BITS + 4) < largest_error(narrow.infer(inputs), expected) < 0.1
 
 
+@pytest.mark.thorough
 def test_without_a_compiler_there_is_one_line(exported: Exported) -> None:
     command = [sys.executable, "-m", "runtime", "benchmark", f"{exported.checkpoint}@compiled"]
     environment = {**os.environ, "PATH": "/nowhere", "PYTHONPATH": str(ROOT)}
