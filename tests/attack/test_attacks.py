@@ -45,7 +45,13 @@ def test_a_full_disk_leaves_nothing_broken() -> None:
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("verb", ["detect", "features", "prepare", "train", "calibrate", "export-onnx"])
+@pytest.mark.parametrize(
+    "verb",
+    [
+        *("detect", "features", "prepare", "train"),
+        *(pytest.param(verb, marks=pytest.mark.slow) for verb in ("calibrate", "export-onnx")),
+    ],
+)
 def test_every_command_killed(verb: str, request: pytest.FixtureRequest) -> None:
     network = None
     if verb in ("calibrate", "export-onnx"):

@@ -31,7 +31,10 @@ OUTPUTS = {
 SINGLE = {"anchor-free": {"af_cls", "af_reg"}, "anchor-based": {"ab"}}
 
 
-MARKS = dict.fromkeys(("gtea", "two_stage_gtea"), pytest.mark.thorough)  # traced for a quarter of a minute and longer
+MARKS = {
+    "gtea": pytest.mark.thorough,
+    "two_stage_gtea": pytest.mark.slow,
+}  # traced for a quarter of a minute, or more
 
 
 @pytest.fixture(scope="module", params=[pytest.param(name, marks=MARKS.get(name, ())) for name in OUTPUTS])

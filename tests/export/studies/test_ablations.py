@@ -33,7 +33,7 @@ def one_step(option: str, folder: Path) -> Trainer:
     return Trainer(config, small_dataset(folder, config), CLASSES, folder / "run")
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.parametrize("option", OPTIONS)
 def test_an_option_trains_every_part_of_its_network(option: str, tmp_path: Path) -> None:
     trainer = one_step(option, tmp_path)

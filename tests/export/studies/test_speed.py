@@ -108,7 +108,7 @@ def test_a_video_of_any_length_runs_in_a_process_of_its_own(exported: Exported, 
     assert 50 < min(peaks) <= max(peaks) < 2000
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_an_engine_that_cannot_run_is_a_row_less_and_a_reason(
     exported: Exported, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

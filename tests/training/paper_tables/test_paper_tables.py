@@ -116,7 +116,7 @@ def two_streams(folder: Path) -> Path:
     return root
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_streams_alone_early_and_late(tmp_path: Path) -> None:
     root, out = two_streams(tmp_path / "set"), tmp_path / "out"
     assert run(root, out, "streams", "--set", "data.split={by: subsets}", "--stream-weights", "1", "2") == 0
@@ -166,7 +166,7 @@ def weights(runs: Path) -> list[str]:
     return list(load_checkpoint(runs / "a-seed-4" / "last.ckpt").weights)
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_rows_of_any_configuration(tmp_path: Path) -> None:
     root = make_feature_set(tmp_path / "set")
     row = ["--row", "Points, alone", "a2net_gtea", *NETWORKS["a2net_gtea"], "a2net.modules=anchor-free"]
