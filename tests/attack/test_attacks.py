@@ -48,8 +48,8 @@ def test_a_full_disk_leaves_nothing_broken() -> None:
 @pytest.mark.parametrize(
     "verb",
     [
-        *("detect", "features", "prepare", "train"),
-        *(pytest.param(verb, marks=pytest.mark.slow) for verb in ("calibrate", "export-onnx")),
+        *("detect", "train"),
+        *(pytest.param(verb, marks=pytest.mark.slow) for verb in ("features", "prepare", "calibrate", "export-onnx")),
     ],
 )
 def test_every_command_killed(verb: str, request: pytest.FixtureRequest) -> None:

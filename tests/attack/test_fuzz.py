@@ -28,8 +28,13 @@ FOUND = sorted(Path(__file__).with_name("found").glob("*/*/what.json"))
 """Kept inputs: <reader>/<what happened>/<file>, with what.json beside."""
 
 
-@pytest.mark.thorough
-@pytest.mark.parametrize("target", TARGETS, ids=[target.name.replace(" ", "-") for target in TARGETS])
+SHORT = [pytest.mark.thorough, pytest.mark.slow, pytest.mark.slow]
+"""A third of the readers is attacked at every landing."""
+
+
+@pytest.mark.parametrize(
+    "target", [pytest.param(t, id=t.name.replace(" ", "-"), marks=SHORT[k % 3]) for k, t in enumerate(TARGETS)]
+)
 def test_a_short_attack(target: Target, tmp_path: Path) -> None:
     tally = run([target], SECONDS, seed=1, keep=tmp_path)[target.name]
     assert tally.attacks >= 10
