@@ -3,7 +3,7 @@
 # make train-demo  train the shipped checkpoint anew     (about a quarter of an hour on two cores)
 # make ablations   Table 2 on synthetic videos, three seeds     (an hour or more)
 # make benchmark MINUTES=22   the published-size network in every engine, beside its bound: docs/speed.md and its figures
-# make test-thorough   the checks that continuous integration runs beside them     (seven minutes)
+# make test-thorough   the checks that continuous integration runs beside them     (ten minutes)
 # make test-runtime    the tests of runtime/ where PyTorch cannot be imported      (half a minute)
 # make test-slow   all checks that `make test` leaves out, some of minutes each
 # make mutation    faults planted in the arithmetic, one at a time: how many the tests notice     (an hour on one core)

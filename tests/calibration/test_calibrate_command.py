@@ -49,7 +49,7 @@ def recorded(path: Path) -> Quantization:
     return record
 
 
-@pytest.mark.parametrize("target", ["openvino", "tensorrt"])
+@pytest.mark.parametrize("target", ["openvino", pytest.param("tensorrt", marks=pytest.mark.thorough)])
 def test_one_command_from_videos_to_a_file(
     folder: Path, tmp_path: Path, target: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -51,6 +51,7 @@ def test_classes_come_from_the_annotations_and_the_checkpoint_holds_their_number
     assert checkpoint.config.model.num_classes == 3
 
 
+@pytest.mark.thorough
 def test_flow_is_made_for_a_flow_network(root: Path) -> None:
     dataset = open_clips(config(root, "model.stream=flow", "data.frames=flow")).dataset
     rgb, flow = FrameStore(root / "frames"), FrameStore(root / "flow")
@@ -58,6 +59,7 @@ def test_flow_is_made_for_a_flow_network(root: Path) -> None:
     assert dataset[0].frames.shape == (2, 32, 32, 32)
 
 
+@pytest.mark.thorough
 def test_mirrored_flow_changes_its_sign_unless_as_released(root: Path) -> None:
     """Of the same draw, only the x component differs, and by its sign: levels q and 255 − q."""
     correct = open_clips(config(root, "model.stream=flow", "data.frames=flow")).dataset

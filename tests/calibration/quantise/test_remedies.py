@@ -75,6 +75,7 @@ def test_equalising_brings_channels_near_each_other(placement: Placement, window
     assert even < skewed / 5
 
 
+@pytest.mark.thorough
 def test_corrected_biases_take_the_shift_out(
     placement: Placement, rounding: dict[str, Quantiser], windows: list[Inputs]
 ) -> None:
