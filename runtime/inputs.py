@@ -185,7 +185,21 @@ class FrameInput:
         self._stream.close()
 
 
-class StreamingInput:
+class _UncutInput:
+    """A base class: provides what needs no cutting at the end of the video, since it ends there."""
+
+    _stream: FrameStream
+
+    def place(self, candidates: Candidates) -> Candidates:
+        """See `Input`; windows end with the video, so nothing is cut."""
+        return candidates
+
+    def close(self) -> None:
+        """See `Input`."""
+        self._stream.close()
+
+
+class StreamingInput(_UncutInput):
     """Provides windows of features of a streaming backbone, which sees each frame once."""
 
     def __init__(
@@ -216,16 +230,8 @@ class StreamingInput:
         if self._stream.error is not None:
             raise self._stream.error
 
-    def place(self, candidates: Candidates) -> Candidates:
-        """See `Input`; windows end with the video, so nothing is cut."""
-        return candidates
 
-    def close(self) -> None:
-        """See `Input`."""
-        self._stream.close()
-
-
-class ChunkInput:
+class ChunkInput(_UncutInput):
     """Provides the frames of a video in chunks, for a caller that runs a streaming network on several videos in turn.
 
     Each chunk is a `Window` of `chunk` new frames, the last of the video of fewer; none is padded.
@@ -256,14 +262,6 @@ class ChunkInput:
             yield Window(offset, frames[:held], held)
         if self._stream.error is not None:
             raise self._stream.error
-
-    def place(self, candidates: Candidates) -> Candidates:
-        """See `Input`; windows end with the video, so nothing is cut."""
-        return candidates
-
-    def close(self) -> None:
-        """See `Input`."""
-        self._stream.close()
 
 
 class BackboneInput:

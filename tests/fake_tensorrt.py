@@ -7,7 +7,8 @@ it, not when it is enqueued. A plan of a part of a streaming network names an ON
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
 from functools import cache
 from pathlib import Path
@@ -15,11 +16,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 
 from runtime.engines.artifact import read_artifact
 from runtime.engines.onnx.parts import cut_part
 from runtime.engines.sidecar import write_sidecar
 from runtime.engines.tensorrt.build_facts import PARTS, EngineBuild, PlanPart
+from runtime.engines.tensorrt.cuda import BINDINGS
 from runtime.spec.model import ModelSpec
 from tests.fake_cuda import FakeCuda, Operation, read, write
 from tests.tiny import forward, tiny_spec
@@ -275,3 +278,21 @@ def write_streaming_plans(path: Path, stream: Path, **build: Any) -> Path:
     path.write_bytes(plans)
     write_sidecar(path, spec, EngineBuild(**{**facts, **build}))
     return path
+
+
+def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., FakeCuda]]:
+    """Put the doubles in place of the libraries; whatever a test does, nothing may be left and nothing violated."""
+    made: list[FakeCuda] = []
+
+    def put(*arguments: Any, **options: Any) -> FakeCuda:
+        cuda = FakeCuda(*arguments, **options)
+        monkeypatch.setitem(sys.modules, BINDINGS, cuda)  # type: ignore[arg-type]
+        monkeypatch.setitem(sys.modules, "tensorrt", FakeTensorRt(cuda))  # type: ignore[arg-type]
+        made.append(cuda)
+        return cuda
+
+    yield put
+    for cuda in made:
+        assert not cuda.memory
+        assert not cuda.live
+        assert not cuda.violations

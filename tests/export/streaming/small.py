@@ -78,3 +78,19 @@ def require_equal(found: dict[str, NDArray[np.float32]], expected: dict[str, NDA
 def padded(video: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Frames of the size that is cropped to the given ones."""
     return np.pad(video, ((0, 0), (2, 2), (2, 2), (0, 0)))
+
+
+def require_apart(engine: StreamingEngine) -> None:
+    """Two videos, frame by frame in turn on one engine, have the features that each has alone."""
+    videos = [noise(90, seed=seed) for seed in (1, 2)]
+    apart = [stream_features(engine, video, 16) for video in videos]
+    backbones = [StreamingBackbone(engine, 16) for _ in videos]
+    parts: list[list[dict[str, NDArray[np.float32]]]] = [[], []]
+    for pair in zip(*videos, strict=True):
+        for k, frame in enumerate(pair):
+            if (found := backbones[k].push(frame)) is not None:
+                parts[k].append(found)
+    for k, expected in enumerate(apart):
+        parts[k].append(backbones[k].finish())
+        for name, value in expected.items():
+            np.testing.assert_array_equal(np.concatenate([part[name] for part in parts[k]], axis=1), value)

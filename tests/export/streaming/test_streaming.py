@@ -37,7 +37,6 @@ from runtime.live.events import Detected, Event, Gap
 from runtime.live.watcher import Watcher
 from runtime.results.detections import Detections
 from runtime.spec.streaming import LIVE_CHUNK
-from runtime.streaming.backbone import StreamingBackbone
 from runtime.windows import window_offsets
 from tests.conftest import MadeOnce
 from tests.export.streaming.small import (
@@ -47,6 +46,7 @@ from tests.export.streaming.small import (
     noise,
     opened,
     padded,
+    require_apart,
     require_equal,
     save_sensitive,
     stream_features,
@@ -230,19 +230,7 @@ def test_the_same_bits_however_frames_are_handed_over(networks: Networks) -> Non
 
 def test_videos_in_turn_do_not_mix(networks: Networks) -> None:
     """The states are the video's, not the engine's."""
-    engine = opened(networks.streams["openvino"])
-    videos = [noise(90, seed=seed) for seed in (1, 2)]
-    apart = [stream_features(engine, video, 16) for video in videos]
-    backbones = [StreamingBackbone(engine, 16) for _ in videos]
-    parts: list[list[dict[str, NDArray[np.float32]]]] = [[], []]
-    for pair in zip(*videos, strict=True):
-        for k, frame in enumerate(pair):
-            if (found := backbones[k].push(frame)) is not None:
-                parts[k].append(found)
-    for k, expected in enumerate(apart):
-        parts[k].append(backbones[k].finish())
-        for name, value in expected.items():
-            np.testing.assert_array_equal(np.concatenate([part[name] for part in parts[k]], axis=1), value)
+    require_apart(opened(networks.streams["openvino"]))
 
 
 @pytest.mark.parametrize("to", ["onnx", "openvino"])

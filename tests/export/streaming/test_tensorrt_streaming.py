@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,15 +18,13 @@ from runtime.engines import open_engine
 from runtime.engines.artifact import read_artifact
 from runtime.engines.sidecar import read_sidecar, sidecar_path, write_sidecar
 from runtime.engines.streaming import StreamingEngine
-from runtime.engines.tensorrt.cuda import BINDINGS
 from runtime.engines.tensorrt.device_array import DeviceArray
 from runtime.engines.tensorrt.streaming import TensorRtStreamingEngine
 from runtime.errors import AfsdError, EngineError, InputError, SpecError
-from runtime.streaming.backbone import StreamingBackbone
 from tests.conftest import MadeOnce
-from tests.export.streaming.small import Networks, fresh, noise, padded, require_equal, stream_features
+from tests.export.streaming.small import Networks, fresh, noise, padded, require_apart, require_equal, stream_features
 from tests.fake_cuda import FakeCuda, Status
-from tests.fake_tensorrt import FakeTensorRt, write_streaming_plans
+from tests.fake_tensorrt import installed, write_streaming_plans
 from tests.streaming import cut
 
 ORDERS = ("lazy", "eager", 1, 2)
@@ -38,21 +35,7 @@ Install = Callable[..., FakeCuda]
 
 @pytest.fixture
 def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
-    """Put the doubles in place of the libraries; whatever a test does, nothing may be left and nothing violated."""
-    made: list[FakeCuda] = []
-
-    def put(*arguments: Any, **options: Any) -> FakeCuda:
-        cuda = FakeCuda(*arguments, **options)
-        monkeypatch.setitem(sys.modules, BINDINGS, cuda)  # type: ignore[arg-type]
-        monkeypatch.setitem(sys.modules, "tensorrt", FakeTensorRt(cuda))  # type: ignore[arg-type]
-        made.append(cuda)
-        return cuda
-
-    yield put
-    for cuda in made:
-        assert not cuda.memory
-        assert not cuda.live
-        assert not cuda.violations
+    yield from installed(monkeypatch)
 
 
 @pytest.fixture
@@ -145,18 +128,7 @@ def test_a_state_is_the_callers(plans: Path, install: Install) -> None:
         again, _ = engine.step(frames, kept, start=64)
         for name, value in first.items():
             np.testing.assert_array_equal(again[name], value)
-    videos = [noise(90, seed=seed) for seed in (1, 2)]
-    apart = [stream_features(engine, video, 16) for video in videos]
-    backbones = [StreamingBackbone(engine, 16) for _ in videos]
-    parts: list[list[Any]] = [[], []]
-    for pair in zip(*videos, strict=True):
-        for k, frame in enumerate(pair):
-            if (found := backbones[k].push(frame)) is not None:
-                parts[k].append(found)
-    for k, expected in enumerate(apart):
-        parts[k].append(backbones[k].finish())
-        for name, value in expected.items():
-            np.testing.assert_array_equal(np.concatenate([part[name] for part in parts[k]], axis=1), value)
+    require_apart(engine)
     engine.close()
 
 

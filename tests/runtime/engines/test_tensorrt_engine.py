@@ -20,7 +20,7 @@ from runtime.engines.tensorrt.engine import TensorRtEngine
 from runtime.errors import AfsdError, EngineError, InputError, MissingDependencyError, SpecError
 from runtime.two_streams import TwoStreamEngine
 from tests.fake_cuda import FakeCuda, Memory, Operation, Status, write
-from tests.fake_tensorrt import DataType, FakeTensorRt, TensorIOMode, tensors_of, write_tiny_plan
+from tests.fake_tensorrt import DataType, FakeTensorRt, TensorIOMode, installed, tensors_of, write_tiny_plan
 from tests.fake_tensorrt import Engine as FakeEngine
 from tests.real_tensorrt import build_tiny
 from tests.tiny import CROP, LENGTH, TinyEngine, forward, tiny_spec
@@ -37,21 +37,7 @@ Install = Callable[..., FakeCuda]
 
 @pytest.fixture
 def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
-    """Put the doubles in place of the libraries; whatever a test does, nothing may be left and nothing violated."""
-    made: list[FakeCuda] = []
-
-    def put(*arguments: Any, **options: Any) -> FakeCuda:
-        cuda = FakeCuda(*arguments, **options)
-        monkeypatch.setitem(sys.modules, BINDINGS, cuda)  # type: ignore[arg-type]
-        monkeypatch.setitem(sys.modules, "tensorrt", FakeTensorRt(cuda))  # type: ignore[arg-type]
-        made.append(cuda)
-        return cuda
-
-    yield put
-    for cuda in made:
-        assert not cuda.memory
-        assert not cuda.live
-        assert not cuda.violations
+    yield from installed(monkeypatch)
 
 
 def inputs(batch: int, seed: int = 0) -> dict[str, np.ndarray]:
