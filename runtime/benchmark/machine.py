@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 
+from runtime.common.processors import usable_cores
+
 LIBRARIES = (
     "numpy", "opencv-python-headless", "av", "openvino", "onnxruntime", "onnxruntime-gpu", "torch", "tensorrt",
     "tensorrt-rtx",
@@ -70,11 +72,6 @@ def describe_machine(gpus: tuple[str, ...] = ()) -> Machine:
         gpus=gpus,
         started=time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
     )
-
-
-def usable_cores() -> int:
-    """Return the number of logical cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _processor() -> tuple[str, frozenset[str]]:

@@ -135,7 +135,7 @@ def _strides(study: Study, folder: Path) -> Iterable[str]:
     report = study.reports.get("strides")
     if report is None:
         return
-    yield from ("## Stride", "", "OpenVINO from a 240p file of a minute.", "")
+    yield from ("## Stride", "", "OpenVINO from a 240p file of two minutes.", "")
     yield from _video_table(report, "windows")
     yield from _figure(folder, "speed_strides", "Video fps by stride", _video_bars(report))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.common.files import PathLike
+from runtime.common.processors import usable_cores
 from runtime.engines.artifact import Artifact, read_artifact
 from runtime.engines.checks import Shape, check_fit, check_inputs
 from runtime.engines.openvino.cache import compile_model
@@ -120,13 +120,8 @@ def settings_of(options: EngineOptions, precision: str, device: str) -> dict[str
     if options.threads is not None and device == "CPU":
         settings["INFERENCE_NUM_THREADS"] = options.threads
     if options.mode == "throughput" and device == "CPU":
-        settings["NUM_STREAMS"] = min(options.threads or _processors(), MAX_STREAMS)
+        settings["NUM_STREAMS"] = min(options.threads or usable_cores(), MAX_STREAMS)
     return settings
-
-
-def _processors() -> int:
-    """Return the number of processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _compile(core: Any, artifact: Artifact, device: str, settings: dict[str, Any], cache: PathLike | None) -> Any:
