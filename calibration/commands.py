@@ -16,6 +16,9 @@ def add_calibrate(subparsers: Any) -> None:
     """Add `afsd calibrate MODEL.onnx --videos … --target openvino|tensorrt -o MODEL.int8.onnx`."""
     parser = subparsers.add_parser(
         "calibrate",
+        epilog="examples:\n"
+        "  afsd calibrate model.onnx --videos clips/ --target openvino\n"
+        "  afsd calibrate model.onnx --videos clips/ --target tensorrt -o model.int8.onnx\n",
         help="INT8 (or FP8): measure ranges on videos, write a quantised ONNX file, report the loss of accuracy",
         description="Measures the ranges of a float32 ONNX network on your videos, writes an ONNX file whose heavy "
         "layers are 8 bit, and reports what that does to detections. `afsd export` makes an engine of the file.",

@@ -13,7 +13,13 @@ from runtime.errors import InputError, import_failure
 def add_export(subparsers: Any) -> None:
     """Add `afsd export MODEL [--flow CHECKPOINT] --to onnx|openvino|tensorrt`."""
     parser = subparsers.add_parser(
-        "export", help="write a checkpoint as ONNX, OpenVINO or TensorRT file after comparing its numbers"
+        "export",
+        epilog="examples:\n"
+        "  afsd export last.ckpt --to openvino\n"
+        "  afsd export last.ckpt --to tensorrt --precision fp16\n"
+        "  afsd export rgb.ckpt --flow flow.ckpt --to onnx\n"
+        "  afsd export last.ckpt --to openvino --stream\n",
+        help="write a checkpoint as ONNX, OpenVINO or TensorRT file after comparing its numbers",
     )
     parser.add_argument(
         "model", metavar="MODEL", type=Path, help="checkpoint, bare state dict or ONNX file of this project"
@@ -147,6 +153,9 @@ def add_export_backbone(subparsers: Any) -> None:
     """Add `afsd export-backbone WEIGHTS --to onnx|openvino`."""
     parser = subparsers.add_parser(
         "export-backbone",
+        epilog="examples:\n"
+        "  afsd export-backbone rgb_imagenet.pt --to openvino\n"
+        "  afsd export-backbone last.ckpt --to onnx\n",
         help="write an I3D that makes features of videos as ONNX or OpenVINO engine",
         description="Write an I3D as an engine for `afsd features` and `afsd detect --backbone`: snippets of 16 frames "
         "every 4 in, 1024 features out. Its numbers are compared with PyTorch's first.",

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import pkgutil
 import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, NoReturn
 
 import runtime.commands
-from runtime.common.console import EXIT_ERROR, print_error, print_warning, run_command
+from runtime.common.console import EXIT_ERROR, print_error, print_warning, run_command, without_progress
+from runtime.common.log import log_to_console
 from runtime.common.text import one_line
 from runtime.errors import AfsdError, ArtifactWarning, InputError, VideoWarning
 from runtime.video.prefetch import READING
@@ -55,26 +57,87 @@ def _run(argv: Sequence[str]) -> int:
             warnings.simplefilter("always", ArtifactWarning)
             warnings.showwarning = _show_warning
             arguments = make_parser().parse_args(argv)
-            status: int = arguments.func(arguments)
+            if arguments.quiet_log:
+                for category in (VideoWarning, ArtifactWarning):
+                    warnings.simplefilter("ignore", category)
+            level = logging.INFO if arguments.verbose_log else logging.ERROR if arguments.quiet_log else logging.WARNING
+            with log_to_console(level), without_progress() if arguments.quiet_log else nullcontext():
+                status: int = arguments.func(arguments)
             return status
 
     return run_command(run)
 
 
+VERBS: dict[str, tuple[str, ...]] = {
+    "find actions": ("detect", "watch", "clips", "convert"),
+    "judge": ("evaluate", "benchmark", "info"),
+    "set up": ("doctor", "completion", "demo"),
+    "train": ("prepare", "train", "cross-validate", "features", "paper-tables", "make-synthetic"),
+    "make engines": ("export", "calibrate", "export-backbone"),
+}
+"""What one wants to do, with the verbs for it, in the order of the help; other verbs come last."""
+
+
+class _HelpFormatter(argparse.HelpFormatter):
+    """Keeps the lines of a text that has several, such as examples."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if "\n" in text else super()._fill_text(text, width, indent)
+
+
 class _Parser(argparse.ArgumentParser):
-    """Reports a mistake in the words of a command as any other error, in one line."""
+    """Reports a mistake in the words of a command as any other error, in one line. The help keeps lines of examples."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{"formatter_class": _HelpFormatter, **options})
+        for short, name, text in () if "-" not in self.prefix_chars else (
+            ("-v", "verbose_log", "also print what was chosen: engine, device, compiled anew or kept"),
+            ("-q", "quiet_log", "print neither warnings nor progress"),
+        ):
+            # a verb's parser keeps what stood before the verb
+            self.add_argument(short, dest=name, action="store_true", default=argparse.SUPPRESS, help=text)
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}; see {self.prog} --help")
 
 
+class _TopParser(_Parser):
+    """Lists the verbs by what one wants to do."""
+
+    verbs: Any
+    """Action of the verbs."""
+
+    def format_help(self) -> str:
+        """Return usage, the verbs in groups, and the options."""
+        formatter = self._get_formatter()
+        formatter.add_usage(self.usage, self._actions, self._mutually_exclusive_groups)
+        formatter.add_text(self.description)
+        entries = {entry.dest: entry for entry in self.verbs._get_subactions()}
+        for title, names in VERBS.items():
+            self._add_section(formatter, title, [entries.pop(name) for name in names if name in entries])
+        self._add_section(formatter, "more", list(entries.values()))
+        self._add_section(formatter, "options", [action for action in self._actions if action is not self.verbs])
+        formatter.add_text(self.epilog)
+        return formatter.format_help()
+
+    @staticmethod
+    def _add_section(formatter: argparse.HelpFormatter, title: str, actions: Sequence[argparse.Action]) -> None:
+        formatter.start_section(title)
+        formatter.add_arguments(actions)
+        formatter.end_section()
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Make the parser with all verbs that can be found."""
-    parser = _Parser(
-        prog="afsd", description="Find actions in videos: from checkpoint to detections.", allow_abbrev=False
+    parser = _TopParser(
+        prog="afsd",
+        allow_abbrev=False,
+        description="Find actions in videos: from checkpoint to detections.",
+        epilog="afsd VERB --help explains a verb, with examples; make demo shows it all at work.",
     )
+    parser.set_defaults(verbose_log=False, quiet_log=False)
     parser.add_argument("--version", action="version", version=f"afsd {runtime.__version__}")
-    subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    subparsers = parser.verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
     for verb, add in find_verbs():
         if verb in subparsers.choices:
             continue

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.common.ranges import Count, Seconds, Share, check_ranges
+import runtime
+from runtime.common.ranges import Count, Length, Seconds, Share, check_ranges
 from runtime.decoding.candidates import Candidates
 from runtime.engines import open_engine
 from runtime.engines.base import Arrays, Engine
@@ -28,15 +29,17 @@ from runtime.features.video_features import Features
 from runtime.inputs import AnyWindow, Input, Progress, make_engine_inputs, open_input
 from runtime.live.delay import worst_delay
 from runtime.results.detections import Detections
+from runtime.results.facts import VideoFacts
 from runtime.spec.model import ModelSpec
 from runtime.suppression.policies import SETTLE_WINDOWS
+from runtime.suppression.selection import EXCLUSIVE, Exclusive, Selection
 from runtime.timing import Timing
 from runtime.two_streams import TwoStreamEngine
 from runtime.video.flow import FLOW_METHODS, FlowMethod
 from runtime.video.readers.choice import READERS, ReaderName
 from runtime.video.rgb_and_flow import FlowSource
 from runtime.video.sampling import FRAME_TIMINGS, FrameTiming
-from runtime.video.sources import FrameSource
+from runtime.video.sources import FrameSource, is_url, name_of
 
 if TYPE_CHECKING:
     from runtime.live.options import WatchOptions
@@ -59,6 +62,12 @@ class DetectorOptions:
     """Score that candidates must exceed before suppression; None: the model's own (0.01)."""
     min_score: Share = 0.0
     """Lowest score, after suppression, of a detection that is returned."""
+    exclusive: Exclusive = "none"
+    """Detections that may not overlap, of which the best wins: those of one "class", or "all" (see `Selection`)."""
+    merge_gap: Length | None = None
+    """Longest gap in seconds between two detections of a class that become one; None: none do."""
+    min_length: Length = 0.0
+    """Shortest detection in seconds that is returned, after merging."""
     nms: Literal["local", "reference"] = "local"
     """Suppression. "local": NMS during the video, exact for every source with an end (see `settle_seconds`).
     "reference": the published script's over the whole video, which never returns the last candidate of a class; for
@@ -96,6 +105,7 @@ class DetectorOptions:
             ("flow_method", self.flow_method, FLOW_METHODS),
             ("timing", self.frame_timing, FRAME_TIMINGS),
             ("reader", self.reader, READERS),
+            ("exclusive", self.exclusive, EXCLUSIVE),
         ):
             if choice not in choices:
                 raise InputError(f"{name}: got {choice!r}, expected one of {', '.join(choices)}")
@@ -148,6 +158,7 @@ class Detector:
         """
         self.options = DetectorOptions() if options is None else options
         self._opened: list[Engine] = []
+        self._model = str(engine) if isinstance(engine, (str, os.PathLike)) else ""
         try:
             self.engine: Engine = self._load(engine)
             """Engine of the model; for two streams a `TwoStreamEngine`."""
@@ -197,7 +208,8 @@ class Detector:
                 f"{video.name}: a live source has no end; use stream(), or afsd detect --stream or afsd watch"
             )
         nothing = Detections.empty(self.spec.classes, video.name)
-        return Detections.concatenate([nothing, *self._stream(video, on_progress)])
+        found = Detections.concatenate([nothing, *self._stream(video, on_progress)])
+        return replace(found, facts=self._facts(source, video))
 
     def stream(
         self,
@@ -296,6 +308,19 @@ class Detector:
     ) -> None:
         self.close()
 
+    def _facts(self, source: FrameSource | Features, video: Input) -> VideoFacts:
+        """Return where the detections of a video come from."""
+        path = ""
+        if isinstance(source, (str, os.PathLike)):
+            path = name_of(source)[1] if isinstance(source, str) and is_url(source) else str(source)
+        return replace(
+            video.facts(),
+            path=path,
+            model=self._model,
+            threshold=self.options.min_score or None,
+            version=runtime.__version__,
+        )
+
     def _load(self, engine: EngineSource) -> Engine:
         if not isinstance(engine, (str, os.PathLike)):
             return engine
@@ -371,6 +396,13 @@ class Finder:
         self._suppression = (
             family.suppress_as_published(spec) if self._published else family.suppress(spec, self._horizon)
         )
+        self._selection = Selection(
+            len(spec.classes),
+            exclusive=options.exclusive,
+            merge_gap=options.merge_gap,
+            min_length=options.min_length,
+            horizon=self._horizon,
+        )
 
     def anew(self) -> Finder:
         """Return a finder for the same video that has seen none of its windows; its second 0 is where they begin."""
@@ -378,8 +410,8 @@ class Finder:
 
     @property
     def settlements(self) -> int:
-        """Number of chains of candidates that were settled before their end."""
-        return self._suppression.settlements
+        """Number of chains of candidates, or of detections, that were settled before their end."""
+        return self._suppression.settlements + self._selection.settlements
 
     def settled(self) -> VideoWarning:
         """Return the warning that a chain was settled."""
@@ -405,16 +437,24 @@ class Finder:
             keep_empty=self._published,
             length=None if whole else window.length,
         )
-        return self._present(self._suppression.push(candidates, window.offset))
+        return self._present(self._suppression.push(candidates, window.offset), self._frontier())
 
     def finish(self) -> Detections:
         """End the video and return the rest."""
-        return self._present(self._suppression.finish())
+        return self._present(self._suppression.finish(), math.inf)
 
-    def _present(self, final: Candidates) -> Detections:
-        """Return the final candidates that reach `min_score` as detections."""
+    def _frontier(self) -> float:
+        """Return the second of the video at or after which everything starts that suppression still holds back."""
+        start = self._suppression.frontier
+        if not math.isfinite(start):
+            return start
+        probe = Candidates(np.array([[start, start + 1]]), np.zeros(1, np.int32), np.ones(1))
+        return float(self._video.place(probe).segments[:, 0].min(initial=math.inf))
+
+    def _present(self, final: Candidates, frontier: float) -> Detections:
+        """Return the final candidates that reach `min_score` and are selected as detections."""
         placed = self._video.place(final)
-        shown = placed.take(placed.scores >= self._options.min_score)
+        shown = self._selection.push(placed.take(placed.scores >= self._options.min_score), frontier)
         return Detections(shown.segments, shown.labels, shown.scores, self._spec.classes, self._video.name)
 
 
@@ -435,7 +475,12 @@ def choose_stride(spec: ModelSpec, options: DetectorOptions) -> ModelSpec:
 
     def delay(stride: int) -> float:
         """Return the longest delay in seconds; a batch waits for the strides of its other windows."""
-        usual_s = worst_delay(replace(spec, window_stride=stride), 0.0).usual_s
+        usual_s = worst_delay(
+            replace(spec, window_stride=stride),
+            0.0,
+            exclusive=options.exclusive != "none",
+            merge_gap_s=options.merge_gap,
+        ).usual_s
         return usual_s + (options.batch_size - 1) * stride / spec.sample_fps
 
     fitting = [stride for stride in range(step, spec.window_stride + 1, step) if delay(stride) <= options.max_latency]

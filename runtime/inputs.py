@@ -22,6 +22,7 @@ from runtime.errors import InputError
 from runtime.features.extractor import FeatureExtractor
 from runtime.features.files import FEATURE_SUFFIXES
 from runtime.features.video_features import Features, find_time_axis, open_steps
+from runtime.results.facts import VideoFacts
 from runtime.segments import valid_segments
 from runtime.spec.model import ModelSpec
 from runtime.spec.streaming import LIVE_CHUNK, STREAMING_CHUNK
@@ -76,6 +77,10 @@ class Input(Protocol):
 
     def place(self, candidates: Candidates) -> Candidates:
         """Return final candidates in seconds of the video, cut to its length."""
+        ...
+
+    def facts(self) -> VideoFacts:
+        """Return what is known of the video itself, as far as it was read."""
         ...
 
     def close(self) -> None:
@@ -149,7 +154,22 @@ def open_input(
     return FrameInput(stream, spec, timing) if extractor is None else BackboneInput(stream, spec, timing, extractor)
 
 
-class FrameInput:
+class _StreamInput:
+    """A base class: provides what all inputs from a stream of frames have."""
+
+    _stream: FrameStream
+
+    def facts(self) -> VideoFacts:
+        """See `Input`."""
+        length_s = max(self._stream.duration or 0.0, self._stream.seconds)
+        return VideoFacts(duration_s=length_s, fps=self._stream.fps)
+
+    def close(self) -> None:
+        """See `Input`."""
+        self._stream.close()
+
+
+class FrameInput(_StreamInput):
     """Provides windows of frames."""
 
     def __init__(self, stream: FrameStream, spec: ModelSpec, timing: Timing) -> None:
@@ -180,23 +200,13 @@ class FrameInput:
         segments = np.clip(candidates.segments, 0, self._stream.duration)
         return replace(candidates, segments=segments).take(valid_segments(segments))
 
-    def close(self) -> None:
-        """See `Input`."""
-        self._stream.close()
 
-
-class _UncutInput:
+class _UncutInput(_StreamInput):
     """A base class: provides what needs no cutting at the end of the video, since it ends there."""
-
-    _stream: FrameStream
 
     def place(self, candidates: Candidates) -> Candidates:
         """See `Input`; windows end with the video, so nothing is cut."""
         return candidates
-
-    def close(self) -> None:
-        """See `Input`."""
-        self._stream.close()
 
 
 class StreamingInput(_UncutInput):
@@ -264,7 +274,7 @@ class ChunkInput(_UncutInput):
             raise self._stream.error
 
 
-class BackboneInput:
+class BackboneInput(_StreamInput):
     """Provides windows of feature steps that backbones make from frames, in bounded memory."""
 
     def __init__(self, stream: FrameStream, spec: ModelSpec, timing: Timing, extractor: FeatureExtractor) -> None:
@@ -299,10 +309,6 @@ class BackboneInput:
         end_s = self._axis.extent_s(self._steps) if self._ended else math.inf
         return candidates.place(self._axis.seconds(0.0), end_s)
 
-    def close(self) -> None:
-        """See `Input`."""
-        self._stream.close()
-
 
 class FeatureInput:
     """Provides windows of steps from the features of a whole video."""
@@ -330,6 +336,10 @@ class FeatureInput:
     def place(self, candidates: Candidates) -> Candidates:
         """See `Input`."""
         return candidates.place(self.start_s, self.end_s)
+
+    def facts(self) -> VideoFacts:
+        """See `Input`; the rate of the video is not known."""
+        return VideoFacts(duration_s=self.end_s)
 
     def close(self) -> None:
         """Do nothing, since feature files are open only while they are read."""

@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,7 +23,7 @@ from runtime.common.console import plain_stderr
 from runtime.common.stops import LONGEST_SAVE_S, give_out_at_stop, shield
 from runtime.common.text import one_line
 from runtime.errors import CheckpointError, ConfigError, InputError
-from training.checkpoints.files import Checkpoint, load_checkpoint, save_checkpoint
+from training.checkpoints.files import TRAINED, Checkpoint, load_checkpoint, save_checkpoint
 from training.checkpoints.weights import load_weights
 from training.config.files import config_to_mapping
 from training.config.settings import Config, OptimiserConfig, RunConfig
@@ -188,7 +189,7 @@ class Trainer:
             "progress": vars(self.progress).copy(),
         }
         best = _plain(self.average.module.state_dict()) if self.average else weights
-        return Checkpoint(best, self.config, self.classes, training=training)
+        return Checkpoint(best, self.config, self.classes, {TRAINED: date.today().isoformat()}, training)
 
     def save(self, path: Path) -> None:
         """Write the current state from the first process."""

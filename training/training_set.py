@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 
 from runtime.annotations.activitynet import class_names, load_annotations
-from runtime.common.console import print_warning
+from runtime.common.log import LOGGER
 from runtime.errors import AnnotationError, ConfigError
 from runtime.features.description import read_description
 from runtime.features.feature_set import open_features
@@ -133,7 +133,7 @@ def _warn_unseen(annotated: Sequence[FrameAnnotation], config: Config) -> None:
     unseen = [len(find_unseen_instances(v, clip_length=length, stride=stride, keep=keep)) for v in annotated]
     if sum(unseen):
         total = sum(len(video.instances) for video in annotated)
-        print_warning(
+        LOGGER.warning(
             f"{sum(unseen)} of {total} actions are a target in no window of {length} steps every {stride}; "
             "make the windows longer or data.clip_stride shorter"
         )
@@ -225,7 +225,7 @@ def warn_without_clips(
     """Warn about videos with actions that give no clip."""
     without = sorted({video.name for video in annotated if video.instances} - {clip.video for clip in clips})
     if without:
-        print_warning(
+        LOGGER.warning(
             f"{len(without)} of {len(annotated)} videos give no clip to train on, the first is {without[0]!r}: none of "
             f"their actions lies completely within {clip_length} {unit}"
         )

@@ -19,7 +19,7 @@ from runtime.errors import ExportError
 from runtime.spec.model import ModelSpec
 from training.checkpoints.files import Checkpoint, build_model, load_checkpoint
 from training.config.files import load_config
-from training.deployment.views import TorchEngine, make_deployable, model_spec
+from training.deployment.views import TorchEngine, checkpoint_spec, make_deployable
 
 ELSEWHERE = "name another with -o"
 """Advice of errors about the folder of an output file."""
@@ -93,11 +93,9 @@ def open_cpu_engine(graph: onnx.ModelProto, path: Path) -> Engine:
         return open_engine(rounded)
 
 
-def make_artifact_spec(checkpoint: Checkpoint) -> ModelSpec:
-    """Return the ModelSpec that an artifact of a checkpoint carries."""
-    return model_spec(
-        checkpoint.config, checkpoint.classes, checkpoint_sha256=checkpoint.sha256, made_with=library_versions()
-    )
+def make_artifact_spec(checkpoint: Checkpoint, origin: str = "checkpoint") -> ModelSpec:
+    """Return the ModelSpec that an artifact of a checkpoint carries; `origin` names the checkpoint in errors."""
+    return checkpoint_spec(checkpoint, origin, library_versions())
 
 
 def library_versions() -> dict[str, str]:

@@ -9,6 +9,8 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +23,17 @@ from runtime.common.console import run_script
 from runtime.common.files import write_json
 from runtime.detector import Detector
 from runtime.engines import Engine, open_engine
-from runtime.evaluation import evaluate, format_table
+from runtime.engines.card_writing import write_card
+from runtime.evaluation import evaluate, evaluate_thresholds, format_table
+from runtime.spec.model_card import ModelCard, OperatingPoint
 from runtime.video.names import find_video
 from training.checkpoints.slim import slim_checkpoint
 from training.config.files import load_config
 from training.run import train
 from training.synthetic.videos import make_synthetic
 
-SETS = (("training", 100, 1), ("testing", 20, 3))
-"""(Subset, number of videos, seed) of each set of videos."""
+SETS = (("training", 100, 1), ("testing", 20, 3), ("choosing", 20, 5))
+"""(Subset, number of videos, seed) of each set of videos; the threshold is chosen on the last."""
 
 
 def train_demo(out: Path, overrides: list[str], ship: bool) -> dict[str, Any]:
@@ -45,6 +49,7 @@ def train_demo(out: Path, overrides: list[str], ship: bool) -> dict[str, Any]:
     write_json(out / "figures.json", figures)
     if ship:
         slim_checkpoint(slim, SHIPPED, half=True, metrics=figures)
+        write_threshold(SHIPPED, data, figures)
         print(f"shipped: {SHIPPED}")
     return figures
 
@@ -58,6 +63,27 @@ def make_data(out: Path) -> Path:
             make_synthetic(data, videos=videos, seed=seed, subset=subset, progress=True)
             (data / f"{subset}.made").touch()
     return data
+
+
+def write_threshold(checkpoint: Path, data: Path, figures: Mapping[str, Any]) -> None:
+    """Choose the score from which on detections are shown, and write it and the measured mAP into a checkpoint."""
+    truth = load_annotations(data / "annotations.json", "choosing")
+    with Detector(checkpoint) as detector:
+        found = detect_annotated(detector, truth, [find_video(data / "videos", video.name) for video in truth])
+    result = evaluate_thresholds(found, truth)
+    print(result.table())
+    quality = result.best
+    assert quality is not None
+    origin = "synthetic videos, seed 5"
+    point = OperatingPoint(
+        quality.threshold, result.tiou, quality.precision, quality.recall, quality.instances, judged_on=origin
+    )
+    tious = tuple(float(tiou) for tiou in figures["mAP"])
+
+    def with_map(card: ModelCard) -> ModelCard:
+        return replace(card, average_map=figures["average_mAP"], tious=tious, judged_on="synthetic videos, seed 3")
+
+    write_card(checkpoint, with_map, point)
 
 
 def measure(engine: Engine, data: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from runtime.annotations.activitynet import VideoAnnotation
-from runtime.common.console import print_warning
+from runtime.common.log import LOGGER
 from runtime.errors import VideoError
 from runtime.video.readers.choice import open_reader
 from runtime.video.sampling import MAX_FPS
@@ -29,7 +29,7 @@ def rates_differ(annotated: float | None, declared: float | None) -> bool:
 
 
 def warn_of_other_rates(videos: Sequence[VideoAnnotation], files: Sequence[Path]) -> None:
-    """Print one warning if files declare other frame rates than their annotations give.
+    """Log one warning if files declare other frame rates than their annotations give.
 
     Args:
         videos: annotations; videos without `fps` are skipped.
@@ -46,7 +46,7 @@ def warn_of_other_rates(videos: Sequence[VideoAnnotation], files: Sequence[Path]
             if rates_differ(video.fps, reader.fps):
                 others.append(f"{video.name} is annotated with {video.fps:g} fps and its file has {reader.fps:g}")
     if others:
-        print_warning(
+        LOGGER.warning(
             f"{len(others)} of {len(known)} videos have another frame rate than their annotations say: {others[0]}; "
             "times are taken as seconds, so check that they were not made from frame numbers with the wrong rate"
         )

@@ -10,18 +10,22 @@ from pathlib import Path
 
 from runtime.benchmark.profile import ThreadClock, format_profile, make_profile
 from runtime.common.console import print_json
+from runtime.common.files import write_text
 from runtime.common.names import path_in
 from runtime.common.tables import align
 from runtime.common.text import printable
 from runtime.errors import InputError
 from runtime.features.video_features import Features
-from runtime.results.detections import Detection, Detections, results_document
+from runtime.results.detections import Detection, Detections, results_document, to_table
+from runtime.results.facts import VideoFacts
 from runtime.results.json_lines import JsonLineFiles
 from runtime.results.video_names import take_name
 from runtime.results.writers import require_ours
 from runtime.timing import Timing
 from runtime.video.sources import name_of
 
+TABLE = "all"
+"""Name of the CSV file with the detections of all videos."""
 SHORTHANDS = {"csv": "csv", "srt": "srt", "plot": "png"}
 """Formats that have their own flags, by flag."""
 
@@ -29,15 +33,20 @@ SHORTHANDS = {"csv": "csv", "srt": "srt", "plot": "png"}
 class Output:
     """Prints and writes the results of one video after the other, as the flags of `afsd detect` ask."""
 
-    def __init__(self, flags: argparse.Namespace) -> None:
-        self._flags = flags
+    def __init__(self, flags: argparse.Namespace, score_origin: str) -> None:
+        """Take the flags; `score_origin` says in words where `flags.score` is from."""
+        self._flags, self._score_origin = flags, score_origin
         self._finished: list[Detections] = []
+        self._table: list[Detections] = []
+        """Videos of the table of all."""
         self._profiles: dict[str, dict[str, object]] = {}
         self._given_out = False
         self._names: set[str] = set()
         self._streamed = ""
         self._unwritten: InputError | OSError | None = None
         self._lines = JsonLineFiles(flags.out) if flags.stream and flags.out is not None else None
+        self._folder = flags.out if flags.out is not None else Path()
+        self._table_path: Path | None = None
 
     def require_free(self, sources: Iterable[str | int | Features]) -> None:
         """Check, before any work, that no file of others is where the results of the sources will be.
@@ -47,7 +56,12 @@ class Output:
         Raises:
             InputError: a file of others is there, and --overwrite is not given.
         """
-        named: set[str] = set()
+        sources = list(sources)
+        if len(sources) > 1 and "csv" in chosen_formats(self._flags):
+            self._table_path = path_in(self._folder, TABLE, ".csv")
+            self._names.add(TABLE)
+            self._check_paths([self._table_path])
+        named = set(self._names)
         for source in sources:
             if name := _name(source):
                 self._check_paths(self._paths(take_name(name, named)))
@@ -64,9 +78,12 @@ class Output:
         Raises:
             InputError, OSError: a file could not be written; everything else was given out.
         """
-        found = replace(found, video=take_name(found.video, self._names)).sorted("score")
+        facts = replace(found.facts or VideoFacts(), model=str(self._flags.engine), threshold=self._flags.score)
+        found = replace(found, video=take_name(found.video, self._names), facts=facts).sorted("score")
         with timing.writing():
             written, failure = self._write_files(found, timing.video_seconds)
+        if self._table_path is not None:
+            self._table.append(found)
         profile = None
         if threads is not None:
             threads.stop()
@@ -83,7 +100,8 @@ class Output:
 
     def _print(self, found: Detections, source: str, timing: Timing, written: Sequence[str]) -> None:
         count = f"{len(found)} detection{'' if len(found) == 1 else 's'}"
-        print(f"{source}: {count} of score {self._flags.score:g} or more; {timing.summary()}")
+        origin = f" ({self._score_origin})" if self._score_origin else ""
+        print(f"{source}: {count} of score {self._flags.score:g} or more{origin}; {timing.summary()}")
         for line in table(found, self._flags.top):
             print(line)
         if written:
@@ -116,11 +134,18 @@ class Output:
                 print(printable(f"{self._streamed}  {_row(one)}"), flush=True)
 
     def finish(self) -> None:
-        """Print the JSON of all finished videos, if asked for, once: after the last video, or at a signal."""
+        """Print the JSON of all finished videos and write their table, if asked for, once: at the end, or at a signal.
+
+        Raises:
+            OSError: the table could not be written; the JSON is printed all the same.
+        """
+        table, self._table_path = self._table_path, None
         if self._flags.json and not self._flags.stream and not self._given_out:
             self._given_out = True
             profiles = {"profile": self._profiles} if self._profiles else {}
             print_json(results_document(self._finished) | profiles, indent=2)
+        if table is not None and self._table:
+            write_text(table, to_table(self._table, bom=self._flags.bom))
 
     def _write_files(self, found: Detections, video_seconds: float) -> tuple[list[str], InputError | OSError | None]:
         """Write the formats that were asked for; return the paths that were written, and the first failure."""
@@ -133,7 +158,10 @@ class Output:
             return [], error
         for path in paths:
             try:
-                found.save(path, duration_s=video_seconds)
+                if path.suffix == ".csv":
+                    found.to_csv(path, bom=self._flags.bom)
+                else:
+                    found.save(path, duration_s=video_seconds)
                 written.append(str(path))
             except OSError as error:  # the other formats may fit
                 failures.append(error)
@@ -141,8 +169,7 @@ class Output:
 
     def _paths(self, name: str) -> list[Path]:
         """Return the paths of a video's files, one per format."""
-        folder = self._flags.out if self._flags.out is not None else Path()
-        return [path_in(folder, name, f".{suffix}") for suffix in chosen_formats(self._flags)]
+        return [path_in(self._folder, name, f".{suffix}") for suffix in chosen_formats(self._flags)]
 
     def _check_paths(self, paths: Sequence[Path]) -> None:
         if not self._flags.overwrite:

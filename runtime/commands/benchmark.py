@@ -14,6 +14,9 @@ def add_benchmark(subparsers: Any) -> None:
     """Add the verb `benchmark`."""
     parser = subparsers.add_parser(
         "benchmark",
+        epilog="examples:\n"
+        "  afsd benchmark model.onnx model.xml model.xml@bf16\n"
+        "  afsd benchmark model.xml@throughput --video video.mp4 --json > now.json\n",
         help="speed of engines, of models on frames beside the paper's Table 3",
         description="Engines take turns on random windows; the first is the base of the ratios. A checkpoint (.ckpt) "
         "runs in PyTorch eager, so put it first. @ gives how an engine is run, several options joined by +: bf16 or "

@@ -17,9 +17,10 @@ from runtime.commands._reading import (
     add_stride_flags,
     reading_options,
 )
+from runtime.commands._shown import add_shown_flags, check_shown_flags, choose_score, selection_options, selects
 from runtime.common.console import ProgressLine, print_error
 from runtime.common.files import require_writable_folder
-from runtime.common.ranges import Count, Number, Share, require_in_range
+from runtime.common.ranges import Count, Number, require_in_range
 from runtime.common.stops import GIVE_OUT_S, give_out_at_stop, shield
 from runtime.common.text import printable
 from runtime.engines.options import MODES
@@ -42,6 +43,11 @@ def add_detect(subparsers: Any) -> None:
     """Add the verb `detect`."""
     parser = subparsers.add_parser(
         "detect",
+        epilog="examples:\n"
+        "  afsd detect model.xml video.mp4\n"
+        "  afsd detect model.xml videos/ --out results --format json csv png\n"
+        "  afsd detect model.xml match.mp4 --exclusive class --merge-gap 1\n"
+        "  afsd detect model.onnx rtsp://camera/1 --stream --json\n",
         help="find actions in videos",
         description="Find actions in videos and print a table of them, the best ones in order of time.",
     )
@@ -128,7 +134,8 @@ def _add_output_flags(group: argparse._ArgumentGroup) -> None:
         "DIR/<video>.jsonl",
     )
     add_overwrite_flag(group)
-    group.add_argument("--score", type=float, default=0.1, help="leave out detections below this score (%(default)s)")
+    group.add_argument("--bom", action="store_true", help="begin CSV files with the mark by which Excel knows UTF-8")
+    add_shown_flags(group)
     group.add_argument("--top", metavar="N", type=int, default=20, help="rows of the table per video (%(default)s)")
     group.add_argument("--stream", action="store_true", help="print each detection as soon as it is final")
     add_settle_flag(group)
@@ -195,9 +202,9 @@ def detect(arguments: argparse.Namespace) -> int:
     from runtime.commands._output import Output, chosen_formats
     from runtime.detector import Detector
     from runtime.results.video_scores import load_video_scores
+    from runtime.spec.model import fuse_specs
 
     _check(arguments)
-    options = _options(arguments)
     labels = load_video_scores(arguments.video_scores) if arguments.video_scores else None
     if arguments.out is not None or chosen_formats(arguments):
         require_writable_folder(arguments.out or ".", "choose another with --out")
@@ -207,10 +214,12 @@ def detect(arguments: argparse.Namespace) -> int:
         engine = stack.enter_context(closing(open_with(arguments.engine, arguments)))
         flow = arguments.flow_engine and stack.enter_context(closing(open_with(arguments.flow_engine, arguments)))
         backbones = open_backbones(arguments, stack)
-        detector = Detector(engine, flow_engine=flow, backbone=backbones or None, options=options)
+        spec = fuse_specs(engine.spec, flow.spec) if flow else engine.spec
+        origin = choose_score(arguments, spec)
+        detector = Detector(engine, flow_engine=flow, backbone=backbones or None, options=_options(arguments))
         if labels is not None:
             labels.check(detector.spec.classes, arguments.labels_per_video)
-        output = Output(arguments)
+        output = Output(arguments, origin)
         sources = list(_expand(arguments, detector.spec))
         output.require_free(sources)
         stack.enter_context(give_out_at_stop(output.finish))
@@ -244,7 +253,8 @@ def _options(arguments: argparse.Namespace) -> DetectorOptions:
 
     return DetectorOptions(
         batch_size=arguments.batch,
-        min_score=0.0 if arguments.video_scores else arguments.score,  # the final scores are judged, after labelling
+        # labels change the scores, so what is shown is chosen after labelling
+        **({} if arguments.video_scores else {"min_score": arguments.score, **selection_options(arguments)}),
         nms=arguments.nms,
         settle_seconds=arguments.settle,
         stride=arguments.stride,
@@ -293,8 +303,8 @@ def _detect_one(
     def labelled(found: Detections) -> Detections:
         if labels is None:
             return found
-        found = labels.label(found, arguments.labels_per_video)
-        return found.take(found.scores >= arguments.score)
+        found = labels.label(found, arguments.labels_per_video).above(arguments.score)
+        return found.select(**selection_options(arguments)) if selects(arguments) else found
 
     if labels is not None and isinstance(source, str) and Path(source).is_file():
         labels.require(Path(source).stem)
@@ -333,13 +343,17 @@ def _check(arguments: argparse.Namespace) -> None:
     from runtime.commands._output import chosen_formats
     from runtime.video.sources import expand_sources, is_live
 
-    require_in_range("--score", arguments.score, Share)
+    check_shown_flags(arguments)
     require_in_range("--top", arguments.top, Number)
     require_in_range("--labels-per-video", arguments.labels_per_video, Count)
     if arguments.stream and chosen_formats(arguments):
         raise InputError(
             "--stream prints lines, and appends them to files with --out; leave out --format, --csv, --srt and --plot, "
             "or --stream itself"
+        )
+    if arguments.stream and arguments.video_scores and selects(arguments):
+        raise InputError(
+            "--exclusive, --merge-gap and --min-length need the whole video with --video-scores; leave out --stream"
         )
     if arguments.stream and arguments.profile:
         raise InputError("--profile is of whole videos; leave out --stream")

@@ -24,7 +24,7 @@ from runtime.commands.detect import add_flow_flags, add_label_flags, add_overwri
 from runtime.common import limits
 from runtime.common.console import EXIT_ERROR, ProgressLine, print_error, print_json, print_warning
 from runtime.common.files import require_writable_folder, text_suffix
-from runtime.common.ranges import Count, Range, require_in_range
+from runtime.common.ranges import Count, Range, Share, require_in_range
 from runtime.common.stops import GIVE_OUT_S, give_out_at_stop, shield
 from runtime.common.text import quote
 from runtime.errors import AfsdError, InputError, VideoError
@@ -32,12 +32,15 @@ from runtime.evaluation import (
     A2NET_EDGES,
     THUMOS_RECALL_TIOUS,
     DurationResult,
+    EvaluationResult,
     FalsePositiveResult,
     ProposalResult,
+    ThresholdResult,
     analyse_false_positives,
     evaluate,
     evaluate_durations,
     evaluate_proposals,
+    evaluate_thresholds,
     format_table,
 )
 from runtime.features.video_features import Video, identify_video
@@ -46,16 +49,24 @@ from runtime.results.thumos14 import read_text_detections
 from runtime.results.video_scores import VideoScores, load_video_scores
 from runtime.results.writers import require_ours
 from runtime.spec.model import ModelSpec
+from runtime.spec.model_card import OperatingPoint
 from runtime.video.names import find_video
 
 if TYPE_CHECKING:
     from runtime.detector import Detector
+
+BEST = -1.0
+"""Value of --threshold without a score."""
 
 
 def add_evaluate(subparsers: Any) -> None:
     """Add the verb `evaluate` to the parser of `afsd`."""
     parser = subparsers.add_parser(
         "evaluate",
+        epilog="examples:\n"
+        "  afsd evaluate model.xml annotations.json --subset val --per-class\n"
+        "  afsd evaluate detections.json annotations.json --false-positives --plot errors.png\n"
+        "  afsd evaluate model.xml annotations.json --subset val --write-threshold model.xml\n",
         help="mean average precision of an engine or of detections",
         description="Mean average precision of a file of detections, or of an engine run on the annotated videos; "
         "and further measures of their quality.",
@@ -157,6 +168,29 @@ def _add_further(parser: argparse._ArgumentGroup) -> None:
         "--false-positive-tiou", metavar="TIOU", type=float, default=0.5, help="threshold of a hit (%(default)s)"
     )
     parser.add_argument("--plot", metavar="FILE.png", type=Path, help="draw the kinds of errors")
+    parser.add_argument(
+        "--threshold",
+        metavar="SCORE",
+        nargs="?",
+        type=float,
+        const=BEST,
+        help="precision, recall and F1 of the detections from a score on, by class; without a SCORE at that of the "
+        "largest F1",
+    )
+    parser.add_argument(
+        "--threshold-tiou",
+        metavar="TIOU",
+        type=float,
+        default=0.5,
+        help="tIoU from which on a detection is right (%(default)s)",
+    )
+    parser.add_argument(
+        "--write-threshold",
+        metavar="MODEL",
+        type=Path,
+        help="write the score of the largest F1, or that of --threshold, and the mAP into a model file; afsd detect "
+        "then shows what reaches it",
+    )
 
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
@@ -164,14 +198,20 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     tious = parse_tious(arguments.tiou)
     require_in_range("--labels-per-video", arguments.labels_per_video, Count)
     edges = _numbers(arguments.duration_edges, "--duration-edges", "rising seconds such as 1.5,2.5")
+    if arguments.threshold is None and arguments.write_threshold:
+        arguments.threshold = BEST
+    if arguments.threshold not in (None, BEST):
+        require_in_range("--threshold", arguments.threshold, Share)
     if arguments.plot and not arguments.false_positives:
         raise InputError("--plot draws the kinds of errors: give --false-positives with it")
     if not arguments.overwrite:
         for path, suffix in ((arguments.save, "json"), (arguments.plot, "")):
             if path:
                 require_ours(path, suffix)
-    for path in filter(None, (arguments.save, arguments.plot)):
+    for path in filter(None, (arguments.save, arguments.plot, arguments.write_threshold)):
         require_writable_folder(path.parent)
+    if arguments.write_threshold and not arguments.write_threshold.is_file():
+        raise InputError(f"--write-threshold {arguments.write_threshold}: file not found; expected a model")
     truth = _ground_truth(arguments)
     found = _read_detections(arguments)
     if found is not None:
@@ -214,12 +254,12 @@ def _give_out(
 ) -> int:
     """Save the detections, judge them and print the result, also where a file cannot be written; return the status."""
     written: list[str] = []
-    failures: list[OSError] = []
+    failures: list[AfsdError | OSError] = []
     if arguments.save and _read_as(arguments) == "engine":
         with _keep_failure(failures, written, arguments.save):
             write_results(arguments.save, found)
     result = evaluate(found, truth, tious, arguments.tie_order, arguments.rule)
-    further: dict[str, DurationResult | ProposalResult | FalsePositiveResult] = {}
+    further: dict[str, DurationResult | ProposalResult | FalsePositiveResult | ThresholdResult] = {}
     if arguments.durations:
         further["durations"] = evaluate_durations(found, truth, tious, edges, arguments.rule)
     if arguments.proposals:
@@ -238,6 +278,12 @@ def _give_out(
 
             with _keep_failure(failures, written, arguments.plot):
                 save_image(draw_profile(errors), arguments.plot)
+    if arguments.threshold is not None:
+        score = None if arguments.threshold == BEST else arguments.threshold
+        shown = further["threshold"] = evaluate_thresholds(found, truth, arguments.threshold_tiou, score)
+        if arguments.write_threshold:
+            with _keep_failure(failures, written, arguments.write_threshold):
+                _write_threshold(arguments, shown, result)
     if arguments.json:
         print_json(result.to_mapping() | {name: part.to_mapping() for name, part in further.items()})
     else:
@@ -249,13 +295,34 @@ def _give_out(
     return EXIT_ERROR if failures else 0
 
 
+def _write_threshold(arguments: argparse.Namespace, shown: ThresholdResult, result: EvaluationResult) -> None:
+    """Write the threshold, what it was measured on, and the mAP into a model file."""
+    from runtime.engines.card_writing import write_card
+
+    if not shown.chosen.hits:
+        raise InputError(
+            f"--write-threshold {arguments.write_threshold}: no detection from score {shown.chosen.threshold:g} on is "
+            "right, so there is nothing to choose by; judge on more videos, or look at the model"
+        )
+    subset = arguments.fold or arguments.subset
+    origin = Path(arguments.ground_truth).name + (f", {subset}" if subset else "")
+    quality = shown.chosen
+    write_card(
+        arguments.write_threshold,
+        lambda card: replace(card, average_map=round(result.average, 4), tious=result.tious, judged_on=origin),
+        OperatingPoint(
+            quality.threshold, shown.tiou, quality.precision, quality.recall, quality.instances, judged_on=origin
+        ),
+    )
+
+
 @contextmanager
-def _keep_failure(failures: list[OSError], written: list[str], path: Path) -> Iterator[None]:
+def _keep_failure(failures: list[AfsdError | OSError], written: list[str], path: Path) -> Iterator[None]:
     """Note that a file was written, or why not, so that the result is shown in any case."""
     try:
         yield
         written.append(str(path))
-    except OSError as error:
+    except (AfsdError, OSError) as error:
         failures.append(error)
 
 

@@ -24,6 +24,9 @@ def add_features(subparsers: Any) -> None:
     """Add the verb `features`."""
     parser = subparsers.add_parser(
         "features",
+        epilog="examples:\n"
+        "  afsd features videos/ --out features --backbone i3d.xml\n"
+        "  afsd features videos/ --out features --backbone rgb.xml --flow-backbone flow.xml\n",
         help="make the features of videos",
         description="Make the features of videos with the engines of `afsd export-backbone`: one .npy [T,C] per video "
         "and stream, and their description. Videos that are done are skipped, so an interrupted run can be continued.",

@@ -26,6 +26,7 @@ def add_info(subparsers: Any) -> None:
     """Add the verb `info`."""
     parser = subparsers.add_parser(
         "info",
+        epilog="examples:\n  afsd info model.xml\n  afsd info model.engine --verify --json\n",
         help="what a model is, and whether its files are whole",
         description="Prints what an engine file or checkpoint is: network, classes, rate, window, precision, sizes, "
         "digest, and what it was made from and with. The network is not loaded.",
@@ -104,6 +105,7 @@ def describe_spec(spec: ModelSpec) -> dict[str, Any]:
         "family": spec.family,
         "stream": spec.stream,
         "classes": list(spec.classes),
+        **describe_card(spec),
         "fps": spec.sample_fps,
         "sampling": spec.sampling,
         "window": f"{spec.window_length} {unit} every {spec.window_stride}",
@@ -120,6 +122,22 @@ def describe_spec(spec: ModelSpec) -> dict[str, Any]:
         "made_with": spec.made_with,
         "schema": spec.schema,
     }
+
+
+def describe_card(spec: ModelSpec) -> dict[str, Any]:
+    """Return what a model says of itself to people; nothing that nobody has said."""
+    card, facts = spec.card, {}
+    for name in ("data", "trained", "licence", "demonstration", "note"):
+        if value := getattr(card, name):
+            facts[name] = f"knows {value} and nothing else" if name == "demonstration" else value
+    if card.average_map is not None:
+        tious = ", ".join(f"{tiou:g}" for tiou in card.tious)
+        judged_on = f" on {card.judged_on}" if card.judged_on else ""
+        facts["average_mAP"] = f"{card.average_map:.4f} over tIoU {tious}{judged_on}"
+    if spec.operating_point is not None:
+        judged_on = f" of {spec.operating_point.judged_on}" if spec.operating_point.judged_on else ""
+        facts["threshold"] = f"{spec.operating_point} ({spec.operating_point.instances} instances{judged_on})"
+    return facts
 
 
 def _size(size: tuple[int, int]) -> str:

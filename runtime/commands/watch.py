@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime.commands._reading import add_settle_flag, add_stride_flags, reading_options
+from runtime.commands._shown import add_shown_flags, check_shown_flags, choose_score, selection_options
 from runtime.commands.detect import add_engine_flags, add_flow_flags, add_mode_flag, open_with
 from runtime.common.console import EXIT_ERROR, print_error, print_json, print_warning
 from runtime.common.stops import end_well_at_stop
@@ -29,6 +30,9 @@ def add_watch(subparsers: Any) -> None:
     """Add the verb `watch`."""
     parser = subparsers.add_parser(
         "watch",
+        epilog="examples:\n"
+        "  afsd watch model.xml rtsp://camera/1 rtsp://camera/2 --out events\n"
+        "  afsd watch model.stream.xml 0 --max-latency 30 --metrics 9000\n",
         help="find actions in live sources, for days",
         description="Read cameras, streams and files side by side and print events as JSON lines: detections as soon "
         "as they are final, gaps, losses, reconnections. Ctrl-C and SIGTERM give out what is final and end with 0.",
@@ -46,7 +50,7 @@ def add_watch(subparsers: Any) -> None:
     output = parser.add_argument_group("output")
     output.add_argument("--out", metavar="DIR", type=Path, help="append the lines of each source to DIR/<name>.jsonl")
     output.add_argument("--quiet", action="store_true", help="print no lines; with --out")
-    output.add_argument("--score", type=float, default=0.1, help="leave out detections below this score (%(default)s)")
+    add_shown_flags(output)
     output.add_argument(
         "--metrics",
         metavar="[HOST:]PORT",
@@ -91,8 +95,10 @@ def watch(arguments: argparse.Namespace) -> int:
     from runtime.live.metrics import MetricsServer, parse_address
     from runtime.live.options import WatchOptions
     from runtime.results.json_lines import JsonLineFiles
+    from runtime.spec.model import fuse_specs
     from runtime.video.sources import expand_sources
 
+    check_shown_flags(arguments)
     address = None if arguments.metrics is None else parse_address(arguments.metrics)
     if arguments.quiet and arguments.out is None:
         raise InputError("--quiet: nothing would be given out; add --out DIR")
@@ -109,12 +115,14 @@ def watch(arguments: argparse.Namespace) -> int:
         stack.enter_context(end_well_at_stop(end, GRACE_SECONDS))
         engine = stack.enter_context(closing(open_with(arguments.engine, arguments)))
         flow = arguments.flow_engine and stack.enter_context(closing(open_with(arguments.flow_engine, arguments)))
+        origin = choose_score(arguments, fuse_specs(engine.spec, flow.spec) if flow else engine.spec)
         detector = Detector(
             engine,
             flow_engine=flow,
             options=DetectorOptions(
                 batch_size=_batch_size(arguments.batch, len(sources), engine.spec),
                 min_score=arguments.score,
+                **selection_options(arguments),
                 settle_seconds=arguments.settle,
                 stride=arguments.stride,
                 max_latency=arguments.max_latency,
@@ -124,7 +132,8 @@ def watch(arguments: argparse.Namespace) -> int:
         )
         watcher = detector.watch(sources, options)
         files = None if arguments.out is None else JsonLineFiles(arguments.out)
-        print(f"afsd: watching {one_line(', '.join(watcher.names))}: {watcher.delay}", file=sys.stderr)
+        shown = f"detections of score {arguments.score:g} or more" + (f" ({origin})" if origin else "")
+        print(f"afsd: watching {one_line(', '.join(watcher.names))}: {watcher.delay}; {shown}", file=sys.stderr)
         if address is not None:
             server = stack.enter_context(MetricsServer(watcher, address))
             print(f"afsd: metrics at {server.address}/metrics, health at {server.address}/healthz", file=sys.stderr)

@@ -13,6 +13,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -248,12 +249,25 @@ def _write_log(trace: str) -> str:
     return path
 
 
+_hidden = ContextVar("afsd_progress_hidden", default=False)
+
+
+@contextmanager
+def without_progress() -> Iterator[None]:
+    """Show no progress while the block runs."""
+    token = _hidden.set(True)
+    try:
+        yield
+    finally:
+        _hidden.reset(token)
+
+
 class ProgressLine:
     """Shows progress on one line of stderr that is overwritten; shows nothing if stderr is not a terminal."""
 
     def __init__(self) -> None:
         self._stream = plain_stderr()
-        self._visible = self._stream.isatty()
+        self._visible = self._stream.isatty() and not _hidden.get()
         self._shown = False
 
     def show(self, text: str) -> None:

@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
-from runtime.common.console import print_warning
+from runtime.common.log import LOGGER
 from runtime.common.temporaries import LOCK
 from runtime.common.text import one_line
 from runtime.errors import InputError
@@ -119,4 +119,4 @@ def _holder(path: Path) -> str:
 
 @lru_cache
 def _warn_unlocked(folder: Path, reason: str) -> None:
-    print_warning(f"{folder}: the file system has no locks ({reason}); let one process at a time write there")
+    LOGGER.warning(f"{folder}: the file system has no locks ({reason}); let one process at a time write there")

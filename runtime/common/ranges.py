@@ -44,6 +44,7 @@ FramesPerSecond = Annotated[float, Range(0, 100_000, above=True, what="frames pe
 """Rate of frames or of feature steps; a high-speed camera has some 10,000."""
 Count = Annotated[int, Range(1, 2**31 - 1)]
 """A number of things of which there is at least one."""
+Length = Annotated[float, Range(0, 1e9, what="seconds")]
 Seconds = Annotated[float, Range(0, 1e9, above=True, what="seconds")]
 """A length of time, up to thirty years."""
 

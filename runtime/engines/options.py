@@ -36,9 +36,8 @@ class EngineOptions:
     """PyTorch only: compile a checkpoint's network with its weights as constants (torch.compile, frozen)."""
     mode: Literal["latency", "throughput"] = "latency"
     """OpenVINO only, other engines have one: "latency" runs a batch on all threads at once; "throughput" runs several
-    batches at once on a part of the threads each, which costs less in all and makes each batch take longer; a streaming
-    network, whose steps wait for each other, then leaves one processor to decoding. On the CPU both give the same
-    detections but for the last digits of float32 sums (docs/engines.md)."""
+    batches at once on a part of the threads each, which costs less in all and makes each batch take longer. On the CPU
+    both give the same detections but for the last digits of float32 sums (docs/engines.md)."""
     cache: str | os.PathLike[str] | None = None
     """OpenVINO on the CPU only: folder in which compiled models are kept for the next start; None: none is kept. The
     commands take the user's cache folder (`runtime.engines.openvino.cache.default_folder`)."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from runtime.common.files import describe_mode, exists
+from runtime.common.log import LOGGER
 from runtime.common.text import one_line
 from runtime.engines.artifact import read_artifact
 from runtime.engines.base import Engine
@@ -104,6 +105,7 @@ def open_engine(
     if kind.streaming is not None and read_artifact(file, verify=False).spec.streaming is not None:
         module, name = kind.streaming
     engine: Engine = getattr(import_module(module), name)(file, options)
+    LOGGER.info("%s: runs in %s on %s", file, engine.library, engine.device)
     return engine
 
 
@@ -124,6 +126,7 @@ def _open_foreign(file: Path, options: EngineOptions) -> Engine:
         ) from None
     device = "cpu" if options.device_kind == "cpu" else f"cuda:{options.device_index}"
     engine: Engine = opener(file, device=device, **_further_options(file, opener, options))
+    LOGGER.info("%s: runs in %s on %s", file, engine.library, engine.device)
     return engine
 
 

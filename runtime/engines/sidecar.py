@@ -80,6 +80,13 @@ def write_sidecar(engine: Path, spec: ModelSpec, build: EngineBuild) -> Path:
     return target
 
 
+def rewrite_sidecar(sidecar: Sidecar, spec: ModelSpec) -> None:
+    """Write the sidecar of a TensorRT engine anew with another spec (OSError: it cannot be written)."""
+    rest = {key: value for key, value in sidecar.content.items() if key not in (CHECKSUM, OLD_CHECKSUM)}
+    content = {**rest, "spec": to_mapping(replace(spec, schema=SCHEMA))}
+    write_json(sidecar.path, {**content, CHECKSUM: Sidecar(sidecar.path, spec, {}, content).checksum})
+
+
 def read_sidecar(path: Path, engine: Path | None = None) -> Sidecar:
     """Read a sidecar; `engine` is the file that errors name.
 

@@ -1,6 +1,7 @@
 """Evaluate detections: mean average precision by two rules, recall of proposals, durations, kinds of errors.
 
-`matching` holds the rules, `mean_ap` the mAP; `proposals`, `durations` and `error_kinds` analyse further.
+`matching` holds the rules, `mean_ap` the mAP; `proposals`, `durations`, `error_kinds` and
+`thresholds` analyse further.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from runtime.evaluation.proposals import (
     ProposalResult,
     evaluate_proposals,
 )
+from runtime.evaluation.thresholds import ThresholdResult, evaluate_thresholds
 
 __all__ = [
     "A2NET_EDGES",
@@ -33,11 +35,13 @@ __all__ = [
     "FalsePositiveResult",
     "ProposalResult",
     "Rule",
+    "ThresholdResult",
     "TieOrder",
     "analyse_false_positives",
     "evaluate",
     "evaluate_durations",
     "evaluate_proposals",
+    "evaluate_thresholds",
     "format_table",
     "interpolated_average_precision",
     "match_by_score",

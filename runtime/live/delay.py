@@ -28,7 +28,9 @@ class Delay:
         )
 
 
-def worst_delay(spec: ModelSpec, settle_s: float) -> Delay:
+def worst_delay(
+    spec: ModelSpec, settle_s: float, *, exclusive: bool = False, merge_gap_s: float | None = None
+) -> Delay:
     """Compute the delay of a stream from its model and the bound on chains.
 
     With windows of L frames every S frames at r frames per second, a detection that ends at e is final when a window
@@ -46,12 +48,19 @@ def worst_delay(spec: ModelSpec, settle_s: float) -> Delay:
     A streaming backbone gives its features D frames late, and in chunks of C frames, while a window may be whole after
     any multiple of M frames, so usual grows by (D + C − M) / r.
 
+    A selection (`runtime.suppression.selection`) waits for all detections that start before e, and one that is L frames
+    long may not be final yet: exclusive detections add L / r, merging L / r and the gap. Each may hold a chain back for
+    as long as suppression may.
+
     Args:
         spec: the model's.
         settle_s: longest wait in seconds in a chain (`DetectorOptions.horizon`).
+        exclusive: whether detections may not overlap.
+        merge_gap_s: gap in seconds within which detections are merged; None: they are not.
     """
     flow = spec.stream in ("flow", "rgb+flow")
     late = 0 if spec.streaming is None else spec.streaming.delay + LIVE_CHUNK - spec.streaming.multiple
     frames = spec.window_length + spec.window_stride + late + 1 + flow
-    usual = frames / spec.sample_fps
-    return Delay(usual, usual + settle_s)
+    stages = exclusive + (merge_gap_s is not None)
+    usual = (frames + stages * spec.window_length) / spec.sample_fps + (merge_gap_s or 0.0)
+    return Delay(usual, usual + (1 + stages) * settle_s)

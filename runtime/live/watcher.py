@@ -141,7 +141,13 @@ class Watcher:
     def delay(self) -> Delay:
         """Longest times from the end of an action to its detection."""
         spec = self._detector.spec
-        return worst_delay(spec, self._detector.options.horizon(spec, endless=True))
+        options = self._detector.options
+        return worst_delay(
+            spec,
+            options.horizon(spec, endless=True),
+            exclusive=options.exclusive != "none",
+            merge_gap_s=options.merge_gap,
+        )
 
     @property
     def names(self) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
@@ -14,17 +14,27 @@ from numpy.typing import NDArray
 from runtime.annotations.activitynet import finite_number
 from runtime.common.csv_text import to_csv
 from runtime.common.files import PathLike, read_json, write_text
+from runtime.common.mappings import StructureError, from_mapping, to_mapping
 from runtime.common.text import quote
 from runtime.errors import AnnotationError, InputError, import_failure
-from runtime.results.subtitles import subtitle_text, subtitle_times
+from runtime.results.facts import VideoFacts
+from runtime.results.subtitles import subtitle_text, subtitle_times, table_time
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from runtime.suppression.selection import Exclusive
+
 FORMAT_VERSION = "afsd 1"
 """Value of "version" in JSON files of detections."""
-COLUMNS = ("video", "label", "start_s", "end_s", "score")
-"""Header of CSV files of detections."""
+COLUMNS = ("video", "label", "start_s", "end_s", "score", "start", "end", "path")
+"""Header of CSV files of detections: times in seconds, then as h:mm:ss.mmm."""
+OLD_COLUMNS = ("video", "label", "start_s", "end_s", "score")
+"""Header of CSV files of older releases."""
+DECIMALS = 3
+"""Digits behind the point in CSV files: milliseconds, and thousandths of a score."""
+BOM = "\ufeff"
+"""Mark at the beginning of a file by which Excel knows UTF-8."""
 
 
 class Detection(NamedTuple):
@@ -50,6 +60,8 @@ class Detections:
     """Names of the action classes."""
     video: str = ""
     """Name of the video."""
+    facts: VideoFacts | None = None
+    """Where the detections come from; None: not known."""
 
     def __post_init__(self) -> None:
         segments, labels, scores = np.asarray(self.segments), np.asarray(self.labels), np.asarray(self.scores)
@@ -134,6 +146,24 @@ class Detections:
         """Return the detections whose score is at least `min_score`."""
         return self.take(self.scores >= min_score)
 
+    def select(
+        self, *, exclusive: Exclusive = "none", merge_gap: float | None = None, min_length: float = 0.0
+    ) -> Detections:
+        """Return the detections that people are shown: no overlaps, near ones merged, short ones left out, by start.
+
+        Args:
+            exclusive: "class": of overlapping detections of a class the best; "all": of any two; "none": all.
+            merge_gap: longest gap in seconds between two of a class that become one; None: none do.
+            min_length: shortest detection in seconds, after merging.
+
+        Raises:
+            InputError: an option out of range.
+        """
+        from runtime.suppression.selection import select
+
+        chosen = select(self.segments, self.labels, self.scores, len(self.classes), exclusive, merge_gap, min_length)
+        return replace(self, segments=chosen.segments, labels=chosen.labels, scores=chosen.scores).sorted("start")
+
     def of_class(self, name: str) -> Detections:
         """Return the detections of one class; none if the class is unknown."""
         return self.take(self.labels == (self.classes.index(name) if name in self.classes else -1))
@@ -145,10 +175,9 @@ class Detections:
         """
         return _emit(json.dumps(results_document([self]), ensure_ascii=False), path)
 
-    def to_csv(self, path: PathLike | None = None) -> str:
-        """Return lines `video,label,start_s,end_s,score` under a header, written to `path` too when given."""
-        rows = ([self.video, d.label, d.start_s, d.end_s, d.score] for d in self)
-        return _emit(to_csv([COLUMNS, *rows]), path)
+    def to_csv(self, path: PathLike | None = None, *, bom: bool = False) -> str:
+        """Return a table with the header `COLUMNS`, written to `path` too when given; see `to_table`."""
+        return _emit(to_table([self], bom=bom), path)
 
     def to_srt(self, path: PathLike | None = None) -> str:
         """Return SubRip subtitles in the order of the starts, written to `path` too when given."""
@@ -196,6 +225,22 @@ class Detections:
         save_image(draw_timeline(self, duration_s=duration_s, thumbnails=thumbnails), path)
 
 
+def to_table(videos: Iterable[Detections], *, bom: bool = False) -> str:
+    """Return the detections of videos as CSV with the header `COLUMNS`, numbers with three decimals.
+
+    Args:
+        videos: detections of the videos, in the order of the table.
+        bom: whether the text begins with the mark by which Excel knows UTF-8.
+    """
+    rows = (
+        [video.video, d.label, *(f"{value:.{DECIMALS}f}" for value in (d.start_s, d.end_s, d.score)),
+         table_time(d.start_s), table_time(d.end_s), video.facts.path if video.facts else ""]
+        for video in videos
+        for d in video
+    )  # fmt: skip
+    return (BOM if bom else "") + to_csv([COLUMNS, *rows])
+
+
 def write_results(path: PathLike, videos: Sequence[Detections]) -> None:
     """Write the detections of several videos to one ActivityNet JSON file; parts of one video are joined."""
     _emit(json.dumps(results_document(videos), ensure_ascii=False), path)
@@ -220,6 +265,7 @@ def load_detections(path: PathLike, keep_inverted: bool = False) -> list[Detecti
         raise AnnotationError(f'{path}: expected {{"results": {{video: [{{"label", "score", "segment"}}, …]}}}}')
     found = {str(video): _entries(entries, f"{path}: {video}", keep_inverted) for video, entries in results.items()}
     number = {label: i for i, label in enumerate(dict.fromkeys(d.label for entries in found.values() for d in entries))}
+    facts = document.get("external_data")
     return [
         Detections(
             np.array([(d.start_s, d.end_s) for d in entries], np.float64).reshape(-1, 2),
@@ -227,6 +273,7 @@ def load_detections(path: PathLike, keep_inverted: bool = False) -> list[Detecti
             np.array([d.score for d in entries], np.float64),
             tuple(number),
             video,
+            _facts(facts, video),
         )
         for video, entries in found.items()
     ]
@@ -242,24 +289,42 @@ def is_results(content: bytes) -> bool:
 
 
 def is_table(content: bytes) -> bool:
-    """Return whether the content of a file is a table as `Detections.to_csv` writes it."""
-    return content.splitlines()[0].decode(errors="replace") == ",".join(COLUMNS)
+    """Return whether the content of a file is a table as `to_table` writes it, also one of an older release."""
+    header = content.splitlines()[0].decode(errors="replace").removeprefix(BOM)
+    return header in (",".join(COLUMNS), ",".join(OLD_COLUMNS))
 
 
 def results_document(videos: Sequence[Detections]) -> dict[str, Any]:
-    """Return the content of an ActivityNet JSON file of detections; parts of one video are joined."""
+    """Return the content of an ActivityNet JSON file of detections; parts of one video are joined.
+
+    "external_data" has the facts of each video, where they are known: {video: {"path", "duration_s", "fps", …}}.
+    """
     results: dict[str, list[dict[str, Any]]] = {}
+    facts: dict[str, dict[str, Any]] = {}
     for detections in videos:
+        if detections.facts is not None:
+            known = to_mapping(detections.facts).items()
+            facts[detections.video] = {key: value for key, value in known if value not in ("", None)}
         results.setdefault(detections.video, []).extend(
             {"label": d.label, "score": d.score, "segment": [d.start_s, d.end_s]} for d in detections
         )
-    return {"version": FORMAT_VERSION, "results": results, "external_data": {}}
+    return {"version": FORMAT_VERSION, "results": results, "external_data": facts}
 
 
 def _emit(text: str, path: PathLike | None) -> str:
     if path is not None:
         write_text(path, text)
     return text
+
+
+def _facts(external: object, video: str) -> VideoFacts | None:
+    """Return the facts of a video in a file's "external_data"; None where another program wrote something else."""
+    if not isinstance(external, Mapping) or video not in external:
+        return None
+    try:
+        return from_mapping(VideoFacts, external[video])
+    except StructureError:
+        return None
 
 
 def _entries(entries: object, where: str, keep_inverted: bool) -> list[Detection]:

@@ -1,4 +1,4 @@
-"""Format times and texts for subtitle files."""
+"""Format times and texts for subtitle files and tables."""
 
 from __future__ import annotations
 
@@ -23,3 +23,9 @@ def subtitle_time(seconds: float, point: str) -> str:
     milliseconds = round(max(seconds, 0) * 1000)
     minutes, milliseconds = divmod(milliseconds, 60_000)
     return f"{minutes // 60:02d}:{minutes % 60:02d}:{milliseconds // 1000:02d}{point}{milliseconds % 1000:03d}"
+
+
+def table_time(seconds: float) -> str:
+    """Format seconds as h:mm:ss.mmm, which spreadsheets read as a time; negative times as 0."""
+    hours, rest = subtitle_time(seconds, ".").split(":", 1)
+    return f"{int(hours)}:{rest}"

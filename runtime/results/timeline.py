@@ -280,10 +280,12 @@ def _draw_row(canvas: Canvas, row: _Row, axis: _Axis, top: int, label_size: floa
         canvas.rectangle(x0, y, max(axis.x(end), x0 + MIN_BAR), y + TRUTH_HEIGHT, TRUTH)
     y += TRUTH_HEIGHT + BAR_GAP if row.truths else 0
     for bar in sorted(row.bars, key=lambda bar: bar.score):
-        _draw_bar(canvas, bar, row.colour, axis, y + bar.lane * (BAR_HEIGHT + BAR_GAP))
+        later = (axis.x(other.start_s) for other in row.bars if other.lane == bar.lane and other.start_s > bar.start_s)
+        _draw_bar(canvas, bar, row.colour, axis, y + bar.lane * (BAR_HEIGHT + BAR_GAP), min(later, default=axis.right))
 
 
-def _draw_bar(canvas: Canvas, bar: _Bar, colour: Colour, axis: _Axis, y: float) -> None:
+def _draw_bar(canvas: Canvas, bar: _Bar, colour: Colour, axis: _Axis, y: float, free_to: float) -> None:
+    """Draw a bar with its score: in it, or where it is too short behind it, if the lane is free up to `free_to`."""
     x0 = axis.x(bar.start_s)
     x1 = max(axis.x(bar.end_s), x0 + MIN_BAR)
     fill = blend(colour, _strength(bar.score))
@@ -291,8 +293,11 @@ def _draw_bar(canvas: Canvas, bar: _Bar, colour: Colour, axis: _Axis, y: float) 
     if x1 - x0 > 4:
         canvas.rectangle(x0 + 1, y + 1, x1 - 1, y + BAR_HEIGHT - 1, fill)
     text = f"{bar.score:.2f}"
-    if canvas.text_width(text, SCORE_SIZE) + 6 <= x1 - x0:
+    needed = canvas.text_width(text, SCORE_SIZE)
+    if needed + 6 <= x1 - x0:
         canvas.text(text, (x0 + x1) / 2, y + BAR_HEIGHT / 2, SCORE_SIZE, readable_on(fill), 0.5)
+    elif x1 + needed + 6 <= free_to:
+        canvas.text(text, x1 + 3, y + BAR_HEIGHT / 2, SCORE_SIZE, MUTED)
 
 
 def _strength(score: float) -> float:

@@ -11,11 +11,12 @@ from runtime.common.ranges import Count, FramesPerSecond, Range, check_ranges
 from runtime.errors import InputError, SpecError
 from runtime.spec.anchors import A2NetLayout, Cells
 from runtime.spec.decoding_constants import A2NetDecoding, Decoding, TwoStageDecoding
+from runtime.spec.model_card import ModelCard, OperatingPoint
 from runtime.spec.streaming import Streaming
 from runtime.spec.tensors import TensorSpec, require_fitting_tensors
 from runtime.spec.time_axis import FeatureSampling, Uneven
 
-SCHEMA = 5
+SCHEMA = 6
 """Version of the ModelSpec layout; a file with a higher number needs a newer release of this project. From 4
 on every artifact carries a digest."""
 
@@ -115,6 +116,10 @@ class ModelSpec:
     """SHA-256 of the checkpoint file that the weights are from."""
     made_with: dict[str, str] = field(default_factory=dict)
     """Versions of the libraries that made the artifact."""
+    card: ModelCard = field(default_factory=ModelCard)
+    """What the model says of itself to people."""
+    operating_point: OperatingPoint | None = None
+    """Score from which on detections are shown; None: nobody has measured one (`afsd evaluate --write-threshold`)."""
     schema: Count = SCHEMA
 
     def __post_init__(self) -> None:
@@ -228,6 +233,7 @@ def fuse_specs(rgb: ModelSpec, flow: ModelSpec) -> ModelSpec:
             score_threshold=_first(decoding.fused_threshold, decoding.score_threshold),
             nms_floor=_first(decoding.fused_floor, decoding.nms_floor),
         ),
+        operating_point=None,  # measured on one stream
         multiply_adds=rgb.multiply_adds + flow.multiply_adds,
         checkpoint_sha256="+".join(filter(None, (rgb.checkpoint_sha256, flow.checkpoint_sha256))),
         precision=rgb.precision if rgb.precision == flow.precision else f"{rgb.precision}+{flow.precision}",

@@ -30,7 +30,9 @@ class NmsStream:
     of open candidates. So no candidate that ends before frontier − horizon is ever held back.
     """
 
-    def __init__(self, num_classes: int, decay: Decay, floor: float, horizon: float) -> None:
+    def __init__(
+        self, num_classes: int, decay: Decay, floor: float, horizon: float, *, across_classes: bool = False
+    ) -> None:
         """Start an empty stream.
 
         Args:
@@ -38,6 +40,7 @@ class NmsStream:
             decay: factor of soft or hard NMS.
             floor: drop candidates whose initial or decayed score is below this; `LEAST_SCORE` for hard NMS.
             horizon: longest wait of a closed candidate in seconds; infinite: exact whatever the chains.
+            across_classes: whether candidates lower those of other classes too.
         """
         if num_classes <= 0 or not horizon >= 0:
             raise InputError(
@@ -45,10 +48,12 @@ class NmsStream:
                 "least 0"
             )
         self._num_classes, self._decay, self._floor, self._horizon = num_classes, decay, floor, horizon
+        self._across_classes = across_classes
         self._reset()
 
     def _reset(self) -> None:
         self._classes: dict[int, _ClassStream] = {}
+        """Waiting candidates by class; all under 0 if classes lower each other."""
         self._frontier = -np.inf
         self.settlements = 0
         """Number of times that a class was settled before its chain ended; scores may then differ from exact ones."""
@@ -56,6 +61,11 @@ class NmsStream:
     def __len__(self) -> int:
         """Number of candidates held back so far."""
         return sum(len(stream) for stream in self._classes.values())
+
+    @property
+    def frontier(self) -> float:
+        """Seconds at or after which every candidate that is still to be returned starts; −∞ before the first push."""
+        return min((self._frontier, *(stream.earliest for stream in self._classes.values())))
 
     def push(self, candidates: Candidates, frontier: float) -> Candidates:
         """Add candidates and return those that are final, ordered by class, then start, then arrival.
@@ -69,17 +79,17 @@ class NmsStream:
         """
         self._check_push(candidates, frontier)
         self._frontier = frontier
-        present = candidates.scores >= self._floor
-        for label in np.unique(candidates.labels[present]).tolist():
-            chosen = present & (candidates.labels == label)
-            stream = self._classes.setdefault(label, _ClassStream(self._decay, self._floor))
-            stream.append(candidates.segments[chosen], candidates.scores[chosen])
+        present = candidates.take(candidates.scores >= self._floor)
+        groups = np.zeros_like(present.labels) if self._across_classes else present.labels
+        for group in np.unique(groups).tolist():
+            stream = self._classes.setdefault(group, _ClassStream(self._decay, self._floor))
+            stream.append(present.take(groups == group))
         given = []
-        for label, stream in sorted(self._classes.items()):
-            segments, scores, settled = stream.take_final(frontier, self._horizon)
+        for _, stream in sorted(self._classes.items()):
+            final, settled = stream.take_final(frontier, self._horizon)
             self.settlements += settled
-            given.append(Candidates(segments, np.full(len(scores), label, np.int32), scores))
-        self._classes = {label: stream for label, stream in self._classes.items() if len(stream)}
+            given.append(final)
+        self._classes = {group: stream for group, stream in self._classes.items() if len(stream)}
         return Candidates.concatenate(given)
 
     def finish(self) -> Candidates:
@@ -106,7 +116,7 @@ class NmsStream:
 
 
 class _ClassStream:
-    """Holds the waiting candidates of one class, as arrays in the order of arrival.
+    """Holds the waiting candidates that lower each other, those of one class, as arrays in the order of arrival.
 
     Every closed candidate that still waits has a blocker: a candidate of higher score that holds it back. The waiting
     candidate is examined again only when its blocker falls, so a few times in all instead of once per push.
@@ -115,6 +125,7 @@ class _ClassStream:
     def __init__(self, decay: Decay, floor: float) -> None:
         self._decay, self._floor = decay, floor
         self._segments = np.empty((0, 2))
+        self._labels = np.empty(0, np.int32)
         self._scores = np.empty(0)
         """Current scores; GONE for taken or dropped candidates."""
         self._blockers = np.empty(0, np.intp)
@@ -125,17 +136,22 @@ class _ClassStream:
     def __len__(self) -> int:
         return int(np.count_nonzero(self._scores >= 0))
 
-    def append(self, segments: NDArray[np.float64], scores: NDArray[np.float64]) -> None:
-        """Add candidates with segments [N,2] and scores [N]."""
-        self._segments = np.concatenate([self._segments, segments])
-        self._scores = np.concatenate([self._scores, scores])
-        self._blockers = np.concatenate([self._blockers, np.full(len(scores), -1, np.intp)])
+    @property
+    def earliest(self) -> float:
+        """Earliest start of a waiting candidate, seconds; infinite if none waits."""
+        return float(self._segments[self._scores >= 0, 0].min(initial=np.inf))
 
-    def take_final(self, frontier: float, horizon: float) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
-        """Remove the candidates final at this frontier.
+    def append(self, candidates: Candidates) -> None:
+        """Add candidates."""
+        self._segments = np.concatenate([self._segments, candidates.segments])
+        self._labels = np.concatenate([self._labels, candidates.labels])
+        self._scores = np.concatenate([self._scores, candidates.scores])
+        self._blockers = np.concatenate([self._blockers, np.full(len(candidates), -1, np.intp)])
 
-        Returns:
-            segments [K,2] and scores [K] by start, then arrival, and whether a chain was settled before its end.
+    def take_final(self, frontier: float, horizon: float) -> tuple[Candidates, bool]:
+        """Remove and return the candidates final at this frontier, by start, then arrival.
+
+        The bool says whether a chain was settled before its end.
         """
         ends = self._segments[:, 1]
         closed = ends <= frontier
@@ -144,10 +160,9 @@ class _ClassStream:
         if settled:
             taken |= self._take(closed & (self._scores >= 0), closed)
         indices, scores = np.array(list(taken), np.intp), np.array(list(taken.values()), np.float64)
-        segments = self._segments[indices]
-        order = np.lexsort((indices, segments[:, 0]))
+        final = Candidates(self._segments[indices], self._labels[indices], scores)
         self._compact()
-        return segments[order], scores[order], settled
+        return final.take(np.lexsort((indices, final.segments[:, 0]))), settled
 
     def _close(self, closed: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Find the neighbours of the newly closed candidates; return a mask [N] of these candidates."""
@@ -209,7 +224,7 @@ class _ClassStream:
         if 2 * np.count_nonzero(keep) > len(keep):
             return
         place = np.cumsum(keep) - 1
-        self._segments, self._scores = self._segments[keep], self._scores[keep]
+        self._segments, self._labels, self._scores = self._segments[keep], self._labels[keep], self._scores[keep]
         self._blockers = np.where(self._blockers >= 0, place[self._blockers], -1)[keep]
         old, self._neighbours = self._neighbours, {}
         for i, (near, factors) in old.items():

@@ -27,6 +27,11 @@ class Suppression(Protocol):
         """Number of chains that were settled before their end; 0: the result is that over the whole video."""
         ...
 
+    @property
+    def frontier(self) -> float:
+        """Seconds at or after which every candidate that is still to be returned starts; −∞: nothing is known."""
+        ...
+
     def push(self, candidates: Candidates, offset: int) -> Candidates:
         """Add the candidates of the window at `offset` (frames or steps); return those that are final."""
         ...
@@ -54,6 +59,11 @@ class LocalSuppression:
         """See `Suppression`."""
         return self._stream.settlements
 
+    @property
+    def frontier(self) -> float:
+        """See `Suppression`."""
+        return self._stream.frontier
+
     def push(self, candidates: Candidates, offset: int) -> Candidates:
         return self._stream.push(candidates, offset / self._fps)
 
@@ -76,6 +86,7 @@ class ReferenceSuppression:
     """Runs soft-NMS as the published script: keeps everything until the end, then suppresses each class on its own."""
 
     settlements = 0
+    frontier = -math.inf
 
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec

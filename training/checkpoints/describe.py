@@ -7,7 +7,7 @@ from typing import Any
 
 from runtime.commands.info import describe_digest, describe_spec
 from training.checkpoints.files import build_model, load_checkpoint
-from training.deployment.views import model_spec
+from training.deployment.views import checkpoint_spec
 
 
 def describe_checkpoint(path: Path, *, verify: bool) -> dict[str, Any]:
@@ -19,8 +19,7 @@ def describe_checkpoint(path: Path, *, verify: bool) -> dict[str, Any]:
     found = load_checkpoint(path, verify=verify)
     if verify:
         build_model(found, str(path))
-    spec = model_spec(found.config, found.classes, checkpoint_sha256=found.sha256)
-    facts = describe_spec(spec)
+    facts = describe_spec(checkpoint_spec(found, str(path)))
     for name in ("made_from", "made_with", "schema"):  # of engine files
         del facts[name]
     return {

@@ -39,6 +39,10 @@ DIGEST_KEY = "sha256"
 CONTENT = ("weights", "config", "classes", "metrics", "training")
 """Entries of a file that the digest covers."""
 
+OPERATING_POINT, TRAINED = "operating_point", "trained"
+"""Entries of `Checkpoint.metrics`: the mapping of a `runtime.spec.model_card.OperatingPoint`, and the day on which
+training wrote the checkpoint, YYYY-MM-DD."""
+
 CHECKPOINT_STARTS = (b"P", b"\x80", b"")
 """First bytes of PyTorch's files: a ZIP archive or a pickle (before 1.6); empty files are rejected when loaded."""
 

@@ -18,6 +18,9 @@ def add_prepare(subparsers: Any) -> None:
     """Add `afsd prepare thumos14|activitynet|own|features`, which makes a checked data set."""
     parser = subparsers.add_parser(
         "prepare",
+        epilog="examples:\n"
+        "  afsd prepare own mydata --fps 10\n"
+        "  afsd prepare thumos14 --tables annotations --videos videos\n",
         help="make a data set ready for training",
         description="Make frame stores, one annotation file and a report of what was odd from videos and annotations; "
         "or check every value of a feature set and describe it. An interrupted run continues where it stopped; a video "

@@ -21,6 +21,7 @@ def add_paper_tables(subparsers: Any) -> None:
     """Add `afsd paper-tables TABLE…`, which makes A2Net's tables, with AFSD, on a feature set."""
     parser = subparsers.add_parser(
         "paper-tables",
+        epilog="examples:\n  afsd paper-tables durations modules --out runs/tables\n",
         help="make A2Net's tables on your feature set",
         description="Train the networks of a table on every fold with every seed, and write the table as Markdown, CSV "
         "and JSON. All tables share their runs; an interrupted command continues.",

@@ -11,7 +11,14 @@ from runtime.errors import ConfigError, import_failure
 
 def add_train(subparsers: Any) -> None:
     """Add `afsd train CONFIG`, which trains a network from a configuration."""
-    parser = subparsers.add_parser("train", help="train AFSD, A2Net or a two-stage detector from a configuration")
+    parser = subparsers.add_parser(
+        "train",
+        epilog="examples:\n"
+        "  afsd train mydata.yaml --out runs/mine\n"
+        "  afsd train thumos14 --out runs/thumos14 --set optimiser.batch_size=2\n"
+        "  afsd train thumos14 --out runs/thumos14 --resume runs/thumos14/last.ckpt\n",
+        help="train AFSD, A2Net or a two-stage detector from a configuration",
+    )
     parser.add_argument("config", help="name (thumos14, synthetic, …) or path of a YAML configuration")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and logs")
     parser.add_argument("--resume", type=Path, help="last.ckpt of an interrupted run")
@@ -35,6 +42,7 @@ def add_cross_validate(subparsers: Any) -> None:
     """Add `afsd cross-validate CONFIG`, which trains and evaluates every fold of a feature set."""
     parser = subparsers.add_parser(
         "cross-validate",
+        epilog="examples:\n  afsd cross-validate a2net_gtea --out runs/gtea --seeds 1 2 3\n",
         help="train on every fold of a feature set and print mean and spread",
         description="Train a network on features on every fold with every seed, find actions in the fold's test "
         "videos, and print mean average precision with its spread. An interrupted command continues.",

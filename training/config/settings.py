@@ -25,6 +25,7 @@ from runtime.common.ranges import (
     check_ranges,
 )
 from runtime.spec.decoding_constants import A2NetDecoding, Decoding
+from runtime.spec.model_card import ModelCard
 from runtime.spec.time_axis import FeatureSampling, Uneven
 from training.a2net.config import A2NetConfig, A2NetLossConfig
 from training.afsd.config import LossConfig, ModelConfig
@@ -231,6 +232,8 @@ class Config:
     """Add a second stage whose proposals are the detections of a class-agnostic A2Net; `decoding` then belongs to the
     second stage, and only `balance` and `overlap` of `a2net_decoding` are used."""
     two_stage_loss: TwoStageLossConfig = field(default_factory=TwoStageLossConfig)
+    card: ModelCard = field(default_factory=ModelCard)
+    """What the model will say of itself to people: data set, licence of the weights, a note."""
 
     def __post_init__(self) -> None:
         if self.network_section != "model" and self.model != ModelConfig():

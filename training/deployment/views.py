@@ -16,11 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from runtime.errors import ConfigError, EngineError
+from runtime.common.mappings import StructureError, from_mapping
+from runtime.errors import CheckpointError, ConfigError, EngineError
 from runtime.spec.model import ModelSpec
+from runtime.spec.model_card import OperatingPoint
 from runtime.spec.tensors import TensorSpec
 from runtime.spec.time_axis import FeatureSampling
-from training.checkpoints.files import Checkpoint, build_model, load_checkpoint
+from training.checkpoints.files import OPERATING_POINT, TRAINED, Checkpoint, build_model, load_checkpoint
 from training.config.files import load_config
 from training.config.settings import Config
 from training.deployment.compiled import CompiledModule, Forward
@@ -127,6 +129,23 @@ def model_spec(
     )
 
 
+def checkpoint_spec(checkpoint: Checkpoint, origin: str, made_with: dict[str, str] | None = None) -> ModelSpec:
+    """Describe a checkpoint's deployed network, with its card and operating point; see `model_spec`.
+
+    Raises:
+        CheckpointError: the operating point is damaged; `origin` is the checkpoint's file.
+    """
+    spec = model_spec(checkpoint.config, checkpoint.classes, checkpoint_sha256=checkpoint.sha256, made_with=made_with)
+    card, metrics = checkpoint.config.card, checkpoint.metrics
+    trained = card.trained or str(metrics.get(TRAINED, ""))
+    card = replace(card, trained=trained, data=card.data or (checkpoint.config.name if trained else ""))
+    try:
+        point = from_mapping(OperatingPoint, metrics[OPERATING_POINT]) if OPERATING_POINT in metrics else None
+    except StructureError as error:
+        raise CheckpointError(f"{origin}: its operating point does not fit: {error}; measure it again") from None
+    return replace(spec, card=card, operating_point=point)
+
+
 def _describe_input(config: Config) -> TensorSpec:
     """Describe the input beside `lengths`: frames [B,T,H,W,C], or features [B,C,T]."""
     if config.stream == "features":
@@ -214,6 +233,6 @@ def make_torch_engine(
     compiled: bool = False,
 ) -> TorchEngine:
     """Make an engine from a loaded checkpoint; `origin` names the checkpoint in errors; others: see `TorchEngine`."""
-    spec = model_spec(checkpoint.config, checkpoint.classes, checkpoint_sha256=checkpoint.sha256)
+    spec = checkpoint_spec(checkpoint, origin)
     network = build_model(checkpoint, origin)
     return TorchEngine(network, spec, device, precision=precision, compiled=compiled, origin=origin)

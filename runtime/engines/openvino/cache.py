@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.common.files import read_bytes
+from runtime.common.log import LOGGER
 from runtime.common.temporaries import sweep, temporary_file
 from runtime.common.text import one_line
 from runtime.engines.artifact import Artifact
@@ -84,8 +85,10 @@ def compile_model(
             compiled = core.import_model(blob, device, settings)
             with suppress(OSError):
                 os.utime(entry)
+            LOGGER.info("%s: %scompiled before, from %s", artifact.path, name and f"{name}, ", entry)
             return compiled
     compiled = core.compile_model(read(), device, settings)
+    LOGGER.info("%s: %scompiled anew, kept in %s", artifact.path, name and f"{name}, ", folder)
     try:
         _write(entry, compiled.export_model().getvalue())
     except Exception as error:  # of the folder, or OpenVINO's own of a model that it cannot write

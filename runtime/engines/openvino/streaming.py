@@ -9,7 +9,6 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from runtime.common.processors import usable_cores
 from runtime.engines.artifact import read_artifact
 from runtime.engines.base import Arrays
 from runtime.engines.openvino.cache import compile_model
@@ -30,8 +29,8 @@ from runtime.spec.streaming import EDGE, HEAD, STEADY
 class OpenVinoStreamingEngine(StreamingEngine):
     """Runs the step and the head, each compiled apart: the step inside a video for one length of chunks, without masks.
 
-    A step waits for the one before, so no two run at once: in the mode "latency" each takes all processors, in
-    "throughput" all but one, which decodes the next frames meanwhile (docs/streaming.md has what that brings).
+    A step waits for the one before, so each runs on all threads, whatever `EngineOptions.mode`. Fewer threads leave a
+    processor to the decoder (docs/streaming.md has when that is faster).
     """
 
     def __init__(self, path: Path, options: EngineOptions) -> None:
@@ -50,9 +49,7 @@ class OpenVinoStreamingEngine(StreamingEngine):
             f"{self._device.lower()} ({'+'.join([*eight, precision])})",
             eight[0] if eight else precision,
         )
-        threads = max(usable_cores() - 1, 1) if options.mode == "throughput" and self._device == "CPU" else None
-        step_options = replace(options, mode="latency", threads=options.threads or threads)
-        self._settings = settings_of(step_options, precision, self._device)
+        self._settings = settings_of(replace(options, mode="latency"), precision, self._device)
         try:
             self._model: Any = self._core.read_model(str(artifact.path), str(artifact.weights))
         except Exception as error:  # OpenVINO raises RuntimeError and its own types

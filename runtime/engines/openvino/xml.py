@@ -21,6 +21,9 @@ LARGEST_XML = 1 << 28
 END = b"\t</rt_info>\n</net>\n"
 """Last lines of an .xml that OpenVINO writes."""
 
+BEGINNING = b"\t\t<afsd>\n"
+"""Line before this project's entries."""
+
 XML_SEAL = Seal(b'\t\t\t<sha256 value="', b'" />\n\t\t</afsd>\n' + END)
 
 
@@ -56,7 +59,27 @@ def write_xml_entries(path: Path, spec: ModelSpec) -> str:
     content = path.read_bytes()
     if not content.endswith(END):
         raise EngineError(f"{path}: does not end in an rt_info as OpenVINO 2025 and later write it; use such a release")
-    values = {METADATA_KEY: replace(spec, schema=SCHEMA).to_json(), WEIGHTS_KEY: file_sha256(path.with_suffix(".bin"))}
+    return _write_entries(path, content.removesuffix(END), spec, file_sha256(path.with_suffix(".bin")))
+
+
+def copy_xml(path: Path, target: Path, spec: ModelSpec) -> None:
+    """Copy an .xml that carries a ModelSpec with another one; the .bin stays that of `path`.
+
+    Raises:
+        SpecError: the file carries none, as those of older releases.
+        OSError: the copy cannot be written.
+    """
+    content = path.read_bytes()
+    start = content.rfind(BEGINNING)
+    entries = read_xml_entries(path)
+    if start < 0 or entries is None:
+        raise SpecError(f"{path}: is of an older release and cannot be changed; export it again")
+    _write_entries(target, content[:start], spec, entries.get(WEIGHTS_KEY, ""))
+
+
+def _write_entries(path: Path, content: bytes, spec: ModelSpec, weights_sha256: str) -> str:
+    """Write a network's XML up to its last entry of `rt_info`, then this project's entries; return the digest."""
+    values = {METADATA_KEY: replace(spec, schema=SCHEMA).to_json(), WEIGHTS_KEY: weights_sha256}
     entries = "".join(f'\t\t\t<{key} value="{escape(value)}" />\n' for key, value in values.items())
-    path.write_bytes(content.removesuffix(END) + f"\t\t<afsd>\n{entries}".encode())
+    path.write_bytes(content + BEGINNING + entries.encode())
     return write_seal(path, XML_SEAL)

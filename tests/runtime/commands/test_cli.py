@@ -110,7 +110,7 @@ def test_table(model: str, videos: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_json_of_a_folder(model: str, videos: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["detect", model, str(videos), "--json"]) == 0
+    assert cli.main(["detect", model, str(videos), "--json", "--score", "0.1"]) == 0
     content = json.loads(capsys.readouterr().out)
     assert list(content["results"]) == ["clip2", "clip10"]
     found = Detector(model, options=DetectorOptions(min_score=0.1)).run(videos / "clip10.avi")
@@ -121,12 +121,12 @@ def test_json_of_a_folder(model: str, videos: Path, capsys: pytest.CaptureFixtur
 
 def test_stream_prints_what_run_finds(model: str, videos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = str(videos / "clip2.avi")
-    assert cli.main(["detect", model, path, "--stream", "--json"]) == 0
+    assert cli.main(["detect", model, path, "--stream", "--json", "--score", "0.1"]) == 0
     entries = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     found = Detector(model, options=DetectorOptions(min_score=0.1)).run(path)
     assert [entry["score"] for entry in entries] == pytest.approx(list(found.scores))
     assert {entry["video"] for entry in entries} == {"clip2"}
-    assert cli.main(["detect", model, path, "--stream"]) == 0
+    assert cli.main(["detect", model, path, "--stream", "--score", "0.1"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == len(found)
 
 
@@ -141,7 +141,12 @@ def test_files_are_written_only_when_asked(
     assert [file.name for file in Path("alone").iterdir()] == ["clip2.json"]
     cli.main(["detect", model, path, path, "--csv", "--srt", "--plot", "--out", "all"])
     names = {f"clip2{number}.{suffix}" for number in ("", "-2") for suffix in ("csv", "json", "png", "srt")}
-    assert {file.name for file in Path("all").iterdir()} == names
+    assert {file.name for file in Path("all").iterdir()} == {*names, "all.csv"}
+    with Path("all/all.csv").open(newline="") as table:
+        rows = list(csv.DictReader(table))
+    alone = [list(csv.DictReader(Path(f"all/clip2{n}.csv").read_text().splitlines())) for n in ("", "-2")]
+    assert rows == [row for part in alone for row in part]
+    assert {row["path"] for row in rows} == {path}
     with Path("all/clip2.csv").open(newline="") as table:
         assert len(list(csv.DictReader(table))) == len(
             json.loads(Path("alone/clip2.json").read_text())["results"]["clip2"]

@@ -14,8 +14,10 @@ import pytest
 from runtime import cli
 from runtime.commands import detect
 from runtime.detector import Detector, DetectorOptions
-from runtime.results.detections import Detections
+from runtime.results.detections import Detections, load_detections
 from runtime.results.video_scores import load_video_scores
+from runtime.spec.model import ModelSpec
+from runtime.spec.model_card import ModelCard, OperatingPoint
 from tests.tiny import ProposalEngine, tiny_spec, write_tiny_onnx
 
 
@@ -55,7 +57,9 @@ def test_two_engines(tmp_path: Path, clip: str, capsys: pytest.CaptureFixture[st
     options = DetectorOptions(min_score=0.1, flow_method="dis")
     with Detector(rgb, flow_engine=flow, options=options) as detector:
         found = detector.run(clip)
-    assert cli.main(["detect", rgb, clip, "--flow-engine", flow, "--flow-method", "dis", "--json"]) == 0
+    assert (
+        cli.main(["detect", rgb, clip, "--flow-engine", flow, "--flow-method", "dis", "--json", "--score", "0.1"]) == 0
+    )
     assert [score for _, score in results(capsys, "v_abc")] == pytest.approx(
         [one.score for one in sorted(found, key=lambda one: (one.label, one.score))]
     )
@@ -192,3 +196,70 @@ def test_two_videos_of_one_name_are_checked_under_the_names_of_their_results(
     assert cli.main(["detect", rgb, *videos, "--out", str(tmp_path / "out")]) == 2
     assert "v_abc-2.json: is there already" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["v_abc-2.json"]
+
+
+def written(tmp_path: Path, spec: ModelSpec) -> str:
+    return str(write_tiny_onnx(tmp_path / "m.onnx", spec))
+
+
+@pytest.mark.parametrize(
+    ("point", "flags", "score", "origin"),
+    [
+        (None, [], 0.5, " (the default; the model carries no threshold, see docs/scores.md)"),
+        (OperatingPoint(0.31, 0.5, 0.9, 0.8, 10), [], 0.31, " (the model's own threshold)"),
+        (OperatingPoint(0.31, 0.5, 0.9, 0.8, 10), ["--score", "0.2"], 0.2, ""),
+    ],
+)
+def test_what_reaches_the_models_threshold_is_shown(
+    tmp_path: Path,
+    clip: str,
+    point: OperatingPoint | None,
+    flags: list[str],
+    score: float,
+    origin: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = written(tmp_path, tiny_spec(operating_point=point))
+    everything = Detector(model).run(clip)
+    assert cli.main(["detect", model, clip, "--out", str(tmp_path / "out"), *flags]) == 0
+    said = capsys.readouterr()
+    assert f" of score {score:g} or more{origin}; " in said.out
+    assert said.err == ""
+    document = json.loads((tmp_path / "out" / "v_abc.json").read_text())
+    shown = [entry["score"] for entry in document["results"]["v_abc"]]
+    assert sorted(shown) == sorted(everything.above(score).scores.tolist())
+    assert 0 < len(shown) < len(everything)
+    facts = document["external_data"]["v_abc"]
+    assert (facts["threshold"], facts["path"], facts["model"], facts["fps"]) == (score, clip, model, 25.0)
+    assert facts["duration_s"] == pytest.approx(80 / 25)
+    (found,) = load_detections(tmp_path / "out" / "v_abc.json")
+    assert found.facts is not None
+    assert found.facts.threshold == score
+
+
+def test_a_demonstration_model_says_what_it_knows(
+    tmp_path: Path, clip: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = written(
+        tmp_path, tiny_spec(card=ModelCard(demonstration="two toy motions", data="toys", licence="CC0-1.0"))
+    )
+    assert cli.main(["detect", model, clip]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"afsd: {model} is a demonstration model: it knows two toy motions and nothing else"
+    assert cli.main(["info", model]) == 0
+    rows = {line.split()[0]: line.split(None, 1)[1] for line in capsys.readouterr().out.splitlines()}
+    assert (rows["data"], rows["licence"], rows["demonstration"]) == (
+        "toys", "CC0-1.0", "knows two toy motions and nothing else",
+    )  # fmt: skip
+
+
+def test_selection_on_the_command_line(tmp_path: Path, clip: str, capsys: pytest.CaptureFixture[str]) -> None:
+    model = written(tmp_path, tiny_spec())
+    found = Detector(model, options=DetectorOptions(min_score=0.1)).run(clip)
+    expected = found.select(exclusive="all", merge_gap=0.2, min_length=0.3)
+    flags = ["--score", "0.1", "--exclusive", "all", "--merge-gap", "0.2", "--min-length", "0.3", "--json"]
+    assert cli.main(["detect", model, clip, *flags]) == 0
+    assert [score for _, score in results(capsys, "v_abc")] == [s for _, s, *_ in sorted(expected)]
+    assert 0 < len(expected) < len(found)
+    assert cli.main(["detect", model, clip, "--merge-gap", "-1"]) == 2
+    assert "--merge-gap: got -1" in capsys.readouterr().err

@@ -44,17 +44,19 @@ def without_time(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def test_files_are_watched_as_they_are_detected(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "b").mkdir()
+    shown = ["--score", "0.1"]
     clips = [
         str(write_video(tmp_path / name, frames=90, level=level)) for name, level in (("a.mp4", 90), ("b/a.mp4", 150))
     ]
-    assert cli.main(["watch", model, *clips, "--out", str(tmp_path / "out"), "--batch", "1"]) == 0
+    assert cli.main(["watch", model, *clips, "--out", str(tmp_path / "out"), "--batch", "1", *shown]) == 0
     printed = capsys.readouterr()
     events = lines(printed.out)
     assert re.fullmatch(
-        r"afsd: watching a, a-2: a detection comes up to 2\.5 s after its action ends, in .* up to 8\.9 s;.*\n",
+        r"afsd: watching a, a-2: a detection comes up to 2\.5 s after its action ends, in .* up to 8\.9 s;.*; "
+        r"detections of score 0\.1 or more\n",
         printed.err,
     )
-    assert cli.main(["detect", model, *clips, "--stream", "--json", "--out", str(tmp_path / "streamed")]) == 0
+    assert cli.main(["detect", model, *clips, "--stream", "--json", "--out", str(tmp_path / "streamed"), *shown]) == 0
     streamed = lines(capsys.readouterr().out)
     for name in ("a", "a-2"):
         own = [event for event in events if event["video"] == name]
@@ -65,7 +67,7 @@ def test_files_are_watched_as_they_are_detected(model: str, tmp_path: Path, caps
         assert len(want) > 3
         assert lines((tmp_path / "out" / f"{name}.jsonl").read_text(encoding="utf-8")) == own
         assert lines((tmp_path / "streamed" / f"{name}.jsonl").read_text(encoding="utf-8")) == want
-    assert cli.main(["watch", model, clips[0], "--out", str(tmp_path / "out"), "--quiet"]) == 0
+    assert cli.main(["watch", model, clips[0], "--out", str(tmp_path / "out"), "--quiet", *shown]) == 0
     assert capsys.readouterr().out == ""
     first = [event for event in events if event["video"] == "a"]
     again = lines((tmp_path / "out" / "a.jsonl").read_text(encoding="utf-8"))
@@ -94,7 +96,7 @@ def test_a_file_that_fails_gives_status_2_after_the_others(
         (["udp://a:1", "--stall", "0"], "stall_seconds: got 0.0"),
         (["udp://a:1", "--quiet"], "add --out"),
         (["udp://a:1", "--metrics", "x"], "expected PORT or HOST:PORT"),
-        (["udp://a:1", "--score", "2"], "min_score: got 2.0"),
+        (["udp://a:1", "--score", "2"], "--score: got 2.0"),
     ],
 )
 def test_errors_are_one_line(model: str, flags: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

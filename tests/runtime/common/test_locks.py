@@ -55,7 +55,7 @@ def test_a_lock_file_that_a_dead_process_left_locks_nothing(tmp_path: Path) -> N
 
 
 def test_a_file_system_without_locks_is_said_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     fcntl = pytest.importorskip("fcntl")
 
@@ -64,5 +64,5 @@ def test_a_file_system_without_locks_is_said_once(
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     add(tmp_path, ["a", "b"])
-    (line,) = capsys.readouterr().err.splitlines()
+    (line,) = caplog.messages
     assert "the file system has no locks (Function not implemented); let one process at a time write there" in line

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import numpy as np
 import pytest
 
 from runtime.errors import AnnotationError, InputError
-from runtime.results.detections import Detection, Detections, load_detections, write_results
+from runtime.results.detections import Detection, Detections, is_table, load_detections, write_results
+from runtime.results.facts import VideoFacts
 from runtime.results.writers import FORMATS
 
 CLASSES = ("jump", "throw, far", "été")
@@ -38,7 +40,7 @@ def test_empty() -> None:
     assert len(empty) == 0
     assert rows(empty.sorted().above(0.1)) == []
     assert json.loads(empty.to_json())["results"] == {"v": []}
-    assert empty.to_csv() == "video,label,start_s,end_s,score\n"
+    assert empty.to_csv() == "video,label,start_s,end_s,score,start,end,path\n"
     assert empty.to_srt() == ""
 
 
@@ -96,9 +98,25 @@ def test_text_is_returned_and_written(tmp_path: Path) -> None:
 
 
 def test_csv() -> None:
-    header, first, *_ = csv.reader(io.StringIO(some().to_csv()))
-    assert header == ["video", "label", "start_s", "end_s", "score"]
-    assert first == ["a.mp4", "throw, far", "2.0", "3.5", "0.5"]
+    found = replace(some(), facts=VideoFacts(path="videos/a.mp4"))
+    header, first, *rest = csv.reader(io.StringIO(found.to_csv()))
+    assert header == ["video", "label", "start_s", "end_s", "score", "start", "end", "path"]
+    assert first == ["a.mp4", "throw, far", "2.000", "3.500", "0.500", "0:00:02.000", "0:00:03.500", "videos/a.mp4"]
+    assert [row[5:7] for row in rest if row[1] == "été"] == [["1:01:01.042", "1:01:02.000"]]
+    assert found.to_csv(bom=True) == "\ufeff" + found.to_csv()
+    assert is_table(found.to_csv(bom=True).encode())
+    assert is_table(b"video,label,start_s,end_s,score\n")  # of an older release
+
+
+def test_facts_come_back(tmp_path: Path) -> None:
+    facts = VideoFacts("a/b.mp4", 12.5, 29.97, "m.xml", 0.42, "0.1.0")
+    write_results(tmp_path / "d.json", [replace(some(), facts=facts), replace(some(), video="other")])
+    first, second = load_detections(tmp_path / "d.json")
+    assert (first.facts, second.facts) == (facts, None)
+    document = json.loads((tmp_path / "d.json").read_text())
+    document["external_data"] = {"a.mp4": {"fps": -3}, "used_external": True}  # of another program
+    (tmp_path / "d.json").write_text(json.dumps(document))
+    assert load_detections(tmp_path / "d.json")[0].facts is None
 
 
 def test_srt() -> None:
