@@ -90,9 +90,13 @@ class _Parser(argparse.ArgumentParser):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **{"formatter_class": _HelpFormatter, **options})
-        for short, name, text in () if "-" not in self.prefix_chars else (
-            ("-v", "verbose_log", "also print what was chosen: engine, device, compiled anew or kept"),
-            ("-q", "quiet_log", "print neither warnings nor progress"),
+        for short, name, text in (
+            ()
+            if "-" not in self.prefix_chars
+            else (
+                ("-v", "verbose_log", "also print what was chosen: engine, device, compiled anew or kept"),
+                ("-q", "quiet_log", "print neither warnings nor progress"),
+            )
         ):
             # a verb's parser keeps what stood before the verb
             self.add_argument(short, dest=name, action="store_true", default=argparse.SUPPRESS, help=text)

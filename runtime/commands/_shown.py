@@ -66,7 +66,9 @@ def choose_score(arguments: argparse.Namespace, spec: ModelSpec) -> str:
     Says on stderr what a demonstration model knows.
     """
     if spec.card.demonstration:
-        print_note(f"afsd: {arguments.engine} is a demonstration model: it knows {spec.card.demonstration} and nothing else")
+        print_note(
+            f"afsd: {arguments.engine} is a demonstration model: it knows {spec.card.demonstration} and nothing else"
+        )
     if arguments.score is not None:
         return ""
     if spec.operating_point is not None:

@@ -27,6 +27,7 @@ NOTES = {
     "hypothesis": "**MPL-2.0**; tests alone use it.",
     "pathspec": "**MPL-2.0**; mypy and the build use it.",
     "tqdm": "**MPL-2.0** and MIT; training uses it, unchanged. The MPL covers the package's own files alone.",
+    "shtab": "**MPL-2.0**; only `afsd completion` uses it, unchanged. The MPL covers the package's own files alone.",
     "ml_dtypes": "Apache-2.0, with headers of Eigen (MPL-2.0) compiled in.",
     "onnxruntime": "MIT, with headers of Eigen (MPL-2.0) compiled in; its ThirdPartyNotices.txt goes with it.",
     "numpy": "BSD-3-Clause. The wheel's libgfortran is under the GPL with GCC's runtime exception, which allows "

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.commands.info import describe_digest, describe_spec
-from training.checkpoints.files import build_model, load_checkpoint
+from training.checkpoints.files import OPERATING_POINT, TRAINED, build_model, load_checkpoint
 from training.deployment.views import checkpoint_spec
 
 
@@ -27,7 +27,7 @@ def describe_checkpoint(path: Path, *, verify: bool) -> dict[str, Any]:
         "config": found.config.name,
         "weights": sum(value.numel() for value in found.weights.values()),
         "training_state": "yes" if found.training else "no",
-        "metrics": found.metrics,
+        "metrics": {name: value for name, value in found.metrics.items() if name not in (OPERATING_POINT, TRAINED)},
         "files": {path.name: path.stat().st_size},
         **describe_digest(found.sha256 if found.sealed else "", verify=verify),
     }
