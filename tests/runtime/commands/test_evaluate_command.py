@@ -12,7 +12,9 @@ import pytest
 
 from runtime.cli import main
 from runtime.detector import Detector
+from runtime.engines.artifact import read_artifact
 from runtime.results.detections import Detections
+from runtime.spec.model_card import OperatingPoint
 from tests.tiny import write_tiny_onnx
 
 
@@ -187,3 +189,45 @@ def test_another_frame_rate_than_the_files_is_one_warning(
         if wrong:
             assert f"{wrong} of 2 videos have another frame rate than their annotations say" in lines[0]
             assert f"first is annotated with {first} fps and its file has 30;" in lines[0]
+
+
+def test_the_best_score_is_printed_and_written_into_the_model(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, truth = tmp_path / "m.onnx", str(folder / "truth.json")
+    model.write_bytes((folder / "tiny.onnx").read_bytes())
+    command = ["evaluate", str(model), truth, "--threshold-tiou", "0.3"]
+    assert main([*command, "--threshold", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    best = printed["threshold"]["best"]
+    assert best == printed["threshold"]["chosen"]
+    assert read_artifact(model).spec.operating_point is None  # nothing was asked to be written
+    assert main([*command, "--write-threshold", str(model), "--json"]) == 0
+    capsys.readouterr()
+    spec = read_artifact(model).spec
+    assert spec.operating_point == OperatingPoint(
+        best["threshold"], 0.3, best["precision"], best["recall"], 2, judged_on="truth.json"
+    )
+    assert spec.card.average_map == round(printed["average_mAP"], 4)
+    assert main([*command, "--threshold", "0.2", "--write-threshold", str(model)]) == 0
+    assert "from score 0.2 on, right from tIoU 0.3 on" in capsys.readouterr().out
+    point = read_artifact(model).spec.operating_point
+    assert point is not None
+    assert point.threshold == 0.2
+    assert main(["detect", str(model), str(folder / "videos" / "first.avi")]) == 0
+    assert "of score 0.2 or more (the model's own threshold)" in capsys.readouterr().out
+
+
+def test_a_threshold_that_nothing_speaks_for_is_not_written(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "m.onnx"
+    model.write_bytes((folder / "tiny.onnx").read_bytes())
+    command = ["evaluate", str(model), str(folder / "truth.json"), "--threshold", "0.999"]
+    assert main([*command, "--write-threshold", str(model)]) == 2
+    said = capsys.readouterr()
+    assert "mAP % at tIoU" in said.out  # the result is shown all the same
+    assert "no detection from score 0.999 on is right" in said.err
+    assert model.read_bytes() == (folder / "tiny.onnx").read_bytes()
+    assert main([*command, "--write-threshold", str(tmp_path / "none.onnx")]) == 2
+    assert "none.onnx: file not found; expected a model" in capsys.readouterr().err

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from runtime.engines.card_writing import write_card
 from runtime.errors import CheckpointError
+from runtime.spec.model_card import OperatingPoint
 from tests.golden_network import NETWORKS, state_dict_entries
 from tests.training.small import CLASSES, small_config
 from training.afsd.family import load_initial
@@ -23,6 +25,7 @@ from training.checkpoints.files import (
 )
 from training.checkpoints.slim import slim_checkpoint
 from training.config.files import load_config
+from training.deployment.views import checkpoint_spec
 
 
 @pytest.fixture
@@ -175,3 +178,28 @@ def test_kinetics_weights_start_the_backbone(tmp_path: Path) -> None:
     torch.save(weights, tmp_path / "cut.pt")
     with pytest.raises(CheckpointError, match=r"Conv3d_1a_7x7\.conv3d\.weight is missing"):
         start("cut.pt")
+
+
+def test_a_card_and_an_operating_point_go_into_a_checkpoint_and_on_into_its_engines(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    for suffix in (".ckpt", ".safetensors"):
+        path = tmp_path / f"a{suffix}"
+        save_checkpoint(checkpoint, path)
+        point = OperatingPoint(0.42, 0.5, 0.8, 0.9, 12, judged_on="mine")
+        write_card(path, lambda card: replace(card, licence="CC0-1.0"), point)
+        write_card(path, lambda card: replace(card, note="n"), point)
+        loaded = load_checkpoint(path)
+        assert loaded.metrics["mAP"] == 0.5
+        assert bool(loaded.training) == (suffix == ".ckpt")
+        assert all(torch.equal(v, checkpoint.weights[k]) for k, v in loaded.weights.items())
+        spec = checkpoint_spec(loaded, "a")
+        assert (spec.card.licence, spec.card.note, spec.operating_point) == ("CC0-1.0", "n", point)
+        write_card(path, lambda card: card, None)
+        assert checkpoint_spec(load_checkpoint(path), "a").operating_point is None
+    bare = tmp_path / "bare.ckpt"
+    torch.save(checkpoint.weights, bare)
+    content = bare.read_bytes()
+    with pytest.raises(CheckpointError):
+        write_card(bare, lambda card: card, None)
+    assert bare.read_bytes() == content
