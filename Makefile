@@ -45,7 +45,7 @@ test-thorough: $(READY)
 	@$(PYTEST) -m "thorough and not slow and not gpu"
 
 test-runtime: $(READY)
-	@$(PYTEST) -p tests.without_torch tests/runtime -m "not thorough and not slow and not gpu"
+	@$(PYTEST) -p tests.without_torch $(or $(ONLY),tests/runtime) -m "not thorough and not slow and not gpu"
 
 test-slow: $(READY)
 	@$(BIN)/pytest -m "(slow or thorough) and not gpu"

@@ -25,15 +25,17 @@ from tests.runtime.live.fakes import FakeReader, FakeTime, Shot, images
 from tests.tiny import TinyEngine, tiny_spec
 from tests.tiny_streaming import TinyStreamingEngine, streaming_spec
 
+PLAIN = DetectorOptions()
+
 Actions = NDArray[np.float64]
 """Start, end, score of each action, in seconds, [N,3]."""
 
 
 @pytest.fixture
-def found_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[ModelSpec, Actions], dict[float, float]]:
+def found_at(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[float, float]]:
     """Maker of a stream in which the network finds each action in every window that holds it whole: end → delay."""
 
-    def run(spec: ModelSpec, actions: Actions) -> dict[float, float]:
+    def run(spec: ModelSpec, actions: Actions, options: DetectorOptions = PLAIN) -> dict[float, float]:
         def decode(outputs: Any, index: int, offset: int, spec: ModelSpec, *_: Any, **__: Any) -> Candidates:
             start, end = offset / spec.sample_fps, (offset + spec.window_length) / spec.sample_fps
             inside = actions[(actions[:, 0] >= start) & (actions[:, 1] <= end)]
@@ -42,7 +44,7 @@ def found_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[ModelSpec, Actions], 
         monkeypatch.setattr(detector_module, "family_of", lambda _: replace(FAMILIES["afsd"], decode=decode))
         fake = FakeTime()
         interval = 1 / (1.07 * spec.sample_fps)  # of the source, which is a little faster than the model
-        last = actions[:, 1].max() + bound_of(spec).worst_s + 1
+        last = actions[:, 1].max() + bound_of(spec, options).worst_s + 1
         size = (1, spec.crop_size[0], spec.crop_size[1], 3)
         image = np.zeros(size, np.uint8)[0] if spec.crop_size != (8, 10) else images(1)[0]
         script = (Shot(image, k * interval, interval) for k in range(int(last / interval)))
@@ -50,7 +52,7 @@ def found_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[ModelSpec, Actions], 
         reader.fps, reader.endless = 1 / interval, True
         streaming = None if spec.streaming is None else NoFeatures(spec, "", "numpy", "cpu", "fp32")
         video = open_input(reader, spec, streaming=streaming, flow_method="dis")
-        finder = Finder(video, spec, DetectorOptions(), endless=True)
+        finder = Finder(video, spec, options, endless=True)
         begun = fake.seconds + interval
         delays: dict[float, float] = {}
         outputs: Mapping[str, NDArray[Any]] = {}
@@ -82,9 +84,14 @@ class NoFeatures(StreamingEngine):
         raise AssertionError("the head is not run")
 
 
-def bound_of(spec: ModelSpec) -> Delay:
-    """The bound of a live source with the default options."""
-    return worst_delay(spec, DetectorOptions().horizon(spec, endless=True))
+def bound_of(spec: ModelSpec, options: DetectorOptions = PLAIN) -> Delay:
+    """The bound of a live source."""
+    return worst_delay(
+        spec,
+        options.horizon(spec, endless=True),
+        exclusive=options.exclusive != "none",
+        merge_gap_s=options.merge_gap,
+    )
 
 
 def model(stream: str, length: int, stride: int, rate: float) -> ModelSpec:
@@ -107,6 +114,31 @@ def test_no_detection_is_later_and_one_is_nearly_as_late(
     assert latest > bound.usual_s - stride / rate
     assert latest > bound.usual_s - 0.5 / rate  # in fact within half a frame
     assert bound.usual_s == pytest.approx((length + stride + 1 + (stream == "flow")) / rate)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        DetectorOptions(exclusive="class"),
+        DetectorOptions(exclusive="all", merge_gap=0.15),
+        DetectorOptions(merge_gap=0.7, min_length=0.1),
+    ],
+)
+def test_selected_detections_keep_the_bound_of_their_selection(
+    found_at: Callable[..., dict[float, float]], options: DetectorOptions
+) -> None:
+    """Short actions apart, each with one that is worse, ends later and is nearly as long as a window."""
+    length, stride, rate = 20, 4, 4.0
+    spec = model("rgb", length, stride, rate)
+    starts = 10.0 + 13.0 * np.arange(12) + np.arange(12) * stride / rate / 12
+    short = np.column_stack([starts, starts + 0.3, np.full(len(starts), 0.8)])
+    long = np.column_stack([starts + 0.2, starts + 0.2 + (length - stride - 1) / rate, np.full(len(starts), 0.4)])
+    delays = found_at(spec, np.concatenate([short, long]), options)
+    bound = bound_of(spec, options)
+    late = [delays[end] for end in short[:, 1].tolist() if end in delays]
+    assert bool(late) == (options.exclusive != "none")  # merged, they end with the long ones
+    assert max(delays.values()) <= bound.usual_s + 1e-9
+    assert max(delays.values()) > bound_of(spec).usual_s  # a selection waits longer
 
 
 @pytest.mark.parametrize(("length", "stride", "rate"), [(32, 8, 10.0), (40, 24, 25.0)])

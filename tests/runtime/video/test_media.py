@@ -128,7 +128,7 @@ def test_samples_are_the_frames_on_screen(media: MakeMedia, name: str, reader: R
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("sample_fps", [7, 24, 30])
+@pytest.mark.parametrize("sample_fps", [7, *(pytest.param(fps, marks=pytest.mark.slow) for fps in (24, 30))])
 @pytest.mark.parametrize("name", SHOWN)
 def test_samples_at_other_rates(media: MakeMedia, name: str, sample_fps: int) -> None:
     made = media(name)
