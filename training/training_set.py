@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 
 from runtime.annotations.activitynet import class_names, load_annotations
+from runtime.annotations.ground_truth import load_ground_truth
 from runtime.common.log import LOGGER
 from runtime.errors import AnnotationError, ConfigError
 from runtime.features.description import read_description
@@ -143,7 +144,7 @@ def open_clips(config: Config) -> TrainingSet:
     """Open the clips of frames that the configuration names (errors: `open_training_set`)."""
     data, model = config.data, config.model
     annotations = Path(data.root) / data.annotations
-    videos = load_annotations(annotations, data.train_subset)
+    videos = load_ground_truth(annotations, data.train_subset)
     classes = data.classes or class_names(videos)
     config = _with_classes(config, classes, 0, f"{annotations}, subset {data.train_subset!r}")
     store = _open_store(config, [video.name for video in videos])

@@ -48,7 +48,11 @@ def load_annotations(path: PathLike, subset: str | None = None) -> tuple[VideoAn
         AnnotationError: the file is not found, not JSON or not in this format, has a key twice, or has no video of the
             subset; the message names the video, the annotation and the fault.
     """
-    videos = parse_annotations(read_document(path), str(path))
+    return choose_subset(parse_annotations(read_document(path), str(path)), subset, str(path))
+
+
+def choose_subset(videos: tuple[VideoAnnotation, ...], subset: str | None, origin: str) -> tuple[VideoAnnotation, ...]:
+    """Return the videos of a subset as `load_annotations` does; `origin` names the file in an AnnotationError."""
     if subset is None:
         return videos
     if not subset:
@@ -57,7 +61,7 @@ def load_annotations(path: PathLike, subset: str | None = None) -> tuple[VideoAn
     chosen = tuple(video for video in videos if video.subset == subset)
     if not chosen:
         there = ", ".join(sorted({repr(video.subset) for video in videos})) or "no video at all"
-        raise AnnotationError(f"{path}: no video of subset {subset!r}; the file has {there}")
+        raise AnnotationError(f"{origin}: no video of subset {subset!r}; the file has {there}")
     return chosen
 
 

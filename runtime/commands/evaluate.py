@@ -79,8 +79,8 @@ def add_evaluate(subparsers: Any) -> None:
     parser.add_argument(
         "ground_truth",
         metavar="GROUND_TRUTH",
-        help='ActivityNet JSON with "database", a table (.csv: video, type, start, end), or the folder of annotations '
-        "of the THUMOS'14 kit",
+        help='ActivityNet JSON with "database", a table (.csv: video, type, start, end), the folder of annotations '
+        "of the THUMOS'14 kit, or files of an annotation tool, as afsd convert reads them",
     )
     parser.add_argument(
         "--subset",

@@ -18,7 +18,7 @@ from runtime.common.mappings import StructureError, from_mapping, to_mapping
 from runtime.common.text import quote
 from runtime.errors import AnnotationError, InputError, import_failure
 from runtime.results.facts import VideoFacts
-from runtime.results.subtitles import subtitle_text, subtitle_times, table_time
+from runtime.results.subtitles import Cue, table_time, to_srt
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -181,11 +181,7 @@ class Detections:
 
     def to_srt(self, path: PathLike | None = None) -> str:
         """Return SubRip subtitles in the order of the starts, written to `path` too when given."""
-        cues = (
-            f"{number}\n{subtitle_times(d.start_s, d.end_s, ',')}\n{subtitle_text(d.label)} {d.score:.2f}\n"
-            for number, d in enumerate(self.sorted("start"), start=1)
-        )
-        return _emit("\n".join(cues), path)
+        return _emit(to_srt(Cue(d.label, d.start_s, d.end_s, d.score) for d in self.sorted("start")), path)
 
     def to_dataframe(self) -> DataFrame:
         """Return a pandas DataFrame with the columns video, label, start_s, end_s, score; one row per detection.
@@ -201,6 +197,21 @@ class Detections:
         starts, ends = self.segments.T
         columns = {"video": self.video, "label": labels, "start_s": starts, "end_s": ends, "score": self.scores}
         return pandas.DataFrame(columns, index=range(len(self)))
+
+    def to_fiftyone(self, sample: Any = None, *, fps: float | None = None) -> Any:
+        """Return a `fiftyone.TemporalDetections` of these detections, to be set as a field of a sample.
+
+        Args:
+            sample: the video's `fiftyone.Sample`, whose metadata has its rate and length (`compute_metadata`).
+            fps: frames per second, in place of a sample.
+
+        Raises:
+            MissingDependencyError: FiftyOne is not installed.
+            InputError: neither a sample nor fps is given, or both.
+        """
+        from runtime.exchange.fiftyone import to_fiftyone
+
+        return to_fiftyone(self, sample, fps)
 
     def save(self, path: PathLike, *, duration_s: float | None = None) -> None:
         """Write these detections in the format of the path's suffix, one of `runtime.results.writers.FORMATS`.

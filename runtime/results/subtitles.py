@@ -1,11 +1,45 @@
-"""Format times and texts for subtitle files and tables."""
+"""Format cues, times and texts for subtitle files and tables."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+from typing import NamedTuple
 
 from runtime.common.text import printable
 
 _MARKUP = str.maketrans({"<": "‹", ">": "›", "{": "(", "}": ")", "\\": "⧵"})
 """Letters in place of those that players take for tags: <b>, {\\an8}; SubRip has no escapes."""
+
+
+class Cue(NamedTuple):
+    """Holds one subtitle: a label from `start_s` to `end_s`, and its score if it has one."""
+
+    label: str
+    start_s: float
+    end_s: float
+    score: float | None
+
+
+def to_srt(cues: Iterable[Cue]) -> str:
+    """Return cues as SubRip subtitles, numbered in their order."""
+    return "\n".join(
+        f"{number}\n{subtitle_times(cue.start_s, cue.end_s, ',')}\n{subtitle_text(cue.label)}{_score(cue)}\n"
+        for number, cue in enumerate(cues, start=1)
+    )
+
+
+def to_vtt(cues: Iterable[Cue], head: str = "WEBVTT\n") -> str:
+    """Return cues as WebVTT below `head`."""
+    texts = (
+        f"{subtitle_times(cue.start_s, cue.end_s, '.')}\n{escape(printable(cue.label))}{_score(cue)}\n" for cue in cues
+    )
+    return "\n".join([head, *texts])
+
+
+def _score(cue: Cue) -> str:
+    """Return the end of a cue's text."""
+    return "" if cue.score is None else f" {cue.score:.2f}"
 
 
 def subtitle_text(label: str) -> str:

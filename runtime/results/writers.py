@@ -5,17 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtime.common.files import write_text
 from runtime.common.overwriting import Recognise, require_own_file
-from runtime.common.text import printable
 from runtime.errors import InputError
 from runtime.results.detections import FORMAT_VERSION, is_results, is_table
 from runtime.results.picture_mark import is_picture
-from runtime.results.subtitles import subtitle_times
+from runtime.results.subtitles import Cue, to_vtt
 
 if TYPE_CHECKING:
     from runtime.results.detections import Detections
@@ -41,11 +39,8 @@ _CUE = rb"\d+\n\d+:\d\d:\d\d,\d{3} --> \d+:\d\d:\d\d,\d{3}\n[^\n]+ [01]\.\d\d\n"
 
 def _write_vtt(found: Detections, path: Path, _: float | None) -> None:
     """Write WebVTT, the subtitles of an HTML <video>, in the order of the starts."""
-    cues = (
-        f"{subtitle_times(d.start_s, d.end_s, '.')}\n{escape(printable(d.label))} {d.score:.2f}\n"
-        for d in found.sorted("start")
-    )
-    write_text(path, "\n".join([VTT_START, *cues]))
+    cues = (Cue(d.label, d.start_s, d.end_s, d.score) for d in found.sorted("start"))
+    write_text(path, to_vtt(cues, VTT_START))
 
 
 def _is_srt(content: bytes) -> bool:

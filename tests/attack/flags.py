@@ -23,6 +23,8 @@ ARGUMENTS: dict[str, list[str]] = {
     "evaluate": ["evaluate", "found.json", "truth.json"],
     "benchmark": ["benchmark", "model.onnx", "--runs", "1", "--warmup", "1"],
     "features": ["features", "model.onnx", "clip.mp4", "--out", "out"],
+    "convert": ["convert", "found.json", "out.csv"],
+    "clips": ["clips", "found.json", "--videos", ".", "--out", "out"],
 }
 """Verb → arguments with which it ends well, or with one line, within a second."""
 LONG = ("--metrics", "--seconds", "--runs", "--video-runs", "--warmup", "--threads")
@@ -38,6 +40,8 @@ def _make(verb: str) -> Any:
 
         write_tiny_onnx(folder / "model.onnx", tiny_spec())
         write_video(folder / "clip.mp4", frames=24)
+        if verb == "clips":
+            write_video(folder / "video_1.mp4", frames=24)
         (folder / "truth.json").write_text(_annotations())
         (folder / "found.json").write_text(_detections())
         (folder / "argv.json").write_text(json.dumps(_base(verb)))

@@ -26,6 +26,9 @@ from runtime.engines import open_engine
 from runtime.engines.artifact import read_artifact
 from runtime.engines.sidecar import write_sidecar
 from runtime.engines.tensorrt.build_facts import EngineBuild
+from runtime.exchange.files import read_segments, write_segments
+from runtime.exchange.formats import FORMATS
+from runtime.exchange.record import Segment, VideoSegments
 from runtime.features.feature_set import open_features
 from runtime.features.files import read_features
 from runtime.live.metrics import Metric, MetricsServer
@@ -419,6 +422,25 @@ def _make_request(folder: Path) -> Sequence[str]:
     return ["request"]
 
 
+def _make_tools(folder: Path) -> Sequence[str]:
+    segments = (Segment(1.0, 2.0, "Diving", 0.5), Segment(1.5, 3.0, "Diving", 0.25))
+    video = VideoSegments("v", segments, "v.mp4", 9.0, 25.0, (64, 48), "test")
+    for name, format in FORMATS.items():
+        if name not in ("actionformer", "thumos14"):  # no detections, and a folder, which the kit's target attacks
+            write_segments(folder / f"{name}{format.suffix}", [video], name)
+    return sorted(path.name for path in folder.iterdir())
+
+
+def _read_tools(folder: Path) -> Any:
+    changed = max(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)  # the attack's
+    return read_segments(changed, fps=25.0)
+
+
+def _mutate_tools(data: bytes, rng: Any) -> bytes:
+    is_json = data[:1] in (b"{", b"[") and rng.random() < 0.7
+    return mutate_json(data, rng) if is_json else _any(mutate_text, mutate_bytes)(data, rng)
+
+
 def _json_artifact(data: bytes, rng: Any) -> bytes:
     return mutate_json(data, rng) if data[:1] == b"{" and rng.random() < 0.5 else mutate_artifact(data, rng)
 
@@ -479,5 +501,6 @@ TARGETS: tuple[Target, ...] = (
             "runtime/video/sources.py"),
     _target("requests for metrics", _make_request, _ask, _any(mutate_bytes, mutate_text), "runtime/live/metrics.py"),
     *FLAGS,
+    _target("files of tools", _make_tools, _read_tools, _mutate_tools, "runtime/exchange/*.py"),
 )  # fmt: skip
 """All readers, by the kind of what they read."""

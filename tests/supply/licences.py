@@ -17,7 +17,8 @@ PAGE = ROOT / "docs" / "licences.md"
 NOTES = {
     "av": "PyAV is BSD-3-Clause. The FFmpeg in its wheel calls itself LGPL-3.0-or-later, but loads **x264 and x265, "
     "which are under the GPL-2.0-or-later** and lie in the wheel, beside GnuTLS and GMP (LGPL): who passes the wheel "
-    "on passes GPL libraries on. This project uses neither encoder. Without them: `pip install av --no-binary av` "
+    "on passes GPL libraries on. `afsd clips --exact` alone encodes, with x264 where it is there, else with OpenH264 "
+    "or MPEG-4. Without them: `pip install av --no-binary av` "
     "against an FFmpeg of your own, or leave PyAV out and read with OpenCV ([video.md](video.md)).",
     "opencv-python-headless": "OpenCV is Apache-2.0. The FFmpeg in its wheel is under the **LGPL-2.1-or-later**, and "
     "so is libquadmath: shared libraries that may be exchanged. libgfortran is under the GPL with GCC's runtime "

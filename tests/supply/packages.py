@@ -62,15 +62,26 @@ def find_installed(name: str) -> metadata.Distribution | None:
         return None
 
 
+MIT_TEXT = "Permission is hereby granted, free of charge, to any person obtaining a copy of this software"
+"""Beginning of the MIT licence."""
+
+
 def read_licence(package: metadata.Distribution) -> str:
-    """Return the licence that a package declares: its expression, its classifiers, or its own words."""
+    """Return the licence that a package declares: its expression, its classifiers, its own words, or MIT's text."""
     head = package.metadata
     expression, own = head.get("License-Expression"), " ".join((head.get("License") or "").split())
     classifiers = [line.split(" :: ")[-1] for line in head.get_all("Classifier") or [] if line.startswith("License")]
     if expression:
         return str(expression)
     short = own.split(" Copyright")[0].removeprefix("OSI Approved :: ")
-    return short if 0 < len(short) <= 60 else " and ".join(classifiers)
+    return short if 0 < len(short) <= 60 else " and ".join(classifiers) or _read_text(package)
+
+
+def _read_text(package: metadata.Distribution) -> str:
+    """Return "MIT" for a package whose file of its licence is MIT's text; empty for another."""
+    files = [file for file in package.files or [] if file.name == "LICENSE"]
+    texts = [" ".join(Path(str(file.locate())).read_text(encoding="utf-8").split()) for file in files]
+    return "MIT" if any(MIT_TEXT in text for text in texts) else ""
 
 
 def find_obligations(package: metadata.Distribution) -> list[str]:

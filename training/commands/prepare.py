@@ -63,7 +63,7 @@ def _add_activitynet(sets: Any) -> None:
 
 
 def _add_own(sets: Any) -> None:
-    parser = sets.add_parser("own", help="a folder with videos/ and annotations.json")
+    parser = sets.add_parser("own", help="a folder with videos/ and annotations, of any tool")
     parser.add_argument("root", metavar="FOLDER", type=Path, help="holds videos/ and the annotations; stores go there")
     parser.add_argument("--annotations", metavar="NAME", default="annotations.json", help="default: %(default)s")
     parser.add_argument("--fps", type=float, default=10.0, help="frames per second to sample (%(default)s)")

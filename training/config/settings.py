@@ -65,7 +65,7 @@ class DataConfig:
     root: str = "data"
     """Folder of the data set; relative paths count from the working directory."""
     annotations: str = "annotations.json"
-    """ActivityNet JSON, relative to `root`."""
+    """Annotations, relative to `root`: ActivityNet JSON, or files of an annotation tool (docs/formats.md)."""
     frames: str = "frames"
     """Frame store, relative to `root`."""
     train_subset: str = "training"

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from runtime.annotations.activitynet import class_names, load_annotations, parse_annotations
+from runtime.annotations.activitynet import class_names, parse_annotations
+from runtime.annotations.ground_truth import load_ground_truth
 from runtime.common.files import read_json, require_writable_folder, write_json, write_text
 from runtime.common.locks import lock_folder
 from runtime.common.ranges import Frames, FramesPerSecond, Pixels, Processes, check_ranges
@@ -192,7 +193,7 @@ def prepare_activitynet(
 
 
 def prepare_own(root: Path, *, annotations: str = ANNOTATIONS, options: StoreOptions) -> PreparationReport:
-    """Prepare a user's data set: `root`/videos and one ActivityNet JSON, which stays unchanged.
+    """Prepare a user's data set: `root`/videos and annotations, which stay unchanged.
 
     Raises:
         AnnotationError: the annotations cannot be read.
@@ -201,7 +202,7 @@ def prepare_own(root: Path, *, annotations: str = ANNOTATIONS, options: StoreOpt
     found = Findings()
     if not root.is_dir():
         raise InputError(f"{root}: folder not found; expected one with videos/ and {annotations}")
-    videos = load_annotations(root / annotations)
+    videos = load_ground_truth(root / annotations)
     if not videos:
         raise AnnotationError(f"{root / annotations}: names no video; annotate at least one")
     require_writable_folder(root, "choose another folder")

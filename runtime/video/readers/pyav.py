@@ -85,7 +85,7 @@ class PyAVReader(Clocked):
             VideoError: not found, no video in it, or a codec that FFmpeg lacks.
             MissingDependencyError: PyAV, or for object stores fsspec, is not installed.
         """
-        self._av = _import_av()
+        self._av = import_av()
         self.name, self.label = name_of(source)
         self._url = is_url(source)
         self._source = source
@@ -137,6 +137,16 @@ class PyAVReader(Clocked):
         self._is_needed: Callable[[float, float], bool] | None = None
         self._leaving_out = False
         self._frames = self._decode()
+
+    @property
+    def start_stamp(self) -> float:
+        """Time stamp, in seconds, of the moment in the file from which times count."""
+        return self._start
+
+    @property
+    def stream_index(self) -> int:
+        """Index in the file of the stream that is read."""
+        return int(self._stream.index)
 
     @property
     def restarts(self) -> int:
@@ -500,7 +510,8 @@ def _in_thread(work: Callable[[], T]) -> T:
             return found  # type: ignore[return-value]  # None only beside an error
 
 
-def _import_av() -> Any:
+def import_av() -> Any:
+    """Import PyAV with the modules of it that are used (MissingDependencyError: it is not installed)."""
     try:
         import av
         import av.logging

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -311,3 +312,21 @@ def test_tables_without_rows_disagree_but_do_not_break(tmp_path: Path) -> None:
     (tmp_path / "val_Annotation.csv").write_text(f"{header}\n")
     values, _ = check_thumos14(tmp_path)
     assert not any(value.agrees for value in values if value.what.startswith(("training", "instances", "th at")))
+
+
+@pytest.mark.thorough
+def test_the_files_of_an_annotation_tool_are_prepared_and_trained_on(source: Path, tmp_path: Path) -> None:
+    """A folder with a file of ELAN per video, in place of annotations.json."""
+    from runtime.exchange.files import write_segments
+    from runtime.exchange.record import Segment, VideoSegments
+    from tests.training.small import small_config
+    from training.training_set import open_training_set
+
+    (tmp_path / "videos").mkdir()
+    shutil.copy(source / "train_0000.mp4", tmp_path / "videos" / "a.mp4")
+    segments = (Segment(0.2, 0.9, "jump"), Segment(0.5, 1.4, "run"))
+    write_segments(tmp_path / "eaf", [VideoSegments("a", segments)], "elan")
+    report = prepare_own(tmp_path, annotations="eaf", options=replace(OPTIONS, frame_size=36))
+    assert report.facts["classes"] == "jump, run"
+    settings = (f"data.root={tmp_path}", "data.annotations=eaf", "data.classes=[]", "model.num_classes=0")
+    assert open_training_set(small_config(*settings)).classes == ("jump", "run")

@@ -1,0 +1,155 @@
+"""Run `afsd convert IN OUT`: files of annotations and detections from one tool's format to another's."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runtime.common.console import print_note, print_warning
+from runtime.common.text import printable, quote
+from runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from runtime.exchange.record import Unit, VideoSegments
+
+UNITS = ("seconds", "frames")
+"""Units of a table's times."""
+
+
+def add_convert(subparsers: Any) -> None:
+    """Add the verb `convert`."""
+    parser = subparsers.add_parser(
+        "convert",
+        help="annotations and detections in the formats of other tools",
+        description="Convert annotations or detections between the formats of annotation tools, editors and data sets: "
+        "ActivityNet, OpenTAD, ActionFormer, THUMOS'14, CSV, Label Studio, CVAT, ELAN, VIA 3, Audacity, WebVTT, "
+        "SubRip, EDL, OpenTimelineIO, FiftyOne. The format of IN is known by its content, that of OUT by its suffix or "
+        "--to. docs/formats.md says what each holds.",
+    )
+    parser.add_argument("input", metavar="IN", type=Path, help="file, or folder with a file per video")
+    parser.add_argument(
+        "output", metavar="OUT", type=Path, help="file, or, of a format with a file per video, folder of several"
+    )
+    parser.add_argument("--from", dest="source", metavar="NAME", help="format of IN, where its content does not say")
+    parser.add_argument("--to", dest="target", metavar="NAME", help=f"format of OUT: {_names()}")
+    parser.add_argument(
+        "--fps", metavar="F", type=float, help="frames per second of the videos, where a format counts frames"
+    )
+    parser.add_argument(
+        "--videos",
+        metavar="DIR",
+        type=Path,
+        help="folder of the videos, from which rates, lengths and sizes are taken that IN does not give",
+    )
+    parser.add_argument("--unit", choices=UNITS, help="unit of the times of a table: of OUT, or of IN if OUT is none")
+    parser.add_argument("--unit-in", choices=UNITS, help="unit of the times of the table IN (as its columns say)")
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument(
+        "--predictions",
+        dest="kind",
+        action="store_const",
+        const="predictions",
+        help="read and write what a model found (default where there are scores)",
+    )
+    kinds.add_argument(
+        "--annotations",
+        dest="kind",
+        action="store_const",
+        const="annotations",
+        help="read and write what a person marked; scores are left out",
+    )
+    parser.add_argument(
+        "--media",
+        metavar="PREFIX",
+        help="what stands before the names of the video files in OUT, such as '/data/local-files/?d=videos/' for Label "
+        "Studio (default: the paths that are known)",
+    )
+    parser.add_argument("--subset", metavar="NAME", help="subset of all videos in OUT, such as training")
+    parser.add_argument(
+        "--test", metavar="VIDEO", nargs="+", default=[], help="names of videos whose subset is test instead"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="write over files that are there (default: refuse)")
+    parser.set_defaults(func=convert)
+
+
+def convert(arguments: argparse.Namespace) -> int:
+    """Run the verb."""
+    from runtime.exchange.files import find_segments, format_of, kind_of, list_losses, write_segments
+    from runtime.exchange.formats import FORMATS, format_named
+    from runtime.exchange.media import VideoFolder
+
+    target = arguments.target or format_of(arguments.output)
+    format_named(target)
+    if arguments.videos is not None and not arguments.videos.is_dir():
+        raise InputError(f"{arguments.videos}: folder not found; expected the folder of the videos for --videos")
+    is_table = target == "csv"
+    media = VideoFolder(arguments.videos)
+    found = find_segments(
+        arguments.input,
+        arguments.source,
+        fps=arguments.fps,
+        media=media,
+        unit=arguments.unit_in or (None if is_table else arguments.unit),
+        kind=arguments.kind,
+        note=_note,
+    )
+    kind = arguments.kind or kind_of(found.videos)
+    unit: Unit = arguments.unit if is_table and arguments.unit else "seconds"
+    given = _in_subsets(found.videos, arguments.subset, arguments.test)
+    videos = [media.complete(video) for video in given]
+    if media.missing:
+        print_warning(
+            f"{arguments.videos}: {len(media.missing)} of {len(found.videos)} videos are not there or cannot be read: "
+            f"{', '.join(media.missing[:3])}"
+        )
+    written = write_segments(
+        arguments.output,
+        videos,
+        target,
+        kind=kind,
+        unit=unit,
+        media=arguments.media,
+        overwrite=arguments.overwrite,
+    )
+    for remark in list_losses(given, target, kind=kind, unit=unit):
+        _note(remark)
+    segments = sum(len(video.segments) for video in videos)
+    place = written[0] if len(written) == 1 else f"{len(written)} files in {arguments.output}"
+    print(
+        printable(
+            f"{_count(segments, 'segment')} of {_count(len(videos), 'video')} from {FORMATS[found.format].description} "
+            f"to {FORMATS[target].description}: {place}"
+        )
+    )
+    return 0
+
+
+def _names() -> str:
+    """Return the names of the formats, without loading what reads them."""
+    return (
+        "activitynet, opentad, actionformer, thumos14, thumos14-detections, csv, label-studio, cvat, elan, via, "
+        "audacity, vtt, srt, edl, otio, fiftyone"
+    )
+
+
+def _note(text: str) -> None:
+    print_note(f"afsd: note: {text}")
+
+
+def _in_subsets(videos: Sequence[VideoSegments], subset: str | None, test: Sequence[str]) -> list[VideoSegments]:
+    """Return the videos in the subsets that the flags say (InputError: --test names a video that is not there)."""
+    unknown = sorted(set(test) - {video.name for video in videos})
+    if unknown:
+        raise InputError(
+            f"--test: {quote(unknown[0])} is none of the videos, which are "
+            f"{', '.join(video.name for video in videos[:5])}{' …' if len(videos) > 5 else ''}"
+        )
+    chosen = [video if subset is None else replace(video, subset=subset) for video in videos]
+    return [replace(video, subset="test") if video.name in test else video for video in chosen]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,273 @@
+"""Read segments of videos from files and folders of any format, and write them to any.
+
+from runtime.exchange.files import read_segments, write_segments
+
+videos = read_segments("project-3.json", fps=25)        # Label Studio's export
+write_segments("annotations.json", videos)              # ActivityNet JSON, to train on
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from runtime.common.files import PathLike, is_folder, text_suffix, write_text
+from runtime.common.names import path_in
+from runtime.common.natural_order import natural_key
+from runtime.common.overwriting import require_own_file
+from runtime.common.ranges import FramesPerSecond, require_in_range
+from runtime.common.text import quote
+from runtime.errors import AnnotationError, InputError
+from runtime.exchange.document import Document
+from runtime.exchange.formats import BY_SUFFIX, FORMATS, TEXT_SUFFIXES, Folder, Format, format_named, recognise
+from runtime.exchange.formats import read_document as read_document_as
+from runtime.exchange.media import VideoFolder
+from runtime.exchange.record import Kind, ReadOptions, Unit, VideoSegments, WriteOptions
+
+Note = Callable[[str], None]
+"""Function that is given each remark on what was left out or rounded."""
+NAMED = 3
+"""Number of files or videos that a remark names."""
+FACTS = {"duration_s": "lengths of videos", "subset": "subsets"}
+"""What fields are called in remarks on their loss; rates and paths are a video's own and none is missed."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """Holds the videos of a file or folder, and its format."""
+
+    format: str
+    videos: tuple[VideoSegments, ...]
+
+
+def read_segments(
+    path: PathLike,
+    format: str | None = None,
+    *,
+    fps: float | None = None,
+    videos: PathLike | None = None,
+    unit: Unit | None = None,
+    kind: Kind | None = None,
+    note: Note = lambda text: None,
+) -> tuple[VideoSegments, ...]:
+    """Read the segments of a file, or of all files of a folder, of any format in `FORMATS`.
+
+    Args:
+        path: the file or folder.
+        format: name of its format; None: it is recognised by its content.
+        fps: frames per second of the videos, where times are frames; goes before what the file says.
+        videos: folder of the videos, from which rate, length, size and path are taken where the file lacks them.
+        unit: unit of a table's times; None: as its columns say, else seconds.
+        kind: which segments to take of a file with both; None: annotations where there are any.
+        note: function that is given each remark on what was left out.
+
+    Raises:
+        AnnotationError: the file cannot be read, is of no known format, or lacks a frame rate.
+        InputError: an unknown format, or a rate out of range.
+    """
+    media = VideoFolder(None if videos is None else Path(videos))
+    found = find_segments(Path(path), format, fps=fps, media=media, unit=unit, kind=kind, note=note)
+    return tuple(media.complete(video) for video in found.videos)
+
+
+def find_segments(
+    path: Path,
+    format: str | None,
+    *,
+    fps: float | None,
+    media: VideoFolder,
+    unit: Unit | None = None,
+    kind: Kind | None = None,
+    note: Note = lambda text: None,
+) -> Found:
+    """Read segments as `read_segments` does, and say which format they had.
+
+    The videos in `media` are looked at for frame rates alone; what else they know, `VideoFolder.complete` adds.
+    """
+    require_in_range("fps", fps, FramesPerSecond | None)
+
+    def rate(name: str) -> float | None:
+        facts = None if fps is not None else media.find(name)
+        return fps if facts is None else facts.fps
+
+    options = ReadOptions(rate, fps is not None, unit, kind, note)
+    name, videos = (_read_folder if is_folder(path) else _read_file)(path, format, options)
+    require_unique(videos, path)
+    labelled = [replace(v, segments=tuple(one for one in v.segments if one.label)) for v in videos]
+    lost = sum(len(video.segments) for video in videos) - sum(len(video.segments) for video in labelled)
+    if lost:
+        note(f"{path}: {lost} segments without a label are left out")
+    return Found(name, tuple(labelled if fps is None else [replace(video, fps=fps) for video in labelled]))
+
+
+def write_segments(
+    path: PathLike,
+    videos: Sequence[VideoSegments],
+    format: str | None = None,
+    *,
+    kind: Kind | None = None,
+    unit: Unit = "seconds",
+    media: str | None = None,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Write the segments of videos in a format of `FORMATS` and return the paths of the files.
+
+    A format whose files hold one video each is written to a folder, DIR/<video>.<suffix>, if there are several, or if
+    `path` is a folder or has no suffix. Files are written atomically; all are checked before the first is written.
+
+    Args:
+        path: the file or folder.
+        videos: the videos, with different names.
+        format: name of the format; None: that of the path's suffix.
+        kind: what the segments are written as; None: predictions if any has a score. Annotations have no scores.
+        unit: unit of a table's times.
+        media: what stands before the name of a video's file in formats that name it; None: its own path.
+        overwrite: write over files that are there.
+
+    Raises:
+        InputError: an unknown format, something that the format needs is unknown, a name that no file can have, or a
+            file that is there already.
+        OSError: a file cannot be written.
+    """
+    target = Path(path)
+    name = format or format_of(target)
+    chosen = format_named(name)
+    require_unique(videos, target)
+    kind = kind or kind_of(videos)
+    texts = _texts(target, chosen, [_fit(video, kind) for video in videos], WriteOptions(kind, unit, media))
+    if not overwrite:
+        for file, text in texts.items():
+            same = text.encode(errors="backslashreplace")
+            require_own_file(file, lambda content, same=same: content == same)  # type: ignore[misc]
+    for file, text in texts.items():
+        write_text(file, text)
+    return list(texts)
+
+
+def list_losses(
+    videos: Sequence[VideoSegments], format: str, *, kind: Kind | None = None, unit: Unit = "seconds"
+) -> list[str]:
+    """Return remarks on what is lost when videos are written in a format: what it cannot hold, and rounded times.
+
+    Args: as for `write_segments`.
+    """
+    chosen, kind = format_named(format), kind or kind_of(videos)
+    ready = [_fit(video, kind) for video in videos]
+    remarks = []
+    inverted = sum(len(v.segments) for v in videos) - sum(len(v.segments) for v in ready)
+    if inverted:
+        remarks.append(f"{inverted} segments that end before they begin, or before the video does, are left out")
+    less = kind == "predictions" and chosen.predictions_hold is not None
+    holds = chosen.predictions_hold or () if less else chosen.holds
+    lost = [words for fact, words in FACTS.items() if fact not in holds and any(getattr(v, fact) for v in videos)]
+    if any(video.scored for video in videos) and ("scores" not in holds or kind == "annotations"):
+        lost.insert(0, "scores")
+    if lost:
+        remarks.append(f"{', '.join(lost)} have no place in {chosen.description} as written here, and are left out")
+    empty = [video.name for video in ready if not video.segments]
+    if empty and "empty videos" not in holds:
+        remarks.append(f"{_some(empty, 'video')} without segments, and so with no place in {chosen.description}")
+    if chosen.in_frames or unit == "frames":
+        remarks.append("times are rounded to whole frames")
+    return remarks
+
+
+def kind_of(videos: Sequence[VideoSegments]) -> Kind:
+    """Return what the segments of videos are taken for: predictions if any has a score."""
+    return "predictions" if any(video.scored for video in videos) else "annotations"
+
+
+def format_of(path: Path) -> str:
+    """Return the name of the format that is written to a path by its suffix (InputError: none, or two formats')."""
+    suffix = text_suffix(path)
+    if suffix not in BY_SUFFIX:
+        what = "two formats have it" if suffix == ".txt" else "no format has it"
+        raise InputError(
+            f"{path}: got {suffix or 'no suffix'}, and {what}; give --to NAME, one of {', '.join(FORMATS)}"
+        )
+    return BY_SUFFIX[suffix]
+
+
+def require_unique(videos: Sequence[VideoSegments], origin: Path) -> None:
+    """Check that all videos have different names (InputError)."""
+    seen: set[str] = set()
+    for video in videos:
+        if video.name in seen:
+            raise InputError(
+                f"{origin}: two videos are called {quote(video.name)}, expected a name for each; rename one"
+            )
+        seen.add(video.name)
+
+
+def _read_file(path: Path, format: str | None, options: ReadOptions) -> tuple[str, list[VideoSegments]]:
+    document = Document(path)
+    name = format or recognise(document)
+    if name is None:
+        raise AnnotationError(
+            f"{path}: of no format that is known by its content; give --from NAME, one of {', '.join(FORMATS)}"
+        )
+    return name, read_document_as(document, name, options)
+
+
+def _read_folder(folder: Path, format: str | None, options: ReadOptions) -> tuple[str, list[VideoSegments]]:
+    """Read the files of a folder that are of one format; others are noted."""
+    for name, known in FORMATS.items():
+        way = known.way
+        if isinstance(way, Folder) and (format == name or (format is None and way.recognise(folder))):
+            return name, way.read(folder, options)
+    found: dict[str, list[Document]] = {}
+    others: list[str] = []
+    for path in sorted(folder.iterdir(), key=lambda path: natural_key(path.name)):
+        if path.name.startswith(".") or text_suffix(path) not in TEXT_SUFFIXES or not path.is_file():
+            continue
+        document = Document(path)
+        kind = recognise(document) if format is None else format
+        if kind is None or (format is not None and text_suffix(path) != format_named(format).suffix):
+            others.append(path.name)
+        else:
+            found.setdefault(kind, []).append(document)
+    if not found:
+        raise AnnotationError(f"{folder}: holds no file of a known format; expected one of {', '.join(FORMATS)}")
+    if len(found) > 1:
+        counts = ", ".join(f"{len(documents)} of {FORMATS[name].description}" for name, documents in found.items())
+        raise AnnotationError(f"{folder}: holds files of several formats, {counts}; give --from NAME")
+    if others:
+        more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
+        options.note(f"{folder}: of no known format and left out: {', '.join(others[:NAMED])}{more}")
+    ((name, documents),) = found.items()
+    return name, [video for document in documents for video in read_document_as(document, name, options)]
+
+
+def _fit(video: VideoSegments, kind: Kind) -> VideoSegments:
+    """Return a video with its segments as they can be written: none inverted, none before the start."""
+    segments = tuple(
+        replace(one, start_s=max(one.start_s, 0.0)) for one in video.segments if one.end_s >= max(one.start_s, 0.0)
+    )
+    fitted = replace(video, segments=segments)
+    return fitted.without_scores() if kind == "annotations" else fitted
+
+
+def _some(names: Sequence[str], noun: str) -> str:
+    """Return how many names there are, and the first of them."""
+    more = " …" if len(names) > NAMED else ""
+    return f"{len(names)} {noun}{'' if len(names) == 1 else 's'} ({', '.join(names[:NAMED])}{more})"
+
+
+def _texts(target: Path, chosen: Format, videos: Sequence[VideoSegments], options: WriteOptions) -> dict[Path, str]:
+    """Return the content of each file that is written."""
+    if isinstance(chosen.way, Folder):
+        return {path_in(target, name, what="a file"): text for name, text in chosen.way.write(videos, options).items()}
+    if chosen.several:
+        if is_folder(target):
+            raise InputError(f"{target}: a folder, expected the name of a file: {chosen.description} is one")
+        return {target: chosen.way.write(videos, options)}
+    if len(videos) == 1 and target.suffix and not is_folder(target):
+        return {target: chosen.way.write(videos, options)}
+    if target.suffix and not is_folder(target):
+        raise InputError(
+            f"{target}: a file of {chosen.description} holds one video, got {len(videos)}; give a folder and --to NAME"
+        )
+    return {
+        path_in(target, video.name, chosen.suffix, deep=True): chosen.way.write([video], options) for video in videos
+    }

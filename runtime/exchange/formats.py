@@ -1,0 +1,211 @@
+"""Name the formats of other tools in one table, and find the format of a file by its content."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.errors import AnnotationError, InputError
+from runtime.exchange import (
+    audacity,
+    cvat,
+    edl,
+    elan,
+    fiftyone,
+    json_family,
+    label_studio,
+    otio,
+    subtitles,
+    table,
+    thumos14,
+    via,
+)
+from runtime.exchange.document import Document
+from runtime.exchange.record import ReadOptions, VideoSegments, WriteOptions
+
+Facts = tuple[str, ...]
+"""Names of fields of `VideoSegments`, and "scores" and "empty videos"."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """Reads and writes a format of one file, for one video or for several."""
+
+    recognise: Callable[[Document], bool]
+    read: Callable[[Document, ReadOptions], list[VideoSegments]]
+    write: Callable[[Sequence[VideoSegments], WriteOptions], str]
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Reads and writes a format that is a folder of files which belong together."""
+
+    recognise: Callable[[Path], bool]
+    read: Callable[[Path, ReadOptions], list[VideoSegments]]
+    write: Callable[[Sequence[VideoSegments], WriteOptions], dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Format:
+    """Describes a format of another tool; its name is its key in `FORMATS`."""
+
+    description: str
+    """What has this format, for messages and help."""
+    suffix: str
+    """Suffix of the files that are written."""
+    way: Files | Folder
+    several: bool
+    """Whether a file holds several videos."""
+    holds: Facts
+    """What the format holds beside names, labels and times: scores, subset, duration_s, fps, path, empty videos."""
+    predictions_hold: Facts | None = None
+    """What it holds of predictions, if that is less."""
+    in_frames: bool = False
+    """Whether times are whole frames."""
+
+
+FORMATS: dict[str, Format] = {
+    "activitynet": Format(
+        "ActivityNet JSON",
+        ".json",
+        Files(json_family.recognise, json_family.read, json_family.write_activitynet),
+        True,
+        ("scores", "subset", "duration_s", "fps", "empty videos"),
+        ("scores", "empty videos"),
+    ),
+    "opentad": Format(
+        "OpenTAD",
+        ".json",
+        Files(json_family.recognise, json_family.read, json_family.write_opentad),
+        True,
+        ("scores", "subset", "duration_s", "fps", "empty videos"),
+        ("scores", "empty videos"),
+    ),
+    "actionformer": Format(
+        "ActionFormer",
+        ".json",
+        Files(json_family.recognise, json_family.read, json_family.write_actionformer),
+        True,
+        ("subset", "duration_s", "fps", "empty videos"),
+    ),
+    "label-studio": Format(
+        "Label Studio",
+        ".json",
+        Files(label_studio.recognise, label_studio.read, label_studio.write),
+        True,
+        ("scores", "subset", "duration_s", "fps", "path", "empty videos"),
+        in_frames=True,
+    ),
+    "via": Format(
+        "VIA 3", ".json", Files(via.recognise, via.read, via.write), True, ("scores", "path", "empty videos")
+    ),
+    "fiftyone": Format(
+        "FiftyOne's labels.json",
+        ".json",
+        Files(fiftyone.recognise, fiftyone.read, fiftyone.write),
+        True,
+        ("scores", "empty videos"),
+    ),
+    "otio": Format(
+        "OpenTimelineIO",
+        ".otio",
+        Files(otio.recognise, otio.read, otio.write),
+        True,
+        ("scores", "duration_s", "fps", "path"),
+        in_frames=True,
+    ),
+    "elan": Format(
+        "ELAN", ".eaf", Files(elan.recognise, elan.read, elan.write), False, ("scores", "path", "empty videos")
+    ),
+    "cvat": Format(
+        "CVAT for video 1.1",
+        ".xml",
+        Files(cvat.recognise, cvat.read, cvat.write),
+        False,
+        ("scores", "path", "empty videos"),
+        in_frames=True,
+    ),
+    "edl": Format(
+        "an edit decision list (CMX 3600)",
+        ".edl",
+        Files(edl.recognise, edl.read, edl.write),
+        True,
+        ("scores",),
+        in_frames=True,
+    ),
+    "vtt": Format(
+        "WebVTT",
+        ".vtt",
+        Files(subtitles.recognise_vtt, subtitles.read, subtitles.write_vtt),
+        False,
+        ("scores", "empty videos"),
+    ),
+    "srt": Format(
+        "SubRip",
+        ".srt",
+        Files(subtitles.recognise_srt, subtitles.read, subtitles.write_srt),
+        False,
+        ("scores", "empty videos"),
+    ),
+    "csv": Format("a table (CSV)", ".csv", Files(table.recognise, table.read, table.write), True, ("scores", "subset")),
+    "audacity": Format(
+        "Audacity's labels",
+        ".txt",
+        Files(audacity.recognise, audacity.read, audacity.write),
+        False,
+        ("empty videos",),
+    ),
+    "thumos14-detections": Format(
+        "THUMOS'14's text of detections",
+        ".txt",
+        Files(thumos14.recognise_detections, thumos14.read_detections, thumos14.write_detections),
+        True,
+        ("scores",),
+    ),
+    "thumos14": Format(
+        "THUMOS'14's folder of annotations",
+        ".txt",
+        Folder(thumos14.recognise_folder, thumos14.read_folder, thumos14.write_folder),
+        True,
+        ("subset",),
+    ),
+}
+"""Formats by name, in the order in which a file is compared with them; the first that recognises it is its format."""
+
+BY_SUFFIX = {
+    ".json": "activitynet",
+    **{f".{name}": name for name in ("csv", "srt", "vtt", "edl", "otio")},
+    ".eaf": "elan",
+    ".xml": "cvat",
+}
+"""Format that is written by the suffix of a file; .txt is two formats'."""
+TEXT_SUFFIXES = frozenset({".tsv", *(format.suffix for format in FORMATS.values())})
+"""Suffixes of the files that are looked at in a folder."""
+
+
+def format_named(name: str) -> Format:
+    """Return the format of a name (InputError: there is none)."""
+    if name not in FORMATS:
+        raise InputError(f"format {name!r} is unknown, expected one of {', '.join(FORMATS)}")
+    return FORMATS[name]
+
+
+def recognise(document: Document) -> str | None:
+    """Return the name of a file's format by its content; None if it is of no known one.
+
+    Raises:
+        AnnotationError: the file cannot be read, or begins as JSON or XML and is damaged.
+    """
+    for name, format in FORMATS.items():
+        if isinstance(format.way, Files) and format.way.recognise(document):
+            return name
+    return None
+
+
+def read_document(document: Document, name: str, options: ReadOptions) -> list[VideoSegments]:
+    """Read a file in the format of a name (AnnotationError: it has another form)."""
+    way = format_named(name).way
+    if isinstance(way, Folder):
+        raise AnnotationError(f"{document.path}: {FORMATS[name].description}: expected a folder, got a file")
+    return way.read(document, options)

@@ -1,0 +1,187 @@
+"""Hold what every format of other tools is read into and written from: labelled segments of videos, in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from typing import Literal
+
+import numpy as np
+
+from runtime.annotations.activitynet import Instance, VideoAnnotation
+from runtime.errors import AnnotationError, InputError
+from runtime.results.detections import Detections
+
+Kind = Literal["annotations", "predictions"]
+"""What segments are taken for: what a person marked, or what a model found."""
+Unit = Literal["seconds", "frames"]
+"""Unit of the times in a table."""
+UNITS: tuple[Unit, ...] = ("seconds", "frames")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Holds one action: `label` from `start_s` to `end_s` ≥ `start_s` seconds; `score` is None for annotations."""
+
+    start_s: float
+    end_s: float
+    label: str
+    score: float | None = None
+
+
+@dataclass(frozen=True)
+class VideoSegments:
+    """Holds the segments of one video and what a file says about the video; what is unknown is None or empty."""
+
+    name: str
+    """Name of the video: that of its file without the suffix."""
+    segments: tuple[Segment, ...] = ()
+    path: str = ""
+    """Path or address of the video's file."""
+    duration_s: float | None = None
+    """Length of the video in seconds."""
+    fps: float | None = None
+    """Frames per second of the video."""
+    size: tuple[int, int] | None = None
+    """Width and height of the picture as it is shown, in pixels."""
+    subset: str = ""
+    """Part of the data set: training, validation, test."""
+
+    @property
+    def media(self) -> str:
+        """Path of the video's file; where it is unknown the name with .mp4."""
+        return self.path or f"{self.name}.mp4"
+
+    @property
+    def scored(self) -> bool:
+        """Whether any segment has a score."""
+        return any(segment.score is not None for segment in self.segments)
+
+    @classmethod
+    def from_annotation(cls, video: VideoAnnotation) -> VideoSegments:
+        """Return the segments of an annotated video."""
+        segments = tuple(Segment(one.start_s, one.end_s, one.label) for one in video.instances)
+        return cls(video.name, segments, duration_s=video.duration_s, fps=video.fps, subset=video.subset)
+
+    @classmethod
+    def from_detections(cls, found: Detections) -> VideoSegments:
+        """Return the detections of a video as segments with scores, in their order."""
+        return cls(found.video, tuple(Segment(d.start_s, d.end_s, d.label, d.score) for d in found))
+
+    def to_annotation(self) -> VideoAnnotation:
+        """Return the segments as annotations; scores are left out.
+
+        Raises:
+            AnnotationError: a segment begins before 0 or ends before it begins.
+        """
+        for one in self.segments:
+            if not 0 <= one.start_s <= one.end_s:
+                raise AnnotationError(
+                    f"{self.name}: segment: got [{one.start_s:g}, {one.end_s:g}], expected 0 <= start <= end in seconds"
+                )
+        instances = tuple(Instance(one.start_s, one.end_s, one.label) for one in self.segments)
+        return VideoAnnotation(self.name, self.subset, self.duration_s, self.fps, instances)
+
+    def to_detections(self, classes: Sequence[str] | None = None) -> Detections:
+        """Return the segments as detections; one without a score, which a person marked, has the score 1.
+
+        Args:
+            classes: names of the classes; None: the labels in the order of their first appearance.
+
+        Raises:
+            InputError: a label is none of `classes`.
+        """
+        names = tuple(dict.fromkeys(one.label for one in self.segments)) if classes is None else tuple(classes)
+        number = {name: index for index, name in enumerate(names)}
+        unknown = next((one.label for one in self.segments if one.label not in number), None)
+        if unknown is not None:
+            raise InputError(f"{self.name}: label {unknown!r} is none of the {len(names)} classes")
+        return Detections(
+            np.array([(one.start_s, one.end_s) for one in self.segments], np.float64).reshape(-1, 2),
+            np.array([number[one.label] for one in self.segments], np.int32),
+            np.array([1.0 if one.score is None else one.score for one in self.segments], np.float64),
+            names,
+            self.name,
+        )
+
+    def without_scores(self) -> VideoSegments:
+        """Return the video with its segments as a person's."""
+        return replace(self, segments=tuple(replace(one, score=None) for one in self.segments))
+
+    def in_time_order(self) -> tuple[Segment, ...]:
+        """Return the segments by start, then by end."""
+        return tuple(sorted(self.segments, key=lambda one: (one.start_s, one.end_s)))
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """Holds what a file may leave open."""
+
+    rate: Callable[[str], float | None] = lambda name: None
+    """Function from a video's name to its frames per second, if known otherwise than by the file."""
+    rate_wins: bool = False
+    """Whether that rate is taken before the file's own."""
+    unit: Unit | None = None
+    """Unit of a table's times; None: as its columns say, else seconds."""
+    kind: Kind | None = None
+    """Which segments to take where a file has both; None: annotations where there are any."""
+    note: Callable[[str], None] = lambda text: None
+    """Function that is given each remark on what was left out."""
+
+    def fps(self, name: str, stored: float | None, where: str) -> float:
+        """Return the frames per second of a video whose times are frames.
+
+        Raises:
+            AnnotationError: nobody knows; the message begins with `where`.
+        """
+        given = self.rate(name)
+        fps = given if given is not None and (self.rate_wins or stored is None) else stored
+        if fps is None:
+            raise AnnotationError(
+                f"{where}: times are in frames and the file gives no frame rate; give --fps F, or --videos DIR with "
+                "the videos"
+            )
+        return fps
+
+
+@dataclass(frozen=True)
+class WriteOptions:
+    """Holds how segments are written where a format leaves a choice."""
+
+    kind: Kind = "annotations"
+    unit: Unit = "seconds"
+    """Unit of a table's times."""
+    media: str | None = None
+    """What stands before the name of a video's file, such as "/data/local-files/?d=videos/"; None: its own path."""
+
+    def media_of(self, video: VideoSegments) -> str:
+        """Return the path or address of a video's file for the tool."""
+        return video.media if self.media is None else f"{self.media}{file_name(video.media)}"
+
+
+def file_name(path: str) -> str:
+    """Return the last part of a path or address of any system."""
+    return PurePosixPath(path.replace("\\", "/")).name
+
+
+def stem_of(path: str) -> str:
+    """Return the name of a video by the path or address of its file; empty for an empty path."""
+    return PurePosixPath(file_name(path)).stem
+
+
+def require_rate(video: VideoSegments, tool: str) -> float:
+    """Return the frames per second of a video (InputError: unknown; `tool` needs them)."""
+    if video.fps is None:
+        raise InputError(
+            f"{video.name}: {tool} needs the frame rate, which is unknown; give --fps F, or --videos DIR with the "
+            "videos"
+        )
+    return video.fps
+
+
+def require_single(videos: Sequence[VideoSegments], tool: str) -> VideoSegments:
+    """Return the only video (InputError: several, and a file of `tool` holds one)."""
+    if len(videos) != 1:
+        raise InputError(f"a file of {tool} holds one video, got {len(videos)}; write to a folder")
+    return videos[0]
