@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from runtime.commands._failures import sum_up
+from runtime.commands._shown import DEFAULT_SCORE
 from runtime.commands.detect import add_overwrite_flag
 from runtime.common.console import ProgressLine, print_error, print_note
 from runtime.common.files import is_file, require_writable_folder
@@ -24,6 +25,10 @@ def add_clips(subparsers: Any) -> None:
     """Add the verb `clips`."""
     parser = subparsers.add_parser(
         "clips",
+        epilog="examples:\n"
+        "  afsd clips street.json --out clips\n"
+        "  afsd clips found.json --videos videos --out clips --score 0.6 --pad 1\n"
+        "  afsd clips found.json --videos videos --out . --top 3 --reel --exact\n",
         help="cut what was detected out of the videos",
         description="Write a clip for each detection, or one reel of all. Packets are copied, which costs no quality "
         "and little time, so a clip begins at the key frame before its detection; --exact encodes anew, to the frame.",
@@ -35,7 +40,11 @@ def add_clips(subparsers: Any) -> None:
     where.add_argument("--videos", metavar="DIR", type=Path, help="folder of the videos, found by their names")
     where.add_argument("--video", metavar="FILE", type=Path, help="the video, of a file with detections of one")
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder of the clips")
-    parser.add_argument("--score", type=float, default=0.5, help="leave out detections below this score (%(default)s)")
+    parser.add_argument(
+        "--score",
+        type=float,
+        help=f"leave out detections below this score (the one that the file was made with, else {DEFAULT_SCORE:g})",
+    )
     parser.add_argument("--top", metavar="N", type=int, help="only the N best detections of each video")
     parser.add_argument(
         "--pad", metavar="SECONDS", type=float, default=0.0, help="add so much before and after (%(default)s)"
@@ -55,14 +64,14 @@ def clips(arguments: argparse.Namespace) -> int:
     from runtime.clips.plan import plan_cuts
     from runtime.exchange.files import read_segments
 
-    require_in_range("--score", arguments.score, Share)
+    require_in_range("--score", arguments.score, Share | None)
     require_in_range("--top", arguments.top, Count | None)
     require_in_range("--pad", arguments.pad, Annotated[float, Range(0, 86_400, what="seconds")])
     videos = read_segments(arguments.segments, fps=arguments.fps, videos=arguments.videos, note=_note)
     sources: list[Source] = []
     failed: list[str] = []
     for video in _chosen(videos, arguments):
-        cuts = plan_cuts(video, min_score=arguments.score, top=arguments.top, pad_s=arguments.pad)
+        cuts = plan_cuts(video, min_score=_min_score(arguments, video), top=arguments.top, pad_s=arguments.pad)
         if cuts:
             try:
                 sources.append(_source(video, tuple(cuts), arguments))
@@ -72,7 +81,8 @@ def clips(arguments: argparse.Namespace) -> int:
     total = len(sources) + len(failed)
     if not total:
         count = sum(len(video.segments) for video in videos)
-        print(f"none of {count} detections has a score of {arguments.score:g} or more, so there is nothing to cut")
+        score = DEFAULT_SCORE if arguments.score is None else arguments.score
+        print(f"none of {count} detections has a score of {score:g} or more, so there is nothing to cut")
         return 0
     require_writable_folder(arguments.out, "choose another with --out")
 
@@ -98,6 +108,12 @@ def clips(arguments: argparse.Namespace) -> int:
         except (AfsdError, OSError) as error:
             fail(source, error)
     return sum_up(failed, total) if failed else 0
+
+
+def _min_score(arguments: argparse.Namespace, video: VideoSegments) -> float:
+    """Return the lowest score that is cut out: as given, or what the file was made with, or the default."""
+    known = video.threshold if arguments.score is None else arguments.score
+    return DEFAULT_SCORE if known is None else float(known)
 
 
 def _chosen(videos: Sequence[VideoSegments], arguments: argparse.Namespace) -> Sequence[VideoSegments]:

@@ -23,6 +23,11 @@ def add_convert(subparsers: Any) -> None:
     """Add the verb `convert`."""
     parser = subparsers.add_parser(
         "convert",
+        epilog="examples:\n"
+        "  afsd convert project-1.json annotations.json --fps 25 --subset training --test pool\n"
+        "  afsd convert found.json eaf --to elan --videos videos\n"
+        "  afsd convert found.json tasks.json --to label-studio --videos videos\n"
+        "  afsd convert annotations.csv cut.edl --fps 29.97\n",
         help="annotations and detections in the formats of other tools",
         description="Convert annotations or detections between the formats of annotation tools, editors and data sets: "
         "ActivityNet, OpenTAD, ActionFormer, THUMOS'14, CSV, Label Studio, CVAT, ELAN, VIA 3, Audacity, WebVTT, "

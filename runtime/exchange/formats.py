@@ -72,7 +72,7 @@ FORMATS: dict[str, Format] = {
         Files(json_family.recognise, json_family.read, json_family.write_activitynet),
         True,
         ("scores", "subset", "duration_s", "fps", "empty videos"),
-        ("scores", "empty videos"),
+        ("scores", "duration_s", "fps", "path", "empty videos"),
     ),
     "opentad": Format(
         "OpenTAD",
@@ -80,7 +80,7 @@ FORMATS: dict[str, Format] = {
         Files(json_family.recognise, json_family.read, json_family.write_opentad),
         True,
         ("scores", "subset", "duration_s", "fps", "empty videos"),
-        ("scores", "empty videos"),
+        ("scores", "duration_s", "fps", "path", "empty videos"),
     ),
     "actionformer": Format(
         "ActionFormer",

@@ -14,7 +14,7 @@ from runtime.video.sampling import MAX_FPS
 
 
 @dataclass(frozen=True)
-class VideoFacts:
+class FileFacts:
     """Holds what a video's file says about itself."""
 
     path: Path
@@ -30,11 +30,11 @@ class VideoFolder:
     def __init__(self, folder: Path | None) -> None:
         """Take a folder; None: nothing is found."""
         self._folder = folder
-        self._facts: dict[str, VideoFacts | None] = {}
+        self._facts: dict[str, FileFacts | None] = {}
         self.missing: list[str] = []
         """Names of the videos that were looked for and not found, or cannot be opened."""
 
-    def find(self, name: str) -> VideoFacts | None:
+    def find(self, name: str) -> FileFacts | None:
         """Return the facts of a video; None if it is not there (InputError: the name leads out of the folder)."""
         if self._folder is None:
             return None
@@ -60,7 +60,7 @@ class VideoFolder:
         )
 
 
-def read_facts(path: Path) -> VideoFacts:
+def read_facts(path: Path) -> FileFacts:
     """Read what a video says about itself (VideoError: it cannot be opened)."""
     with closing(open_reader(path)) as reader:
         duration = reader.duration
@@ -72,4 +72,4 @@ def read_facts(path: Path) -> VideoFacts:
         if reader.grab():
             height, width = reader.hold()().shape[:2]
             size = (width, height)
-        return VideoFacts(path, duration, fps, size)
+        return FileFacts(path, duration, fps, size)

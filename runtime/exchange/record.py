@@ -12,6 +12,7 @@ import numpy as np
 from runtime.annotations.activitynet import Instance, VideoAnnotation
 from runtime.errors import AnnotationError, InputError
 from runtime.results.detections import Detections
+from runtime.results.facts import VideoFacts
 
 Kind = Literal["annotations", "predictions"]
 """What segments are taken for: what a person marked, or what a model found."""
@@ -47,6 +48,8 @@ class VideoSegments:
     """Width and height of the picture as it is shown, in pixels."""
     subset: str = ""
     """Part of the data set: training, validation, test."""
+    threshold: float | None = None
+    """Score that all segments reach; None: not known, or they have none."""
 
     @property
     def media(self) -> str:
@@ -67,7 +70,15 @@ class VideoSegments:
     @classmethod
     def from_detections(cls, found: Detections) -> VideoSegments:
         """Return the detections of a video as segments with scores, in their order."""
-        return cls(found.video, tuple(Segment(d.start_s, d.end_s, d.label, d.score) for d in found))
+        facts = found.facts or VideoFacts()
+        return cls(
+            found.video,
+            tuple(Segment(d.start_s, d.end_s, d.label, d.score) for d in found),
+            facts.path,
+            facts.duration_s or None,
+            facts.fps,
+            threshold=facts.threshold,
+        )
 
     def to_annotation(self) -> VideoAnnotation:
         """Return the segments as annotations; scores are left out.
@@ -103,7 +114,13 @@ class VideoSegments:
             np.array([1.0 if one.score is None else one.score for one in self.segments], np.float64),
             names,
             self.name,
+            self._facts(),
         )
+
+    def _facts(self) -> VideoFacts | None:
+        """Return what is known of the video; None for nothing."""
+        facts = VideoFacts(self.path, self.duration_s, self.fps, threshold=self.threshold)
+        return None if facts == VideoFacts() else facts
 
     def without_scores(self) -> VideoSegments:
         """Return the video with its segments as a person's."""

@@ -20,14 +20,15 @@ from runtime.exchange.frame_rate import frame_of, seconds_of
 from runtime.exchange.record import ReadOptions, Segment, Unit, VideoSegments, WriteOptions, require_rate, stem_of
 
 COLUMNS = {
-    "video": ("video", "video_id", "video_name", "videoname", "name", "file", "filename", "file_name", "path"),
+    "video": ("video", "video_id", "video_name", "videoname", "name", "file", "filename", "file_name"),
     "label": ("label", "type", "class", "action", "category", "activity", "event"),
-    "start": ("start", "start_s", "start_frame", "begin", "start_time", "t_start", "t-start", "start (s)"),
-    "end": ("end", "end_s", "end_frame", "stop", "end_time", "t_end", "t-end", "end (s)"),
+    "start": ("start_s", "start_frame", "start", "begin", "start_time", "t_start", "t-start", "start (s)"),
+    "end": ("end_s", "end_frame", "end", "stop", "end_time", "t_end", "t-end", "end (s)"),
     "score": ("score", "confidence"),
     "subset": ("subset", "split"),
     "fps": ("fps", "frame_rate", "framerate"),
     "duration": ("duration", "duration_s"),
+    "path": ("path",),
 }
 """Names under which each column is found."""
 NEEDED = ("label", "start", "end")
@@ -68,9 +69,9 @@ def read(document: Document, options: ReadOptions) -> list[VideoSegments]:
             continue
         where = f"{document.path}: row {number}"
         cells = {name: _text(row[index]) if index < len(row) else "" for name, index in columns.items()}
-        path = cells.get("video", "") or document.stem
-        name = _video_name(path)
-        facts.setdefault(name, {**cells, "path": path if name != path else ""})
+        named, path = cells.get("video", ""), cells.get("path", "")
+        name = _video_name(named or path or document.stem)
+        facts.setdefault(name, {**cells, "path": path or (named if name != named else "")})
         start, end = (_time(cells[side], f"{where}: {side}") for side in ("start", "end"))
         if unit == "frames":
             stored = _positive(cells.get("fps", ""), f"{where}: fps")

@@ -278,6 +278,19 @@ def test_the_command_cuts_what_the_file_says_and_goes_on_after_a_bad_video(
     assert "nobody says where the video is; give --videos DIR, or --video FILE" in capsys.readouterr().err
 
 
+def test_a_file_of_detect_says_where_the_video_is_and_what_to_cut(
+    media: MakeMedia, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weak = {"label": "jump", "score": 0.3, "segment": [2.0, 2.4]}
+    facts = {"path": str(media("long.mp4").path), "threshold": 0.2}
+    (tmp_path / "long.json").write_text(json.dumps({"results": {"long": [weak]}, "external_data": {"long": facts}}))
+    words = ["clips", str(tmp_path / "long.json"), "--out", str(tmp_path / "out")]
+    assert cli.main(words) == 0
+    assert capsys.readouterr().out.startswith("long: 1 clip\n")
+    assert cli.main([*words, "--score", "0.5"]) == 0
+    assert "none of 1 detections has a score of 0.5 or more" in capsys.readouterr().out
+
+
 def sound_seconds(path: Path) -> float:
     """Length of the sound in a file, as ffmpeg decodes it."""
     with read_sound_of(path) as sound:

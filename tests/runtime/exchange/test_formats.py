@@ -23,6 +23,7 @@ from runtime.exchange.document import Document, xml_text
 from runtime.exchange.files import read_segments, write_segments
 from runtime.exchange.formats import BY_SUFFIX, FORMATS, recognise
 from runtime.exchange.record import Segment, VideoSegments
+from runtime.results.facts import VideoFacts
 
 FPS = 25.0
 HOSTILE = (
@@ -594,6 +595,19 @@ def test_tables_of_people(text: str, options: dict[str, Any], expected: Segment,
     (tmp_path / "v.csv").write_text(text, encoding="utf-8")
     (video,) = read_segments(tmp_path / "v.csv", **options)
     assert (video.name, video.segments) == ("v", (expected,))
+
+
+def test_what_detect_writes_is_read_with_what_it_says_of_the_video(tmp_path: Path) -> None:
+    facts = VideoFacts("videos/street.mp4", 4000.0, FPS, "model.onnx", 0.2, "1")
+    found = replace(VIDEOS[0].to_detections(), facts=facts)
+    (tmp_path / "found.csv").write_text(found.to_csv(bom=True), encoding="utf-8")
+    (table,) = read_segments(tmp_path / "found.csv")
+    assert (table.name, table.path, table.segments) == ("street", "videos/street.mp4", VIDEOS[0].segments)
+    found.to_json(tmp_path / "found.json")
+    (read,) = read_segments(tmp_path / "found.json")
+    assert read == VideoSegments("street", VIDEOS[0].segments, "videos/street.mp4", 4000.0, FPS, threshold=0.2)
+    write_segments(tmp_path / "again.json", [read])
+    assert read_segments(tmp_path / "again.json") == (read,)
 
 
 def test_a_table_in_frames_says_its_rate(tmp_path: Path) -> None:
