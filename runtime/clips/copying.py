@@ -108,7 +108,7 @@ class CopyWriter:
         self._av = import_av()
         self._target = target
         options = {"movflags": "+faststart"} if target.suffix in (".mp4", ".mov") else {}
-        self._output = self._av.open(str(target), "w", options=options)
+        self._output = self._av.open(f"file:{target}", "w", options=options)
         self._output.metadata.update(metadata)
         self._streams: list[Any] = []
         self._made_of: list[tuple[Any, ...]] = []

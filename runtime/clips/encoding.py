@@ -61,7 +61,7 @@ class Encoder:
         self._av = import_av()
         self._target = target
         self.size = (size[0] + size[0] % 2, size[1] + size[1] % 2)
-        self._output = self._av.open(str(target), "w", options={"movflags": "+faststart"})
+        self._output = self._av.open(f"file:{target}", "w", options={"movflags": "+faststart"})
         self._output.metadata.update(metadata)
         name = next((codec for codec in CODECS if codec in self._av.codecs_available), None)
         if name is None:

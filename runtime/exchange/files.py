@@ -161,7 +161,10 @@ def list_losses(
     less = kind == "predictions" and chosen.predictions_hold is not None
     holds = chosen.predictions_hold or () if less else chosen.holds
     lost = [words for fact, words in FACTS.items() if fact not in holds and any(getattr(v, fact) for v in videos)]
-    if any(video.scored for video in videos) and ("scores" not in holds or kind == "annotations"):
+    scored = any(video.scored for video in videos)
+    if scored and kind == "annotations":
+        remarks.append("scores are left out, as annotations have none")
+    elif scored and "scores" not in holds:
         lost.insert(0, "scores")
     if lost:
         remarks.append(f"{', '.join(lost)} have no place in {chosen.description} as written here, and are left out")

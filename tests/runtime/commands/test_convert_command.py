@@ -90,7 +90,7 @@ def test_scores_are_left_out_when_annotations_are_asked_for(place: Path, capsys:
     assert json.loads(Path("marked.json").read_text())["database"]["a"]["annotations"] == [
         {"label": "jump", "segment": [0.4, 2.0]}
     ]
-    assert "scores have no place in ActivityNet JSON as written here" in capsys.readouterr().err
+    assert "afsd: note: scores are left out, as annotations have none" in capsys.readouterr().err
     assert run("found.json", "a.edl", "--fps", "25") == 0
     assert "1 video (b) without segments, and so with no place in an edit decision list" in capsys.readouterr().err
 
