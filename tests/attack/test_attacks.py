@@ -49,7 +49,10 @@ def test_a_full_disk_leaves_nothing_broken() -> None:
     "verb",
     [
         *("detect", "train"),
-        *(pytest.param(verb, marks=pytest.mark.slow) for verb in ("features", "prepare", "calibrate", "export-onnx")),
+        *(
+            pytest.param(verb, marks=pytest.mark.slow)
+            for verb in ("clips", "features", "prepare", "calibrate", "export-onnx")
+        ),
     ],
 )
 def test_every_command_killed(verb: str, request: pytest.FixtureRequest) -> None:
@@ -67,7 +70,7 @@ def test_every_command_at_once() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "verb", ["detect", "features", "prepare", "train", "calibrate", "export-onnx", "export-openvino"]
+    "verb", ["detect", "clips", "features", "prepare", "train", "calibrate", "export-onnx", "export-openvino"]
 )
 def test_every_command_on_a_full_disk(verb: str) -> None:
     if verb == "export-openvino":
@@ -79,8 +82,8 @@ def test_every_command_on_a_full_disk(verb: str) -> None:
 @pytest.mark.parametrize(
     "verb",
     [
-        "detect", "features", "prepare", "train", "calibrate", "export-onnx", "export-openvino", "export-tensorrt",
-        "export-tensorrt-stream",
+        "detect", "clips", "features", "prepare", "train", "calibrate", "export-onnx", "export-openvino",
+        "export-tensorrt", "export-tensorrt-stream",
     ],
 )  # fmt: skip
 def test_two_hundred_kills(verb: str) -> None:

@@ -55,6 +55,18 @@ def _detect(work: Path) -> list[str]:
     return ["detect", str(given / "tiny.onnx"), str(given / "videos"), "--out", str(work / "out"), *formats]
 
 
+def _fill_clips(work: Path) -> None:
+    make_videos(work / "given" / "videos")
+    one = [{"label": "jump", "score": 0.9, "segment": [start, start + 0.5]} for start in (0.2, 0.6, 2.5)]
+    (work / "given" / "found.json").write_text(json.dumps({"results": {f"v{k}": one for k in range(3)}}))
+
+
+def _clips(work: Path) -> list[str]:
+    given = work / "given"
+    words = [str(given / "found.json"), "--videos", str(given / "videos"), "--out", str(work / "out")]
+    return ["clips", *words, "--exact"]
+
+
 def fill_features(work: Path) -> None:
     from tests.tiny_backbone import write_tiny_backbone
 
@@ -275,6 +287,7 @@ def _steps_lost(out: Path) -> float:
 
 VERBS: dict[str, Verb] = {
     "detect": Verb(_fill_detect, _detect),
+    "clips": Verb(_fill_clips, _clips, ("runtime.clips.cutting", "runtime.exchange.files", "cv2", "av")),
     "features": Verb(
         fill_features, _features, lost=lambda out: _unrecorded(out / "set", "extraction.json", "videos")
     ),
