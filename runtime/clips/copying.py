@@ -19,8 +19,8 @@ from runtime.video.readers.clock import LONGEST_GAP_SECONDS, RESTART_SECONDS
 from runtime.video.readers.pyav import SLOTTED, PyAVReader, import_av
 from runtime.video.sources import url_for_ffmpeg
 
-CONTAINERS = {suffix: suffix for suffix in (".mp4", ".mov", ".mkv", ".webm", ".ts")} | {".m4v": ".mp4", ".m2ts": ".ts"}
-"""Suffix of a clip by that of its video; .mkv, which holds every codec, for others."""
+CONTAINERS = {".mp4": ".mp4", ".m4v": ".mp4", ".mov": ".mov", ".webm": ".webm"}
+"""Suffix of a clip by that of its video; .mkv for others, since it holds every codec and the mark, as TS does not."""
 NEAR_S = 0.002
 """Seconds by which a time may lie beside the frame that is meant: tools round to milliseconds."""
 AHEAD_S = 2.0
