@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime.common.console import print_note, print_warning
+from runtime.common.ranges import Share, require_in_range
 from runtime.common.text import printable, quote
 from runtime.errors import InputError
 
@@ -26,7 +27,7 @@ def add_convert(subparsers: Any) -> None:
         epilog="examples:\n"
         "  afsd convert project-1.json annotations.json --fps 25 --subset training --test pool\n"
         "  afsd convert found.json eaf --to elan --videos videos\n"
-        "  afsd convert found.json tasks.json --to label-studio --videos videos\n"
+        "  afsd convert found.json tasks.json --to label-studio --videos videos --score 0.5\n"
         "  afsd convert annotations.csv cut.edl --fps 29.97\n",
         help="annotations and detections in the formats of other tools",
         description="Convert annotations or detections between the formats of annotation tools, editors and data sets: "
@@ -66,6 +67,7 @@ def add_convert(subparsers: Any) -> None:
         const="annotations",
         help="read and write what a person marked; scores are left out",
     )
+    parser.add_argument("--score", metavar="MIN", type=float, help="leave out detections below this score")
     parser.add_argument(
         "--media",
         metavar="PREFIX",
@@ -86,6 +88,7 @@ def convert(arguments: argparse.Namespace) -> int:
     from runtime.exchange.formats import FORMATS, format_named
     from runtime.exchange.media import VideoFolder
 
+    require_in_range("--score", arguments.score, Share | None)
     target = arguments.target or format_of(arguments.output)
     format_named(target)
     if arguments.videos is not None and not arguments.videos.is_dir():
@@ -103,7 +106,7 @@ def convert(arguments: argparse.Namespace) -> int:
     )
     kind = arguments.kind or kind_of(found.videos)
     unit: Unit = arguments.unit if is_table and arguments.unit else "seconds"
-    given = _in_subsets(found.videos, arguments.subset, arguments.test)
+    given = _in_subsets([_above(video, arguments.score) for video in found.videos], arguments.subset, arguments.test)
     videos = [media.complete(video) for video in given]
     if media.missing:
         print_warning(
@@ -142,6 +145,14 @@ def _names() -> str:
 
 def _note(text: str) -> None:
     print_note(f"afsd: note: {text}")
+
+
+def _above(video: VideoSegments, min_score: float | None) -> VideoSegments:
+    """Return a video with the segments that reach a score, or have none; all for None."""
+    if min_score is None:
+        return video
+    chosen = tuple(one for one in video.segments if one.score is None or one.score >= min_score)
+    return replace(video, segments=chosen, threshold=max(video.threshold or 0.0, min_score))
 
 
 def _in_subsets(videos: Sequence[VideoSegments], subset: str | None, test: Sequence[str]) -> list[VideoSegments]:

@@ -95,6 +95,15 @@ def test_scores_are_left_out_when_annotations_are_asked_for(place: Path, capsys:
     assert "1 video (b) without segments, and so with no place in an edit decision list" in capsys.readouterr().err
 
 
+def test_weak_detections_are_left_out_when_asked(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weak = {"label": "run", "score": 0.25, "segment": [0, 1]}
+    Path("both.json").write_text(json.dumps({"results": {"a": [*RESULTS["results"]["a"], weak], "b": [weak]}}))
+    assert run("both.json", "strong.json", "--score", "0.5") == 0
+    strong = json.loads(Path("strong.json").read_text())
+    assert strong["results"] == RESULTS["results"]
+    assert strong["external_data"]["a"] == {"threshold": 0.5}
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
