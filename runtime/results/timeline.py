@@ -14,20 +14,12 @@ from runtime.annotations.activitynet import VideoAnnotation
 from runtime.common.files import PathLike, atomic_path
 from runtime.errors import InputError
 from runtime.results.canvas import INK, MUTED, Canvas, Colour, blend, readable_on
+from runtime.results.colours import PALETTE, class_colour
 from runtime.results.picture_mark import mark_png
 
 if TYPE_CHECKING:
     from runtime.results.detections import Detections
 
-# Okabe and Ito's colours, told apart with any colour vision; rows also carry their names. (R, G, B)
-PALETTE: tuple[Colour, ...] = (
-    (0, 114, 178),
-    (213, 94, 0),
-    (0, 158, 115),
-    (204, 121, 167),
-    (230, 159, 0),
-    (86, 180, 233),
-)
 TRUTH: Colour = (74, 80, 92)
 ZEBRA: Colour = (246, 247, 249)
 GRID: Colour = (226, 229, 234)
@@ -121,7 +113,7 @@ def draw_timeline(
         raise InputError(f"width is {width}, expected at least 640 pixels")
     if any(t.ndim != 3 or t.shape[2] != 3 or t.dtype != np.uint8 or not t.size for t in thumbnails):
         raise InputError("thumbnails: expected frames uint8 [H,W,3]")
-    duration = _duration(detections, truth, duration_s)
+    duration = choose_duration(detections, truth, duration_s)
     rows = _rows(detections, truth)
     rows_height = sum(row.height for row in rows) if rows else 2 * BAR_HEIGHT + 2 * ROW_PADDING
     strip = STRIP if len(thumbnails) else 0
@@ -182,7 +174,12 @@ def assign_lanes(segments: NDArray[np.float64], scores: NDArray[np.float64], lan
     return result
 
 
-def _duration(detections: Detections, truth: VideoAnnotation | None, duration_s: float | None) -> float:
+def choose_duration(detections: Detections, truth: VideoAnnotation | None, duration_s: float | None) -> float:
+    """Return the length of the time axis in seconds: as given, as annotated, or up to the end of the last segment.
+
+    Raises:
+        InputError: a duration that is not above 0.
+    """
     if duration_s is not None:
         if not 0 < duration_s < np.inf:
             raise InputError(f"duration_s is {duration_s}, expected seconds above 0")
@@ -201,7 +198,7 @@ def _rows(detections: Detections, truth: VideoAnnotation | None) -> list[_Row]:
     order = [name for name in detections.classes if name in named]
     order += sorted(named.difference(order))
     rows = []
-    for number, name in enumerate(order):
+    for name in order:
         mine = detections.of_class(name)
         lanes = assign_lanes(mine.segments, mine.scores, MAX_LANES)
         bars = tuple(
@@ -209,7 +206,7 @@ def _rows(detections: Detections, truth: VideoAnnotation | None) -> list[_Row]:
         )
         truths = tuple((i.start_s, i.end_s) for i in instances if i.label == name)
         hidden = len(mine) - len(bars)
-        rows.append(_Row(name, PALETTE[number % len(PALETTE)], truths, bars, hidden))
+        rows.append(_Row(name, class_colour(name, detections.classes), truths, bars, hidden))
     return rows
 
 

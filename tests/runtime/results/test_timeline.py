@@ -37,11 +37,18 @@ def test_empty() -> None:
 def test_a_bar_spans_its_time() -> None:
     """Columns of [5, 7.5] of 10 s: from the middle of the axis to three quarters of it."""
     image = draw_timeline(some(), duration_s=10)
-    bar = columns_of(image, PALETTE[0])
+    bar = columns_of(image, PALETTE[1])
     label = Canvas(1, 1).text_width("throw", 14)
     left, right = 28 + label + 18, 1600 - 28
     assert abs(bar[0] - (left + 0.5 * (right - left))) <= 1.5
     assert abs(bar[-1] - (left + 0.75 * (right - left))) <= 1.5
+
+
+def test_a_class_keeps_its_colour_where_it_is_the_only_one() -> None:
+    alone = draw_timeline(some(), duration_s=10)
+    both = Detections(np.array([[5.0, 7.5], [0, 1]]), np.array([1, 0], np.int32), np.ones(2), CLASSES, "v")
+    assert len(columns_of(alone, PALETTE[1])) == len(columns_of(draw_timeline(both, duration_s=10), PALETTE[1])) > 300
+    assert not len(columns_of(alone, PALETTE[0]))
 
 
 def test_the_score_is_the_strength_of_the_colour() -> None:
