@@ -122,7 +122,7 @@ def analyse_false_positives(
     precision = np.zeros(len(KINDS))  # of each class, summed: as it is (HIT), and without each other kind
     for own, pool in enumerate(class_pools(judged, ground_truth, classes, rule)):
         verdict = pool.judge(threshold)
-        kinds = _kinds(pool, own, verdict.hits, instances, threshold)[~verdict.excused]
+        kinds = sort_kinds(pool, own, verdict.hits, instances, threshold)[~verdict.excused]
         count = len(pool.instances)
         for m in range(MULTIPLES):
             table[m] += np.bincount(kinds[m * count : (m + 1) * count], minlength=len(KINDS))
@@ -135,10 +135,18 @@ def analyse_false_positives(
     return FalsePositiveResult(threshold, rule, shares, table.sum(axis=0), float(means[HIT]), means - means[HIT])
 
 
-def _kinds(
+def sort_kinds(
     pool: ClassPool, number: int, hits: NDArray[np.bool_], instances: Instances, threshold: float
 ) -> NDArray[np.int64]:
-    """Return the kind [P] of every detection of class `number`, judged by the instances of all classes."""
+    """Return the kind [P], an index into KINDS, of every detection of a class, judged by instances of all classes.
+
+    Args:
+        pool: detections of the class.
+        number: number of the class among `instances.labels`.
+        hits: whether each detection is a true positive, [P].
+        instances: instances of all classes.
+        threshold: tIoU of a hit.
+    """
     own, other = np.zeros(len(hits)), np.zeros(len(hits))
     pairs = overlapping_pairs(pool.videos, pool.segments, instances)
     same = instances.labels[pairs.columns] == number
