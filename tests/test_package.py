@@ -28,6 +28,7 @@ STRAYS = (
     ".env", "runtime/.env", "runtime/notes.txt", "runtime/video/film.mp4", "runtime/__pycache__/cli.cpython-311.pyc",
     "training/pretrained/mine.ckpt", "training/data.json", "export/model.onnx", "calibration/.DS_Store",
     "tests/runs/x.npz", "tests/__pycache__/x.cpython-311.pyc", "tests/golden/__pycache__/x.pyc", "docs/draft.docx",
+    "runtime/report/page.html",
 )  # fmt: skip
 """What may lie about on the machine that builds."""
 
@@ -72,7 +73,7 @@ def sources(*places: str) -> set[str]:
 
 def is_content(name: str) -> bool:
     """Whether a file of the packages is code, settings, or named data."""
-    return name.endswith((".py", ".yaml", "/py.typed")) or name in DATA
+    return name.endswith((".py", ".yaml", "/py.typed")) or name in DATA or name.startswith("runtime/report/assets/")
 
 
 def test_the_wheel_has_the_packages_and_nothing_else(built: Path) -> None:

@@ -4,30 +4,35 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from runtime.benchmark.profile import ThreadClock, format_profile, make_profile
 from runtime.common.console import print_json
-from runtime.common.files import write_text
+from runtime.common.files import is_file, write_text
 from runtime.common.names import path_in
 from runtime.common.tables import align
 from runtime.common.text import printable
-from runtime.errors import InputError
+from runtime.errors import AfsdError, InputError
 from runtime.features.video_features import Features
+from runtime.report.folder import INDEX_NAME, ReportFolder
+from runtime.report.media import require_embeddable
+from runtime.report.options import ReportOptions
 from runtime.results.detections import Detection, Detections, results_document, to_table
 from runtime.results.facts import VideoFacts
 from runtime.results.json_lines import JsonLineFiles
 from runtime.results.video_names import take_name
 from runtime.results.writers import require_ours
 from runtime.timing import Timing
-from runtime.video.sources import name_of
+from runtime.video.sources import local_path, name_of
 
 TABLE = "all"
 """Name of the CSV file with the detections of all videos."""
 SHORTHANDS = {"csv": "csv", "srt": "srt", "plot": "png"}
 """Formats that have their own flags, by flag."""
+FEATURE_SUFFIXES = (".npy", ".npz")
+"""Suffixes of sources that are features and no videos."""
 
 
 class Output:
@@ -44,29 +49,44 @@ class Output:
         self._names: set[str] = set()
         self._streamed = ""
         self._unwritten: InputError | OSError | None = None
+        self._report: ReportFolder | None = None
         self._lines = JsonLineFiles(flags.out) if flags.stream and flags.out is not None else None
         self._folder = flags.out if flags.out is not None else Path()
         self._table_path: Path | None = None
 
-    def require_free(self, sources: Iterable[str | int | Features]) -> None:
+    def require_free(self, sources: Sequence[str | int | Features]) -> None:
         """Check, before any work, that no file of others is where the results of the sources will be.
+
+        Pages of several sources get an index.
 
         Names are those that the results get if no source fails; `video` checks the names that they do get.
 
         Raises:
-            InputError: a file of others is there, and --overwrite is not given.
+            InputError: a file of others is there, and --overwrite is not given; a video is too large for --embed.
         """
-        sources = list(sources)
         if len(sources) > 1 and "csv" in chosen_formats(self._flags):
             self._table_path = path_in(self._folder, TABLE, ".csv")
             self._names.add(TABLE)
             self._check_paths([self._table_path])
+        if "html" in chosen_formats(self._flags) and len(sources) > 1:
+            self._names.add(INDEX_NAME)
+            self._report = ReportFolder(self._folder, self._report_options())
+            self._check_paths([self._report.index])
+        for video in filter(None, map(file_of, sources)) if self._flags.embed else ():
+            require_embeddable(video)
         named = set(self._names)
         for source in sources:
             if name := _name(source):
                 self._check_paths(self._paths(take_name(name, named)))
 
-    def video(self, found: Detections, source: str, timing: Timing, threads: ThreadClock | None = None) -> None:
+    def video(
+        self,
+        found: Detections,
+        source: str,
+        timing: Timing,
+        threads: ThreadClock | None = None,
+        video: Path | None = None,
+    ) -> None:
         """Write the files of a finished video, and print its table unless JSON is printed at the end.
 
         Args:
@@ -74,14 +94,16 @@ class Output:
             source: the video, as it is shown.
             timing: timing of the run.
             threads: clock of the run, for a profile; None: no profile is wanted.
+            video: file of the video, for its page; None: it is none.
 
         Raises:
-            InputError, OSError: a file could not be written; everything else was given out.
+            AfsdError, OSError: a file could not be written; everything else was given out.
         """
         facts = replace(found.facts or VideoFacts(), model=str(self._flags.engine), threshold=self._flags.score)
-        found = replace(found, video=take_name(found.video, self._names), facts=facts).sorted("score")
+        whole = replace(found, video=take_name(found.video, self._names), facts=facts).sorted("score")
+        found = whole.above(self._flags.score)  # a page shows weaker ones, too, if one moves its slider
         with timing.writing():
-            written, failure = self._write_files(found, timing.video_seconds)
+            written, failure = self._write_files(found, whole, timing.video_seconds, video)
         if self._table_path is not None:
             self._table.append(found)
         profile = None
@@ -134,23 +156,33 @@ class Output:
                 print(printable(f"{self._streamed}  {_row(one)}"), flush=True)
 
     def finish(self) -> None:
-        """Print the JSON of all finished videos and write their table, if asked for, once: at the end, or at a signal.
+        """Give out what is of all videos, once, at the end or at a signal: JSON, the table, the index of pages.
 
         Raises:
-            OSError: the table could not be written; the JSON is printed all the same.
+            OSError: the table or the index could not be written; the JSON is printed all the same.
         """
         table, self._table_path = self._table_path, None
+        report, self._report = self._report, None
         if self._flags.json and not self._flags.stream and not self._given_out:
             self._given_out = True
             profiles = {"profile": self._profiles} if self._profiles else {}
             print_json(results_document(self._finished) | profiles, indent=2)
         if table is not None and self._table:
             write_text(table, to_table(self._table, bom=self._flags.bom))
+        if report is not None and report.count:
+            written = report.write_index()
+            if not self._flags.json:
+                print(printable(f"written: {written}, the index of {report.count} pages"))
 
-    def _write_files(self, found: Detections, video_seconds: float) -> tuple[list[str], InputError | OSError | None]:
-        """Write the formats that were asked for; return the paths that were written, and the first failure."""
+    def _write_files(
+        self, found: Detections, whole: Detections, video_seconds: float, video: Path | None
+    ) -> tuple[list[str], AfsdError | OSError | None]:
+        """Write the formats that were asked for; return the paths that were written, and the first failure.
+
+        `whole` has the detections below the score, too, for the page.
+        """
         written: list[str] = []
-        failures: list[InputError | OSError] = []
+        failures: list[AfsdError | OSError] = []
         try:
             paths = self._paths(found.video)
             self._check_paths(paths)
@@ -160,12 +192,21 @@ class Output:
             try:
                 if path.suffix == ".csv":
                     found.to_csv(path, bom=self._flags.bom)
+                elif path.suffix == ".html":
+                    self._write_page(path, whole, video_seconds, video)
                 else:
                     found.save(path, duration_s=video_seconds)
                 written.append(str(path))
-            except OSError as error:  # the other formats may fit
+            except (AfsdError, OSError) as error:  # the other formats may fit
                 failures.append(error)
         return written, failures[0] if failures else None
+
+    def _write_page(self, path: Path, found: Detections, video_seconds: float, video: Path | None) -> None:
+        report = self._report or ReportFolder(path.parent, self._report_options(), indexed=False)
+        report.add(path, found, video=video, duration_s=video_seconds or None)
+
+    def _report_options(self) -> ReportOptions:
+        return ReportOptions(threshold=self._flags.score, embed=self._flags.embed, model=Path(self._flags.engine).name)
 
     def _paths(self, name: str) -> list[Path]:
         """Return the paths of a video's files, one per format."""
@@ -175,6 +216,13 @@ class Output:
         if not self._flags.overwrite:
             for path in paths:
                 require_ours(path)
+
+
+def file_of(source: str | int | Features) -> Path | None:
+    """Return the file of a source; None for features, folders, cameras and what is on other machines."""
+    path = local_path(source) if isinstance(source, str) else None
+    is_video = path is not None and is_file(path) and path.suffix.lower() not in FEATURE_SUFFIXES
+    return path if is_video else None
 
 
 def _name(source: str | int | Features) -> str:

@@ -39,6 +39,10 @@ if TYPE_CHECKING:
     from runtime.timing import Timing
 
 
+PAGES_FROM = 0.05
+"""Lowest score of the detections of a page, which its slider hides at first."""
+
+
 def add_detect(subparsers: Any) -> None:
     """Add the verb `detect`."""
     parser = subparsers.add_parser(
@@ -46,6 +50,7 @@ def add_detect(subparsers: Any) -> None:
         epilog="examples:\n"
         "  afsd detect model.xml video.mp4\n"
         "  afsd detect model.xml videos/ --out results --format json csv png\n"
+        "  afsd detect model.xml videos/ --out results --format html\n"
         "  afsd detect model.xml match.mp4 --exclusive class --merge-gap 1\n"
         "  afsd detect model.onnx rtsp://camera/1 --stream --json\n",
         help="find actions in videos",
@@ -122,6 +127,9 @@ def _add_output_flags(group: argparse._ArgumentGroup) -> None:
         nargs="+",
         choices=tuple(FORMATS),
         help=f"write DIR/<video>.NAME, several if wanted: {formats} (default with --out: json)",
+    )
+    group.add_argument(
+        "--embed", action="store_true", help="with --format html: put the video into its page, in place of a link to it"
     )
     group.add_argument("--csv", action="store_true", help="as --format csv, beside the others")
     group.add_argument("--srt", action="store_true", help="as --format srt, beside the others")
@@ -254,7 +262,7 @@ def _options(arguments: argparse.Namespace) -> DetectorOptions:
     return DetectorOptions(
         batch_size=arguments.batch,
         # labels change the scores, so what is shown is chosen after labelling
-        **({} if arguments.video_scores else {"min_score": arguments.score, **selection_options(arguments)}),
+        **({} if arguments.video_scores else {"min_score": lowest_score(arguments), **selection_options(arguments)}),
         nms=arguments.nms,
         settle_seconds=arguments.settle,
         stride=arguments.stride,
@@ -262,6 +270,17 @@ def _options(arguments: argparse.Namespace) -> DetectorOptions:
         **reading_options(arguments),
         flow_method=arguments.flow_method,
     )
+
+
+def lowest_score(arguments: argparse.Namespace) -> float:
+    """Return the lowest score of the detections that are needed: pages have weaker ones than are shown at first.
+
+    A selection among the shown ones is for pages, too.
+    """
+    from runtime.commands._output import chosen_formats
+
+    on_pages = "html" in chosen_formats(arguments) and not selects(arguments)
+    return min(arguments.score, PAGES_FROM) if on_pages else float(arguments.score)
 
 
 def open_with(path: str, arguments: argparse.Namespace) -> Engine:
@@ -299,11 +318,12 @@ def _detect_one(
     labels: VideoScores | None,
 ) -> None:
     from runtime.benchmark.profile import ThreadClock
+    from runtime.commands._output import file_of
 
     def labelled(found: Detections) -> Detections:
         if labels is None:
             return found
-        found = labels.label(found, arguments.labels_per_video).above(arguments.score)
+        found = labels.label(found, arguments.labels_per_video).above(lowest_score(arguments))
         return found.select(**selection_options(arguments)) if selects(arguments) else found
 
     if labels is not None and isinstance(source, str) and Path(source).is_file():
@@ -321,7 +341,7 @@ def _detect_one(
             found = detector.run(
                 source, fps=arguments.fps, on_progress=lambda timing: line.show(f"{label}: {progress(timing)}")
             )
-        output.video(labelled(found), label, detector.timing, threads)
+        output.video(labelled(found), label, detector.timing, threads, file_of(source))
 
 
 def label_of(source: str | int | Features) -> str:
@@ -345,6 +365,8 @@ def _check(arguments: argparse.Namespace) -> None:
 
     check_shown_flags(arguments)
     require_in_range("--top", arguments.top, Number)
+    if arguments.embed and "html" not in chosen_formats(arguments):
+        raise InputError("--embed puts the video into its page: give --format html with it")
     require_in_range("--labels-per-video", arguments.labels_per_video, Count)
     if arguments.stream and chosen_formats(arguments):
         raise InputError(

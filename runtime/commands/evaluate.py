@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -22,8 +22,8 @@ from runtime.annotations.thumos14 import AMBIGUOUS
 from runtime.commands._reading import add_reading_flags, reading_options
 from runtime.commands.detect import add_flow_flags, add_label_flags, add_overwrite_flag
 from runtime.common import limits
-from runtime.common.console import EXIT_ERROR, ProgressLine, print_error, print_json, print_warning
-from runtime.common.files import require_writable_folder, text_suffix
+from runtime.common.console import EXIT_ERROR, ProgressLine, print_error, print_json, print_note, print_warning
+from runtime.common.files import is_folder, require_writable_folder, text_suffix
 from runtime.common.ranges import Count, Range, Share, require_in_range
 from runtime.common.stops import GIVE_OUT_S, give_out_at_stop, shield
 from runtime.common.text import quote
@@ -66,7 +66,8 @@ def add_evaluate(subparsers: Any) -> None:
         epilog="examples:\n"
         "  afsd evaluate model.xml annotations.json --subset val --per-class\n"
         "  afsd evaluate detections.json annotations.json --false-positives --plot errors.png\n"
-        "  afsd evaluate model.xml annotations.json --subset val --write-threshold model.xml\n",
+        "  afsd evaluate model.xml annotations.json --subset val --write-threshold model.xml\n"
+        "  afsd evaluate model.xml annotations.json --format html --out report\n",
         help="mean average precision of an engine or of detections",
         description="Mean average precision of a file of detections, or of an engine run on the annotated videos; "
         "and further measures of their quality.",
@@ -113,12 +114,18 @@ def add_evaluate(subparsers: Any) -> None:
     parser.add_argument("--per-class", action="store_true", help="a line for every class")
     parser.add_argument("--json", action="store_true", help="print JSON")
     _add_further(parser.add_argument_group("further questions"))
+    _add_report_flags(parser.add_argument_group("report"))
     _add_engine_flags(parser.add_argument_group("with an engine"))
-    parser.set_defaults(func=run_evaluate)
+    parser.set_defaults(func=run_evaluate, shown_from=None)
 
 
 def _add_engine_flags(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--videos", metavar="DIR", type=Path, help="videos (default: videos/ beside the ground truth)")
+    group.add_argument(
+        "--videos",
+        metavar="DIR",
+        type=Path,
+        help="videos (default: videos/ beside the ground truth); a report shows them",
+    )
     group.add_argument(
         "--features",
         metavar="PLACE",
@@ -193,6 +200,14 @@ def _add_further(parser: argparse._ArgumentGroup) -> None:
     )
 
 
+def _add_report_flags(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--format", choices=("html",), help="write a report for a browser to --out: the figures, and a page per video"
+    )
+    group.add_argument("--out", metavar="DIR", type=Path, help="folder of the report")
+    group.add_argument("--embed", action="store_true", help="put the videos into their pages, in place of links")
+
+
 def run_evaluate(arguments: argparse.Namespace) -> int:
     """Run the verb and return the exit status."""
     tious = parse_tious(arguments.tiou)
@@ -213,9 +228,12 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     if arguments.write_threshold and not arguments.write_threshold.is_file():
         raise InputError(f"--write-threshold {arguments.write_threshold}: file not found; expected a model")
     truth = _ground_truth(arguments)
+    _check_report(arguments, truth)
     found = _read_detections(arguments)
     if found is not None:
-        return _give_out(arguments, found, truth, tious, edges)
+        status = _give_out(arguments, found, truth, tious, edges)
+        _write_report(arguments, found, truth, tious, edges)
+        return status
     found, whole = [], False
 
     def give_out_part() -> None:
@@ -228,7 +246,90 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
         with shield(GIVE_OUT_S):
             whole = True
             status = _give_out(arguments, found, judged, tious, edges)
+    _write_report(arguments, found, judged, tious, edges)
     return EXIT_ERROR if failed else status
+
+
+def _check_report(arguments: argparse.Namespace, truth: Sequence[VideoAnnotation]) -> None:
+    """Check, before any work, that a report can be written where it is asked for, over no file of others."""
+    from runtime.report.folder import require_own_pages
+    from runtime.report.media import require_embeddable
+
+    if arguments.format is None:
+        if arguments.out is not None or arguments.embed:
+            raise InputError("--out and --embed are of a report: give --format html with them")
+        return
+    if arguments.out is None:
+        raise InputError("--format html: a report is several pages; give their folder with --out DIR")
+    require_writable_folder(arguments.out, "choose another with --out")
+    if not arguments.overwrite:
+        require_own_pages(arguments.out, [video.name for video in truth])
+    for video in _find_videos(arguments, truth).values() if arguments.embed else ():
+        require_embeddable(video)
+
+
+def _write_report(
+    arguments: argparse.Namespace,
+    found: Sequence[Detections],
+    truth: Sequence[VideoAnnotation],
+    tious: Sequence[float],
+    edges: Sequence[float],
+) -> None:
+    """Write the report, if one is asked for, and print where it is."""
+    if arguments.format is None:
+        return
+    from runtime.report.evaluation_report import write_evaluation_report
+    from runtime.report.options import ReportOptions
+
+    by_engine = _read_as(arguments) == "engine"
+    model = Path(arguments.detections).name if by_engine else ""
+    options = ReportOptions(
+        threshold=_shown_from(arguments, found, truth),
+        tiou=arguments.false_positive_tiou,
+        rule=arguments.rule,
+        embed=arguments.embed,
+        model=model,
+    )
+    with ProgressLine() as line:
+        index = write_evaluation_report(
+            arguments.out,
+            found,
+            truth,
+            options,
+            videos=_find_videos(arguments, truth),
+            tious=tious,
+            edges=edges,
+            classes=found[0].classes if by_engine and found else None,
+            title=f"{Path(arguments.detections).name} on {Path(arguments.ground_truth).name}",
+            on_page=lambda name, number: line.show(f"report: {name} ({number} of {len(truth)})"),
+        )
+    say = print_note if arguments.json else print
+    say(f"written: {index}, the index of {len(truth)} pages")
+
+
+def _shown_from(arguments: argparse.Namespace, found: Sequence[Detections], truth: Sequence[VideoAnnotation]) -> float:
+    """Return the score at which the report begins: of --threshold, else the model's or the file's own, else 0.5."""
+    from runtime.report.options import DEFAULT_THRESHOLD
+
+    if arguments.threshold is not None:
+        score = None if arguments.threshold == BEST else arguments.threshold
+        return evaluate_thresholds(found, truth, arguments.threshold_tiou, score).chosen.threshold
+    if arguments.shown_from is not None:
+        return float(arguments.shown_from)
+    stated = (part.facts.threshold for part in found if part.facts is not None)
+    return next((score for score in stated if score is not None), DEFAULT_THRESHOLD)
+
+
+def _find_videos(arguments: argparse.Namespace, truth: Sequence[VideoAnnotation]) -> dict[str, Path]:
+    """Return the files of the videos that are there, by name."""
+    folder = arguments.videos or Path(arguments.ground_truth).parent / "videos"
+    files: dict[str, Path] = {}
+    if not is_folder(folder):
+        return files
+    for video in truth:
+        with suppress(AfsdError):
+            files[video.name] = find_video(folder, video.name)
+    return files
 
 
 def _give_out_part(
@@ -376,6 +477,8 @@ def _run_engine(
     labels = load_video_scores(arguments.video_scores) if arguments.video_scores else None
     options = DetectorOptions(nms=arguments.nms, flow_method=arguments.flow_method, **reading_options(arguments))
     with Detector(arguments.detections, flow_engine=arguments.flow_engine, options=options) as detector:
+        if detector.spec.operating_point is not None:
+            arguments.shown_from = detector.spec.operating_point.threshold
         on_features = detector.spec.features is not None
         if on_features != bool(arguments.features):
             needed = "--features PLACE" if on_features else "--videos DIR, and no --features"

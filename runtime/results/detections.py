@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.annotations.activitynet import finite_number
+from runtime.annotations.activitynet import VideoAnnotation, finite_number
 from runtime.common.csv_text import to_csv
-from runtime.common.files import PathLike, read_json, write_text
+from runtime.common.files import PathLike, is_file, read_json, write_text
 from runtime.common.mappings import StructureError, from_mapping, to_mapping
 from runtime.common.text import quote
 from runtime.errors import AnnotationError, InputError, import_failure
@@ -234,6 +234,59 @@ class Detections:
         from runtime.results.timeline import draw_timeline, save_image
 
         save_image(draw_timeline(self, duration_s=duration_s, thumbnails=thumbnails), path)
+
+    def to_html(
+        self,
+        path: PathLike,
+        *,
+        video: PathLike | None = None,
+        truth: VideoAnnotation | None = None,
+        duration_s: float | None = None,
+        threshold: float | None = None,
+        tiou: float = 0.5,
+        embed: bool = False,
+        thumbnails: int = 16,
+        model: str = "",
+    ) -> None:
+        """Write a page for a browser: timeline, video, table, and a slider for the score; see docs/report.md.
+
+        The page is one file that loads nothing but the video, if that is linked, and is written atomically.
+
+        Args:
+            path: path of the page.
+            video: file of the video, which the page links to, by a relative path where there is one; None: that of
+                `facts`, if it is a file.
+            truth: annotation of the video, drawn beside the detections, which become hits and false ones.
+            duration_s: length of the video in seconds; None: that of `facts`, else the truth's, else the end of the
+                last segment.
+            threshold: score at which the slider begins; None: that of `facts`, else 0.5.
+            tiou: tIoU from which on a detection finds a true action, above 0.1.
+            embed: put the video, of at most 48 MiB, into the page.
+            thumbnails: number of frames of the video above the timeline, 0 … 60.
+            model: name of the model, for the head of the page; empty: that of `facts`.
+
+        Raises:
+            InputError: a number out of its range, NaN in a detection, or a video that is too large to be embedded.
+            VideoError: the video is not there.
+            OSError: a file cannot be read or written.
+        """
+        from runtime.report.options import DEFAULT_THRESHOLD, ReportOptions
+        from runtime.report.video_page import judge, write_video_page
+
+        facts = self.facts or VideoFacts()
+        if threshold is None:
+            threshold = DEFAULT_THRESHOLD if facts.threshold is None else facts.threshold
+        if video is None and facts.path and is_file(Path(facts.path)):
+            video = facts.path
+        options = ReportOptions(
+            threshold=threshold,
+            tiou=tiou,
+            embed=embed,
+            thumbnails=thumbnails,
+            model=model or Path(facts.model).name,
+        )
+        judged = judge(self, truth, facts.duration_s or None if duration_s is None else duration_s, options)
+        write_video_page(Path(path), judged, options, None if video is None else Path(video))
 
 
 def to_table(videos: Iterable[Detections], *, bom: bool = False) -> str:

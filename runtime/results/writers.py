@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from runtime.common.files import write_text
 from runtime.common.overwriting import Recognise, require_own_file
 from runtime.errors import InputError
+from runtime.report.document import is_page
 from runtime.results.detections import FORMAT_VERSION, is_results, is_table
 from runtime.results.picture_mark import is_picture
 from runtime.results.subtitles import Cue, to_vtt
@@ -55,6 +56,9 @@ FORMATS: dict[str, Format] = {
     "vtt": Format("subtitles for a web page", _write_vtt, lambda content: content.startswith(VTT_START.encode())),
     "png": Format(
         "a picture of the timeline", lambda found, path, length_s: found.plot(path, duration_s=length_s), is_picture
+    ),
+    "html": Format(
+        "a page for a browser", lambda found, path, length_s: found.to_html(path, duration_s=length_s), is_page
     ),
 }
 """Output formats by name; `afsd detect --format` and `Detections.save` offer every entry."""

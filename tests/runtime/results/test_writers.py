@@ -16,6 +16,7 @@ from runtime.common.text import ESCAPES
 from runtime.errors import InputError
 from runtime.results.detections import Detections
 from runtime.results.writers import FORMATS, require_ours
+from tests.runtime.report.cases import Parts
 
 FOUND = Detections(
     np.array([[3661.25, 3662.5], [0.5, 2.0]]), np.array([1, 0], np.int32), np.array([0.9, 0.25]), ("<run>", "jump"), "v"
@@ -39,6 +40,10 @@ def check(name: str, path: Path) -> None:
     """Read the file of a format back by other means than the project's."""
     if name == "png":
         assert cv2.imread(str(path)).shape[1] == 1600
+        return
+    if name == "html":
+        found = Parts(path.read_text(encoding="utf-8")).data["detections"]
+        assert sorted(zip(found["start"], found["end"], strict=True)) == TIMES
         return
     text = path.read_text(encoding="utf-8")
     if name == "json":
@@ -66,7 +71,7 @@ def test_every_format_is_written_by_its_suffix_and_read_by_others(name: str, tmp
 
 def test_an_unknown_suffix_names_the_known_ones(tmp_path: Path) -> None:
     for name, got in (("v.xls", ".xls"), ("v", "no suffix")):
-        with pytest.raises(InputError, match=rf"got {got}, expected one of \.json, \.csv, \.srt, \.vtt, \.png"):
+        with pytest.raises(InputError, match=rf"got {got}, expected one of \.json, \.csv, \.srt, \.vtt, \.png, \.html"):
             FOUND.save(tmp_path / name)
 
 
@@ -104,6 +109,7 @@ def test_a_file_of_others_is_not_taken_for_a_result_and_a_result_is(tmp_path: Pa
         "srt": [f"{times}my own subtitles\n", f"{times}jump 0.90\n\n{times}said 1.5 times\n", "jump 0.90"],
         "vtt": ["WEBVTT\n\n00:01.000 --> 00:02.000\nhello\n", "WEBVTT\n\nNOTE by hand\n"],
         "png": [cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes()],
+        "html": ["<!doctype html>\n<html></html>", "<!-- afsd report 1 -->"],
     }
     assert list(foreign) == list(FORMATS)
     for name, contents in foreign.items():
