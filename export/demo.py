@@ -8,9 +8,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from runtime.annotations.activitynet import VideoAnnotation, load_annotations
 from runtime.benchmark.speed import format_report, run_benchmark
@@ -21,11 +19,14 @@ from runtime.common.tables import align
 from runtime.detector import Detector
 from runtime.engines import open_engine
 from runtime.evaluation import evaluate, evaluate_thresholds, format_table
-from runtime.results.detections import Detection, Detections, write_results
+from runtime.report.evaluation_report import write_evaluation_report
+from runtime.report.options import ReportOptions
+from runtime.results.detections import FILMSTRIP, Detection, Detections, write_results
 from runtime.results.timeline import draw_timeline, save_image
 from runtime.results.writers import FORMATS
 from runtime.segments import tiou
 from runtime.video.names import find_video
+from runtime.video.thumbnails import read_thumbnails
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = ROOT / "training" / "pretrained" / "synthetic.ckpt"
@@ -38,7 +39,7 @@ RESULTS = ("detections.json", "timeline.png")
 """Files that are written anew each time."""
 
 NEXT_STEPS = """where to go next
-  your own video       .venv/bin/afsd detect {engine} VIDEO --plot --out DIR   (these six motions only)
+  your own video       .venv/bin/afsd detect {engine} VIDEO --format html --out DIR   (these six motions only)
   your own actions     docs/own_data.md: a folder of videos and one annotation file
   published weights    .venv/bin/afsd export checkpoint-15.ckpt --to openvino
   full-size speed      make benchmark
@@ -74,11 +75,15 @@ def demo(out: Path, videos: int) -> int:
         f"precision {quality.precision:.2f}, recall {quality.recall:.2f}"
     )
     _draw(out, truth[0], found[0].above(point.threshold))
+    files = {video.name: find_video(out / "data" / "videos", video.name) for video in truth}
+    options = ReportOptions(threshold=point.threshold, tiou=point.tiou, embed=True, model=engine_file.name)
+    page = write_evaluation_report(out / "report", found, truth, options, videos=files, title="Demo")
+    print(f"  to look at and play, in a browser: {page}")
     _step(5, "how good is that? Mean average precision on all of them (ActivityNet rule)")
     print(format_table(evaluate(found, truth), per_class=True))
     _step(6, "how fast is that? The paper's measure, beside its Table 3 (this network is small: see `make benchmark`)")
     _benchmark(model, engine_file, out / "data" / "videos" / f"{truth[0].name}.mp4")
-    print(f"\nwritten: {out}/detections.json, {out}/timeline.png, {model}, {engine_file}\n")
+    print(f"\nwritten: {out}/detections.json, {out}/timeline.png, {out}/report/index.html, {model}, {engine_file}\n")
     print(NEXT_STEPS.format(engine=engine_file))
     return 0
 
@@ -182,24 +187,10 @@ def _describe(one: Detection) -> list[str]:
 
 def _draw(out: Path, truth: VideoAnnotation, found: Detections) -> None:
     """Draw the timeline of one video with frames from it."""
-    frames = _read_frames(out / "data" / "videos" / f"{truth.name}.mp4", 16)
+    frames = read_thumbnails(find_video(out / "data" / "videos", truth.name), FILMSTRIP, truth.duration_s or 0.0)
     image = draw_timeline(found, duration_s=truth.duration_s, truth=truth, thumbnails=frames)
     save_image(image, out / "timeline.png")
     print(f"  drawn as a timeline: {out}/timeline.png")
-
-
-def _read_frames(video: Path, count: int) -> Sequence[NDArray[np.uint8]]:
-    """Read `count` frames spread evenly over a video, each RGB [H,W,3]."""
-    capture = cv2.VideoCapture(str(video))
-    total = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    frames = []
-    for k in range(count):
-        capture.set(cv2.CAP_PROP_POS_FRAMES, int((k + 0.5) * total / count))
-        read, frame = capture.read()
-        if read:
-            frames.append(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB).astype(np.uint8))
-    capture.release()
-    return frames
 
 
 def _step(number: int, text: str) -> None:

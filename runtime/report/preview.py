@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import InputError, VideoError, import_failure
-from runtime.report.thumbnails import upright_frame
+from runtime.video.thumbnails import upright_frame
 
 PLAYED = {
     ".mp4": ("h264", "av1", "vp9"),

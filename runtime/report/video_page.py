@@ -20,10 +20,11 @@ from runtime.evaluation.verdicts import NOT_JUDGED, VideoVerdict, judge_video
 from runtime.report.document import write_page
 from runtime.report.media import bring_video
 from runtime.report.options import ReportOptions
-from runtime.report.thumbnails import make_thumbnails
+from runtime.report.pictures import data_address
 from runtime.results.colours import class_colour, hexadecimal
 from runtime.results.detections import Detections
 from runtime.results.timeline import assign_lanes, choose_duration
+from runtime.video.thumbnails import read_thumbnails
 
 MAX_LANES = 24
 """Most lanes of overlapping detections of one class, best first; the rest lie on top of one another in the last."""
@@ -104,7 +105,7 @@ def write_video_page(
     data = describe(judged, options) | {
         "media": media.path,
         "index": INDEX if in_folder else "",
-        "thumbnails": make_thumbnails(video, options.thumbnails, judged.duration_s),
+        "thumbnails": [*map(data_address, read_thumbnails(video, options.thumbnails, judged.duration_s))],
     }
     write_page(path, "video", judged.found.video or "Detections", data, media.element, media.source)
 

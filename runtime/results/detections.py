@@ -33,6 +33,8 @@ OLD_COLUMNS = ("video", "label", "start_s", "end_s", "score")
 """Header of CSV files of older releases."""
 DECIMALS = 3
 """Digits behind the point in CSV files: milliseconds, and thousandths of a score."""
+FILMSTRIP = 16
+"""Number of frames above a timeline."""
 BOM = "\ufeff"
 """Mark at the beginning of a file by which Excel knows UTF-8."""
 
@@ -228,11 +230,23 @@ class Detections:
         write_detections(self, Path(path), duration_s)
 
     def plot(
-        self, path: PathLike, *, duration_s: float | None = None, thumbnails: Sequence[NDArray[np.uint8]] = ()
+        self, path: PathLike, *, duration_s: float | None = None, thumbnails: Sequence[NDArray[np.uint8]] | None = None
     ) -> None:
-        """Write a timeline of these detections as PNG; see `runtime.results.timeline.draw_timeline`."""
-        from runtime.results.timeline import draw_timeline, save_image
+        """Write a timeline of these detections as PNG; see `runtime.results.timeline.draw_timeline`.
 
+        Args:
+            path: path of the file.
+            duration_s: length of the axis in seconds; None: the video's, if it is known.
+            thumbnails: frames above the rows; None: of the video, if its file is known and can be read.
+        """
+        from runtime.results.timeline import draw_timeline, save_image
+        from runtime.video.thumbnails import read_thumbnails
+
+        facts = self.facts or VideoFacts()
+        duration_s = (facts.duration_s or None) if duration_s is None else duration_s
+        if thumbnails is None:
+            video = Path(facts.path) if facts.path else None
+            thumbnails = read_thumbnails(video, FILMSTRIP, duration_s or 0.0)
         save_image(draw_timeline(self, duration_s=duration_s, thumbnails=thumbnails), path)
 
     def to_html(

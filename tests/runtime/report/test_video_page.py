@@ -13,11 +13,12 @@ import pytest
 
 from runtime.errors import InputError, VideoError
 from runtime.report import media
+from runtime.report.pictures import data_address
 from runtime.report.preview import is_played, make_preview
-from runtime.report.thumbnails import make_thumbnails
 from runtime.results.detections import Detections
 from runtime.results.facts import VideoFacts
 from runtime.results.timeline import PALETTE
+from runtime.video.thumbnails import read_thumbnails
 from tests.media import draw, read_number
 from tests.runtime.report.cases import CLASSES, annotated, many, read, some, write_webm
 
@@ -150,11 +151,11 @@ def write_numbered(path: Path, count: int) -> Path:
 def test_thumbnails_are_frames_of_their_times(tmp_path: Path) -> None:
     """Every frame carries its number: the k-th of eight thumbnails is near the middle of the k-th eighth."""
     write_numbered(tmp_path / "v.avi", 240)
-    addresses = make_thumbnails(tmp_path / "v.avi", 8, 24.0)
+    addresses = [*map(data_address, read_thumbnails(tmp_path / "v.avi", 8, 24.0))]
     pictures = [np.frombuffer(base64.b64decode(a.partition(",")[2]), np.uint8) for a in addresses]
     numbers = [read_number(np.asarray(cv2.imdecode(picture, cv2.IMREAD_COLOR))[..., ::-1]) for picture in pictures]
     assert numbers == pytest.approx([15 + 30 * k for k in range(8)], abs=8)
-    assert make_thumbnails(tmp_path / "v.avi", 0, 24.0) == make_thumbnails(None, 8, 24.0) == []
+    assert read_thumbnails(tmp_path / "v.avi", 0, 24.0) == read_thumbnails(None, 8, 24.0) == []
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,7 @@
-"""Take small pictures of a video, evenly spread, for the strip above its timeline."""
+"""Take small pictures of a video, evenly spread, for the strip above a timeline."""
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,33 +14,31 @@ HEIGHT = 90
 """Height of a thumbnail in pixels, twice that on the page, for fine screens."""
 WIDEST = 240
 """Largest width of a thumbnail in pixels."""
-QUALITY = 72
-"""Quality of the JPEG files, 0–100."""
 NEAR = 0.25
 """Distance, as a share of the time between thumbnails, at which an earlier key frame is good enough."""
 FORWARD_S = 4.0
 """Seconds between thumbnails up to which the video is read without jumps, since key frames are as far apart."""
 
 
-def make_thumbnails(video: Path | None, count: int, duration_s: float) -> list[str]:
-    """Return thumbnails of the middles of `count` equal parts of a video, as data: addresses of JPEG files.
+def read_thumbnails(video: Path | None, count: int, duration_s: float) -> list[NDArray[np.uint8]]:
+    """Return thumbnails, RGB [H,W,3], of the middles of `count` equal parts of a video, or none.
 
     The reader jumps from key frame to key frame, so a long video takes little longer than a short one. Thumbnails adorn
-    a page: of a video that cannot be read there are none.
+    a picture: of a video that cannot be read there are none.
 
     Args:
         video: file of the video, or None.
         count: number of thumbnails.
         duration_s: length of the video in seconds.
     """
-    if video is None or video.is_dir() or not count or not duration_s > 0:
+    if video is None or not video.is_file() or not count or not duration_s > 0:
         return []
     times = [(k + 0.5) * duration_s / count for k in range(count)]
     try:
         pictures = list(_frames_at(video, times, NEAR * duration_s / count))
-    except Exception:  # whatever FFmpeg says of a damaged file
+    except Exception:  # whatever FFmpeg says of a damaged file, or PyAV is not installed
         return []
-    return [_data_address(picture) for picture in pictures] if len(pictures) == count else []
+    return pictures if len(pictures) == count else []
 
 
 def _frames_at(video: Path, times: list[float], near: float) -> Iterator[NDArray[np.uint8]]:
@@ -78,8 +75,3 @@ def _shrink(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
     scale = min(HEIGHT / height, WIDEST / width)
     size = (max(round(width * scale), 1), max(round(height * scale), 1))
     return np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def _data_address(picture: NDArray[np.uint8]) -> str:
-    _, data = cv2.imencode(".jpg", np.ascontiguousarray(picture[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
