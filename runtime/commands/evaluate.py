@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from runtime.annotations.activitynet import (
 from runtime.annotations.ground_truth import load_ground_truth
 from runtime.annotations.thumos14 import AMBIGUOUS
 from runtime.commands._reading import add_reading_flags, reading_options
+from runtime.commands._seen_videos import check_unseen, warn_of_other_features
 from runtime.commands.detect import add_flow_flags, add_label_flags, add_overwrite_flag
 from runtime.common import limits
 from runtime.common.console import EXIT_ERROR, ProgressLine, print_error, print_json, print_note, print_warning
@@ -43,7 +44,7 @@ from runtime.evaluation import (
     evaluate_thresholds,
     format_table,
 )
-from runtime.features.video_features import Video, identify_video
+from runtime.features.video_features import Video
 from runtime.results.detections import Detections, load_detections, write_results
 from runtime.results.thumos14 import read_text_detections
 from runtime.results.video_scores import VideoScores, load_video_scores
@@ -132,13 +133,13 @@ def _add_engine_flags(group: argparse._ArgumentGroup) -> None:
         nargs="+",
         type=Path,
         help="of a model on features, in place of --videos: a features.json, or a folder of <video>.npy or .npz per "
-        "stream",
+        "stream; {fold} in a folder's name stands for the fold's",
     )
     group.add_argument(
         "--feature-fold",
         metavar="NAME",
         default="",
-        help="fold whose features are used, if every fold has its own and the JSON has no splits (default: --fold)",
+        help="fold whose features are used, if every fold has its own (default: --fold)",
     )
     group.add_argument("--save", metavar="FILE", type=Path, help="write the detections as JSON")
     add_overwrite_flag(group)
@@ -487,14 +488,15 @@ def _run_engine(
         if arguments.features:
             fold = arguments.feature_fold or arguments.fold
             opened = open_model_features(arguments.features, detector.spec, truth, fold=fold)
+            warn_of_other_features(detector.spec, opened)
             videos = [opened.features(video.name) for video in truth]
         else:
             folder = arguments.videos or Path(arguments.ground_truth).parent / "videos"
             files = [find_video(folder, video.name) for video in truth]
             warn_of_other_rates(truth, files)
             videos = list(files)
-        if not arguments.force:
-            require_unseen(detector.spec, {v.name: video for v, video in zip(truth, videos, strict=True)})
+        judged = {annotated.name: video for annotated, video in zip(truth, videos, strict=True)}
+        check_unseen(detector.spec, judged, force=arguments.force)
         if labels is None:
             warn_unknown(detector.spec, truth)
         failed: dict[str, AfsdError] = {}
@@ -519,24 +521,6 @@ def warn_unknown(spec: ModelSpec, truth: Sequence[VideoAnnotation]) -> None:
             f"{len(unknown)} of {len(labels)} annotated classes are none of the model's ({', '.join(unknown[:5])}"
             f"{', …' if len(unknown) > 5 else ''}): their AP is 0; the model has {', '.join(spec.classes[:5])}"
             f"{', …' if len(spec.classes) > 5 else ''}"
-        )
-
-
-def require_unseen(spec: ModelSpec, videos: Mapping[str, Video]) -> None:
-    """Check that a quantised network was not calibrated on the videos that judge it, each given with its name.
-
-    Raises:
-        InputError: the network was calibrated on one of the videos, under any name.
-    """
-    if spec.quantization is None or not spec.quantization.videos:
-        return
-    seen = {digest: name for name, digest in spec.quantization.videos.items()}
-    digests = {name: identify_video(video) for name, video in videos.items()}
-    both = [f"{name} ({seen[digest]} there)" for name, digest in digests.items() if digest in seen]
-    if both:
-        raise InputError(
-            f"the network was calibrated on {len(both)} of the {len(videos)} videos, {both[0]} among them, so the "
-            "result would be too good; judge on others, calibrate on others, or give --force"
         )
 
 

@@ -8,6 +8,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from runtime.commands._seen_videos import describe_training_videos
 from runtime.common.console import print_json
 from runtime.common.files import describe_mode, exists
 from runtime.common.mappings import to_mapping
@@ -118,6 +119,7 @@ def describe_spec(spec: ModelSpec) -> dict[str, Any]:
         "multiply_adds": spec.multiply_adds,
         "inputs": {tensor.name: f"{tensor.dtype} {list(tensor.shape)}" for tensor in spec.inputs},
         "outputs": {tensor.name: f"{tensor.dtype} {list(tensor.shape)}" for tensor in spec.outputs},
+        "trained_on": describe_training_videos(spec.training_videos),
         "made_from": spec.checkpoint_sha256,
         "made_with": spec.made_with,
         "schema": spec.schema,

@@ -15,7 +15,7 @@ from runtime.common.natural_order import natural_key
 from runtime.errors import InputError
 from runtime.features.description import FeatureDescription, StreamFolder, read_description
 from runtime.features.files import FEATURE_SUFFIXES
-from runtime.features.scan import find_files, require_folder, require_one, scan_features
+from runtime.features.scan import find_files, require_folder, require_one, scan_features, stream_folder
 from runtime.features.video_features import Features, StepReader, select_streams
 from runtime.spec.model import ModelSpec
 from runtime.spec.time_axis import TimeAxis
@@ -47,6 +47,7 @@ class FeatureSet:
                 two, unreadable, no steps, streams of different length, another width than the others.
         """
         self.description, self.fold, self._own_streams = description, fold, own_streams
+        self._folders = [stream_folder(Path(root), stream, description, fold) for stream in description.streams]
         self._annotations = {video.name: video for video in videos}
         scan = scan_features(description, Path(root), self._annotations.values(), fold=fold)
         faults = scan.missing | scan.faults
@@ -84,6 +85,14 @@ class FeatureSet:
     def read(self, video: str, start: int = 0, stop: int | None = None) -> NDArray[np.float32]:
         """Read steps start … stop − 1 of a video (as a Python slice): float32 [n,C], finite (else InputError)."""
         return self.videos[video].read(start, stop)
+
+    def find_files(self, video: str) -> list[Path] | None:
+        """Return the feature files of any video, one per stream, also of one that is not in the set; None: none."""
+        places = zip(self._folders, self.description.streams, strict=True)
+        try:
+            return [require_one(find_files(folder, stream, video), video) for folder, stream in places]
+        except InputError:
+            return None
 
     def features(self, video: str) -> Features:
         """Return the features of a video of the set as `Detector.run` takes them."""

@@ -53,7 +53,7 @@ def scan_features(
     Raises:
         InputError: a folder or `fold` is missing, the axis order is in doubt, or the width is not the description's.
     """
-    folders = [_stream_folder(root, stream, description, fold) for stream in description.streams]
+    folders = [stream_folder(root, stream, description, fold) for stream in description.streams]
     videos, scan = list(videos), FeatureScan()
     headers: dict[str, Files] = {}
     for video in videos:
@@ -104,7 +104,8 @@ def require_folder(folder: Path) -> Path:
     return folder
 
 
-def _stream_folder(root: Path, stream: StreamFolder, description: FeatureDescription, fold: str) -> Path:
+def stream_folder(root: Path, stream: StreamFolder, description: FeatureDescription, fold: str) -> Path:
+    """Return the folder of a stream's files, of a fold where each has its own (InputError: missing folder or fold)."""
     if description.per_fold and not fold:
         raise InputError(f"{stream.folder}: features made for every fold; give the fold")
     if description.per_fold:

@@ -14,6 +14,9 @@ INK: Colour = (28, 32, 40)
 MUTED: Colour = (106, 114, 128)
 
 _SCALE = 2
+_SHIFT = 4
+"""Bits of the fraction in OpenCV's coordinates."""
+_PARTS = 1 << _SHIFT
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _FONT_HEIGHT = 22.0
 """Height of a capital in pixels at font scale 1."""
@@ -38,6 +41,16 @@ class Canvas:
         x0, y0 = round(left * _SCALE), round(top * _SCALE)
         x1, y1 = max(round(right * _SCALE), x0 + 1), max(round(bottom * _SCALE), y0 + 1)
         self._pixels[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)] = colour
+
+    def line(self, points: NDArray[np.float64], colour: Colour, width: float = 2.0) -> None:
+        """Draw straight lines through points [n,2] of x and y, n ≥ 2."""
+        whole = np.round(points * _SCALE * _PARTS).astype(np.int32)
+        cv2.polylines(self._pixels, [whole], False, colour, max(round(width * _SCALE), 1), cv2.LINE_AA, _SHIFT)
+
+    def dot(self, x: float, y: float, radius: float, colour: Colour) -> None:
+        """Fill a circle."""
+        centre = (round(x * _SCALE * _PARTS), round(y * _SCALE * _PARTS))
+        cv2.circle(self._pixels, centre, round(radius * _SCALE * _PARTS), colour, -1, cv2.LINE_AA, _SHIFT)
 
     def text_width(self, text: str, size: float) -> float:
         """Return the width of one line of text in pixels."""

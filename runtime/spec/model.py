@@ -15,6 +15,7 @@ from runtime.spec.model_card import ModelCard, OperatingPoint
 from runtime.spec.streaming import Streaming
 from runtime.spec.tensors import TensorSpec, require_fitting_tensors
 from runtime.spec.time_axis import FeatureSampling, Uneven
+from runtime.spec.training_videos import TrainingVideos, join_training_videos
 
 SCHEMA = 6
 """Version of the ModelSpec layout; a file with a higher number needs a newer release of this project. From 4
@@ -112,6 +113,8 @@ class ModelSpec:
     """Quantisation of an int8 or fp8 network; None for other precisions."""
     multiply_adds: Annotated[int, Range(0, 10**18)] = 0
     """Multiply-adds of one window, counted over convolutions and matrix products; 0: not counted."""
+    training_videos: TrainingVideos | None = None
+    """Videos that the network was trained and chosen on; None: not known, as of published weights."""
     checkpoint_sha256: str = ""
     """SHA-256 of the checkpoint file that the weights are from."""
     made_with: dict[str, str] = field(default_factory=dict)
@@ -235,6 +238,7 @@ def fuse_specs(rgb: ModelSpec, flow: ModelSpec) -> ModelSpec:
         ),
         operating_point=None,  # measured on one stream
         multiply_adds=rgb.multiply_adds + flow.multiply_adds,
+        training_videos=join_training_videos(rgb.training_videos, flow.training_videos),
         checkpoint_sha256="+".join(filter(None, (rgb.checkpoint_sha256, flow.checkpoint_sha256))),
         precision=rgb.precision if rgb.precision == flow.precision else f"{rgb.precision}+{flow.precision}",
     )

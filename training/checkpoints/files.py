@@ -19,8 +19,10 @@ from torch import Tensor, nn
 
 from runtime.common import limits
 from runtime.common.files import atomic_path, describe_mode, exists, file_sha256
+from runtime.common.mappings import StructureError, from_mapping, to_mapping
 from runtime.common.text import one_line, quote
 from runtime.errors import ArtifactWarning, CheckpointError
+from runtime.spec.training_videos import TrainingVideos
 from training.checkpoints.digest import compute_digest
 from training.checkpoints.recognise import recognise
 from training.checkpoints.safe_file import SUFFIX, read_safe_file, write_safe_file
@@ -29,15 +31,15 @@ from training.config.files import config_from_mapping, config_to_mapping
 from training.config.settings import Config
 from training.families import build_network
 
-SCHEMA = 2
-"""Version of the layout; files of version 1 have no digest."""
+SCHEMA = 3
+"""Version of the layout; files of version 1 have no digest, those of version 2 no training videos."""
 SCHEMA_KEY = "afsd_checkpoint"
 """Key that marks a file of this project; a file without the key is read as a bare state dict."""
 
 DIGEST_KEY = "sha256"
 
-CONTENT = ("weights", "config", "classes", "metrics", "training")
-"""Entries of a file that the digest covers."""
+CONTENT = ("weights", "config", "classes", "metrics", "training", "training_videos")
+"""Entries of a file that the digest covers, the last one from version 3 on."""
 
 OPERATING_POINT, TRAINED = "operating_point", "trained"
 """Entries of `Checkpoint.metrics`: the mapping of a `runtime.spec.model_card.OperatingPoint`, and the day on which
@@ -63,6 +65,8 @@ class Checkpoint:
     """Measured values, plain data."""
     training: dict[str, Any] = field(default_factory=dict)
     """Optimiser, schedule, average, random states and progress, for resuming; empty in a slim checkpoint."""
+    training_videos: TrainingVideos | None = None
+    """Videos that the network was trained and chosen on; None: not known."""
     sha256: str = ""
     """Digest that the checkpoint carries; of files without one, the SHA-256 of the file."""
     sealed: bool = False
@@ -81,6 +85,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         "classes": list(checkpoint.classes),
         "metrics": checkpoint.metrics,
         "training": {} if safe else checkpoint.training,
+        "training_videos": to_mapping(checkpoint.training_videos),
     }
     if safe:
         plain = json.loads(json.dumps({key: value for key, value in data.items() if key != "weights"}))
@@ -123,11 +128,14 @@ def load_checkpoint(path: str | Path, config: Config | None = None, *, verify: b
             classes=tuple(data["classes"]),
             metrics=data["metrics"],
             training=data["training"],
+            training_videos=_read_training_videos(data.get("training_videos")),
             sha256=sha256 or file_sha256(path),
             sealed=bool(sha256),
         )
     except KeyError as error:
         raise CheckpointError(f"{path}: the entry {error} is missing; the file is damaged") from None
+    except StructureError as error:
+        raise CheckpointError(f"{path}: training_videos: {error}; the file is damaged") from None
     if checkpoint.config.num_classes != len(checkpoint.classes) + 1:
         raise CheckpointError(
             f"{path}: names {len(checkpoint.classes)} classes, and its network has {checkpoint.config.num_classes}; "
@@ -148,16 +156,22 @@ def _check_digest(path: Path, data: dict[str, Any], *, verify: bool) -> str:
             stacklevel=3,
         )
         return ""
-    if schema != SCHEMA:
+    if schema not in (2, SCHEMA):
         raise CheckpointError(f"{path}: checkpoint schema {quote(schema)}, this release reads {SCHEMA}; update afsd")
     stored = data.get(DIGEST_KEY)
-    found = compute_digest({key: data.get(key) for key in CONTENT}) if verify else stored
+    content = CONTENT if schema == SCHEMA else CONTENT[:-1]
+    found = compute_digest({key: data.get(key) for key in content}) if verify else stored
     if not isinstance(stored, str) or found != stored:
         raise CheckpointError(
             f"{path}: is damaged or was changed after it was written: its content does not have the digest that it "
             "carries; copy it again, or take another checkpoint"
         )
     return stored
+
+
+def _read_training_videos(data: object) -> TrainingVideos | None:
+    """Read the videos that a network was trained on; None: not known (StructureError: they do not fit)."""
+    return None if data is None else from_mapping(TrainingVideos, data)
 
 
 def build_model(checkpoint: Checkpoint, origin: str = "checkpoint") -> nn.Module:

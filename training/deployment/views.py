@@ -143,7 +143,7 @@ def checkpoint_spec(checkpoint: Checkpoint, origin: str, made_with: dict[str, st
         point = from_mapping(OperatingPoint, metrics[OPERATING_POINT]) if OPERATING_POINT in metrics else None
     except StructureError as error:
         raise CheckpointError(f"{origin}: its operating point does not fit: {error}; measure it again") from None
-    return replace(spec, card=card, operating_point=point)
+    return replace(spec, card=card, operating_point=point, training_videos=checkpoint.training_videos)
 
 
 def _describe_input(config: Config) -> TensorSpec:

@@ -40,7 +40,7 @@ def rewrite(path: Path, **changes: Any) -> None:
     torch.save({key: value for key, value in data.items() if value is not None}, path)
 
 
-@pytest.mark.parametrize("schema", [3, 99])
+@pytest.mark.parametrize("schema", [4, 99])
 def test_a_newer_schema_is_refused(schema: int, checkpoint: Checkpoint, tmp_path: Path) -> None:
     save_checkpoint(checkpoint, tmp_path / "a.ckpt")
     rewrite(tmp_path / "a.ckpt", afsd_checkpoint=schema)

@@ -1,0 +1,129 @@
+"""Find the videos that a network has seen among those that judge it, and say so.
+
+A network was calibrated, trained or chosen on videos that its ModelSpec lists; on them it is better than on others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from runtime.common.console import print_warning
+from runtime.errors import InputError
+from runtime.features.feature_set import FeatureSet
+from runtime.features.video_features import Features, Video, identify_video
+from runtime.spec.model import ModelSpec
+from runtime.spec.training_videos import TrainingVideos
+from runtime.video.names import find_name
+
+NAMED = 3
+"""Number of videos that a warning names."""
+
+
+def check_unseen(spec: ModelSpec, videos: Mapping[str, Video], *, force: bool = False) -> None:
+    """Refuse to judge a network on videos that it was calibrated on, and warn of those it was trained or chosen on.
+
+    Args:
+        spec: spec of the network.
+        videos: videos that judge it, each under its annotated name.
+        force: take videos of the calibration all the same.
+
+    Raises:
+        InputError: the network was calibrated on one of the videos, under any name, and not `force`.
+    """
+    calibrated = {} if spec.quantization is None or force else spec.quantization.videos
+    record = spec.training_videos or TrainingVideos()
+    if not (calibrated or record.trained or record.chosen):
+        return
+    digests = {name: identify_video(video) for name, video in videos.items()}
+    both = find_same_content(calibrated, digests)
+    if both:
+        name, there = next(iter(both.items()))
+        raise InputError(
+            f"the network was calibrated on {len(both)} of the {len(videos)} videos, {name} ({there} there) among "
+            "them, so the result would be too good; judge on others, calibrate on others, or give --force"
+        )
+    trained = find_trained(record.trained, videos, digests)
+    if trained:
+        print_warning(
+            f"the model was trained on {len(trained)} of the {len(videos)} judged videos ({_name_some(trained)}), so "
+            f"the result is far too good; {_advise(record)}"
+        )
+    chosen = [name for name in find_trained(record.chosen, videos, digests) if name not in trained]
+    if chosen:
+        print_warning(
+            f"the best epoch of the model was chosen on {len(chosen)} of the {len(videos)} judged videos "
+            f"({_name_some(chosen)}), so the result is somewhat too good; judge on others"
+        )
+
+
+def find_same_content(record: Mapping[str, str], digests: Mapping[str, str]) -> dict[str, str]:
+    """Return the videos whose content is in a record, under any name, with the name that each has there."""
+    there = {digest: name for name, digest in record.items() if digest}
+    return {name: there[digest] for name, digest in digests.items() if digest in there}
+
+
+def find_trained(record: Mapping[str, str], videos: Mapping[str, Video], digests: Mapping[str, str]) -> list[str]:
+    """Return the names of the videos that are in a record of training, by content or by name.
+
+    A name alone counts for features, which may have been made anew of the same video, and where the record has no
+    digest. A video file of the name of a training video, but of other content, is taken for another video.
+    """
+    same = find_same_content(record, digests)
+
+    def is_named(name: str) -> bool:
+        known = find_name(name, record)
+        return known is not None and (isinstance(videos[name], Features) or not record[known])
+
+    return [name for name in videos if name in same or is_named(name)]
+
+
+def warn_of_other_features(spec: ModelSpec, features: FeatureSet) -> None:
+    """Warn if a feature set is not the one that a model was trained on, where every fold has features of its own.
+
+    The fold is compared where the set's folders have one in their names. Otherwise a video of the training set is
+    looked for among the features, and its content compared.
+    """
+    record = spec.training_videos or TrainingVideos()
+    if record.feature_fold and features.description.per_fold:
+        if features.fold != record.feature_fold:
+            print_warning(
+                f"the features are those of fold {features.fold}, and the model was trained on those of fold "
+                f"{record.feature_fold}: give --feature-fold {record.feature_fold}"
+            )
+        return
+    known = ((name, features.find_files(name)) for name, digest in record.trained.items() if digest)
+    name, files = next(((name, files) for name, files in known if files is not None), ("", None))
+    if files is not None and identify_video(Features(files, name)) != record.trained[name]:
+        print_warning(
+            f"the features are not those that the model was trained on (those of {name} differ): they are of "
+            f"another fold, or were made anew{_of_fold(record)}"
+        )
+
+
+def describe_training_videos(record: TrainingVideos | None) -> dict[str, object]:
+    """Return what a record says in a few words, for `afsd info`; empty where there is none."""
+    if record is None or not record.count:
+        return {}
+    facts: dict[str, object] = {"videos": record.count}
+    named = {"fold": record.fold, "features of fold": record.feature_fold}
+    return facts | {key: value for key, value in named.items() if value} | _count_chosen(record)
+
+
+def _count_chosen(record: TrainingVideos) -> dict[str, object]:
+    return {"chosen on": len(record.chosen)} if record.chosen else {}
+
+
+def _advise(record: TrainingVideos) -> str:
+    """Return what to do in place of judging on training videos."""
+    if record.fold and "/" not in record.fold:  # not an inner fold, which no annotation file has
+        return f"--fold {record.fold} judges on the videos that it has not seen"
+    return "judge on others (--subset, --fold)"
+
+
+def _of_fold(record: TrainingVideos) -> str:
+    return f"; the model's are those of fold {record.feature_fold}" if record.feature_fold else ""
+
+
+def _name_some(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")
