@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -20,16 +21,31 @@ from tqdm import tqdm
 
 from runtime.common.children import end_with_parent
 from runtime.common.console import plain_stderr
+from runtime.common.log import LOGGER
 from runtime.common.stops import LONGEST_SAVE_S, give_out_at_stop, shield
 from runtime.common.text import one_line
-from runtime.errors import CheckpointError, ConfigError, InputError
+from runtime.errors import AfsdError, CheckpointError, ConfigError, InputError
+from runtime.spec.model_card import ModelCard
+from runtime.spec.training_videos import TrainingVideos
 from training.checkpoints.files import TRAINED, Checkpoint, load_checkpoint, save_checkpoint
 from training.checkpoints.weights import load_weights
 from training.config.files import config_to_mapping
 from training.config.settings import Config, OptimiserConfig, RunConfig
+from training.curves import CURVES, draw_curves
 from training.data.dataset import WindowDataset, collate
 from training.families import family_of
-from training.metric_log import MetricLog
+from training.loggers import open_loggers
+from training.metric_log import METRICS, VAL_MAP, MetricLog, read_rows
+from training.validation.best import (
+    BestSoFar,
+    best_path,
+    read_best,
+    require_comparable,
+    resume_best,
+    save_best,
+    to_state,
+)
+from training.validation.validator import Validator
 
 STEP_FACTOR = 0.1
 """Factor on the learning rate after the drop of the schedule "step"."""
@@ -39,6 +55,10 @@ SHOWN_LOSSES = 3
 
 LAST = "last.ckpt"
 """File name of the newest state of a run, from which training resumes."""
+
+DRAW_AFTER_S = 10.0
+"""Seconds after which the learning curves are drawn again at the end of an epoch; at the end of a run they always
+are."""
 
 
 class Losses(Protocol):
@@ -91,10 +111,12 @@ class Trainer:
         config: the run's configuration.
         dataset: training clips.
         classes: action names in index order.
-        out_dir: receives `last.ckpt`, the weights of each epoch as `epoch_NN.ckpt` (`run.keep_epochs`), `metrics.csv`
-            and TensorBoard events.
+        out_dir: receives `last.ckpt`, the weights of each epoch as `epoch_NN.ckpt` (`run.keep_epochs`), with a
+            validator the best as `best.ckpt`, `metrics.csv`, `curves.png`, and what the loggers write.
         resume: checkpoint of an interrupted run of the same configuration.
         prepare: called with the network after its initial weights are loaded, before the optimiser gets its parameters.
+        validator: measures mAP while the network is trained; None: nobody does.
+        videos: the training videos, which every checkpoint remembers; None: not known.
 
     Raises:
         ConfigError: a batch larger than the data, or a `resume` made with other settings.
@@ -109,8 +131,12 @@ class Trainer:
         out_dir: Path,
         resume: Path | None = None,
         prepare: Callable[[Any], None] | None = None,
+        validator: Validator | None = None,
+        videos: TrainingVideos | None = None,
     ) -> None:
         self.config, self.dataset, self.classes, self.out_dir = config, dataset, classes, out_dir
+        self.validator, self.videos = validator, videos
+        self.best = BestSoFar() if validator is None else BestSoFar(subset=validator.subset, tious=validator.tious)
         run, optimiser = config.run, config.optimiser
         self.fabric = _fabric(run)
         self.fabric.launch()
@@ -141,9 +167,9 @@ class Trainer:
             AveragedModel(self.model, multi_avg_fn=_ema(optimiser.ema), use_buffers=True) if optimiser.ema else None
         )
         self.progress = Progress()
-        self._saved_at, self._saved_step = time.monotonic(), 0
+        self._saved_at, self._saved_step, self._drawn_at = time.monotonic(), 0, -math.inf
         if resume:
-            self._resume(load_checkpoint(resume), str(resume))
+            self._resume(load_checkpoint(resume), resume)
         self._settle()
 
     @property
@@ -154,13 +180,18 @@ class Trainer:
 
     @property
     def _finished(self) -> bool:
-        """Whether all steps are done; an epoch whose last batch is done has still to be ended."""
-        return self.progress.step >= self.total_steps and self.progress.batch < self.order.batches
+        """Whether all steps are done, or mAP rises no more; an epoch whose last batch is done has still to be ended."""
+        done = self.progress.step >= self.total_steps or self._stopped_early
+        return done and self.progress.batch < self.order.batches
+
+    @property
+    def _stopped_early(self) -> bool:
+        """Whether too many measurements in a row gave no higher mAP (`run.early_stopping`)."""
+        return 0 < self.config.run.early_stopping <= self.best.since
 
     def run(self) -> Path:
         """Train to the last epoch (or `run.max_minutes`) and return the path of the last checkpoint."""
-        columns = ("epoch", "learning_rate", "grad_norm", "seconds", *family_of(self.config).losses)
-        log = MetricLog(self.out_dir, columns, self.progress.step) if self.fabric.is_global_zero else None
+        log = self._open_log() if self.fabric.is_global_zero else None
         bar = tqdm(
             total=self.total_steps, initial=self.progress.step, desc=one_line(self.config.name), unit="step",
             mininterval=1.0, file=plain_stderr(), disable=not self.fabric.is_global_zero,
@@ -169,12 +200,24 @@ class Trainer:
             with give_out_at_stop(lambda: self._save_at_stop(log), LONGEST_SAVE_S):
                 while not self._finished and not self._out_of_time():
                     self._epoch(log, bar)
+                if self._finished:  # perhaps inside an epoch
+                    self._validate(log, bar)
                 self.save(self.out_dir / LAST)
         finally:
             bar.close()
             if log:
                 log.close()
+        self._draw()
+        self._say_best()
         return self.out_dir / LAST
+
+    def _open_log(self) -> MetricLog:
+        columns = ["epoch", "learning_rate", "grad_norm", "seconds", *family_of(self.config).losses]
+        if self.validator is not None:
+            columns += [VAL_MAP, *map(_name_tiou, self.validator.tious)]
+        step = self.progress.step
+        loggers = open_loggers(self.config, self.out_dir, step)
+        return MetricLog(self.out_dir, tuple(columns), step, measured_step=self.best.measured_step, loggers=loggers)
 
     def checkpoint(self) -> Checkpoint:
         """Return the current state: averaged weights if there are any, and everything that resuming needs."""
@@ -187,9 +230,11 @@ class Trainer:
             "averaged": int(self.average.n_averaged) if self.average else 0,
             "random": self._random,
             "progress": vars(self.progress).copy(),
+            "validation": to_state(self.best),
         }
-        best = _plain(self.average.module.state_dict()) if self.average else weights
-        return Checkpoint(best, self.config, self.classes, {TRAINED: date.today().isoformat()}, training)
+        used = _plain(self.average.module.state_dict()) if self.average else weights
+        metrics = {TRAINED: date.today().isoformat()}
+        return Checkpoint(used, self.config, self.classes, metrics, training, self.videos)
 
     def save(self, path: Path) -> None:
         """Write the current state from the first process."""
@@ -205,15 +250,7 @@ class Trainer:
 
     def _epoch(self, log: MetricLog | None, bar: Any) -> None:
         progress = self.progress
-        self.order.epoch, self.order.first_batch = progress.epoch, progress.batch
-        self.dataset.set_epoch(progress.epoch)
-        loader = DataLoader(
-            self.dataset, self.config.optimiser.batch_size, sampler=self.order, collate_fn=collate,
-            num_workers=self.config.data.workers, drop_last=True, worker_init_fn=_start_worker,
-            generator=torch.Generator(),  # the loader draws a seed; the global one would change a resumed run
-        )  # fmt: skip
-        self.step.train()
-        for batch in self.fabric.setup_dataloaders(loader, use_distributed_sampler=False):
+        for batch in self._load_epoch():
             began = time.perf_counter()
             losses = self._backward(batch)
             with shield():  # what a signal saves is a state between two steps, whose row is written
@@ -233,9 +270,105 @@ class Trainer:
         if self.config.run.keep_epochs:  # before the state that says the epoch is finished
             name = f"epoch_{progress.epoch + 1:02d}.{self.config.run.epoch_format}"
             self._save_weights(self.out_dir / name)
+        if (progress.epoch + 1) % self.config.run.validate_every == 0 or progress.step >= self.total_steps:
+            self._validate(log, bar)
         with shield():
             progress.epoch, progress.batch = progress.epoch + 1, 0
         self.save(self.out_dir / LAST)
+        if time.monotonic() - self._drawn_at > DRAW_AFTER_S:
+            self._draw()
+
+    def _validate(self, log: MetricLog | None, bar: Any) -> None:
+        """Measure mAP, keep the weights if it is the highest so far, and log it; all processes learn the value.
+
+        After an interruption at any point the measurement is made again, and gives the same.
+        """
+        step, epoch = self.progress.step, self.progress.epoch + 1
+        if self.validator is None or self.best.measured_step == step:
+            return
+        by_tiou: dict[str, float] = {}
+        weights = replace(self.checkpoint(), training={}) if self.fabric.is_global_zero else None
+        if weights is not None:  # the other processes wait for the value
+            device = str(self.fabric.device)
+            shown = plain_stderr().isatty()
+            result = self.validator(
+                weights, device, lambda done, of: bar.set_postfix_str(f"judging {done} of {of}", refresh=shown)
+            )
+            bar.set_postfix_str("", refresh=False)
+            values = zip(map(_name_tiou, result.tious), result.map.tolist(), strict=True)
+            by_tiou = {VAL_MAP: result.average, **dict(values)}
+        value = float(self.fabric.broadcast(by_tiou.get(VAL_MAP, 0.0)))
+        best = self.best.measure(value, epoch=epoch, step=step)
+        if weights is not None and best.step == step:
+            save_best(weights, best, self.validator.contents, self._best_path)
+        with shield():
+            if log:
+                log.write(step, {"epoch": float(self.progress.epoch), **by_tiou})
+            self.best = best
+        if self.fabric.is_global_zero:
+            rank = "the best so far" if best.step == step else f"best {100 * best.map:.2f} % of epoch {best.epoch}"
+            place = one_line(self.validator.subset)
+            bar.write(f"epoch {epoch}: mAP {100 * value:.2f} % on {place}, {rank}", file=sys.stdout)
+
+    @property
+    def _best_path(self) -> Path:
+        return best_path(self.out_dir, self.config.run.epoch_format)
+
+    def _say_best(self) -> None:
+        best = self.best
+        if self._stopped_early:
+            self._say(f"ended early: no higher mAP in the last {best.since} measurements (run.early_stopping)")
+        if best.epoch:
+            self._say(f"best: {self._best_path}, epoch {best.epoch}, mAP {100 * best.map:.2f} %")
+
+    def _draw(self) -> None:
+        """Draw the learning curves; a picture that cannot be written ends no run."""
+        if not self.fabric.is_global_zero:
+            return
+        self._drawn_at = time.monotonic()
+        try:
+            rows = list(read_rows(self.out_dir / METRICS))
+            draw_curves(rows, self.out_dir / CURVES, self.config.name, self.order.batches)
+        except (OSError, AfsdError) as error:
+            LOGGER.warning(f"{self.out_dir / CURVES}: the learning curves are not drawn ({one_line(error)})")
+
+    def _load_epoch(self) -> Iterator[Any]:
+        """Yield the batches of the current epoch that are still to be trained on."""
+        self.order.epoch, self.order.first_batch = self.progress.epoch, self.progress.batch
+        self.dataset.set_epoch(self.progress.epoch)
+        loader = DataLoader(
+            self.dataset, self.config.optimiser.batch_size, sampler=self.order, collate_fn=collate,
+            num_workers=self.config.data.workers, drop_last=True, worker_init_fn=_start_worker,
+            generator=torch.Generator(),  # the loader draws a seed; the global one would change a resumed run
+        )  # fmt: skip
+        self.step.train()
+        return iter(self.fabric.setup_dataloaders(loader, use_distributed_sampler=False))
+
+    def try_steps(self, most: int, longest_s: float) -> list[float]:
+        """Do a few optimiser steps, to measure them, and write nothing; the trainer is of no further use.
+
+        Args:
+            most: number of steps at most.
+            longest_s: seconds after which no further step begins.
+
+        Returns:
+            Seconds of each step, with the time that its batch was waited for.
+
+        Raises:
+            InputError: a loss is not finite, or data cannot be read.
+            RuntimeError: there is too little memory, in PyTorch's words.
+        """
+        seconds: list[float] = []
+        begun = time.perf_counter()
+        for batch in self._load_epoch():
+            self._backward(batch)
+            self._update()
+            now = time.perf_counter()
+            seconds.append(now - begun)
+            begun = now
+            if len(seconds) >= most or sum(seconds) > longest_s:
+                break
+        return seconds
 
     def _backward(self, batch: Any) -> Losses:
         """Compute the losses of a batch and their gradients; weights stay as they are."""
@@ -310,8 +443,8 @@ class Trainer:
         over = self.progress.seconds > 60 * minutes
         return bool(self.fabric.broadcast(over))  # the first process decides for all; disagreement would deadlock
 
-    def _resume(self, checkpoint: Checkpoint, origin: str) -> None:
-        state = checkpoint.training
+    def _resume(self, checkpoint: Checkpoint, path: Path) -> None:
+        state, origin = checkpoint.training, str(path)
         if not state:
             raise CheckpointError(
                 f"{origin}: no training state to resume; start from these weights with run.init instead"
@@ -328,7 +461,18 @@ class Trainer:
         random.setstate((version, tuple(words), gauss))
         self.progress = Progress(**state["progress"])
         self._saved_step = self.progress.step
+        self._resume_best(read_best(state.get("validation", {}), origin), path)
         self._say(f"resumed {origin} at optimiser step {self.progress.step} of {self.total_steps}")
+
+    def _resume_best(self, best: BestSoFar, path: Path) -> None:
+        """Go on from the best weights of the run that is resumed; without any, validation begins now."""
+        if self.validator is None:
+            self.best = best
+        elif best.epoch:
+            require_comparable(best, self.validator.subset, self.validator.tious, str(path))
+            if self.fabric.is_global_zero:
+                best = resume_best(best, self.out_dir, self.config.run.epoch_format, path)
+            self.best = self.fabric.broadcast(best)
 
     def _say(self, message: str) -> None:
         self.fabric.print(message)
@@ -374,11 +518,12 @@ def seed_everything(seed: int) -> None:
 def _check_same_run(old: Config, new: Config, origin: str) -> None:
     """Raise a ConfigError unless every setting that shapes the losses is unchanged.
 
-    Paths of the data, log intervals and limits may change, and with a constant schedule the number of epochs.
+    Paths of the data, log intervals, limits, validation and the card may change, and with a constant schedule the
+    number of epochs.
     """
 
     def essence(config: Config) -> dict[str, Any]:
-        data = replace(config.data, root="", annotations="", frames="", features="", workers=0)
+        data = replace(config.data, root="", annotations="", frames="", features="", val_subset="", workers=0)
         run, optimiser = config.run, config.optimiser
         run = replace(
             run,
@@ -390,10 +535,14 @@ def _check_same_run(old: Config, new: Config, origin: str) -> None:
             init="",
             keep_epochs=True,
             epoch_format="ckpt",
+            validate_every=1,
+            val_tiou="",
+            early_stopping=0,
+            logger=(),
         )
         if optimiser.schedule == "constant":
             run, optimiser = replace(run, max_steps=0), replace(optimiser, epochs=1)
-        return dict(config_to_mapping(replace(config, data=data, run=run, optimiser=optimiser)))
+        return dict(config_to_mapping(replace(config, data=data, run=run, optimiser=optimiser, card=ModelCard())))
 
     before, now = essence(old), essence(new)
     changed = [section for section in now if before[section] != now[section]]
@@ -410,6 +559,11 @@ def _channels_last(model: nn.Module) -> nn.Module:
         if isinstance(module, nn.Conv3d):
             module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last_3d)
     return model
+
+
+def _name_tiou(tiou: float) -> str:
+    """Return the column of mAP at one threshold."""
+    return f"{VAL_MAP}_{tiou:.2f}"
 
 
 def _plain(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

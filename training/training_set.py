@@ -12,7 +12,9 @@ from runtime.annotations.ground_truth import load_ground_truth
 from runtime.common.log import LOGGER
 from runtime.errors import AnnotationError, ConfigError
 from runtime.features.description import read_description
-from runtime.features.feature_set import open_features
+from runtime.features.feature_set import FeatureSet, open_features
+from runtime.features.video_features import identify_video
+from runtime.spec.training_videos import TrainingVideos, remember_videos
 from training.config.settings import Config, DataConfig
 from training.data.annotations import FrameAnnotation, step_annotations
 from training.data.clips import Clip, cut_clips, cut_whole_videos, find_unseen_instances, repeat_rare
@@ -36,6 +38,14 @@ class TrainingSet:
     dataset: WindowDataset
     classes: tuple[str, ...]
     """Action names in index order."""
+    source: FrameStore | FeatureSet
+    """Frames or features of the videos."""
+    videos: TrainingVideos
+    """Names and contents of the videos."""
+    annotated: Sequence[FrameAnnotation]
+    """Annotations of the videos in sampled frames or steps."""
+    clips: Sequence[Clip]
+    """Clips that were cut of them, each once."""
 
 
 def open_training_set(config: Config) -> TrainingSet:
@@ -57,7 +67,7 @@ def open_feature_windows(config: Config) -> TrainingSet:
     features, videos = open_features(data.features_path, names=fold.train, fold=fold.feature_fold, streams=data.streams)
     if config.in_features:
         features.require_width(config.in_features)
-    config = _with_classes(config, classes, features.width, str(annotations))
+    config = complete_config(config, classes, features.width, str(annotations))
     annotated = step_annotations(videos, features, classes, class_agnostic=data.class_agnostic)
     clips = cut_training_clips(annotated, data, config.window_length)
     warn_without_clips(annotated, clips, config.window_length, "steps of features")
@@ -67,7 +77,7 @@ def open_feature_windows(config: Config) -> TrainingSet:
         repeat_rare(clips, data.repeat_share, config.run.seed),
         features,
         clip_length=config.window_length,
-        contrastive=_rearranged_share(config),
+        contrastive=rearranged_share(config),
         background=data.background,
         mixing=data.mixing,
         seed=config.run.seed,
@@ -79,7 +89,17 @@ def open_feature_windows(config: Config) -> TrainingSet:
         feature_uneven=description.uneven,
         feature_resize=description.resize,
     )
-    return TrainingSet(replace(config, data=made), dataset, classes)
+    contents = content_of(features, fold.train)
+    named = fold.name if data.fold != "" else ""
+    record = remember_videos(contents, fold=named, feature_fold=fold.feature_fold if description.per_fold else "")
+    return TrainingSet(replace(config, data=made), dataset, classes, features, record, annotated, clips)
+
+
+def content_of(source: FrameStore | FeatureSet, names: Sequence[str]) -> dict[str, str]:
+    """Return the digests of videos by name, empty where a store does not know what its arrays were made from."""
+    if isinstance(source, FrameStore):
+        return {name: source.videos[name].source_digest for name in names}
+    return {name: identify_video(source.features(name)) for name in names}
 
 
 def annotations_path(data: DataConfig) -> Path:
@@ -113,7 +133,7 @@ def choose_fold(folds: Sequence[Fold], data: DataConfig) -> Fold:
     return chosen[0]
 
 
-def _with_classes(config: Config, classes: tuple[str, ...], width: int, origin: str) -> Config:
+def complete_config(config: Config, classes: tuple[str, ...], width: int, origin: str) -> Config:
     """Return the configuration with the data's classes and width; `origin` names the annotations in errors."""
     if not classes:
         raise AnnotationError(f"{origin}: no action in any video, expected at least one")
@@ -146,9 +166,8 @@ def open_clips(config: Config) -> TrainingSet:
     annotations = Path(data.root) / data.annotations
     videos = load_ground_truth(annotations, data.train_subset)
     classes = data.classes or class_names(videos)
-    config = _with_classes(config, classes, 0, f"{annotations}, subset {data.train_subset!r}")
-    store = _open_store(config, [video.name for video in videos])
-    _check_store(store, config)
+    config = complete_config(config, classes, 0, f"{annotations}, subset {data.train_subset!r}")
+    store = open_store(config, [video.name for video in videos])
     annotated = frame_annotations(videos, store, classes, class_agnostic=data.class_agnostic)
     clips = cut_training_clips(annotated, data, model.clip_length)
     warn_without_clips(annotated, clips, model.clip_length)
@@ -158,23 +177,35 @@ def open_clips(config: Config) -> TrainingSet:
         clip_length=model.clip_length,
         crop_size=model.crop_size,
         flip=data.flip,
-        contrastive=_rearranged_share(config),
+        contrastive=rearranged_share(config),
         padding=data.padding,
         border=STREAM_BORDER if data.window_borders == "stream" else 0,
         background=data.background,
         flow_flip=data.flow_flip,
         seed=config.run.seed,
     )
-    return TrainingSet(config, dataset, classes)
+    contents = content_of(store, [video.name for video in videos])
+    return TrainingSet(config, dataset, classes, store, remember_videos(contents), annotated, clips)
 
 
-def _rearranged_share(config: Config) -> float:
+def rearranged_share(config: Config) -> float:
     """Return the share of the clips that also give a rearranged clip."""
     return config.data.contrastive_share if family_of(config).needs_rearranged(config) else 0.0
 
 
-def _open_store(config: Config, names: list[str]) -> FrameStore:
-    """Open the frame store, after building or completing it from `<root>/videos` if that folder exists."""
+def open_store(config: Config, names: list[str]) -> FrameStore:
+    """Open the frame store, after building or completing it from `<root>/videos` if that folder exists.
+
+    Raises:
+        ConfigError: it holds arrays of another size or sampling.
+        InputError, VideoError: it is missing, or a video cannot be read.
+    """
+    store = _build_store(config, names)
+    _check_store(store, config)
+    return store
+
+
+def _build_store(config: Config, names: list[str]) -> FrameStore:
     data = config.data
     root = Path(data.root)
     if not (root / "videos").is_dir():

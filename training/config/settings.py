@@ -69,6 +69,10 @@ class DataConfig:
     frames: str = "frames"
     """Frame store, relative to `root`."""
     train_subset: str = "training"
+    val_subset: str = ""
+    """Subset whose videos say while training which epoch is the best (`run.validate_every`): never the test videos. Of
+    a model on features also "held_out": the videos that the fold holds out, meant for inner folds (`inner_group`).
+    Empty: none."""
     features: str = "features.json"
     """Description of the feature set, relative to `root`; for models on features, in place of `annotations`, `frames`
     and `train_subset`."""
@@ -198,8 +202,17 @@ class RunConfig:
     """Write the weights after every epoch (`epoch_NN.ckpt`), to choose among them: the released models are those of
     epochs 15 and 16 (THUMOS14 RGB, flow), 10 and 6 (ActivityNet)."""
     epoch_format: Literal["ckpt", "safetensors"] = "ckpt"
-    """Format of these files; `epoch_NN.safetensors` are read without unpickling. `last.ckpt` holds the training state,
-    which is a pickle in either case."""
+    """Format of these files and of the best weights (`best.ckpt`); `.safetensors` are read without unpickling.
+    `last.ckpt` holds the training state, which is a pickle in either case."""
+    validate_every: Count = 1
+    """Measure mAP on `data.val_subset` after every n-th epoch and at the end of the run; the weights with the highest
+    are kept as `best.ckpt`."""
+    val_tiou: str = "0.3:0.1:0.7"
+    """Thresholds of the tIoU over which that mAP is averaged, in the form of `afsd evaluate --tiou`."""
+    early_stopping: Number = 0
+    """End the run after this many measurements in a row without a higher mAP; 0 is off."""
+    logger: tuple[Literal["csv", "tensorboard", "wandb", "mlflow"], ...] = ("csv", "tensorboard")
+    """Receivers of the losses and of mAP. `metrics.csv` is always written: `curves.png` and `--resume` read it."""
     log_every: Count = 10
     max_steps: Number = 0
     """Stop (and save) after this many optimiser steps, where the cosine schedule then ends; 0 is off."""
@@ -238,6 +251,10 @@ class Config:
     def __post_init__(self) -> None:
         if self.network_section != "model" and self.model != ModelConfig():
             raise ValueError("model is AFSD's section, a2net A2Net's: expected one of them alone")
+        if self.run.early_stopping and not self.data.val_subset:
+            raise ValueError("run.early_stopping needs data.val_subset, the videos on which mAP is measured")
+        if self.data.val_subset:
+            self._check_validation()
         if self.data.inner_features == "unseen" and not self.data.inner_group:
             raise ValueError("data.inner_features is 'unseen', expected data.inner_group, its groups")
         if self.two_stage is not None:
@@ -261,6 +278,17 @@ class Config:
             raise ValueError("data.window_borders is 'stream', expected 'zeros': features come from no backbone here")
         if self.stream != "features" and self.data.frame_size < self.model.crop_size:
             raise ValueError(f"data.frame_size {self.data.frame_size} is below model.crop_size {self.model.crop_size}")
+
+    def _check_validation(self) -> None:
+        """Raise a ValueError if mAP cannot be measured while training."""
+        subset = self.data.val_subset
+        if self.stream != "features" and subset == self.data.train_subset:
+            raise ValueError(f"data.val_subset is {subset!r}, which is trained on; expected another subset")
+        if self.data.class_agnostic:
+            raise ValueError(
+                "data.val_subset: the network finds actions without a class (data.class_agnostic), so mAP needs the "
+                "labels of a video classifier: leave it out, and judge epochs with afsd evaluate --video-scores"
+            )
 
     @property
     def family(self) -> Family:

@@ -29,6 +29,11 @@ RESULTS = "folds.json"
 """Name of the file of results in the folder of the runs."""
 RECALL_AT = (50, 100, 200)
 """Average numbers of proposals per video at which a two-stage detector's recall is reported."""
+UNNAMED = {
+    "data": ("val_subset",),
+    "run": ("save_minutes", "validate_every", "val_tiou", "early_stopping", "logger"),
+}
+"""Settings by section on which results do not depend, and which older files of results lack."""
 CANDIDATES = "candidates.npz"
 """Name of the file of a run's candidates before suppression in its test videos, beside the checkpoint."""
 
@@ -60,6 +65,11 @@ def cross_validate_config(
     """
     if config.stream != "features":
         raise ConfigError(f"{config.name}: got a network on {config.stream} frames, expected features")
+    if config.data.val_subset:
+        raise ConfigError(
+            f"data.val_subset is {config.data.val_subset!r}, but cross-validation judges the last weights of each run, "
+            "not those that validation chose; leave it out"
+        )
     videos = load_annotations(annotations_path(config.data))
     frequent = frequent_classes(videos)
 
@@ -131,5 +141,7 @@ def _describe_settings(config: Config, tious: Sequence[float], options: Detector
     data = replace(config.data, root="", fold=fold, workers=0)
     same = replace(config, data=data, run=replace(config.run, seed=0, log_every=1, keep_epochs=False))
     settings = config_to_mapping(same)
-    settings["run"].pop("save_minutes")  # type: ignore[attr-defined]  # results do not depend on it; older files lack it
+    for section, names in UNNAMED.items():
+        for name in names:
+            settings[section].pop(name)  # type: ignore[attr-defined]
     return json.dumps([settings, list(tious), repr(options or DetectorOptions())], sort_keys=True)
