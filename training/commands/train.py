@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from runtime.errors import ConfigError, import_failure
+from runtime.common.console import EXIT_ERROR
+from runtime.errors import ConfigError, InputError, import_failure
 
 
 def add_train(subparsers: Any) -> None:
@@ -14,13 +15,20 @@ def add_train(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "train",
         epilog="examples:\n"
+        "  afsd train mydata.yaml --check\n"
         "  afsd train mydata.yaml --out runs/mine\n"
         "  afsd train thumos14 --out runs/thumos14 --set optimiser.batch_size=2\n"
         "  afsd train thumos14 --out runs/thumos14 --resume runs/thumos14/last.ckpt\n",
         help="train AFSD, A2Net or a two-stage detector from a configuration",
     )
     parser.add_argument("config", help="name (thumos14, synthetic, …) or path of a YAML configuration")
-    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and logs")
+    parser.add_argument("--out", type=Path, help="folder for checkpoints and logs")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="only look: do actions fit the window, has every class examples, are all videos there, how much memory, "
+        "disk and time does it take; the exit status is 2 if it will fail",
+    )
     parser.add_argument("--resume", type=Path, help="last.ckpt of an interrupted run")
     parser.add_argument(
         "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change one setting; may be repeated"
@@ -29,12 +37,20 @@ def add_train(subparsers: Any) -> None:
 
 
 def _train(args: argparse.Namespace) -> int:
+    if args.out is None and not args.check:
+        raise InputError("afsd train: no folder for the run; give --out DIR, or --check to look at the data alone")
     try:
+        from training.check.report import check_training
         from training.config.files import load_config
         from training.run import train
     except ImportError as error:
         raise import_failure(error, "", "train", "training") from None
-    print(train(load_config(args.config, args.set), args.out, args.resume))
+    config = load_config(args.config, args.set)
+    if args.check:
+        report = check_training(config, args.out, args.resume)
+        print(report.text())
+        return EXIT_ERROR if report.will_fail else 0
+    print(train(config, args.out, args.resume))
     return 0
 
 
