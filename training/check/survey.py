@@ -38,7 +38,7 @@ from training.training_set import (
     open_feature_windows,
     rearranged_share,
 )
-from training.validation.validator import HELD_OUT
+from training.validation.validator import HELD_OUT, require_apart
 
 RGB_CHANNELS, FLOW_CHANNELS = 3, 2
 
@@ -83,6 +83,7 @@ def _survey_frames(config: Config) -> Survey:
     annotations = Path(data.root) / data.annotations
     training = load_ground_truth(annotations, data.train_subset)
     validation = load_ground_truth(annotations, data.val_subset) if data.val_subset else ()
+    require_apart(data.val_subset, (video.name for video in validation), (video.name for video in training))
     classes = data.classes or class_names(training)
     config = complete_config(config, classes, 0, f"{annotations}, subset {data.train_subset!r}")
     everything = [*training, *validation]
@@ -130,6 +131,7 @@ def _survey_features(config: Config) -> Survey:
     training = [videos[name] for name in fold.train]
     names = fold.test if data.val_subset == HELD_OUT else ()
     validation = [video for video in videos.values() if video.name in names or video.subset == data.val_subset != ""]
+    require_apart(data.val_subset, (video.name for video in validation), fold.train)
     everything = [*training, *validation]
     used = description.take_streams(*data.streams) if data.streams else description
     scan = scan_features(used, data.features_path.parent, everything, fold=fold.feature_fold)

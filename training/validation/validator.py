@@ -7,7 +7,7 @@ store, where they were sampled and resized as in detection, so that no video is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from runtime.evaluation import EvaluationResult, evaluate
 from runtime.evaluation.matching import checked_thresholds, judged_classes
 from runtime.features.feature_set import FeatureSet, open_features
 from runtime.results.detections import Detections
+from runtime.video.names import find_name
 from training.checkpoints.files import Checkpoint
 from training.config.settings import Config
 from training.data.folds import Fold, make_folds
@@ -99,16 +100,28 @@ def open_validator(found: TrainingSet) -> Validator | None:
     config, subset = found.config, found.config.data.val_subset
     if not subset:
         return None
-    videos, source = _open_features(found) if config.stream == "features" else _open_frames(config)
+    videos, source = _open_features(found) if config.stream == "features" else _open_frames(found)
     judged_classes(videos)  # an AnnotationError where there is no action
     warn_unknown(model_spec(config, found.classes), videos)
     contents = content_of(source, [video.name for video in videos])
     return Validator(videos, source, _read_tious(config.run.val_tiou), subset, contents)
 
 
-def _open_frames(config: Config) -> tuple[Sequence[VideoAnnotation], FrameStore]:
-    data = config.data
+def require_apart(subset: str, names: Iterable[str], trained: Iterable[str]) -> None:
+    """Raise a ConfigError if videos of `data.val_subset` are trained on, under any spelling of their names."""
+    names, known = list(names), set(trained)
+    both = sorted(name for name in names if find_name(name, known) is not None)
+    if both:
+        raise ConfigError(
+            f"data.val_subset {subset!r}: {len(both)} of its {len(names)} videos are trained on, the first is "
+            f"{both[0]!r}; expected others: a subset of their own, or {HELD_OUT} with data.inner_group"
+        )
+
+
+def _open_frames(found: TrainingSet) -> tuple[Sequence[VideoAnnotation], FrameStore]:
+    config, data = found.config, found.config.data
     videos = load_ground_truth(Path(data.root) / data.annotations, data.val_subset)
+    require_apart(data.val_subset, (video.name for video in videos), (video.name for video in found.annotated))
     if data.val_subset.lower() in TEST_NAMES:
         LOGGER.warning(
             f"data.val_subset is {data.val_subset!r}: the best weights are chosen on the test videos, so their mAP "
@@ -121,12 +134,7 @@ def _open_features(found: TrainingSet) -> tuple[Sequence[VideoAnnotation], Featu
     data = found.config.data
     fold = choose_fold(config_folds(found.config), data)
     names = fold.test if data.val_subset == HELD_OUT else _list_subset(found.config)
-    trained = sorted(set(names) & set(fold.train))
-    if trained:
-        raise ConfigError(
-            f"data.val_subset {data.val_subset!r}: {len(trained)} of its {len(names)} videos are trained on, the first "
-            f"is {trained[0]!r}; expected others, such as {HELD_OUT} with data.inner_group"
-        )
+    require_apart(data.val_subset, names, fold.train)
     outer = next(whole for whole in make_folds(annotations_path(data), data.split) if _is_inside(fold, whole))
     tested = set(names) & set(outer.test)
     if tested:

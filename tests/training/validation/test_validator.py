@@ -13,12 +13,13 @@ from runtime.cli import main
 from runtime.errors import AfsdError, AnnotationError, ConfigError
 from tests.training.feature_data import NETWORKS, make_feature_set, small_feature_config
 from tests.training.small import small_config
+from training.check.report import check_training
 from training.checkpoints.files import load_checkpoint
 from training.config.settings import Config
 from training.run import train
 from training.synthetic.videos import VideoFormat, make_synthetic
 from training.training_set import open_feature_windows
-from training.validation.validator import open_validator
+from training.validation.validator import open_validator, require_apart
 
 LOW = "run.val_tiou=0.05:0.05:0.5"
 """Thresholds that a network of few steps reaches."""
@@ -167,8 +168,16 @@ def test_videos_that_are_trained_on_do_not_validate(tmp_path: Path) -> None:
     document = json.loads((root / "annotations.json").read_text())
     document["database"]["a0"]["subset"] = document["database"]["b0"]["subset"] = "mixed"
     (root / "annotations.json").write_text(json.dumps(document))
-    with pytest.raises(ConfigError, match=r"'mixed': 1 of its 2 videos are trained on, the first is 'a0'"):
-        train(small_feature_config("gtea", root, "data.val_subset=mixed"), tmp_path / "run")
+    mixed = small_feature_config("gtea", root, "data.val_subset=mixed")
+    for look in (lambda: train(mixed, tmp_path / "run"), lambda: check_training(mixed)):
+        with pytest.raises(ConfigError, match=r"'mixed': 1 of its 2 videos are trained on, the first is 'a0'"):
+            look()
+
+
+def test_any_spelling_of_a_name_is_the_same_video() -> None:
+    require_apart("x", ["c"], ["a", "v_b"])
+    with pytest.raises(ConfigError, match="'x': 1 of its 2 videos are trained on, the first is 'b'"):
+        require_apart("x", ["c", "b"], ["a", "v_b"])
 
 
 @pytest.mark.thorough
