@@ -51,8 +51,8 @@ def test_the_checkpoint_and_its_engines_know_the_videos(root: Path, last: Path) 
     ("arguments", "said"),
     [
         (["--features", "features.json", "--fold", "b"], None),
-        (["--features", "split{fold}", "--fold", "b"], None),
-        (["--features", "splitb", "--fold", "b"], None),
+        pytest.param(["--features", "split{fold}", "--fold", "b"], None, marks=pytest.mark.thorough),
+        pytest.param(["--features", "splitb", "--fold", "b"], None, marks=pytest.mark.thorough),
         (
             ["--features", "features.json", "--feature-fold", "b"],
             "trained on 3 of the 6 judged videos (a0, a1, a2), so the result is far too good; --fold b judges on",
@@ -82,6 +82,7 @@ def test_a_folder_with_a_fold_in_its_name_needs_the_fold(
     assert "split{fold}: features made for every fold; give the fold" in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 def test_an_exported_file_and_its_description_know_them_too(
     root: Path, last: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

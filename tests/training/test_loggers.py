@@ -202,6 +202,7 @@ def test_a_library_that_is_missing_names_its_extra(name: str, tmp_path: Path, mo
         open_loggers(small_config(f"run.logger=[{name}]"), tmp_path)
 
 
+@pytest.mark.thorough
 def test_a_service_that_refuses_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeWandb()
     fake.init = lambda **_: 1 / 0  # type: ignore[method-assign,assignment]

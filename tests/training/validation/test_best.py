@@ -159,6 +159,7 @@ def test_a_run_ends_when_nothing_gets_better(tmp_path: Path, capsys: pytest.Capt
     assert load_checkpoint(tmp_path / "run" / "best.ckpt").metrics["epoch"] == 4
 
 
+@pytest.mark.thorough
 def test_every_nth_epoch_and_the_end_are_measured(tmp_path: Path) -> None:
     script = Scripted((0.1, 0.2))
     trainer = make(tmp_path, script, "optimiser.epochs=5", "run.validate_every=3")
@@ -183,6 +184,7 @@ def test_a_run_that_goes_on_in_another_folder_takes_its_best_weights_along(
     assert load_checkpoint(tmp_path / "third" / "best.ckpt").metrics["epoch"] == 2
 
 
+@pytest.mark.thorough
 def test_values_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
     last = make(tmp_path, Scripted((0.5,)), "optimiser.epochs=1").run()
     for other in (Scripted((0.4,), subset="others"), Scripted((0.4,), tious=(0.5,))):
@@ -190,6 +192,7 @@ def test_values_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
             make(tmp_path, other, resume=last)
 
 
+@pytest.mark.thorough
 def test_the_best_weights_have_the_format_of_the_epochs(tmp_path: Path) -> None:
     make(tmp_path, Scripted((0.5,)), "optimiser.epochs=1", "run.epoch_format=safetensors").run()
     found = load_checkpoint(tmp_path / "run" / "best.safetensors")
