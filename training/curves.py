@@ -127,7 +127,7 @@ def draw(losses: Sequence[Curve], measured: Sequence[Curve], title: str) -> NDAr
     _draw_axes(canvas, left, "loss", _label_decades(*left.y))
     for index, curve in reversed(list(enumerate(losses))):
         colour, width = (INK, 2.5) if index == 0 else (COLOURS[(index - 1) % len(COLOURS)], 1.5)
-        shown = curve.y > 0
+        shown = curve.y >= left.y[0]  # what is below the axis is not drawn
         _draw_line(canvas, left.place(curve.x[shown], curve.y[shown]), colour, width)
         row = top + ROW * (index + 0.5)
         canvas.rectangle(left.right + 14, row - 2, left.right + 34, row + 2, colour)
