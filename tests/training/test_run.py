@@ -97,7 +97,7 @@ def test_a_whole_video_is_one_clip_at_its_own_rate(root: Path) -> None:
         (["model.num_classes=5"], ConfigError, "num_classes is 5, the annotations have 2 classes: expected 3, .* or 0"),
         (["data.classes=[a, b]"], AnnotationError, "label 'c' is not one of the classes a, b"),
         (["data.train_subset=train"], AnnotationError, "no video of subset 'train'; the file has 'training'"),
-        (["data.annotations=no.json"], AnnotationError, "file not found; expected a file of annotations"),
+        (["data.annotations=no.json"], AnnotationError, "file not found; expected a file of annotations or detections"),
     ],
 )
 def test_what_does_not_fit_is_one_line(root: Path, settings: list[str], error: type[AfsdError], message: str) -> None:
@@ -124,13 +124,13 @@ def test_a_folder_that_holds_a_run_is_not_written_over(root: Path, tmp_path: Pat
     assert train(short, tmp_path / "out", resume=last) == last
 
 
-def test_videos_that_give_no_clip_are_told(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_videos_that_give_no_clip_are_told(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     document = json.loads((root / "annotations.json").read_text())
     name = next(name for name, entry in document["database"].items() if entry["subset"] == "training")
     document["database"][name]["annotations"] = [{"label": "x", "segment": [900.0, 901.0]}]
     (root / "annotations.json").write_text(json.dumps(document))
     open_clips(config(root, "model.num_classes=0"))
-    assert f"videos give no clip to train on, the first is {name!r}" in capsys.readouterr().err
+    assert f"videos give no clip to train on, the first is {name!r}" in caplog.text
 
 
 def test_a_subset_without_actions(root: Path) -> None:
