@@ -33,7 +33,9 @@ class Document:
         try:
             return read_text(self.path)
         except FileNotFoundError:
-            raise AnnotationError(f"{self.path}: file not found; expected a file of annotations or detections") from None
+            raise AnnotationError(
+                f"{self.path}: file not found; expected a file of annotations or detections"
+            ) from None
         except OSError as error:
             raise AnnotationError(f"{self.path}: cannot be read ({error.strerror or error})") from None
         except UnicodeDecodeError as error:
