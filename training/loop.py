@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Sampler
 from tqdm import tqdm
 
 from runtime.common.children import end_with_parent
-from runtime.common.console import plain_stderr
+from runtime.common.console import plain_stderr, shows_progress
 from runtime.common.log import LOGGER
 from runtime.common.stops import LONGEST_SAVE_S, give_out_at_stop, shield
 from runtime.common.text import one_line
@@ -194,7 +194,7 @@ class Trainer:
         log = self._open_log() if self.fabric.is_global_zero else None
         bar = tqdm(
             total=self.total_steps, initial=self.progress.step, desc=one_line(self.config.name), unit="step",
-            mininterval=1.0, file=plain_stderr(), disable=not self.fabric.is_global_zero,
+            mininterval=1.0, file=plain_stderr(), disable=not (self.fabric.is_global_zero and shows_progress()),
         )  # fmt: skip
         try:
             with give_out_at_stop(lambda: self._save_at_stop(log), LONGEST_SAVE_S):
@@ -290,7 +290,7 @@ class Trainer:
         weights = replace(self.checkpoint(), training={}) if self.fabric.is_global_zero else None
         if weights is not None:  # the other processes wait for the value
             device = str(self.fabric.device)
-            shown = plain_stderr().isatty()
+            shown = shows_progress()
             result = self.validator(
                 weights, device, lambda done, of: bar.set_postfix_str(f"judging {done} of {of}", refresh=shown)
             )

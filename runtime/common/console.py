@@ -262,12 +262,17 @@ def without_progress() -> Iterator[None]:
         _hidden.reset(token)
 
 
+def shows_progress() -> bool:
+    """Return whether progress is shown: on a terminal, not in a log file, and not with -q."""
+    return plain_stderr().isatty() and not _hidden.get()
+
+
 class ProgressLine:
     """Shows progress on one line of stderr that is overwritten; shows nothing if stderr is not a terminal."""
 
     def __init__(self) -> None:
         self._stream = plain_stderr()
-        self._visible = self._stream.isatty() and not _hidden.get()
+        self._visible = shows_progress()
         self._shown = False
 
     def show(self, text: str) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from runtime.common.children import worker_pool
-from runtime.common.console import plain_stderr
+from runtime.common.console import plain_stderr, shows_progress
 from runtime.common.files import is_file, require_writable_folder
 from runtime.common.locks import lock_folder
 from runtime.common.names import require_safe_names
@@ -211,7 +211,7 @@ def complete_store(
                 desc=one_line(out.name),
                 unit="video",
                 file=plain_stderr(),
-                disable=not progress,
+                disable=not (progress and shows_progress()),
             ) as bar,
         ):
             for name, result in results:

@@ -18,7 +18,7 @@ from typing import Any
 import cv2
 
 from runtime.common.children import worker_pool
-from runtime.common.console import plain_stderr, run_command
+from runtime.common.console import plain_stderr, run_command, shows_progress
 from runtime.common.files import atomic_path, read_json, require_writable_folder, write_json
 from runtime.common.locks import lock_folder
 from runtime.common.ranges import (
@@ -114,7 +114,13 @@ def make_synthetic(
         from tqdm import tqdm
     except ImportError as error:
         raise import_failure(error, "tqdm", "train", "making synthetic videos") from None
-    with tqdm(total=videos, desc=f"synthetic {subset}", unit="video", file=plain_stderr(), disable=not progress) as bar:
+    with tqdm(
+        total=videos,
+        desc=f"synthetic {subset}",
+        unit="video",
+        file=plain_stderr(),
+        disable=not (progress and shows_progress()),
+    ) as bar:
         entries: dict[str, Any] = {}
         try:
             for name, entry in _map(write, seeds, workers):
