@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 PACKAGES = ("runtime", "training", "export", "calibration")
 DATA = {"export/boundary_pooling/kernel.cu", "training/pretrained/synthetic.ckpt", "tests/mutation/explained.json"} | {
-    "tests/export/boundary_pooling/host.cpp"
+    "tests/export/boundary_pooling/host.cpp",
 }
 """Files of the packages and the tests that are neither code, settings nor golden numbers."""
 
@@ -92,7 +92,8 @@ def test_the_source_distribution_has_what_make_needs_and_nothing_else(built: Pat
     above = {name for name in names if "/" not in name}
     assert above == {
         "README.md", "SECURITY.md", "CHANGELOG.md", "LICENSE", "Makefile", "hatch_build.py", "pyproject.toml",
-        "PKG-INFO", "requirements-dev.txt", "requirements-gpu.txt", "requirements-audit.txt", ".gitignore",
+        "PKG-INFO", "requirements-dev.txt", "requirements-gpu.txt", "requirements-audit.txt", "requirements-camera.txt",
+        ".gitignore",
     }  # fmt: skip
     inner = names - above
     assert not inner & set(STRAYS)

@@ -34,7 +34,7 @@ class Sprite:
 def render(scene: Scene, size: int) -> Iterator[Image]:
     """Yield the frames of the scene, uint8 [size, size, 3] RGB."""
     rng = scene.seed.rng(Stream.LOOKS)
-    field = _draw_field(rng)
+    field = draw_field(rng)
     sprites = [_draw_sprite(rng) for _ in scene.objects]
     times = scene.times()
     poses, pan, shake = scene.poses(), scene.camera.pan.pose(times), scene.camera.shake.pose(times)
@@ -52,7 +52,8 @@ def _draw_smooth_noise(rng: np.random.Generator, edge: int, cells: int) -> NDArr
     return np.asarray(cv2.resize(grid, (edge, edge), interpolation=cv2.INTER_CUBIC), np.float32)
 
 
-def _draw_field(rng: np.random.Generator) -> NDArray[np.float32]:
+def draw_field(rng: np.random.Generator) -> NDArray[np.float32]:
+    """Draw a background texture, float32 [FIELD, FIELD, 3] RGB, 0–255."""
     base = rng.uniform(80, 170, 3)
     noise = 35 * _draw_smooth_noise(rng, FIELD, 9) + 22 * _draw_smooth_noise(rng, FIELD, 30)
     noise += 10 * _draw_smooth_noise(rng, FIELD, 96)

@@ -1,0 +1,1 @@
+"""Make videos of camera moves and edits over real pictures and clips, with exact labels."""

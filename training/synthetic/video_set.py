@@ -1,0 +1,147 @@
+"""Write sets of made videos with an ActivityNet annotation file, in parallel and reproducible from a seed.
+
+<out>/videos/<subset>_<index>.mp4   the video files
+<out>/annotations.json              their annotations; its "version" says which kind of video they are
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.common.children import worker_pool
+from runtime.common.console import plain_stderr, shows_progress
+from runtime.common.files import atomic_path, read_json, require_writable_folder, write_json
+from runtime.common.locks import lock_folder
+from runtime.common.ranges import Count, Processes, Seed, require_in_range
+from runtime.common.temporaries import sweep
+from runtime.common.text import quote
+from runtime.errors import AnnotationError, InputError, VideoError, import_failure
+from training.synthetic.scene import VideoSeed
+
+CODEC = "mp4v"
+"""Codec MPEG-4 part 2, which every OpenCV build writes and reads."""
+
+WriteOne = Callable[[Path, VideoSeed], dict[str, Any]]
+"""Function that writes one video into a folder and returns its entry of the annotation file; must be picklable."""
+
+
+def make_video_set(
+    out_dir: Path | str,
+    write: WriteOne,
+    *,
+    version: str,
+    videos: int,
+    seed: int,
+    subset: str,
+    workers: int | None = None,
+    progress: bool = False,
+) -> Path:
+    """Write `videos` files out_dir/videos/<subset>_<index>.mp4 and their entries in out_dir/annotations.json.
+
+    Entries of other subsets already in the annotation file are kept, so that one folder can hold a training and a
+    validation set. Video number i of a subset does not depend on `videos` or on the number of workers.
+
+    Args:
+        write: what writes one video.
+        version: kind of the videos, "version" of the annotation file; its first word names it in messages.
+        videos: number of videos, at least 1.
+        seed: any integer ≥ 0.
+        subset: name of the subset; different names give different videos.
+        workers: processes; None = one per CPU this process may use.
+
+    Returns: the path of annotations.json.
+
+    Raises:
+        InputError: an argument out of range.
+        AnnotationError: out_dir/annotations.json is no annotation file of this kind; no video is written.
+        VideoError: OpenCV cannot write the video files.
+    """
+    require_in_range("videos", videos, Count)
+    require_in_range("seed", seed, Seed)
+    require_in_range("workers", workers, Processes | None)
+    if not subset.isidentifier():
+        raise InputError(f"subset: got {quote(subset)}, expected letters, digits and underscores")
+    kind = version.partition("-")[0]
+    out_dir = Path(out_dir)
+    _read_other_subsets(out_dir / "annotations.json", subset, version)
+    for folder in (out_dir, out_dir / "videos"):
+        require_writable_folder(folder)
+    workers = min(videos, workers or len(os.sched_getaffinity(0)))
+    seeds = [VideoSeed(seed, subset, index) for index in range(videos)]
+    strangers = [path for each in seeds if (path := out_dir / "videos" / f"{each.name}.mp4").exists()]
+    if strangers and not (out_dir / "annotations.json").exists():
+        raise InputError(f"{strangers[0]}: is there already, and no {kind} data beside it; choose another folder")
+    if not (out_dir / "annotations.json").exists():  # says whose the videos are if this is interrupted
+        _write_annotations(out_dir / "annotations.json", subset, version, {})
+    try:
+        from tqdm import tqdm
+    except ImportError as error:
+        raise import_failure(error, "tqdm", "train", f"making {kind} videos") from None
+    with tqdm(
+        total=videos,
+        desc=f"{kind} {subset}",
+        unit="video",
+        file=plain_stderr(),
+        disable=not (progress and shows_progress()),
+    ) as bar:
+        entries: dict[str, Any] = {}
+        try:
+            for each, entry in zip(seeds, _map(write, out_dir / "videos", seeds, workers), strict=True):
+                entries[each.name] = entry
+                bar.update()
+        finally:
+            sweep(out_dir / "videos")  # what workers left that a signal has ended
+    return _write_annotations(out_dir / "annotations.json", subset, version, entries)
+
+
+def _map(write: WriteOne, folder: Path, seeds: list[VideoSeed], workers: int) -> Iterable[dict[str, Any]]:
+    if workers <= 1:
+        yield from (write(folder, seed) for seed in seeds)
+        return
+    with worker_pool(workers) as pool:
+        yield from pool.map(write, [folder] * len(seeds), seeds)
+
+
+def write_video(path: Path, frames: Iterable[NDArray[np.uint8]], fps: float, width: int, height: int) -> None:
+    """Write RGB frames uint8 [height, width, 3] atomically as a video.
+
+    Raises:
+        VideoError: OpenCV lacks the encoder, or the folder cannot be written.
+    """
+    with atomic_path(path) as unfinished:
+        writer = cv2.VideoWriter(str(unfinished), cv2.VideoWriter.fourcc(*CODEC), fps, (width, height))
+        if not writer.isOpened():
+            raise VideoError(f"{path}: cannot be written; check the folder's permissions and that OpenCV has FFmpeg")
+        try:
+            for frame in frames:
+                writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+        finally:
+            writer.release()
+
+
+def _write_annotations(path: Path, subset: str, version: str, entries: Mapping[str, Any]) -> Path:
+    with lock_folder(path.parent, "afsd make-synthetic"):
+        others = _read_other_subsets(path, subset, version)
+        write_json(path, {"version": version, "database": {**others, **entries}})
+    return path
+
+
+def _read_other_subsets(path: Path, subset: str, version: str) -> dict[str, Any]:
+    """Read the entries of other subsets; none if there is no file (AnnotationError: it is not of this kind)."""
+    kind = version.partition("-")[0]
+    if not path.exists():
+        return {}
+    document = read_json(path, f"{kind} annotation file", AnnotationError)
+    try:
+        if document["version"] == version:
+            return {name: entry for name, entry in document["database"].items() if entry["subset"] != subset}
+    except (KeyError, TypeError, AttributeError):
+        pass
+    raise AnnotationError(f"{path}: not a {kind} annotation file; choose another folder")
