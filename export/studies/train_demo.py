@@ -34,6 +34,12 @@ from training.synthetic.videos import make_synthetic
 
 SETS = (("training", 100, 1), ("testing", 20, 3), ("choosing", 20, 5))
 """(Subset, number of videos, seed) of each set of videos; the threshold is chosen on the last."""
+DEMO_CARD = ModelCard(
+    data="synthetic videos of this project, seed 1",
+    licence="Apache-2.0",
+    demonstration="six motions of drawn shapes",
+)
+"""What the shipped model is, but for its mAP."""
 
 
 def train_demo(out: Path, overrides: list[str], ship: bool) -> dict[str, Any]:
@@ -65,8 +71,19 @@ def make_data(out: Path) -> Path:
     return data
 
 
-def write_threshold(checkpoint: Path, data: Path, figures: Mapping[str, Any]) -> None:
-    """Choose the score from which on detections are shown, and write it and the model's card into a checkpoint."""
+def write_threshold(
+    checkpoint: Path,
+    data: Path,
+    figures: Mapping[str, Any],
+    card: ModelCard = DEMO_CARD,
+    videos: str = "synthetic videos",
+) -> None:
+    """Choose the score from which on detections are shown, and write it and the model's card into a checkpoint.
+
+    Args:
+        card: what the model is; the mAP of `figures` is added.
+        videos: what the videos are; those to choose on have seed 5, those that `figures` are of seed 3.
+    """
     truth = load_annotations(data / "annotations.json", "choosing")
     with Detector(checkpoint) as detector:
         found = detect_annotated(detector, truth, [find_video(data / "videos", video.name) for video in truth])
@@ -74,24 +91,15 @@ def write_threshold(checkpoint: Path, data: Path, figures: Mapping[str, Any]) ->
     print(result.table())
     quality = result.best
     assert quality is not None
-    origin = "synthetic videos, seed 5"
+    origin = f"{videos}, seed 5"
     point = OperatingPoint(
         quality.threshold, result.tiou, quality.precision, quality.recall, quality.instances, judged_on=origin
     )
     tious = tuple(float(tiou) for tiou in figures["mAP"])
 
-    def describe(card: ModelCard) -> ModelCard:
-        return replace(
-            card,
-            data="synthetic videos of this project, seed 1",
-            licence="Apache-2.0",
-            demonstration="six motions of drawn shapes",
-            average_map=figures["average_mAP"],
-            tious=tious,
-            judged_on="synthetic videos, seed 3",
-        )
+    judged = replace(card, average_map=figures["average_mAP"], tious=tious, judged_on=f"{videos}, seed 3")
 
-    write_card(checkpoint, describe, point)
+    write_card(checkpoint, lambda _: judged, point)
 
 
 def measure(engine: Engine, data: Path) -> dict[str, Any]:
