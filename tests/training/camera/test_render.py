@@ -62,7 +62,7 @@ def displacements(frames: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 @pytest.mark.parametrize(("label", "axis", "edge"), [("pan", 0, WIDTH), ("tilt", 1, HEIGHT)])
-@pytest.mark.parametrize("amount", [0.6, -0.6])
+@pytest.mark.parametrize("amount", [0.6, pytest.param(-0.6, marks=pytest.mark.thorough)])
 def test_a_pan_moves_the_picture_by_its_path_within_its_segment_and_nowhere_else(
     label: str, axis: int, edge: int, amount: float
 ) -> None:

@@ -51,6 +51,7 @@ def test_files_agree_with_the_annotations_and_the_rendering(footage: Path, tmp_p
         assert np.abs(got.astype(int) - want).mean() < 25  # what the codec loses of noise
 
 
+@pytest.mark.thorough
 def test_a_video_does_not_depend_on_count_or_workers_but_on_its_seed(footage: Path, tmp_path: Path) -> None:
     make(tmp_path / "one", footage)
     make(tmp_path / "two", footage, videos=2, workers=2)
