@@ -60,7 +60,7 @@ SOURCES = (
     Source(
         "grass", "scikit-image", "skimage/data/grass.png",
         "b6b6022426b38936c43a4ac09635cd78af074e90f42ffa8227ac8b7452d39f89",
-        "training", "CC0-1.0", "CC0Textures",
+        "training", "CC0-1.0", "linolafett",
     ),
     Source(
         "hubble_deep_field", "scikit-image", "skimage/data/hubble_deep_field.jpg",
