@@ -35,6 +35,7 @@ def test_it_is_small_and_says_how_it_was_made() -> None:
     assert checkpoint.metrics["seed"] == checkpoint.config.run.seed
 
 
+@pytest.mark.thorough
 def test_it_finds_actions_in_unseen_videos(tmp_path: Path) -> None:
     short = VideoFormat(shortest_s=30, longest_s=60)
     annotations = make_synthetic(tmp_path, videos=4, seed=99, subset="unseen", video_format=short)

@@ -63,6 +63,7 @@ class OnGpu(Slow):
         return super().infer({name: value for name, value in inputs.items() if name != "held"})
 
 
+@pytest.mark.thorough
 def test_a_gpu_is_measured_with_and_without_copies_and_has_no_ceiling() -> None:
     report = run_benchmark([("gpu", OnGpu(0.02)), ("cpu", Slow(0.01))], batches=(1,), warmup=1, runs=3)
     gpu, cpu = report.measurements
@@ -97,6 +98,7 @@ def test_how_an_engine_is_run(text: str, path: str, options: dict[str, Any]) -> 
     assert parse_engine(text) == (path, options)
 
 
+@pytest.mark.thorough
 def test_two_streams_are_measured_together() -> None:
     rgb, flow = TinyEngine(tiny_spec(multiply_adds=1)), TinyEngine(tiny_spec("flow", multiply_adds=2))
     report = run_benchmark([("pair", TwoStreamEngine(rgb, flow)), ("rgb", rgb)], batches=(3,), warmup=0, runs=2)
@@ -157,6 +159,7 @@ def test_misuse_is_named(wrong: dict[str, Any]) -> None:
         run_benchmark([])
 
 
+@pytest.mark.thorough
 def test_models_on_features_are_measured_in_windows() -> None:
     seen: list[Any] = []
 

@@ -104,6 +104,7 @@ def test_the_share_of_the_bound_follows_from_what_the_report_holds(video: str, m
     assert report.video == "clip.avi"
 
 
+@pytest.mark.thorough
 def test_each_frame_once_is_timed_on_a_video_alone(video: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime.benchmark.speed, "measure_decoding", lambda *_: 0.002)
     once, plain = TinyStreamingEngine(counted_spec()), TinyEngine(tiny_spec(multiply_adds=1180))

@@ -481,6 +481,7 @@ def test_absent_modules_have_no_loss() -> None:
     "network",
     ["both", *(pytest.param(n, marks=pytest.mark.thorough) for n in ("anchor-free", "anchor-based", "class-agnostic"))],
 )
+@pytest.mark.thorough
 def test_learns_two_windows_by_heart(network: str) -> None:
     """Losses, targets and decoding agree: what is trained for is what comes out."""
     torch.manual_seed(0)
