@@ -53,7 +53,7 @@ CARD = ModelCard(
 
 
 def train_camera(out: Path, packages: Path | None, overrides: list[str], ship: bool) -> dict[str, Any]:
-    """Make the data (once), train, export, and evaluate on unseen footage, write figures.json, and return the figures."""
+    """Make the data (once), train, export, evaluate on unseen footage, write figures.json, and return the figures."""
     data = make_data(out, packages)
     config = load_config("camera", [f"data.root={data}", f"run.init={SHIPPED}", "run.init_part=backbone", *overrides])
     began = time.process_time()
