@@ -37,7 +37,7 @@ def afsd(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.Capture
     return run
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_the_way_of_activitynet(afsd, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     annotations = make_synthetic(tmp_path / "raw", videos=4, seed=5, subset="training")
     make_synthetic(tmp_path / "raw", videos=2, seed=6, subset="validation")

@@ -99,7 +99,7 @@ def write_threshold(
 
     judged = replace(card, average_map=figures["average_mAP"], tious=tious, judged_on=f"{videos}, seed 3")
 
-    write_card(checkpoint, lambda old: replace(judged, trained=old.trained), point)
+    write_card(checkpoint, lambda old: replace(judged, trained=old.card.trained), point)
 
 
 def measure(engine: Engine, data: Path) -> dict[str, Any]:

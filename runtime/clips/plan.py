@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -37,11 +38,14 @@ def plan_cuts(video: VideoSegments, *, min_score: float, top: int | None, pad_s:
 
     Args:
         video: the segments; those without a score are kept.
-        min_score: lowest score of a segment that is cut out.
+        min_score: lowest score of a segment that is cut out. Segments outside the video, and those that end before
+            they begin, are no cuts.
         top: most cuts, those with the best scores; None: all.
         pad_s: seconds added before and after each segment, as far as the video has them.
     """
-    chosen = [one for one in video.segments if one.score is None or one.score >= min_score]
+    chosen = [
+        one for one in video.segments if (one.score is None or one.score >= min_score) and is_in_video(one, video)
+    ]
     if top is not None:
         chosen = sorted(chosen, key=_by_score)[:top]
     ordered = sorted(chosen, key=lambda one: (one.start_s, one.end_s))
@@ -50,6 +54,12 @@ def plan_cuts(video: VideoSegments, *, min_score: float, top: int | None, pad_s:
         start = max(one.start_s - pad_s, 0.0)
         cuts.append(Cut(start, max(one.end_s + pad_s, start + MIN_SECONDS), (one.label,), number))
     return cuts
+
+
+def is_in_video(segment: Segment, video: VideoSegments) -> bool:
+    """Return whether a segment ends no earlier than it begins, and lies in the video as far as its length is known."""
+    end_s = math.inf if video.duration_s is None else video.duration_s
+    return segment.end_s >= max(segment.start_s, 0.0) and segment.start_s < end_s
 
 
 def merge_cuts(cuts: Sequence[Cut]) -> list[Cut]:

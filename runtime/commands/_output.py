@@ -19,7 +19,7 @@ from runtime.features.video_features import Features
 from runtime.report.folder import INDEX_NAME, ReportFolder
 from runtime.report.media import require_embeddable
 from runtime.report.options import ReportOptions
-from runtime.results.detections import Detection, Detections, results_document, to_table
+from runtime.results.detections import TABLE, Detection, Detections, results_document, to_table
 from runtime.results.facts import VideoFacts
 from runtime.results.json_lines import JsonLineFiles
 from runtime.results.video_names import take_name
@@ -27,8 +27,6 @@ from runtime.results.writers import require_ours
 from runtime.timing import Timing
 from runtime.video.sources import local_path, name_of
 
-TABLE = "all"
-"""Name of the CSV file with the detections of all videos."""
 SHORTHANDS = {"csv": "csv", "srt": "srt", "plot": "png"}
 """Formats that have their own flags, by flag."""
 FEATURE_SUFFIXES = (".npy", ".npz")
@@ -66,10 +64,8 @@ class Output:
         """
         if len(sources) > 1 and "csv" in chosen_formats(self._flags):
             self._table_path = path_in(self._folder, TABLE, ".csv")
-            self._names.add(TABLE)
             self._check_paths([self._table_path])
         if "html" in chosen_formats(self._flags) and len(sources) > 1:
-            self._names.add(INDEX_NAME)
             self._report = ReportFolder(self._folder, self._report_options())
             self._check_paths([self._report.index])
         for video in filter(None, map(file_of, sources)) if self._flags.embed else ():
@@ -77,7 +73,11 @@ class Output:
         named = set(self._names)
         for source in sources:
             if name := _name(source):
-                self._check_paths(self._paths(take_name(name, named)))
+                try:
+                    paths = self._paths(take_name(name, named))
+                except InputError:  # a name that no file can have: said when it is the video's turn
+                    continue
+                self._check_paths(paths)
 
     def video(
         self,
@@ -169,6 +169,8 @@ class Output:
             print_json(results_document(self._finished) | profiles, indent=2)
         if table is not None and self._table:
             write_text(table, to_table(self._table, bom=self._flags.bom))
+            if not self._flags.json:
+                print(printable(f"written: {table}, the table of {len(self._table)} videos"))
         if report is not None and report.count:
             written = report.write_index()
             if not self._flags.json:
@@ -210,7 +212,13 @@ class Output:
 
     def _paths(self, name: str) -> list[Path]:
         """Return the paths of a video's files, one per format."""
-        return [path_in(self._folder, name, f".{suffix}") for suffix in chosen_formats(self._flags)]
+        paths = []
+        for suffix in chosen_formats(self._flags):
+            shared = (suffix == "csv" and self._table_path is not None and name == TABLE) or (
+                suffix == "html" and self._report is not None and name == INDEX_NAME
+            )
+            paths.append(path_in(self._folder, f"{name}-video" if shared else name, f".{suffix}"))
+        return paths
 
     def _check_paths(self, paths: Sequence[Path]) -> None:
         if not self._flags.overwrite:

@@ -65,7 +65,7 @@ def choose_score(arguments: argparse.Namespace, spec: ModelSpec) -> str:
 
     Says on stderr what a demonstration model knows.
     """
-    if spec.card.demonstration:
+    if spec.card.demonstration and not arguments.quiet_log:
         print_note(
             f"afsd: {arguments.engine} is a demonstration model: it knows {spec.card.demonstration} and nothing else"
         )

@@ -61,7 +61,7 @@ def add_clips(subparsers: Any) -> None:
 def clips(arguments: argparse.Namespace) -> int:
     """Run the verb and return 2 if any video failed, after all others are done."""
     from runtime.clips.cutting import write_clips, write_reel
-    from runtime.clips.plan import plan_cuts
+    from runtime.clips.plan import is_in_video, plan_cuts
     from runtime.exchange.files import read_segments
 
     require_in_range("--score", arguments.score, Share | None)
@@ -72,6 +72,8 @@ def clips(arguments: argparse.Namespace) -> int:
     failed: list[str] = []
     for video in _chosen(videos, arguments):
         cuts = plan_cuts(video, min_score=_min_score(arguments, video), top=arguments.top, pad_s=arguments.pad)
+        if outside := sum(not is_in_video(one, video) for one in video.segments):
+            _note(f"{video.name}: {_count(outside, 'segment')} outside the video, or ending before the start, left out")
         if cuts:
             try:
                 sources.append(_source(video, tuple(cuts), arguments))

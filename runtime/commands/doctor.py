@@ -176,7 +176,7 @@ def _examine_machine() -> Iterator[Finding]:
         yield Finding("cache folder", "missing", "faster starts of OpenVINO", "", "set HOME, or give --cache DIR")
         return
     there = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    writable = os.access(there, os.W_OK)
+    writable = there.is_dir() and os.access(there, os.W_OK)
     yield Finding(
         "cache folder", "ok" if writable else "broken", "faster starts of OpenVINO", _size_of(folder),
         "" if writable else f"{there} cannot be written to; give another with --cache DIR, or --no-cache",

@@ -50,12 +50,14 @@ from runtime.results.thumos14 import read_text_detections
 from runtime.results.video_scores import VideoScores, load_video_scores
 from runtime.results.writers import require_ours
 from runtime.spec.model import ModelSpec
-from runtime.spec.model_card import OperatingPoint
+from runtime.spec.model_card import ModelCard, OperatingPoint
 from runtime.video.names import find_video
 
 if TYPE_CHECKING:
     from runtime.detector import Detector
 
+DECODED_FROM = 0.05
+"""Score up to which a file of detections counts as whole: those below change no mAP to speak of."""
 BEST = -1.0
 """Value of --threshold without a score."""
 
@@ -226,8 +228,10 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
                 require_ours(path, suffix)
     for path in filter(None, (arguments.save, arguments.plot, arguments.write_threshold)):
         require_writable_folder(path.parent)
-    if arguments.write_threshold and not arguments.write_threshold.is_file():
-        raise InputError(f"--write-threshold {arguments.write_threshold}: file not found; expected a model")
+    if arguments.write_threshold:
+        from runtime.engines.card_writing import require_card_holder
+
+        require_card_holder(arguments.write_threshold)
     truth = _ground_truth(arguments)
     _check_report(arguments, truth)
     found = _read_detections(arguments)
@@ -357,6 +361,12 @@ def _give_out(
     """Save the detections, judge them and print the result, also where a file cannot be written; return the status."""
     written: list[str] = []
     failures: list[AfsdError | OSError] = []
+    arguments.cut_from = _cut_from(found)
+    if arguments.cut_from:
+        print_warning(
+            f"the detections are those of score {arguments.cut_from:g} or more, and the mAP is lower for it; "
+            "detect with --score 0 to judge a model"
+        )
     if arguments.save and _read_as(arguments) == "engine":
         with _keep_failure(failures, written, arguments.save):
             write_results(arguments.save, found)
@@ -397,6 +407,12 @@ def _give_out(
     return EXIT_ERROR if failures else 0
 
 
+def _cut_from(found: Sequence[Detections]) -> float:
+    """Return the score from which on a file has detections, if it is above what decoding leaves out; else 0."""
+    stated = [part.facts.threshold for part in found if part.facts is not None and part.facts.threshold is not None]
+    return max((score for score in stated if score > DECODED_FROM), default=0.0)
+
+
 def _write_threshold(arguments: argparse.Namespace, shown: ThresholdResult, result: EvaluationResult) -> None:
     """Write the threshold, what it was measured on, and the mAP into a model file."""
     from runtime.engines.card_writing import write_card
@@ -406,12 +422,27 @@ def _write_threshold(arguments: argparse.Namespace, shown: ThresholdResult, resu
             f"--write-threshold {arguments.write_threshold}: no detection from score {shown.chosen.threshold:g} on is "
             "right, so there is nothing to choose by; judge on more videos, or look at the model"
         )
+    if arguments.cut_from:
+        raise InputError(
+            f"--write-threshold: the detections are those of score {arguments.cut_from:g} or more, so neither "
+            "threshold nor mAP of the model follow from them; judge the model itself, or detect with --score 0"
+        )
     subset = arguments.fold or arguments.subset
     origin = Path(arguments.ground_truth).name + (f", {subset}" if subset else "")
     quality = shown.chosen
+
+    def describe(spec: ModelSpec) -> ModelCard:
+        unknown = sorted(set(result.classes) - set(spec.classes))
+        if len(unknown) == len(result.classes):
+            raise InputError(
+                f"--write-threshold {arguments.write_threshold}: the model has none of the judged classes "
+                f"({', '.join(unknown[:3])}, …), so the detections are another model's; name their model"
+            )
+        return replace(spec.card, average_map=round(result.average, 4), tious=result.tious, judged_on=origin)
+
     write_card(
         arguments.write_threshold,
-        lambda card: replace(card, average_map=round(result.average, 4), tious=result.tious, judged_on=origin),
+        describe,
         OperatingPoint(
             quality.threshold, shown.tiou, quality.precision, quality.recall, quality.instances, judged_on=origin
         ),

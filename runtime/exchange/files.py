@@ -24,9 +24,14 @@ from runtime.exchange.formats import BY_SUFFIX, FORMATS, TEXT_SUFFIXES, Folder, 
 from runtime.exchange.formats import read_document as read_document_as
 from runtime.exchange.media import VideoFolder
 from runtime.exchange.record import Kind, ReadOptions, Unit, VideoSegments, WriteOptions
+from runtime.results.detections import TABLE, is_table
 
 Note = Callable[[str], None]
 """Function that is given each remark on what was left out or rounded."""
+LONGEST_S = 1e9
+"""Largest time of a segment in seconds, thirty years."""
+HEADER_BYTES = 200
+"""Bytes of a table that hold its header."""
 NAMED = 3
 """Number of files or videos that a remark names."""
 FACTS = {"duration_s": "lengths of videos", "subset": "subsets"}
@@ -94,11 +99,23 @@ def find_segments(
     options = ReadOptions(rate, fps is not None, unit, kind, note)
     name, videos = (_read_folder if is_folder(path) else _read_file)(path, format, options)
     require_unique(videos, path)
+    _require_times(videos, path)
     labelled = [replace(v, segments=tuple(one for one in v.segments if one.label)) for v in videos]
     lost = sum(len(video.segments) for video in videos) - sum(len(video.segments) for video in labelled)
     if lost:
         note(f"{path}: {lost} segments without a label are left out")
     return Found(name, tuple(labelled if fps is None else [replace(video, fps=fps) for video in labelled]))
+
+
+def _require_times(videos: Sequence[VideoSegments], origin: Path) -> None:
+    """Check that all times are some that a video can have (AnnotationError: one is not)."""
+    for video in videos:
+        for one in video.segments:
+            if max(abs(one.start_s), abs(one.end_s)) > LONGEST_S:
+                raise AnnotationError(
+                    f"{origin}: {quote(video.name)}: segment: got [{one.start_s:g}, {one.end_s:g}], expected "
+                    f"seconds of a video, at most {LONGEST_S:,.0f}"
+                )
 
 
 def write_segments(
@@ -225,6 +242,8 @@ def _read_folder(folder: Path, format: str | None, options: ReadOptions) -> tupl
         if path.name.startswith(".") or text_suffix(path) not in TEXT_SUFFIXES or not path.is_file():
             continue
         document = Document(path)
+        if path.name == f"{TABLE}.csv" and is_table(path.read_bytes()[:HEADER_BYTES] + b"\n"):
+            continue  # afsd detect's, of the videos that have their own files
         kind = recognise(document) if format is None else format
         if kind is None or (format is not None and text_suffix(path) != format_named(format).suffix):
             others.append(path.name)

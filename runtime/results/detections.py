@@ -29,6 +29,8 @@ FORMAT_VERSION = "afsd 1"
 """Value of "version" in JSON files of detections."""
 COLUMNS = ("video", "label", "start_s", "end_s", "score", "start", "end", "path")
 """Header of CSV files of detections: times in seconds, then as h:mm:ss.mmm."""
+TABLE = "all"
+"""Name of the CSV file with the detections of all videos of a folder."""
 OLD_COLUMNS = ("video", "label", "start_s", "end_s", "score")
 """Header of CSV files of older releases."""
 DECIMALS = 3

@@ -112,6 +112,7 @@ def make_input(target: Target, folder: Path) -> tuple[Sequence[str], Any]:
     pid = os.fork()
     if not pid:
         status, errors = 1, os.dup(2)
+        gc.disable()  # what this process has left may wait for threads that the child has not
         try:
             names = list(target.make(folder))
             _enter(folder)

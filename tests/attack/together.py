@@ -90,7 +90,7 @@ ALONE: dict[str, tuple[Callable[[Path], None], Words, tuple[str, ...]]] = {
     "cross-validate": (VERBS["train"].fill, _cross_validate, VERBS["train"].imports),
 }
 """Commands of which one at a time may work in a folder: the others are refused at once, by the name of the first."""
-LAST_WINS = ("prepare_report.json", "folds.json", "candidates.npz")
+LAST_WINS = ("prepare_report.json", "folds.json", "candidates.npz", "all.csv")
 """Files that hold the facts of one command, its wall time, or the checksum of a checkpoint, whose bytes vary."""
 
 

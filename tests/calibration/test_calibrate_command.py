@@ -108,7 +108,7 @@ def test_a_table_serves_both_targets(folder: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "c.onnx").exists()
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_the_budget_is_kept_and_the_path_shown(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -316,7 +316,7 @@ def test_an_input_that_is_always_zero_stays_float(folder: Path, tmp_path: Path) 
     assert any("reads only zeros on all clips" in text for text in said)
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_fine_tuning_ends_in_a_quantised_file(
     folder: Path, exported: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,19 +8,20 @@ from pathlib import Path
 
 from runtime.common.mappings import to_mapping
 from runtime.errors import CheckpointError
+from runtime.spec.model import ModelSpec
 from runtime.spec.model_card import ModelCard, OperatingPoint
 from training.checkpoints.files import OPERATING_POINT, load_checkpoint, save_checkpoint
 from training.deployment.views import checkpoint_spec
 
 
 def write_checkpoint_card(
-    path: Path, change: Callable[[ModelCard], ModelCard], operating_point: OperatingPoint | None
+    path: Path, change: Callable[[ModelSpec], ModelCard], operating_point: OperatingPoint | None
 ) -> None:
     """Write both into a checkpoint of this project, atomically; weights and training state stay as they are.
 
     Args:
         path: the checkpoint.
-        change: function that makes the new card of the old one.
+        change: function that makes the new card.
         operating_point: the new operating point; None: the model has none.
 
     Raises:
@@ -36,8 +37,6 @@ def write_checkpoint_card(
     if operating_point is not None:
         metrics[OPERATING_POINT] = to_mapping(operating_point)
     save_checkpoint(
-        replace(
-            found, config=replace(found.config, card=change(checkpoint_spec(found, str(path)).card)), metrics=metrics
-        ),
+        replace(found, config=replace(found.config, card=change(checkpoint_spec(found, str(path)))), metrics=metrics),
         path,
     )

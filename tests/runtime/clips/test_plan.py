@@ -72,3 +72,10 @@ def test_every_name_is_one_that_a_file_can_have(video: str, label: str, start: f
 def test_a_name_says_what_and_when() -> None:
     assert name_clip("street", Cut(72.44, 75, ("jump",), 3), 12) == "street-03-jump-01m12.4s"
     assert name_clip("street", Cut(59.97, 75, ("jump",), 103), 120) == "street-103-jump-01m00.0s"
+
+
+def test_segments_outside_the_video_or_reversed_are_no_cuts() -> None:
+    times = [(5.0, 4.0), (3.0, 3.0), (-5.0, -2.0), (-5.0, 2.0), (9.5, 50.0), (100.0, 200.0)]
+    video = VideoSegments("v", tuple(Segment(start, end, "a") for start, end in times), duration_s=10.0)
+    cuts = plan_cuts(video, min_score=0.0, top=None, pad_s=0.0)
+    assert [(cut.start_s, cut.end_s) for cut in cuts] == [(0.0, 2.0), (3.0, 3.04), (9.5, 50.0)]

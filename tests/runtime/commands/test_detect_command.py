@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -263,3 +264,22 @@ def test_selection_on_the_command_line(tmp_path: Path, clip: str, capsys: pytest
     assert 0 < len(expected) < len(found)
     assert cli.main(["detect", model, clip, "--merge-gap", "-1"]) == 2
     assert "--merge-gap: got -1" in capsys.readouterr().err
+
+
+def test_videos_called_as_the_shared_files_keep_their_names(
+    tmp_path: Path, clip: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, out = written(tmp_path, tiny_spec()), tmp_path / "out"
+    for name in ("all", "index", "a\tb"):
+        (tmp_path / f"{name}.avi").write_bytes(Path(clip).read_bytes())
+    videos = [str(tmp_path / f"{name}.avi") for name in ("a\tb", "all", "index")]
+    command = ["detect", model, *videos, "--out", str(out), "--format", "json", "csv", "html", "--score", "0.1"]
+    assert cli.main(command) == 2  # of the name with a tab, which is said; the others are done
+    assert "1 of 3 videos failed" in capsys.readouterr().err
+    for name in ("all", "index"):
+        assert list(json.loads((out / f"{name}.json").read_text())["results"]) == [name]
+    assert {"all.csv", "all-video.csv", "index.csv", "index.html", "index-video.html", "all.html"} <= {
+        path.name for path in out.iterdir()
+    }
+    with (out / "all.csv").open(newline="") as table:
+        assert {row["video"] for row in csv.DictReader(table)} == {"a\tb", "all", "index"}

@@ -15,7 +15,7 @@ from runtime.detector import Detector
 from runtime.engines.artifact import read_artifact
 from runtime.results.detections import Detections
 from runtime.spec.model_card import OperatingPoint
-from tests.tiny import write_tiny_onnx
+from tests.tiny import tiny_spec, write_tiny_onnx
 
 
 @pytest.fixture(scope="module")
@@ -231,3 +231,39 @@ def test_a_threshold_that_nothing_speaks_for_is_not_written(
     assert model.read_bytes() == (folder / "tiny.onnx").read_bytes()
     assert main([*command, "--write-threshold", str(tmp_path / "none.onnx")]) == 2
     assert "none.onnx: file not found; expected a model" in capsys.readouterr().err
+
+
+def test_a_threshold_is_not_written_into_a_model_that_it_was_not_measured_on(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth, saved = str(folder / "truth.json"), tmp_path / "found.json"
+    other = write_tiny_onnx(tmp_path / "other.onnx", tiny_spec(classes=("dive", "run")))
+    content = other.read_bytes()
+    assert main(["evaluate", str(folder / "tiny.onnx"), truth, "--save", str(saved)]) == 0
+    assert main(["evaluate", str(saved), truth, "--threshold-tiou", "0.3", "--write-threshold", str(other)]) == 2
+    assert "the model has none of the judged classes" in capsys.readouterr().err
+    assert other.read_bytes() == content
+    for name in ("junk.onnx", "m.json"):
+        (tmp_path / name).write_text("junk")
+        command = ["evaluate", str(folder / "tiny.onnx"), truth, "--write-threshold", str(tmp_path / name)]
+        assert main(command) == 2
+        assert capsys.readouterr().out == ""  # nothing was judged
+
+
+def test_detections_that_were_cut_at_a_score_are_said_to_be(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "m.onnx"
+    model.write_bytes((folder / "tiny.onnx").read_bytes())
+    videos = [str(folder / "videos" / f"{name}.avi") for name in ("first", "second")]
+    assert main(["detect", str(model), *videos, "--json", "--score", "0.3"]) == 0
+    (tmp_path / "cut.json").write_text(capsys.readouterr().out)
+    command = ["evaluate", str(tmp_path / "cut.json"), str(folder / "truth.json"), "--threshold-tiou", "0.3"]
+    assert main(command) == 0
+    assert "the detections are those of score 0.3 or more" in capsys.readouterr().err
+    assert main([*command, "--write-threshold", str(model)]) == 2
+    assert "so neither threshold nor mAP of the model follow from them" in capsys.readouterr().err
+    assert main(["detect", str(model), *videos, "--json", "--score", "0"]) == 0
+    (tmp_path / "all.json").write_text(capsys.readouterr().out)
+    assert main(["evaluate", str(tmp_path / "all.json"), str(folder / "truth.json")]) == 0
+    assert capsys.readouterr().err == ""

@@ -11,8 +11,9 @@ import pytest
 
 from runtime.engines import open_engine
 from runtime.engines.artifact import read_artifact
-from runtime.engines.card_writing import write_card
+from runtime.engines.card_writing import require_card_holder, write_card
 from runtime.errors import EngineError, SpecError
+from runtime.spec.model import ModelSpec
 from runtime.spec.model_card import ModelCard, OperatingPoint
 from tests.fake_tensorrt import write_tiny_plan
 from tests.old_artifacts import write_old_onnx
@@ -26,8 +27,8 @@ WRITERS = {
 }
 
 
-def add_note(card: ModelCard) -> ModelCard:
-    return replace(card, note=f"{card.note}<&\n'\"é")
+def add_note(spec: ModelSpec) -> ModelCard:
+    return replace(spec.card, note=f"{spec.card.note}<&\n'\"é")
 
 
 @pytest.mark.parametrize("suffix", WRITERS)
@@ -41,7 +42,7 @@ def test_what_is_written_is_read_and_sealed(suffix: str, tmp_path: Path) -> None
     assert after.spec == replace(before.spec, card=ModelCard(note="<&\n'\"é" * 2), operating_point=POINT)
     assert after.sha256 != before.sha256
     assert not weights or before.weights.read_bytes() == weights
-    write_card(path, lambda card: replace(card, note=""), None)
+    write_card(path, lambda spec: replace(spec.card, note=""), None)
     assert read_artifact(path).spec == before.spec
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(p.name for p in before.files)
 
@@ -94,3 +95,30 @@ def test_an_old_onnx_file_gets_a_digest(tmp_path: Path) -> None:
     with pytest.warns(match="of an older release"):
         write_card(path, add_note, POINT)
     assert read_artifact(path).spec.operating_point == POINT
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_links_and_permissions_stay(suffix: str, tmp_path: Path) -> None:
+    path = WRITERS[suffix](tmp_path / f"m{suffix}")
+    for file in read_artifact(path).files:
+        file.chmod(0o600)
+    (tmp_path / "links").mkdir()
+    link = tmp_path / "links" / f"other{suffix}"
+    link.symlink_to(path)
+    write_card(link, add_note, POINT)
+    assert link.is_symlink()
+    assert read_artifact(path).spec.operating_point == POINT
+    assert {file.stat().st_mode & 0o777 for file in read_artifact(path).files} == {0o600}
+
+
+def test_a_model_that_cannot_be_written_is_refused_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_tiny_onnx(tmp_path / "m.onnx", None)
+    require_card_holder(path)
+    monkeypatch.setattr("os.access", lambda *_: False)  # the tests may run as root, for whom nothing is read-only
+    content = path.read_bytes()
+    for call in (lambda: require_card_holder(path), lambda: write_card(path, add_note, POINT)):
+        with pytest.raises(PermissionError):
+            call()
+    assert path.read_bytes() == content
+    with pytest.raises(EngineError, match="folder, no file; expected a model"):
+        require_card_holder(tmp_path)

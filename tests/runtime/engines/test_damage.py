@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import random
@@ -238,6 +239,7 @@ def test_a_kill_at_any_step_leaves_the_old_or_the_new_model(
         shutil.copytree(tmp_path / "new", place / "unfinished")
         child = os.fork()
         if child == 0:
+            gc.disable()  # what other tests left may wait for threads that are not in this process
             with ended_at(step, monkeypatch):
                 settle_model(target)
                 sources = place / "unfinished"

@@ -86,9 +86,9 @@ def test_detect_writes_a_page_for_each_video_and_their_index(
     command = ["detect", str(folder / "tiny.onnx"), str(folder / "videos"), "--format", "html", "--out", str(tmp_path)]
     assert cli.main(command) == 0
     assert f"written: {tmp_path}/index.html, the index of 2 pages" in capsys.readouterr().out
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["first.html", "index-2.html", "index.html"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first.html", "index-video.html", "index.html"]
     lines = read(tmp_path / "index.html").data["videos"]
-    assert [(line["video"], line["page"]) for line in lines] == [("first", "first.html"), ("index-2", "index-2.html")]
+    assert [(line["video"], line["page"]) for line in lines] == [("first", "first.html"), ("index", "index-video.html")]
     page = read(tmp_path / "first.html")
     assert page.data["threshold"] == 0.5
     assert min(page.data["detections"]["score"]) < 0.2  # what the slider hides at first

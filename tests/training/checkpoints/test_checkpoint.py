@@ -187,19 +187,19 @@ def test_a_card_and_an_operating_point_go_into_a_checkpoint_and_on_into_its_engi
         path = tmp_path / f"a{suffix}"
         save_checkpoint(checkpoint, path)
         point = OperatingPoint(0.42, 0.5, 0.8, 0.9, 12, judged_on="mine")
-        write_card(path, lambda card: replace(card, licence="CC0-1.0"), point)
-        write_card(path, lambda card: replace(card, note="n"), point)
+        write_card(path, lambda spec: replace(spec.card, licence="CC0-1.0"), point)
+        write_card(path, lambda spec: replace(spec.card, note="n"), point)
         loaded = load_checkpoint(path)
         assert loaded.metrics["mAP"] == 0.5
         assert bool(loaded.training) == (suffix == ".ckpt")
         assert all(torch.equal(v, checkpoint.weights[k]) for k, v in loaded.weights.items())
         spec = checkpoint_spec(loaded, "a")
         assert (spec.card.licence, spec.card.note, spec.operating_point) == ("CC0-1.0", "n", point)
-        write_card(path, lambda card: card, None)
+        write_card(path, lambda spec: spec.card, None)
         assert checkpoint_spec(load_checkpoint(path), "a").operating_point is None
     bare = tmp_path / "bare.ckpt"
     torch.save(checkpoint.weights, bare)
     content = bare.read_bytes()
     with pytest.raises(CheckpointError):
-        write_card(bare, lambda card: card, None)
+        write_card(bare, lambda spec: spec.card, None)
     assert bare.read_bytes() == content
