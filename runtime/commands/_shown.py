@@ -8,9 +8,7 @@ from typing import Any
 from runtime.common.console import print_note
 from runtime.common.ranges import Length, Share, require_in_range
 from runtime.spec.model import ModelSpec
-
-DEFAULT_SCORE = 0.5
-"""Score from which on detections are shown if the model carries no threshold."""
+from runtime.spec.model_card import DEFAULT_SCORE
 
 
 def add_shown_flags(group: argparse._ArgumentGroup) -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from runtime.commands._failures import sum_up
-from runtime.commands._shown import DEFAULT_SCORE
 from runtime.commands.detect import add_overwrite_flag
 from runtime.common.console import ProgressLine, print_error, print_note
 from runtime.common.files import is_file, require_writable_folder
 from runtime.common.ranges import Count, Range, Share, require_in_range
-from runtime.common.text import printable
+from runtime.common.text import printable, quote
 from runtime.errors import AfsdError, InputError
+from runtime.spec.model_card import DEFAULT_SCORE
 
 if TYPE_CHECKING:
     from runtime.clips.cutting import Clip, Source
@@ -146,7 +146,8 @@ def _source(video: VideoSegments, cuts: Any, arguments: argparse.Namespace) -> S
         beside = [Path(video.path), arguments.segments.parent / video.path] if video.path else []
         found = next((path for path in beside if is_file(path)), None)
         if found is None:
-            raise InputError(f"{video.name}: nobody says where the video is; give --videos DIR, or --video FILE")
+            known = f"no file at {quote(video.path)}" if video.path else "nobody says where the video is"
+            raise InputError(f"{video.name}: {known}; give --videos DIR, or --video FILE")
         path = found
     return Source(video.name, path, cuts)
 

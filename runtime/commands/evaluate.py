@@ -314,7 +314,7 @@ def _write_report(
 
 def _shown_from(arguments: argparse.Namespace, found: Sequence[Detections], truth: Sequence[VideoAnnotation]) -> float:
     """Return the score at which the report begins: of --threshold, else the model's or the file's own, else 0.5."""
-    from runtime.report.options import DEFAULT_THRESHOLD
+    from runtime.spec.model_card import DEFAULT_SCORE
 
     if arguments.threshold is not None:
         score = None if arguments.threshold == BEST else arguments.threshold
@@ -322,7 +322,7 @@ def _shown_from(arguments: argparse.Namespace, found: Sequence[Detections], trut
     if arguments.shown_from is not None:
         return float(arguments.shown_from)
     stated = (part.facts.threshold for part in found if part.facts is not None)
-    return next((score for score in stated if score is not None), DEFAULT_THRESHOLD)
+    return next((score for score in stated if score is not None), DEFAULT_SCORE)
 
 
 def _find_videos(arguments: argparse.Namespace, truth: Sequence[VideoAnnotation]) -> dict[str, Path]:

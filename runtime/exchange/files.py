@@ -103,7 +103,7 @@ def find_segments(
     labelled = [replace(v, segments=tuple(one for one in v.segments if one.label)) for v in videos]
     lost = sum(len(video.segments) for video in videos) - sum(len(video.segments) for video in labelled)
     if lost:
-        note(f"{path}: {lost} segments without a label are left out")
+        note(f"{path}: segments without a label are left out: {lost}")
     return Found(name, tuple(labelled if fps is None else [replace(video, fps=fps) for video in labelled]))
 
 

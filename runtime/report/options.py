@@ -7,9 +7,8 @@ from typing import Annotated
 
 from runtime.common.ranges import Range, Share, check_ranges
 from runtime.evaluation.matching import Rule
+from runtime.spec.model_card import DEFAULT_SCORE
 
-DEFAULT_THRESHOLD = 0.5
-"""Score from which on detections are shown at first where no operating point is known."""
 LARGEST_STRIP = 60
 """Most thumbnails of a page."""
 
@@ -18,7 +17,7 @@ LARGEST_STRIP = 60
 class ReportOptions:
     """Holds the options of the pages of a report."""
 
-    threshold: Share = DEFAULT_THRESHOLD
+    threshold: Share = DEFAULT_SCORE
     """Score at which the slider of a page begins, and at which an index counts."""
     tiou: Annotated[float, Range(0.1, 1, above=True)] = 0.5
     """tIoU from which on a detection finds a true action."""

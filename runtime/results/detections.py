@@ -286,12 +286,13 @@ class Detections:
             VideoError: the video is not there.
             OSError: a file cannot be read or written.
         """
-        from runtime.report.options import DEFAULT_THRESHOLD, ReportOptions
+        from runtime.report.options import ReportOptions
         from runtime.report.video_page import judge, write_video_page
+        from runtime.spec.model_card import DEFAULT_SCORE
 
         facts = self.facts or VideoFacts()
         if threshold is None:
-            threshold = DEFAULT_THRESHOLD if facts.threshold is None else facts.threshold
+            threshold = DEFAULT_SCORE if facts.threshold is None else facts.threshold
         if video is None and facts.path and is_file(Path(facts.path)):
             video = facts.path
         options = ReportOptions(

@@ -8,6 +8,9 @@ from typing import Annotated
 from runtime.common.ranges import Number, Range, Share, check_ranges
 from runtime.errors import InputError
 
+DEFAULT_SCORE = 0.5
+"""Score from which on detections are shown to people where no operating point is known."""
+
 
 @dataclass(frozen=True)
 class ModelCard:

@@ -90,7 +90,15 @@ def make_entry(scene: Scene) -> dict[str, Any]:
 
 def add_make_synthetic(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the verb `make-synthetic`; its parser sets `func`, as `runtime.cli` expects."""
-    parser = commands.add_parser("make-synthetic", help="write synthetic action videos and their annotations")
+    parser = commands.add_parser(
+        "make-synthetic",
+        epilog="examples:\n"
+        "  afsd make-synthetic mydata --videos 4\n"
+        "  afsd make-synthetic runs/synthetic/data --videos 100 --seed 1 --subset training\n",
+        help="write synthetic action videos and their annotations",
+        description="Write videos of drawn shapes in which only motion tells the class, and their exact annotations: "
+        "data to try training, export and detection on.",
+    )
     _add_arguments(parser)
     parser.set_defaults(func=_run)
 

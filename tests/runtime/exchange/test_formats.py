@@ -577,7 +577,7 @@ def test_audacitys_labels_with_frequencies_and_points_are_read(tmp_path: Path) -
     notes: list[str] = []
     (video,) = read_segments(tmp_path / "take.txt", note=notes.append)
     assert (video.name, video.segments) == ("take", (Segment(0.5, 2.0, "jump"),))
-    assert notes == [f"{tmp_path / 'take.txt'}: 2 segments without a label are left out"]
+    assert notes == [f"{tmp_path / 'take.txt'}: segments without a label are left out: 2"]
 
 
 @pytest.mark.parametrize(
