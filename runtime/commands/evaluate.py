@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
@@ -19,12 +19,14 @@ from runtime.annotations.activitynet import (
 )
 from runtime.annotations.ground_truth import load_ground_truth
 from runtime.annotations.thumos14 import AMBIGUOUS
+from runtime.commands._evaluation_report import add_report_flags, check_report, read_as, write_report
 from runtime.commands._reading import add_reading_flags, reading_options
 from runtime.commands._seen_videos import check_unseen, warn_of_other_features
+from runtime.commands._threshold import cut_from, write_threshold
 from runtime.commands.detect import add_flow_flags, add_label_flags, add_overwrite_flag
 from runtime.common import limits
-from runtime.common.console import EXIT_ERROR, ProgressLine, print_error, print_json, print_note, print_warning
-from runtime.common.files import is_folder, require_writable_folder, text_suffix
+from runtime.common.console import EXIT_ERROR, ProgressLine, print_error, print_json, print_warning
+from runtime.common.files import require_writable_folder
 from runtime.common.ranges import Count, Range, Share, require_in_range
 from runtime.common.stops import GIVE_OUT_S, give_out_at_stop, shield
 from runtime.common.text import quote
@@ -33,7 +35,6 @@ from runtime.evaluation import (
     A2NET_EDGES,
     THUMOS_RECALL_TIOUS,
     DurationResult,
-    EvaluationResult,
     FalsePositiveResult,
     ProposalResult,
     ThresholdResult,
@@ -50,14 +51,11 @@ from runtime.results.thumos14 import read_text_detections
 from runtime.results.video_scores import VideoScores, load_video_scores
 from runtime.results.writers import require_ours
 from runtime.spec.model import ModelSpec
-from runtime.spec.model_card import ModelCard, OperatingPoint
 from runtime.video.names import find_video
 
 if TYPE_CHECKING:
     from runtime.detector import Detector
 
-DECODED_FROM = 0.05
-"""Score up to which a file of detections counts as whole: those below change no mAP to speak of."""
 BEST = -1.0
 """Value of --threshold without a score."""
 
@@ -117,7 +115,7 @@ def add_evaluate(subparsers: Any) -> None:
     parser.add_argument("--per-class", action="store_true", help="a line for every class")
     parser.add_argument("--json", action="store_true", help="print JSON")
     _add_further(parser.add_argument_group("further questions"))
-    _add_report_flags(parser.add_argument_group("report"))
+    add_report_flags(parser.add_argument_group("report"))
     _add_engine_flags(parser.add_argument_group("with an engine"))
     parser.set_defaults(func=run_evaluate, shown_from=None)
 
@@ -203,14 +201,6 @@ def _add_further(parser: argparse._ArgumentGroup) -> None:
     )
 
 
-def _add_report_flags(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--format", choices=("html",), help="write a report for a browser to --out: the figures, and a page per video"
-    )
-    group.add_argument("--out", metavar="DIR", type=Path, help="folder of the report")
-    group.add_argument("--embed", action="store_true", help="put the videos into their pages, in place of links")
-
-
 def run_evaluate(arguments: argparse.Namespace) -> int:
     """Run the verb and return the exit status."""
     tious = parse_tious(arguments.tiou)
@@ -233,11 +223,11 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
 
         require_card_holder(arguments.write_threshold)
     truth = _ground_truth(arguments)
-    _check_report(arguments, truth)
+    check_report(arguments, truth)
     found = _read_detections(arguments)
     if found is not None:
         status = _give_out(arguments, found, truth, tious, edges)
-        _write_report(arguments, found, truth, tious, edges)
+        write_report(arguments, found, truth, tious, edges)
         return status
     found, whole = [], False
 
@@ -251,90 +241,8 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
         with shield(GIVE_OUT_S):
             whole = True
             status = _give_out(arguments, found, judged, tious, edges)
-    _write_report(arguments, found, judged, tious, edges)
+    write_report(arguments, found, judged, tious, edges)
     return EXIT_ERROR if failed else status
-
-
-def _check_report(arguments: argparse.Namespace, truth: Sequence[VideoAnnotation]) -> None:
-    """Check, before any work, that a report can be written where it is asked for, over no file of others."""
-    from runtime.report.folder import require_own_pages
-    from runtime.report.media import require_embeddable
-
-    if arguments.format is None:
-        if arguments.out is not None or arguments.embed:
-            raise InputError("--out and --embed are of a report: give --format html with them")
-        return
-    if arguments.out is None:
-        raise InputError("--format html: a report is several pages; give their folder with --out DIR")
-    require_writable_folder(arguments.out, "choose another with --out")
-    if not arguments.overwrite:
-        require_own_pages(arguments.out, [video.name for video in truth])
-    for video in _find_videos(arguments, truth).values() if arguments.embed else ():
-        require_embeddable(video)
-
-
-def _write_report(
-    arguments: argparse.Namespace,
-    found: Sequence[Detections],
-    truth: Sequence[VideoAnnotation],
-    tious: Sequence[float],
-    edges: Sequence[float],
-) -> None:
-    """Write the report, if one is asked for, and print where it is."""
-    if arguments.format is None:
-        return
-    from runtime.report.evaluation_report import write_evaluation_report
-    from runtime.report.options import ReportOptions
-
-    by_engine = _read_as(arguments) == "engine"
-    model = Path(arguments.detections).name if by_engine else ""
-    options = ReportOptions(
-        threshold=_shown_from(arguments, found, truth),
-        tiou=arguments.false_positive_tiou,
-        rule=arguments.rule,
-        embed=arguments.embed,
-        model=model,
-    )
-    with ProgressLine() as line:
-        index = write_evaluation_report(
-            arguments.out,
-            found,
-            truth,
-            options,
-            videos=_find_videos(arguments, truth),
-            tious=tious,
-            edges=edges,
-            classes=found[0].classes if by_engine and found else None,
-            title=f"{Path(arguments.detections).name} on {Path(arguments.ground_truth).name}",
-            on_page=lambda name, number: line.show(f"report: {name} ({number} of {len(truth)})"),
-        )
-    say = print_note if arguments.json else print
-    say(f"written: {index}, the index of {len(truth)} pages")
-
-
-def _shown_from(arguments: argparse.Namespace, found: Sequence[Detections], truth: Sequence[VideoAnnotation]) -> float:
-    """Return the score at which the report begins: of --threshold, else the model's or the file's own, else 0.5."""
-    from runtime.spec.model_card import DEFAULT_SCORE
-
-    if arguments.threshold is not None:
-        score = None if arguments.threshold == BEST else arguments.threshold
-        return evaluate_thresholds(found, truth, arguments.threshold_tiou, score).chosen.threshold
-    if arguments.shown_from is not None:
-        return float(arguments.shown_from)
-    stated = (part.facts.threshold for part in found if part.facts is not None)
-    return next((score for score in stated if score is not None), DEFAULT_SCORE)
-
-
-def _find_videos(arguments: argparse.Namespace, truth: Sequence[VideoAnnotation]) -> dict[str, Path]:
-    """Return the files of the videos that are there, by name."""
-    folder = arguments.videos or Path(arguments.ground_truth).parent / "videos"
-    files: dict[str, Path] = {}
-    if not is_folder(folder):
-        return files
-    for video in truth:
-        with suppress(AfsdError):
-            files[video.name] = find_video(folder, video.name)
-    return files
 
 
 def _give_out_part(
@@ -361,13 +269,13 @@ def _give_out(
     """Save the detections, judge them and print the result, also where a file cannot be written; return the status."""
     written: list[str] = []
     failures: list[AfsdError | OSError] = []
-    arguments.cut_from = _cut_from(found)
+    arguments.cut_from = cut_from(found)
     if arguments.cut_from:
         print_warning(
             f"the detections are those of score {arguments.cut_from:g} or more, and the mAP is lower for it; "
             "detect with --score 0 to judge a model"
         )
-    if arguments.save and _read_as(arguments) == "engine":
+    if arguments.save and read_as(arguments) == "engine":
         with _keep_failure(failures, written, arguments.save):
             write_results(arguments.save, found)
     result = evaluate(found, truth, tious, arguments.tie_order, arguments.rule)
@@ -393,9 +301,10 @@ def _give_out(
     if arguments.threshold is not None:
         score = None if arguments.threshold == BEST else arguments.threshold
         shown = further["threshold"] = evaluate_thresholds(found, truth, arguments.threshold_tiou, score)
+        arguments.shown_from = shown.chosen.threshold
         if arguments.write_threshold:
             with _keep_failure(failures, written, arguments.write_threshold):
-                _write_threshold(arguments, shown, result)
+                write_threshold(arguments, shown, result)
     if arguments.json:
         print_json(result.to_mapping() | {name: part.to_mapping() for name, part in further.items()})
     else:
@@ -405,48 +314,6 @@ def _give_out(
     for failure in failures:
         print_error(failure)
     return EXIT_ERROR if failures else 0
-
-
-def _cut_from(found: Sequence[Detections]) -> float:
-    """Return the score from which on a file has detections, if it is above what decoding leaves out; else 0."""
-    stated = [part.facts.threshold for part in found if part.facts is not None and part.facts.threshold is not None]
-    return max((score for score in stated if score > DECODED_FROM), default=0.0)
-
-
-def _write_threshold(arguments: argparse.Namespace, shown: ThresholdResult, result: EvaluationResult) -> None:
-    """Write the threshold, what it was measured on, and the mAP into a model file."""
-    from runtime.engines.card_writing import write_card
-
-    if not shown.chosen.hits:
-        raise InputError(
-            f"--write-threshold {arguments.write_threshold}: no detection from score {shown.chosen.threshold:g} on is "
-            "right, so there is nothing to choose by; judge on more videos, or look at the model"
-        )
-    if arguments.cut_from:
-        raise InputError(
-            f"--write-threshold: the detections are those of score {arguments.cut_from:g} or more, so neither "
-            "threshold nor mAP of the model follow from them; judge the model itself, or detect with --score 0"
-        )
-    subset = arguments.fold or arguments.subset
-    origin = Path(arguments.ground_truth).name + (f", {subset}" if subset else "")
-    quality = shown.chosen
-
-    def describe(spec: ModelSpec) -> ModelCard:
-        unknown = sorted(set(result.classes) - set(spec.classes))
-        if len(unknown) == len(result.classes):
-            raise InputError(
-                f"--write-threshold {arguments.write_threshold}: the model has none of the judged classes "
-                f"({', '.join(unknown[:3])}, …), so the detections are another model's; name their model"
-            )
-        return replace(spec.card, average_map=round(result.average, 4), tious=result.tious, judged_on=origin)
-
-    write_card(
-        arguments.write_threshold,
-        describe,
-        OperatingPoint(
-            quality.threshold, shown.tiou, quality.precision, quality.recall, quality.instances, judged_on=origin
-        ),
-    )
 
 
 @contextmanager
@@ -479,15 +346,9 @@ def _ground_truth(arguments: argparse.Namespace) -> tuple[VideoAnnotation, ...]:
     return truth
 
 
-def _read_as(arguments: argparse.Namespace) -> Literal["text", "json", "engine"]:
-    """Return what the first argument is, by its suffix."""
-    kinds: dict[str, Literal["text", "json"]] = {".txt": "text", ".json": "json"}
-    return kinds.get(text_suffix(arguments.detections), "engine")
-
-
 def _read_detections(arguments: argparse.Namespace) -> list[Detections] | None:
     """Read the detections from a file; None for an engine."""
-    kind = _read_as(arguments)
+    kind = read_as(arguments)
     if kind == "text":
         return read_text_detections(Path(arguments.detections))
     return load_detections(arguments.detections, keep_inverted=True) if kind == "json" else None

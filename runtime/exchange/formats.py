@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.errors import AnnotationError, InputError
-from runtime.exchange import (
+from runtime.exchange.document import Document
+from runtime.exchange.file_formats import (
     audacity,
     cvat,
     edl,
@@ -21,7 +22,6 @@ from runtime.exchange import (
     thumos14,
     via,
 )
-from runtime.exchange.document import Document
 from runtime.exchange.record import ReadOptions, VideoSegments, WriteOptions
 
 Facts = tuple[str, ...]

@@ -213,7 +213,7 @@ class Detections:
             MissingDependencyError: FiftyOne is not installed.
             InputError: neither a sample nor fps is given, or both.
         """
-        from runtime.exchange.fiftyone import to_fiftyone
+        from runtime.exchange.file_formats.fiftyone import to_fiftyone
 
         return to_fiftyone(self, sample, fps)
 

@@ -44,6 +44,7 @@ def scores(tmp_path: Path) -> str:
 @pytest.fixture
 def proposals(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever engine is named, a class-agnostic one opens."""
+    cli.make_parser()  # imports all verbs: one that was imported meanwhile would keep this engine
     monkeypatch.setattr(detect, "open_with", lambda path, arguments: ProposalEngine())
 
 

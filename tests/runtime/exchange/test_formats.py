@@ -433,7 +433,7 @@ def test_an_export_of_label_studio_is_read(tmp_path: Path) -> None:
     ],
 )
 def test_label_studios_addresses_name_the_video(address: str, path: str) -> None:
-    from runtime.exchange.label_studio import path_of
+    from runtime.exchange.file_formats.label_studio import path_of
 
     assert path_of(address) == path
 

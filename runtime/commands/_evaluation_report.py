@@ -1,0 +1,108 @@
+"""Write the report of `afsd evaluate --format html`, and say beforehand what stands against it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+from runtime.annotations.activitynet import VideoAnnotation
+from runtime.common.console import ProgressLine, print_note
+from runtime.common.files import is_folder, require_writable_folder, text_suffix
+from runtime.errors import AfsdError, InputError
+from runtime.results.detections import Detections
+from runtime.spec.model_card import DEFAULT_SCORE
+from runtime.video.names import find_video
+
+
+def add_report_flags(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--format", choices=("html",), help="write a report for a browser to --out: the figures, and a page per video"
+    )
+    group.add_argument("--out", metavar="DIR", type=Path, help="folder of the report")
+    group.add_argument("--embed", action="store_true", help="put the videos into their pages, in place of links")
+
+
+def check_report(arguments: argparse.Namespace, truth: Sequence[VideoAnnotation]) -> None:
+    """Check, before any work, that a report can be written where it is asked for, over no file of others."""
+    from runtime.report.folder import require_own_pages
+    from runtime.report.media import require_embeddable
+
+    if arguments.format is None:
+        if arguments.out is not None or arguments.embed:
+            raise InputError("--out and --embed are of a report: give --format html with them")
+        return
+    if arguments.out is None:
+        raise InputError("--format html: a report is several pages; give their folder with --out DIR")
+    require_writable_folder(arguments.out, "choose another with --out")
+    if not arguments.overwrite:
+        require_own_pages(arguments.out, [video.name for video in truth])
+    for video in _find_videos(arguments, truth).values() if arguments.embed else ():
+        require_embeddable(video)
+
+
+def write_report(
+    arguments: argparse.Namespace,
+    found: Sequence[Detections],
+    truth: Sequence[VideoAnnotation],
+    tious: Sequence[float],
+    edges: Sequence[float],
+) -> None:
+    """Write the report, if one is asked for, and print where it is."""
+    if arguments.format is None:
+        return
+    from runtime.report.evaluation_report import write_evaluation_report
+    from runtime.report.options import ReportOptions
+
+    by_engine = read_as(arguments) == "engine"
+    model = Path(arguments.detections).name if by_engine else ""
+    options = ReportOptions(
+        threshold=_shown_from(arguments, found),
+        tiou=arguments.false_positive_tiou,
+        rule=arguments.rule,
+        embed=arguments.embed,
+        model=model,
+    )
+    with ProgressLine() as line:
+        index = write_evaluation_report(
+            arguments.out,
+            found,
+            truth,
+            options,
+            videos=_find_videos(arguments, truth),
+            tious=tious,
+            edges=edges,
+            classes=found[0].classes if by_engine and found else None,
+            title=f"{Path(arguments.detections).name} on {Path(arguments.ground_truth).name}",
+            on_page=lambda name, number: line.show(f"report: {name} ({number} of {len(truth)})"),
+        )
+    say = print_note if arguments.json else print
+    say(f"written: {index}, the index of {len(truth)} pages")
+
+
+def _shown_from(arguments: argparse.Namespace, found: Sequence[Detections]) -> float:
+    """Return the score at which the report begins: of --threshold, else the model's or the file's own, else 0.5."""
+    if arguments.shown_from is not None:
+        return float(arguments.shown_from)
+    stated = (part.facts.threshold for part in found if part.facts is not None)
+    return next((score for score in stated if score is not None), DEFAULT_SCORE)
+
+
+def _find_videos(arguments: argparse.Namespace, truth: Sequence[VideoAnnotation]) -> dict[str, Path]:
+    """Return the files of the videos that are there, by name."""
+    folder = arguments.videos or Path(arguments.ground_truth).parent / "videos"
+    files: dict[str, Path] = {}
+    if not is_folder(folder):
+        return files
+    for video in truth:
+        with suppress(AfsdError):
+            files[video.name] = find_video(folder, video.name)
+    return files
+
+
+def read_as(arguments: argparse.Namespace) -> Literal["text", "json", "engine"]:
+    """Return what the first argument is, by its suffix."""
+    kinds: dict[str, Literal["text", "json"]] = {".txt": "text", ".json": "json"}
+    return kinds.get(text_suffix(arguments.detections), "engine")
