@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from runtime.cli import main
+from runtime.cli import main, make_parser
 from runtime.common.npy_writer import grow_npy
 from runtime.errors import EngineError, InputError
 from runtime.features.description import read_description
@@ -382,6 +382,7 @@ def test_detecting_with_backbones_is_detecting_in_their_features(
     flow, out = str(write_tiny_backbone(tmp_path / "flow.onnx", "flow")), tmp_path / "set"
     model = MixingModel(feature_model_spec("a2net", width=5))
     opened = lambda path, arguments: model if path == "MODEL" else open_engine(path)  # noqa: E731
+    make_parser()  # imports all verbs: one that was imported meanwhile would keep this function
     monkeypatch.setattr(detect, "open_with", opened)
     backbones = ["--backbone", rgb, "--flow-backbone", flow, "--flow-method", "dis"]
     assert main(["features", str(tmp_path / "a.avi"), *backbones, "--out", str(out)]) == 0

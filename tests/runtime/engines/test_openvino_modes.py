@@ -135,6 +135,7 @@ def test_detect_chooses_by_its_sources(
         asked.append(arguments.mode)
         return opened(path, arguments)
 
+    cli.make_parser()  # imports all verbs: one that was imported meanwhile would keep this function
     monkeypatch.setattr(detect, "open_with", spy)
     missing = tmp_path / "missing.mp4"
     assert cli.main(["detect", str(model), str(missing), *flags]) == 2  # after the engine was opened
