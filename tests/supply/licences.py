@@ -27,6 +27,7 @@ NOTES = {
     "make videos; nothing of it is in an artifact.",
     "hypothesis": "**MPL-2.0**; tests alone use it.",
     "pathspec": "**MPL-2.0**; mypy and the build use it.",
+    "certifi": "**MPL-2.0**: the list of certificate authorities; Ray's HTTP client uses it, unchanged.",
     "tqdm": "**MPL-2.0** and MIT; training uses it, unchanged. The MPL covers the package's own files alone.",
     "shtab": "**MPL-2.0**; only `afsd completion` uses it, unchanged. The MPL covers the package's own files alone.",
     "ml_dtypes": "Apache-2.0, with headers of Eigen (MPL-2.0) compiled in.",
