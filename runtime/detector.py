@@ -29,7 +29,7 @@ from runtime.features.video_features import Features
 from runtime.inputs import AnyWindow, Input, Progress, make_engine_inputs, open_input
 from runtime.live.delay import worst_delay
 from runtime.results.detections import Detections
-from runtime.results.facts import VideoFacts
+from runtime.results.facts import VideoFacts, selection_facts
 from runtime.spec.model import ModelSpec
 from runtime.suppression.policies import SETTLE_WINDOWS
 from runtime.suppression.selection import EXCLUSIVE, Exclusive, Selection
@@ -318,6 +318,7 @@ class Detector:
             path=path,
             model=self._model,
             threshold=self.options.min_score or None,
+            **selection_facts(self.options.exclusive, self.options.merge_gap, self.options.min_length),
             version=runtime.__version__,
         )
 

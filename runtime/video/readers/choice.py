@@ -83,11 +83,18 @@ def _open_path(source: str, reader: ReaderName, read_seconds: float | None) -> R
             raise VideoError(f"{path}: the file is empty")
     if source == STDIN and sys.stdin is not None and sys.stdin.isatty():
         raise VideoError("standard input: a terminal; expected a video, as in: cat a.mkv | afsd detect MODEL -")
-    if reader == "opencv" or (reader == "auto" and not _has_pyav()):
+    if resolve_reader(reader) == "opencv":
         if source == STDIN or is_remote(source):
             raise InputError(f"{source}: OpenCV reads files and plain URLs only; use the reader pyav (pip install av)")
         return OpenCVReader(source)
     return PyAVReader(source) if read_seconds is None else PyAVReader(source, read_seconds=read_seconds)
+
+
+def resolve_reader(reader: ReaderName) -> ReaderName:
+    """Return the library that reads files and URLs, "auto" replaced by the one that is installed."""
+    if reader != "auto":
+        return reader
+    return "pyav" if _has_pyav() else "opencv"
 
 
 @cache

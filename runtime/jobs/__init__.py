@@ -1,0 +1,1 @@
+"""Work through many videos: names, records of what is done, workers, failures."""

@@ -1,0 +1,129 @@
+"""Name the results of many videos once for the whole list, and share the list out among machines."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from unicodedata import normalize
+
+from runtime.common.files import is_file
+from runtime.common.text import printable, quote
+from runtime.errors import InputError, VideoError
+from runtime.features.files import FEATURE_SUFFIXES
+from runtime.features.video_features import Features
+from runtime.report.folder import INDEX_NAME
+from runtime.results.detections import TABLE
+from runtime.results.video_names import take_name
+from runtime.video.names import ID_PREFIX
+from runtime.video.sources import is_url, local_path, name_of
+
+Source = str | int | Features
+"""A video of a job: file, folder of images, URL, camera number, or features."""
+SHARED = {TABLE: "csv", INDEX_NAME: "html"}
+"""Names of the files that all videos of a folder share, with their formats."""
+LARGEST_SHARDS = 1_000_000
+"""Most parts into which a list is shared out."""
+
+
+@dataclass(frozen=True)
+class VideoJob:
+    """Holds one video of a list, and the name that its results have."""
+
+    source: Source
+    name: str
+    """Name of the video in all results; no other video of the list has it."""
+    stem: str
+    """Name of the files that would otherwise be those of all videos (`SHARED`); else `name`."""
+    label: str
+    """The source as it is named to people, in one line, without a URL's password."""
+
+    @property
+    def path(self) -> str:
+        """The video as `VideoFacts.path` has it; empty where it has none."""
+        if not isinstance(self.source, str):
+            return ""
+        return name_of(self.source)[1] if is_url(self.source) else self.source
+
+    @property
+    def file(self) -> Path | None:
+        """File of the video; None for features, folders, cameras and what is on other machines."""
+        path = local_path(self.source) if isinstance(self.source, str) else None
+        is_video = path is not None and is_file(path) and path.suffix.lower() not in FEATURE_SUFFIXES
+        return path if is_video else None
+
+    def stem_for(self, suffix: str) -> str:
+        """Return the name of the result file with a suffix, such as "csv", without the suffix."""
+        return self.stem if SHARED.get(self.name) == suffix else self.name
+
+
+def plan_jobs(sources: Sequence[Source], *, labelled: bool = False) -> list[VideoJob]:
+    """Give each source of a whole list the name of its results: clip, clip-2, … where names are the same.
+
+    Call it before anything is left out of the list, so that every part of it, and every start, has the same names.
+
+    Args:
+        sources: all videos, in order.
+        labelled: whether a classifier's scores name the videos' classes, whose ids have no leading "v_".
+    """
+    taken: set[str] = set()
+    names = []
+    for number, source in enumerate(sources):
+        name = _name(source) or f"video{number + 1}"
+        names.append(take_name(name.removeprefix(ID_PREFIX) if labelled else name, taken))
+    return [
+        VideoJob(source, name, take_name(f"{name}-video", taken) if name in SHARED else name, label_of(source))
+        for source, name in zip(sources, names, strict=True)
+    ]
+
+
+def label_of(source: Source) -> str:
+    """Return a source as it is named to people, in one line, without a URL's password."""
+    try:
+        return printable(name_of(source)[1] if isinstance(source, str) and is_url(source) else str(source))
+    except VideoError as error:  # an address that is none, which fails when it is opened
+        return printable(str(error))
+
+
+def _name(source: Source) -> str:
+    if isinstance(source, Features):
+        return source.name
+    try:
+        return name_of(source)[0]
+    except VideoError:
+        return ""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Chooses one of several disjoint parts of a list, which together are the list, by the names of the results.
+
+    So a part depends neither on the order of the list nor on the folder in which a machine sees the videos.
+    """
+
+    number: int = 1
+    """Number of the part, from 1."""
+    count: int = 1
+    """Number of parts."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.number <= self.count <= LARGEST_SHARDS:
+            raise InputError(
+                f"shard: got {self.number}/{self.count}, expected 1/{self.count} … {self.count}/{self.count}, at most "
+                f"{LARGEST_SHARDS} parts"
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """Read "2/4", the second of four parts (InputError: another form)."""
+        found = re.fullmatch(r"(\d{1,7})/(\d{1,7})", text, re.ASCII)
+        if found is None:
+            raise InputError(f"--shard: got {quote(text)}, expected i/n, as in 2/4 for the second of four parts")
+        return cls(int(found[1]), int(found[2]))
+
+    def holds(self, job: VideoJob) -> bool:
+        """Return whether a video is in this part."""
+        name = normalize("NFC", job.name).encode(errors="surrogateescape")
+        return int.from_bytes(sha256(name).digest()[:8], "big") % self.count == self.number - 1

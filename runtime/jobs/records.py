@@ -1,0 +1,220 @@
+"""Keep a record of every finished video beside its results, so that a job that is started again goes on.
+
+A record lies in DIR/.afsd/records and is written after the video's files. It holds all that the tables of the folder
+need, and no time at which, or in which, anything was done: an interrupted job leaves the same bytes as another.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from runtime.common.files import file_sha256, is_file, read_json, write_text
+from runtime.common.mappings import StructureError, from_mapping, to_mapping
+from runtime.common.names import path_in
+from runtime.common.temporaries import sweep
+from runtime.errors import AfsdError, InputError
+from runtime.jobs.plan import VideoJob
+from runtime.jobs.recipe import Recipe
+from runtime.jobs.settings import FileOptions
+from runtime.jobs.video_state import VideoState, look_at, state_of
+from runtime.results.detections import Detections
+from runtime.results.facts import VideoFacts
+
+OWN_FOLDER = ".afsd"
+"""Folder in the folder of the results in which a job keeps what is its own."""
+FORMAT = 1
+"""Version of the records; a record of another one is as none."""
+LONGEST_NAME = 200
+"""Most bytes of a name that is a record's file name as it is; longer ones are replaced by a digest."""
+
+Standing = Literal["new", "files", "done"]
+"""State of a video in a folder. "new": it has to be read; "files": its detections are known, but files of it are
+missing, changed or wanted otherwise; "done": nothing is to be done."""
+
+
+@dataclass(frozen=True)
+class ResultFile:
+    """Holds what is known of a file of results."""
+
+    sha256: str
+    """SHA-256 of its bytes."""
+    holds: str
+    """What it holds, see `FileOptions.describe`."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """Holds what is known of a finished video."""
+
+    name: str
+    """Name of the video in all results."""
+    state: VideoState
+    """The video as it was."""
+    recipe: Recipe
+    """What the detections depend on beside the video."""
+    files: Mapping[str, ResultFile]
+    """Result files by their names in the folder."""
+    found: Detections
+    """Detections of score `recipe.lowest` or more, best first, with their facts."""
+    seconds: float
+    """Length of the video in seconds as it was sampled; see `Timing.video_seconds`."""
+    frames: int = 0
+    """Number of sampled frames."""
+    windows: int = 0
+    """Number of windows."""
+
+    def to_json(self) -> str:
+        """Return the record as JSON; the same record gives the same bytes."""
+        found = self.found
+        content = {
+            "afsd record": FORMAT,
+            "video": self.name,
+            "state": to_mapping(self.state),
+            "recipe": to_mapping(self.recipe),
+            "files": to_mapping(dict(sorted(self.files.items()))),
+            "seconds": self.seconds,
+            "frames": self.frames,
+            "windows": self.windows,
+            "facts": to_mapping(found.facts or VideoFacts()),
+            "classes": list(found.classes),
+            "labels": found.labels.tolist(),
+            "scores": found.scores.tolist(),
+            "segments": found.segments.tolist(),
+        }
+        return json.dumps(content, ensure_ascii=False) + "\n"
+
+
+def read_record(path: Path) -> Record | None:
+    """Read a record; None if there is none, or one that is damaged or of another release's form."""
+    try:
+        content = read_json(path, "record of a video", InputError)
+        if content["afsd record"] != FORMAT:
+            return None
+        found = Detections(
+            np.array(content["segments"], np.float64).reshape(-1, 2),
+            np.array(content["labels"], np.int32),
+            np.array(content["scores"], np.float64),
+            tuple(content["classes"]),
+            content["video"],
+            from_mapping(VideoFacts, content["facts"]),
+        )
+        return Record(
+            content["video"],
+            from_mapping(VideoState, content["state"]),
+            from_mapping(Recipe, content["recipe"]),
+            {name: from_mapping(ResultFile, file) for name, file in content["files"].items()},
+            found,
+            content["seconds"],
+            content["frames"],
+            content["windows"],
+        )
+    except (AfsdError, StructureError, OSError, KeyError, TypeError, ValueError):
+        return None
+
+
+class RecordFolder:
+    """Keeps the records of the videos whose results lie in a folder. Several processes may share it."""
+
+    def __init__(self, out: Path) -> None:
+        """Take the folder of the results; nothing is written yet."""
+        self.out = out
+        self.own = out / OWN_FOLDER
+        """Folder for what is the job's own; its lock is that of the tables of all videos and of the failures."""
+        self._folder = self.own / "records"
+
+    def prepare(self) -> None:
+        """Make the folder of the records, and sweep what dead processes left in it (OSError: not possible)."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for folder in (self.own, self._folder):
+            sweep(folder)
+
+    def path_of(self, name: str) -> Path:
+        """Return the path of a video's record."""
+        plain = name.encode(errors="surrogateescape")
+        if len(plain) <= LONGEST_NAME and not name.startswith((".", "~")):
+            try:
+                return path_in(self._folder, name, ".json")
+            except InputError:  # a name that no file can have
+                pass
+        return self._folder / f"~{sha256(plain).hexdigest()[:32]}.json"
+
+    def load(self, name: str) -> Record | None:
+        """Return the record of a video; None if there is none that can be read."""
+        path = self.path_of(name)
+        record = read_record(path) if is_file(path) else None
+        return record if record is not None and record.name == name else None
+
+    def save(self, record: Record) -> None:
+        """Write a record atomically, in place of an older one (OSError: it cannot be written)."""
+        write_text(self.path_of(record.name), record.to_json())
+
+    def remove(self, name: str) -> None:
+        """Remove the record of a video, if there is one."""
+        self.path_of(name).unlink(missing_ok=True)
+
+    def all(self) -> Iterator[Record]:
+        """Yield all records, in no particular order."""
+        if self._folder.is_dir():
+            for path in sorted(self._folder.glob("*.json")):
+                record = read_record(path)
+                if record is not None and self.path_of(record.name) == path:
+                    yield record
+
+    def names(self) -> list[str]:
+        """Return the names of the videos that have a record which can be read."""
+        return [record.name for record in self.all()]
+
+    def look(
+        self, job: VideoJob, recipe: Recipe, options: FileOptions, path: str = ""
+    ) -> tuple[Standing, Record | None]:
+        """Return how a video stands, and its record if that still holds.
+
+        The record of a video whose content is the same at another time of change or path is returned with the new one.
+
+        Args:
+            job: the video.
+            recipe: what its detections shall depend on.
+            options: which files there shall be, and what they shall hold.
+            path: the video as `VideoFacts.path` has it; empty: not compared.
+
+        Raises:
+            OSError: a file cannot be read.
+        """
+        record = self.load(job.name)
+        if record is None or not record.recipe.covers(recipe):
+            return "new", None
+        quick = look_at(job.source)
+        if not quick:
+            return "new", None
+        if quick != record.state.quick:
+            state = state_of(job.source, quick)
+            if state is None or state.digest != record.state.digest:
+                return "new", None
+            record = replace(record, state=state)
+        facts = record.found.facts or VideoFacts()
+        if path and path != facts.path:
+            facts = replace(facts, path=path)
+            return "files", replace(record, found=replace(record.found, facts=facts), files={})
+        whole = all(self.has_file(record, job, suffix, options) for suffix in options.formats)
+        return "done" if whole else "files", record
+
+    def has_file(self, record: Record, job: VideoJob, suffix: str, options: FileOptions) -> bool:
+        """Return whether the file of a format holds what the options ask for (OSError: it cannot be read)."""
+        name = f"{job.stem_for(suffix)}.{suffix}"
+        known = record.files.get(name)
+        return known is not None and known.holds == options.describe(suffix) and self.is_own_file(record, name)
+
+    def is_own_file(self, record: Record, name: str) -> bool:
+        """Return whether a file of a record is there as it was written (OSError: it cannot be read)."""
+        try:
+            path = self.out / name
+            return is_file(path) and file_sha256(path) == record.files[name].sha256
+        except FileNotFoundError:
+            return False

@@ -1,0 +1,197 @@
+"""Do the work of one video after another with one detector: find, label, write the files, write the record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Container
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from runtime.benchmark.profile import Profile, ThreadClock, make_profile
+from runtime.common.stops import shield
+from runtime.detector import Detector
+from runtime.errors import AfsdError
+from runtime.inputs import Progress
+from runtime.jobs.plan import VideoJob
+from runtime.jobs.recipe import Recipe
+from runtime.jobs.records import Record, RecordFolder, Standing
+from runtime.jobs.result_files import ResultFiles, Written
+from runtime.jobs.settings import JobSettings
+from runtime.jobs.video_state import VideoState, state_of
+from runtime.results.detections import Detections
+from runtime.results.facts import VideoFacts, selection_facts
+from runtime.results.video_scores import VideoScores
+from runtime.timing import Timing
+
+
+@dataclass
+class Finished:
+    """Holds the result of one video; can be sent to other processes."""
+
+    name: str
+    """Name of the video in all results."""
+    label: str
+    """The source, as it is named to people."""
+    found: Detections
+    """Detections, best first, with facts; also those below the score that is shown, where pages have them."""
+    seconds: float
+    """Length of the video in seconds, as it was sampled."""
+    standing: Standing
+    """What was to be done: see `Standing`."""
+    timing: str = ""
+    """Timing of the run in words; empty if the video was not read."""
+    wall_s: float = 0.0
+    """Seconds that it took."""
+    profile: Profile | None = None
+    written: list[str] = field(default_factory=list)
+    """Paths of the files that were written."""
+    failure: AfsdError | OSError | None = None
+    """Error of a file that could not be written."""
+
+
+class VideoWorker:
+    """Does the videos of a job, one after another, in a folder that other processes may share."""
+
+    def __init__(
+        self,
+        detector: Detector,
+        settings: JobSettings,
+        *,
+        labels: VideoScores | None = None,
+        files: ResultFiles | None = None,
+        records: RecordFolder | None = None,
+        recipe: Recipe | None = None,
+        fresh: bool = False,
+        profile: bool = False,
+    ) -> None:
+        """Take what a job consists of.
+
+        Args:
+            detector: detector with `settings.detector_options`.
+            settings: settings of the job.
+            labels: a classifier's scores that name the classes.
+            files: writer of the result files; None: none are written.
+            records: records of the folder of the files; None: none are kept, and every video is done.
+            recipe: recipe of the job, needed with records.
+            fresh: do every video, whatever the records say.
+            profile: measure where the time goes.
+        """
+        self._detector, self._settings, self._labels = detector, settings, labels
+        self._files, self._records, self._recipe = files, records, recipe
+        self._fresh, self._profile = fresh, profile
+
+    def do(self, job: VideoJob, on_progress: Progress | None = None) -> Finished:
+        """Do what is to be done for one video: nothing, its files, or everything.
+
+        Raises:
+            AfsdError, OSError: the video cannot be read, or the network failed. A file that cannot be written is in
+                `Finished.failure`.
+        """
+        if self._records is None or self._recipe is None:
+            return self._do_new(job, None, None, on_progress)
+        if not self._fresh:
+            options = self._settings.files
+            standing, record = self._records.look(job, self._recipe, options, job.path)
+            if record is not None and standing == "done":
+                return finished_before(job, record, self._settings, standing)
+            if record is not None:
+                return self._do_files(job, record)
+        old, state = self._records.load(job.name), state_of(job.source)
+        try:
+            return self._do_new(job, old, state, on_progress)
+        except (AfsdError, OSError):
+            if old is not None and state is not None and state.digest != old.state.digest:
+                self._forget(old)  # results of what the video was would lie
+            raise
+
+    def _do_new(
+        self, job: VideoJob, old: Record | None, state: VideoState | None, on_progress: Progress | None
+    ) -> Finished:
+        detector, threads = self._detector, ThreadClock() if self._profile else None
+        with threads or nullcontext():
+            found = self._find(job, on_progress)
+            timing = detector.timing
+            with timing.writing():
+                written = Written() if self._files is None else self._files.write(job, found, timing.video_seconds)
+        if self._records is not None and self._recipe is not None and state is not None and written.failure is None:
+            record = Record(
+                job.name, state, self._recipe, written.files, found, timing.video_seconds, timing.frames, timing.windows
+            )
+            with shield():
+                self._remove_files(old, record.files)
+                self._records.save(record)
+        profile = None if threads is None else make_profile(timing, threads)
+        return Finished(
+            job.name, job.label, found, timing.video_seconds, "new", timing.summary(), timing.wall_seconds, profile,
+            written.paths, written.failure,
+        )  # fmt: skip
+
+    def _find(self, job: VideoJob, on_progress: Progress | None) -> Detections:
+        """Find and label the detections of a video; the best first, under its name in the results."""
+        labels, source = self._labels, job.source
+        if labels is not None and isinstance(source, str) and Path(source).is_file():
+            labels.require(Path(source).stem)
+        found = self._detector.run(source, fps=self._settings.fps, on_progress=on_progress)
+        return name_found(label_found(found, labels, self._settings), job, self._settings)
+
+    def _do_files(self, job: VideoJob, record: Record) -> Finished:
+        """Write those files of a video whose detections are known that are missing, changed or wanted otherwise."""
+        assert self._files is not None and self._records is not None
+        options, old = self._settings.files, self._records.load(job.name)
+        finished = finished_before(job, record, self._settings, "files")
+        missing = [suffix for suffix in options.formats if not self._records.has_file(record, job, suffix, options)]
+        written = self._files.write(job, finished.found, record.seconds, missing)
+        finished.written, finished.failure = written.paths, written.failure
+        if written.failure is None:
+            kept = {
+                name: file
+                for name, file in record.files.items()
+                if file.holds == options.describe(name.rpartition(".")[2]) and self._records.is_own_file(record, name)
+            }
+            found = replace(record.found, facts=finished.found.facts)
+            changed = replace(record, files=kept | written.files, found=found)
+            with shield():
+                self._remove_files(old, changed.files)
+                self._records.save(changed)
+        return finished
+
+    def _remove_files(self, old: Record | None, kept: Container[str] = ()) -> None:
+        """Remove the files of an older record but those that are kept, and those that somebody changed."""
+        assert self._records is not None
+        for name in () if old is None else old.files:
+            if old is not None and name not in kept and self._records.is_own_file(old, name):
+                (self._records.out / name).unlink(missing_ok=True)
+
+    def _forget(self, old: Record) -> None:
+        """Remove the record of a video that has changed, and its files unless somebody changed them."""
+        assert self._records is not None
+        self._remove_files(old)
+        self._records.remove(old.name)
+
+
+def label_found(found: Detections, labels: VideoScores | None, settings: JobSettings) -> Detections:
+    """Return detections with the labels of a classifier's scores, and the selection among them (see `VideoScores`)."""
+    if labels is None:
+        return found
+    found = labels.label(found, settings.labels_per_video).above(settings.options.min_score)
+    return found.select(**settings.selection) if settings.selects else found
+
+
+def name_found(found: Detections, job: VideoJob, settings: JobSettings) -> Detections:
+    """Return the detections of a video best first, under its name in the results, with what its files say of them."""
+    facts = replace(
+        found.facts or VideoFacts(),
+        model=settings.files.model,
+        threshold=settings.files.score,
+        **selection_facts(**settings.selection),
+    )
+    return replace(found, video=job.name, facts=facts).sorted("score")
+
+
+def finished_before(job: VideoJob, record: Record, settings: JobSettings, standing: Standing) -> Finished:
+    """Return the result of a video from its record, as this job would have it."""
+    found = name_found(record.found.above(settings.files.lowest), job, settings)
+    return Finished(job.name, job.label, found, record.seconds, standing)
+
+
