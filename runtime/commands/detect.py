@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,29 +19,27 @@ from runtime.commands._reading import (
     reading_options,
 )
 from runtime.commands._shown import add_shown_flags, check_shown_flags, choose_score, selection_options, selects
-from runtime.common.console import ProgressLine, print_error
-from runtime.common.files import require_writable_folder
+from runtime.common.files import is_file, require_writable_folder
 from runtime.common.ranges import Count, Number, require_in_range
-from runtime.common.stops import GIVE_OUT_S, give_out_at_stop, shield
-from runtime.common.text import printable
 from runtime.engines.options import MODES
 from runtime.engines.registry import LIBRARIES
-from runtime.errors import AfsdError, InputError
+from runtime.errors import InputError
 from runtime.results.writers import FORMATS
 
 if TYPE_CHECKING:
-    from runtime.commands._output import Output
-    from runtime.detector import Detector, DetectorOptions
     from runtime.engines import Engine
+    from runtime.engines.options import EngineOptions
     from runtime.features.video_features import Features
-    from runtime.results.detections import Detections
+    from runtime.jobs.plan import VideoJob
+    from runtime.jobs.settings import JobSettings
+    from runtime.jobs.work import VideoWorker
+    from runtime.jobs.workers import WorkerPlan
     from runtime.results.video_scores import VideoScores
     from runtime.spec.model import ModelSpec
     from runtime.timing import Timing
 
-
-PAGES_FROM = 0.05
-"""Lowest score of the detections of a page, which its slider hides at first."""
+BACKBONE_FLAGS = (("--backbone", "rgb"), ("--flow-backbone", "flow"))
+"""Flags of the backbones, in the order of the features' channels, with the streams that they are for."""
 
 
 def add_detect(subparsers: Any) -> None:
@@ -74,6 +73,7 @@ def add_detect(subparsers: Any) -> None:
     add_label_flags(models)
     _add_output_flags(parser.add_argument_group("output"))
     _add_running_flags(parser.add_argument_group("running"))
+    _add_job_flags(parser.add_argument_group("many videos (docs/many_videos.md)"))
     parser.set_defaults(func=detect)
 
 
@@ -91,12 +91,23 @@ def open_backbones(arguments: argparse.Namespace, stack: ExitStack) -> list[Engi
     """
     engines = []
     alone = argparse.Namespace(**{**vars(arguments), "mode": None})  # an extractor runs one batch after the other
-    for option, stream in (("--backbone", "rgb"), ("--flow-backbone", "flow")):
-        if path := getattr(arguments, option[2:].replace("-", "_")):
+    for option, stream in BACKBONE_FLAGS:
+        if path := _flag(arguments, option):
             engines.append(stack.enter_context(closing(open_with(path, alone))))
-            if engines[-1].spec.is_backbone and engines[-1].spec.stream != stream:  # a detector is refused later
-                raise InputError(f"{option} {path}: it sees {engines[-1].spec.stream}, expected an engine on {stream}")
+            require_stream(option, path, engines[-1].spec, stream)
     return engines
+
+
+def require_stream(option: str, path: str, spec: ModelSpec, stream: str) -> None:
+    """Raise an InputError if a backbone is on another stream than its flag says; a detector is refused later."""
+    if spec.is_backbone and spec.stream != stream:
+        raise InputError(f"{option} {path}: it sees {spec.stream}, expected an engine on {stream}")
+
+
+def _flag(arguments: argparse.Namespace, option: str) -> str | None:
+    """Return the value of a flag with a path."""
+    value: str | None = getattr(arguments, option[2:].replace("-", "_"))
+    return value
 
 
 def add_flow_flags(group: argparse._ArgumentGroup) -> None:
@@ -119,7 +130,11 @@ def add_label_flags(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_output_flags(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--json", action="store_true", help="print JSON, not a table; with --stream one object a line")
+    printed = group.add_mutually_exclusive_group()
+    printed.add_argument("--json", action="store_true", help="print JSON, not a table; with --stream one object a line")
+    printed.add_argument(
+        "--jsonl", action="store_true", help="print one JSON object per video, a line each, as soon as it is done"
+    )
     formats = ", ".join(f"{name} ({format.description})" for name, format in FORMATS.items())
     group.add_argument(
         "--format",
@@ -167,11 +182,41 @@ def _add_running_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--nms", choices=("local", "reference"), default="local", help="reference: as published")
 
 
+def _add_job_flags(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--fresh",
+        action="store_true",
+        help="do all videos again; else, with --out, those are skipped that are done by the records in DIR/.afsd: same "
+        "video, model and options, files still there. Without --out nothing is recorded: every start does everything",
+    )
+    group.add_argument(
+        "--workers",
+        metavar="N",
+        type=int,
+        help="processes with an engine each; 0: none but this one, so that a crash of a decoder ends the command (what "
+        "fills the machine, from 8 videos on)",
+    )
+    group.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="do the I-th of N disjoint parts of the list, by the names of the results; all parts may share one --out",
+    )
+    group.add_argument(
+        "--max-errors",
+        metavar="N",
+        type=int,
+        help="end when more than N videos have failed; those in work are still done (never; 0: at the first)",
+    )
+
+
 def add_engine_flags(group: argparse._ArgumentGroup) -> None:
     """Add the flags for running engines and reading videos."""
     group.add_argument("--library", choices=LIBRARIES, default="auto")
     group.add_argument(
-        "--device", default="auto", help="cpu, or gpu with an optional index as in gpu:0 (gpu for .engine, else cpu)"
+        "--device",
+        default="auto",
+        help="cpu, or gpu with an optional index as in gpu:0 (gpu for .engine, else cpu); detect takes several, as in "
+        "gpu:0,gpu:1, with a worker each",
     )
     group.add_argument(
         "--provider", choices=("cuda", "tensorrt"), help="ONNX Runtime's provider for an .onnx file on the GPU (cuda)"
@@ -207,41 +252,169 @@ def add_mode_flag(group: argparse._ArgumentGroup) -> None:
 
 def detect(arguments: argparse.Namespace) -> int:
     """Run the verb and return 2 if any video failed, after all others are done."""
+    from runtime.commands._job import DetectJob
     from runtime.commands._output import Output, chosen_formats
-    from runtime.detector import Detector
+    from runtime.jobs.plan import Shard, plan_jobs
     from runtime.results.video_scores import load_video_scores
-    from runtime.spec.model import fuse_specs
 
     _check(arguments)
+    shard = Shard.parse(arguments.shard) if arguments.shard else Shard()
     labels = load_video_scores(arguments.video_scores) if arguments.video_scores else None
     if arguments.out is not None or chosen_formats(arguments):
         require_writable_folder(arguments.out or ".", "choose another with --out")
-    failed: list[str] = []
     arguments.mode = arguments.mode or _mode_for(arguments)
     with ExitStack() as stack:
-        engine = stack.enter_context(closing(open_with(arguments.engine, arguments)))
-        flow = arguments.flow_engine and stack.enter_context(closing(open_with(arguments.flow_engine, arguments)))
-        backbones = open_backbones(arguments, stack)
-        spec = fuse_specs(engine.spec, flow.spec) if flow else engine.spec
+        engines = OpenedOnce(arguments, stack)
+        spec = engines.spec()
         origin = choose_score(arguments, spec)
-        detector = Detector(engine, flow_engine=flow, backbone=backbones or None, options=_options(arguments))
         if labels is not None:
-            labels.check(detector.spec.classes, arguments.labels_per_video)
-        output = Output(arguments, origin)
-        sources = list(_expand(arguments, detector.spec))
-        output.require_free(sources)
-        stack.enter_context(give_out_at_stop(output.finish))
-        for source in sources:
-            try:
-                _detect_one(detector, source, arguments, output, labels)
-            except BrokenPipeError:  # of the reader of stdout: see `main`
-                raise
-            except (AfsdError, OSError) as error:
-                print_error(error)
-                failed.append(label_of(source))
-        with shield(GIVE_OUT_S):
-            output.finish()
-    return sum_up(failed, len(sources))
+            labels.check(spec.classes, arguments.labels_per_video)
+        jobs = plan_jobs(list(_expand(arguments, spec)), labelled=labels is not None)
+        if arguments.stream:
+            return _stream(arguments, engines, jobs, labels)
+        chosen = [job for job in jobs if shard.holds(job)]
+        output = Output(arguments, origin, jobs)
+        job = DetectJob(arguments, _settings(arguments, jobs), jobs, chosen, output)
+        return job.run(arguments.workers, arguments.device.split(","), arguments.threads, engines.open_worker)
+
+
+class OpenedOnce:
+    """Opens the engines that the flags name: for their specs where files do not say, and for the work in this process.
+
+    An engine that had to be opened for its spec is used again.
+    """
+
+    def __init__(self, arguments: argparse.Namespace, stack: ExitStack) -> None:
+        """Take the flags; the stack closes the engines."""
+        self._arguments, self._stack = arguments, stack
+        self._open: dict[str, Engine] = {}
+
+    def spec(self) -> ModelSpec:
+        """Return the spec of the model, of two streams the fused one.
+
+        Raises:
+            InputError: the models do not fit together, or a backbone is on another stream than its flag says.
+            EngineError, SpecError, MissingDependencyError: see `open_engine`.
+        """
+        from runtime.spec.model import fuse_specs
+
+        spec = self._spec_of(self._arguments.engine)
+        for option, stream in BACKBONE_FLAGS:
+            if path := _flag(self._arguments, option):
+                require_stream(option, path, self._spec_of(path), stream)
+        flow = self._arguments.flow_engine
+        return fuse_specs(spec, self._spec_of(flow)) if flow else spec
+
+    def open(self, path: str, options: EngineOptions) -> Engine:
+        """Open an engine as the flags say, in a mode of its own."""
+        if path in self._open:
+            return self._open.pop(path)
+        return open_with(path, argparse.Namespace(**{**vars(self._arguments), "mode": options.mode}))
+
+    def open_worker(self, plan: WorkerPlan) -> AbstractContextManager[VideoWorker]:
+        """Open what does the videos in this process."""
+        from runtime.jobs.opening import open_worker
+
+        return open_worker(
+            plan.settings,
+            plan.folder,
+            recorded=plan.recorded,
+            recipe=plan.recipe,
+            fresh=plan.fresh,
+            overwrite=plan.overwrite,
+            profile=plan.profile,
+            open_one=self.open,
+        )
+
+    def _spec_of(self, path: str) -> ModelSpec:
+        """Return the spec of a model's file; it is opened where no other way is known."""
+        from runtime.engines.artifact import READERS, read_artifact
+
+        file = Path(path)
+        if file.suffix.lower() in READERS and is_file(file):
+            return read_artifact(file, verify=False).spec
+        if path not in self._open:
+            self._open[path] = self._stack.enter_context(closing(open_with(path, self._arguments)))
+        return self._open[path].spec
+
+
+def _stream(
+    arguments: argparse.Namespace, engines: OpenedOnce, jobs: list[VideoJob], labels: VideoScores | None
+) -> int:
+    """Print detections as they become final."""
+    from runtime.commands._streamed import stream_videos
+    from runtime.detector import Detector
+
+    settings = _settings(arguments, jobs)
+    running = settings.engine_options
+    with ExitStack() as stack:
+
+        def opened(path: str, options: EngineOptions) -> Engine:
+            return stack.enter_context(closing(engines.open(path, options)))
+
+        detector = Detector(
+            opened(settings.engine, running),
+            flow_engine=opened(settings.flow_engine, running) if settings.flow_engine else None,
+            backbone=[opened(path, replace(running, mode="latency")) for path in settings.backbones] or None,
+            options=settings.detector_options,
+        )
+        failed = stream_videos(detector, jobs, arguments, labels, settings.options.min_score)
+    return sum_up(failed, len(jobs))
+
+
+def _settings(arguments: argparse.Namespace, jobs: Sequence[VideoJob]) -> JobSettings:
+    """Return the settings that the flags stand for."""
+    from runtime.commands._output import chosen_formats
+    from runtime.detector import DetectorOptions
+    from runtime.engines.openvino.cache import default_folder
+    from runtime.engines.options import EngineOptions
+    from runtime.jobs.records import RecordFolder
+    from runtime.jobs.settings import FileOptions, JobSettings, choose_lowest
+
+    formats = tuple(chosen_formats(arguments))
+    lowest = choose_lowest(arguments.score, formats, selects(arguments))
+    shared = len(jobs) > 1 if arguments.out is None else RecordFolder(arguments.out).is_shared(jobs)
+    options = DetectorOptions(
+        batch_size=arguments.batch,
+        min_score=lowest,
+        **selection_options(arguments),
+        nms=arguments.nms,
+        settle_seconds=arguments.settle,
+        stride=arguments.stride,
+        max_latency=arguments.max_latency,
+        **reading_options(arguments),
+        flow_method=arguments.flow_method,
+    )
+    files = FileOptions(
+        formats,
+        arguments.score,
+        lowest,
+        str(arguments.engine),
+        arguments.bom,
+        arguments.embed,
+        indexed="html" in formats and shared,
+    )
+    engine_options = EngineOptions(
+        device=arguments.device.partition(",")[0],
+        threads=arguments.threads,
+        precision=arguments.precision,
+        provider=arguments.provider,
+        cuda_graph=arguments.cuda_graph,
+        mode=arguments.mode,
+        cache=None if arguments.no_cache else arguments.cache or default_folder(),
+        verify=not arguments.no_verify,
+    )
+    return JobSettings(
+        str(arguments.engine),
+        arguments.flow_engine,
+        tuple(path for option, _ in BACKBONE_FLAGS if (path := _flag(arguments, option))),
+        options,
+        arguments.fps,
+        None if arguments.video_scores is None else str(arguments.video_scores),
+        arguments.labels_per_video,
+        files,
+        engine_options,
+    )
 
 
 def _expand(arguments: argparse.Namespace, spec: ModelSpec) -> Iterator[str | int | Features]:
@@ -254,33 +427,6 @@ def _expand(arguments: argparse.Namespace, spec: ModelSpec) -> Iterator[str | in
             yield from list_features([Path(source)], spec)
         else:
             yield source
-
-
-def _options(arguments: argparse.Namespace) -> DetectorOptions:
-    from runtime.detector import DetectorOptions
-
-    return DetectorOptions(
-        batch_size=arguments.batch,
-        # labels change the scores, so what is shown is chosen after labelling
-        **({} if arguments.video_scores else {"min_score": lowest_score(arguments), **selection_options(arguments)}),
-        nms=arguments.nms,
-        settle_seconds=arguments.settle,
-        stride=arguments.stride,
-        max_latency=arguments.max_latency,
-        **reading_options(arguments),
-        flow_method=arguments.flow_method,
-    )
-
-
-def lowest_score(arguments: argparse.Namespace) -> float:
-    """Return the lowest score of the detections that are needed: pages have weaker ones than are shown at first.
-
-    A selection among the shown ones is for pages, too.
-    """
-    from runtime.commands._output import chosen_formats
-
-    on_pages = "html" in chosen_formats(arguments) and not selects(arguments)
-    return min(arguments.score, PAGES_FROM) if on_pages else float(arguments.score)
 
 
 def open_with(path: str, arguments: argparse.Namespace) -> Engine:
@@ -310,47 +456,6 @@ def _mode_for(arguments: argparse.Namespace) -> str:
     return "latency" if any(is_live(source) or source == STDIN for source in sources) else "throughput"
 
 
-def _detect_one(
-    detector: Detector,
-    source: str | int | Features,
-    arguments: argparse.Namespace,
-    output: Output,
-    labels: VideoScores | None,
-) -> None:
-    from runtime.benchmark.profile import ThreadClock
-    from runtime.commands._output import file_of
-
-    def labelled(found: Detections) -> Detections:
-        if labels is None:
-            return found
-        found = labels.label(found, arguments.labels_per_video).above(lowest_score(arguments))
-        return found.select(**selection_options(arguments)) if selects(arguments) else found
-
-    if labels is not None and isinstance(source, str) and Path(source).is_file():
-        labels.require(Path(source).stem)
-    if arguments.stream:
-        output.begin()
-        with closing(detector.stream(source, fps=arguments.fps)) as parts:  # type: ignore[type-var]  # a generator
-            for part in parts:
-                output.stream(labelled(part))
-        output.end()
-        return
-    label = label_of(source)
-    with ThreadClock() if arguments.profile else nullcontext() as threads:
-        with ProgressLine() as line:
-            found = detector.run(
-                source, fps=arguments.fps, on_progress=lambda timing: line.show(f"{label}: {progress(timing)}")
-            )
-        output.video(labelled(found), label, detector.timing, threads, file_of(source))
-
-
-def label_of(source: str | int | Features) -> str:
-    """Return a source as it is named to people, in one line, without a URL's password."""
-    from runtime.video.sources import is_url, name_of
-
-    return printable(name_of(source)[1] if isinstance(source, str) and is_url(source) else str(source))
-
-
 def progress(timing: Timing) -> str:
     """Return the progress of a video as text."""
     done = f"{timing.video_seconds:.0f} s"
@@ -361,13 +466,25 @@ def progress(timing: Timing) -> str:
 
 def _check(arguments: argparse.Namespace) -> None:
     from runtime.commands._output import chosen_formats
+    from runtime.jobs.plan import label_of
     from runtime.video.sources import expand_sources, is_live
 
     check_shown_flags(arguments)
     require_in_range("--top", arguments.top, Number)
     if arguments.embed and "html" not in chosen_formats(arguments):
         raise InputError("--embed puts the video into its page: give --format html with it")
+    if arguments.bom and "csv" not in chosen_formats(arguments):
+        raise InputError("--bom marks CSV files: give --csv or --format csv with it")
     require_in_range("--labels-per-video", arguments.labels_per_video, Count)
+    if arguments.labels_per_video > 1 and not arguments.video_scores:
+        raise InputError("--labels-per-video is of a classifier's scores: give --video-scores with it")
+    if arguments.fresh and arguments.out is None:
+        raise InputError("--fresh does again what the records in --out have as done: give --out with it")
+    require_in_range("--workers", arguments.workers, Number | None)
+    require_in_range("--max-errors", arguments.max_errors, Number | None)
+    for option in ("jsonl", "shard", "workers", "max_errors", "fresh") if arguments.stream else ():
+        if getattr(arguments, option) not in (None, False):
+            raise InputError(f"--{option.replace('_', '-')} is of whole videos; leave out --stream")
     if arguments.stream and chosen_formats(arguments):
         raise InputError(
             "--stream prints lines, and appends them to files with --out; leave out --format, --csv, --srt and --plot, "
@@ -382,6 +499,8 @@ def _check(arguments: argparse.Namespace) -> None:
     if arguments.stream and arguments.nms == "reference":
         raise InputError("--nms reference needs the whole video; leave out --stream, or use --nms local")
     sources = expand_sources(arguments.videos, recursive=arguments.recursive)
+    if arguments.stream and "," in arguments.device:
+        raise InputError(f"--device: got {arguments.device}, expected one device with --stream")
     live = next((number for number, source in enumerate(sources) if is_live(source)), None)
     name = "" if live is None else label_of(sources[live])
     if live is not None and not arguments.stream:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from runtime.commands._failures import sum_up
 from runtime.commands._reading import SOURCES_HELP, reading_options
-from runtime.commands.detect import add_backbone_flags, add_engine_flags, label_of, open_backbones, progress
+from runtime.commands.detect import add_backbone_flags, add_engine_flags, open_backbones, progress
 from runtime.common.console import ProgressLine, print_error
 from runtime.common.files import require_writable_folder
 from runtime.common.ranges import FramesPerSecond, require_in_range
 from runtime.common.text import printable
 from runtime.errors import AfsdError, InputError
+from runtime.jobs.plan import label_of
 
 if TYPE_CHECKING:
     from runtime.features.folder import FeatureFolder

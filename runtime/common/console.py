@@ -125,7 +125,7 @@ def _run_to_a_line(run: Callable[[], int], stops: Stops) -> int:
     except (AfsdError, OSError) as error:
         print_error(error)
     except MemoryError as error:
-        print_error(AfsdError(f"out of memory ({one_line(error) or 'no more is free'}); give it more, or less work"))
+        print_error(error)
     except Exception as error:  # the last line of defence: a traceback is no message
         if stops.number:  # of a library that a signal interrupted
             stops.say()
@@ -202,12 +202,19 @@ def print_json(content: object, indent: int | None = None) -> None:
     stream.flush()
 
 
-def print_error(error: Exception) -> None:
+def print_error(error: Exception | str) -> None:
     """Print an error as one line."""
+    _print_stderr(f"afsd: error: {one_line(error if isinstance(error, str) else describe_error(error))}")
+
+
+def describe_error(error: BaseException) -> str:
+    """Return the text of an error: for one of the system the file, the reason and what to do."""
     if isinstance(error, OSError) and error.filename is not None:
         advice = "make room there, or choose another place" if error.errno in _FULL else "choose another"
-        error = AfsdError(f"{error.filename}: {error.strerror}; {advice}")
-    _print_stderr(f"afsd: error: {one_line(error)}")
+        return without_secrets(f"{error.filename}: {error.strerror}; {advice}")
+    if isinstance(error, MemoryError):
+        return f"out of memory ({one_line(error) or 'no more is free'}); give it more, or less work"
+    return str(error)
 
 
 def print_warning(message: Warning | str) -> None:
@@ -227,16 +234,26 @@ def _print_stderr(line: str) -> None:
 
 def _print_unforeseen(error: Exception) -> None:
     """Print an error that nobody foresaw as one line, with the path of a log of its traceback."""
+    line, trace = describe_unforeseen(error)
+    _print_stderr(f"afsd: error: {line}")
+    for text in trace:
+        _print_stderr(text)
+
+
+def describe_unforeseen(error: Exception) -> tuple[str, list[str]]:
+    """Write a log of the traceback of an error that nobody foresaw.
+
+    Returns:
+        One line, which names the log, and the lines of the traceback where no log can be written.
+    """
     trace = "".join(traceback.format_exception(error))
     kind = f"{type(error).__name__}: {one_line(error)[:200]}" if str(error) else type(error).__name__
     try:
         log = _write_log(trace)
     except OSError:
-        _print_stderr(f"afsd: error: unforeseen {kind}; please report this line with the traceback below")
-        for line in without_secrets(trace).splitlines():
-            _print_stderr(printable(line))
-        return
-    _print_stderr(f"afsd: error: unforeseen {kind}; the traceback is in {log}, please report this line with it")
+        line = f"unforeseen {kind}; please report this line with the traceback below"
+        return line, [printable(text) for text in without_secrets(trace).splitlines()]
+    return f"unforeseen {kind}; the traceback is in {log}, please report this line with it", []
 
 
 def _write_log(trace: str) -> str:

@@ -7,18 +7,18 @@ need, and no time at which, or in which, anything was done: an interrupted job l
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from runtime.common.files import file_sha256, is_file, read_json, write_text
 from runtime.common.mappings import StructureError, from_mapping, to_mapping
 from runtime.common.names import path_in
-from runtime.common.temporaries import sweep
+from runtime.common.temporaries import NAME, sweep
 from runtime.errors import AfsdError, InputError
 from runtime.jobs.plan import VideoJob
 from runtime.jobs.recipe import Recipe
@@ -159,13 +159,24 @@ class RecordFolder:
         """Remove the record of a video, if there is one."""
         self.path_of(name).unlink(missing_ok=True)
 
+    def paths(self) -> list[Path]:
+        """Return the paths of all records."""
+        if not self._folder.is_dir():
+            return []
+        return sorted(
+            path for path in self._folder.iterdir() if path.suffix == ".json" and not NAME.fullmatch(path.name)
+        )
+
+    def is_shared(self, jobs: Sequence[VideoJob]) -> bool:
+        """Return whether the folder will have several videos when those of a list are done."""
+        return len(jobs) > 1 or len({*self.paths(), *(self.path_of(job.name) for job in jobs)}) > 1
+
     def all(self) -> Iterator[Record]:
-        """Yield all records, in no particular order."""
-        if self._folder.is_dir():
-            for path in sorted(self._folder.glob("*.json")):
-                record = read_record(path)
-                if record is not None and self.path_of(record.name) == path:
-                    yield record
+        """Yield all records that can be read, by their paths."""
+        for path in self.paths():
+            record = read_record(path)
+            if record is not None and self.path_of(record.name) == path:
+                yield record
 
     def names(self) -> list[str]:
         """Return the names of the videos that have a record which can be read."""

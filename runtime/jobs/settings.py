@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -38,12 +39,19 @@ class FileOptions:
 
     def describe(self, suffix: str) -> str:
         """Return what decides the content of a file with a suffix such as "csv", in words; equal words, equal files."""
-        words = [f"score {self.score!r}", f"model {self.model}"]
-        if suffix == "csv" and self.bom:
-            words.append("bom")
-        if suffix == "html":
-            words += [f"from {self.lowest!r}", *(["embed"] if self.embed else []), *(["indexed"] if self.indexed else [])]
-        return ", ".join(words)
+        further = {
+            "csv": ["bom"] if self.bom else [],
+            "html": [f"from {self.lowest!r}", *["embed"] * self.embed, *["indexed"] * self.indexed],
+        }
+        return ", ".join([self._content, *further.get(suffix, [])])
+
+    def still_holds(self, suffix: str, described: str) -> bool:
+        """Return whether a file that was described so may stay; one that is not asked for needs only its content."""
+        return described == self.describe(suffix) if suffix in self.formats else described.startswith(self._content)
+
+    @property
+    def _content(self) -> str:
+        return f"score {self.score!r} of {self.model!r}"
 
 
 @dataclass(frozen=True)
@@ -91,3 +99,14 @@ class JobSettings:
         if self.video_scores is None:
             return self.options
         return replace(self.options, min_score=0.0, exclusive="none", merge_gap=None, min_length=0.0)
+
+
+def choose_lowest(score: float, formats: Sequence[str], selects: bool) -> float:
+    """Return the lowest score of the detections that are needed: pages have weaker ones than are shown at first.
+
+    Args:
+        score: lowest score of the detections that are shown.
+        formats: formats of the files.
+        selects: whether there is a selection among the detections; a page has that of the shown ones, too.
+    """
+    return min(score, PAGES_FROM) if "html" in formats and not selects else score

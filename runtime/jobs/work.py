@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from collections.abc import Container
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -22,7 +21,6 @@ from runtime.jobs.video_state import VideoState, state_of
 from runtime.results.detections import Detections
 from runtime.results.facts import VideoFacts, selection_facts
 from runtime.results.video_scores import VideoScores
-from runtime.timing import Timing
 
 
 @dataclass
@@ -48,6 +46,8 @@ class Finished:
     """Paths of the files that were written."""
     failure: AfsdError | OSError | None = None
     """Error of a file that could not be written."""
+    recorded: bool = False
+    """Whether a record of the video is kept."""
 
 
 class VideoWorker:
@@ -114,6 +114,7 @@ class VideoWorker:
             timing = detector.timing
             with timing.writing():
                 written = Written() if self._files is None else self._files.write(job, found, timing.video_seconds)
+        recorded = False
         if self._records is not None and self._recipe is not None and state is not None and written.failure is None:
             record = Record(
                 job.name, state, self._recipe, written.files, found, timing.video_seconds, timing.frames, timing.windows
@@ -121,23 +122,23 @@ class VideoWorker:
             with shield():
                 self._remove_files(old, record.files)
                 self._records.save(record)
+            recorded = True
         profile = None if threads is None else make_profile(timing, threads)
         return Finished(
             job.name, job.label, found, timing.video_seconds, "new", timing.summary(), timing.wall_seconds, profile,
-            written.paths, written.failure,
+            written.paths, written.failure, recorded,
         )  # fmt: skip
 
     def _find(self, job: VideoJob, on_progress: Progress | None) -> Detections:
         """Find and label the detections of a video; the best first, under its name in the results."""
-        labels, source = self._labels, job.source
-        if labels is not None and isinstance(source, str) and Path(source).is_file():
-            labels.require(Path(source).stem)
-        found = self._detector.run(source, fps=self._settings.fps, on_progress=on_progress)
-        return name_found(label_found(found, labels, self._settings), job, self._settings)
+        require_labels(self._labels, job)
+        found = self._detector.run(job.source, fps=self._settings.fps, on_progress=on_progress)
+        return name_found(label_found(found, self._labels, self._settings), job.name, self._settings)
 
     def _do_files(self, job: VideoJob, record: Record) -> Finished:
         """Write those files of a video whose detections are known that are missing, changed or wanted otherwise."""
-        assert self._files is not None and self._records is not None
+        assert self._files is not None
+        assert self._records is not None
         options, old = self._settings.files, self._records.load(job.name)
         finished = finished_before(job, record, self._settings, "files")
         missing = [suffix for suffix in options.formats if not self._records.has_file(record, job, suffix, options)]
@@ -147,7 +148,7 @@ class VideoWorker:
             kept = {
                 name: file
                 for name, file in record.files.items()
-                if file.holds == options.describe(name.rpartition(".")[2]) and self._records.is_own_file(record, name)
+                if options.still_holds(name.rpartition(".")[2], file.holds) and self._records.is_own_file(record, name)
             }
             found = replace(record.found, facts=finished.found.facts)
             changed = replace(record, files=kept | written.files, found=found)
@@ -170,6 +171,12 @@ class VideoWorker:
         self._records.remove(old.name)
 
 
+def require_labels(labels: VideoScores | None, job: VideoJob) -> None:
+    """Check, before a video is read, that a classifier has scores for it (InputError: it has none)."""
+    if labels is not None and isinstance(job.source, str) and Path(job.source).is_file():
+        labels.require(Path(job.source).stem)
+
+
 def label_found(found: Detections, labels: VideoScores | None, settings: JobSettings) -> Detections:
     """Return detections with the labels of a classifier's scores, and the selection among them (see `VideoScores`)."""
     if labels is None:
@@ -178,20 +185,27 @@ def label_found(found: Detections, labels: VideoScores | None, settings: JobSett
     return found.select(**settings.selection) if settings.selects else found
 
 
-def name_found(found: Detections, job: VideoJob, settings: JobSettings) -> Detections:
-    """Return the detections of a video best first, under its name in the results, with what its files say of them."""
+def name_found(found: Detections, name: str, settings: JobSettings, path: str = "") -> Detections:
+    """Return the detections of a video best first, under its name in the results, with what its files say of them.
+
+    Args:
+        found: detections.
+        name: name of the video.
+        settings: settings of the job.
+        path: the video as `VideoFacts.path` has it; empty: as the facts say.
+    """
+    known = found.facts or VideoFacts()
     facts = replace(
-        found.facts or VideoFacts(),
+        known,
+        path=path or known.path,
         model=settings.files.model,
         threshold=settings.files.score,
         **selection_facts(**settings.selection),
     )
-    return replace(found, video=job.name, facts=facts).sorted("score")
+    return replace(found, video=name, facts=facts).sorted("score")
 
 
 def finished_before(job: VideoJob, record: Record, settings: JobSettings, standing: Standing) -> Finished:
     """Return the result of a video from its record, as this job would have it."""
-    found = name_found(record.found.above(settings.files.lowest), job, settings)
-    return Finished(job.name, job.label, found, record.seconds, standing)
-
-
+    found = name_found(record.found.above(settings.files.lowest), job.name, settings, job.path)
+    return Finished(job.name, job.label, found, record.seconds, standing, recorded=True)

@@ -69,6 +69,11 @@ class ReportFolder:
         write_video_page(path, judged, self._options, video, in_folder=self._indexed)
         self._lines.append(summarise(judged, quote(os.fsencode(path.name)), self._options))
 
+    def enter(self, page: str, found: Detections, duration_s: float | None = None) -> None:
+        """Enter a page that is there already into the index; see `judge` for the arguments and errors."""
+        judged = judge(found, None, duration_s, self._options, self._classes)
+        self._lines.append(summarise(judged, quote(os.fsencode(page)), self._options))
+
     def write_index(self, figures: dict[str, Any] | None = None, title: str = "Videos") -> Path:
         """Write the index and return its path: the worst videos first if there is truth, else by name.
 

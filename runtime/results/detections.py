@@ -313,13 +313,15 @@ def to_table(videos: Iterable[Detections], *, bom: bool = False) -> str:
         videos: detections of the videos, in the order of the table.
         bom: whether the text begins with the mark by which Excel knows UTF-8.
     """
-    rows = (
-        [video.video, d.label, *(f"{value:.{DECIMALS}f}" for value in (d.start_s, d.end_s, d.score)),
-         table_time(d.start_s), table_time(d.end_s), video.facts.path if video.facts else ""]
-        for video in videos
-        for d in video
-    )  # fmt: skip
-    return (BOM if bom else "") + to_csv([COLUMNS, *rows])
+    return (BOM if bom else "") + to_csv([COLUMNS, *(row for video in videos for row in table_rows(video))])
+
+
+def table_rows(video: Detections) -> Iterator[list[str]]:
+    """Yield the rows of a table for the detections of a video, in their order, under the header `COLUMNS`."""
+    path = video.facts.path if video.facts else ""
+    for d in video:
+        numbers = [f"{value:.{DECIMALS}f}" for value in (d.start_s, d.end_s, d.score)]
+        yield [video.video, d.label, *numbers, table_time(d.start_s), table_time(d.end_s), path]
 
 
 def write_results(path: PathLike, videos: Sequence[Detections]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
 from typing import Any
 
 from runtime.common.ranges import FramesPerSecond, Length, Share, check_ranges

@@ -42,7 +42,9 @@ class Folder:
     def settings(self, *formats: str, score: float = 0.3, lowest: float = 0.1, **options: object) -> JobSettings:
         files = FileOptions(formats or ("json", "csv"), score, lowest, str(self.model))
         return JobSettings(
-            str(self.model), options=DetectorOptions(min_score=lowest, **options), files=files  # type: ignore[arg-type]
+            str(self.model),
+            options=DetectorOptions(min_score=lowest, **options),
+            files=files,  # type: ignore[arg-type]
         )
 
     def do(self, settings: JobSettings, job: VideoJob | None = None, fresh: bool = False) -> str:

@@ -86,7 +86,7 @@ def test_detect_writes_a_page_for_each_video_and_their_index(
     command = ["detect", str(folder / "tiny.onnx"), str(folder / "videos"), "--format", "html", "--out", str(tmp_path)]
     assert cli.main(command) == 0
     assert f"written: {tmp_path}/index.html, the index of 2 pages" in capsys.readouterr().out
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["first.html", "index-video.html", "index.html"]
+    assert sorted(path.name for path in tmp_path.glob("[!.]*")) == ["first.html", "index-video.html", "index.html"]
     lines = read(tmp_path / "index.html").data["videos"]
     assert [(line["video"], line["page"]) for line in lines] == [("first", "first.html"), ("index", "index-video.html")]
     page = read(tmp_path / "first.html")
@@ -106,7 +106,7 @@ def test_detect_of_one_video_has_no_index_and_can_embed_it(
 ) -> None:
     command = ["detect", str(folder / "tiny.onnx"), str(folder / "videos" / "first.webm"), "--out", str(tmp_path)]
     assert cli.main([*command, "--format", "html", "json", "--embed"]) == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["first.html", "first.json"]
+    assert sorted(path.name for path in tmp_path.glob("[!.]*")) == ["first.html", "first.json"]
     assert read(tmp_path / "first.html").data["index"] == ""
     capsys.readouterr()
     assert cli.main([*command, "--embed"]) == 2

@@ -1,0 +1,257 @@
+"""Run `afsd detect` over a list of videos: skip what is done, do the rest, report failures, sum up."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing
+from pathlib import Path
+
+from runtime.commands._output import Output
+from runtime.common.console import EXIT_ERROR, print_error, print_note, print_warning
+from runtime.common.log import LOGGER
+from runtime.common.stops import GIVE_OUT_S, give_out_at_stop, shield
+from runtime.common.text import printable
+from runtime.errors import InputError
+from runtime.jobs.failures import FailureFile
+from runtime.jobs.plan import VideoJob
+from runtime.jobs.progress import JobProgress
+from runtime.jobs.recipe import make_recipe
+from runtime.jobs.records import RecordFolder
+from runtime.jobs.result_files import ResultFiles
+from runtime.jobs.settings import JobSettings
+from runtime.jobs.summary import Tally
+from runtime.jobs.tables import SHARED_NAMES, FolderTables, Tables, entries_of, shared_paths, write_tables
+from runtime.jobs.work import Finished, VideoWorker, finished_before
+from runtime.jobs.workers import (
+    Here,
+    Listener,
+    Outcome,
+    WorkerPlan,
+    WorkerPool,
+    choose_workers,
+    share_devices,
+    share_threads,
+)
+
+OpenHere = Callable[[WorkerPlan], AbstractContextManager[VideoWorker]]
+"""Function that opens what does the videos in this process."""
+
+
+class DetectJob:
+    """Does the videos of a list, or of a shard of it, and gives out what is of all of them."""
+
+    def __init__(
+        self,
+        flags: argparse.Namespace,
+        settings: JobSettings,
+        jobs: Sequence[VideoJob],
+        chosen: Sequence[VideoJob],
+        output: Output,
+    ) -> None:
+        """Look at the folder of the results; nothing is written yet.
+
+        Args:
+            flags: the flags of the command.
+            settings: settings of the job.
+            jobs: all videos of the list.
+            chosen: those that this process is to do.
+            output: what prints the results.
+
+        Raises:
+            InputError, OSError: the folder cannot be used.
+            EngineError, SpecError: a model is missing, or no model.
+        """
+        self._flags, self._settings, self._jobs, self._chosen, self._output = flags, settings, jobs, chosen, output
+        self._began = time.monotonic()
+        formats = settings.files.formats
+        folder = flags.out if flags.out is not None else Path()
+        self._files = ResultFiles(folder, settings.files, overwrite=flags.overwrite) if formats else None
+        self._kept: dict[str, Finished] = {}
+        """Videos that the shared files have from here, since they have no record."""
+        self._failed_before: set[str] = set()
+        self._tally = Tally()
+        self._records = self._recipe = self._failures = self._tables = None
+        if flags.out is not None and self._files is not None:
+            self._records = RecordFolder(flags.out)
+            self._recipe = make_recipe(settings)
+            self._failures = FailureFile(flags.out)
+            if not flags.overwrite:
+                self._failures.require_own()
+            self._failed_before = self._failures.names()
+            self._tables = FolderTables(self._records, jobs, settings, self._recipe, self._files)
+        self._shared_given = False
+
+    def run(self, runs: int | None, devices: Sequence[str], threads: int | None, open_here: OpenHere) -> int:
+        """Do the videos and return the exit status, 2 if any failed.
+
+        Args:
+            runs: number of worker processes, 0 for none; None: what suits the number of videos that are left.
+            devices: devices that the workers share.
+            threads: CPU threads of each worker's engine; None: the cores are divided.
+            open_here: opens what does the videos in this process.
+        """
+        todo = self._skip()
+        self._require_free(todo)
+        with ExitStack() as stack:
+            stack.enter_context(give_out_at_stop(self._give_out))
+            progress = stack.enter_context(closing(JobProgress(todo, self._tally.skipped)))
+            plan = self._plan(progress.is_shown)
+            if todo:
+                count = choose_workers(todo, runs, devices)
+                if count:
+                    pool = WorkerPool(plan, share_devices(devices, count), threads or share_threads(count))
+                    self._run(pool, todo, progress)
+                else:
+                    self._run(Here(stack.enter_context(open_here(plan))), todo, progress)
+            progress.clear()
+            with shield(GIVE_OUT_S):
+                self._give_out()
+        return self._sum_up()
+
+    def _skip(self) -> list[VideoJob]:
+        """Leave out, and give out as far as they are wanted, the videos that are done; return the others."""
+        if self._records is None or self._recipe is None or self._flags.fresh:
+            return list(self._chosen)
+        todo = []
+        for job in self._chosen:
+            try:
+                standing, record = self._records.look(job, self._recipe, self._settings.files, job.path)
+            except OSError:  # said when it is the video's turn
+                standing, record = "new", None
+            if standing != "done" or record is None:
+                todo.append(job)
+                continue
+            self._tally.skipped += 1
+            self._settle(job)
+            if self._output.needs_skipped:
+                self._output.video(finished_before(job, record, self._settings, "done"))
+        if self._tally.skipped and not self._flags.quiet_log:
+            count = "1 video is" if self._tally.skipped == 1 else f"{self._tally.skipped} videos are"
+            print_note(f"afsd: {count} done already, by the records in {self._records.own}; --fresh does all again")
+        return todo
+
+    def _require_free(self, todo: Sequence[VideoJob]) -> None:
+        """Check, before any work, that no file of others is where results will be."""
+        if self._files is not None:
+            shared = shared_paths(self._files.folder, self._settings.files.formats) if self._is_shared else []
+            self._files.require_free(todo, shared)
+        if self._records is not None:
+            self._records.prepare()
+
+    @property
+    def _is_shared(self) -> bool:
+        """Whether there will be files of all videos."""
+        return len(self._jobs) > 1 if self._records is None else self._records.is_shared(self._jobs)
+
+    def _plan(self, progress: bool = False) -> WorkerPlan:
+        return WorkerPlan(
+            self._settings,
+            None if self._files is None else self._files.folder,
+            recorded=self._records is not None,
+            recipe=self._recipe,
+            fresh=self._flags.fresh,
+            overwrite=self._flags.overwrite,
+            profile=self._flags.profile,
+            progress=progress,
+            log_level=LOGGER.getEffectiveLevel(),
+        )
+
+    def _run(self, runner: WorkerPool | Here, todo: Sequence[VideoJob], progress: JobProgress) -> None:
+        def said(level: int, text: str) -> None:
+            progress.clear()
+            (print_warning if level >= logging.WARNING else print_note)(text)
+
+        most, ended = self._flags.max_errors, 0
+        with closing(runner.run(todo, Listener(progressed=progress.advance, said=said))) as outcomes:  # type: ignore[type-var]
+            for outcome in outcomes:
+                ended += 1
+                progress.end(outcome.job, None if outcome.finished is None else outcome.finished.seconds)
+                progress.clear()
+                self._take(outcome)
+                if most is not None and len(self._tally.failed) > most:
+                    runner.stop()
+        self._tally.not_begun = len(todo) - ended
+
+    def _take(self, outcome: Outcome) -> None:
+        """Give out what became of a video."""
+        job, finished, failure = outcome.job, outcome.finished, outcome.failure
+        if finished is not None:
+            self._output.video(finished)
+            self._tally.video_s += finished.seconds if finished.standing == "new" else 0.0
+            if not finished.recorded and self._files is not None:
+                self._kept[job.name] = finished
+        if failure is not None:
+            print_error(failure.message)
+            self._output.failure(job, failure)
+            self._tally.failed.append(job.label)
+            if self._failures is not None:
+                self._failures.add(job, failure)
+                self._failed_before.add(job.name)
+            return
+        self._settle(job)
+        if finished is not None and finished.standing == "new":
+            self._tally.done += 1
+        elif finished is not None and finished.standing == "files":
+            self._tally.rewritten += 1
+        else:  # another process has done it meanwhile
+            self._tally.skipped += 1
+
+    def _settle(self, job: VideoJob) -> None:
+        """Remove the line of a video that failed before and has succeeded."""
+        if self._failures is not None and job.name in self._failed_before:
+            self._failures.settle(job.name)
+            self._failed_before.discard(job.name)
+
+    def _give_out(self) -> None:
+        """Give out, once, what is of all videos: JSON, the table, the index of the pages."""
+        self._output.finish()
+        if self._shared_given or self._files is None:
+            return
+        self._shared_given = True
+        if self._tables is not None:
+            tables = self._tables.write(self._kept)
+        elif len(self._jobs) > 1:
+            formats = [suffix for suffix in SHARED_NAMES if suffix in self._settings.files.formats]
+            tables = write_tables(entries_of(self._jobs, self._kept), self._files, formats) if formats else Tables()
+        else:
+            return
+        self._say_shared(tables)
+
+    def _say_shared(self, tables: Tables) -> None:
+        if not self._flags.json and not self._flags.jsonl:
+            if tables.table is not None:
+                print(printable(f"written: {tables.table}, the table of {_videos(tables.videos)}"))
+            if tables.index is not None:
+                print(printable(f"written: {tables.index}, the index of {tables.pages} page{_s(tables.pages)}"))
+        if tables.left_out and not self._flags.quiet_log:
+            print_note(
+                f"afsd: {_videos(tables.left_out)} in {self._flags.out} of another model, or with other options, "
+                f"{'is' if tables.left_out == 1 else 'are'} left out of what is of all videos"
+            )
+
+    def _sum_up(self) -> int:
+        """Print the summary and return the exit status."""
+        tally = self._tally
+        tally.wall_s = time.monotonic() - self._began
+        if tally.not_begun:
+            print_error(
+                InputError(
+                    f"ended after {len(tally.failed)} failures, more than --max-errors; {tally.not_begun} not begun"
+                )
+            )
+        if tally.total > 1 and not self._flags.quiet_log:
+            print_note(f"afsd: {tally.line()}")
+        if line := tally.failed_line():
+            print_note(f"afsd: {line}")
+        return EXIT_ERROR if tally.failed else 0
+
+
+def _videos(count: int) -> str:
+    return f"{count} video{_s(count)}"
+
+
+def _s(count: int) -> str:
+    return "" if count == 1 else "s"

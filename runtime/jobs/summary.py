@@ -1,0 +1,63 @@
+"""Count what a job did, and say it in one line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+HOUR_S = 3600.0
+NAMED = 10
+"""Number of failed videos that the summary names."""
+
+
+@dataclass
+class Tally:
+    """Counts the videos of a job, updated while it runs."""
+
+    done: int = 0
+    """Videos that were read."""
+    rewritten: int = 0
+    """Videos whose detections were known, and of which files were written."""
+    skipped: int = 0
+    """Videos that were done before."""
+    failed: list[str] = field(default_factory=list)
+    """Failed videos, as they are named to people."""
+    not_begun: int = 0
+    """Videos that were not begun, after too many failures or a signal."""
+    video_s: float = 0.0
+    """Seconds of video that were read."""
+    wall_s: float = 0.0
+    """Seconds from the start of the job."""
+
+    @property
+    def total(self) -> int:
+        """Number of videos."""
+        return self.done + self.rewritten + self.skipped + len(self.failed) + self.not_begun
+
+    def line(self) -> str:
+        """Return the summary: counts, hours of video, seconds, and hours of video per hour."""
+        counts = [
+            f"{count} {what}"
+            for count, what in (
+                (self.done, "done"),
+                (self.rewritten, "written from their records"),
+                (self.skipped, "skipped"),
+                (len(self.failed), "failed"),
+                (self.not_begun, "not begun"),
+            )
+            if count or what in ("done", "skipped", "failed")
+        ]
+        factor = self.video_s / self.wall_s if self.wall_s > 0 else 0.0
+        return (
+            f"{self.total} video{'' if self.total == 1 else 's'}: {', '.join(counts)}; "
+            f"{self.video_s / HOUR_S:.3g} h of video in {self.wall_s:.1f} s, {factor:.1f} hours of video per hour "
+            f"(real-time factor {factor:.1f})"
+        )
+
+    def failed_line(self) -> str:
+        """Return which videos failed; empty: none did, or there is only one."""
+        if not self.failed or self.total == 1:
+            return ""
+        names = [name if "://" in name else Path(name).name for name in self.failed]
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        return f"{len(names)} of {self.total} videos failed: {', '.join(names[:NAMED])}{more}"

@@ -1,0 +1,216 @@
+"""Write what all videos of a folder share, from their records: the table `all.csv` and the index of the pages.
+
+They hold what is there: every video with a record that the job's model and options would give, whichever run or shard
+made it. So they are the same after a restart, and whole when the last shard is done.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from runtime.common.csv_text import csv_row
+from runtime.common.files import atomic_path, file_sha256, is_file, read_json, write_json
+from runtime.common.locks import lock_folder
+from runtime.common.natural_order import natural_key
+from runtime.errors import InputError
+from runtime.jobs.plan import VideoJob
+from runtime.jobs.recipe import Recipe
+from runtime.jobs.records import Record, RecordFolder, read_record
+from runtime.jobs.result_files import ResultFiles
+from runtime.jobs.settings import JobSettings
+from runtime.jobs.work import Finished, name_found
+from runtime.report.folder import INDEX_NAME, ReportFolder
+from runtime.results.detections import BOM, COLUMNS, TABLE, Detections, table_rows
+
+SHARED_NAMES = {"csv": f"{TABLE}.csv", "html": f"{INDEX_NAME}.html"}
+"""Names of the shared files by the format of the videos' files that they go with."""
+WRITTEN = "shared.json"
+"""File in the job's own folder that has the SHA-256 of the shared files that were written."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Holds what the shared files have of a video."""
+
+    found: Detections
+    """Detections, best first, with facts; also those below the score that is shown."""
+    seconds: float
+    page: str = ""
+    """Name of its page; empty: it has none."""
+
+
+@dataclass
+class Tables:
+    """Holds which shared files were written, and how many videos they have."""
+
+    table: Path | None = None
+    videos: int = 0
+    """Number of videos in the table."""
+    index: Path | None = None
+    pages: int = 0
+    """Number of pages in the index."""
+    left_out: int = 0
+    """Number of videos in the folder that are in neither, since their records are of another model or other options."""
+
+
+def shared_paths(folder: Path, formats: Iterable[str]) -> list[Path]:
+    """Return the paths of the shared files that go with some formats."""
+    return [folder / SHARED_NAMES[suffix] for suffix in formats if suffix in SHARED_NAMES]
+
+
+def write_tables(entries: Iterable[Entry], files: ResultFiles, formats: Sequence[str]) -> Tables:
+    """Write the shared files that go with some formats, if there is anything for them to hold.
+
+    Args:
+        entries: the videos, in the order of the table; they are taken one after another.
+        files: writer of the videos' files, whose folder and options count.
+        formats: "csv" for the table, "html" for the index.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    tables, options, folder = Tables(), files.options, files.folder
+    report = ReportFolder(folder, files.report_options)
+
+    def counted() -> Iterator[Detections]:
+        for entry in entries:
+            tables.videos += 1
+            if entry.page:
+                report.enter(entry.page, entry.found.above(options.lowest), entry.seconds or None)
+            yield entry.found.above(options.score)
+
+    videos = counted()
+    first = next(videos, None)
+    if first is not None and "csv" in formats:
+        tables.table = folder / SHARED_NAMES["csv"]
+        with (
+            atomic_path(tables.table) as unfinished,
+            unfinished.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+        ):
+            file.write(BOM if options.bom else "")
+            rows = csv.writer(file, lineterminator="\n")
+            rows.writerow(COLUMNS)
+            for video in chain([first], videos):
+                rows.writerows(map(csv_row, table_rows(video)))
+            file.flush()
+    for _ in videos:  # the index needs them all
+        pass
+    tables.pages = report.count
+    if report.count and "html" in formats:
+        tables.index = report.write_index()
+    return tables
+
+
+class FolderTables:
+    """Keeps the shared files of a folder true to the records in it, also those that a run does not ask for."""
+
+    def __init__(
+        self, records: RecordFolder, jobs: Sequence[VideoJob], settings: JobSettings, recipe: Recipe, files: ResultFiles
+    ) -> None:
+        """Take a job.
+
+        Args:
+            records: records of the folder.
+            jobs: all videos of the list, of all shards, in order.
+            settings: settings of the job.
+            recipe: its recipe.
+            files: writer of the videos' files.
+        """
+        self._records, self._jobs, self._settings, self._recipe = records, jobs, settings, recipe
+        self._files = files
+        self._left_out = 0
+
+    def write(self, unrecorded: Mapping[str, Finished], verb: str = "afsd detect") -> Tables:
+        """Write the shared files from the records that are there now, holding the folder's lock.
+
+        Args:
+            unrecorded: videos that were done and have no record, by name.
+            verb: name of the command, for others that wait for the lock.
+
+        Raises:
+            InputError: another process has held the lock for too long.
+            OSError: a file cannot be written.
+        """
+        with lock_folder(self._records.own, verb):
+            known = self._written_before()
+            several = self._records.is_shared(self._jobs)
+            asked = [suffix for suffix in SHARED_NAMES if suffix in self._settings.files.formats and several]
+            formats = [suffix for suffix in SHARED_NAMES if suffix in asked or self._is_ours(suffix, known)]
+            if not formats:
+                return Tables()
+            tables = write_tables(self._entries(unrecorded), self._files, formats)
+            tables.left_out = self._left_out
+            now = dict(known)
+            for suffix, path in (("csv", tables.table), ("html", tables.index)):
+                name = SHARED_NAMES[suffix]
+                if path is not None:
+                    now[name] = file_sha256(path)
+                elif suffix in formats and self._is_ours(suffix, known):  # nothing is left that it could hold
+                    (self._files.folder / name).unlink(missing_ok=True)
+                    now.pop(name, None)
+            if now != known:
+                write_json(self._records.own / WRITTEN, dict(sorted(now.items())))
+            return tables
+
+    def _written_before(self) -> dict[str, str]:
+        """Return the SHA-256 of the shared files that were written into the folder, by name."""
+        try:
+            content = read_json(self._records.own / WRITTEN, "list of shared files", InputError)
+        except InputError:
+            return {}
+        return {str(name): str(digest) for name, digest in content.items()} if isinstance(content, dict) else {}
+
+    def _is_ours(self, suffix: str, known: Mapping[str, str]) -> bool:
+        """Return whether a shared file is there as a job wrote it."""
+        path = self._files.folder / SHARED_NAMES[suffix]
+        return path.name in known and is_file(path) and file_sha256(path) == known[path.name]
+
+    def _entries(self, unrecorded: Mapping[str, Finished]) -> Iterator[Entry]:
+        """Yield the videos of the list in its order, then others of the folder by name."""
+        mine = {self._records.path_of(job.name): job for job in self._jobs}
+        for path, job in mine.items():
+            finished = unrecorded.get(job.name)
+            if finished is not None:
+                pages = [Path(written).name for written in finished.written if written.endswith(".html")]
+                yield Entry(finished.found, finished.seconds, *pages)
+            else:
+                yield from self._entry(path, job)
+        others = [path for path in self._records.paths() if path not in mine]
+        for path in sorted(others, key=lambda path: natural_key(path.stem)):
+            yield from self._entry(path, None)
+
+    def _entry(self, path: Path, job: VideoJob | None) -> Iterator[Entry]:
+        """Yield the video of a record, if there is one that this job would give."""
+        record = read_record(path) if is_file(path) else None
+        if record is None:
+            return
+        if not record.recipe.covers(self._recipe):
+            self._left_out += 1
+            return
+        path_now = "" if job is None else job.path
+        found = name_found(record.found, record.name, self._settings, path_now)
+        yield Entry(found, record.seconds, self._page_of(record))
+
+    def _page_of(self, record: Record) -> str:
+        """Return the name of a video's page that still holds; empty: there is none."""
+        options = self._settings.files
+        for name, file in record.files.items():
+            if (
+                name.endswith(".html")
+                and options.still_holds("html", file.holds)
+                and is_file(self._files.folder / name)
+            ):
+                return name
+        return ""
+
+
+def entries_of(jobs: Sequence[VideoJob], finished: Mapping[str, Finished]) -> Iterator[Entry]:
+    """Yield finished videos in the order of their list, without a folder of records."""
+    for job in jobs:
+        if (one := finished.get(job.name)) is not None:
+            pages = [Path(written).name for written in one.written if written.endswith(".html")]
+            yield Entry(one.found, one.seconds, *pages)
