@@ -125,6 +125,7 @@ class DetectJob:
                 todo.append(job)
                 continue
             self._tally.skipped += 1
+            self._tally.known_s += record.seconds
             self._settle(job)
             if self._output.needs_skipped:
                 self._output.video(finished_before(job, record, self._settings, "done"))
@@ -180,7 +181,10 @@ class DetectJob:
         job, finished, failure = outcome.job, outcome.finished, outcome.failure
         if finished is not None:
             self._output.video(finished)
-            self._tally.video_s += finished.seconds if finished.standing == "new" else 0.0
+            if finished.standing == "new":
+                self._tally.video_s += finished.seconds
+            else:
+                self._tally.known_s += finished.seconds
             if not finished.recorded and self._files is not None:
                 self._kept[job.name] = finished
         if failure is not None:

@@ -23,6 +23,20 @@ def cut_from(found: Sequence[Detections]) -> float:
     return max((score for score in stated if score > DECODED_FROM), default=0.0)
 
 
+def selection_of(found: Sequence[Detections]) -> str:
+    """Return the flags of `afsd detect` by which detections were left out or merged, as a file says; empty: none."""
+    flags: dict[str, None] = {}
+    for facts in (part.facts for part in found if part.facts is not None):
+        for flag, value in (
+            ("exclusive", facts.exclusive),
+            ("merge-gap", facts.merge_gap),
+            ("min-length", facts.min_length),
+        ):
+            if value not in ("", None):
+                flags[f"--{flag} {value}"] = None
+    return ", ".join(flags)
+
+
 def write_threshold(arguments: argparse.Namespace, shown: ThresholdResult, result: EvaluationResult) -> None:
     """Write the threshold, what it was measured on, and the mAP into a model file."""
     from runtime.engines.card_writing import write_card
@@ -36,6 +50,11 @@ def write_threshold(arguments: argparse.Namespace, shown: ThresholdResult, resul
         raise InputError(
             f"--write-threshold: the detections are those of score {arguments.cut_from:g} or more, so neither "
             "threshold nor mAP of the model follow from them; judge the model itself, or detect with --score 0"
+        )
+    if arguments.selected:
+        raise InputError(
+            f"--write-threshold: the detections were selected by {arguments.selected}, so neither threshold nor mAP of "
+            "the model follow from them; judge the model itself, or detect without these flags"
         )
     subset = arguments.fold or arguments.subset
     origin = Path(arguments.ground_truth).name + (f", {subset}" if subset else "")

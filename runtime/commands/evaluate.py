@@ -22,7 +22,7 @@ from runtime.annotations.thumos14 import AMBIGUOUS
 from runtime.commands._evaluation_report import add_report_flags, check_report, read_as, write_report
 from runtime.commands._reading import add_reading_flags, reading_options
 from runtime.commands._seen_videos import check_unseen, warn_of_other_features
-from runtime.commands._threshold import cut_from, write_threshold
+from runtime.commands._threshold import cut_from, selection_of, write_threshold
 from runtime.commands.detect import add_flow_flags, add_label_flags, add_overwrite_flag
 from runtime.common import limits
 from runtime.common.console import EXIT_ERROR, ProgressLine, print_error, print_json, print_warning
@@ -274,6 +274,12 @@ def _give_out(
         print_warning(
             f"the detections are those of score {arguments.cut_from:g} or more, and the mAP is lower for it; "
             "detect with --score 0 to judge a model"
+        )
+    arguments.selected = selection_of(found)
+    if arguments.selected:
+        print_warning(
+            f"the detections were selected by {arguments.selected}, and the mAP is that of the selection; detect without "
+            "these flags to judge a model"
         )
     if arguments.save and read_as(arguments) == "engine":
         with _keep_failure(failures, written, arguments.save):

@@ -26,6 +26,8 @@ class Tally:
     """Videos that were not begun, after too many failures or a signal."""
     video_s: float = 0.0
     """Seconds of video that were read."""
+    known_s: float = 0.0
+    """Seconds of the videos that were not read, since their results are known."""
     wall_s: float = 0.0
     """Seconds from the start of the job."""
 
@@ -35,7 +37,10 @@ class Tally:
         return self.done + self.rewritten + self.skipped + len(self.failed) + self.not_begun
 
     def line(self) -> str:
-        """Return the summary: counts, hours of video, seconds, and hours of video per hour."""
+        """Return the summary: videos and their hours, what became of them, seconds, and hours of video per hour.
+
+        The beginning, up to the colon, is that of an undisturbed job, also where a part of it was done before.
+        """
         counts = [
             f"{count} {what}"
             for count, what in (
@@ -48,11 +53,12 @@ class Tally:
             if count or what in ("done", "skipped", "failed")
         ]
         factor = self.video_s / self.wall_s if self.wall_s > 0 else 0.0
-        return (
-            f"{self.total} video{'' if self.total == 1 else 's'}: {', '.join(counts)}; "
-            f"{self.video_s / HOUR_S:.3g} h of video in {self.wall_s:.1f} s, {factor:.1f} hours of video per hour "
-            f"(real-time factor {factor:.1f})"
+        whole = f"{self.total} video{'' if self.total == 1 else 's'}, {(self.video_s + self.known_s) / HOUR_S:.3g} h"
+        speed = f"{factor:.1f} hours of video per hour (real-time factor {factor:.1f})"
+        read = (
+            f"{self.video_s / HOUR_S:.3g} h read in {self.wall_s:.1f} s, {speed}" if self.video_s else "none was read"
         )
+        return f"{whole}: {', '.join(counts)}; {read}"
 
     def failed_line(self) -> str:
         """Return which videos failed; empty: none did, or there is only one."""

@@ -159,7 +159,7 @@ def test_one_bad_video_among_several(model: str, videos: Path, capsys: pytest.Ca
     out, err = capsys.readouterr()
     assert out.count("s of video") == 2
     assert len(err.splitlines()) == 4
-    assert "afsd: 4 videos: 2 done, 0 skipped, 2 failed; " in err
+    assert "afsd: 4 videos, 0.00222 h: 2 done, 0 skipped, 2 failed; " in err
     assert "afsd: error: " + bad in err
     assert err.endswith("afsd: 2 of 4 videos failed: notes.txt, nowhere.mp4\n")
     assert "afsd: error: nowhere.mp4: file or folder not found" in err
@@ -337,7 +337,7 @@ def test_a_full_standard_output_fails_no_video(model: str, videos: Path, tmp_pat
 def test_from_a_source_tree_and_into_a_closed_pipe(model: str, videos: Path) -> None:
     command = [sys.executable, "-m", "runtime", "detect", model, str(videos)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stderr.startswith("afsd: 2 videos: 2 done, 0 skipped, 0 failed; ")
+    assert done.stderr.startswith("afsd: 2 videos, 0.00222 h: 2 done, 0 skipped, 0 failed; ")
     assert done.stdout.count("s of video") == 2
     read, write = os.pipe()
     os.close(read)
