@@ -278,8 +278,8 @@ def _give_out(
     arguments.selected = selection_of(found)
     if arguments.selected:
         print_warning(
-            f"the detections were selected by {arguments.selected}, and the mAP is that of the selection; detect without "
-            "these flags to judge a model"
+            f"the detections were selected by {arguments.selected}, and the mAP is that of the selection; detect "
+            "without these flags to judge a model"
         )
     if arguments.save and read_as(arguments) == "engine":
         with _keep_failure(failures, written, arguments.save):
