@@ -483,7 +483,7 @@ def _check(arguments: argparse.Namespace) -> None:
     require_in_range("--workers", arguments.workers, Number | None)
     require_in_range("--max-errors", arguments.max_errors, Number | None)
     for option in ("jsonl", "shard", "workers", "max_errors", "fresh") if arguments.stream else ():
-        if getattr(arguments, option) not in (None, False):
+        if getattr(arguments, option) is not None and getattr(arguments, option) is not False:
             raise InputError(f"--{option.replace('_', '-')} is of whole videos; leave out --stream")
     if arguments.stream and chosen_formats(arguments):
         raise InputError(

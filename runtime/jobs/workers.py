@@ -20,7 +20,7 @@ from typing import Any
 from runtime.common.children import end_with_parent
 from runtime.common.console import describe_unforeseen
 from runtime.common.log import LOGGER
-from runtime.common.processors import usable_cores
+from runtime.common.processors import free_memory, usable_cores
 from runtime.common.text import one_line
 from runtime.errors import AfsdError, ArtifactWarning, EngineError, VideoWarning
 from runtime.jobs.failures import Failure
@@ -40,6 +40,10 @@ END_S = 5.0
 """Seconds that a worker without work has to end by itself."""
 MANY = 8
 """Number of videos from which on worker processes are started where none were asked for."""
+LARGEST_DEFAULT = 8
+"""Most workers that are started where none were asked for; engines have threads for further cores."""
+WORKER_BYTES = 2 << 30
+"""Memory that a worker with the published network may take."""
 DIED = "WorkerDied"
 """Kind of the failure of a video whose worker died."""
 
@@ -367,10 +371,17 @@ def choose_workers(jobs: Sequence[VideoJob], asked: int | None, devices: Sequenc
     if any(job.source == STDIN for job in jobs):
         return 0
     if asked is None:
-        asked = len(devices) if len(devices) > 1 else usable_cores() if len(jobs) >= MANY else 0
+        asked = len(devices) if len(devices) > 1 else filling_workers() if len(jobs) >= MANY else 0
     elif asked:
         asked = max(asked, len(devices))
     return min(asked, len(jobs))
+
+
+def filling_workers() -> int:
+    """Return the number of workers that fill this machine: one a core, fewer where memory is short, at least one."""
+    memory = free_memory()
+    room = LARGEST_DEFAULT if memory is None else memory // WORKER_BYTES
+    return max(min(usable_cores(), LARGEST_DEFAULT, room), 1)
 
 
 def share_devices(devices: Sequence[str], workers: int) -> list[str]:

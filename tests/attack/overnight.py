@@ -31,8 +31,8 @@ SOURCES = 8
 FORMATS = ("json", "csv", "srt", "vtt", "png", "html")
 STEMS = (
     "plain", "two words", "ümläut", "動画", "🎬 film", "quote's", 'double"quote', "a.b.c", "-dash", "100%", "#hash",
-    "$HOME", "[brackets]", "a&b;c", "<tag>", "all", "all-video", "index", "v_abc", "UPPER", "x" * 190, "é" * 90, "~tilde",
-    "@at", "{brace}", "10:30:00", "cafe\u0301", "\udcff\udcfe", "a,b", "=1+1", "failures", "shared", "clip",
+    "$HOME", "[brackets]", "a&b;c", "<tag>", "all", "all-video", "index", "v_abc", "UPPER", "x" * 190, "é" * 90,
+    "~tilde", "@at", "{brace}", "10:30:00", "cafe\u0301", "\udcff\udcfe", "a,b", "=1+1", "failures", "shared", "clip",
 )  # fmt: skip
 """Names of every odd kind; the others are numbered."""
 LIMIT_S = 600.0

@@ -1,0 +1,246 @@
+"""`afsd detect` over folders: what is done again, what fails, what several runs and shards leave together."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from runtime import cli
+from runtime.detector import Detector
+from runtime.results.detections import load_detections
+from tests.runtime.report.cases import read
+from tests.tiny import tiny_spec, write_tiny_onnx
+from tests.videos import write_video
+
+ALL_FORMATS = ("json", "csv", "html")
+
+
+class Place:
+    """A model, a folder of videos, and the command."""
+
+    def __init__(self, root: Path, videos: int = 3) -> None:
+        self.root, self.videos, self.out = root, root / "videos", root / "out"
+        self.model = write_tiny_onnx(root / "m.onnx", None)
+        self.videos.mkdir()
+        for number in range(videos):
+            write_video(self.videos / f"v{number}.avi", frames=30, level=60 + 40 * number)
+
+    def detect(self, *flags: str, sources: Sequence[object] = (), out: Path | None = None) -> int:
+        words = [str(self.model), *map(str, sources or [self.videos]), "--out", str(out or self.out)]
+        return cli.main(["detect", *words, "--score", "0.2", *flags])
+
+    def content(self, out: Path | None = None) -> dict[str, bytes]:
+        folder = out or self.out
+        return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+    def table(self) -> set[str]:
+        with (self.out / "all.csv").open(newline="") as file:
+            return {row["video"] for row in csv.DictReader(file)}
+
+    def index(self) -> list[str]:
+        return sorted(line["page"] for line in read(self.out / "index.html").data["videos"])
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def test_a_second_start_reads_nothing_and_gives_out_the_same(
+    place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    formats = ["--format", *ALL_FORMATS]
+    assert place.detect(*formats, "--json") == 0
+    first, before = capsys.readouterr(), place.content()
+    assert first.err.startswith("afsd: 3 videos, 0.0025 h: 3 done, 0 skipped, 0 failed; 0.0025 h read in ")
+    assert place.detect(*formats, "--jsonl", out=place.root / "lines") == 0
+    lines = capsys.readouterr().out
+    monkeypatch.setattr(Detector, "run", None)
+    assert place.detect(*formats, "--json") == 0
+    second = capsys.readouterr()
+    assert second.out == first.out
+    note, summary = second.err.splitlines()
+    assert note == (f"afsd: 3 videos are done already, by the records in {place.out}/.afsd; --fresh does all again")
+    assert summary == "afsd: 3 videos, 0.0025 h: 0 done, 3 skipped, 0 failed; none was read"
+    assert place.content() == before
+    assert place.detect(*formats, "--jsonl", out=place.root / "lines") == 0
+    assert capsys.readouterr().out == lines
+    entries = [json.loads(line) for line in lines.splitlines()]
+    document = json.loads(first.out)
+    assert {entry["video"]: entry["detections"] for entry in entries} == document["results"]
+    assert {entry["video"]: entry["facts"] for entry in entries} == document["external_data"]
+    assert place.detect(*formats) == 0
+    assert "detections of score" not in capsys.readouterr().out  # said once, not for each
+    assert place.detect(*formats, sources=[place.videos / "v1.avi"]) == 0
+    assert "v1.avi: " in capsys.readouterr().out  # of one video the table is wanted
+    monkeypatch.undo()
+    assert place.detect(*formats, "--fresh", "--json") == 0
+    assert capsys.readouterr().out == first.out
+    assert place.content() == before
+
+
+def test_a_bad_file_is_reported_until_it_is_mended(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    good = (place.videos / "v1.avi").read_bytes()
+    (place.videos / "v1.avi").write_bytes(b"no video" * 100)
+    for _ in range(2):  # it is tried again at each start
+        assert place.detect("--jsonl") == 2
+        out, err = capsys.readouterr()
+        assert err.count("afsd: error: ") == 1
+        assert "afsd: 1 of 3 videos failed: v1.avi" in err
+        (line,) = [json.loads(line) for line in (place.out / "failures.jsonl").read_text().splitlines()]
+        assert (line["video"], line["error"]) == ("v1", "VideoError")
+        (shown,) = [entry for entry in map(json.loads, out.splitlines()) if "error" in entry]
+        assert shown == {key: line[key] for key in ("video", "source", "error", "message")}
+        assert f"afsd: error: {line['message']}" in err
+    assert "1 failed; none was read" in err
+    (place.videos / "v1.avi").write_bytes(good)
+    assert place.detect() == 0
+    assert place.detect("--fresh", out=place.root / "undisturbed") == 0
+    assert place.content() == place.content(place.root / "undisturbed")
+
+
+@pytest.mark.parametrize(("most", "failed"), [("0", 1), ("1", 2), ("5", 3)])
+def test_too_many_failures_end_the_job(
+    place: Place, most: str, failed: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in (0, 1, 2):
+        (place.videos / f"v{number}.avi").write_bytes(b"no video" * 100)
+    write_video(place.videos / "v3.avi", frames=20)
+    assert place.detect("--max-errors", most) == 2
+    err = capsys.readouterr().err
+    assert f"{failed} of 4 videos failed" in err
+    begun = failed < 3
+    assert ("more than --max-errors" in err) == begun
+    assert (place.out / "v3.json").exists() != begun
+    assert len((place.out / "failures.jsonl").read_text().splitlines()) == failed
+
+
+def test_shards_share_one_folder(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """The last one that is done leaves what one run leaves; before, the shared files have what is there."""
+    for number in range(3, 7):
+        write_video(place.videos / f"v{number}.avi", frames=20, level=30 * number)
+    (place.videos / "more").mkdir()
+    shutil.copy(place.videos / "v0.avi", place.videos / "more" / "v0.avi")  # another one of its name
+    flags = ["--recursive", "--format", *ALL_FORMATS]
+    assert place.detect(*flags, out=place.root / "one") == 0
+    done: set[str] = set()
+    for number in (2, 3, 1):
+        capsys.readouterr()
+        assert place.detect(*flags, "--shard", f"{number}/3") == 0
+        done |= {path.stem for path in place.out.glob("*.json")}
+        assert place.table() == done
+        assert place.index() == sorted(f"{name}.html" for name in done)
+    assert place.content() == place.content(place.root / "one")
+
+
+def test_a_single_video_leaves_the_shared_files_of_its_folder(place: Place) -> None:
+    flags = ["--format", *ALL_FORMATS]
+    assert place.detect(*flags) == 0
+    for name in ("all", "index"):
+        video = write_video(place.root / f"{name}.avi", frames=20)
+        assert place.detect(*flags, sources=[video]) == 0
+        found = json.loads((place.out / f"{name}.json").read_text())
+        assert list(found["results"]) == [name]
+    assert place.table() == {"v0", "v1", "v2", "all", "index"}
+    assert place.index() == ["all.html", "index-video.html", "v0.html", "v1.html", "v2.html"]
+    assert {"all-video.csv", "index.csv"} <= place.content().keys()
+    assert read(place.out / "all.html").data["index"] == "index.html"
+
+
+def test_the_shared_files_follow_what_happens_to_the_videos(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    assert place.detect("--format", *ALL_FORMATS) == 0
+    write_video(place.videos / "v1.avi", frames=50, level=200)
+    capsys.readouterr()
+    assert place.detect("--format", "json") == 0  # neither page nor table is asked for, and the old ones would lie
+    assert "3 videos, 0.00306 h: 1 done, 2 written" not in capsys.readouterr().err
+    assert place.index() == ["v0.html", "v2.html"]
+    assert not (place.out / "v1.html").exists()
+    assert place.table() == {"v0", "v1", "v2"}
+    write_tiny_onnx(place.model, tiny_spec(window_stride=4))
+    capsys.readouterr()
+    assert place.detect("--format", *ALL_FORMATS, sources=[place.videos / "v1.avi"]) == 0
+    assert "2 videos in " in capsys.readouterr().err  # of another model
+    assert place.table() == {"v1"}
+    assert place.index() == ["v1.html"]
+    assert place.detect("--format", *ALL_FORMATS) == 0
+    assert place.detect("--format", *ALL_FORMATS, out=place.root / "undisturbed") == 0
+    assert place.content() == place.content(place.root / "undisturbed")
+
+
+def test_a_table_of_somebody_else_is_left_alone(place: Place) -> None:
+    place.out.mkdir()
+    (place.out / "all.csv").write_text("my,own\n")
+    assert place.detect() == 0  # asks for no table
+    assert (place.out / "all.csv").read_text() == "my,own\n"
+    assert place.detect("--csv") == 2
+    assert (place.out / "all.csv").read_text() == "my,own\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--bom"], "--bom marks CSV files"),
+        (["--embed"], "--embed puts the video into its page"),
+        (["--labels-per-video", "2"], "--labels-per-video is of a classifier's scores"),
+        (["--shard", "3/2"], "shard: got 3/2"),
+        (["--workers", "-1"], "--workers: got -1"),
+        (["--max-errors", "-1"], "--max-errors: got -1"),
+        (["--json", "--jsonl"], "not allowed with argument --json"),
+        (["--stream", "--jsonl"], "--jsonl is of whole videos"),
+        (["--stream", "--shard", "1/2"], "--shard is of whole videos"),
+        (["--stream", "--max-errors", "0"], "--max-errors is of whole videos"),
+        (["--stream", "--device", "gpu:0,gpu:1"], "expected one device with --stream"),
+    ],
+)
+def test_flags_that_would_do_nothing_are_refused(
+    place: Place, flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert place.detect(*flags) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+def test_fresh_is_of_records(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["detect", str(place.model), str(place.videos), "--fresh"]) == 2
+    assert "give --out with it" in capsys.readouterr().err
+
+
+def test_a_selection_is_in_the_files_and_evaluate_says_so(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    video = place.videos / "v0.avi"
+    flags = ["--exclusive", "class", "--merge-gap", "0.5", "--min-length", "0.2"]
+    assert place.detect(*flags, sources=[video]) == 0
+    (found,) = load_detections(place.out / "v0.json")
+    assert found.facts is not None
+    assert (found.facts.exclusive, found.facts.merge_gap, found.facts.min_length) == ("class", 0.5, 0.2)
+    entry = {"subset": "test", "annotations": [{"label": "jump", "segment": [0.5, 2.0]}]}
+    truth = place.root / "truth.json"
+    truth.write_text(json.dumps({"database": {"v0": entry}}))
+    capsys.readouterr()
+    assert cli.main(["evaluate", str(place.out / "v0.json"), str(truth)]) == 0
+    err = capsys.readouterr().err
+    assert "selected by --exclusive class, --merge-gap 0.5, --min-length 0.2, and the mAP is that" in err
+    assert place.detect(sources=[video], out=place.root / "plain") == 0
+    document = json.loads((place.root / "plain" / "v0.json").read_text())
+    assert document["external_data"]["v0"].keys().isdisjoint({"exclusive", "merge_gap", "min_length"})
+
+
+@pytest.mark.thorough
+def test_workers_leave_the_same_files(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    (place.videos / "broken.avi").write_bytes(b"no video" * 100)
+    flags = ["--format", *ALL_FORMATS, "--json"]
+    assert place.detect(*flags, "--workers", "0") == 2
+    first = capsys.readouterr()
+    assert place.detect(*flags, "--workers", "2", out=place.root / "two") == 2
+    second = capsys.readouterr()
+    assert second.out == first.out  # in the order of the list, whoever was done first
+    assert "1 of 4 videos failed: broken.avi" in second.err
+    one, two = place.content(), place.content(place.root / "two")
+    failures = [json.loads(content.pop("failures.jsonl")) for content in (one, two)]
+    assert [failure.pop("time") is not None for failure in failures] == [True, True]
+    assert failures[0] == failures[1]
+    assert one == two

@@ -1,0 +1,143 @@
+"""Worker processes: what comes back from them, and what their deaths cost."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from runtime.common import processors
+from runtime.detector import DetectorOptions
+from runtime.errors import AfsdError
+from runtime.jobs import workers
+from runtime.jobs.plan import VideoJob, plan_jobs
+from runtime.jobs.settings import FileOptions, JobSettings
+from runtime.jobs.workers import DIED, Listener, Outcome, WorkerPlan, WorkerPool, choose_workers, share_devices
+from tests.tiny import write_tiny_onnx
+from tests.videos import write_video
+
+
+def plan(model: Path, out: Path) -> WorkerPlan:
+    files = FileOptions(("json",), 0.2, 0.2, str(model))
+    return WorkerPlan(JobSettings(str(model), options=DetectorOptions(min_score=0.2), files=files), out)
+
+
+@pytest.mark.thorough
+def test_a_worker_that_dies_costs_its_video(tmp_path: Path) -> None:
+    """A crash of a decoder is played by a kill as soon as a video is in work; a video that is none fails by itself."""
+    model, out = write_tiny_onnx(tmp_path / "m.onnx", None), tmp_path / "out"
+    paths = [write_video(tmp_path / f"v{number}.avi", frames=20) for number in range(3)]
+    broken = tmp_path / "broken.avi"
+    broken.write_bytes(b"no video" * 100)
+    large = write_video(tmp_path / "large.avi", frames=40)
+    jobs = plan_jobs([str(path) for path in (paths[0], large, broken, *paths[1:])])
+    pool = WorkerPool(plan(model, out), ["cpu"], 1)
+    killed: list[int] = []
+
+    def begun(job: VideoJob) -> None:
+        if job.name == "large":
+            killed.append(pool._workers[0].process.pid or 0)
+            os.kill(killed[0], signal.SIGKILL)
+
+    outcomes = {outcome.job.name: outcome for outcome in pool.run(jobs, Listener(begun=begun))}
+    assert set(outcomes) == {"v0", "large", "broken", "v1", "v2"}
+    failure = outcomes["large"].failure
+    assert failure is not None
+    assert failure.kind == DIED
+    assert (
+        "large.avi: the process that worked on it was ended by SIGKILL, perhaps for want of memory" in failure.message
+    )
+    broken_failure = outcomes["broken"].failure
+    assert broken_failure is not None
+    assert broken_failure.kind == "VideoError"
+    assert {path.name for path in out.glob("*.json")} == {"v0.json", "v1.json", "v2.json"}
+    for pid in killed:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_a_model_that_cannot_be_opened_is_one_error(tmp_path: Path) -> None:
+    model = write_tiny_onnx(tmp_path / "m.onnx", None)
+    data = bytearray(model.read_bytes())
+    data[len(data) // 2] ^= 1
+    model.write_bytes(bytes(data))
+    jobs = plan_jobs([str(write_video(tmp_path / "v.avi", frames=20))])
+    with pytest.raises(AfsdError, match="is damaged or was changed"):
+        list(WorkerPool(plan(model, tmp_path / "out"), ["cpu", "cpu"], 1).run(jobs))
+
+
+@pytest.mark.thorough
+def test_workers_end_when_nobody_takes_the_outcomes(tmp_path: Path) -> None:
+    model = write_tiny_onnx(tmp_path / "m.onnx", None)
+    jobs = plan_jobs([str(write_video(tmp_path / f"v{number}.avi", frames=20)) for number in range(4)])
+    pool = WorkerPool(replace(plan(model, tmp_path / "out"), progress=True), ["cpu"], 1)
+    outcomes = pool.run(jobs)
+    first: Outcome = next(outcomes)
+    pids = [worker.process.pid for worker in pool._workers]
+    assert first.finished is not None
+    outcomes.close()  # type: ignore[attr-defined]  # a generator
+    for pid in pids:
+        assert pid is not None
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+@pytest.mark.thorough
+def test_what_a_worker_warns_of_is_passed_on(tmp_path: Path) -> None:
+    model = write_tiny_onnx(tmp_path / "m.onnx", None)
+    video = write_video(tmp_path / "v.avi", frames=40)
+    video.write_bytes(video.read_bytes()[: video.stat().st_size * 2 // 3])
+    said: list[tuple[int, str]] = []
+    given = plan(model, tmp_path / "out")
+    settings = replace(given.settings, options=replace(given.settings.options, allow_truncated=True))
+    given = replace(given, settings=settings, log_level=logging.INFO)
+    pool = WorkerPool(given, ["cpu"], 1)
+    (outcome,) = pool.run(plan_jobs([str(video)]), Listener(said=lambda level, text: said.append((level, text))))
+    assert outcome.failure is None
+    assert any(level == logging.WARNING and "v.avi" in text for level, text in said)
+    assert any(level == logging.INFO and "onnxruntime" in text for level, text in said)
+
+
+@pytest.mark.parametrize(
+    ("videos", "asked", "devices", "count"),
+    [
+        (100, None, ["auto"], 4),
+        (7, None, ["auto"], 0),
+        (100, 0, ["auto"], 0),
+        (100, 2, ["auto"], 2),
+        (1, 2, ["auto"], 1),
+        (100, None, ["gpu:0", "gpu:1"], 2),
+        (100, 1, ["gpu:0", "gpu:1"], 2),
+        (100, 5, ["gpu:0", "gpu:1"], 5),
+        (1, None, ["gpu:0", "gpu:1"], 1),
+    ],
+)
+def test_the_number_of_workers(
+    videos: int, asked: int | None, devices: list[str], count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "usable_cores", lambda: 4)
+    monkeypatch.setattr(workers, "free_memory", lambda: 1 << 40)
+    jobs = plan_jobs([f"{number}.mp4" for number in range(videos)])
+    assert choose_workers(jobs, asked, devices) == count
+    assert share_devices(["gpu:0", "gpu:1"], 5) == ["gpu:0", "gpu:1", "gpu:0", "gpu:1", "gpu:0"]
+    monkeypatch.setattr(workers, "free_memory", lambda: 5 << 30)
+    assert choose_workers(jobs, None, ["auto"]) in (0, 2)
+    assert choose_workers(plan_jobs(["-"] * 9), 3, devices) == 0  # standard input is this process's
+
+
+def test_the_memory_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "meminfo").write_text("MemTotal: 9000 kB\nMemAvailable: 4000 kB\n")
+    monkeypatch.setattr(processors, "MEMORY", tmp_path / "meminfo")
+    monkeypatch.setattr(processors, "CONTAINER", tmp_path)
+    assert processors.free_memory() == 4_096_000
+    (tmp_path / "memory.max").write_text("3000000\n")
+    (tmp_path / "memory.current").write_text("1000000\n")
+    assert processors.free_memory() == 2_000_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert processors.free_memory() == 4_096_000
+    (tmp_path / "meminfo").unlink()
+    assert processors.free_memory() is None
