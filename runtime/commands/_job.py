@@ -14,8 +14,8 @@ from runtime.common.console import EXIT_ERROR, print_error, print_note, print_wa
 from runtime.common.log import LOGGER
 from runtime.common.stops import GIVE_OUT_S, give_out_at_stop, shield
 from runtime.common.text import printable
-from runtime.errors import InputError
-from runtime.jobs.failures import FailureFile
+from runtime.errors import AfsdError, InputError
+from runtime.jobs.failures import Failure, FailureFile
 from runtime.jobs.plan import VideoJob
 from runtime.jobs.progress import JobProgress
 from runtime.jobs.recipe import make_recipe
@@ -82,7 +82,7 @@ class DetectJob:
                 self._failures.require_own()
             self._failed_before = self._failures.names()
             self._tables = FolderTables(self._records, jobs, settings, self._recipe, self._files)
-        self._shared_given = False
+        self._shared_given = self._shared_failed = False
 
     def run(self, runs: int | None, devices: Sequence[str], threads: int | None, open_here: OpenHere) -> int:
         """Do the videos and return the exit status, 2 if any failed.
@@ -102,7 +102,9 @@ class DetectJob:
             if todo:
                 count = choose_workers(todo, runs, devices)
                 if count:
-                    pool = WorkerPool(plan, share_devices(devices, count), threads or share_threads(count))
+                    pool = WorkerPool(
+                        plan, share_devices(devices, count), threads or share_threads(self._settings, count)
+                    )
                     self._run(pool, todo, progress)
                 else:
                     self._run(Here(stack.enter_context(open_here(plan))), todo, progress)
@@ -191,9 +193,7 @@ class DetectJob:
             print_error(failure.message)
             self._output.failure(job, failure)
             self._tally.failed.append(job.label)
-            if self._failures is not None:
-                self._failures.add(job, failure)
-                self._failed_before.add(job.name)
+            self._note(job, failure)
             return
         self._settle(job)
         if finished is not None and finished.standing == "new":
@@ -203,11 +203,24 @@ class DetectJob:
         else:  # another process has done it meanwhile
             self._tally.skipped += 1
 
+    def _note(self, job: VideoJob, failure: Failure) -> None:
+        """Write the line of a video that failed; that it cannot be written ends nothing, it was printed."""
+        if self._failures is not None:
+            self._failed_before.add(job.name)
+            try:
+                self._failures.add(job, failure)
+            except (AfsdError, OSError) as error:
+                print_error(error)
+
     def _settle(self, job: VideoJob) -> None:
         """Remove the line of a video that failed before and has succeeded."""
         if self._failures is not None and job.name in self._failed_before:
-            self._failures.settle(job.name)
             self._failed_before.discard(job.name)
+            try:
+                self._failures.settle(job.name)
+            except (AfsdError, OSError) as error:
+                print_error(error)
+                self._shared_failed = True
 
     def _give_out(self) -> None:
         """Give out, once, what is of all videos: JSON, the table, the index of the pages."""
@@ -215,14 +228,18 @@ class DetectJob:
         if self._shared_given or self._files is None:
             return
         self._shared_given = True
+        try:
+            self._say_shared(self._write_shared(self._files))
+        except (AfsdError, OSError) as error:
+            print_error(error)
+            self._shared_failed = True
+
+    def _write_shared(self, files: ResultFiles) -> Tables:
+        """Write the table and the index as far as there are any."""
         if self._tables is not None:
-            tables = self._tables.write(self._kept)
-        elif len(self._jobs) > 1:
-            formats = [suffix for suffix in SHARED_NAMES if suffix in self._settings.files.formats]
-            tables = write_tables(entries_of(self._jobs, self._kept), self._files, formats) if formats else Tables()
-        else:
-            return
-        self._say_shared(tables)
+            return self._tables.write(self._kept)
+        formats = [suffix for suffix in SHARED_NAMES if suffix in files.options.formats and len(self._jobs) > 1]
+        return write_tables(entries_of(self._jobs, self._kept), files, formats) if formats else Tables()
 
     def _say_shared(self, tables: Tables) -> None:
         if not self._flags.json and not self._flags.jsonl:
@@ -250,7 +267,7 @@ class DetectJob:
             print_note(f"afsd: {tally.line()}")
         if line := tally.failed_line():
             print_note(f"afsd: {line}")
-        return EXIT_ERROR if tally.failed else 0
+        return EXIT_ERROR if tally.failed or self._shared_failed else 0
 
 
 def _videos(count: int) -> str:

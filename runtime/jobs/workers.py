@@ -389,6 +389,9 @@ def share_devices(devices: Sequence[str], workers: int) -> list[str]:
     return [devices[number % len(devices)] for number in range(workers)]
 
 
-def share_threads(workers: int) -> int:
-    """Return the CPU threads of each worker's engine: its share of the cores."""
-    return max(usable_cores() // workers, 1)
+def share_threads(settings: JobSettings, workers: int) -> int | None:
+    """Return the CPU threads of each worker's engine: its share of the cores; None where an engine takes no number."""
+    files = [settings.engine, settings.flow_engine or settings.engine, *settings.backbones]
+    takes = all(Path(file).suffix.lower() in (".onnx", ".xml") for file in files)
+    on_cpu = settings.engine_options.device_kind in ("auto", "cpu") and settings.engine_options.provider is None
+    return max(usable_cores() // workers, 1) if takes and on_cpu else None

@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import Any
 
 UNREADABLE = "unreadable"
+FAILURES = "failures.jsonl"
+"""File of the videos that failed, with the times at which they did."""
 
 
 def fingerprints(folder: Path) -> dict[str, str]:
-    """Map the files below a folder, without temporary ones, to what of their content is the same in every run."""
+    """Map the files below a folder, without temporary ones and failures, to what of them is the same in every run."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
-        if path.is_file() and not any(part.startswith(".") for part in Path(name).parts) and "tensorboard" not in name:
+        hidden = any(part.startswith(".") for part in Path(name).parts)
+        if path.is_file() and not hidden and "tensorboard" not in name and path.name != FAILURES:
             try:
                 found[name] = _fingerprint(path)
             except Exception as error:  # half a file

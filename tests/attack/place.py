@@ -23,6 +23,8 @@ LIMIT_S = 120.0
 """Seconds after which a command counts as hung."""
 FILE_EVENTS = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")
 HUNG = -1
+RECORDS = ".afsd"
+"""Folder in which a command keeps what is its own."""
 
 Before = Callable[[], object]
 """Function that is called in a child before its command."""
@@ -98,8 +100,8 @@ class Place:
             raise SystemExit(f"{what}, status {status}:\n{(self.folder / 'said').read_text(errors='replace')}")
 
     def hidden(self) -> list[str]:
-        """Return what lies in `out` that no result is: temporary files and locks."""
-        return [str(path.relative_to(self.out)) for path in self.out.rglob(".*")]
+        """Return what lies in `out` that is neither a result nor a record: temporary files and locks."""
+        return [str(path.relative_to(self.out)) for path in self.out.rglob(".*") if path.name != RECORDS]
 
     def _fork(self, run: Callable[[], int], log: str) -> int:
         """Run a function in a forked child, which ends with what it returns."""

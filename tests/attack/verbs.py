@@ -55,6 +55,13 @@ def _detect(work: Path) -> list[str]:
     return ["detect", str(given / "tiny.onnx"), str(given / "videos"), "--out", str(work / "out"), *formats]
 
 
+def _videos_unrecorded(out: Path) -> float:
+    """Count the videos whose files are written but not recorded, so that they will be done again."""
+    from runtime.jobs.records import RecordFolder
+
+    return float(len({path.stem for path in out.glob("v*.*")} - set(RecordFolder(out).names())))
+
+
 def _fill_clips(work: Path) -> None:
     make_videos(work / "given" / "videos")
     one = [{"label": "jump", "score": 0.9, "segment": [start, start + 0.5]} for start in (0.2, 0.6, 2.5)]
@@ -286,7 +293,7 @@ def _steps_lost(out: Path) -> float:
 
 
 VERBS: dict[str, Verb] = {
-    "detect": Verb(_fill_detect, _detect),
+    "detect": Verb(_fill_detect, _detect, lost=_videos_unrecorded),
     "clips": Verb(_fill_clips, _clips, ("runtime.clips.cutting", "runtime.exchange.files", "cv2", "av")),
     "features": Verb(
         fill_features, _features, lost=lambda out: _unrecorded(out / "set", "extraction.json", "videos")

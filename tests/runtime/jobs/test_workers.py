@@ -12,11 +12,21 @@ import pytest
 
 from runtime.common import processors
 from runtime.detector import DetectorOptions
+from runtime.engines.options import EngineOptions
 from runtime.errors import AfsdError
 from runtime.jobs import workers
 from runtime.jobs.plan import VideoJob, plan_jobs
 from runtime.jobs.settings import FileOptions, JobSettings
-from runtime.jobs.workers import DIED, Listener, Outcome, WorkerPlan, WorkerPool, choose_workers, share_devices
+from runtime.jobs.workers import (
+    DIED,
+    Listener,
+    Outcome,
+    WorkerPlan,
+    WorkerPool,
+    choose_workers,
+    share_devices,
+    share_threads,
+)
 from tests.tiny import write_tiny_onnx
 from tests.videos import write_video
 
@@ -141,3 +151,22 @@ def test_the_memory_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.Mo
     assert processors.free_memory() == 4_096_000
     (tmp_path / "meminfo").unlink()
     assert processors.free_memory() is None
+
+
+@pytest.mark.parametrize(
+    ("engine", "device", "threads"),
+    [
+        ("m.xml", "auto", 4),
+        ("m.onnx", "cpu", 4),
+        ("m.onnx", "gpu:1", None),
+        ("m.engine", "auto", None),
+        ("m.ckpt", "cpu", None),
+    ],
+)
+def test_the_cores_are_shared_out(
+    engine: str, device: str, threads: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "usable_cores", lambda: 9)
+    settings = JobSettings(engine, engine_options=EngineOptions(device=device))
+    assert share_threads(settings, 2) == threads
+    assert share_threads(settings, 20) == (threads and 1)
