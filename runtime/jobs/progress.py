@@ -160,9 +160,9 @@ class JobProgress:
         assert self._durations is not None
         left = self._left()
         if left is None:
-            parts.append(f"{hours(seen)} of video")
+            parts.append(f"{hours(seen, seen)} h of video")
         else:
-            parts.append(f"{hours(seen)} of {hours(seen + left)} of video")
+            parts.append(f"{hours(seen, seen + left)} of {hours(seen + left, seen + left)} h of video")
         parts.append(f"{speed:.1f}× real time")
         if left is not None and speed > 0 and passed >= FIRST_S:
             parts.append(f"{duration(left / speed)} to go")
@@ -185,11 +185,10 @@ class JobProgress:
             self._line.show(self.text(now))
 
 
-def hours(seconds: float) -> str:
-    """Return a length of video in words: "4.2 h", below an hour "12 min" or "34 s"."""
-    if seconds >= HOUR_S:
-        return f"{seconds / HOUR_S:.1f} h"
-    return f"{seconds / 60:.0f} min" if seconds >= 600 else f"{seconds:.0f} s"
+def hours(seconds: float, whole: float) -> str:
+    """Return a length of video in hours, with digits enough for a part of `whole` seconds."""
+    digits = 1 if whole >= 10 * HOUR_S else 2 if whole >= HOUR_S else 3
+    return f"{seconds / HOUR_S:.{digits}f}"
 
 
 def duration(seconds: float) -> str:

@@ -36,6 +36,8 @@ STEMS = (
 )  # fmt: skip
 """Names of every odd kind; the others are numbered."""
 LIMIT_S = 600.0
+WITHIN_S = 1.0
+"""Longest time from the moment at which so many videos are done to the kill; the first is so soon after its start."""
 
 
 @dataclass
@@ -74,6 +76,8 @@ def make_folder(folder: Path, count: int) -> None:
 def attack(work: Path, model: Path, videos: int, kills: int, seed: int, flags: Sequence[str] = ()) -> Report:
     """Run the command undisturbed and disturbed, and compare.
 
+    The first kill comes soon after the start; the others when a random number of videos is done, and a bit later.
+
     Args:
         work: empty folder for the videos and the results.
         model: file of the model.
@@ -88,9 +92,12 @@ def attack(work: Path, model: Path, videos: int, kills: int, seed: int, flags: S
     whole, report.summary = _finish(_start(model, work, "whole", flags))
     report.undisturbed_s = time.monotonic() - began
     for kill in range(kills):
-        process, at = _start(model, work, "killed", flags), rng.uniform(0.0, 1.5 * report.undisturbed_s / (kills + 1))
-        time.sleep(at)
-        late = process.poll() is not None
+        began = time.monotonic()
+        process = _start(model, work, "killed", flags)
+        if kill:
+            _wait_for(process, work / "killed", rng.randint(1, max(2 * videos // kills, 1)))
+        time.sleep(rng.uniform(0.0, WITHIN_S))
+        late, at = process.poll() is not None, time.monotonic() - began
         if not late:
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
@@ -137,6 +144,18 @@ def _start(model: Path, work: Path, out: str, flags: Sequence[str]) -> subproces
         text=True,
         start_new_session=True,
     )
+
+
+def _wait_for(process: subprocess.Popen[str], out: Path, more: int) -> None:
+    """Wait until a command has recorded so many more videos, or has ended."""
+    records, deadline = out / ".afsd" / "records", time.monotonic() + LIMIT_S
+    first = _count(records)
+    while _count(records) < first + more and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def _count(records: Path) -> int:
+    return sum(1 for path in records.glob("[!.]*.json")) if records.is_dir() else 0
 
 
 def _finish(process: subprocess.Popen[str]) -> tuple[str, str]:

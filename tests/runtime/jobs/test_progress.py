@@ -38,12 +38,12 @@ def test_the_line_of_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
     progress = JobProgress(jobs, skipped=7)
     began = progress._began
     progress.advance(jobs[0], 30.0)
-    assert progress.text(began + 10) == "7 of 10 videos, 30 s of video, 3.0× real time, a 30 s"
+    assert progress.text(began + 10) == "7 of 10 videos, 0.008 h of video, 3.0× real time, a 30 s"
     progress.end(jobs[0], 3600.0)
     progress.advance(jobs[1], 1800.0)
-    assert progress.text(began + 600) == "8 of 10 videos, 1.5 h of 3.0 h of video, 9.0× real time, 10 min to go, b 50%"
+    assert progress.text(began + 600) == "8 of 10 videos, 1.50 of 3.00 h of video, 9.0× real time, 10 min to go, b 50%"
     progress.end(jobs[1], None)  # it failed: nothing more is to be seen of it
-    assert progress.text(began + 600) == "9 of 10 videos, 1.0 h of 2.0 h of video, 6.0× real time, 10 min to go"
+    assert progress.text(began + 600) == "9 of 10 videos, 1.00 of 2.00 h of video, 6.0× real time, 10 min to go"
     progress.close()
 
 
@@ -55,9 +55,9 @@ def test_nothing_is_looked_at_where_nobody_sees_it(capsys: pytest.CaptureFixture
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(5, "5 s"), (599, "599 s"), (1200, "20 min"), (36000, "10.0 h")])
-def test_lengths_in_words(seconds: float, text: str) -> None:
-    assert hours(seconds) == text
+@pytest.mark.parametrize(("whole", "text"), [(600, "0.083"), (3600, "0.08"), (36000, "0.1")])
+def test_lengths_in_hours(whole: float, text: str) -> None:
+    assert hours(300, whole) == text
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(5, "5 s"), (65, "1 min"), (3599, "1 h 00 min"), (36060, "10 h 01 min")])
