@@ -58,6 +58,9 @@ if TYPE_CHECKING:
 
 BEST = -1.0
 """Value of --threshold without a score."""
+DURATION_EDGES = ",".join(f"{edge:g}" for edge in A2NET_EDGES)
+HIT_TIOU = 0.5
+"""tIoU from which on a detection finds a true action, unless another is given."""
 
 
 def add_evaluate(subparsers: Any) -> None:
@@ -153,10 +156,9 @@ def _add_engine_flags(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_further(parser: argparse._ArgumentGroup) -> None:
-    edges = ",".join(f"{edge:g}" for edge in A2NET_EDGES)
     parser.add_argument("--durations", action="store_true", help="mAP by duration of the instances")
     parser.add_argument(
-        "--duration-edges", metavar="LIST", default=edges, help="edges of the bins in seconds (%(default)s)"
+        "--duration-edges", metavar="LIST", default=DURATION_EDGES, help="edges of the bins in seconds (%(default)s)"
     )
     parser.add_argument(
         "--proposals", action="store_true", help="average recall of proposals and its area (AR@AN, AUC)"
@@ -173,7 +175,7 @@ def _add_further(parser: argparse._ArgumentGroup) -> None:
         help="kinds of errors among the best detections, and what each costs",
     )
     parser.add_argument(
-        "--false-positive-tiou", metavar="TIOU", type=float, default=0.5, help="threshold of a hit (%(default)s)"
+        "--false-positive-tiou", metavar="TIOU", type=float, default=HIT_TIOU, help="threshold of a hit (%(default)s)"
     )
     parser.add_argument("--plot", metavar="FILE.png", type=Path, help="draw the kinds of errors")
     parser.add_argument(
@@ -189,7 +191,7 @@ def _add_further(parser: argparse._ArgumentGroup) -> None:
         "--threshold-tiou",
         metavar="TIOU",
         type=float,
-        default=0.5,
+        default=HIT_TIOU,
         help="tIoU from which on a detection is right (%(default)s)",
     )
     parser.add_argument(
@@ -208,6 +210,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     edges = _numbers(arguments.duration_edges, "--duration-edges", "rising seconds such as 1.5,2.5")
     if arguments.threshold is None and arguments.write_threshold:
         arguments.threshold = BEST
+    _check_companions(arguments)
     if arguments.threshold not in (None, BEST):
         require_in_range("--threshold", arguments.threshold, Share)
     if arguments.plot and not arguments.false_positives:
@@ -243,6 +246,27 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
             status = _give_out(arguments, found, judged, tious, edges)
     write_report(arguments, found, judged, tious, edges)
     return EXIT_ERROR if failed else status
+
+
+def _check_companions(arguments: argparse.Namespace) -> None:
+    """Check that no flag is given that does nothing without another one (InputError: one is)."""
+    report = arguments.format is not None
+    needs = (
+        ("--duration-edges", arguments.duration_edges != DURATION_EDGES, arguments.durations or report, "--durations"),
+        ("--proposal-rule", arguments.proposal_rule != "activitynet", arguments.proposals, "--proposals"),
+        (
+            "--false-positive-tiou",
+            arguments.false_positive_tiou != HIT_TIOU,
+            arguments.false_positives or report,
+            "--false-positives",
+        ),
+        ("--threshold-tiou", arguments.threshold_tiou != HIT_TIOU, arguments.threshold is not None, "--threshold"),
+        ("--labels-per-video", arguments.labels_per_video > 1, arguments.video_scores, "--video-scores"),
+        ("--feature-fold", arguments.feature_fold, arguments.features, "--features"),
+    )
+    for flag, given, companion, name in needs:
+        if given and not companion:
+            raise InputError(f"{flag} does nothing alone: give {name} with it")
 
 
 def _give_out_part(

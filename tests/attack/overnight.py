@@ -24,6 +24,8 @@ from pathlib import Path
 from tests.processes import ROOT
 from tests.videos import write_video
 
+BESIDE = {"all-video", "all-video-2", "index-video"}
+"""Files of videos beside the shared ones, which have others of their own names."""
 SECONDS = 2.0
 """Length of each video."""
 SOURCES = 8
@@ -35,7 +37,9 @@ STEMS = (
     "~tilde", "@at", "{brace}", "10:30:00", "cafe\u0301", "\udcff\udcfe", "a,b", "=1+1", "failures", "shared", "clip",
 )  # fmt: skip
 """Names of every odd kind; the others are numbered."""
-LIMIT_S = 600.0
+OUT, ERRORS = "printed", "errors"
+"""Files for what the command prints."""
+LIMIT_S = 240.0
 WITHIN_S = 1.0
 """Longest time from the moment at which so many videos are done to the kill; the first is so soon after its start."""
 
@@ -89,7 +93,7 @@ def attack(work: Path, model: Path, videos: int, kills: int, seed: int, flags: S
     report, rng = Report(), random.Random(seed)
     make_folder(work / "videos", videos)
     began = time.monotonic()
-    whole, report.summary = _finish(_start(model, work, "whole", flags))
+    whole, report.summary = _finish(_start(model, work, "whole", flags), work)
     report.undisturbed_s = time.monotonic() - began
     for kill in range(kills):
         began = time.monotonic()
@@ -100,7 +104,7 @@ def attack(work: Path, model: Path, videos: int, kills: int, seed: int, flags: S
         late, at = process.poll() is not None, time.monotonic() - began
         if not late:
             os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        process.wait()
         known, unrecorded = _progress(work / "killed")
         print(
             f"kill {kill + 1}: {at:.2f} s after the start{', after the end' if late else ''}, {known} records, "
@@ -111,7 +115,7 @@ def attack(work: Path, model: Path, videos: int, kills: int, seed: int, flags: S
         report.records.append(known)
         report.unrecorded.append(unrecorded)
     began = time.monotonic()
-    after, report.last_summary = _finish(_start(model, work, "killed", flags))
+    after, report.last_summary = _finish(_start(model, work, "killed", flags), work)
     report.last_s = time.monotonic() - began
     contents = [_contents(work / name) for name in ("whole", "killed")]
     report.files = len(contents[0])
@@ -122,8 +126,8 @@ def attack(work: Path, model: Path, videos: int, kills: int, seed: int, flags: S
     return report
 
 
-def _start(model: Path, work: Path, out: str, flags: Sequence[str]) -> subprocess.Popen[str]:
-    """Start the command in a group of its own."""
+def _start(model: Path, work: Path, out: str, flags: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Start the command in a group of its own; what it prints goes to files, since nobody reads it meanwhile."""
     words = [
         "detect",
         str(model),
@@ -135,18 +139,18 @@ def _start(model: Path, work: Path, out: str, flags: Sequence[str]) -> subproces
         "--jsonl",
         *flags,
     ]
-    return subprocess.Popen(
-        [sys.executable, "-m", "runtime", *words],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    with (work / OUT).open("wb") as printed, (work / ERRORS).open("wb") as errors:
+        return subprocess.Popen(
+            [sys.executable, "-m", "runtime", *words],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=printed,
+            stderr=errors,
+            start_new_session=True,
+        )
 
 
-def _wait_for(process: subprocess.Popen[str], out: Path, more: int) -> None:
+def _wait_for(process: subprocess.Popen[bytes], out: Path, more: int) -> None:
     """Wait until a command has recorded so many more videos, or has ended."""
     records, deadline = out / ".afsd" / "records", time.monotonic() + LIMIT_S
     first = _count(records)
@@ -158,12 +162,13 @@ def _count(records: Path) -> int:
     return sum(1 for path in records.glob("[!.]*.json")) if records.is_dir() else 0
 
 
-def _finish(process: subprocess.Popen[str]) -> tuple[str, str]:
+def _finish(process: subprocess.Popen[bytes], work: Path) -> tuple[str, str]:
     """Wait for a command that must succeed; return what it printed, and the last line of its errors."""
-    out, errors = process.communicate(timeout=LIMIT_S)
-    if process.returncode != 0:
-        raise SystemExit(f"ended with status {process.returncode}: {errors[-2000:]}")
-    return out, errors.splitlines()[-1]
+    status = process.wait(LIMIT_S)
+    errors = (work / ERRORS).read_text()
+    if status != 0:
+        raise SystemExit(f"ended with status {status}: {errors[-2000:]}")
+    return (work / OUT).read_text(), errors.splitlines()[-1]
 
 
 def _progress(out: Path) -> tuple[int, int]:
@@ -172,9 +177,9 @@ def _progress(out: Path) -> tuple[int, int]:
 
     records = list(RecordFolder(out).all()) if out.is_dir() else []
     known = {name for record in records for name in record.files}
-    shared = {"all.csv", "index.html"}
-    stray = {path.stem for path in out.glob("[!.]*.*") if path.name not in known | shared} if out.is_dir() else set()
-    return len(records), len(stray)
+    others = known | {"all.csv", "index.html"}
+    stray = {path.stem for path in out.glob("[!.]*.*") if path.name not in others} if out.is_dir() else set()
+    return len(records), len(stray - BESIDE)
 
 
 def _contents(folder: Path) -> dict[str, bytes]:

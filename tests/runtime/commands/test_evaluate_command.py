@@ -258,7 +258,7 @@ def test_detections_that_were_cut_at_a_score_are_said_to_be(
     videos = [str(folder / "videos" / f"{name}.avi") for name in ("first", "second")]
     assert main(["detect", str(model), *videos, "--json", "--score", "0.3"]) == 0
     (tmp_path / "cut.json").write_text(capsys.readouterr().out)
-    command = ["evaluate", str(tmp_path / "cut.json"), str(folder / "truth.json"), "--threshold-tiou", "0.3"]
+    command = ["evaluate", str(tmp_path / "cut.json"), str(folder / "truth.json")]
     assert main(command) == 0
     assert "the detections are those of score 0.3 or more" in capsys.readouterr().err
     assert main([*command, "--write-threshold", str(model)]) == 2
@@ -267,3 +267,22 @@ def test_detections_that_were_cut_at_a_score_are_said_to_be(
     (tmp_path / "all.json").write_text(capsys.readouterr().out)
     assert main(["evaluate", str(tmp_path / "all.json"), str(folder / "truth.json")]) == 0
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("flags", "needed"),
+    [
+        (["--duration-edges", "1,2"], "--durations"),
+        (["--proposal-rule", "thumos14"], "--proposals"),
+        (["--false-positive-tiou", "0.4"], "--false-positives"),
+        (["--threshold-tiou", "0.4"], "--threshold"),
+        (["--labels-per-video", "2"], "--video-scores"),
+        (["--feature-fold", "a"], "--features"),
+    ],
+)
+def test_a_flag_that_does_nothing_alone_is_refused(
+    flags: list[str], needed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", "found.json", "truth.json", *flags]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"afsd: error: {flags[0]} does nothing alone: give {needed} with it"
