@@ -72,6 +72,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "find actions": ("detect", "watch", "clips", "convert"),
     "judge": ("evaluate", "benchmark", "info"),
     "set up": ("doctor", "completion", "demo"),
+    "serve": ("triton",),
     "train": ("prepare", "train", "cross-validate", "features", "paper-tables", "make-synthetic"),
     "make engines": ("export", "calibrate", "export-backbone"),
 }

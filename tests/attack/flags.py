@@ -25,6 +25,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "features": ["features", "model.onnx", "clip.mp4", "--out", "out"],
     "convert": ["convert", "found.json", "out.csv"],
     "clips": ["clips", "found.json", "--videos", ".", "--out", "out"],
+    "triton": ["triton", "model.onnx", "--out", "out"],
 }
 """Verb → arguments with which it ends well, or with one line, within a second."""
 LONG = ("--metrics", "--seconds", "--runs", "--video-runs", "--warmup", "--threads")
