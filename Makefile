@@ -5,6 +5,7 @@
 # make benchmark MINUTES=34   the published-size network in every engine, beside its bound: docs/speed.md and its figures
 # make test-thorough   the checks that continuous integration runs beside them     (ten minutes)
 # make test-runtime    the tests of runtime/ where PyTorch cannot be imported      (half a minute)
+# make test-triton   the repository of `afsd triton` in a real Triton Inference Server, in a folder of its own
 # make test-slow   all checks that `make test` leaves out, some of minutes each
 # make mutation    faults planted in the arithmetic, one at a time: how many the tests notice     (an hour on one core)
 # make audit       known vulnerabilities of the locked packages, where a package index answers
@@ -29,10 +30,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 RUN := runs/synthetic
 AUDIT := .audit
-REMADE := $(VENV) $(AUDIT) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+TRITON := .triton
+REMADE := $(VENV) $(AUDIT) $(TRITON) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist worksteal
 
-.PHONY: demo test test-thorough test-runtime test-slow attack soak lint train-demo ablations benchmark int8 engines
+.PHONY: demo test test-thorough test-runtime test-triton test-slow attack soak lint train-demo ablations benchmark int8 engines
 .PHONY: gpu-check mutation audit sbom licences clean distclean
 
 demo: $(READY)
@@ -46,6 +48,11 @@ test-thorough: $(READY)
 
 test-runtime: $(READY)
 	@$(PYTEST) -p tests.without_torch $(or $(ONLY),tests/runtime) -m "not thorough and not slow and not gpu"
+
+test-triton: $(READY)
+	@if [ $(TRITON)/ready -nt requirements-triton.txt ] || error=$$($(MAKE_TRITON) 2>&1); then \
+		OMP_NUM_THREADS=1 $(BIN)/pytest -q -m thorough tests/runtime/triton; \
+	else echo "Triton's tests skipped: its server cannot be installed here ($$(echo "$$error" | tail -n 1))"; fi
 
 test-slow: $(READY)
 	@$(BIN)/pytest -m "(slow or thorough) and not gpu"
@@ -102,6 +109,8 @@ SCENE = $(addprefix --source ,$(wildcard ../shared/data/videos/street.mp4))
 PIP := $(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check
 MAKE_AUDIT = { $(PYTHON) -m venv --clear $(AUDIT) && $(AUDIT)/bin/python -m pip install -qq --disable-pip-version-check \
 	--retries 0 --timeout 15 --requirement requirements-audit.txt; }
+MAKE_TRITON = { rm -rf $(TRITON) && $(PIP) --retries 0 --timeout 15 --no-deps --target $(TRITON)/site \
+	--requirement requirements-triton.txt && touch $(TRITON)/ready; }
 ANSWERS := import os, sys, threading, urllib.request as u; t = threading.Timer(5, os._exit, (1,)); t.daemon = True; \
 	t.start(); u.urlopen(sys.argv[1]).close()
 CPU_TORCH = [ "$$(uname -s)" = Linux ] && [ -n "$(TORCH_INDEX)" ] && ! nvidia-smi -L >/dev/null 2>&1 && \

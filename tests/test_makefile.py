@@ -113,6 +113,16 @@ def test_an_audit_without_an_index_is_skipped_and_says_why(clone: Path) -> None:
     assert installed(clone)[-1].endswith("--requirement requirements-audit.txt")
 
 
+def test_triton_without_an_index_is_skipped_and_says_why(clone: Path) -> None:
+    assert make(clone, "demo", "TORCH_INDEX=").returncode == 0
+    (clone / "no-index").touch()
+    done = make(clone, "test-triton", "TORCH_INDEX=")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "Triton's tests skipped: its server cannot be installed here (ERROR: no index answers)\n"
+    assert installed(clone)[-1].endswith("--target .triton/site --requirement requirements-triton.txt")
+    assert not (clone / ".triton/ready").exists()
+
+
 def test_clean_keeps_what_was_trained(clone: Path) -> None:
     trained = clone / "runs" / "mine" / "last.ckpt"
     trained.parent.mkdir(parents=True)
