@@ -10,7 +10,7 @@ from pathlib import Path
 from runtime.clips.copying import CopyWriter, PacketIndex, index_packets
 from runtime.clips.encoding import MOST_OPEN, SUFFIX, Encoder, Part, encode_parts, has_sound
 from runtime.clips.own_clips import describe_clip, require_own_clip
-from runtime.clips.plan import Cut, merge_cuts, name_clip, overlapping_at_most
+from runtime.clips.plan import Cut, merge_cuts, name_clips, overlapping_at_most
 from runtime.common.files import atomic_path
 from runtime.common.names import path_in
 from runtime.errors import AfsdError, VideoError
@@ -38,12 +38,16 @@ class Clip:
     """Seconds by which it begins before the cut: where it was copied, at the key frame before."""
 
 
-def write_clips(source: Source, folder: Path, *, exact: bool = False, overwrite: bool = False) -> list[Clip]:
+def write_clips(
+    source: Source, folder: Path, taken: set[str] | None = None, *, exact: bool = False, overwrite: bool = False
+) -> list[Clip]:
     """Write a file for each cut of a video.
 
     Args:
         source: the video and its cuts.
         folder: folder of the clips.
+        taken: names of the clips of other videos in the folder, to which this video's are added; two names of videos
+            may become the same in a file's name, as "a b" and "a_b" do. None: there are no others.
         exact: encode anew, so that a clip begins and ends at the frame; else packets are copied.
         overwrite: write over files that are no clips of this project.
 
@@ -54,9 +58,10 @@ def write_clips(source: Source, folder: Path, *, exact: bool = False, overwrite:
     """
     if not source.cuts:
         return []
+    names = name_clips(source.name, source.cuts, set() if taken is None else taken)
     index = None if exact else index_packets(source.path)
     suffix = SUFFIX if index is None else index.suffix
-    paths = {cut.number: path_in(folder, name_clip(source.name, cut, len(source.cuts)), suffix) for cut in source.cuts}
+    paths = {cut.number: path_in(folder, name, suffix) for cut, name in zip(source.cuts, names, strict=True)}
     if not overwrite:
         for path in paths.values():
             require_own_clip(path)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from runtime.common.names import DEVICES
 from runtime.exchange.record import Segment, VideoSegments
+from runtime.results.video_names import take_name
 
 MIN_SECONDS = 0.04
 """Shortest cut in seconds, a frame at 25 frames per second; shorter segments are extended to it."""
@@ -73,6 +74,21 @@ def merge_cuts(cuts: Sequence[Cut]) -> list[Cut]:
         else:
             merged.append(cut)
     return merged
+
+
+def name_clips(video: str, cuts: Sequence[Cut], taken: set[str]) -> list[str]:
+    """Return a name for the clip of each cut that no other has, see `name_clip`, and take them.
+
+    Args:
+        video: name of the video.
+        cuts: its cuts.
+        taken: names that are taken, in small letters: many file systems take A and a for one.
+    """
+    names = []
+    for cut in cuts:
+        name = name_clip(video, cut, len(cuts))
+        names.append(name + take_name(name.casefold(), taken)[len(name.casefold()) :])
+    return names
 
 
 def name_clip(video: str, cut: Cut, count: int) -> str:

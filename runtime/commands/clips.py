@@ -99,11 +99,12 @@ def clips(arguments: argparse.Namespace) -> int:
         cut = sum(len(source.cuts) for source in sources if source.name not in failed)
         print(printable(f"{clip.path}: {_count(cut, 'cut')} of {_count(total - len(failed), 'video')}{_early([clip])}"))
         return sum_up(failed, total)
+    taken: set[str] = set()
     for number, source in enumerate(sources, 1):
         try:
             with ProgressLine() as line:
                 line.show(f"{source.name} ({number} of {len(sources)})")
-                made = write_clips(source, arguments.out, exact=arguments.exact, overwrite=arguments.overwrite)
+                made = write_clips(source, arguments.out, taken, exact=arguments.exact, overwrite=arguments.overwrite)
             _report(source, made)
         except BrokenPipeError:  # of the reader of stdout: see `main`
             raise

@@ -280,6 +280,23 @@ def test_the_command_cuts_what_the_file_says_and_goes_on_after_a_bad_video(
     assert "nobody says where the video is; give --videos DIR, or --video FILE" in capsys.readouterr().err
 
 
+def test_no_clip_is_written_over_by_that_of_a_video_of_a_similar_name(
+    media: MakeMedia, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = (f"{'long name ' * 7}1", f"{'long name ' * 7}2")
+    (tmp_path / "videos").mkdir()
+    for name in names:
+        (tmp_path / "videos" / f"{name}.mp4").write_bytes(media("long.mp4").path.read_bytes())
+    one = {"label": "run", "score": 0.9, "segment": [2.0, 2.4]}
+    (tmp_path / "d.json").write_text(json.dumps({"results": {name: [one] for name in names}}))
+    words = ["clips", str(tmp_path / "d.json"), "--videos", str(tmp_path / "videos"), "--out", str(tmp_path / "out")]
+    for _ in range(2):  # the second time over those of the first
+        assert cli.main(words) == 0
+        written = [line.strip() for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+        assert len({*written}) == 2
+        assert sorted(written) == sorted(map(str, (tmp_path / "out").iterdir()))
+
+
 def test_a_file_of_detect_says_where_the_video_is_and_what_to_cut(
     media: MakeMedia, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

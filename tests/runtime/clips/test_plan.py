@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.clips.plan import Cut, merge_cuts, name_clip, overlapping_at_most, plan_cuts, safe_part
+from runtime.clips.plan import Cut, merge_cuts, name_clip, name_clips, overlapping_at_most, plan_cuts, safe_part
 from runtime.common.names import require_safe_name
 from runtime.exchange.record import Segment, VideoSegments
 
@@ -79,3 +79,18 @@ def test_segments_outside_the_video_or_reversed_are_no_cuts() -> None:
     video = VideoSegments("v", tuple(Segment(start, end, "a") for start, end in times), duration_s=10.0)
     cuts = plan_cuts(video, min_score=0.0, top=None, pad_s=0.0)
     assert [(cut.start_s, cut.end_s) for cut in cuts] == [(0.0, 2.0), (3.0, 3.04), (9.5, 50.0)]
+
+
+CAMERA = "Security_camera_recording_of_the_northern_entrance_2026-11-30_cam"
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("a b", "a_b"), ("a/x", "a_x"), ("a", "A"), (f"{CAMERA}1", f"{CAMERA}2")]
+)
+def test_clips_of_videos_whose_names_become_the_same_have_names_of_their_own(first: str, second: str) -> None:
+    """Also on file systems that take capital letters and small ones for the same."""
+    cuts, taken = [Cut(1.0, 2.0, ("run",), 1), Cut(3.0, 4.0, ("run",), 2)], set[str]()
+    names = [*name_clips(first, cuts, taken), *name_clips(second, cuts, taken)]
+    assert len({name.lower() for name in names}) == 4
+    assert names[:2] == [name_clip(first, cut, 2) for cut in cuts]
+    assert names[2:] == [f"{name_clip(second, cut, 2)}-2" for cut in cuts]
