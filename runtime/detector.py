@@ -34,7 +34,7 @@ from runtime.spec.model import ModelSpec
 from runtime.suppression.policies import SETTLE_WINDOWS
 from runtime.suppression.selection import EXCLUSIVE, Exclusive, Selection
 from runtime.timing import Timing
-from runtime.two_streams import TwoStreamEngine
+from runtime.two_streams import TwoStreamEngine, name_pair
 from runtime.video.flow import FLOW_METHODS, FlowMethod
 from runtime.video.readers.choice import READERS, ReaderName
 from runtime.video.rgb_and_flow import FlowSource
@@ -158,7 +158,7 @@ class Detector:
         """
         self.options = DetectorOptions() if options is None else options
         self._opened: list[Engine] = []
-        self._model = str(engine) if isinstance(engine, (str, os.PathLike)) else ""
+        self._model = name_pair(_path_of(engine), _path_of(flow_engine))
         try:
             self.engine: Engine = self._load(engine)
             """Engine of the model; for two streams a `TwoStreamEngine`."""
@@ -493,6 +493,10 @@ def choose_stride(spec: ModelSpec, options: DetectorOptions) -> ModelSpec:
             "give as much, or a model of shorter windows"
         )
     return replace(spec, window_stride=fitting[-1])
+
+
+def _path_of(engine: EngineSource | None) -> str:
+    return str(engine) if isinstance(engine, (str, os.PathLike)) else ""
 
 
 def _require_batch(spec: ModelSpec, batch_size: int) -> int | None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.common.files import is_file
 from runtime.decoding.afsd import AFSD_OUTPUTS, location_centres, refine_segments
 from runtime.engines.base import Engine
 from runtime.engines.pipeline import as_overlapping, runs_for_throughput
@@ -16,6 +18,19 @@ from runtime.errors import EngineError
 from runtime.spec.model import ModelSpec, fuse_specs
 
 Outputs = Mapping[str, NDArray[Any]]
+AND = " + "
+"""What stands between the files of two models in the name of a pair."""
+
+
+def name_pair(model: str, flow_model: str) -> str:
+    """Return the name of a pair by the paths of its models, "models/rgb.onnx + flow.onnx"; that of one if the other
+    has none."""
+    return f"{model}{AND}{Path(flow_model).name}" if model and flow_model else model
+
+
+def is_pair(model: str) -> bool:
+    """Return whether the name of a model is that of a pair, and not of a file that is called so."""
+    return AND in Path(model).name and not is_file(Path(model))
 
 
 def fuse_outputs(rgb: Outputs, flow: Outputs, spec: ModelSpec) -> dict[str, NDArray[np.float32]]:

@@ -6,15 +6,20 @@ import argparse
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from runtime.annotations.activitynet import VideoAnnotation
 from runtime.common.console import ProgressLine, print_note
 from runtime.common.files import is_folder, require_writable_folder, text_suffix
+from runtime.common.ranges import Range, require_in_range
 from runtime.errors import AfsdError, InputError
+from runtime.evaluation.error_kinds import TOUCHING
 from runtime.results.detections import Detections
 from runtime.spec.model_card import DEFAULT_SCORE
 from runtime.video.names import find_video
+
+USUAL_TIOU = 0.5
+"""tIoU of a hit where none is asked for."""
 
 
 def add_report_flags(group: argparse._ArgumentGroup) -> None:
@@ -36,10 +41,18 @@ def check_report(arguments: argparse.Namespace, truth: Sequence[VideoAnnotation]
         return
     if arguments.out is None:
         raise InputError("--format html: a report is several pages; give their folder with --out DIR")
+    if arguments.threshold is not None:
+        both = (arguments.threshold_tiou, arguments.false_positive_tiou)
+        if both[0] != both[1] and (arguments.false_positives or both[1] != USUAL_TIOU):
+            raise InputError(
+                f"--threshold-tiou {both[0]:g} and --false-positive-tiou {both[1]:g}: a report judges at one tIoU, at "
+                "which its first score is chosen, too; give both the same"
+            )
+        require_in_range("--threshold-tiou of a report", both[0], Annotated[float, Range(TOUCHING, 1, above=True)])
     require_writable_folder(arguments.out, "choose another with --out")
     if not arguments.overwrite:
         require_own_pages(arguments.out, [video.name for video in truth])
-    for video in _find_videos(arguments, truth).values() if arguments.embed else ():
+    for video in find_videos(arguments, truth).values() if arguments.embed else ():
         require_embeddable(video)
 
 
@@ -60,7 +73,7 @@ def write_report(
     model = Path(arguments.detections).name if by_engine else ""
     options = ReportOptions(
         threshold=_shown_from(arguments, found),
-        tiou=arguments.false_positive_tiou,
+        tiou=_tiou(arguments),
         rule=arguments.rule,
         embed=arguments.embed,
         model=model,
@@ -71,7 +84,7 @@ def write_report(
             found,
             truth,
             options,
-            videos=_find_videos(arguments, truth),
+            videos=find_videos(arguments, truth),
             tious=tious,
             edges=edges,
             classes=found[0].classes if by_engine and found else None,
@@ -82,6 +95,11 @@ def write_report(
     say(f"written: {index}, the index of {len(truth)} pages")
 
 
+def _tiou(arguments: argparse.Namespace) -> float:
+    """Return the tIoU at which the report judges: that at which its first score was chosen, if one was."""
+    return float(arguments.false_positive_tiou if arguments.threshold is None else arguments.threshold_tiou)
+
+
 def _shown_from(arguments: argparse.Namespace, found: Sequence[Detections]) -> float:
     """Return the score at which the report begins: of --threshold, else the model's or the file's own, else 0.5."""
     if arguments.shown_from is not None:
@@ -90,7 +108,7 @@ def _shown_from(arguments: argparse.Namespace, found: Sequence[Detections]) -> f
     return next((score for score in stated if score is not None), DEFAULT_SCORE)
 
 
-def _find_videos(arguments: argparse.Namespace, truth: Sequence[VideoAnnotation]) -> dict[str, Path]:
+def find_videos(arguments: argparse.Namespace, truth: Sequence[VideoAnnotation]) -> dict[str, Path]:
     """Return the files of the videos that are there, by name."""
     folder = arguments.videos or Path(arguments.ground_truth).parent / "videos"
     files: dict[str, Path] = {}

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,15 +20,22 @@ from runtime.annotations.activitynet import (
 )
 from runtime.annotations.ground_truth import load_ground_truth
 from runtime.annotations.thumos14 import AMBIGUOUS
-from runtime.commands._evaluation_report import add_report_flags, check_report, read_as, write_report
+from runtime.commands._evaluation_report import (
+    USUAL_TIOU,
+    add_report_flags,
+    check_report,
+    find_videos,
+    read_as,
+    write_report,
+)
 from runtime.commands._reading import add_reading_flags, reading_options
-from runtime.commands._seen_videos import check_unseen, warn_of_other_features
-from runtime.commands._threshold import cut_from, selection_of, write_threshold
+from runtime.commands._seen_videos import check_unseen, find_models, judged_files, warn_of_other_features
+from runtime.commands._threshold import check_write_flags, cut_from, list_missing, selection_of, write_threshold
 from runtime.commands.detect import add_flow_flags, add_label_flags, add_overwrite_flag
 from runtime.common import limits
 from runtime.common.console import EXIT_ERROR, ProgressLine, print_error, print_json, print_warning
 from runtime.common.files import require_writable_folder
-from runtime.common.ranges import Count, Range, Share, require_in_range
+from runtime.common.ranges import Count, Range, Seconds, Share, require_in_range
 from runtime.common.stops import GIVE_OUT_S, give_out_at_stop, shield
 from runtime.common.text import quote
 from runtime.errors import AfsdError, InputError, VideoError
@@ -45,6 +53,7 @@ from runtime.evaluation import (
     evaluate_thresholds,
     format_table,
 )
+from runtime.evaluation.error_kinds import TOUCHING
 from runtime.features.video_features import Video
 from runtime.results.detections import Detections, load_detections, write_results
 from runtime.results.thumos14 import read_text_detections
@@ -56,11 +65,12 @@ from runtime.video.names import find_video
 if TYPE_CHECKING:
     from runtime.detector import Detector
 
-BEST = -1.0
+BEST = "best"
 """Value of --threshold without a score."""
 DURATION_EDGES = ",".join(f"{edge:g}" for edge in A2NET_EDGES)
-HIT_TIOU = 0.5
-"""tIoU from which on a detection finds a true action, unless another is given."""
+Tiou = Annotated[float, Range(0, 1, above=True)]
+HIT_RANGE = Range(TOUCHING, 1, above=True)
+"""tIoU of a hit where misses are told apart from localization errors."""
 
 
 def add_evaluate(subparsers: Any) -> None:
@@ -175,14 +185,18 @@ def _add_further(parser: argparse._ArgumentGroup) -> None:
         help="kinds of errors among the best detections, and what each costs",
     )
     parser.add_argument(
-        "--false-positive-tiou", metavar="TIOU", type=float, default=HIT_TIOU, help="threshold of a hit (%(default)s)"
+        "--false-positive-tiou",
+        metavar="TIOU",
+        type=float,
+        default=USUAL_TIOU,
+        help="threshold of a hit, also in a report (%(default)s)",
     )
     parser.add_argument("--plot", metavar="FILE.png", type=Path, help="draw the kinds of errors")
     parser.add_argument(
         "--threshold",
         metavar="SCORE",
         nargs="?",
-        type=float,
+        type=_score,
         const=BEST,
         help="precision, recall and F1 of the detections from a score on, by class; without a SCORE at that of the "
         "largest F1",
@@ -191,8 +205,8 @@ def _add_further(parser: argparse._ArgumentGroup) -> None:
         "--threshold-tiou",
         metavar="TIOU",
         type=float,
-        default=HIT_TIOU,
-        help="tIoU from which on a detection is right (%(default)s)",
+        default=USUAL_TIOU,
+        help="tIoU from which on a detection is right, also in a report (%(default)s)",
     )
     parser.add_argument(
         "--write-threshold",
@@ -211,8 +225,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     if arguments.threshold is None and arguments.write_threshold:
         arguments.threshold = BEST
     _check_companions(arguments)
-    if arguments.threshold not in (None, BEST):
-        require_in_range("--threshold", arguments.threshold, Share)
+    _check_ranges(arguments, tious, edges)
     if arguments.plot and not arguments.false_positives:
         raise InputError("--plot draws the kinds of errors: give --false-positives with it")
     if not arguments.overwrite:
@@ -222,14 +235,15 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     for path in filter(None, (arguments.save, arguments.plot, arguments.write_threshold)):
         require_writable_folder(path.parent)
     if arguments.write_threshold:
-        from runtime.engines.card_writing import require_card_holder
-
-        require_card_holder(arguments.write_threshold)
+        check_write_flags(arguments)
     truth = _ground_truth(arguments)
     check_report(arguments, truth)
     found = _read_detections(arguments)
     if found is not None:
-        status = _give_out(arguments, found, truth, tious, edges)
+        for spec in find_models(found, arguments.write_threshold):
+            files = find_videos(arguments, truth)
+            check_unseen(spec, judged_files(found, (video.name for video in truth), files), warn=True)
+        status = _give_out(arguments, found, truth, tious, edges, list_missing(found, truth))
         write_report(arguments, found, truth, tious, edges)
         return status
     found, whole = [], False
@@ -243,7 +257,8 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
         judged = tuple(video for video in truth if video.name not in failed)
         with shield(GIVE_OUT_S):
             whole = True
-            status = _give_out(arguments, found, judged, tious, edges)
+            lacking = f"{len(failed)} of {len(truth)} videos could not be read" if failed else ""
+            status = _give_out(arguments, found, judged, tious, edges, lacking)
     write_report(arguments, found, judged, tious, edges)
     return EXIT_ERROR if failed else status
 
@@ -256,17 +271,41 @@ def _check_companions(arguments: argparse.Namespace) -> None:
         ("--proposal-rule", arguments.proposal_rule != "activitynet", arguments.proposals, "--proposals"),
         (
             "--false-positive-tiou",
-            arguments.false_positive_tiou != HIT_TIOU,
+            arguments.false_positive_tiou != USUAL_TIOU,
             arguments.false_positives or report,
             "--false-positives",
         ),
-        ("--threshold-tiou", arguments.threshold_tiou != HIT_TIOU, arguments.threshold is not None, "--threshold"),
+        ("--threshold-tiou", arguments.threshold_tiou != USUAL_TIOU, arguments.threshold is not None, "--threshold"),
         ("--labels-per-video", arguments.labels_per_video > 1, arguments.video_scores, "--video-scores"),
         ("--feature-fold", arguments.feature_fold, arguments.features, "--features"),
     )
     for flag, given, companion, name in needs:
         if given and not companion:
             raise InputError(f"{flag} does nothing alone: give {name} with it")
+
+
+def _score(text: str) -> float | str:
+    """Parse the value of --threshold."""
+    try:
+        return BEST if text == BEST else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"got {quote(text)}, expected a score from 0 to 1, or none") from None
+
+
+def _check_ranges(arguments: argparse.Namespace, tious: Sequence[float], edges: Sequence[float]) -> None:
+    """Check the numbers of the flags before the videos are run, which may take hours (InputError)."""
+    if arguments.threshold not in (None, BEST):
+        require_in_range("--threshold", arguments.threshold, Share)
+    for tiou in tious:
+        require_in_range("--tiou", tiou, Tiou)
+    require_in_range("--threshold-tiou", arguments.threshold_tiou, Tiou)
+    require_in_range("--false-positive-tiou", arguments.false_positive_tiou, Annotated[float, HIT_RANGE])
+    for edge in edges:
+        require_in_range("--duration-edges", edge, Seconds)
+    if any(after <= before for before, after in pairwise(edges)):
+        raise InputError(
+            f"--duration-edges: got {quote(arguments.duration_edges)}, expected rising seconds such as 1.5,2.5"
+        )
 
 
 def _give_out_part(
@@ -279,8 +318,9 @@ def _give_out_part(
     """Save and judge the videos that were finished when a signal came."""
     names = {detections.video for detections in found}
     if names:
-        print_warning(f"ended after {len(names)} of {len(truth)} videos; the result is that of these")
-        _give_out(arguments, list(found), tuple(v for v in truth if v.name in names), tious, edges)
+        lacking = f"ended after {len(names)} of {len(truth)} videos"
+        print_warning(f"{lacking}; the result is that of these")
+        _give_out(arguments, list(found), tuple(v for v in truth if v.name in names), tious, edges, f"it {lacking}")
 
 
 def _give_out(
@@ -289,8 +329,12 @@ def _give_out(
     truth: Sequence[VideoAnnotation],
     tious: Sequence[float],
     edges: Sequence[float],
+    lacking: str = "",
 ) -> int:
-    """Save the detections, judge them and print the result, also where a file cannot be written; return the status."""
+    """Save the detections, judge them and print the result, also where a file cannot be written; return the status.
+
+    `lacking` says why the detections are not those of all videos.
+    """
     written: list[str] = []
     failures: list[AfsdError | OSError] = []
     arguments.cut_from = cut_from(found)
@@ -329,12 +373,12 @@ def _give_out(
             with _keep_failure(failures, written, arguments.plot):
                 save_image(draw_profile(errors), arguments.plot)
     if arguments.threshold is not None:
-        score = None if arguments.threshold == BEST else arguments.threshold
+        score = None if arguments.threshold == BEST else float(arguments.threshold)
         shown = further["threshold"] = evaluate_thresholds(found, truth, arguments.threshold_tiou, score)
         arguments.shown_from = shown.chosen.threshold
         if arguments.write_threshold:
             with _keep_failure(failures, written, arguments.write_threshold):
-                write_threshold(arguments, shown, result)
+                write_threshold(arguments, found, shown, result, lacking)
     if arguments.json:
         print_json(result.to_mapping() | {name: part.to_mapping() for name, part in further.items()})
     else:
