@@ -24,7 +24,8 @@ class Selection:
     Three steps, each on what the one before leaves:
 
     1. Of detections that may not overlap (`exclusive`), the best score wins, of equal ones the first given. What a
-       winner displaces displaces nothing itself. Detections that only touch do not overlap.
+       winner displaces displaces nothing itself. Detections that only touch do not overlap. One without length
+       counts as the shortest that there can be, so that it is not shown within another, nor keeps others apart there.
     2. Detections of a class that overlap, or lie at most `merge_gap` seconds apart, become one from the first start to
        the last end, with the best of their scores; with `exclusive` "all" not across another detection.
     3. Detections shorter than `min_length` seconds are left out.
@@ -81,7 +82,7 @@ class Selection:
         """
         frontier = self._frontier = max(self._frontier, frontier)  # it may fall by the rounding of times
         if self._winners is not None:
-            found = self._winners.push(found, frontier)
+            found = _without_tips(self._winners.push(_with_tips(found), frontier))
             frontier = self._winners.frontier
         if self._merging is not None:
             found = self._merging.push(found, frontier)
@@ -101,6 +102,20 @@ def select(
     """Select among the detections of a whole video, segments [D,2], labels [D] and scores [D]; see `Selection`."""
     whole = Selection(num_classes, exclusive=exclusive, merge_gap=merge_gap, min_length=min_length)
     return whole.push(Candidates(segments, labels, scores), math.inf)
+
+
+def _with_tips(found: Candidates) -> Candidates:
+    """Return detections of which those without length have the shortest that a number can give."""
+    starts, ends = found.segments.T
+    tips = np.where(ends == starts, np.nextafter(starts, np.inf), ends)
+    return Candidates(np.column_stack([starts, tips]), found.labels, found.scores)
+
+
+def _without_tips(found: Candidates) -> Candidates:
+    """Return what `_with_tips` was given."""
+    starts, ends = found.segments.T
+    ends = np.where(ends == np.nextafter(starts, np.inf), starts, ends)
+    return Candidates(np.column_stack([starts, ends]), found.labels, found.scores)
 
 
 class _Merging:

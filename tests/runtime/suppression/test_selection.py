@@ -31,12 +31,17 @@ def candidates_of(rows: list[Row]) -> Candidates:
     return Candidates(table[:, :2], table[:, 2].astype(np.int32), table[:, 3])
 
 
+def end_of(row: Row) -> float:
+    """End of a detection, of one without length a little later."""
+    return max(row[1], row[0] + 1e-6)
+
+
 def plain(rows: list[Row], exclusive: str, gap: float | None, shortest: float) -> list[Row]:
     """The three steps as sentences: a list of rows in, a list of rows out."""
     kept: list[Row] = []
     for row in sorted(rows, key=lambda row: -row[3]):  # stable: of equal scores the first given
         rivals = [other for other in kept if exclusive == "all" or (exclusive == "class" and other[2] == row[2])]
-        if not any(row[0] < other[1] and other[0] < row[1] for other in rivals):
+        if not any(row[0] < end_of(other) and other[0] < end_of(row) for other in rivals):
             kept.append(row)
     while gap is not None:
         for a, b in itertools.permutations(kept, 2):
@@ -53,9 +58,9 @@ def plain(rows: list[Row], exclusive: str, gap: float | None, shortest: float) -
 
 
 def made(rng: np.random.Generator, count: int) -> list[Row]:
-    """Random rows on a coarse grid, so that segments touch and scores are equal now and then."""
+    """Random rows on a coarse grid, so that segments touch, have no length and scores are equal now and then."""
     starts = rng.integers(0, 4 * count, count) / 2
-    ends = starts + rng.integers(1, 12, count) / 2
+    ends = starts + rng.integers(0, 12, count) / 2
     labels, scores = rng.integers(0, CLASSES, count), rng.integers(1, 20, count) / 20
     return [(float(s), float(e), int(k), float(v)) for s, e, k, v in zip(starts, ends, labels, scores, strict=True)]
 
