@@ -8,7 +8,8 @@ write_segments("annotations.json", videos)              # ActivityNet JSON, to t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from runtime.common.ranges import FramesPerSecond, require_in_range
 from runtime.common.text import quote
 from runtime.errors import AnnotationError, InputError
 from runtime.exchange.document import Document
-from runtime.exchange.formats import BY_SUFFIX, FORMATS, TEXT_SUFFIXES, Folder, Format, format_named, recognise
+from runtime.exchange.formats import BY_SUFFIX, FORMATS, TEXT_SUFFIXES, Files, Folder, Format, format_named, recognise
 from runtime.exchange.formats import read_document as read_document_as
 from runtime.exchange.media import VideoFolder
 from runtime.exchange.record import Kind, ReadOptions, Unit, VideoSegments, WriteOptions
@@ -152,7 +153,10 @@ def write_segments(
     chosen = format_named(name)
     require_unique(videos, target)
     kind = kind or kind_of(videos)
-    texts = _texts(target, chosen, [_fit(video, kind) for video in videos], WriteOptions(kind, unit, media))
+    options = WriteOptions(kind, unit, media)
+    if media is not None and chosen.several:
+        _require_own_media(videos, options, target)
+    texts = _texts(target, chosen, [_fit(video, kind) for video in videos], options)
     if not overwrite:
         for file, text in texts.items():
             same = text.encode(errors="backslashreplace")
@@ -188,6 +192,12 @@ def list_losses(
     empty = [video.name for video in ready if not video.segments]
     if empty and "empty videos" not in holds:
         remarks.append(f"{_some(empty, 'video')} without segments, and so with no place in {chosen.description}")
+    count = sum(len(video.segments) for video in ready)
+    if chosen.usual is not None and count > chosen.usual:
+        remarks.append(
+            f"{count} segments: {chosen.description} counts to {chosen.usual}, and some programs read no more; "
+            "convert fewer, as with --score"
+        )
     if chosen.in_frames or unit == "frames":
         remarks.append("times are rounded to whole frames")
     return remarks
@@ -220,6 +230,19 @@ def require_unique(videos: Sequence[VideoSegments], origin: Path) -> None:
         seen.add(video.name)
 
 
+def _require_own_media(videos: Sequence[VideoSegments], options: WriteOptions, origin: Path) -> None:
+    """Check that no two videos have the same file behind a prefix (InputError)."""
+    seen: dict[str, str] = {}
+    for video in videos:
+        medium = options.media_of(video)
+        if medium in seen:
+            raise InputError(
+                f"{origin}: {quote(seen[medium])} and {quote(video.name)} would both be {quote(medium)}, expected a "
+                "file for each; rename one, or leave --media out"
+            )
+        seen[medium] = video.name
+
+
 def _read_file(path: Path, format: str | None, options: ReadOptions) -> tuple[str, list[VideoSegments]]:
     document = Document(path)
     name = format or recognise(document)
@@ -238,9 +261,7 @@ def _read_folder(folder: Path, format: str | None, options: ReadOptions) -> tupl
             return name, way.read(folder, options)
     found: dict[str, list[Document]] = {}
     others: list[str] = []
-    for path in sorted(folder.iterdir(), key=lambda path: natural_key(path.name)):
-        if path.name.startswith(".") or text_suffix(path) not in TEXT_SUFFIXES or not path.is_file():
-            continue
+    for path in _texts_in(folder, TEXT_SUFFIXES):
         document = Document(path)
         if path.name == f"{TABLE}.csv" and is_table(path.read_bytes()[:HEADER_BYTES] + b"\n"):
             continue  # afsd detect's, of the videos that have their own files
@@ -249,6 +270,7 @@ def _read_folder(folder: Path, format: str | None, options: ReadOptions) -> tupl
             others.append(path.name)
         else:
             found.setdefault(kind, []).append(document)
+    _add_deeper(folder, format, found)
     if not found:
         raise AnnotationError(f"{folder}: holds no file of a known format; expected one of {', '.join(FORMATS)}")
     if len(found) > 1:
@@ -258,7 +280,42 @@ def _read_folder(folder: Path, format: str | None, options: ReadOptions) -> tupl
         more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
         options.note(f"{folder}: of no known format and left out: {', '.join(others[:NAMED])}{more}")
     ((name, documents),) = found.items()
-    return name, [video for document in documents for video in read_document_as(document, name, options)]
+    videos = []
+    for document in documents:
+        place = document.path.parent.relative_to(folder).as_posix()
+        below = options if place == "." else replace(options, rate=_rate_below(place, options))
+        for video in read_document_as(document, name, below):
+            known = place == "." or video.name.startswith(f"{place}/")
+            videos.append(video if known else replace(video, name=f"{place}/{video.name}"))
+    return name, videos
+
+
+def _rate_below(place: str, options: ReadOptions) -> Callable[[str], float | None]:
+    """Return the rate of videos by their names in a folder below the one that is read."""
+    return lambda name: options.rate(f"{place}/{name}")
+
+
+def _texts_in(folder: Path, suffixes: Collection[str]) -> list[Path]:
+    """Return the files of a folder that have one of the suffixes, in natural order."""
+    paths = sorted(folder.iterdir(), key=lambda path: natural_key(path.name))
+    return [path for path in paths if path.name[:1] != "." and text_suffix(path) in suffixes and path.is_file()]
+
+
+def _add_deeper(folder: Path, format: str | None, found: dict[str, list[Document]]) -> None:
+    """Add the files in folders below, where a video "a/x" has its own, of the formats with a file for each video.
+
+    Where the folder itself holds files of formats, only files of these are taken.
+    """
+    single = {name for name, known in FORMATS.items() if isinstance(known.way, Files) and not known.several}
+    wanted = single & set(found or single if format is None else [format])
+    suffixes = {FORMATS[name].suffix for name in wanted}
+    for place, folders, _ in os.walk(folder) if wanted else ():
+        folders[:] = sorted((name for name in folders if name[:1] != "."), key=natural_key)
+        for path in _texts_in(Path(place), suffixes) if Path(place) != folder else ():
+            document = Document(path)
+            kind = recognise(document) if format is None else format
+            if kind in wanted:
+                found.setdefault(kind, []).append(document)
 
 
 def _fit(video: VideoSegments, kind: Kind) -> VideoSegments:

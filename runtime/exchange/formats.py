@@ -63,6 +63,8 @@ class Format:
     """What it holds of predictions, if that is less."""
     in_frames: bool = False
     """Whether times are whole frames."""
+    usual: int | None = None
+    """Most segments of a file that every program takes; None: there is no such number."""
 
 
 FORMATS: dict[str, Format] = {
@@ -133,6 +135,7 @@ FORMATS: dict[str, Format] = {
         True,
         ("scores",),
         in_frames=True,
+        usual=edl.EVENTS,
     ),
     "vtt": Format(
         "WebVTT",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Literal
+from urllib.parse import quote as quote_url
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -19,6 +22,8 @@ Kind = Literal["annotations", "predictions"]
 Unit = Literal["seconds", "frames"]
 """Unit of the times in a table."""
 UNITS: tuple[Unit, ...] = ("seconds", "frames")
+_DRIVE = re.compile("/[A-Za-z]:")
+"""Beginning of a path of Windows in a URL."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,12 @@ class Segment:
     end_s: float
     label: str
     score: float | None = None
+
+    def __post_init__(self) -> None:
+        """Make the numbers Python's own: those of numpy are written as np.float64(1.0)."""
+        object.__setattr__(self, "start_s", float(self.start_s))
+        object.__setattr__(self, "end_s", float(self.end_s))
+        object.__setattr__(self, "score", None if self.score is None else float(self.score))
 
 
 @dataclass(frozen=True)
@@ -50,6 +61,14 @@ class VideoSegments:
     """Part of the data set: training, validation, test."""
     threshold: float | None = None
     """Score that all segments reach; None: not known, or they have none."""
+
+    def __post_init__(self) -> None:
+        """Make the numbers Python's own, as in `Segment`."""
+        for name in ("duration_s", "fps", "threshold"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else float(value))
+        if self.size is not None:
+            object.__setattr__(self, "size", (int(self.size[0]), int(self.size[1])))
 
     @property
     def media(self) -> str:
@@ -174,7 +193,8 @@ class WriteOptions:
 
     def media_of(self, video: VideoSegments) -> str:
         """Return the path or address of a video's file for the tool."""
-        return video.media if self.media is None else f"{self.media}{file_name(video.media)}"
+        folders = video.name.rpartition("/")
+        return video.media if self.media is None else f"{self.media}{''.join(folders[:2])}{file_name(video.media)}"
 
 
 def file_name(path: str) -> str:
@@ -185,6 +205,35 @@ def file_name(path: str) -> str:
 def stem_of(path: str) -> str:
     """Return the name of a video by the path or address of its file; empty for an empty path."""
     return PurePosixPath(file_name(path)).stem
+
+
+def name_by_paths(paths: Sequence[str]) -> list[str]:
+    """Return the names of videos by the paths of their files: the stems, and before those that several files have as
+    many of their folders as tell the files apart, as in "a/x" and "b/x"."""
+    names = [stem_of(path) for path in paths]
+    for stem in {name for name in names if names.count(name) > 1}:
+        alike = [index for index, name in enumerate(names) if name == stem]
+        folders = {index: PurePosixPath(paths[index].replace("\\", "/")).parts[:-1] for index in alike}
+        for depth in range(1, max(map(len, folders.values())) + 1):
+            named = {index: "/".join([*folders[index][-depth:], stem]) for index in alike}
+            if len(set(named.values())) == len({paths[index] for index in alike}):
+                names = [named.get(index, name) for index, name in enumerate(names)]
+                break
+    return names
+
+
+def to_url(media: str) -> str:
+    """Return the path of a file as a URL, a relative one as a relative reference; a URL as it is."""
+    path = PurePosixPath(media)
+    return media if "://" in media else path.as_uri() if path.is_absolute() else quote_url(media)
+
+
+def from_url(url: str) -> str:
+    """Return the path of a file by its URL; another URL as it is."""
+    if url.startswith("file:"):
+        path = unquote(url.removeprefix("file:").removeprefix("//").removeprefix("localhost"))
+        return path[1:] if _DRIVE.match(path) else path
+    return url if "://" in url else unquote(url)
 
 
 def require_rate(video: VideoSegments, tool: str) -> float:

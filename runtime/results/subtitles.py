@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from html import escape
 from typing import NamedTuple
@@ -10,6 +11,12 @@ from runtime.common.text import printable
 
 _MARKUP = str.maketrans({"<": "‹", ">": "›", "{": "(", "}": ")", "\\": "⧵"})
 """Letters in place of those that players take for tags: <b>, {\\an8}; SubRip has no escapes."""
+
+
+SCORE = re.compile(r"(.*) ([01]\.\d\d)", re.DOTALL)
+"""Text of a cue that ends with a score."""
+NO_SCORE = "<b></b>"
+"""Tag behind a label that ends like a score and has none; players show nothing."""
 
 
 class Cue(NamedTuple):
@@ -39,7 +46,9 @@ def to_vtt(cues: Iterable[Cue], head: str = "WEBVTT\n") -> str:
 
 def _score(cue: Cue) -> str:
     """Return the end of a cue's text."""
-    return "" if cue.score is None else f" {cue.score:.2f}"
+    if cue.score is None:
+        return NO_SCORE if SCORE.fullmatch(printable(cue.label)) else ""
+    return f" {cue.score:.2f}"
 
 
 def subtitle_text(label: str) -> str:
@@ -48,7 +57,11 @@ def subtitle_text(label: str) -> str:
 
 
 def subtitle_times(start_s: float, end_s: float, point: str) -> str:
-    """Return the line of a cue's times, "00:00:01,000 --> 00:00:02,000"; see `subtitle_time`."""
+    """Return the line of a cue's times, "00:00:01,000 --> 00:00:02,000"; see `subtitle_time`.
+
+    A cue lasts a millisecond at least: WebVTT allows none without length, and players show none.
+    """
+    end_s = max(end_s, (round(max(start_s, 0) * 1000) + 1) / 1000)
     return f"{subtitle_time(start_s, point)} --> {subtitle_time(end_s, point)}"
 
 

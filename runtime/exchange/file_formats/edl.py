@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from runtime.annotations.activitynet import finite_number
-from runtime.common.text import printable
+from runtime.common.text import printable, quote
 from runtime.errors import AnnotationError, InputError
 from runtime.exchange.document import Document
 from runtime.exchange.frame_rate import (
@@ -26,6 +26,8 @@ from runtime.exchange.frame_rate import (
 )
 from runtime.exchange.record import ReadOptions, Segment, VideoSegments, WriteOptions, file_name, require_rate, stem_of
 
+EVENTS = 999
+"""Most events that CMX 3600 numbers with its three digits."""
 RECORD_START_S = 3600
 """Hour at which programmes begin on the record side."""
 _EVENT = re.compile(
@@ -90,8 +92,14 @@ def write(videos: Sequence[VideoSegments], options: WriteOptions) -> str:
     """Return the list of all videos' segments, in the order of time within each.
 
     Raises:
-        InputError: the rate of a video is unknown or differs from that of others, or it is longer than 24 hours.
+        InputError: the files of two videos have the same name; the rate of a video is unknown or differs from that of others, or it is longer than 24 hours.
     """
+    stems = [stem_of(options.media_of(video)) for video in videos if video.segments]
+    if twice := next((stem for stem in stems if stems.count(stem) > 1), ""):
+        raise InputError(
+            f"two videos have files called {quote(twice)}, and an edit decision list names a file without its folder; "
+            "rename one, or write a list for each"
+        )
     rates = {exact_rate(require_rate(video, "an edit decision list")): video.fps for video in videos}
     if len(rates) > 1:
         raise InputError(

@@ -22,6 +22,7 @@ from runtime.exchange.record import (
     VideoSegments,
     WriteOptions,
     file_name,
+    from_url,
     require_single,
     stem_of,
 )
@@ -186,8 +187,8 @@ def _add_medium(header: Element, media: str) -> None:
 
 def _path(medium: Element) -> str:
     """Return the path or address of the video of a file."""
-    address = medium.get("RELATIVE_MEDIA_URL") or medium.get("MEDIA_URL") or ""
-    return address.removeprefix("file://").removeprefix("./")
+    relative = medium.get("RELATIVE_MEDIA_URL")  # a path, whatever it is called
+    return relative.removeprefix("file:").removeprefix("./") if relative else from_url(medium.get("MEDIA_URL", ""))
 
 
 def _add_scores(tier: Element, below: Sequence[tuple[str, float]], next_id: int) -> int:

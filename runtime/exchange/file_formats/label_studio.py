@@ -24,6 +24,7 @@ from runtime.exchange.record import (
     VideoSegments,
     WriteOptions,
     file_name,
+    name_by_paths,
     require_rate,
     stem_of,
 )
@@ -64,7 +65,9 @@ def read(document: Document, options: ReadOptions) -> list[VideoSegments]:
     """
     tasks = document.json if isinstance(document.json, list) else [document.json]
     others: dict[str, int] = {}
-    videos = [_task(task, f"{document.path}: task {index}", options, others) for index, task in enumerate(tasks)]
+    places = [f"{document.path}: task {index}" for index in range(len(tasks))]
+    names = name_by_paths([_path(task, where) for task, where in zip(tasks, places, strict=True)])
+    videos = [_task(task, name, where, options, others) for task, name, where in zip(tasks, names, places, strict=True)]
     for kind, count in others.items():
         options.note(f"{document.path}: {count} regions of the type {kind} are no segments of time and are left out")
     return videos
@@ -104,19 +107,29 @@ def _region(one: Segment, fps: float, identifier: str) -> dict[str, Any]:
     return region if one.score is None else region | {"score": one.score}
 
 
-def _task(task: object, where: str, options: ReadOptions, others: dict[str, int]) -> VideoSegments:
+def _data(task: Mapping[str, Any]) -> Mapping[str, Any]:
+    data = task.get("data")
+    return data if isinstance(data, Mapping) else task  # JSON-MIN
+
+
+def _path(task: object, where: str) -> str:
+    """Return the path of the video of a task."""
     if not isinstance(task, Mapping):
         raise AnnotationError(f"{where}: got {quote(task)}, expected a task")
-    data = task.get("data") if isinstance(task.get("data"), Mapping) else task
-    assert isinstance(data, Mapping)
-    address = str(
-        data.get(OBJECT) or next((v for v in data.values() if _is_address(v)), "") or task.get("file_upload", "")
+    data = _data(task)
+    path = path_of(
+        str(data.get(OBJECT) or next((v for v in data.values() if _is_address(v)), "") or task.get("file_upload", ""))
     )
-    path = path_of(address)
-    stored, duration = (_positive(data.get(key), f"{where}: {key}") for key in ("fps", "duration"))
-    name = stem_of(path)
-    if not name:
+    if not stem_of(path):
         raise AnnotationError(f"{where}: names no video; expected its address under data.{OBJECT}")
+    return path
+
+
+def _task(
+    task: Mapping[str, Any], name: str, where: str, options: ReadOptions, others: dict[str, int]
+) -> VideoSegments:
+    data, path = _data(task), _path(task, where)
+    stored, duration = (_positive(data.get(key), f"{where}: {key}") for key in ("fps", "duration"))
     segments = []
     for region in _regions(task, where, options):
         found = list(_segments(region, where, lambda: options.fps(name, stored, where)))

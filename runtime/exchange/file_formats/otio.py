@@ -10,13 +10,23 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import unquote
 
 from runtime.annotations.activitynet import finite_number
 from runtime.common.text import quote
 from runtime.errors import AnnotationError
 from runtime.exchange.document import Document
 from runtime.exchange.frame_rate import exact_rate, frame_of, frames_of
-from runtime.exchange.record import ReadOptions, Segment, VideoSegments, WriteOptions, require_rate, stem_of
+from runtime.exchange.record import (
+    ReadOptions,
+    Segment,
+    VideoSegments,
+    WriteOptions,
+    from_url,
+    name_by_paths,
+    require_rate,
+    to_url,
+)
 
 SCHEMA = "OTIO_SCHEMA"
 OURS = "afsd"
@@ -35,17 +45,21 @@ def read(document: Document, options: ReadOptions) -> list[VideoSegments]:
     marked = any(clip.get("markers") for clip in clips)
     found: dict[str, list[Segment]] = {}
     facts: dict[str, tuple[str, float | None, float | None]] = {}
-    for number, clip in enumerate(clips):
+    paths = [from_url(str(_media(clip).get("target_url") or "")) for clip in clips]
+    different = list(dict.fromkeys(paths))
+    stems = dict(
+        zip(different, name_by_paths([unquote(path) if "://" in path else path for path in different]), strict=True)
+    )
+    for number, (clip, path) in enumerate(zip(clips, paths, strict=True)):
         where = f"{origin}: clip {number}"
         media = _media(clip)
-        path = str(media.get("target_url") or "")
-        name = stem_of(path) or str(media.get("name") or clip.get("name") or "") or document.stem
+        name = stems[path] or str(media.get("name") or clip.get("name") or "") or document.stem
         whole = _range(media.get("available_range"), where)
         shown = _range(clip.get("source_range"), where) or whole
         if shown is None:
             raise AnnotationError(f"{where}: has no source_range, so nobody knows which part of its media it shows")
         offset = whole[0] if whole else 0.0
-        facts.setdefault(name, (path.removeprefix("file://"), whole[1] if whole else None, shown[2]))
+        facts.setdefault(name, (path, whole[1] if whole else None, shown[2]))
         segments = found.setdefault(name, [])
         if not marked:
             label = str(clip.get("name") or name)
@@ -76,7 +90,7 @@ def write(videos: Sequence[VideoSegments], options: WriteOptions) -> str:
                 "metadata": {},
                 "name": video.name,
                 "available_range": whole,
-                "target_url": options.media_of(video),
+                "target_url": to_url(options.media_of(video)),
             }
             clips.append(
                 {

@@ -1,6 +1,7 @@
 """Read and write subtitles: SubRip (.srt), and WebVTT (.vtt), whose cues serve as chapters of a video on a page.
 
-A score is the last word of a cue, with two decimals, where all cues end so.
+A score is the last word of a cue, with two decimals, where all cues end so. Labels that end like a score and have none
+have an empty tag behind them.
 """
 
 from __future__ import annotations
@@ -12,11 +13,10 @@ from html import unescape
 from runtime.errors import AnnotationError
 from runtime.exchange.document import Document
 from runtime.exchange.record import ReadOptions, Segment, VideoSegments, WriteOptions, require_single
-from runtime.results.subtitles import Cue, to_srt, to_vtt
+from runtime.results.subtitles import NO_SCORE, SCORE, Cue, to_srt, to_vtt
 
 _STAMP = r"(?:([0-9]{1,6}):)?([0-9]{1,2}):([0-9]{2})[.,]([0-9]{3})"
 _TIMES = re.compile(rf"\s*{_STAMP}\s+-->\s+{_STAMP}(?:\s.*)?")
-_SCORE = re.compile(r"(.*) ([01]\.\d\d)", re.DOTALL)
 _TAG = re.compile(r"</?[a-zA-Z0-9][^<>]*>")
 """A tag of either format, such as <b>, <v Ann>, <00:01.000>."""
 _OVERRIDE = re.compile(r"\{\\[^{}]*\}")
@@ -42,7 +42,7 @@ def read(document: Document, options: ReadOptions) -> list[VideoSegments]:
         AnnotationError: a cue has no times, or ends before it begins.
     """
     found: list[Segment] = []
-    is_vtt = recognise_vtt(document)
+    is_vtt, unscored = recognise_vtt(document), False
     for block in re.split(r"\n[ \t]*\n", document.text.replace("\r\n", "\n").replace("\r", "\n")):
         lines = [line for line in block.split("\n") if line.strip()]
         at = next((index for index, line in enumerate(lines) if "-->" in line), None)
@@ -56,10 +56,12 @@ def read(document: Document, options: ReadOptions) -> list[VideoSegments]:
         start, end = _seconds(times.groups()[:4]), _seconds(times.groups()[4:])
         if end < start:
             raise AnnotationError(f"{document.path}: got {lines[at].strip()!r}, expected the end not before the start")
-        text = _TAG.sub("", " ".join(line.strip() for line in lines[at + 1 :]))
+        whole = " ".join(line.strip() for line in lines[at + 1 :])
+        text = _TAG.sub("", whole)
+        unscored = unscored or whole.endswith(NO_SCORE)
         found.append(Segment(start, end, unescape(text) if is_vtt else _OVERRIDE.sub("", text)))
-    scored = [_SCORE.fullmatch(one.label) for one in found]
-    if found and all(scored):
+    scored = [SCORE.fullmatch(one.label) for one in found]
+    if found and all(scored) and not unscored:
         found = [
             Segment(one.start_s, one.end_s, match[1], float(match[2]))
             for one, match in zip(found, scored, strict=True)

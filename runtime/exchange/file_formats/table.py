@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 
 from runtime.annotations.activitynet import finite_number
-from runtime.common.csv_text import FORMULA, to_csv
+from runtime.common.csv_text import to_csv, without_apostrophe
 from runtime.common.text import quote
 from runtime.errors import AnnotationError, InputError
 from runtime.exchange.document import Document
@@ -34,6 +34,10 @@ COLUMNS = {
 NEEDED = ("label", "start", "end")
 FRAME_COLUMNS = ("start_frame", "end_frame")
 SECOND_COLUMNS = ("start_s", "end_s")
+NUMBERS = ("start", "end", "score", "fps", "duration")
+"""Columns of numbers and times."""
+_COMMA = re.compile(r"\s*[-+]?[0-9]*,[0-9]+(?:[eE][-+]?[0-9]+)?\s*")
+"""A number with a decimal comma."""
 _CLOCK = re.compile(r"(?:([0-9]{1,6}):)?([0-9]{1,6}):([0-9]{1,6}(?:[.,][0-9]+)?)")
 """h:mm:ss or mm:ss, with decimals or without."""
 
@@ -64,13 +68,15 @@ def read(document: Document, options: ReadOptions) -> list[VideoSegments]:
         rows = list(csv.reader(io.StringIO(document.text, newline=""), delimiter=_delimiter(document)))[1:]
     except csv.Error as error:
         raise AnnotationError(f"{document.path}: cannot be read as a table ({error})") from None
+    comma = _delimiter(document) != ","  # as Excel writes it where the decimal point is a comma
     for number, row in enumerate(rows, 2):
         if not any(cell.strip() for cell in row):
             continue
         where = f"{document.path}: row {number}"
-        cells = {name: _text(row[index]) if index < len(row) else "" for name, index in columns.items()}
+        cells = {name: without_apostrophe(row[index]) if index < len(row) else "" for name, index in columns.items()}
         named, path = cells.get("video", ""), cells.get("path", "")
         name = _video_name(named or path or document.stem)
+        cells |= {name: _with_point(cells[name]) for name in NUMBERS if comma and name in cells}
         facts.setdefault(name, {**cells, "path": path or (named if name != named else "")})
         start, end = (_time(cells[side], f"{where}: {side}") for side in ("start", "end"))
         if unit == "frames":
@@ -153,17 +159,17 @@ def _unit(header: Sequence[str], columns: dict[str, int]) -> Unit:
     return "frames" if named <= set(FRAME_COLUMNS) else "seconds"
 
 
-def _text(cell: str) -> str:
-    """Return a cell without the apostrophe that keeps spreadsheets from running it."""
-    return cell[1:] if cell.startswith("'") and cell[1:].startswith(FORMULA) else cell
-
-
 def _video_name(cell: str) -> str:
     """Return a video's name: what the cell says, or of the path of a video file its stem."""
     from runtime.video.sources import VIDEO_SUFFIXES
 
     has_suffix = any(cell.lower().endswith(suffix) for suffix in VIDEO_SUFFIXES)
     return stem_of(cell) if has_suffix else cell
+
+
+def _with_point(cell: str) -> str:
+    """Return a number with a decimal comma as one with a point; other cells as they are."""
+    return cell.replace(",", ".") if _COMMA.fullmatch(cell) else cell
 
 
 def _time(text: str, where: str) -> float:

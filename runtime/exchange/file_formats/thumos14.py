@@ -10,7 +10,7 @@ from runtime.annotations.activitynet import finite_number
 from runtime.annotations.thumos14 import AMBIGUOUS, CLASS_IDS, KIT_SUFFIX, read_lines
 from runtime.common.names import require_safe_name
 from runtime.common.text import quote
-from runtime.errors import InputError
+from runtime.errors import AnnotationError, InputError
 from runtime.exchange.document import Document
 from runtime.exchange.record import ReadOptions, Segment, VideoSegments, WriteOptions
 from runtime.results.thumos14 import read_text_detections
@@ -18,12 +18,28 @@ from runtime.results.thumos14 import read_text_detections
 _CLASS_FILE = re.compile(r"(.+)_(test|val)\.txt")
 SUBSETS = {"test": "test", "val": "validation"}
 """Subset by the ending of the files' names."""
+_INSTANCE = re.compile(r"\s*\S+\s+[-+.\deE]+\s+[-+.\deE]+\s*")
+"""A line of a text of a class: video, start, end."""
+_LABEL = re.compile(r"[-.,\d]+\t[-.,\d]+\t.*")
+"""A line of Audacity's labels."""
 _DETECTION = re.compile(r"\S+\s+[-+.\deE]+\s+[-+.\deE]+\s+\d+\s+[-+.\deE]+")
 
 
 def recognise_folder(folder: Path) -> bool:
-    """Return whether a folder holds texts per class, `<Class>_test.txt` or `<Class>_val.txt`."""
-    return any(_CLASS_FILE.fullmatch(path.name) for path in folder.iterdir())
+    """Return whether a folder holds texts per class, `<Class>_test.txt` or `<Class>_val.txt`, with lines of videos.
+
+    Labels of Audacity, start and end before the label, may be in files that are called so, too.
+    """
+    texts = [path for path in folder.iterdir() if _CLASS_FILE.fullmatch(path.name)]
+    return bool(texts) and all(map(_is_class_text, texts))
+
+
+def _is_class_text(path: Path) -> bool:
+    try:
+        lines = [line for line in Document(path).text.splitlines() if line.strip()]
+    except AnnotationError:
+        return False
+    return not lines or (_INSTANCE.fullmatch(lines[0]) is not None and _LABEL.fullmatch(lines[0]) is None)
 
 
 def read_folder(folder: Path, _: ReadOptions) -> list[VideoSegments]:

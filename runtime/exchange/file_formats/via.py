@@ -14,7 +14,7 @@ from runtime.annotations.activitynet import finite_number
 from runtime.common.text import quote
 from runtime.errors import AnnotationError
 from runtime.exchange.document import Document
-from runtime.exchange.record import ReadOptions, Segment, VideoSegments, WriteOptions, file_name, stem_of
+from runtime.exchange.record import ReadOptions, Segment, VideoSegments, WriteOptions, file_name, name_by_paths
 
 ANCHOR = "FILE1_Z2_XY0"
 """Anchor of attributes of temporal segments."""
@@ -60,9 +60,10 @@ def read(document: Document, options: ReadOptions) -> list[VideoSegments]:
     if others:
         options.note(f"{origin}: {others} entries are no segments of time and are left out")
     found = []
-    for view, ones in segments.items():
-        path = _path(project, view)
-        name = stem_of(path) or f"{document.stem}-{view}"
+    paths = [_path(project, view) for view in segments]
+    names = name_by_paths(paths)
+    for (view, ones), path, stem in zip(segments.items(), paths, names, strict=True):
+        name = stem or f"{document.stem}-{view}"
         ordered = tuple(sorted(ones, key=lambda one: (one.start_s, one.end_s)))
         found.append(VideoSegments(name, ordered, path, fps=options.rate(name)))
     return found

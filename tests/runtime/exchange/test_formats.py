@@ -11,8 +11,11 @@ from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -363,7 +366,9 @@ def test_timelines_are_read_and_written_by_opentimelineio(tmp_path: Path) -> Non
     timeline = otio.adapters.read_from_file(str(tmp_path / "ours.otio"))
     clips = list(timeline.find_clips())
     assert [clip.name for clip in clips] == ["jump", "jump", "run", "run"]
-    assert clips[0].media_reference.target_url == "/data/videos/street.mp4"
+    urls = [clip.media_reference.target_url for clip in clips]
+    assert urls == ["file:///data/videos/street.mp4"] * 3 + ["file:///data/videos/pool%202.mp4"]
+    assert [Path(url2pathname(urlsplit(url).path)).name for url in urls[2:]] == ["street.mp4", "pool 2.mp4"]
     assert clips[0].source_range.start_time.to_seconds() == pytest.approx(0.4)
     assert clips[2].source_range.end_time_exclusive().to_seconds() == pytest.approx(3661.0)
     assert clips[0].metadata["afsd"]["score"] == 0.5
@@ -384,7 +389,7 @@ def test_markers_on_clips_with_a_timecode_are_segments(tmp_path: Path) -> None:
     otio.adapters.write_to_file(timeline, str(tmp_path / "t.otio"))
     (video,) = read_segments(tmp_path / "t.otio")
     assert video.segments == (Segment(2.0, 3.0, "splash"),)
-    assert (video.duration_s, video.fps) == (20.0, 25.0)
+    assert (video.name, video.duration_s, video.fps) == ("dive 1", 20.0, 25.0)
 
 
 LABEL_STUDIO = """[{"id": 7, "file_upload": "3d3ad63e-dive.mp4", "data": {"video": "/data/upload/1/3d3ad63e-dive.mp4"},
@@ -587,6 +592,9 @@ def test_audacitys_labels_with_frequencies_and_points_are_read(tmp_path: Path) -
         ("video,label,start_frame,end_frame,fps\nv,a,25,50,25\n", {}, Segment(1.0, 2.0, "a")),
         ("video,label,start_frame,end_frame\nv.mp4,a,25,50\n", {"fps": 25}, Segment(1.0, 2.0, "a")),
         ("Video;Action;Start;End;Confidence\nv;a;0:01;0:02,5;0.25\n", {}, Segment(1.0, 2.5, "a", 0.25)),
+        ("\ufeffvideo;label;start;end;score\r\nv;a;1,5;2,75;0,5\r\n", {}, Segment(1.5, 2.75, "a", 0.5)),
+        ("video;label;start_frame;end_frame;fps\nv;a;25;50;12,5\n", {}, Segment(2.0, 4.0, "a")),
+        ("video\tlabel\tstart\tend\nv\ta,b\t1,5\t2.75\n", {}, Segment(1.5, 2.75, "a,b")),
         ("label\tbegin\tend\n'=x\t1:00:01\t3602\n", {}, Segment(3601.0, 3602.0, "=x")),
         ("video,type,start,end\nv,a,25,50\n", {"fps": 25, "unit": "frames"}, Segment(1.0, 2.0, "a")),
     ],
@@ -762,3 +770,124 @@ def test_folders_that_are_not_clear(fill: Callable[[Path], None], message: str, 
     fill(tmp_path)
     with pytest.raises(AnnotationError, match=message):
         read_segments(tmp_path)
+
+
+DEEP = (
+    VideoSegments("a/x", (Segment(1.0, 2.0, "run"),), duration_s=10.0, fps=FPS, size=(64, 48)),
+    VideoSegments("b/x", (Segment(3.0, 4.0, "run"),), duration_s=10.0, fps=FPS, size=(64, 48)),
+    VideoSegments("y", (Segment(5.0, 6.0, "run"),), duration_s=10.0, fps=FPS, size=(64, 48)),
+)
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if name not in ("edl", "thumos14-detections")])
+@pytest.mark.parametrize("folder", ["", "/data/v/"])
+def test_videos_in_folders_keep_their_names(name: str, folder: str, tmp_path: Path) -> None:
+    videos = tuple(replace(video, path=f"{folder}{video.name}.mp4") if folder else video for video in DEEP)
+    path = write(name, videos, tmp_path, kind="annotations")
+    found = read_segments(path, fps=FPS if FORMATS[name].in_frames else None)
+    assert sorted((v.name, v.segments[0].start_s) for v in found) == [("a/x", 1.0), ("b/x", 3.0), ("y", 5.0)]
+
+
+def test_an_edit_list_that_would_merge_two_videos_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"two videos have files called 'x', and an edit decision list names"):
+        write_segments(tmp_path / "x.edl", DEEP)
+    with pytest.raises(InputError, match=r"'clip' and 'clip-2' would both be '/d/clip.mp4', expected a file for each"):
+        write_segments(
+            tmp_path / "x.json",
+            [replace(DEEP[2], name=name, path=f"{name}/clip.mp4") for name in ("clip", "clip-2")],
+            "label-studio",
+            media="/d/",
+        )
+    write_segments(tmp_path / "x.json", DEEP, "label-studio", media="/d/")
+    tasks = json.loads((tmp_path / "x.json").read_text())
+    assert [task["data"]["video"] for task in tasks] == ["/d/a/x.mp4", "/d/b/x.mp4", "/d/y.mp4"]
+
+
+def test_files_below_a_folder_are_read_where_they_are_of_its_format(tmp_path: Path) -> None:
+    write_segments(tmp_path / "d", DEEP, "vtt")
+    (tmp_path / "d" / "a" / "x.srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nx\n")  # of another one
+    (tmp_path / "d" / ".hidden").mkdir()
+    (tmp_path / "d" / ".hidden" / "z.vtt").write_text("WEBVTT\n")
+    assert [video.name for video in read_segments(tmp_path / "d")] == ["y", "a/x", "b/x"]
+    write_segments(tmp_path / "one" / "all.json", DEEP)
+    write_segments(tmp_path / "one" / "below", DEEP, "vtt")
+    assert [video.name for video in read_segments(tmp_path / "one")] == ["a/x", "b/x", "y"]
+
+
+def test_times_in_frames_below_a_folder_take_the_rate_of_the_video_there(tmp_path: Path) -> None:
+    from runtime.exchange.files import find_segments
+    from runtime.exchange.media import FileFacts, VideoFolder
+
+    class Rates(VideoFolder):
+        def find(self, name: str) -> FileFacts | None:
+            return FileFacts(Path(name), 10.0, {"a/x": 25.0, "b/x": 50.0, "y": 25.0}[name], (64, 48))
+
+    write_segments(tmp_path / "d", DEEP, "cvat")
+    found = find_segments(tmp_path / "d", None, fps=None, media=Rates(None)).videos
+    assert {video.name: video.segments[0].start_s for video in found} == {"a/x": 1.0, "b/x": 1.5, "y": 5.0}
+
+
+def test_numbers_of_numpy_are_written_as_others_are(tmp_path: Path) -> None:
+    plain = VideoSegments("v", (Segment(1.0, 2.0, "Diving", 0.5),), "v.mp4", 10.0, FPS, (64, 48))
+    of_numpy = VideoSegments(
+        "v",
+        (Segment(np.float64(1), np.float32(2), "Diving", np.float64(0.5)),),
+        "v.mp4",
+        np.float64(10),
+        np.float64(FPS),
+        (np.int64(64), np.int64(48)),  # type: ignore[arg-type]
+    )
+    for name in FORMATS:
+        kind = "annotations" if name in UNSCORED else "predictions"
+        paths = [
+            write_segments(tmp_path / f"{what}-{name}{FORMATS[name].suffix}", [one], name, kind=kind)
+            for what, one in (("a", plain), ("b", of_numpy))
+        ]
+        first, second = ([path.read_bytes() for path in files] for files in paths)
+        assert first == second, name
+
+
+@pytest.mark.parametrize("suffix", ["srt", "vtt"])
+def test_subtitles_keep_labels_that_end_like_scores_and_last_a_moment(suffix: str, tmp_path: Path) -> None:
+    video = VideoSegments("v", (Segment(1.0002, 1.0004, "level 0.50"), Segment(2.0, 2.0, "level 1.00")))
+    write_segments(tmp_path / f"v.{suffix}", [video])
+    (read,) = read_segments(tmp_path / f"v.{suffix}")
+    assert read.segments == (Segment(1.0, 1.001, "level 0.50"), Segment(2.0, 2.001, "level 1.00"))
+    if suffix == "srt":
+        srt = pytest.importorskip("srt", reason="needs srt")
+        assert all(cue.end > cue.start for cue in srt.parse((tmp_path / "v.srt").read_text()))
+    scored = replace(video, segments=tuple(replace(one, score=0.25) for one in video.segments))
+    write_segments(tmp_path / f"s.{suffix}", [scored])
+    (read,) = read_segments(tmp_path / f"s.{suffix}")
+    assert [(one.label, one.score) for one in read.segments] == [("level 0.50", 0.25), ("level 1.00", 0.25)]
+
+
+def test_elans_address_of_the_video_is_a_url(tmp_path: Path) -> None:
+    write_segments(tmp_path / "x.eaf", [VIDEOS[1]])
+    text = (tmp_path / "x.eaf").read_text()
+    assert 'MEDIA_URL="file:///data/videos/pool%202.mp4"' in text
+    for url, name in (("file:///data/videos/pool%202.mp4", "pool 2"), ("file:///C:/v/pool%202.mp4", "pool 2")):
+        changed = re.sub(r'RELATIVE_MEDIA_URL="[^"]*"', "", text).replace("file:///data/videos/pool%202.mp4", url)
+        (tmp_path / "y.eaf").write_text(changed)
+        (video,) = read_segments(tmp_path / "y.eaf")
+        assert (video.name, video.path) == (name, "C:/v/pool 2.mp4" if "C:" in url else VIDEOS[1].path)
+
+
+def test_more_events_than_an_edit_list_numbers_are_said() -> None:
+    from runtime.exchange.files import list_losses
+
+    many = replace(VIDEOS[0], segments=tuple(Segment(float(n), n + 0.5, "a") for n in range(1000)))
+    assert "1000 segments: an edit decision list (CMX 3600) counts to 999" in " ".join(list_losses([many], "edl"))
+    assert "counts to" not in " ".join(list_losses([replace(many, segments=many.segments[1:])], "edl"))
+
+
+def test_labels_of_audacity_in_a_file_of_the_kits_name_are_audacitys(tmp_path: Path) -> None:
+    (tmp_path / "clip_test.txt").write_text("0.5\t2.0\tjump\n3.0\t4.0\t7\n")
+    (video,) = read_segments(tmp_path)
+    assert (video.name, [one.label for one in video.segments]) == ("clip_test", ["jump", "7"])
+    (tmp_path / "clip_test.txt").write_text("0.5\t2.0\t7\n")
+    (video,) = read_segments(tmp_path)
+    assert video.segments == (Segment(0.5, 2.0, "7"),)
+    (tmp_path / "clip_test.txt").write_text("clip1 0.5 2.0\n")
+    (video,) = read_segments(tmp_path)
+    assert (video.name, video.segments) == ("clip1", (Segment(0.5, 2.0, "clip"),))
