@@ -87,12 +87,17 @@ def write_report(
             videos=find_videos(arguments, truth),
             tious=tious,
             edges=edges,
-            classes=found[0].classes if by_engine and found else None,
+            classes=found[0].classes if found and (by_engine or _knows_classes(found[0])) else None,
             title=f"{Path(arguments.detections).name} on {Path(arguments.ground_truth).name}",
             on_page=lambda name, number: line.show(f"report: {name} ({number} of {len(truth)})"),
         )
     say = print_note if arguments.json else print
     say(f"written: {index}, the index of {len(truth)} pages")
+
+
+def _knows_classes(found: Detections) -> bool:
+    """Return whether the classes of detections are a model's, as in files that say which model made them."""
+    return found.facts is not None and bool(found.facts.model)
 
 
 def _tiou(arguments: argparse.Namespace) -> float:

@@ -130,7 +130,8 @@ def find_trained(
     """Return the names of the videos that are in a record of training, by content or by name.
 
     A name alone counts for features, which may have been made anew of the same video, and where the record has no
-    digest or the video has no file here. A video file of the name of a training video, but of other content, is taken for another video.
+    digest or the video has no file here. A video file of the name of a training video, but of other content, is taken
+    for another video.
     """
     same = find_same_content(record, digests)
 

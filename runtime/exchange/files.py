@@ -285,8 +285,8 @@ def _read_folder(folder: Path, format: str | None, options: ReadOptions) -> tupl
         place = document.path.parent.relative_to(folder).as_posix()
         below = options if place == "." else replace(options, rate=_rate_below(place, options))
         for video in read_document_as(document, name, below):
-            known = place == "." or video.name.startswith(f"{place}/")
-            videos.append(video if known else replace(video, name=f"{place}/{video.name}"))
+            is_named = place == "." or video.name.startswith(f"{place}/")
+            videos.append(video if is_named else replace(video, name=f"{place}/{video.name}"))
     return name, videos
 
 

@@ -173,7 +173,7 @@ class Detections:
         return self.take(self.labels == (self.classes.index(name) if name in self.classes else -1))
 
     def to_json(self, path: PathLike | None = None) -> str:
-        """Return ActivityNet JSON {"version", "results": {video: [{"label", "score", "segment"}]}, "external_data"}.
+        """Return ActivityNet JSON: {"results": {video: [{"label", "score", "segment"}]}, …}; see `results_document`.
 
         The text is written to `path` too, when given.
         """
@@ -332,8 +332,8 @@ def write_results(path: PathLike, videos: Sequence[Detections]) -> None:
 def load_detections(path: PathLike, keep_inverted: bool = False) -> list[Detections]:
     """Read an ActivityNet JSON file of detections, one Detections per video in the order of the file.
 
-    Only "results" is required. Numbers may be strings. `classes` of all videos are the file's labels in the order of
-    their first appearance.
+    Only "results" is required. Numbers may be strings. `classes` of all videos are the file's "classes", those of the
+    model in its order, and then, or in files of other programs, the labels in the order of their first appearance.
 
     Args:
         path: the file.
@@ -347,7 +347,8 @@ def load_detections(path: PathLike, keep_inverted: bool = False) -> list[Detecti
     if not isinstance(results, Mapping):
         raise AnnotationError(f'{path}: expected {{"results": {{video: [{{"label", "score", "segment"}}, …]}}}}')
     found = {str(video): _entries(entries, f"{path}: {video}", keep_inverted) for video, entries in results.items()}
-    number = {label: i for i, label in enumerate(dict.fromkeys(d.label for entries in found.values() for d in entries))}
+    labels = (detection.label for entries in found.values() for detection in entries)
+    number = {label: i for i, label in enumerate(dict.fromkeys([*_classes(document.get("classes")), *labels]))}
     facts = document.get("external_data")
     return [
         Detections(
@@ -380,8 +381,10 @@ def is_table(content: bytes) -> bool:
 def results_document(videos: Sequence[Detections]) -> dict[str, Any]:
     """Return the content of an ActivityNet JSON file of detections; parts of one video are joined.
 
-    "external_data" has the facts of each video, where they are known: {video: {"path", "duration_s", "fps", …}}.
+    "classes" has the classes of the model in its order, by which a class keeps its colour; of several models those of
+    all. "external_data" has the facts of each video, where they are known: {video: {"path", "duration_s", "fps", …}}.
     """
+    classes = list(dict.fromkeys(name for names in dict.fromkeys(part.classes for part in videos) for name in names))
     results: dict[str, list[dict[str, Any]]] = {}
     facts: dict[str, dict[str, Any]] = {}
     for detections in videos:
@@ -391,13 +394,19 @@ def results_document(videos: Sequence[Detections]) -> dict[str, Any]:
         results.setdefault(detections.video, []).extend(
             {"label": d.label, "score": d.score, "segment": [d.start_s, d.end_s]} for d in detections
         )
-    return {"version": FORMAT_VERSION, "results": results, "external_data": facts}
+    return {"version": FORMAT_VERSION, "classes": classes, "results": results, "external_data": facts}
 
 
 def _emit(text: str, path: PathLike | None) -> str:
     if path is not None:
         write_text(path, text)
     return text
+
+
+def _classes(listed: object) -> list[str]:
+    """Return the names in a file's "classes"; none where another program wrote something else."""
+    is_ours = isinstance(listed, list) and all(isinstance(name, str) and name for name in listed)
+    return listed if is_ours else []  # type: ignore[return-value]
 
 
 def _facts(external: object, video: str) -> VideoFacts | None:

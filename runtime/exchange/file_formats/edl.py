@@ -92,7 +92,8 @@ def write(videos: Sequence[VideoSegments], options: WriteOptions) -> str:
     """Return the list of all videos' segments, in the order of time within each.
 
     Raises:
-        InputError: the files of two videos have the same name; the rate of a video is unknown or differs from that of others, or it is longer than 24 hours.
+        InputError: the files of two videos have the same name; the rate of a video is unknown or differs from that of
+            others, or it is longer than 24 hours.
     """
     stems = [stem_of(options.media_of(video)) for video in videos if video.segments]
     if twice := next((stem for stem in stems if stems.count(stem) > 1), ""):

@@ -42,7 +42,8 @@ def read(document: Document, options: ReadOptions) -> list[VideoSegments]:
 def write_activitynet(videos: Sequence[VideoSegments], options: WriteOptions) -> str:
     """Return annotations, or detections if predictions are written; a segment without a score then has 1."""
     if options.kind == "predictions":
-        return _to_text(results_document([video.to_detections() for video in videos]))
+        document = results_document([video.to_detections() for video in videos])
+        return _to_text({key: value for key, value in document.items() if key != "classes"})  # no model's
     return _to_text(_database(videos, {video.name: _known(fps=video.fps) for video in videos}))
 
 

@@ -70,17 +70,41 @@ def test_arrays_that_do_not_fit(segments: Any, labels: list[int], message: str) 
         Detections(segments, np.array(labels, np.int32), np.ones(1), CLASSES)
 
 
+def test_a_class_keeps_its_number_and_so_its_colour_through_files(tmp_path: Path) -> None:
+    """Whichever classes a video has, and in which order; files of others give labels as they come."""
+    for labels in ([2, 0], [1, 2], []):
+        found = Detections(
+            np.array([[k, k + 1.0] for k in range(len(labels))]).reshape(-1, 2),
+            np.array(labels, np.int32),
+            np.full(len(labels), 0.5),
+            CLASSES,
+            "v",
+        )
+        found.to_json(tmp_path / "v.json")
+        (read,) = load_detections(tmp_path / "v.json")
+        assert read.classes == CLASSES
+        assert read.labels.tolist() == labels
+    document = json.loads(some().to_json())
+    for classes in (None, "jump", [1], [["jump"]], [""]):  # none, or another program's
+        document["classes"] = classes
+        (tmp_path / "v.json").write_text(json.dumps(document))
+        assert load_detections(tmp_path / "v.json")[0].classes == ("throw, far", "jump", "été")
+    document["classes"] = ["jump", "jump"]
+    (tmp_path / "v.json").write_text(json.dumps(document))
+    assert load_detections(tmp_path / "v.json")[0].classes == ("jump", "throw, far", "été")
+
+
 def test_json_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "new" / "found.json"
     write_results(path, [some(), Detections.empty(CLASSES, "b.mp4"), some("c")])
     document = json.loads(path.read_text(encoding="utf-8"))
-    assert set(document) == {"version", "results", "external_data"}
+    assert set(document) == {"version", "classes", "results", "external_data"}
     assert document["results"]["a.mp4"][0] == {"label": "throw, far", "score": 0.5, "segment": [2.0, 3.5]}
     a, b, c = load_detections(path)
     assert (a.video, b.video, c.video) == ("a.mp4", "b.mp4", "c")
     assert rows(a) == rows(c) == rows(some())
     assert len(b) == 0
-    assert a.classes == b.classes == ("throw, far", "jump", "été")
+    assert a.classes == b.classes == CLASSES
     assert [p.name for p in path.parent.iterdir()] == ["found.json"]
 
 
