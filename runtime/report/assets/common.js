@@ -93,6 +93,25 @@ function switchTheme(onChange) {
   apply();
 }
 
+const paper = { rows: 10000 }; // most lines of a table, some four hundred pages
+const isPrinting = () => document.documentElement.hasAttribute("data-print");
+
+/** Have a function called before the page is printed, with true, when its colours are those of paper, and after. */
+function onPrint(change) {
+  for (const begins of [true, false]) {
+    addEventListener(begins ? "beforeprint" : "afterprint", () => {
+      document.documentElement.toggleAttribute("data-print", begins);
+      change(begins);
+    });
+  }
+}
+
+/** Say on paper how many lines of a table are not on it. */
+function sayLeft(number) {
+  $("left").hidden = !isPrinting() || number <= 0;
+  $("left").textContent = `${number.toLocaleString("en")} more are not printed.`;
+}
+
 /** Fill the head of a table with buttons that sort it, by the first column whose `sorted` is given at first. */
 function makeHeads(columns, sort) {
   const heads = columns.map((column) => {

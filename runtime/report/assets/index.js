@@ -97,8 +97,15 @@ function curves() {
   grid.append(...sorted.slice(0, CURVES).map(curve));
   if (sorted.length > CURVES) {
     const more = make("button", { type: "button", class: "switch" }, `Show the other ${sorted.length - CURVES}`);
-    more.addEventListener("click", () => (grid.append(...sorted.slice(CURVES).map(curve)), more.remove()));
+    more.addEventListener("click", () => (grid.append(...others()), more.remove()));
     part.append(make("p", { class: "plain" }, more));
+    const others = () => sorted.slice(CURVES).map(curve);
+    let printed = [];
+    onPrint((begins) => {
+      printed.forEach((one) => one.remove());
+      printed = begins && more.isConnected ? others() : [];
+      grid.append(...printed);
+    });
   }
   return part;
 }
@@ -156,7 +163,8 @@ const listing = { videos: [...data.videos], most: TABLE_STEP };
 
 function list() {
   const number = (value) => (value === undefined ? "–" : value.toLocaleString("en"));
-  const body = listing.videos.slice(0, listing.most).map((video) => {
+  const most = isPrinting() ? paper.rows : listing.most;
+  const body = listing.videos.slice(0, most).map((video) => {
     const cell = (content) => make("td", { class: "right" }, content);
     const link = make("a", { href: video.page, title: video.video.slice(0, 300) }, make("bdi", {}, video.video || "video"));
     const cells = [make("th", { scope: "row" }, link), make("td", { class: "strip-cell" }, mini(video)), cell(time(video.duration, 1)), cell(number(video.shown))];
@@ -167,7 +175,8 @@ function list() {
     return make("tr", {}, ...cells);
   });
   $("body").replaceChildren(...body);
-  const left = listing.videos.length - listing.most;
+  const left = listing.videos.length - most;
+  sayLeft(left);
   $("more").hidden = left <= 0;
   $("more").textContent = `Show more (${left.toLocaleString("en")} left)`;
 }
@@ -193,7 +202,7 @@ function begin() {
   });
   list();
   switchTheme(() => {});
-  addEventListener("beforeprint", () => ((listing.most = Infinity), list()));
+  onPrint(list);
 }
 
 begin();

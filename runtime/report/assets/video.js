@@ -8,9 +8,11 @@ const [LANE, LEAST_LANE, LANES_HEIGHT] = [16, 3, 84];
 const MOST_NUMBERS = 300;
 const TABLE_STEP = 100;
 const WIDEST = 60000;
+const PAPER = 1000; // between A4 and US Letter, landscape, without margins
 const video = $("video");
 const plot = $("plot");
 const canvas = $("canvas");
+const playhead = $("playhead");
 const duration = data.duration;
 
 const state = { threshold: data.threshold, shown: 0, zoom: 1, width: 0, selected: -1, position: 0, byClass: !judged };
@@ -124,6 +126,7 @@ function drawThreshold() {
   $("threshold").setAttribute("aria-valuetext", `${score(state.threshold)}, ${count(state.shown, "detection")} shown`);
   $("threshold-text").textContent = score(state.threshold);
   $("count").textContent = state.shown.toLocaleString("en");
+  $("back").hidden = state.threshold === data.threshold;
   $("count-of").textContent = `of ${count(total, "detection")}`;
   $("shade")?.setAttribute("width", 100 * state.threshold);
   if (!judged) return;
@@ -172,7 +175,7 @@ const labelWidth = () => (rows.length ? rows.find((row) => !row.element.hidden)?
 /** Fit everything to the width of the page and the zoom. */
 function lay() {
   const sideways = getComputedStyle(canvas).getPropertyValue("--label").trim();
-  const room = plot.clientWidth - (parseFloat(sideways) || 0) - 12;
+  const room = (isPrinting() ? PAPER : plot.clientWidth) - (parseFloat(sideways) || 0) - 12;
   const most = Math.max(1, WIDEST / Math.max(room, 1));
   state.zoom = Math.min(Math.max(state.zoom, 1), most);
   state.width = Math.max(room * state.zoom, 50);
@@ -217,6 +220,7 @@ function writeNumbers(row) {
   row.numbers.replaceChildren(...numbers);
 }
 
+/** Return the colour of a score on a bar, as the theme has it; paper is white. */
 function inkOf(i, row) {
   if (state.byClass || found.kind[i] === NOT_JUDGED) return readable(row.colour, Number(bars[i].getAttribute("fill-opacity")));
   return found.kind[i] === HIT ? readable(themed("--hit"), Number(bars[i].getAttribute("fill-opacity"))) : themed("--ink");
@@ -273,8 +277,18 @@ function seek(seconds) {
 
 function movePlayhead() {
   const x = Math.min(Math.max(position(), 0), duration) * scale();
-  $("playhead").style.transform = `translateX(${x}px)`;
-  plot.setAttribute("aria-valuenow", position().toFixed(2));
+  playhead.style.transform = `translateX(${x}px)`;
+  sayPosition();
+}
+
+/** Say where the playing position is: the detection that is selected while it begins there, else the time. */
+function sayPosition() {
+  const now = position();
+  const here = state.selected >= 0 && Math.abs(found.start[state.selected] - now) < 0.05;
+  const text = here ? words(state.selected) : time(now, video && !video.paused ? 0 : 1); // each second while it plays
+  if (playhead.getAttribute("aria-valuetext") === text) return;
+  playhead.setAttribute("aria-valuenow", now.toFixed(2));
+  playhead.setAttribute("aria-valuetext", text);
 }
 
 /** Keep a moment within what is seen of a timeline that is zoomed in. */
@@ -323,7 +337,7 @@ function drawRing(row) {
 function select(i, speak = false) {
   if (state.selected >= 0) rows[found.row[state.selected]].ring.setAttribute("visibility", "hidden");
   state.selected = i;
-  plot.setAttribute("aria-valuetext", i < 0 ? time(position()) : words(i));
+  sayPosition();
   if (i < 0) return;
   const row = rows[found.row[i]];
   row.ring.setAttribute("visibility", "visible");
@@ -424,6 +438,7 @@ function barAt(event) {
 
 canvas.addEventListener("click", (event) => {
   if (event.target.closest(".label, .corner")) return;
+  playhead.focus({ preventScroll: true });
   const i = barAt(event);
   const seconds = event.target.truth !== undefined ? truth[event.target.truth].start : timeAt(event);
   if (i >= 0) select(i, true);
@@ -503,9 +518,10 @@ function lines() {
   return all.sort((a, b) => listing.direction * compare(a[listing.key], b[listing.key]) || a.start - b.start);
 }
 
-function list(most = listing.most) {
+function list() {
   clearTimeout(listing.waiting);
   const all = lines();
+  const most = isPrinting() ? paper.rows : listing.most;
   const body = all.slice(0, most).map((line) => {
     const go = make("button", { type: "button", class: "go", "aria-label": `Go to ${time(line.start, 2)}` }, time(line.start, 2));
     go.addEventListener("click", () => (line.i >= 0 ? select(line.i) : (select(-1), seek(line.start))));
@@ -523,6 +539,7 @@ function list(most = listing.most) {
     return make("tr", {}, ...cells);
   });
   $("body").replaceChildren(...body);
+  sayLeft(all.length - most);
   $("more").hidden = all.length <= most;
   $("more").textContent = `Show more (${(all.length - most).toLocaleString("en")} left)`;
 }
@@ -560,9 +577,24 @@ function colourBy(byClass) {
   for (const row of rows) if (!row.element.hidden) writeNumbers(row);
 }
 
+const onScreen = { zoom: 1, left: 0 };
+
+/** Lay the page out for paper, as a whole and with all that is listed; or again as it was on the screen. */
+function layForPaper(begins) {
+  if (begins) {
+    Object.assign(onScreen, { zoom: state.zoom, left: plot.scrollLeft });
+    if (asked !== null) showAbove(asked);
+    plot.scrollLeft = 0;
+  }
+  state.zoom = begins ? 1 : onScreen.zoom;
+  lay();
+  if (!begins) plot.scrollLeft = onScreen.left;
+  list();
+}
+
 let asked = null;
 function ask(threshold) {
-  if (asked === null) requestAnimationFrame(() => (showAbove(asked), (asked = null)));
+  if (asked === null) requestAnimationFrame(() => (asked === null || showAbove(asked), (asked = null)));
   asked = threshold;
 }
 
@@ -585,9 +617,9 @@ function begin() {
   $("player").hidden = !video;
   $("stage").classList.toggle("alone", !video);
   $("measures").hidden = $("colouring").hidden = !judged;
-  plot.setAttribute("aria-label", "Position in the video; arrow keys go from detection to detection");
-  plot.setAttribute("aria-valuemin", 0);
-  plot.setAttribute("aria-valuemax", duration);
+  playhead.setAttribute("aria-label", "Position in the video; arrow keys go from detection to detection");
+  playhead.setAttribute("aria-valuemin", 0);
+  playhead.setAttribute("aria-valuemax", duration);
   makeRows();
   makeStrip();
   drawHistogram();
@@ -595,6 +627,11 @@ function begin() {
     Object.assign(listing, { key: column.key, direction });
     list();
   })[0].setAttribute("aria-sort", "ascending");
+  $("back").textContent = `Back to ${score(data.threshold)}`;
+  $("back").addEventListener("click", () => {
+    showAbove(data.threshold);
+    $("threshold").focus();
+  });
   $("threshold").addEventListener("input", () => ask($("threshold").valueAsNumber));
   $("by-class").addEventListener("click", () => colourBy(true));
   $("by-verdict").addEventListener("click", () => colourBy(false));
@@ -608,8 +645,7 @@ function begin() {
   list();
   switchTheme(() => rows.forEach((row) => row.laid && writeNumbers(row)));
   new ResizeObserver(() => lay()).observe(plot);
-  addEventListener("beforeprint", () => list(2000));
-  addEventListener("afterprint", () => list());
+  onPrint(layForPaper);
   if (!video) return;
   for (const event of ["timeupdate", "seeked", "loadedmetadata"]) video.addEventListener(event, () => video.paused && follow());
   video.addEventListener("play", follow);

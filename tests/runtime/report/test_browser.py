@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from runtime.annotations.activitynet import Instance, VideoAnnotation
 from runtime.common.text import printable
 from runtime.report.evaluation_report import write_evaluation_report
 from runtime.report.options import ReportOptions
@@ -108,7 +110,7 @@ def test_keys_go_from_detection_to_detection(folder: Path, page: Page) -> None:
     """Shown from 0.3 on are those that start at 0.2, 1, 1.1, 3 and, two of them, at 5 seconds."""
     page.open(folder / "linked.html")
     page.wait_for(READY)
-    page.evaluate("document.getElementById('plot').focus()")
+    page.evaluate("document.getElementById('playhead').focus()")
 
     def press(key: str, start: float, **options: bool) -> None:
         page.key(key, **options)
@@ -125,7 +127,7 @@ def test_keys_go_from_detection_to_detection(folder: Path, page: Page) -> None:
     press("ArrowDown", 3.0)
     press("ArrowUp", 1.1)  # the jump nearest in time
     press("ArrowRight", 2.1, shift=True)
-    assert page.evaluate("document.getElementById('plot').getAttribute('aria-valuenow')") == "2.10"
+    assert page.evaluate("document.getElementById('playhead').getAttribute('aria-valuenow')") == "2.10"
 
 
 def test_the_slider_counts_as_above_does(folder: Path, page: Page) -> None:
@@ -209,7 +211,137 @@ def test_readable_without_seeing_it(folder: Path, page: Page) -> None:
     for _ in range(30):
         page.key("Tab")
         reached.add(page.evaluate("document.activeElement.id"))
-    assert {"theme", "threshold", "plot", "zoom-in", "by-class"} <= reached
+    assert {"theme", "threshold", "playhead", "zoom-in", "by-class"} <= reached
+    known = {n["nodeId"]: n for n in nodes}
+    (timeline,) = (n for n in nodes if n["role"]["value"] == "group" and n["name"]["value"] == "Timeline")
+    below, waiting = set(), [timeline]
+    while waiting:  # all in the timeline, of which a slider would hide everything
+        waiting += [known[child] for child in waiting.pop().get("childIds", [])]
+        below |= {n["name"]["value"] for n in waiting if n.get("name") and not n["ignored"]}
+    assert {"jump", "throw", "run", "0 of 1"} <= below
+
+
+def test_the_playing_position_is_said(folder: Path, page: Page) -> None:
+    said = "document.getElementById('playhead').getAttribute('aria-valuetext')"
+    page.open(folder / "judged.html")
+    page.wait_for(READY)
+    assert page.evaluate(said) == "0.0 s"
+    page.evaluate("document.getElementById('playhead').focus()")
+    page.key("ArrowRight")
+    page.wait_for(f"{said}.startsWith('jump, 0.2 s to 0.9 s, score 0.35')")
+    page.key("ArrowRight", shift=True)
+    page.wait_for(f"{said} === '1.2 s'")
+    page.key("ArrowRight", shift=True)
+    page.wait_for(f"{said} === '2.2 s'")
+    page.key("ArrowLeft")
+    page.wait_for(f"{said} === 'jump, 1.1 s to 2.1 s, score 0.60, double detection, tIoU 0.82'")
+    page.key(" ")  # while it plays, with each second
+    page.wait_for(f"{said} === '2 s' || {said} === '3 s'")
+    page.key(" ")
+    page.wait_for(f"document.getElementById('video').paused && {said} === time({POSITION})")
+    some().to_html(folder / "still.html", threshold=0.3)  # without a video
+    page.open(folder / "still.html")
+    page.key("ArrowRight")
+    assert page.evaluate(said) == "jump, 0.2 s to 0.9 s, score 0.35"
+    page.click(*page.centre("#axis"))
+    assert page.evaluate("document.activeElement.id") == "playhead"
+    page.key("ArrowDown")  # which works after a click, too
+    assert page.evaluate(said).startswith("jump")
+
+
+def test_the_slider_goes_back_to_where_it_began(folder: Path, page: Page) -> None:
+    some().to_html(folder / "odd.html", threshold=0.3567)
+    page.open(folder / "odd.html")
+    back = "document.getElementById('back').getBoundingClientRect().width > 0"
+    assert not page.evaluate(back)
+    slide(page, 0.1)
+    assert page.evaluate(back)
+    page.click(*page.centre("#back"))
+    assert page.evaluate("document.getElementById('threshold-text').textContent") == "0.3567"
+    assert page.evaluate(COUNT) == 4
+    assert not page.evaluate(back)
+
+
+PRINTED = """addEventListener('beforeprint', () => { window.printed = {
+  fills: [...document.querySelectorAll('.numbers text')].map((t) => t.getAttribute('fill')),
+  names: [...document.querySelectorAll('.row .name')].map((e) => e.getBoundingClientRect().left >= 0),
+  box: document.querySelector('.lane')?.getAttribute('viewBox'),
+  scroll: document.getElementById('plot')?.scrollLeft,
+  rows: document.querySelectorAll('#body tr').length,
+  curves: document.querySelectorAll('.curve').length,
+  left: document.getElementById('left').hidden ? '' : document.getElementById('left').textContent,
+  page: getComputedStyle(document.body).backgroundColor,
+} })"""
+"""Script that looks at a page as it goes to the printer."""
+
+
+def print_page(page: Page) -> dict[str, Any]:
+    page.evaluate(PRINTED)
+    page.call("Page.printToPDF", landscape=True, printBackground=True)
+    printed: dict[str, Any] = page.evaluate("window.printed")
+    return printed
+
+
+def test_paper_shows_all_that_the_page_has_at_any_zoom_and_in_any_theme(folder: Path, browser: Browser) -> None:
+    many(250, classes=2).to_html(folder / "big.html", threshold=0.0)
+    page = Page(browser, dark=True)
+    seen = "[state.zoom, plot.scrollLeft, document.querySelectorAll('#body tr').length, themed('--page')].join()"
+    for name, count in (("judged", 8), ("big", 250)):
+        page.open(folder / f"{name}.html")
+        page.wait_for("document.querySelectorAll('#body tr').length > 0")
+        as_it_is = print_page(page)
+        for theme in ("light", "dark"):
+            while page.evaluate("document.documentElement.dataset.theme") != theme:
+                page.evaluate("document.getElementById('theme').click()")
+            page.evaluate(
+                "for (let k = 0; k < 3; k++) document.getElementById('zoom-in').click(); plot.scrollLeft = 700"
+            )
+            before = page.evaluate(seen)
+            assert before.startswith("8,7")
+            printed = print_page(page)
+            assert page.evaluate(seen) == before
+            assert printed == as_it_is
+            assert (printed["scroll"], printed["rows"], printed["page"]) == (0, count, "rgb(255, 255, 255)")
+            assert float(printed["box"].split()[2]) == pytest.approx(1000 - 190 - 12)  # no text is squeezed on A4
+            assert all(printed["names"])
+            page.evaluate("document.getElementById('zoom-fit').click()")
+            page.evaluate("document.getElementById('theme').click()")
+    page.open(folder / "judged.html")
+    page.emulate(dark=False)
+    page.frames()
+    assert page.evaluate("[...document.querySelectorAll('.numbers text')].map((t) => t.getAttribute('fill')).join()")
+    light = print_page(page)["fills"]
+    page.emulate(dark=True)
+    page.frames()
+    assert print_page(page)["fills"] == light
+    page.close()
+
+
+def test_the_paper_of_an_index_has_every_curve_and_video(folder: Path, page: Page) -> None:
+    names = [f"class {k}" for k in range(30)]
+    spans = np.arange(30)[:, None] + np.array([0.0, 0.9])
+    found = Detections(spans, np.arange(30, dtype=np.int32), np.linspace(0.2, 0.9, 30), tuple(names), "v")
+    instances = tuple(Instance(float(k), k + 0.9, name) for k, name in enumerate(names))
+    write_evaluation_report(
+        folder / "all", [found], [VideoAnnotation("v", "test", 40.0, None, instances)], ReportOptions()
+    )
+    page.open(folder / "all" / "index.html")
+    on_screen = page.evaluate("document.querySelectorAll('.curve').length")
+    assert on_screen < 30
+    assert print_page(page)["curves"] == 30
+    assert page.evaluate("document.querySelectorAll('.curve').length") == on_screen
+
+
+def test_what_is_left_out_on_paper_is_said(folder: Path, page: Page) -> None:
+    many(53, classes=1).to_html(folder / "huge.html", threshold=0.0)
+    page.open(folder / "huge.html")
+    page.evaluate(PRINTED)
+    page.evaluate("paper.rows = 50")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    printed = page.evaluate("window.printed")
+    assert (printed["rows"], printed["left"]) == (50, "3 more are not printed.")
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate("document.getElementById('left').hidden")
 
 
 @pytest.mark.parametrize("width", [400, 1600])
