@@ -283,7 +283,8 @@ class Trainer:
 
         After an interruption at any point the measurement is made again, and gives the same.
         """
-        step, epoch = self.progress.step, self.progress.epoch + 1
+        step, begun = self.progress.step, self.progress.batch > 0
+        epoch = self.progress.epoch + begun  # a run that was finished before has begun no further one
         if self.validator is None or self.best.measured_step == step:
             return
         by_tiou: dict[str, float] = {}
@@ -303,7 +304,7 @@ class Trainer:
             save_best(weights, best, self.validator.contents, self._best_path)
         with shield():
             if log:
-                log.write(step, {"epoch": float(self.progress.epoch), **by_tiou})
+                log.write(step, {"epoch": float(epoch - 1), **by_tiou})
             self.best = best
         if self.fabric.is_global_zero:
             rank = "the best so far" if best.step == step else f"best {100 * best.map:.2f} % of epoch {best.epoch}"

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from runtime.common.files import atomic_path
 from runtime.common.log import LOGGER
@@ -16,7 +16,10 @@ from runtime.common.ranges import Number, Share, check_ranges
 from runtime.errors import CheckpointError, ConfigError
 from runtime.spec.training_videos import TrainingVideos, list_some
 from training.checkpoints.files import Checkpoint, load_checkpoint, save_checkpoint
+from training.config.settings import RunConfig
 
+EPOCH_FORMATS: tuple[str, ...] = get_args(get_type_hints(RunConfig)["epoch_format"])
+"""Suffixes of files of weights."""
 BEST = "best"
 """Name of the file of the best weights, without its suffix."""
 
@@ -87,7 +90,8 @@ def save_best(checkpoint: Checkpoint, best: BestSoFar, chosen_on: Mapping[str, s
 def resume_best(best: BestSoFar, folder: Path, suffix: str, resumed: Path) -> BestSoFar:
     """Return the record with which a run goes on, after seeing that the file of the best weights is there.
 
-    Where the run goes on in another folder, the file is copied from beside the checkpoint that is resumed.
+    Where the run goes on in another folder, the file is copied from beside the checkpoint that is resumed; where
+    `run.epoch_format` has changed, it is written anew in the new format, and the old one of this folder removed.
 
     Args:
         best: record of the checkpoint that is resumed.
@@ -98,16 +102,26 @@ def resume_best(best: BestSoFar, folder: Path, suffix: str, resumed: Path) -> Be
     path = best_path(folder, suffix)
     if not best.epoch or _is_of(path, best):
         return best
-    former = best_path(resumed.parent, suffix)
-    if _is_of(former, best):
-        with atomic_path(path) as unfinished:
-            shutil.copyfile(former, unfinished)
-        return best
+    for former in (best_path(place, other) for place in (folder, resumed.parent) for other in EPOCH_FORMATS):
+        if _is_of(former, best):
+            _bring(former, path)
+            return best
     LOGGER.warning(
         f"{path}: the best weights, of epoch {best.epoch} with mAP {100 * best.map:.2f} %, are gone; the best of the "
         "epochs that follow are kept"
     )
     return BestSoFar(measured_step=best.measured_step, subset=best.subset, tious=best.tious)
+
+
+def _bring(former: Path, path: Path) -> None:
+    """Copy the best weights of another folder, or of another format, to where the run keeps its own."""
+    if former.suffix == path.suffix:
+        with atomic_path(path) as unfinished:
+            shutil.copyfile(former, unfinished)
+        return
+    save_checkpoint(load_checkpoint(former), path)
+    if former.parent.resolve() == path.parent.resolve():  # it would soon be an older best
+        former.unlink()
 
 
 def _is_of(path: Path, best: BestSoFar) -> bool:

@@ -16,9 +16,10 @@ from runtime.evaluation import EvaluationResult
 from runtime.spec.training_videos import remember_videos
 from tests.training.feature_data import make_feature_set, small_feature_config
 from training.checkpoints.files import Checkpoint, load_checkpoint
+from training.config.files import load_config
 from training.loop import LAST, Trainer
 from training.training_set import open_feature_windows
-from training.validation.best import BestSoFar, read_best, to_state
+from training.validation.best import BestSoFar, best_path, read_best, resume_best, save_best, to_state
 
 TIOUS = (0.3, 0.5)
 
@@ -48,7 +49,9 @@ class Scripted:
         return EvaluationResult(self.tious, ("a",), ap, one, one, 0, 0)
 
 
-def make(tmp_path: Path, script: Scripted, *settings: str, resume: Path | None = None, out: str = "run") -> Trainer:
+def make(
+    tmp_path: Path, script: Scripted | None, *settings: str, resume: Path | None = None, out: str = "run"
+) -> Trainer:
     """A small A2Net on features, at a constant rate."""
     root = tmp_path / "set"
     if not root.exists():
@@ -199,3 +202,36 @@ def test_the_best_weights_have_the_format_of_the_epochs(tmp_path: Path) -> None:
     assert found.metrics["val_map"] == pytest.approx(0.5)
     assert found.training_videos is not None
     assert found.training_videos.chosen == {"v": "0123456789abcdef"}
+
+
+@pytest.mark.parametrize(("first", "second"), [("ckpt", "safetensors"), ("safetensors", "ckpt")])
+@pytest.mark.parametrize("place", ["run", "other"])
+def test_the_best_weights_outlive_a_change_of_the_format(
+    first: str, second: str, place: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    best = BestSoFar(0.5, 3, 300, 500, 2, "validation", TIOUS)
+    weights = {"w": torch.arange(3.0)}
+    former, chosen = best_path(tmp_path / "run", first), {"v": "0123456789abcdef"}
+    former.parent.mkdir()
+    save_best(Checkpoint(weights, load_config("thumos14"), tuple(f"c{k}" for k in range(20))), best, chosen, former)
+    assert resume_best(best, tmp_path / place, second, tmp_path / "run" / "last.ckpt") == best
+    assert caplog.text == ""
+    found = load_checkpoint(best_path(tmp_path / place, second))
+    assert torch.equal(found.weights["w"], weights["w"])
+    assert (found.metrics["val_map"], found.metrics["epoch"]) == (0.5, 3)
+    assert found.training_videos is not None
+    assert found.training_videos.chosen == chosen
+    assert former.exists() == (place == "other")  # one best in a folder, and that of another run stays
+
+
+@pytest.mark.thorough
+def test_a_finished_run_that_is_measured_later_has_no_further_epoch(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    last = make(tmp_path, None, "optimiser.epochs=2", "data.val_subset=''").run()
+    capsys.readouterr()
+    make(tmp_path, Scripted((0.5,)), "optimiser.epochs=2", resume=last).run()
+    assert "epoch 2: mAP 50.00 %" in capsys.readouterr().out
+    assert load_checkpoint(tmp_path / "run" / "best.ckpt").metrics["epoch"] == 2
+    with (tmp_path / "run" / "metrics.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file) if row["val_map"]] == ["1.0"]
