@@ -234,4 +234,4 @@ def test_a_finished_run_that_is_measured_later_has_no_further_epoch(
     assert "epoch 2: mAP 50.00 %" in capsys.readouterr().out
     assert load_checkpoint(tmp_path / "run" / "best.ckpt").metrics["epoch"] == 2
     with (tmp_path / "run" / "metrics.csv").open() as file:
-        assert [row["epoch"] for row in csv.DictReader(file) if row["val_map"]] == ["1.0"]
+        assert [row["epoch"] for row in csv.DictReader(file) if row["val_map"]] == ["1"]
