@@ -179,6 +179,11 @@ class Detector:
         self.timing = Timing(self.spec.sample_fps)
         """Timing of the latest run or stream, updated while it runs."""
 
+    @property
+    def model(self) -> str:
+        """Path of the model's file, of two streams with the name of the other's; empty for a loaded engine."""
+        return self._model
+
     def run(
         self,
         source: FrameSource | Features,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +28,15 @@ State = Literal["ok", "missing", "broken"]
 CODECS = ("h264", "hevc", "av1", "vp9", "vp8", "mpeg4", "mpeg2video", "mjpeg", "prores")
 """Codecs of videos that people have, by FFmpeg's names."""
 
+ALONE = "-"
+"""Stands for the extra of a library that none of this project's extras brings."""
+CUDA_LIBRARY = "nvcuda.dll" if os.name == "nt" else "libcuda.so.1"
+"""Library of NVIDIA's driver."""
+NO_DEVICE = 100
+"""CUDA_ERROR_NO_DEVICE."""
+LONGEST_NAME = 256
+AGAIN = "ask nvidia-smi what is wrong; often the machine needs a restart after the driver was renewed"
+
 
 @dataclass(frozen=True)
 class Part:
@@ -35,10 +46,12 @@ class Part:
     """Name in a package index."""
     module: str
     extra: str
-    """Extra of this project that installs it; empty: it always belongs."""
+    """Extra of this project that installs it; empty: it always belongs; `ALONE`: it is installed by itself."""
     purpose: str
     look: Callable[[Any], str] = lambda _: ""
     """Function that returns, given the module, what the library can do here."""
+    is_tried: bool = True
+    """Whether it is imported to see that it works; not where that takes seconds or starts a service (FiftyOne)."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +100,18 @@ PARTS = (
     Part("tensorrt-rtx", "tensorrt_rtx", "tensorrt-rtx", "building and running TensorRT-RTX engines"),
     Part("cuda-bindings", "cuda.bindings", "tensorrt", "memory of a GPU, for TensorRT engines"),
     Part("torch", "torch", "train", "training, exporting, running checkpoints", _torch_devices),
+    Part("safetensors", "safetensors", "train", "weights as .safetensors"),
+    Part("tensorboardX", "tensorboardX", "train", "learning curves for TensorBoard (run.logger)", is_tried=False),
+    Part("wandb", "wandb", "wandb", "learning curves in Weights & Biases (run.logger)", is_tried=False),
+    Part("mlflow-skinny", "mlflow", "mlflow", "learning curves in MLflow (run.logger)", is_tried=False),
     Part("onnx", "onnx", "export", "exporting"),
     Part("fsspec", "fsspec", "remote", "reading from object stores"),
+    Part("ray", "ray", "ray", "detecting on many machines", is_tried=False),
+    Part("starlette", "starlette", "serve", "the service over HTTP"),
+    Part("uvicorn", "uvicorn", "serve", "the service over HTTP"),
+    Part("shtab", "shtab", "completion", "afsd completion"),
+    Part("pandas", "pandas", ALONE, "Detections.to_dataframe", is_tried=False),
+    Part("fiftyone", "fiftyone", ALONE, "Detections.to_fiftyone", is_tried=False),
 )  # fmt: skip
 """Libraries in the order in which they are listed."""
 
@@ -145,14 +168,16 @@ def doctor(arguments: argparse.Namespace) -> int:
 
 def examine(part: Part) -> Finding:
     """Return what is there of a library."""
+    if not part.is_tried and find_spec(part.module) is not None:
+        return Finding(part.name, "ok", part.purpose, _version_of(part.name))
     try:
         module = import_module(part.module)
     except ModuleNotFoundError as error:
         if error.name and not f"{part.module}.".startswith(f"{error.name}."):
             return Finding(part.name, "broken", part.purpose, f"needs {error.name}", f"install {error.name}")
-        return Finding(part.name, "missing", part.purpose, "", install_hint(part.name, part.extra))
+        return Finding(part.name, "missing", part.purpose, "", _hint(part))
     except Exception as error:  # a library may fail in any way, for want of a driver too
-        remedy = f"{install_hint(part.name, part.extra)}, again"
+        remedy = f"{_hint(part)}, again"
         return Finding(part.name, "broken", part.purpose, one_line(error), remedy)
     facts = [found] if (found := _version_of(part.name)) else []
     try:
@@ -162,13 +187,53 @@ def examine(part: Part) -> Finding:
     return Finding(part.name, "ok", part.purpose, "; ".join(filter(None, facts)))
 
 
+def _hint(part: Part) -> str:
+    return f"pip install {part.name}" if part.extra == ALONE else install_hint(part.name, part.extra)
+
+
+def examine_driver() -> Finding:
+    """Return what the driver of NVIDIA's GPUs says when it is asked, as programs of CUDA ask it."""
+    name, purpose = "NVIDIA driver", "TensorRT, CUDA"
+    try:
+        cuda = ctypes.CDLL(CUDA_LIBRARY)
+    except OSError as error:
+        tool = shutil.which("nvidia-smi")
+        if tool is None:
+            return Finding(name, "missing", purpose, "", "of an NVIDIA GPU, if this machine has one; CPUs need none")
+        facts = f"{tool} is there, and {one_line(error)}"
+        return Finding(name, "broken", purpose, facts, "install the driver anew, or give the container --gpus all")
+    status = cuda.cuInit(0)
+    if status:
+        advice = "no GPU is visible: look at nvidia-smi and CUDA_VISIBLE_DEVICES" if status == NO_DEVICE else AGAIN
+        return Finding(name, "broken", purpose, f"cuInit gives {_cuda_error(cuda, status)}", advice)
+    version_number, count = ctypes.c_int(), ctypes.c_int()
+    for ask, answer in ((cuda.cuDriverGetVersion, version_number), (cuda.cuDeviceGetCount, count)):
+        if status := ask(ctypes.byref(answer)):
+            return Finding(name, "broken", purpose, f"gives {_cuda_error(cuda, status)}", AGAIN)
+    major, minor = version_number.value // 1000, version_number.value % 1000 // 10
+    facts = f"CUDA {major}.{minor} or older; {', '.join(_gpu_names(cuda, count.value)) or 'no GPU'}"
+    return Finding(name, "ok" if count.value else "broken", purpose, facts, "" if count.value else AGAIN)
+
+
+def _gpu_names(cuda: Any, count: int) -> Iterator[str]:
+    for number in range(count):
+        device, text = ctypes.c_int(), ctypes.create_string_buffer(LONGEST_NAME)
+        named = not cuda.cuDeviceGet(ctypes.byref(device), number) and not cuda.cuDeviceGetName(
+            text, LONGEST_NAME, device
+        )
+        yield one_line(text.value.decode(errors="replace")) if named else f"GPU {number}, which gives no name"
+
+
+def _cuda_error(cuda: Any, status: int) -> str:
+    """Return the name of an error of CUDA's driver."""
+    text = ctypes.c_char_p()
+    cuda.cuGetErrorName(status, ctypes.byref(text))
+    return text.value.decode() if text.value else f"error {status}"
+
+
 def _examine_machine() -> Iterator[Finding]:
     """Yield what is found outside the libraries."""
-    driver = shutil.which("nvidia-smi")
-    yield Finding(
-        "NVIDIA driver", "ok" if driver else "missing", "TensorRT, CUDA", driver or "",
-        "" if driver else "of an NVIDIA GPU, if this machine has one; CPUs need none",
-    )  # fmt: skip
+    yield examine_driver()
     from runtime.engines.openvino.cache import default_folder
 
     folder = default_folder()

@@ -42,13 +42,19 @@ class Event:
 
 @dataclass(frozen=True)
 class Started(Event):
-    """Reports the first frame of a source."""
+    """Reports the first frame of a source, and what looks at it."""
 
     kind = "started"
     source: str
     """Path or address, without password and query."""
     utc: float | None
     """Unix time of second 0; None for a file."""
+    model: str
+    """File of the model; empty for an engine that was loaded otherwise."""
+    threshold: float
+    """Score that all detections reach."""
+    version: str
+    """Release of this project."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import runtime
 from runtime.common.text import one_line
 from runtime.detector import Detector
 from runtime.errors import AfsdError, VideoError
@@ -154,7 +155,7 @@ class Source:
 
     def _read_once(self, reader: Reader) -> None:
         """Read a file; its windows wait for room, so that none is dropped."""
-        self._say(Started, source=self.label, utc=None)
+        self._say_started(None)
         self.state = "reading"
         with closing(self._open_video(reader, self._options.fps)) as video:
             stretch = Stretch(self._detector.find_in(video), video.rate)
@@ -207,7 +208,7 @@ class Source:
         lost_at, self._lost_at = self._lost_at, None
         if zero is None:
             self._zero = now
-            self._say(Started, source=self.label, utc=utc)
+            self._say_started(utc)
             return 0.0
         if lost_at is None:
             seconds, reason = frames.gap
@@ -224,6 +225,18 @@ class Source:
         span = (self._end_s, start_s), (ended, ended + start_s - self._end_s)
         self._say(Gap, segment=span[0], utc=span[1], reason=reason)
         return start_s
+
+    def _say_started(self, utc: float | None) -> None:
+        """Report the first frame, with the model and the threshold, which no later line says."""
+        options = self._detector.options
+        self._say(
+            Started,
+            source=self.label,
+            utc=utc,
+            model=self._detector.model,
+            threshold=options.min_score,
+            version=runtime.__version__,
+        )
 
     def _wait(self, error: VideoError) -> None:
         """Wait before the next attempt to open the source, longer each time, and report the loss once."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import cv2
 import numpy as np
@@ -47,6 +49,95 @@ def test_what_is_missing_or_broken_comes_with_its_remedy(monkeypatch: pytest.Mon
     module = ModuleType("lacking")
     monkeypatch.setitem(sys.modules, "lacking", module)
     assert examine(Part("lacking", "lacking", "", "x", lambda _: "devices A")).facts == "devices A"
+
+
+def test_every_library_comes_with_the_extra_that_brings_it() -> None:
+    """By pyproject.toml: each extra has the library, and no extra has those that are installed alone."""
+    import tomllib
+
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"] | {"": project["dependencies"]}
+    brings = {name: {re.split(r"[\[<>=]", one)[0].lower() for one in wanted} for name, wanted in extras.items()}
+    for part in doctor.PARTS:
+        if part.extra == doctor.ALONE:
+            assert not any(part.name.lower() in names for extra, names in brings.items() if extra != "dev"), part.name
+        else:
+            assert part.name.lower() in brings[part.extra], part.name
+    shown = {part.name.lower() for part in doctor.PARTS}
+    assert shown >= {
+        "shtab",
+        "safetensors",
+        "pandas",
+        "tensorboardx",
+        "wandb",
+        "fiftyone",
+        "ray",
+        "starlette",
+        "uvicorn",
+    }
+
+
+def test_a_library_that_starts_services_is_only_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "import_module", lambda name: pytest.fail(f"{name} was imported"))
+    assert examine(Part("numpy", "numpy", "", "x", is_tried=False)).facts == np.__version__
+
+
+class FakeDriver:
+    """Answers as libcuda does: numbers through pointers, and a status."""
+
+    def __init__(self, status: int = 0, count: int = 1) -> None:
+        self._status, self._count = status, count
+
+    def cuInit(self, _: int) -> int:  # noqa: N802
+        return self._status
+
+    def cuDriverGetVersion(self, answer: Any) -> int:  # noqa: N802
+        answer._obj.value = 12080
+        return 0
+
+    def cuDeviceGetCount(self, answer: Any) -> int:  # noqa: N802
+        answer._obj.value = self._count
+        return 0
+
+    def cuDeviceGet(self, answer: Any, number: int) -> int:  # noqa: N802
+        answer._obj.value = number
+        return 0
+
+    def cuDeviceGetName(self, text: Any, _: int, device: Any) -> int:  # noqa: N802
+        text.value = b"NVIDIA H200"
+        return 0
+
+    def cuGetErrorName(self, status: int, answer: Any) -> int:  # noqa: N802
+        answer._obj.value = b"CUDA_ERROR_NO_DEVICE" if status == 100 else None
+        return 0
+
+
+@pytest.mark.parametrize(
+    ("driver", "state", "facts"),
+    [
+        (FakeDriver(), "ok", "CUDA 12.8 or older; NVIDIA H200"),
+        (FakeDriver(count=0), "broken", "CUDA 12.8 or older; no GPU"),
+        (FakeDriver(100), "broken", "cuInit gives CUDA_ERROR_NO_DEVICE"),
+        (FakeDriver(3), "broken", "cuInit gives error 3"),
+    ],
+)
+def test_the_driver_is_asked(driver: FakeDriver, state: str, facts: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.ctypes, "CDLL", lambda name: driver)
+    found = doctor.examine_driver()
+    assert (found.state, found.facts) == (state, facts)
+    assert bool(found.remedy) == (state != "ok")
+
+
+@pytest.mark.parametrize(("tool", "state"), [(None, "missing"), ("/usr/bin/nvidia-smi", "broken")])
+def test_a_tool_without_its_driver_is_no_driver(tool: str | None, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str) -> None:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr(doctor.ctypes, "CDLL", fail)
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: tool)
+    found = doctor.examine_driver()
+    assert found.state == state
+    assert ("cannot open shared object file" in found.facts) == (state == "broken")
 
 
 def test_without_any_engine_the_status_is_two(

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import runtime
 from runtime.detector import Detector, DetectorOptions
 from runtime.errors import EngineError, InputError, SourceLostError, VideoError
 from runtime.live.clock import DRIFT_SECONDS, StreamZero
@@ -111,6 +112,9 @@ def test_files_give_exactly_the_detections_of_detect(tmp_path: Path, batch: int,
     assert sorted(kinds(events)) == ["ended"] * 3 + ["started"] * 3
     assert not watcher.failed
     assert all(event.utc is None for event in events if isinstance(event, (Started, Detected)))
+    begun = [event.to_dict() for event in events if isinstance(event, Started)]
+    for event in begun:  # no later line says it
+        assert (event["model"], event["threshold"], event["version"]) == ("", options.min_score, runtime.__version__)
 
 
 @pytest.mark.parametrize("streams", ["flow", "rgb+flow"])
