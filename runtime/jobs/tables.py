@@ -6,13 +6,12 @@ made it. So they are the same after a restart, and whole when the last shard is 
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from runtime.common.csv_text import csv_row
+from runtime.common.csv_text import csv_line
 from runtime.common.files import atomic_path, file_sha256, is_file, read_json, write_json
 from runtime.common.locks import lock_folder
 from runtime.common.natural_order import natural_key
@@ -92,10 +91,9 @@ def write_tables(entries: Iterable[Entry], files: ResultFiles, formats: Sequence
             unfinished.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
         ):
             file.write(BOM if options.bom else "")
-            rows = csv.writer(file, lineterminator="\n")
-            rows.writerow(COLUMNS)
+            file.write(csv_line(COLUMNS))
             for video in chain([first], videos):
-                rows.writerows(map(csv_row, table_rows(video)))
+                file.writelines(map(csv_line, table_rows(video)))
             file.flush()
     for _ in videos:  # the index needs them all
         pass
