@@ -141,6 +141,7 @@ class Detector:
         flow_engine: EngineSource | None = None,
         backbone: EngineSource | Sequence[EngineSource] | None = None,
         options: DetectorOptions | None = None,
+        model: str = "",
     ) -> None:
         """Load the engines whose paths are given.
 
@@ -150,6 +151,7 @@ class Detector:
             backbone: engine of the I3D that makes the features of a model on features, or one on RGB and one on flow,
                 in the order of the model's channels.
             options: see `DetectorOptions`.
+            model: name of the model, for what is written; empty: by the paths of the engines.
 
         Raises:
             InputError: `engine` is a backbone, an engine was built for another batch size, or the models do not fit
@@ -158,7 +160,7 @@ class Detector:
         """
         self.options = DetectorOptions() if options is None else options
         self._opened: list[Engine] = []
-        self._model = name_pair(_path_of(engine), _path_of(flow_engine))
+        self._model = model or name_pair(_path_of(engine), _path_of(flow_engine))
         try:
             self.engine: Engine = self._load(engine)
             """Engine of the model; for two streams a `TwoStreamEngine`."""
@@ -181,7 +183,8 @@ class Detector:
 
     @property
     def model(self) -> str:
-        """Path of the model's file, of two streams with the name of the other's; empty for a loaded engine."""
+        """Name of the model: as given, or the path of its file, of two streams with the name of the other's; empty
+        for a loaded engine."""
         return self._model
 
     def run(

@@ -370,6 +370,7 @@ def _settings(arguments: argparse.Namespace, jobs: Sequence[VideoJob]) -> JobSet
     from runtime.engines.options import EngineOptions
     from runtime.jobs.records import RecordFolder
     from runtime.jobs.settings import FileOptions, JobSettings, choose_lowest
+    from runtime.two_streams import name_pair
 
     formats = tuple(chosen_formats(arguments))
     lowest = choose_lowest(arguments.score, formats, selects(arguments))
@@ -389,7 +390,7 @@ def _settings(arguments: argparse.Namespace, jobs: Sequence[VideoJob]) -> JobSet
         formats,
         arguments.score,
         lowest,
-        str(arguments.engine),
+        name_pair(str(arguments.engine), str(arguments.flow_engine or "")),
         arguments.bom,
         arguments.embed,
         indexed="html" in formats and shared,

@@ -96,6 +96,7 @@ def watch(arguments: argparse.Namespace) -> int:
     from runtime.live.options import WatchOptions
     from runtime.results.json_lines import JsonLineFiles
     from runtime.spec.model import fuse_specs
+    from runtime.two_streams import name_pair
     from runtime.video.sources import expand_sources
 
     check_shown_flags(arguments)
@@ -129,6 +130,7 @@ def watch(arguments: argparse.Namespace) -> int:
                 **reading_options(arguments),
                 flow_method=arguments.flow_method,
             ),
+            model=name_pair(str(arguments.engine), str(arguments.flow_engine or "")),
         )
         watcher = detector.watch(sources, options)
         files = None if arguments.out is None else JsonLineFiles(arguments.out)

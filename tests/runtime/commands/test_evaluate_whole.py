@@ -114,6 +114,12 @@ def test_scores_of_a_pair_or_of_another_model_too_are_no_threshold_of_the_model(
     }
     assert judge(folder, *write, what="pair.json") == 2
     assert f"the detections are those of the pair {model} + flow.onnx" in capsys.readouterr().err
+    videos = [str(folder / "videos" / f"{name}.avi") for name in NAMES]
+    capsys.readouterr()
+    assert main(["detect", str(model), *videos, *pair, "--json", "--score", "0"]) == 0
+    (folder / "detected.json").write_text(capsys.readouterr().out)
+    assert judge(folder, *write, what="detected.json") == 2
+    assert f"the detections are those of the pair {model} + flow.onnx" in capsys.readouterr().err
     (folder / "scores.json").write_text("{}")
     assert judge(folder, "--video-scores", str(folder / "scores.json"), *write) == 2
     assert "so no threshold of the model; print the score with --threshold" in capsys.readouterr().err
