@@ -185,14 +185,16 @@ def test_numbers_are_checked_before_the_videos_are_run(
 def test_a_report_of_a_file_gives_classes_the_colours_that_one_of_the_model_gives(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The model's classes are jump and throw, in this order; the file has them in the order of the scores."""
+    """The model's classes are throw and jump, in this order, which is neither that of the names nor of the scores."""
+    write_tiny_onnx(folder / "other.onnx", tiny_spec(classes=("throw", "jump")))
     report = ("--format", "html", "--out")
-    assert judge(folder, "--save", str(folder / "found.json"), *report, str(folder / "a")) == 0
+    flags = ("--save", str(folder / "found.json"), *report, str(folder / "a"))
+    assert judge(folder, *flags, what="other.onnx") == 0
     assert judge(folder, *report, str(folder / "b"), what="found.json") == 0
     pages = [(folder / name / "first.html").read_text() for name in "ab"]
     rows = [page[page.index('"rows":') : page.index('"detections":')] for page in pages]
     assert rows[0] == rows[1]
-    assert rows[0].startswith('"rows":[{"name":"jump","colour":"#0072b2"')
+    assert rows[0].startswith('"rows":[{"name":"throw","colour":"#0072b2"')
 
 
 def test_a_report_begins_at_the_score_of_the_tiou_at_which_it_judges(
