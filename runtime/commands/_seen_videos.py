@@ -22,6 +22,8 @@ from runtime.spec.training_videos import TrainingVideos
 from runtime.two_streams import AND, is_pair
 from runtime.video.names import find_name
 
+CHECKPOINTS = (".ckpt", ".safetensors")
+"""Suffixes of models that are opened to be asked, also where a file of detections names them: no code is in them."""
 NAMED = 3
 """Number of videos that a warning names."""
 
@@ -82,7 +84,7 @@ def find_models(found: Sequence[Detections], written: Path | None = None) -> lis
     named = [Path(model.partition(AND)[0] if is_pair(model) else model) for model in models]
     specs: list[ModelSpec] = []
     for path in dict.fromkeys([*named, *([written] if written else [])]):
-        if is_file(path):
+        if is_file(path) and path.suffix.lower() in (*READERS, *CHECKPOINTS):
             with suppress(AfsdError, OSError):
                 spec = _read_spec(path)
                 remembered = (spec.training_videos, spec.quantization)
