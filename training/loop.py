@@ -30,12 +30,13 @@ from runtime.spec.training_videos import TrainingVideos
 from training.checkpoints.files import TRAINED, Checkpoint, load_checkpoint, save_checkpoint
 from training.checkpoints.weights import load_weights
 from training.config.files import config_to_mapping
-from training.config.settings import Config, OptimiserConfig, RunConfig
+from training.config.settings import Config, OptimiserConfig
 from training.curves import CURVES, draw_curves
 from training.data.dataset import WindowDataset, collate
 from training.families import family_of
 from training.loggers import open_loggers
 from training.metric_log import METRICS, VAL_MAP, MetricLog, read_rows
+from training.processes import is_lost, open_fabric
 from training.validation.best import (
     BestSoFar,
     best_path,
@@ -117,6 +118,7 @@ class Trainer:
         prepare: called with the network after its initial weights are loaded, before the optimiser gets its parameters.
         validator: measures mAP while the network is trained; None: nobody does.
         videos: the training videos, which every checkpoint remembers; None: not known.
+        fabric: the processes of the run, launched; None: as `config.run` sets.
 
     Raises:
         ConfigError: a batch larger than the data, or a `resume` made with other settings.
@@ -133,13 +135,15 @@ class Trainer:
         prepare: Callable[[Any], None] | None = None,
         validator: Validator | None = None,
         videos: TrainingVideos | None = None,
+        fabric: Fabric | None = None,
     ) -> None:
         self.config, self.dataset, self.classes, self.out_dir = config, dataset, classes, out_dir
         self.validator, self.videos = validator, videos
         self.best = BestSoFar() if validator is None else BestSoFar(subset=validator.subset, tious=validator.tious)
         run, optimiser = config.run, config.optimiser
-        self.fabric = _fabric(run)
-        self.fabric.launch()
+        self.fabric = open_fabric(config) if fabric is None else fabric
+        if fabric is None:
+            self.fabric.launch()
         seed_everything(run.seed)
         family = family_of(config)
         model: nn.Module = family.build(config)
@@ -154,6 +158,12 @@ class Trainer:
             raise ConfigError(
                 f"optimiser.batch_size {optimiser.batch_size} on {self.fabric.world_size} processes needs that many "
                 f"clips, the data set has {len(dataset)}: lower the batch size or add videos"
+            )
+        if self.fabric.world_size > 1:
+            clips = optimiser.batch_size
+            self._say(
+                f"{self.fabric.world_size} processes with {clips} clips each: "
+                f"batches of {clips * self.fabric.world_size}"
             )
         adam = torch.optim.AdamW if optimiser.decoupled_decay else torch.optim.Adam
         self.optimizer: Any = adam(
@@ -198,11 +208,7 @@ class Trainer:
         )  # fmt: skip
         try:
             with give_out_at_stop(lambda: self._save_at_stop(log), LONGEST_SAVE_S):
-                while not self._finished and not self._out_of_time():
-                    self._epoch(log, bar)
-                if self._finished:  # perhaps inside an epoch
-                    self._validate(log, bar)
-                self.save(self.out_dir / LAST)
+                self._train(log, bar)
         finally:
             bar.close()
             if log:
@@ -210,6 +216,23 @@ class Trainer:
         self._draw()
         self._say_best()
         return self.out_dir / LAST
+
+    def _train(self, log: MetricLog | None, bar: Any) -> None:
+        """Train to the end; where another process of the run has ended before, save what is reached."""
+        try:
+            while not self._finished and not self._out_of_time():
+                self._epoch(log, bar)
+            if self._finished:  # perhaps inside an epoch
+                self._validate(log, bar)
+            self.save(self.out_dir / LAST)
+        except RuntimeError as error:
+            if not is_lost(error):
+                raise
+            self._save_at_stop(log)
+            raise InputError(
+                f"another process of the run has ended; {self.out_dir / LAST} has the state after optimiser step "
+                f"{self._saved_step}, to go on from with --resume"
+            ) from error
 
     def _open_log(self) -> MetricLog:
         columns = ["epoch", "learning_rate", "grad_norm", "seconds", *family_of(self.config).losses]
@@ -230,6 +253,7 @@ class Trainer:
             "averaged": int(self.average.n_averaged) if self.average else 0,
             "random": self._random,
             "progress": vars(self.progress).copy(),
+            "processes": self.fabric.world_size,
             "validation": to_state(self.best),
         }
         used = _plain(self.average.module.state_dict()) if self.average else weights
@@ -372,16 +396,30 @@ class Trainer:
         return seconds
 
     def _backward(self, batch: Any) -> Losses:
-        """Compute the losses of a batch and their gradients; weights stay as they are."""
-        losses: Losses = self.step(batch)
+        """Compute the losses of a batch and their gradients; weights stay as they are.
+
+        Returns:
+            The losses of the whole batch, that of all processes.
+        """
+        own: Losses = self.step(batch)
+        losses = self._average(own)
         if not math.isfinite(losses.total.item()):
             raise InputError(
                 f"optimiser step {self.progress.step}: the loss is {losses.total.item()}; lower "
                 "optimiser.learning_rate, or set optimiser.clip_norm"
             )
         self.optimizer.zero_grad()
-        self.fabric.backward(losses.total)
+        self.fabric.backward(own.total)
         return losses
+
+    def _average(self, losses: Losses) -> Losses:
+        """Average losses over the processes, so that all of them see one that is not finite."""
+        if self.fabric.world_size == 1:
+            return losses
+        values = torch.stack([value.detach().float() for value in losses._asdict().values()])
+        averaged = torch.as_tensor(self.fabric.all_reduce(values, reduce_op="mean"))
+        averages: Losses = type(losses)(*averaged.unbind())
+        return averages
 
     def _update(self) -> float:
         """Do the optimiser step and return the norm of the gradients, 0 without clipping."""
@@ -413,6 +451,7 @@ class Trainer:
             if log:
                 log.synchronise()
             save_checkpoint(self.checkpoint(), self.out_dir / LAST)
+            self._saved_step = self.progress.step
 
     def _report(self, losses: Losses, norm: float, log: MetricLog | None, bar: Any) -> None:
         values = {name: float(value.detach()) for name, value in losses._asdict().items()}
@@ -450,7 +489,7 @@ class Trainer:
             raise CheckpointError(
                 f"{origin}: no training state to resume; start from these weights with run.init instead"
             )
-        _check_same_run(checkpoint.config, self.config, origin)
+        _check_same_run(checkpoint.config, self.config, origin, int(state.get("processes", 1)), self.fabric.world_size)
         load_weights(self.model, state["weights"], origin)
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
@@ -489,17 +528,6 @@ def _parameter_groups(model: nn.Module, optimiser: OptimiserConfig) -> list[dict
     return [{"params": backbone, "lr": optimiser.learning_rate * optimiser.backbone_rate}, {"params": head}]
 
 
-def _fabric(run: RunConfig) -> Fabric:
-    """Set up Lightning Fabric for a run (ConfigError: the machine lacks accelerator, devices or precision)."""
-    try:
-        return Fabric(accelerator=run.accelerator, devices=run.devices, precision=run.precision)
-    except (RuntimeError, ValueError, ImportError) as error:
-        raise ConfigError(
-            f"run.accelerator {run.accelerator!r}, run.devices {run.devices}, run.precision {run.precision!r}: "
-            f"{one_line(error)[:200]}; set what this machine has, for example accelerator cpu"
-        ) from None
-
-
 def _start_worker(_: int) -> None:
     """Start a process that loads clips."""
     end_with_parent()
@@ -516,16 +544,23 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def _check_same_run(old: Config, new: Config, origin: str) -> None:
+def _check_same_run(old: Config, new: Config, origin: str, old_processes: int, new_processes: int) -> None:
     """Raise a ConfigError unless every setting that shapes the losses is unchanged.
 
-    Paths of the data, log intervals, limits, validation and the card may change, and with a constant schedule the
-    number of epochs.
+    Paths of the data, log intervals, limits, validation and the card may change, with a constant schedule the number of
+    epochs, and the number of processes if the batch of all of them has as many clips as before.
     """
+    before, now = old.optimiser.batch_size * old_processes, new.optimiser.batch_size * new_processes
+    if before != now:
+        raise ConfigError(
+            f"{origin}: made with batches of {before} clips ({old.optimiser.batch_size} on each of {old_processes} "
+            f"processes), got {now} ({new.optimiser.batch_size} on each of {new_processes}); "
+            f"set optimiser.batch_size so that they are {before}"
+        )
 
     def essence(config: Config) -> dict[str, Any]:
         data = replace(config.data, root="", annotations="", frames="", features="", val_subset="", workers=0)
-        run, optimiser = config.run, config.optimiser
+        run, optimiser = config.run, replace(config.optimiser, batch_size=1)  # compared above
         run = replace(
             run,
             max_minutes=0.0,
@@ -545,8 +580,8 @@ def _check_same_run(old: Config, new: Config, origin: str) -> None:
             run, optimiser = replace(run, max_steps=0), replace(optimiser, epochs=1)
         return dict(config_to_mapping(replace(config, data=data, run=run, optimiser=optimiser, card=ModelCard())))
 
-    before, now = essence(old), essence(new)
-    changed = [section for section in now if before[section] != now[section]]
+    were, are = essence(old), essence(new)
+    changed = [section for section in are if were[section] != are[section]]
     if changed:
         raise ConfigError(
             f"{origin}: made with other settings in {', '.join(changed)}; resume with the configuration and the --set "

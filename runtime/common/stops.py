@@ -68,6 +68,8 @@ class Stops:
         self._wake = threading.Event()
         self._said = _Once(self._say)
         self.grace_s = GRACE_S
+        self.silent = False
+        """Whether nothing is printed of the signal."""
 
     @property
     def status(self) -> int:
@@ -149,6 +151,8 @@ class Stops:
         os._exit(self.status)
 
     def _say(self) -> None:
+        if self.silent:
+            return
         with suppress(OSError, ValueError):
             told = "interrupted" if self.number == signal.SIGINT else f"ended by {signal.Signals(self.number).name}"
             print(f"afsd: {told}", file=sys.stderr, flush=True)
@@ -183,6 +187,12 @@ def handle_signals() -> Iterator[Stops]:
             yield _current
     finally:
         _current = None
+
+
+def be_silent() -> None:
+    """Have nothing printed of a signal that ends this command: another process of it says so."""
+    if _current is not None:
+        _current.silent = True
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from training.a2net.targets import (
     encode_boxes,
     match_anchors,
 )
+from training.networks.across_processes import mean, total
 
 
 class A2NetLosses(NamedTuple):
@@ -53,7 +54,7 @@ def a2net_losses(
     config: A2NetLossConfig,
     draws: Tensor | None = None,
 ) -> A2NetLosses:
-    """Compute the losses of both modules, each averaged over the batch.
+    """Compute the losses of both modules, each averaged over the batch, that of all processes of the run.
 
     Args:
         output: raw outputs of B windows.
@@ -90,7 +91,7 @@ def point_losses(
     classification = F.cross_entropy(logits.flatten(0, 1), targets.labels.flatten())
     positive = targets.labels > 0
     regression = _smooth_l1(distances[positive], targets.distances[positive])
-    if config.empty_batch == "reference" and not positive.any():
+    if config.empty_batch == "reference" and not total(positive.sum()):
         regression = regression * float("nan")
     return classification, regression
 
@@ -108,7 +109,7 @@ def anchor_losses(
     if predictions.logits is None or predictions.encoded is None:
         return overlap.new_zeros(()), overlap, overlap.new_zeros(())
     labels = matches.labels[chosen]
-    classification = _mean(F.cross_entropy(predictions.logits[chosen], labels, reduction="none"))
+    classification = mean(F.cross_entropy(predictions.logits[chosen], labels, reduction="none"))
     positive = samples.positive
     if config.location_loss == "boundaries":
         location = _smooth_l1(predictions.boxes[positive], matches.boxes[positive])
@@ -121,19 +122,14 @@ def anchor_losses(
 def _overlap_loss(overlap: Tensor, scores: Tensor, positive: Tensor, chosen: Tensor, config: A2NetLossConfig) -> Tensor:
     """Compare the predicted overlap [B,M] with the true one: smooth L1 over chosen, or MSE over positive anchors."""
     if config.overlap_loss == "mse":
-        return _mean((scores[positive] - overlap[positive]).square())
+        return mean((scores[positive] - overlap[positive]).square())
     difference = F.smooth_l1_loss(scores[chosen], overlap[chosen], reduction="none")
-    return _mean(difference)
+    return mean(difference)
 
 
 def _smooth_l1(predicted: Tensor, target: Tensor) -> Tensor:
     """Return the smooth L1 (β = 1) of pairs [P,2]: the mean of the first plus that of the second; 0 without pairs."""
-    return 2 * _mean(F.smooth_l1_loss(predicted, target.to(predicted.dtype), reduction="none"))
-
-
-def _mean(values: Tensor) -> Tensor:
-    """Return the mean of values; 0, with gradient 0, if there are none."""
-    return values.sum() / max(values.numel(), 1)
+    return 2 * mean(F.smooth_l1_loss(predicted, target.to(predicted.dtype), reduction="none"))
 
 
 def _zeros(output: A2NetOutput, terms: int) -> tuple[Tensor, ...]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from runtime.spec.anchors import A2NetLayout, default_anchors, level_points
 from training.a2net.config import A2NetLossConfig
+from training.networks.across_processes import draw_rows, total
 from training.networks.segments import segment_iou
 
 
@@ -172,7 +173,7 @@ def _match_clip(boxes: Tensor, instances: Tensor, config: A2NetLossConfig) -> An
 def choose_anchors(
     matches: AnchorMatches, overlap: Tensor, config: A2NetLossConfig, draws: Tensor | None = None
 ) -> AnchorSamples:
-    """Choose positives, hard negatives and random easy negatives, balanced over the whole batch.
+    """Choose positives, hard negatives and random easy negatives, balanced over the whole batch of all processes.
 
     Easy negatives are taken with probability r = min(1, ratio·#positives / #easy), or `share_without_positives` in a
     batch without positives: those whose draw is above 1 − r.
@@ -183,18 +184,21 @@ def choose_anchors(
         config: threshold and variants.
         draws: [B,M] numbers in [0,1); None: drawn at random.
     """
-    draws = torch.rand_like(overlap) if draws is None else draws
+    draws = draw_rows(overlap) if draws is None else draws
     positive = matches.positive
     hard = (matches.scores <= config.match_iou) & (overlap > config.match_iou)
     if config.forced_positives == "kept":
         hard = hard & ~positive
-    wanted, hard_count = config.negative_ratio * positive.sum(), hard.sum()
-    rest = positive.numel() - positive.sum() - hard_count
+    positives, hard_count, anchors = total(
+        torch.stack((positive.sum(), hard.sum(), hard.new_tensor(positive.numel(), dtype=torch.int64)))
+    )
+    wanted = config.negative_ratio * positives
+    rest = anchors - positives - hard_count
     balanced = config.hard_negatives == "balanced"
     easy_wanted = (wanted - hard_count).clamp(min=0) if balanced else wanted
-    share = torch.where(positive.any(), easy_wanted / rest.clamp(min=1), config.share_without_positives)
+    share = torch.where(positives > 0, easy_wanted / rest.clamp(min=1), config.share_without_positives)
     easy = (draws > 1 - share) & ~positive & ~hard
     twice = positive & hard
     if balanced:
-        hard = hard & ((draws > 1 - wanted / hard_count.clamp(min=1)) | ~positive.any())
+        hard = hard & ((draws > 1 - wanted / hard_count.clamp(min=1)) | (positives == 0))
     return AnchorSamples(positive & ~twice, hard & ~twice, easy)

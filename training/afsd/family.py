@@ -84,5 +84,6 @@ AFSD_FAMILY = TrainingFamily(
     describe=describe,
     recognise=recognise,
     load_initial=load_initial,
+    uses_all_weights=True,
     needs_rearranged=lambda config: config.loss.consistency in ("triplet", "both"),
 )

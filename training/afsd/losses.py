@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from training.afsd.config import LossConfig, ModelConfig
 from training.afsd.pyramid import AfsdOutput, BoundaryFeatures
 from training.afsd.regions import segment_regions
 from training.afsd.targets import CoarseTargets, RefinedTargets, assign_refined, centerness, distance_iou
+from training.networks.across_processes import count_processes, normaliser
 
 Quality = Literal["quality", "centerness", "none"]
 Normaliser = Literal["tanh", "clip", "min-max"]
@@ -70,6 +72,8 @@ def detection_losses(
 ) -> DetectionLosses:
     """Compute the five detection terms (Eq. 13–15, focal), normalised by the positives of the batch or of each clip.
 
+    The batch is that of all processes of the run: the mean of a term over them is that of one process with all clips.
+
     Args:
         output: raw outputs of B clips.
         coarse: coarse targets of the clips.
@@ -78,7 +82,7 @@ def detection_losses(
     """
     refined = assign_refined(coarse, output.loc.detach(), config.refined_iou, keep_best=config.keep_best_refined)
     if config.average_over == "batch":
-        return _detection_losses(output, coarse, refined, config, quality)
+        return _detection_losses(output, coarse, refined, config, quality, normaliser)
     clips = [
         _detection_losses(
             AfsdOutput(*(value[k : k + 1] for value in output)),
@@ -86,19 +90,29 @@ def detection_losses(
             RefinedTargets(*(value[k : k + 1] for value in refined)),
             config,
             quality,
+            _at_least_one,
         )
         for k in range(len(output.loc))
     ]
     return DetectionLosses(*(torch.stack(term).mean() for term in zip(*clips, strict=True)))
 
 
+def _at_least_one(count: Tensor) -> Tensor:
+    return count.clamp(min=1)
+
+
 def _detection_losses(
-    output: AfsdOutput, coarse: CoarseTargets, refined: RefinedTargets, config: LossConfig, quality: Quality
+    output: AfsdOutput,
+    coarse: CoarseTargets,
+    refined: RefinedTargets,
+    config: LossConfig,
+    quality: Quality,
+    normalise: Callable[[Tensor], Tensor],
 ) -> DetectionLosses:
     """Compute `detection_losses` with one normaliser for all clips given."""
     positive, kept = coarse.labels > 0, refined.labels > 0
-    count = positive.sum().clamp(min=1)
-    refined_count = kept.sum().clamp(min=1)
+    count = normalise(positive.sum())
+    refined_count = normalise(kept.sum())
     class_count = refined_count if config.refined_normaliser == "refined" else count
     offsets, wanted = output.prop_loc[kept], refined.offsets[kept]
     difference = F.smooth_l1_loss if config.offset_loss == "smooth-l1" else F.l1_loss
@@ -180,7 +194,8 @@ REFERENCE_DIVISOR = 4
 def triplet_loss(features: BoundaryFeatures, segments: Tensor, model: ModelConfig, divisors: str = "stride") -> Tensor:
     """Compute the boundary contrastive loss (Eq. 9): A1's end is closer to A2's start than to the moved background's.
 
-    The features are read by boundary max pooling, whatever pooling the refinement uses.
+    The features are read by boundary max pooling, whatever pooling the refinement uses. The loss is the mean over the
+    rearranged clips of this process; see `share_of_rearranged` for those of all.
 
     Args:
         features: boundary features of the rearranged clips.
@@ -200,3 +215,17 @@ def triplet_loss(features: BoundaryFeatures, segments: Tensor, model: ModelConfi
         anchor, positive, negative = ends[..., 0], starts[..., 1], starts[..., 2]
         terms.append(weight * F.triplet_margin_loss(anchor, positive, negative, margin=TRIPLET_MARGIN))
     return torch.stack(terms).sum()
+
+
+def share_of_rearranged(segments: Tensor) -> Tensor | float:
+    """Return the factor on this process's triplet loss that makes the processes' mean that over all rearranged clips.
+
+    Processes have different numbers of them, also none; every process has to call it.
+
+    Args:
+        segments: [M,3,2], M rearranged clips of this process.
+    """
+    if count_processes() == 1:
+        return 1.0
+    count = torch.tensor(len(segments), device=segments.device)
+    return count / normaliser(count)

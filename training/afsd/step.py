@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from training.afsd.config import LossConfig
-from training.afsd.losses import activation_losses, detection_losses, triplet_loss
+from training.afsd.losses import activation_losses, detection_losses, share_of_rearranged, triplet_loss
 from training.afsd.network import AFSD
 from training.afsd.pyramid import CoarsePyramid
 from training.afsd.targets import assign_coarse, level_ranges
@@ -54,8 +54,9 @@ class TrainingStep(nn.Module):
         start, end, trip = zero, zero, zero
         if features is not None and config.consistency in ("activation", "both"):
             start, end = activation_losses(features, batch.boundaries[:, 0], batch.boundaries[:, 1], config.activation)
+        share = share_of_rearranged(batch.rearranged_segments)
         if contrastive is not None:
-            trip = triplet_loss(contrastive, batch.rearranged_segments, model, config.triplet_divisors)
+            trip = share * triplet_loss(contrastive, batch.rearranged_segments, model, config.triplet_divisors)
         total = (
             config.location * (terms.loss_l + terms.loss_prop_l)
             + config.classification * (terms.loss_c + terms.loss_prop_c + terms.loss_ct)

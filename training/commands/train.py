@@ -18,7 +18,8 @@ def add_train(subparsers: Any) -> None:
         "  afsd train mydata.yaml --check\n"
         "  afsd train mydata.yaml --out runs/mine\n"
         "  afsd train thumos14 --out runs/thumos14 --set optimiser.batch_size=2\n"
-        "  afsd train thumos14 --out runs/thumos14 --resume runs/thumos14/last.ckpt\n",
+        "  afsd train thumos14 --out runs/thumos14 --resume runs/thumos14/last.ckpt\n"
+        "  torchrun --nproc-per-node 4 -m training thumos14 --out runs/thumos14     # four GPUs, docs/training.md\n",
         help="train AFSD, A2Net or a two-stage detector from a configuration",
     )
     parser.add_argument("config", help="name (thumos14, synthetic, …) or path of a YAML configuration")
@@ -42,16 +43,24 @@ def _train(args: argparse.Namespace) -> int:
     try:
         from training.check.report import check_training
         from training.config.files import load_config
+        from training.processes import require_one_process, run_as_one, this_process
         from training.run import train
     except ImportError as error:
         raise import_failure(error, "", "train", "training") from None
-    config = load_config(args.config, args.set)
-    if args.check:
-        report = check_training(config, args.out, args.resume)
-        print(report.text())
-        return EXIT_ERROR if report.will_fail else 0
-    print(train(config, args.out, args.resume))
-    return 0
+
+    def run() -> int:
+        config = load_config(args.config, args.set)
+        if args.check:
+            require_one_process("afsd train --check")
+            report = check_training(config, args.out, args.resume)
+            print(report.text())
+            return EXIT_ERROR if report.will_fail else 0
+        last = train(config, args.out, args.resume)
+        if this_process().is_first:
+            print(last)
+        return 0
+
+    return run_as_one(run)
 
 
 def add_cross_validate(subparsers: Any) -> None:
@@ -81,8 +90,10 @@ def _cross_validate(args: argparse.Namespace) -> int:
     try:
         from training.config.files import load_config
         from training.cross_validation.from_config import cross_validate_config
+        from training.processes import require_one_process
     except ImportError as error:
         raise import_failure(error, "", "train", "training") from None
+    require_one_process("afsd cross-validate")
     config, options = load_config(args.config, args.set), DetectorOptions(nms=args.nms)
     if config.data.fold != "" and not config.data.inner_group:
         raise ConfigError(

@@ -67,6 +67,8 @@ class TrainingFamily(Generic[N]):
     they do not fit)."""
     needs_rearranged: Callable[[Config], bool] = lambda config: False
     """Whether the criterion needs rearranged clips too (AFSD, section 3.4)."""
+    uses_all_weights: bool = False
+    """Whether every trained weight has a gradient in every batch, whatever the settings."""
     takes_lengths: bool = False
     """Whether the network takes the number of valid steps of each window as its second argument."""
     has_proposals: bool = False

@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from training.a2net.config import A2NetLossConfig
 from training.a2net.losses import a2net_losses
 from training.data.dataset import Batch
+from training.networks.across_processes import draw_rows, largest, normaliser, total
 from training.networks.normalisation import mask_features
 from training.networks.segments import segment_iou
 from training.two_stage.config import TwoStageLossConfig
@@ -59,18 +60,24 @@ class TwoStageTrainingStep(nn.Module):
         proposing = a2net_losses(output, actions, layout, self.first).total(self.first)
         found = self.model.propose(output, batch.valid.sum(dim=1))
         truth = pad_sequence([clip[:, :2] for clip in batch.targets], batch_first=True).to(found.segments)
-        segments = torch.cat([found.segments, truth], dim=1)
+        segments = torch.cat([found.segments, _widen(truth)], dim=1)
         targets = assign_proposals(segments, batch.targets, self.config.positive_iou)
         logits, offsets = self.model.second(self.model.pool(levels, segments))
         chosen = choose_proposals(targets.labels, segments, self.config.negative_ratio)
         positive = targets.labels > 0
         classification = F.cross_entropy(logits[chosen], targets.labels[chosen], reduction="sum")
-        classification = classification / chosen.sum().clamp(min=1)
+        classification = classification / normaliser(chosen.sum())
         location = F.smooth_l1_loss(offsets[positive], targets.offsets[positive], reduction="sum")
-        location = location / positive.sum().clamp(min=1)
+        location = location / normaliser(positive.sum())
         config = self.config
         total = config.proposals * proposing + config.classification * classification + config.location * location
         return TwoStageLosses(total, proposing, classification, location)
+
+
+def _widen(segments: Tensor) -> Tensor:
+    """Append empty segments to [B,N,2] until N is that of the process with most."""
+    most = int(largest(torch.tensor(segments.shape[1], device=segments.device)))
+    return F.pad(segments, (0, 0, 0, most - segments.shape[1]))
 
 
 @torch.no_grad()
@@ -99,11 +106,12 @@ def assign_proposals(segments: Tensor, instances: Sequence[Tensor], positive_iou
 def choose_proposals(labels: Tensor, segments: Tensor, negative_ratio: float) -> Tensor:
     """Choose the proposals [B,N] for the classification loss: all positives and a random part of the background.
 
-    The part is drawn over the whole batch, about `negative_ratio` times the positives; all of the background in a batch
-    without positives.
+    The part is drawn over the whole batch of all processes, about `negative_ratio` times the positives; all of the
+    background in a batch without positives.
     """
     positive = labels > 0
     background = ~positive & (segments[..., 1] > segments[..., 0])
-    share = negative_ratio * positive.sum() / background.sum().clamp(min=1)
-    share = torch.where(positive.any(), share, 1.0)
-    return positive | (background & (torch.rand(labels.shape, device=labels.device) < share))
+    positives, backgrounds = total(torch.stack((positive.sum(), background.sum())))
+    share = negative_ratio * positives / backgrounds.clamp(min=1)
+    share = torch.where(positives > 0, share, 1.0)
+    return positive | (background & (draw_rows(segments[..., 0]) < share))
