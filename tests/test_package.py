@@ -28,7 +28,7 @@ STRAYS = (
     ".env", "runtime/.env", "runtime/notes.txt", "runtime/video/film.mp4", "runtime/__pycache__/cli.cpython-311.pyc",
     "training/pretrained/mine.ckpt", "training/data.json", "export/model.onnx", "calibration/.DS_Store",
     "tests/runs/x.npz", "tests/__pycache__/x.cpython-311.pyc", "tests/golden/__pycache__/x.pyc", "docs/draft.docx",
-    "runtime/report/page.html",
+    "runtime/report/page.html", "docker/.env", "docker/notes.txt.bak",
 )  # fmt: skip
 """What may lie about on the machine that builds."""
 
@@ -38,7 +38,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the source distribution and the wheel, built where files lie about that are no part of it."""
     pytest.importorskip("hatchling")
     tree, folder = tmp_path_factory.mktemp("tree"), tmp_path_factory.mktemp("dist")
-    for name in (*PACKAGES, "tests", "docs"):
+    for name in (*PACKAGES, "tests", "docs", "docker"):
         shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
     for path in (path for path in ROOT.iterdir() if path.is_file()):
         shutil.copy(path, tree)
@@ -93,12 +93,13 @@ def test_the_source_distribution_has_what_make_needs_and_nothing_else(built: Pat
     assert above == {
         "README.md", "SECURITY.md", "CHANGELOG.md", "LICENSE", "Makefile", "hatch_build.py", "pyproject.toml",
         "PKG-INFO", "requirements-dev.txt", "requirements-gpu.txt", "requirements-audit.txt", "requirements-camera.txt",
-        "requirements-triton.txt", ".gitignore",
+        "requirements-triton.txt", ".gitignore", ".dockerignore",
     }  # fmt: skip
     inner = names - above
     assert not inner & set(STRAYS)
     expected = {name for name in sources(*PACKAGES, "tests") if is_content(name) or name.startswith("tests/golden/")}
-    assert inner == expected | {name for name in sources("docs") if name.endswith((".md", ".png"))}
+    pages = {name for name in sources("docs") if name.endswith((".md", ".png"))}
+    assert inner == expected | pages | sources("docker")
 
 
 def test_every_file_of_the_packages_is_known_to_be_one() -> None:

@@ -45,11 +45,12 @@ def _train(args: argparse.Namespace) -> int:
         from training.config.files import load_config
         from training.processes import require_one_process, run_as_one, this_process
         from training.run import train
+        from training.stores.mirror import mirror_data
     except ImportError as error:
         raise import_failure(error, "", "train", "training") from None
 
     def run() -> int:
-        config = load_config(args.config, args.set)
+        config = mirror_data(load_config(args.config, args.set))
         if args.check:
             require_one_process("afsd train --check")
             report = check_training(config, args.out, args.resume)
@@ -91,10 +92,11 @@ def _cross_validate(args: argparse.Namespace) -> int:
         from training.config.files import load_config
         from training.cross_validation.from_config import cross_validate_config
         from training.processes import require_one_process
+        from training.stores.mirror import mirror_data
     except ImportError as error:
         raise import_failure(error, "", "train", "training") from None
     require_one_process("afsd cross-validate")
-    config, options = load_config(args.config, args.set), DetectorOptions(nms=args.nms)
+    config, options = mirror_data(load_config(args.config, args.set)), DetectorOptions(nms=args.nms)
     if config.data.fold != "" and not config.data.inner_group:
         raise ConfigError(
             f"data.fold is {config.data.fold!r}, but cross-validation runs every fold; leave it out, or use afsd train"

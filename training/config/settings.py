@@ -63,7 +63,8 @@ class DataConfig:
     """Describes where the data is and how clips are cut from it."""
 
     root: str = "data"
-    """Folder of the data set; relative paths count from the working directory."""
+    """Folder of the data set; relative paths count from the working directory. Also the URL of one in an object store
+    (s3://…, extra `remote`), of which `afsd train` and `afsd cross-validate` keep a mirror (docs/training.md)."""
     annotations: str = "annotations.json"
     """Annotations, relative to `root`: ActivityNet JSON, or files of an annotation tool (docs/formats.md)."""
     frames: str = "frames"
