@@ -69,7 +69,7 @@ def _run(argv: Sequence[str]) -> int:
 
 
 VERBS: dict[str, tuple[str, ...]] = {
-    "find actions": ("detect", "watch", "clips", "convert"),
+    "find actions": ("detect", "watch", "serve", "clips", "convert"),
     "judge": ("evaluate", "benchmark", "info"),
     "set up": ("doctor", "completion", "demo"),
     "serve": ("triton",),

@@ -216,7 +216,7 @@ class Detector:
                 f"{video.name}: a live source has no end; use stream(), or afsd detect --stream or afsd watch"
             )
         nothing = Detections.empty(self.spec.classes, video.name)
-        found = Detections.concatenate([nothing, *self._stream(video, on_progress)])
+        found = Detections.concatenate([nothing, *self.find(video, on_progress)])
         return replace(found, facts=self._facts(source, video))
 
     def stream(
@@ -234,7 +234,7 @@ class Detector:
         found before is yielded first.
         Arguments and errors are those of `run`; a source that cannot be opened fails in this call.
         """
-        return self._stream(self.open(source, flow=flow, fps=fps), on_progress)
+        return self.find(self.open(source, flow=flow, fps=fps), on_progress)
 
     def open(
         self, source: FrameSource | Features, *, flow: FlowSource | None = None, fps: float | None = None
@@ -366,7 +366,12 @@ class Detector:
         with timing.window():
             return batch, self.stack(batch)
 
-    def _stream(self, video: Input, on_progress: Progress | None) -> Iterator[Detections]:
+    def find(self, video: Input, on_progress: Progress | None = None) -> Iterator[Detections]:
+        """Yield the detections of an opened video, as `stream` does, and close it.
+
+        Raises:
+            VideoError, EngineError: see `stream`.
+        """
         finder = self.find_in(video)
         said = False
         timing, windows = video.timing, self.infer(video, on_progress)

@@ -211,6 +211,18 @@ def _add_job_flags(group: argparse._ArgumentGroup) -> None:
 
 def add_engine_flags(group: argparse._ArgumentGroup) -> None:
     """Add the flags for running engines and reading videos."""
+    add_library_flags(group)
+    group.add_argument(
+        "--fps",
+        type=float,
+        help="frames per second of the videos, in place of their time stamps or where there are none",
+    )
+    add_recursive_flag(group)
+    add_reading_flags(group)
+
+
+def add_library_flags(group: argparse._ArgumentGroup) -> None:
+    """Add the flags for running engines."""
     group.add_argument("--library", choices=LIBRARIES, default="auto")
     group.add_argument(
         "--device",
@@ -232,13 +244,6 @@ def add_engine_flags(group: argparse._ArgumentGroup) -> None:
     caching.add_argument("--no-cache", action="store_true", help="OpenVINO: compile at every start, keep nothing")
     group.add_argument("--threads", metavar="N", type=int, help="CPU threads of the engine (all cores)")
     group.add_argument("--precision", choices=("fp32", "bf16"), help="OpenVINO on the CPU: bf16 is faster, less exact")
-    group.add_argument(
-        "--fps",
-        type=float,
-        help="frames per second of the videos, in place of their time stamps or where there are none",
-    )
-    add_recursive_flag(group)
-    add_reading_flags(group)
 
 
 def add_mode_flag(group: argparse._ArgumentGroup) -> None:
@@ -433,20 +438,25 @@ def _expand(arguments: argparse.Namespace, spec: ModelSpec) -> Iterator[str | in
 def open_with(path: str, arguments: argparse.Namespace) -> Engine:
     """Open an engine with the options that the flags give."""
     from runtime.engines import open_engine
+
+    return open_engine(path, **opening_options(arguments))
+
+
+def opening_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the values of the flags as arguments of `open_engine`."""
     from runtime.engines.openvino.cache import default_folder
 
-    return open_engine(
-        path,
-        library=arguments.library,
-        device=arguments.device,
-        threads=arguments.threads,
-        precision=arguments.precision,
-        provider=arguments.provider,
-        cuda_graph=arguments.cuda_graph,
-        mode=getattr(arguments, "mode", None) or "latency",
-        cache=None if arguments.no_cache else arguments.cache or default_folder(),
-        verify=not arguments.no_verify,
-    )
+    return {
+        "library": arguments.library,
+        "device": arguments.device,
+        "threads": arguments.threads,
+        "precision": arguments.precision,
+        "provider": arguments.provider,
+        "cuda_graph": arguments.cuda_graph,
+        "mode": getattr(arguments, "mode", None) or "latency",
+        "cache": None if arguments.no_cache else arguments.cache or default_folder(),
+        "verify": not arguments.no_verify,
+    }
 
 
 def _mode_for(arguments: argparse.Namespace) -> str:

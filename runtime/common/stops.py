@@ -63,6 +63,8 @@ class Stops:
         """Longest time in seconds that the shielded block of the moment may take after a signal."""
         self.depth = 0
         self.instead: Callable[[], None] | None = None
+        self.again: _Once | None = None
+        """What is done before a second signal ends the process."""
         self._at, self._pending = 0.0, False
         self._done = False
         self._wake = threading.Event()
@@ -112,7 +114,7 @@ class Stops:
         """Take a signal in the main thread."""
         if self.number:
             if time.monotonic() - self._at > AGAIN_S:
-                os._exit(self.status)
+                self._exit(self.status)
             return
         self.number, self._at = number, time.monotonic()
         if self.instead is not None:
@@ -133,7 +135,7 @@ class Stops:
                 first = time.monotonic()
                 threading.Thread(target=self._end, args=(data[0],), name="afsd-end", daemon=True).start()
             elif time.monotonic() - first > AGAIN_S:
-                os._exit(self.status if self.number else 128 + data[0])
+                self._exit(self.status if self.number else 128 + data[0])
         os.close(reader)
 
     def _end(self, number: int) -> None:
@@ -148,7 +150,13 @@ class Stops:
         if self.instead is None:
             _run_in_time(self.say, FLUSH_S)
         _run_in_time(_flush_all, FLUSH_S)
-        os._exit(self.status)
+        self._exit(self.status)
+
+    def _exit(self, status: int) -> None:
+        """End the process, after what is to be done before."""
+        if self.again is not None:
+            _run_in_time(self.again.run, self.again.longest_s)
+        os._exit(status)
 
     def _say(self) -> None:
         if self.silent:
@@ -237,18 +245,23 @@ def shield(longest_s: float = LONGEST_SAVE_S) -> Iterator[None]:
 
 
 @contextmanager
-def end_well_at_stop(end: Callable[[], None], grace_s: float) -> Iterator[None]:
+def end_well_at_stop(
+    end: Callable[[], None], grace_s: float, last: Callable[[], object] | None = None
+) -> Iterator[None]:
     """Have the first signal in the block call `end`, after which the block ends by itself; the exit status is then 0.
 
-    The process ends in any case after `grace_s` seconds.
+    The process ends in any case after `grace_s` seconds, and at a second signal; before that, `last` is called, which
+    may take as long as `GIVE_OUT_S`.
     """
     if _current is None:
         yield
         return
     _current.instead, _current.grace_s = end, grace_s
+    _current.again = None if last is None else _Once(last, GIVE_OUT_S)
     try:
         yield
     finally:
+        _current.again = None
         if not _current.number:
             _current.instead, _current.grace_s = None, GRACE_S
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import accumulate
 from socketserver import TCPServer
 from typing import Any, Literal, Protocol
 
@@ -27,12 +28,28 @@ class Metric:
 
     name: str
     help: str
-    type: Literal["counter", "gauge"] = "counter"
+    type: Literal["counter", "gauge", "histogram"] = "counter"
     values: list[tuple[Labels, float]] = field(default_factory=list)
+    parts: list[tuple[str, Labels, float]] = field(default_factory=list)
+    """Values of a histogram, by the suffix of their names."""
 
     def add(self, value: float, **labels: str) -> None:
         """Add the value for some labels."""
         self.values.append((labels, value))
+
+    def add_histogram(self, bounds: Sequence[float], counts: Sequence[int], total: float, **labels: str) -> None:
+        """Add a histogram for some labels.
+
+        Args:
+            bounds: upper bounds of the buckets, rising.
+            counts: number of values in each bucket alone, and of those above the last bound.
+            total: sum of all values.
+            labels: labels of the histogram.
+        """
+        sums = list(accumulate(counts))
+        for bound, count in zip([*map("{:g}".format, bounds), "+Inf"], sums, strict=True):
+            self.parts.append(("_bucket", {**labels, "le": bound}, count))
+        self.parts += [("_sum", labels, total), ("_count", labels, sums[-1])]
 
 
 def render_metrics(metrics: Iterable[Metric]) -> str:
@@ -41,9 +58,11 @@ def render_metrics(metrics: Iterable[Metric]) -> str:
     for metric in metrics:
         lines.append(f"# HELP {metric.name} {_escape(metric.help)}")
         lines.append(f"# TYPE {metric.name} {metric.type}")
-        for labels, value in metric.values:
+        for suffix, labels, value in [*(("", *one) for one in metric.values), *metric.parts]:
             shown = ",".join(f'{name}="{_escape(text, quotes=True)}"' for name, text in labels.items())
-            lines.append(f"{metric.name}{{{shown}}} {value:.15g}" if shown else f"{metric.name} {value:.15g}")
+            lines.append(
+                f"{metric.name}{suffix}{{{shown}}} {value:.15g}" if shown else f"{metric.name}{suffix} {value:.15g}"
+            )
     return "\n".join(lines) + "\n"
 
 

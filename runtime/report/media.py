@@ -59,6 +59,16 @@ def bring_video(video: Path | None, page: Path, embed: bool) -> Media:
     return Media(_element(f"data:{kind};base64,{base64.b64encode(content).decode()}"), "data:")
 
 
+def served_video(address: str, name: str) -> Media:
+    """Return the video element of a page whose server has the video, too.
+
+    Args:
+        address: address of the video, relative to the page's.
+        name: name of the video, for people.
+    """
+    return Media(_element(address), "'self'", printable(name))
+
+
 def require_embeddable(video: Path) -> None:
     """Check that a video that browsers play is small enough to be put into a page (InputError: it is not)."""
     size = video.stat().st_size

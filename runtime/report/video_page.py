@@ -18,7 +18,7 @@ from runtime.errors import InputError
 from runtime.evaluation.error_kinds import HIT, KINDS
 from runtime.evaluation.verdicts import NOT_JUDGED, VideoVerdict, judge_video
 from runtime.report.document import write_page
-from runtime.report.media import bring_video
+from runtime.report.media import Media, bring_video
 from runtime.report.options import ReportOptions
 from runtime.report.pictures import data_address
 from runtime.results.colours import class_colour, hexadecimal
@@ -85,7 +85,12 @@ def judge(
 
 
 def write_video_page(
-    path: Path, judged: Judged, options: ReportOptions, video: Path | None = None, in_folder: bool = False
+    path: Path,
+    judged: Judged,
+    options: ReportOptions,
+    video: Path | None = None,
+    in_folder: bool = False,
+    media: Media | None = None,
 ) -> None:
     """Write the page of one video atomically.
 
@@ -95,13 +100,14 @@ def write_video_page(
         options: options of the report.
         video: file of the video; None: the page has no video.
         in_folder: link to the index beside the page.
+        media: how the page shows the video; None: as a link to its file, or embedded, as the options say.
 
     Raises:
         VideoError: the file of the video is not there.
         InputError: the video is too large to be embedded.
         OSError: a file cannot be read or written.
     """
-    media = bring_video(video, path, options.embed)
+    media = bring_video(video, path, options.embed) if media is None else media
     data = describe(judged, options) | {
         "media": media.path,
         "index": INDEX if in_folder else "",

@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from fractions import Fraction
 from functools import partial
+from pathlib import PurePath
 from queue import Empty, Queue
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -60,6 +61,14 @@ OPTIONS = {
 }
 """FFmpeg's options by scheme of URL: RTSP over TCP loses no packets, UDP loses some where the machine is too slow and
 goes on (19 MB of buffer), a file whose connection breaks is asked for again."""
+CONTAINERS = (
+    "3g2", "3gp", "asf", "avi", "dv", "flv", "gif", "h264", "hevc", "ivf", "m4a", "m4v", "matroska", "mj2", "mov",
+    "mp4", "mpeg", "mpegts", "mpegvideo", "mxf", "nut", "obu", "ogg", "rm", "webm",
+)  # fmt: skip
+"""FFmpeg's formats whose files hold all of their video. Playlists, lists and descriptions of sessions (hls, concat,
+dash, sdp …) are none: they have FFmpeg open further files and addresses."""
+CONTAINED = {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "file,pipe"}
+"""FFmpeg's options for a file of a stranger."""
 NO_VIDEOS = frozenset({"tty", "image2", "ffmetadata", "srt", "webvtt", "ass", "concat"})
 """FFmpeg's formats that are text or single images, which it would draw as a video."""
 
@@ -74,20 +83,32 @@ class PyAVReader(Clocked):
     background = True
     timed = True
 
-    def __init__(self, source: str, *, read_seconds: float = READ_SECONDS) -> None:
+    def __init__(
+        self,
+        source: str,
+        *,
+        read_seconds: float = READ_SECONDS,
+        contained: bool = False,
+        known_as: str | None = None,
+    ) -> None:
         """Open the source.
 
         Args:
             source: path, URL, or "-" for standard input.
             read_seconds: longest wait for the next packet of a URL.
+            contained: read a file or standard input alone, nothing that it names: for files of strangers.
+            known_as: file name by which results and messages call the source; None: its own.
 
         Raises:
             VideoError: not found, no video in it, or a codec that FFmpeg lacks.
             MissingDependencyError: PyAV, or for object stores fsspec, is not installed.
         """
         self._av = import_av()
-        self.name, self.label = name_of(source)
+        self.name, self.label = name_of(source) if known_as is None else (PurePath(known_as).stem, known_as)
         self._url = is_url(source)
+        if contained and self._url:
+            raise VideoError(f"{self.label}: an address, expected a file; fetch it first")
+        self._contained = contained
         self._source = source
         self._file: Any = None
         self._read_seconds = read_seconds
@@ -147,6 +168,11 @@ class PyAVReader(Clocked):
     def stream_index(self) -> int:
         """Index in the file of the stream that is read."""
         return int(self._stream.index)
+
+    @property
+    def container_name(self) -> str:
+        """FFmpeg's names of the container, such as "mov,mp4,m4a,3gp,3g2,mj2"."""
+        return str(self._container.format.name)
 
     @property
     def restarts(self) -> int:
@@ -264,7 +290,7 @@ class PyAVReader(Clocked):
     def _open(self, source: str, read_seconds: float) -> InputContainer:
         errors = self._av.error
         target: Any = url_for_ffmpeg(source)
-        options = OPTIONS.get(scheme_of(source), {}) if self._url else {}
+        options = CONTAINED if self._contained else OPTIONS.get(scheme_of(source), {}) if self._url else {}
         timeout = (OPEN_SECONDS, read_seconds) if self._url else None
         if is_remote(source):
             self._file = target = _open_remote(source, self.label)
@@ -278,6 +304,8 @@ class PyAVReader(Clocked):
         return container
 
     def _explain(self, error: Exception) -> str:
+        if self._contained and isinstance(error, self._av.error.ArgumentError):
+            return "a playlist, an image or another file that is no container of video; expected an MP4, WebM or MKV"
         if self._url and isinstance(error, self._av.error.InvalidDataError):
             return "the server answers with what is no video that FFmpeg can open; check the address"
         if self._url:

@@ -1,0 +1,214 @@
+"""Fetch a video from an address into a file: http and https alone, within limits, never from private networks.
+
+The address of every host is looked up here, checked, and then connected to as it was checked, so that a name cannot
+lead elsewhere a moment later. Redirects are followed here, each checked in the same way. Proxies of the environment are not
+used.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, urljoin, urlsplit
+
+import runtime
+from runtime.common.text import one_line, public_url
+from runtime.service.options import MIB
+from runtime.service.refusals import RefusedError
+
+MOST_REDIRECTS = 5
+SLOWEST = 16 * 1024
+"""Bytes per second below which a server is given up."""
+PIECE = 1 << 18
+"""Most bytes that are read at a time."""
+PORTS = {"http": 80, "https": 443}
+REDIRECTS = (301, 302, 303, 307, 308)
+NAT64 = ipaddress.ip_network("64:ff9b::/96")
+"""IPv6 addresses that stand for the IPv4 address in their last four bytes."""
+LONGEST_URL = 4096
+
+
+class FetchError(Exception):
+    """Reports that a video cannot be fetched."""
+
+
+def split_url(url: object) -> SplitResult:
+    """Return the parts of an address (RefusedError: it is none of http or https, or names a user)."""
+    if not isinstance(url, str) or len(url) > LONGEST_URL or not url.isprintable() or " " in url:
+        raise RefusedError(400, f"url: expected an address in at most {LONGEST_URL} printable letters")
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise RefusedError(400, f"url: not an address ({error})") from None
+    if parts.scheme.lower() not in PORTS or not host:
+        raise RefusedError(400, "url: expected an address that begins with http:// or https://")
+    if parts.username is not None or parts.password is not None:
+        raise RefusedError(
+            400, "url: names a user, whose password this service would have to keep; sign the address instead"
+        )
+    return parts
+
+
+def is_public(address: str) -> bool:
+    """Return whether an IP address is one of the public internet, also behind the forms that stand for IPv4's."""
+    found: Any = ipaddress.ip_address(address.partition("%")[0])
+    if found.version == 6:
+        inner = found.ipv4_mapped or found.sixtofour or (found.teredo and found.teredo[1])
+        if found in NAT64:
+            inner = ipaddress.ip_address(int(found) & 0xFFFFFFFF)
+        if inner and not is_public(str(inner)):
+            return False
+        if found.ipv4_mapped:
+            return True
+    return bool(found.is_global and not found.is_multicast)
+
+
+class Fetch:
+    """Fetches one video in a thread; `stop` ends it from another."""
+
+    def __init__(self, url: str, path: Path, largest: int, patience: float, private: bool) -> None:
+        """Take the address and the limits; nothing is asked before `run`.
+
+        Args:
+            url: the address, of which `split_url` is known.
+            path: file of the video.
+            largest: most bytes.
+            patience: longest silence of the server in seconds.
+            private: whether addresses of private networks are taken.
+        """
+        self._url, self._path = url, path
+        self._largest, self._patience, self._private = largest, patience, private
+        self._stopped = threading.Event()
+        self._socket: socket.socket | None = None
+        self.final_url = url
+        """Address that gave the video, after redirects."""
+
+    def stop(self) -> None:
+        """End the fetching."""
+        self._stopped.set()
+        if self._socket is not None:
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+    def run(self, count: Callable[[int], None]) -> None:
+        """Fetch the video.
+
+        Args:
+            count: function that is called with the number of bytes before they are written.
+
+        Raises:
+            FetchError: the server does not answer, or with no video; the address is not allowed.
+            RefusedError: of `count`; the video is too large.
+        """
+        watch = threading.Timer(self._patience, self.stop)  # until the answer begins
+        watch.daemon = True
+        watch.start()
+        try:
+            connection, response = self._ask()
+        except (OSError, http.client.HTTPException) as error:
+            silent = self._stopped.is_set() or isinstance(error, TimeoutError)
+            reason = f"no answer in {self._patience:g} s" if silent else one_line(error) or type(error).__name__
+            raise FetchError(f"{self._host}: cannot be fetched ({reason}); check the address") from None
+        finally:
+            watch.cancel()
+        try:
+            self._save(response, count)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            if self._stopped.is_set():
+                raise FetchError("stopped") from None
+            raise FetchError(f"{self._host}: broke off ({one_line(error) or type(error).__name__})") from None
+        finally:
+            connection.close()
+
+    @property
+    def _host(self) -> str:
+        return public_url(self.final_url)
+
+    def _ask(self) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+        """Follow redirects and return the answer that has the video."""
+        for _ in range(MOST_REDIRECTS + 1):
+            connection = self._connect(self._parts(self.final_url))
+            parts = urlsplit(self.final_url)
+            target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+            headers = {"Accept-Encoding": "identity", "User-Agent": f"afsd/{runtime.__version__}"}
+            connection.request("GET", target, headers=headers)
+            response = connection.getresponse()
+            if response.status not in REDIRECTS:
+                break
+            connection.close()
+            secure = self.final_url.lower().startswith("https:")
+            self.final_url = urljoin(self.final_url, response.headers.get("Location", ""))
+            if secure and not self.final_url.lower().startswith("https:"):
+                raise FetchError(f"{self._host}: a redirect from https to http, which is not followed")
+        else:
+            raise FetchError(f"{self._host}: more than {MOST_REDIRECTS} redirects")
+        if response.status != 200:
+            connection.close()
+            raise FetchError(f"{self._host}: the server answers {response.status}, expected 200 with the video")
+        if (response.length or 0) > self._largest:
+            connection.close()
+            raise FetchError(f"{self._host}: {self._too_large}")
+        return connection, response
+
+    def _parts(self, url: str) -> SplitResult:
+        try:
+            return split_url(url)
+        except RefusedError as refusal:  # of a redirect
+            raise FetchError(f"a redirect: {refusal.reason}") from None
+
+    def _connect(self, parts: SplitResult) -> http.client.HTTPConnection:
+        """Connect to an address that was looked up and checked."""
+        host, scheme = str(parts.hostname), parts.scheme.lower()
+        port = parts.port or PORTS[scheme]
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            raise FetchError(f"{self._host}: the host is not known ({one_line(error)}); check the address") from None
+        addresses = [str(entry[4][0]) for entry in found]
+        if not self._private and not all(map(is_public, addresses)):
+            raise FetchError(
+                f"{self._host}: leads to a private network or to this machine, which this service does not fetch from "
+                "(--allow-private-urls)"
+            )
+        self._socket = socket.create_connection((addresses[0], port), self._patience)
+        if self._stopped.is_set():
+            self._socket.close()
+            raise FetchError("stopped")
+        if scheme == "https":
+            self._socket = ssl.create_default_context().wrap_socket(self._socket, server_hostname=host)
+        connection = http.client.HTTPConnection(host, port, timeout=self._patience)
+        connection.sock = self._socket
+        connection.default_port = PORTS[scheme]  # else the port is in the Host header
+        return connection
+
+    def _save(self, response: http.client.HTTPResponse, count: Callable[[int], None]) -> None:
+        begun, received = time.monotonic(), 0
+        declared = response.length
+        with self._path.open("xb") as file:
+            while data := response.read1(PIECE):
+                received += len(data)
+                if received > self._largest:
+                    raise FetchError(f"{self._host}: {self._too_large}")
+                if time.monotonic() > begun + self._patience + received / SLOWEST:
+                    raise FetchError(f"{self._host}: slower than {SLOWEST:,} bytes per second")
+                if self._stopped.is_set():
+                    raise FetchError("stopped")
+                count(len(data))
+                file.write(data)
+        if self._stopped.is_set():
+            raise FetchError("stopped")
+        if declared is not None and received < declared:
+            raise FetchError(f"{self._host}: broke off after {received:,} of {declared:,} bytes")
+
+    @property
+    def _too_large(self) -> str:
+        return f"larger than {self._largest / MIB:,.0f} MiB, the most that this service takes"

@@ -1,0 +1,240 @@
+"""Run the service: bind, open the workers, answer until it is stopped, and end without losing a word."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import socket
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from runtime.common.temporaries import scratch_folder
+from runtime.common.text import one_line
+from runtime.errors import InputError
+from runtime.service.jobs import Job, JobStore
+from runtime.service.options import ServiceOptions
+from runtime.service.pool import STOP_S, Pool
+from runtime.service.routes import Routes
+from runtime.service.worker import Message, Models
+
+HEADER_BYTES = 16 * 1024
+"""Most bytes of the headers of a request."""
+HEADER_S = 10.0
+"""Seconds in which the headers of a request must come."""
+KEEP_ALIVE_S = 15
+"""Seconds for which an idle connection is kept."""
+MOST_CONNECTIONS = 512
+EXPIRE_EVERY_S = 1.0
+"""Seconds between two looks for jobs that have expired."""
+READ_S = 5.0
+"""Longest wait of a stopping service for clients to see how their jobs ended."""
+POLL_S = 0.05
+CLOSE_S = 3
+"""Seconds for which the last answers may take."""
+
+
+class TimedProtocol(H11Protocol):  # type: ignore[misc]  # the library has no types here
+    """Speaks HTTP/1.1, and closes a connection whose headers do not come."""
+
+    def connection_made(self, transport: Any) -> None:
+        """See `asyncio.Protocol`."""
+        super().connection_made(transport)
+        self._waiting: asyncio.TimerHandle | None = None
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.Protocol`."""
+        self._unwatch()
+        super().connection_lost(exc)
+
+    def _watch(self) -> None:
+        """Start the clock while no request has begun, and stop it once one has."""
+        if self.conn.their_state is not h11.IDLE:
+            self._unwatch()
+        elif self._waiting is None:
+            self._waiting = self.loop.call_later(HEADER_S, self._give_up)
+
+    def _unwatch(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+
+    def _give_up(self) -> None:
+        if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
+            self.transport.close()
+
+
+class _Server(uvicorn.Server):  # type: ignore[misc]  # the library has no types here
+    """Leaves the signals to whoever runs it."""
+
+    @contextmanager
+    def capture_signals(self) -> Any:
+        """See `uvicorn.Server`."""
+        yield
+
+
+@dataclass(frozen=True)
+class Running:
+    """Says where a service runs, once it does."""
+
+    address: str
+    """Its address, as in http://127.0.0.1:8000."""
+    model: Message
+    """What the worker tells of the model."""
+
+
+class Service:
+    """Holds a service; `stop` and `kill` may be called from any thread and from a signal handler."""
+
+    def __init__(self, models: Models, options: ServiceOptions) -> None:
+        """Take the models and options; nothing runs before `run`."""
+        self._models, self.options = models, options
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._pool: Pool | None = None
+        self._folder: Any = None
+        self._stopped_early = False
+
+    def run(self, started: Callable[[Running], object]) -> None:
+        """Run until `stop`, and call `started` once requests are answered.
+
+        Raises:
+            InputError: the address cannot be bound.
+            EngineError: the engine cannot be opened.
+        """
+        with ExitStack() as stack:
+            bound = stack.enter_context(bind(self.options.host, self.options.port))
+            self._folder = stack.enter_context(scratch_folder())
+            asyncio.run(self._run(bound, started))
+
+    def stop(self) -> None:
+        """Take nothing new, let running jobs end for the grace, then cancel them, and return from `run`."""
+        self._stopped_early = True
+        if self._loop is not None and self._stop is not None:
+            with suppress(RuntimeError):  # it has just ended
+                self._loop.call_soon_threadsafe(self._stop.set)
+
+    def kill(self) -> None:
+        """End the workers and remove all files at once; the process is about to end."""
+        if self._pool is not None:
+            self._pool.kill()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    async def _run(self, bound: socket.socket, started: Callable[[Running], object]) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        store = JobStore(self._folder, self.options)
+        pool = self._pool = Pool(self._models, self.options, store)
+        routes = None
+        try:
+            stopping = asyncio.create_task(self._stop.wait())
+            opening = asyncio.create_task(pool.start())
+            await asyncio.wait({stopping, opening}, return_when=asyncio.FIRST_COMPLETED)
+            if self._stopped_early:
+                opening.cancel()
+                await asyncio.gather(opening, return_exceptions=True)
+                return
+            opening.result()
+            routes = Routes(self.options, store, pool)
+            server = _Server(self._config(routes))
+            serving = asyncio.create_task(server.serve([bound]))
+            expiring = asyncio.create_task(_expire(store))
+            while not server.started and not serving.done():
+                await asyncio.sleep(POLL_S / 5)
+            if server.started:
+                started(Running(_address(bound), pool.model))
+            await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            await self._drain(store, pool, routes)
+            server.should_exit = True
+            await serving
+            expiring.cancel()
+        finally:
+            await pool.close()
+            if routes is not None:
+                routes.close()
+
+    def _config(self, routes: Routes) -> uvicorn.Config:
+        logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # refusals are answers, not news
+        return uvicorn.Config(
+            routes.app,
+            http=TimedProtocol,
+            ws="websockets-sansio",
+            loop="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            h11_max_incomplete_event_size=HEADER_BYTES,
+            limit_concurrency=MOST_CONNECTIONS,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=CLOSE_S,
+            ws_max_size=self.options.max_message,
+            ws_per_message_deflate=False,
+        )
+
+    async def _drain(self, store: JobStore, pool: Pool, routes: Routes) -> None:
+        """Take nothing new; end what waits now, what runs within the grace, and let clients see how it ended."""
+        routes.draining = True
+        routes.live.stopping.set()
+        for job in store:
+            if job.state in ("queued", "fetching", "receiving"):
+                store.cancel(job, "the service was stopped before the job began; send it again")
+        begun = time.monotonic()
+        end = begun + self.options.grace
+        while pool.busy or pool.live:
+            if time.monotonic() > end:
+                for job in store:
+                    store.cancel(job, "the service was stopped while the job ran; send it again")
+                end += STOP_S + 1
+                if end < time.monotonic():
+                    break
+            await asyncio.sleep(POLL_S)
+        end = time.monotonic() + READ_S
+        while time.monotonic() < end and any(_is_awaited(job, begun) for job in store):
+            await asyncio.sleep(POLL_S)
+
+
+def _is_awaited(job: Job, begun: float) -> bool:
+    """Return whether a job ended so shortly before a moment, or after it, that its client will still ask for it."""
+    return job.ended and not job.seen and job.moments[job.state] > begun - READ_S
+
+
+async def _expire(store: JobStore) -> None:
+    while True:
+        await asyncio.sleep(EXPIRE_EVERY_S)
+        await store.expire()
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a socket that is bound to an address (InputError: it cannot be)."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+    except (OSError, OverflowError, UnicodeError) as error:
+        bound.close()
+        reason = getattr(error, "strerror", None) or one_line(error)
+        raise InputError(
+            f"--host {host} --port {port}: cannot be bound ({reason}); give a free port of this machine"
+        ) from None
+    return bound
+
+
+def _address(bound: socket.socket) -> str:
+    host, port = bound.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
