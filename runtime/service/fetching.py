@@ -1,8 +1,8 @@
 """Fetch a video from an address into a file: http and https alone, within limits, never from private networks.
 
 The address of every host is looked up here, checked, and then connected to as it was checked, so that a name cannot
-lead elsewhere a moment later. Redirects are followed here, each checked in the same way. Proxies of the environment are not
-used.
+lead elsewhere a moment later. Redirects are followed here, each checked in the same way. Proxies of the environment are
+not used.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Fetch:
         """
         self._url, self._path = url, path
         self._largest, self._patience, self._private = largest, patience, private
-        self._stopped = threading.Event()
+        self._stopped, self._late = threading.Event(), False
         self._socket: socket.socket | None = None
         self.final_url = url
         """Address that gave the video, after redirects."""
@@ -109,17 +109,21 @@ class Fetch:
             FetchError: the server does not answer, or with no video; the address is not allowed.
             RefusedError: of `count`; the video is too large.
         """
-        watch = threading.Timer(self._patience, self.stop)  # until the answer begins
+        watch = threading.Timer(self._patience, self._give_up)  # until the answer begins
         watch.daemon = True
         watch.start()
         try:
             connection, response = self._ask()
         except (OSError, http.client.HTTPException) as error:
-            silent = self._stopped.is_set() or isinstance(error, TimeoutError)
-            reason = f"no answer in {self._patience:g} s" if silent else one_line(error) or type(error).__name__
+            if isinstance(error, TimeoutError) or self._late:
+                raise self._no_answer() from None
+            reason = one_line(error) or type(error).__name__
             raise FetchError(f"{self._host}: cannot be fetched ({reason}); check the address") from None
         finally:
             watch.cancel()
+        if self._late:
+            connection.close()
+            raise self._no_answer()
         try:
             self._save(response, count)
         except (OSError, http.client.HTTPException, ValueError) as error:
@@ -128,6 +132,13 @@ class Fetch:
             raise FetchError(f"{self._host}: broke off ({one_line(error) or type(error).__name__})") from None
         finally:
             connection.close()
+
+    def _give_up(self) -> None:
+        self._late = True
+        self.stop()
+
+    def _no_answer(self) -> FetchError:
+        return FetchError(f"{self._host}: cannot be fetched (no answer in {self._patience:g} s); check the address")
 
     @property
     def _host(self) -> str:

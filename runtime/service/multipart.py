@@ -34,6 +34,8 @@ class FormReader:
         self._headers: dict[bytes, bytes] = {}
         self._field: str | None = None
         self._text = bytearray()
+        self._count = 0
+        self._ended = False
         calls: Any = {
             "on_part_begin": self._begin,
             "on_header_field": lambda data, start, end: self._name.extend(data[start:end]),
@@ -42,6 +44,7 @@ class FormReader:
             "on_headers_finished": self._end_headers,
             "on_part_data": self._data,
             "on_part_end": self._end,
+            "on_end": self._end_form,
         }
         try:
             self._parser = MultipartParser(boundary, calls)
@@ -64,10 +67,8 @@ class FormReader:
 
     def finish(self) -> None:
         """Check that the form is whole and has a file (RefusedError: it is not)."""
-        try:
-            self._parser.finalize()
-        except self._error:
-            raise RefusedError(400, "the form is cut off; send it whole") from None
+        if not self._ended:
+            raise RefusedError(400, "the form is cut off; send it whole")
         if self.file_name is None:
             raise RefusedError(400, "the form holds no file; send one, as in curl -F video=@match.mp4")
 
@@ -87,7 +88,8 @@ class FormReader:
             self.file_name = named[b"filename"].decode(errors="replace")
             return
         self._field = named.get(b"name", b"").decode(errors="replace")
-        if len(self.fields) >= MOST_FIELDS:
+        self._count += 1
+        if self._count > MOST_FIELDS:
             raise RefusedError(400, f"the form holds more than {MOST_FIELDS} fields beside the file")
 
     def _data(self, data: bytes, start: int, end: int) -> None:
@@ -101,3 +103,6 @@ class FormReader:
     def _end(self) -> None:
         if self._field is not None:
             self.fields[self._field] = self._text.decode(errors="replace")
+
+    def _end_form(self) -> None:
+        self._ended = True
