@@ -240,7 +240,12 @@ class Pool:
             )  # fmt: skip
         self.live += 1
         try:
-            return self._idle_live.pop() if self._idle_live else await self._open()
+            while self._idle_live:
+                worker = self._idle_live.pop()
+                if not worker.gone:
+                    return worker
+                await self._discard(worker)
+            return await self._open()
         except EngineError as error:
             self.live -= 1
             raise RefusedError(503, f"no worker can be opened: {error}", {"Retry-After": "30"}) from None

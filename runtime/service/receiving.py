@@ -35,7 +35,9 @@ class VideoFile:
         """Bytes so far."""
 
     async def write(self, data: bytes) -> None:
-        """Append data (RefusedError: the video is too large, or the disk is full)."""
+        """Append data (RefusedError: the video is too large, the disk is full, or the service stops)."""
+        if self._job.stopping:
+            raise RefusedError(503, self._job.stopping, {"Retry-After": "30"})
         self.count(len(data))
         self._buffer += data
         if len(self._buffer) >= BUFFERED:

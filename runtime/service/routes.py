@@ -17,6 +17,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp
 
 import runtime
+from runtime.common.text import printable
 from runtime.errors import InputError
 from runtime.live.metrics import CONTENT_TYPE, render_metrics
 from runtime.service.admission import COOKIE, Admission, is_token
@@ -202,7 +203,7 @@ class Routes:
         if path is not None:
             found = await asyncio.to_thread(find_in_root, self._options.root, path)
             job = self._store.add(options, self._score)
-            job.name, job.source, job.video = shown_name(given or found.name), str(path), found
+            job.name, job.source, job.video = shown_name(given or found.name), printable(str(path)), found
             self._pool.submit(job)
             return _accepted(job)
         split_url(url)

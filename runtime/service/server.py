@@ -195,7 +195,7 @@ class Service:
                 store.cancel(job, "the service was stopped before the job began; send it again")
         begun = time.monotonic()
         end = begun + self.options.grace
-        while pool.busy or pool.live:
+        while pool.busy or pool.live or any(job.state == "fetching" for job in store):
             if time.monotonic() > end:
                 for job in store:
                     store.cancel(job, "the service was stopped while the job ran; send it again")

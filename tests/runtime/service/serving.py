@@ -94,7 +94,9 @@ class Served:
         """Return the value of a metric."""
         shown = ",".join(f'{key}="{value}"' for key, value in labels.items())
         text = self.client.get("/metrics").text
-        line = next(line for line in text.splitlines() if line.startswith(f"{name}{{{shown}}} " if shown else f"{name} "))
+        line = next(
+            line for line in text.splitlines() if line.startswith(f"{name}{{{shown}}} " if shown else f"{name} ")
+        )
         return float(line.split()[-1])
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from runtime.detector import Detector, DetectorOptions
@@ -51,7 +52,9 @@ def test_a_job_gives_what_the_detector_finds(way: str, served: Served, videos: P
     if way == "raw":
         job = served.post(clip)
     elif way == "form":
-        answer = served.client.post("/v1/jobs", files={"video": ("clip.mp4", clip.read_bytes())}, data={"score": str(SCORE)})
+        answer = served.client.post(
+            "/v1/jobs", files={"video": ("clip.mp4", clip.read_bytes())}, data={"score": str(SCORE)}
+        )
         job = answer.json()
     else:
         with served.options(root=videos):
@@ -67,7 +70,7 @@ def test_a_job_gives_what_the_detector_finds(way: str, served: Served, videos: P
     }  # fmt: skip
     streamed = [one for _, kind, data in events if kind == "detections" for one in data["detections"]]
     assert sorted(streamed, key=json.dumps) == sorted(want["results"]["clip"], key=json.dumps)
-    assert [kind for _, kind, _ in events][0] == "state"
+    assert events[0] == (1, "state", {"state": "queued"})
     assert events[-1][1:] == ("done", {
         "state": "done", "detections": len(found), "result": job["urls"]["result"], "report": job["urls"]["report"],
     })  # fmt: skip
@@ -108,7 +111,9 @@ def test_a_name_of_a_client_is_shown_and_never_a_path(name: str, served: Served,
 
 def send(served: Served, content: bytes = b"x", kind: str = "video/mp4", **more: Any) -> tuple[int, str]:
     headers = {"Content-Type": kind} | more.pop("headers", {})
-    answer = served.client.request(more.pop("method", "POST"), more.pop("at", "/v1/jobs"), content=content, headers=headers, **more)
+    answer = served.client.request(
+        more.pop("method", "POST"), more.pop("at", "/v1/jobs"), content=content, headers=headers, **more
+    )
     body = answer.json()
     assert set(body) == {"error"}
     assert "\n" not in body["error"]
@@ -236,6 +241,23 @@ def test_what_a_video_does_to_a_worker_fails_its_job_alone(
     assert served.metric("afsd_service_workers_replaced_total") == replaced + 1
 
 
+def test_frames_by_websocket_give_what_the_detector_finds(served: Served) -> None:
+    """One of the cases of test_live.py, which is dearer."""
+    socket_client = pytest.importorskip("websockets.sync.client")
+    frames = np.random.default_rng(0).integers(0, 255, (48, 1, 1, 3), np.uint8).repeat(20, 1).repeat(24, 2)
+    messages: list[dict[str, Any]] = []
+    with socket_client.connect(f"{served.address.replace('http', 'ws')}/v1/live", proxy=None, legacy=True) as line:
+        line.send(json.dumps({"format": "rgb24", "width": 24, "height": 20, "fps": 10}))
+        line.send(frames[:31].tobytes())
+        line.send(frames[31:].tobytes())
+        line.send('{"event": "end"}')
+        messages += map(json.loads, line)
+    got = [one for message in messages if message["event"] == "detections" for one in message["detections"]]
+    found = Detector(DoubleEngine(), options=DetectorOptions(min_score=SCORE)).run(frames, fps=10.0)
+    assert got == [{"label": d.label, "score": d.score, "segment": [d.start_s, d.end_s]} for d in found]
+    assert len(got) > 1
+
+
 def test_cancellation_stops_at_the_next_window_and_leaves_nothing(served: Served, videos: Path) -> None:
     replaced = served.metric("afsd_service_workers_replaced_total")
     job, waiting = served.post(videos / "wait.mp4"), served.post(videos / "wait.mp4")
@@ -288,7 +310,9 @@ def test_slow_senders_are_given_up(served: Served, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(server, "HEADER_S", 0.3)
     host = served.address.removeprefix("http://").encode()
     assert raw(served, b"GET / HTTP/1.1\r\nHo") == b""
-    head = b"POST /v1/jobs HTTP/1.1\r\nHost: " + host + b"\r\nContent-Type: video/mp4\r\nContent-Length: 9999999\r\n\r\n"
+    head = (
+        b"POST /v1/jobs HTTP/1.1\r\nHost: " + host + b"\r\nContent-Type: video/mp4\r\nContent-Length: 9999999\r\n\r\n"
+    )
     with served.options(patience=0.3):
         answer = raw(served, head, b"x" * 100)
     assert answer.startswith(b"HTTP/1.1 408 ")
@@ -325,7 +349,9 @@ def test_a_token_is_asked_for(served: Served, videos: Path) -> None:
         assert served.client.post("/v1/login", json={"token": "x"}).status_code == 401
         login = served.client.post("/v1/login", json={"token": token})
         assert login.status_code == 204
-        assert {"httponly", "samesite=strict"} <= {part.strip().lower() for part in login.headers["set-cookie"].split(";")}
+        assert {"httponly", "samesite=strict"} <= {
+            part.strip().lower() for part in login.headers["set-cookie"].split(";")
+        }
         assert served.client.get("/v1/model").status_code == 200
         served.client.cookies.clear()
 
@@ -343,7 +369,16 @@ def test_paths_stay_within_the_root(served: Served, videos: Path, tmp_path: Path
             answer = served.client.post("/v1/jobs", json={"path": path})
             assert answer.status_code == 202, path
             assert served.end(answer.json())["state"] == "done"
-        for bad in ("outside.mp4", "../root2/b.mp4", str(videos / "clip.mp4"), "/etc/passwd", "in", "", "a\0b", "x" * 9999):
+        for bad in (
+            "outside.mp4",
+            "../root2/b.mp4",
+            str(videos / "clip.mp4"),
+            "/etc/passwd",
+            "in",
+            "",
+            "a\0b",
+            "x" * 9999,
+        ):
             assert served.client.post("/v1/jobs", json={"path": bad}).status_code in (400, 404), bad
     assert (root / "in" / "a.mp4").exists()
 

@@ -1,4 +1,4 @@
-"""Live input: frames by WebSocket and containers by a body without end give what the detector finds in the same frames."""
+"""Live input: frames by WebSocket, and containers while they are sent, give what the detector finds in them."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from runtime.detector import Detector, DetectorOptions
 from runtime.results.detections import Detections
 from tests.runtime.service.doubles import CRASH, DoubleEngine
 from tests.runtime.service.serving import Served, serving
-from tests.videos import write_video
 
 client = pytest.importorskip("websockets.sync.client")
+pytestmark = pytest.mark.thorough
 SCORE = 0.1
 Message = dict[str, Any]
 
@@ -207,7 +207,6 @@ def write_transport_stream(path: Path, frames: NDArray[np.uint8]) -> Path:
     return path
 
 
-@pytest.mark.thorough
 def test_a_worker_that_crashes_ends_its_input_alone(served: Served, tmp_path: Path) -> None:
     line = opened(served)
     line.send(np.full((40, 36, 40, 3), CRASH, np.uint8).tobytes())
@@ -221,9 +220,10 @@ def test_a_worker_that_crashes_ends_its_input_alone(served: Served, tmp_path: Pa
     assert rest(line)[0][-1]["event"] == "ended"
 
 
-@pytest.mark.thorough
 def test_a_container_that_is_none_is_told_before_the_end_of_the_body(served: Served) -> None:
-    answer = httpx.post(f"{served.address}/v1/live", content=io.BytesIO(b"root:x:0:0\n" * 50_000), trust_env=False, timeout=60)
+    answer = httpx.post(
+        f"{served.address}/v1/live", content=io.BytesIO(b"root:x:0:0\n" * 50_000), trust_env=False, timeout=60
+    )
     messages = [json.loads(line) for line in answer.text.splitlines()]
     assert messages[-1]["event"] == "failed"
     assert "video" in messages[-1]["reason"]

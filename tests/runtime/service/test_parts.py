@@ -85,7 +85,8 @@ def test_events_are_followed_from_any_point_and_progress_shows_the_latest() -> N
     ("address", "public"),
     [
         ("93.184.216.34", True), ("2606:2800:220:1::1", True), ("127.0.0.1", False), ("10.1.2.3", False),
-        ("192.168.0.1", False), ("169.254.169.254", False), ("100.64.0.1", False), ("0.0.0.0", False), ("224.0.0.1", False),
+        ("192.168.0.1", False), ("169.254.169.254", False), ("100.64.0.1", False), ("0.0.0.0", False),
+        ("224.0.0.1", False),
         ("255.255.255.255", False), ("::1", False), ("::", False), ("fe80::1%eth0", False), ("fd00::1", False),
         ("::ffff:127.0.0.1", False), ("::ffff:93.184.216.34", True), ("64:ff9b::7f00:1", False),
         ("64:ff9b::a9fe:a9fe", False), ("2002:7f00:1::", False), ("ff02::1", False), ("192.0.2.1", False),
@@ -95,7 +96,9 @@ def test_addresses_of_private_networks_are_known_in_every_form(address: str, pub
     assert is_public(address) is public
 
 
-@pytest.mark.parametrize("url", ["ftp://a/b", "http://", "http://a:99999/", "http://a\n/b", "//a/b", 3, "http://u:p@a/"])
+@pytest.mark.parametrize(
+    "url", ["ftp://a/b", "http://", "http://a:99999/", "http://a\n/b", "//a/b", 3, "http://u:p@a/"]
+)
 def test_what_is_no_address_is_refused(url: object) -> None:
     with pytest.raises(RefusedError):
         split_url(url)
@@ -122,7 +125,7 @@ def test_the_description_is_openapi_and_has_every_route_and_option() -> None:
     named = set(re.findall(r'"#/components/(\w+/\w+)"', json.dumps(document)))
     components = document["components"]
     assert {f"{kind}/{name}" for kind in ("schemas", "responses") for name in components[kind]} >= named
-    assert set(OPTIONS) == {field for field in JobOptions.__dataclass_fields__}
+    assert set(OPTIONS) == set(JobOptions.__dataclass_fields__)
 
     async def routes() -> set[tuple[str, str]]:
         options = ServiceOptions()

@@ -57,6 +57,7 @@ def test_after_the_grace_running_jobs_are_cancelled(tmp_path: Path) -> None:
         assert "was stopped while the job ran" in last[2]["reason"]
 
 
+@pytest.mark.thorough
 def test_an_engine_that_cannot_be_opened_is_told_at_the_start() -> None:
     with pytest.raises(EngineError, match="broken"), serving("broken"):
         pass
@@ -93,7 +94,9 @@ def start(model: Path, *flags: str, cwd: Path | None = None) -> tuple[subprocess
 
 @pytest.mark.thorough
 @pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX")
-def test_the_verb_answers_what_detect_prints_and_ends_with_0(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_verb_answers_what_detect_prints_and_ends_with_0(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("onnxruntime")
     model = write_tiny_onnx(tmp_path / "tiny.onnx", None)
     clip = write_video(tmp_path / "clip.mp4", frames=64)
@@ -124,10 +127,21 @@ def test_a_second_signal_ends_at_once_and_leaves_no_files(tmp_path: Path) -> Non
     process, address = start(model, "--grace", "60", cwd=tmp_path)
     try:
         clip = write_video(tmp_path / "clip.mp4", frames=64)
-        assert httpx.post(f"{address}/v1/jobs", content=clip.read_bytes(), headers={"Content-Type": "video/mp4"}, trust_env=False).status_code == 202
-        worker = int(re.search(r"\d+", subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout)[0])  # type: ignore[index]
+        assert (
+            httpx.post(
+                f"{address}/v1/jobs", content=clip.read_bytes(), headers={"Content-Type": "video/mp4"}, trust_env=False
+            ).status_code
+            == 202
+        )
+        worker = int(
+            re.search(r"\d+", subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout)[
+                0
+            ]
+        )  # type: ignore[index]
         os.kill(worker, signal.SIGSTOP)  # a job that never ends
-        httpx.post(f"{address}/v1/jobs", content=clip.read_bytes(), headers={"Content-Type": "video/mp4"}, trust_env=False)
+        httpx.post(
+            f"{address}/v1/jobs", content=clip.read_bytes(), headers={"Content-Type": "video/mp4"}, trust_env=False
+        )
         process.send_signal(signal.SIGTERM)
         time.sleep(2.5)
         assert process.poll() is None
