@@ -22,13 +22,15 @@ DATA = {"export/boundary_pooling/kernel.cu", "training/pretrained/synthetic.ckpt
     "tests/export/boundary_pooling/host.cpp",
 }
 """Files of the packages and the tests that are neither code, settings nor golden numbers."""
+ASSETS = ("runtime/report/assets/", "runtime/service/assets/")
+"""Folders of what pages are made of."""
 
 STRAYS = (
     "NOTES.md", "runs/mine/last.ckpt", ".venv/lib/secret.py", ".hypothesis/examples/1", "build/old.py", "dist/old.whl",
     ".env", "runtime/.env", "runtime/notes.txt", "runtime/video/film.mp4", "runtime/__pycache__/cli.cpython-311.pyc",
     "training/pretrained/mine.ckpt", "training/data.json", "export/model.onnx", "calibration/.DS_Store",
     "tests/runs/x.npz", "tests/__pycache__/x.cpython-311.pyc", "tests/golden/__pycache__/x.pyc", "docs/draft.docx",
-    "runtime/report/page.html", "docker/.env", "docker/notes.txt.bak",
+    "runtime/report/page.html", "runtime/service/page.html", "docker/.env", "docker/notes.txt.bak",
 )  # fmt: skip
 """What may lie about on the machine that builds."""
 
@@ -73,7 +75,7 @@ def sources(*places: str) -> set[str]:
 
 def is_content(name: str) -> bool:
     """Whether a file of the packages is code, settings, or named data."""
-    return name.endswith((".py", ".yaml", "/py.typed")) or name in DATA or name.startswith("runtime/report/assets/")
+    return name.endswith((".py", ".yaml", "/py.typed")) or name in DATA or name.startswith(ASSETS)
 
 
 def test_the_wheel_has_the_packages_and_nothing_else(built: Path) -> None:

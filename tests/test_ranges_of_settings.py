@@ -16,6 +16,8 @@ from runtime.detector import DetectorOptions
 from runtime.features.extractor import FeatureExtractor
 from runtime.features.folder import ExtractionOptions
 from runtime.live.options import WatchOptions
+from runtime.service.job_options import JobOptions
+from runtime.service.options import ServiceOptions
 from tests.tiny_backbone import TinyBackbone
 from training.a2net.config import A2NetConfig, A2NetLossConfig
 from training.afsd.config import LossConfig, ModelConfig
@@ -29,8 +31,8 @@ from training.two_stage.config import TwoStageConfig, TwoStageLossConfig
 
 SETTINGS: tuple[Any, ...] = (
     A2NetConfig, A2NetLossConfig, BuildOptions, CalibrationOptions, DataConfig, DetectorOptions, ExtractionOptions,
-    FeatureMixing, FineTuning, FoldRule, LossConfig, ModelConfig, OptimiserConfig, RunConfig, StoreOptions,
-    TableOptions, TwoStageConfig, TwoStageLossConfig, VideoFormat, WatchOptions,
+    FeatureMixing, FineTuning, FoldRule, JobOptions, LossConfig, ModelConfig, OptimiserConfig, RunConfig,
+    ServiceOptions, StoreOptions, TableOptions, TwoStageConfig, TwoStageLossConfig, VideoFormat, WatchOptions,
 )  # fmt: skip
 
 

@@ -17,6 +17,8 @@ HEAVY = ("torch", "onnx", "onnxscript", "tensorrt", "tensorrt_rtx", "openvino", 
 """Never loaded by importing runtime."""
 RUNTIME_MODULE_LEVEL = {"numpy", "cv2", "runtime"}
 """All that runtime may import at module level beside the standard library."""
+SERVICE_MODULE_LEVEL = {"starlette", "uvicorn", "h11"}
+"""What modules of runtime/service may import, too: the verb `serve` alone imports them."""
 
 
 def modules(layer: str) -> list[Path]:
@@ -110,9 +112,18 @@ def test_runtime_imports_only_numpy_and_opencv_at_module_level() -> None:
         for path in modules("runtime")
         for node in module_level(ast.parse(path.read_text(encoding="utf-8")))
         for name in imported(node)
-        if name not in allowed
+        if name not in allowed and not (path.parent.name == "service" and name in SERVICE_MODULE_LEVEL)
     ]
     assert not wrong
+
+
+def test_no_other_verb_loads_the_service() -> None:
+    code = (
+        "import sys\nfrom runtime.cli import make_parser\nmake_parser()\n"
+        f"print(sorted({SERVICE_MODULE_LEVEL!r} & set(sys.modules)), 'runtime.service' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[] False"
 
 
 @pytest.mark.parametrize("library", ["torch", "onnx"])
