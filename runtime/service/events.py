@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 MOST_EVENTS = 20_000
-"""Most events that are kept of a job; detections beyond them are in its result alone."""
+"""Most events of a job; detections beyond them are in its result alone."""
 HEARTBEAT_S = 15.0
 """Seconds of silence after which a client is sent a comment, so that nothing between closes the connection."""
 
@@ -32,7 +32,8 @@ class EventLog:
     """Holds the numbered events of a job in order, and its latest progress; used by the event loop's thread alone."""
 
     def __init__(self) -> None:
-        self.entries: list[Event] = []
+        self._entries: list[Event] = []
+        self._forgotten = 0
         self.progress: Event | None = None
         self.closed = False
         """Whether the last event is there."""
@@ -40,9 +41,9 @@ class EventLog:
 
     def add(self, kind: str, data: dict[str, Any], last: bool = False) -> None:
         """Append an event; `last`: none follows."""
-        if self.closed or (len(self.entries) >= MOST_EVENTS and not last):
+        if self.closed or (len(self._entries) >= MOST_EVENTS and not last):
             return
-        self.entries.append(Event(kind, data, len(self.entries) + 1))
+        self._entries.append(Event(kind, data, len(self._entries) + 1))
         self.closed = last
         self._wake()
 
@@ -51,14 +52,20 @@ class EventLog:
         self.progress = Event("progress", data)
         self._wake()
 
+    def forget(self) -> None:
+        """Forget all events of a job that has ended, but the last."""
+        if self.closed:
+            self._forgotten += len(self._entries) - 1
+            del self._entries[:-1]
+
     async def follow(self, after: int = 0) -> AsyncIterator[Event | None]:
         """Yield the events behind number `after` and those to come, until the last; None after a silence."""
         shown: Event | None = None
         while True:
             changed = self._changed
-            while after < len(self.entries):
-                after += 1
-                yield self.entries[after - 1]
+            while after < self._forgotten + len(self._entries):
+                after = max(after, self._forgotten) + 1
+                yield self._entries[after - self._forgotten - 1]
             if self.closed:
                 return
             if self.progress is not shown and self.progress is not None:

@@ -190,7 +190,7 @@ class Fetch:
                 f"{self._host}: leads to a private network or to this machine, which this service does not fetch from "
                 "(--allow-private-urls)"
             )
-        self._socket = socket.create_connection((addresses[0], port), self._patience)
+        self._socket = self._connect_to_one_of(addresses, port)
         if self._stopped.is_set():
             self._socket.close()
             raise FetchError("stopped")
@@ -200,6 +200,16 @@ class Fetch:
         connection.sock = self._socket
         connection.default_port = PORTS[scheme]  # else the port is in the Host header
         return connection
+
+    def _connect_to_one_of(self, addresses: list[str], port: int) -> socket.socket:
+        """Connect to the first address that answers (OSError: none does)."""
+        failure = OSError("no address")
+        for address in dict.fromkeys(addresses):
+            try:
+                return socket.create_connection((address, port), self._patience)
+            except OSError as error:  # as of IPv6 where there is none
+                failure = error
+        raise failure
 
     def _save(self, response: http.client.HTTPResponse, count: Callable[[int], None]) -> None:
         begun, received = time.monotonic(), 0

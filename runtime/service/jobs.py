@@ -27,6 +27,8 @@ WAITING = frozenset({"receiving", "fetching", "queued"})
 """States of jobs that count against the queue."""
 REMEMBERED = 10_000
 """Most identifiers of removed jobs that are still known as such."""
+REPLAYED_S = 60.0
+"""Seconds after a job's end for which clients that come back get all of its events, and not the last alone."""
 USUAL_S = 10.0
 """Seconds that a job is taken to need before any has ended."""
 RESULT, REPORT, PREVIEW = "result.json", "report.html", "preview.webm"
@@ -227,8 +229,11 @@ class JobStore:
         await self.clear(job)
 
     async def expire(self) -> None:
-        """Remove the jobs that ended too long ago."""
+        """Remove the jobs that ended too long ago, and sooner their events from memory."""
         now = time.monotonic()
         for job in self:
-            if job.ended and now - job.moments[job.state] > self._options.keep:
+            since = now - job.moments[job.state]
+            if job.ended and since > self._options.keep:
                 await self.remove(job, "expired")
+            elif job.ended and since > REPLAYED_S:
+                job.events.forget()

@@ -215,7 +215,9 @@ class LiveInputs:
             while True:
                 message = await worker.messages.get()
                 if message is None:
-                    await say({"event": "failed", "reason": f"the decoder or the engine crashed ({worker.fate()})"})
+                    await say(
+                        {"event": "failed", "reason": f"the decoder or the engine crashed ({await worker.fate()})"}
+                    )
                     break
                 kind = message["event"]
                 if kind == "broken":

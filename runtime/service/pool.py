@@ -171,7 +171,7 @@ class Pool:
                 self._end(job, "cancelled", job.stopping or "the service was stopped; send it again")
                 raise
             if message is None:
-                why = job.stopping or f"the decoder or the engine crashed on this video ({worker.fate()})"
+                why = job.stopping or f"the decoder or the engine crashed on this video ({await worker.fate()})"
                 self._end(job, "cancelled" if job.stopping else "failed", why)
                 return False
             if message["event"] == "stop":

@@ -57,7 +57,7 @@ class WorkerProcess:
         with suppress(TimeoutError):
             async with asyncio.timeout(OPEN_S):
                 message = await self.messages.get()
-                reason = f"the worker ended while it opened the engine ({self.fate()})"
+                reason = f"the worker ended while it opened the engine ({await self.fate()})"
         if message is not None and message["event"] == "ready":
             return message
         await self.close()
@@ -74,9 +74,9 @@ class WorkerProcess:
         with suppress(OSError, ValueError):
             self._connection.send_bytes(data)
 
-    def fate(self) -> str:
+    async def fate(self) -> str:
         """Say how the process ended."""
-        self._process.join(END_S)
+        await asyncio.to_thread(self._process.join, END_S)
         code = self._process.exitcode
         return "it hangs" if code is None else f"signal {-code}" if code < 0 else f"exit status {code}"
 

@@ -23,7 +23,7 @@ from runtime.live.metrics import CONTENT_TYPE, render_metrics
 from runtime.service.admission import COOKIE, Admission, is_token
 from runtime.service.fetching import Fetch, FetchError, split_url
 from runtime.service.job_options import JobOptions, read_options, read_words
-from runtime.service.jobs import PREVIEW, REPORT, RESULT, Job, JobStore
+from runtime.service.jobs import ENDED, PREVIEW, REPORT, RESULT, Job, JobStore
 from runtime.service.live import LiveInputs
 from runtime.service.metrics import ServiceMetrics
 from runtime.service.multipart import FormReader
@@ -339,8 +339,9 @@ class Routes:
 async def _follow(job: Job, after: int) -> AsyncIterator[str]:
     """Yield a job's events as text, and a comment after a silence."""
     async for event in job.events.follow(after):
+        if event is not None and event.kind in ENDED:  # browsers close at once
+            job.seen = True
         yield ": \n\n" if event is None else event.to_sse()
-    job.seen = True
 
 
 def _accepted(job: Job) -> Response:

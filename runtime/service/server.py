@@ -184,6 +184,8 @@ class Service:
             timeout_graceful_shutdown=CLOSE_S,
             ws_max_size=self.options.max_message,
             ws_per_message_deflate=False,
+            ws_ping_interval=None,  # while frames wait for the network no answer to a ping would be read
+            ws_ping_timeout=None,
         )
 
     async def _drain(self, store: JobStore, pool: Pool, routes: Routes) -> None:

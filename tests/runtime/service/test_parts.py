@@ -12,15 +12,20 @@ import pytest
 
 pytest.importorskip("starlette")
 
-from runtime.errors import VideoError
+from runtime.detector import Detector, DetectorOptions
+from runtime.errors import InputError, VideoError
 from runtime.live.metrics import Metric, render_metrics
+from runtime.results.detections import results_document
 from runtime.service.events import EventLog
 from runtime.service.fetching import is_public, split_url
 from runtime.service.job_options import JobOptions, read_options, read_words
 from runtime.service.multipart import FormReader
 from runtime.service.openapi import OPTIONS, describe_service
 from runtime.service.refusals import RefusedError
+from runtime.service.task import run_job
+from runtime.service.worker import Models, open_engines
 from runtime.video.readers.pyav import PyAVReader
+from tests.tiny_backbone import MixingModel, TinyBackbone, feature_model_spec
 from tests.videos import write_video
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"
@@ -77,6 +82,8 @@ def test_events_are_followed_from_any_point_and_progress_shows_the_latest() -> N
         assert await late == [progress, last]
         assert await early == ['id: 1\nevent: state\ndata: {"n": 1}\n\n', progress, last]
         assert await follow(2) == []
+        log.forget()
+        assert [await follow(after) for after in (0, 1, 2)] == [[last], [last], []]
 
     asyncio.run(run())
 
@@ -170,3 +177,42 @@ def test_a_reader_for_strangers_opens_a_video_and_nothing_that_it_names(tmp_path
     reader = PyAVReader(str(clip), contained=True, known_as="shown.mov")
     assert (reader.name, reader.label, reader.scan()) == ("shown", "shown.mov", (10, 1.0))
     reader.close()
+
+
+class Heard:
+    """A line that keeps what is said on it."""
+
+    def __init__(self) -> None:
+        self.messages: list[dict[str, Any]] = []
+
+    def say(self, event: str, **data: Any) -> None:
+        self.messages.append({"event": event, **data})
+
+    def check(self) -> None:
+        """Nothing is to be cancelled."""
+
+
+def open_on_features(path: str, **_: Any) -> Any:
+    return TinyBackbone() if path == "backbone" else MixingModel(feature_model_spec("afsd"))
+
+
+def test_a_model_on_features_takes_videos_through_its_backbone(tmp_path: Path) -> None:
+    clip = write_video(tmp_path / "clip.avi", frames=300)
+    engines = open_engines(Models("model", backbones=("backbone",), open=open_on_features))
+    heard: Any = Heard()
+    task = {"video": str(clip), "folder": str(tmp_path), "name": "clip.avi", "source": "clip.avi", "score": 0.0}
+    run_job(task | {"max_seconds": 100.0, "options": {"exclusive": "class"}}, engines, heard)
+    options = DetectorOptions(exclusive="class")
+    want = Detector(MixingModel(feature_model_spec("afsd")), backbone=TinyBackbone(), options=options).run(clip)
+    got = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))["results"]["clip"]
+    assert got == json.loads(json.dumps(results_document([want.sorted("score")])))["results"]["clip"]
+    assert len(got) > 3
+    assert heard.messages[0] == {"event": "opened", "type": "video/x-msvideo", "seconds": 30.0}
+    assert heard.messages[-1] | {"real_time_factor": 0} == {
+        "event": "done", "detections": len(got), "preview": False, "video_seconds": 30.0, "real_time_factor": 0,
+    }  # fmt: skip
+
+
+def test_a_model_on_features_without_backbone_is_refused_at_the_start() -> None:
+    with pytest.raises(InputError, match="--backbone"):
+        open_engines(Models("model", open=open_on_features))
