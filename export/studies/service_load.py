@@ -32,6 +32,7 @@ from typing import Any
 from urllib.parse import quote
 
 from runtime.common.console import run_script
+from runtime.common.processors import usable_cores
 from runtime.common.tables import align
 from runtime.service.metrics import resident
 
@@ -270,7 +271,7 @@ def served(model: Path, folder: Path, workers: int) -> Iterator[tuple[subprocess
         "100",
     ]
     process = subprocess.Popen(
-        [sys.executable, "-m", "runtime", "serve", str(model), *flags, "--allow-private-urls"],
+        [sys.executable, "-m", "runtime", "serve", str(model), *flags, "--allow-private-urls", *threads(workers)],
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"TMPDIR": str(folder)},
@@ -315,9 +316,15 @@ def file_server(folder: Path) -> Iterator[str]:
         server.shutdown()
 
 
-def detect_all(model: Path, videos: Sequence[Path]) -> dict[str, Any]:
+def threads(workers: int) -> list[str]:
+    """Return the flags for the threads of an engine: some engines round otherwise with another number of them."""
+    return [] if workers == 1 else ["--threads", str(max(1, usable_cores() // workers))]
+
+
+def detect_all(model: Path, videos: Sequence[Path], workers: int) -> dict[str, Any]:
     """Return the detections of `afsd detect --json` on each video, by name."""
     command = [sys.executable, "-m", "runtime", "detect", str(model), *map(str, videos), "--json", "-q"]
+    command += threads(workers)
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     found: dict[str, Any] = json.loads(printed)["results"]
     return found
@@ -325,7 +332,7 @@ def detect_all(model: Path, videos: Sequence[Path]) -> dict[str, Any]:
 
 def load(model: Path, videos: Sequence[Path], requests: int, at_once: int, workers: int, seed: int) -> str:
     """Run the study and return its report."""
-    expected = detect_all(model, videos)
+    expected = detect_all(model, videos, workers)
     rng = random.Random(seed)
     kinds = list(SHARES) + rng.choices(list(SHARES), list(SHARES.values()), k=max(requests - len(SHARES), 0))
     rng.shuffle(kinds)
@@ -339,8 +346,8 @@ def load(model: Path, videos: Sequence[Path], requests: int, at_once: int, worke
         memory.start()
         client = Client(address, videos, expected, files)
         begun = time.monotonic()
-        with ThreadPoolExecutor(at_once) as threads:
-            outcomes = list(threads.map(client.run, kinds[:requests], range(requests)))
+        with ThreadPoolExecutor(at_once) as clients:
+            outcomes = list(clients.map(client.run, kinds[:requests], range(requests)))
         seconds = time.monotonic() - begun
         time.sleep(1.0)
         after = memory.now()
