@@ -227,8 +227,8 @@ def add_library_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--device",
         default="auto",
-        help="cpu, or gpu with an optional index as in gpu:0 (gpu for .engine, else cpu); detect takes several, as in "
-        "gpu:0,gpu:1, with a worker each",
+        help="cpu, or gpu with an optional index as in gpu:0 (gpu for .engine, else cpu); detect and serve take "
+        "several, as in gpu:0,gpu:1, with a worker each",
     )
     group.add_argument(
         "--provider", choices=("cuda", "tensorrt"), help="ONNX Runtime's provider for an .onnx file on the GPU (cuda)"

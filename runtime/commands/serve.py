@@ -56,9 +56,7 @@ def add_serve(subparsers: Any) -> None:
         "--allow-private-urls", action="store_true", help="fetch from private networks and from this machine, too"
     )
     bounds = parser.add_argument_group("limits")
-    bounds.add_argument(
-        "--workers", metavar="N", type=int, default=1, help="processes with an engine each (%(default)s)"
-    )
+    bounds.add_argument("--workers", metavar="N", type=int, help="processes with an engine each (one for each device)")
     bounds.add_argument("--queue", metavar="N", type=int, default=32, help="jobs that may wait; then 429 (%(default)s)")
     bounds.add_argument("--max-upload", metavar="MIB", type=int, default=2048, help="largest video (%(default)s)")
     bounds.add_argument("--max-seconds", metavar="S", type=float, default=14_400, help="longest video (%(default)s)")
@@ -110,6 +108,7 @@ def serve(arguments: argparse.Namespace) -> int:
     from runtime.service.worker import Models
 
     options = _options(arguments)
+    devices = tuple(arguments.device.split(","))
     if arguments.threads is None and options.workers > 1:  # else each engine takes all cores
         arguments.threads = max(1, usable_cores() // options.workers)
     models = Models(
@@ -118,6 +117,7 @@ def serve(arguments: argparse.Namespace) -> int:
         tuple(path for path in (arguments.backbone, arguments.flow_backbone) if path),
         arguments.batch,
         opening_options(arguments) | {"mode": "throughput"},
+        devices,
     )
     service = Service(models, options)
 
@@ -149,7 +149,7 @@ def _options(arguments: argparse.Namespace) -> ServiceOptions:
     return ServiceOptions(
         host=arguments.host,
         port=arguments.port,
-        workers=arguments.workers,
+        workers=len(arguments.device.split(",")) if arguments.workers is None else arguments.workers,
         queue=arguments.queue,
         max_upload=arguments.max_upload * MIB,
         max_seconds=arguments.max_seconds,

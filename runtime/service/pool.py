@@ -50,9 +50,10 @@ class Pool:
 
     async def start(self) -> None:
         """Open the first worker, then the others meanwhile (EngineError: the engine cannot be opened)."""
-        first = await self._open()
+        first = await self._open(0)
         for number in range(self._options.workers):
-            self._tasks.append(asyncio.create_task(self._keep_working(first if number == 0 else None)))
+            working = self._keep_working(number, first if number == 0 else None)
+            self._tasks.append(asyncio.create_task(working))
 
     def submit(self, job: Job) -> None:
         """Put a job whose video is there into the queue."""
@@ -77,8 +78,8 @@ class Pool:
         for worker in list(self._workers):
             worker.kill()
 
-    async def _open(self) -> WorkerProcess:
-        worker = WorkerProcess(self._models, self._options.memory)
+    async def _open(self, number: int) -> WorkerProcess:
+        worker = WorkerProcess(self._models.for_worker(number), self._options.memory)
         self._workers.add(worker)
         try:
             told = await worker.opened()
@@ -96,10 +97,10 @@ class Pool:
         self.replaced += not self._closing
         await worker.close()
 
-    async def _keep_working(self, worker: WorkerProcess | None) -> None:
+    async def _keep_working(self, number: int, worker: WorkerProcess | None) -> None:
         """Run one job after the other, on a new worker where one is needed."""
         while True:
-            worker = worker or await self._open_again()
+            worker = worker or await self._open_again(number)
             self.ready += 1
             try:
                 job = await self._next_job()
@@ -126,11 +127,11 @@ class Pool:
             self.busy -= 1
             self._finish(job)
 
-    async def _open_again(self) -> WorkerProcess:
+    async def _open_again(self, number: int) -> WorkerProcess:
         pause_s = FIRST_PAUSE_S
         while True:
             try:
-                return await self._open()
+                return await self._open(number)
             except EngineError as error:
                 print_warning(f"a worker cannot be opened, the next attempt is in {pause_s:g} s: {error}")
             await asyncio.sleep(pause_s)
@@ -245,7 +246,7 @@ class Pool:
                 if not worker.gone:
                     return worker
                 await self._discard(worker)
-            return await self._open()
+            return await self._open(self.live - 1)
         except EngineError as error:
             self.live -= 1
             raise RefusedError(503, f"no worker can be opened: {error}", {"Retry-After": "30"}) from None

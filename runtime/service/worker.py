@@ -14,7 +14,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,8 +47,17 @@ class Models:
     batch_size: int = 1
     opening: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of `open_engine`."""
+    devices: tuple[str, ...] = ()
+    """Devices among which workers are spread; empty: that of `opening`."""
     open: Callable[..., Engine] = open_engine
     """Function that opens an engine; one that another process can import."""
+
+    def for_worker(self, number: int) -> Models:
+        """Return the models of one of several workers, on the device that is its own."""
+        if not self.devices:
+            return self
+        device = self.devices[number % len(self.devices)]
+        return replace(self, opening={**self.opening, "device": device}, devices=())
 
 
 class CancelledTaskError(Exception):

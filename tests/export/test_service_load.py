@@ -15,7 +15,7 @@ from tests.tiny import write_tiny_onnx
 from tests.videos import write_video
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="reads /proc")
 def test_nothing_is_lost_wrong_or_left(tmp_path: Path) -> None:
     model = write_tiny_onnx(tmp_path / "tiny.onnx", None)

@@ -216,3 +216,10 @@ def test_a_model_on_features_takes_videos_through_its_backbone(tmp_path: Path) -
 def test_a_model_on_features_without_backbone_is_refused_at_the_start() -> None:
     with pytest.raises(InputError, match="--backbone"):
         open_engines(Models("model", open=open_on_features))
+
+
+def test_workers_are_spread_over_the_devices() -> None:
+    models = Models("model", opening={"device": "cpu", "threads": 2}, devices=("gpu:0", "gpu:1"))
+    assert [dict(models.for_worker(k).opening) for k in range(3)] == [
+        {"device": device, "threads": 2} for device in ("gpu:0", "gpu:1", "gpu:0")
+    ]
