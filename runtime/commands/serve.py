@@ -30,10 +30,11 @@ def add_serve(subparsers: Any) -> None:
         epilog="examples:\n"
         "  afsd serve model.xml\n"
         "  afsd serve model.xml --port 9000 --workers 2 --root videos/\n"
-        "  curl -F video=@match.mp4 http://127.0.0.1:8000/v1/jobs\n",
+        "  afsd serve model.engine --host 0.0.0.0 --token-file token --allowed-host detect.example\n",
         help="find actions in videos that are sent over HTTP",
         description="Serve detection over HTTP: a start page, jobs with JSON and pages, live frames, metrics; see "
-        "docs/service.md. SIGTERM and Ctrl-C let running jobs end; a second one ends at once.",
+        "docs/service.md. Try: curl -F video=@match.mp4 http://127.0.0.1:8000/v1/jobs. SIGTERM and Ctrl-C let running "
+        "jobs end; a second one ends at once.",
     )
     parser.add_argument(
         "engine", metavar="MODEL", help="as for afsd detect; a model on frames, or on features with --backbone"
@@ -102,6 +103,9 @@ def add_serve(subparsers: Any) -> None:
 def serve(arguments: argparse.Namespace) -> int:
     """Run the verb until a signal ends it, and return 0."""
     try:
+        import python_multipart  # noqa: F401 — used where a form comes in
+        import websockets  # noqa: F401 — used by uvicorn
+
         from runtime.service.server import Service
     except ImportError as error:
         raise import_failure(error, "starlette", "serve", "afsd serve") from None
