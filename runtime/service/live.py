@@ -33,6 +33,8 @@ FORMATS = ("rgb24", "jpeg", "png")
 """Formats of a WebSocket's messages."""
 OWN = frozenset({"format", "width", "height", "fps", "settle_s", "name"})
 """Keys of the first message that are no options of detection."""
+MOST_UNREAD = 256
+"""Most events that wait for a client to read them."""
 CLOSED_WELL, CLOSED_RESTART, CLOSED_REFUSED, CLOSED_FAILED = 1000, 1012, 1008, 1011
 """Codes with which a WebSocket is closed (RFC 6455, section 7.4; RFC 6455's registry)."""
 
@@ -44,18 +46,22 @@ class LinesResponse(Response):  # type: ignore[misc]  # the library has no types
 
     media_type = "application/x-ndjson"
 
-    def __init__(self, lines: AsyncGenerator[str]) -> None:
-        """Take the lines."""
+    def __init__(self, lines: AsyncGenerator[str], patience: float) -> None:
+        """Take the lines, and the seconds for which a client may not read."""
         super().__init__(headers={"Connection": "close"})
-        self._lines = lines
+        self._lines, self._patience = lines, patience
         del self.headers["content-length"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the lines."""
+        """Send the lines (ClientDisconnect: the client reads nothing)."""
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         async with aclosing(self._lines):
             async for line in self._lines:
-                await send({"type": "http.response.body", "body": line.encode(), "more_body": True})
+                try:
+                    async with asyncio.timeout(self._patience):
+                        await send({"type": "http.response.body", "body": line.encode(), "more_body": True})
+                except TimeoutError:
+                    raise ClientDisconnect from None
         await send({"type": "http.response.body", "body": b""})
 
 
@@ -75,7 +81,8 @@ class LiveInputs:
 
         async def say(message: Message) -> None:
             with suppress(WebSocketDisconnect, RuntimeError):  # of a client that is gone, as the next frame shows
-                await socket.send_text(json.dumps(message))
+                async with asyncio.timeout(self._options.patience):  # one that reads nothing is given up
+                    await socket.send_text(json.dumps(message))
 
         code = CLOSED_WELL
         try:
@@ -85,7 +92,7 @@ class LiveInputs:
         except RefusedError as refusal:
             code = CLOSED_REFUSED
             await say({"event": "refused", "status": refusal.status, "reason": refusal.reason})
-        except WebSocketDisconnect:
+        except (WebSocketDisconnect, TimeoutError):
             return
         with suppress(WebSocketDisconnect, RuntimeError):
             await socket.close(code)
@@ -102,13 +109,15 @@ class LiveInputs:
             raise RefusedError(400, str(error)) from None
         task = self._task(options, numbers) | {"format": CONTAINER, "name": shown_name(own.get("name", "live"))}
         worker = await self._pool.take_live()
-        said: asyncio.Queue[Message | None] = asyncio.Queue()
+        said: asyncio.Queue[Message | None] = asyncio.Queue(MOST_UNREAD)
 
         async def run() -> None:
             try:
                 await self._run(worker, task, self._pieces(request), said.put)
-            finally:
+            except Exception:  # which `lines` raises again
                 await said.put(None)
+                raise
+            await said.put(None)
 
         async def lines() -> AsyncGenerator[str]:
             running = asyncio.create_task(run())
@@ -120,7 +129,7 @@ class LiveInputs:
                 with suppress(asyncio.CancelledError):
                     await running
 
-        return LinesResponse(lines())
+        return LinesResponse(lines(), self._options.patience)
 
     def close(self) -> None:
         """Release the threads."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 pytest.importorskip("starlette")
+
+from starlette.requests import ClientDisconnect
 
 from runtime.detector import Detector, DetectorOptions
 from runtime.errors import InputError, VideoError
@@ -19,6 +22,7 @@ from runtime.results.detections import results_document
 from runtime.service.events import EventLog
 from runtime.service.fetching import is_public, split_url
 from runtime.service.job_options import JobOptions, read_options, read_words
+from runtime.service.live import LinesResponse
 from runtime.service.multipart import FormReader
 from runtime.service.openapi import OPTIONS, describe_service
 from runtime.service.refusals import RefusedError
@@ -223,3 +227,27 @@ def test_workers_are_spread_over_the_devices() -> None:
     assert [dict(models.for_worker(k).opening) for k in range(3)] == [
         {"device": device, "threads": 2} for device in ("gpu:0", "gpu:1", "gpu:0")
     ]
+
+
+def test_a_live_client_that_reads_nothing_is_given_up() -> None:
+    async def run() -> None:
+        ended = False
+
+        async def lines() -> AsyncGenerator[str]:
+            nonlocal ended
+            try:
+                while True:
+                    yield "x"
+            finally:
+                ended = True
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.body":
+                await asyncio.sleep(60)
+
+        response: Any = LinesResponse(lines(), 0.05)
+        with pytest.raises(ClientDisconnect):
+            await response({"type": "http"}, None, send)
+        assert ended
+
+    asyncio.run(run())
