@@ -15,6 +15,8 @@ from runtime.common.log import LOGGER
 from runtime.common.stops import GIVE_OUT_S, give_out_at_stop, shield
 from runtime.common.text import printable
 from runtime.errors import AfsdError, InputError
+from runtime.fleet.options import FleetOptions
+from runtime.fleet.pool import RayPool
 from runtime.jobs.failures import Failure, FailureFile
 from runtime.jobs.plan import VideoJob
 from runtime.jobs.progress import JobProgress
@@ -84,7 +86,14 @@ class DetectJob:
             self._tables = FolderTables(self._records, jobs, settings, self._recipe, self._files)
         self._shared_given = self._shared_failed = False
 
-    def run(self, runs: int | None, devices: Sequence[str], threads: int | None, open_here: OpenHere) -> int:
+    def run(
+        self,
+        runs: int | None,
+        devices: Sequence[str],
+        threads: int | None,
+        open_here: OpenHere,
+        fleet: FleetOptions | None = None,
+    ) -> int:
         """Do the videos and return the exit status, 2 if any failed.
 
         Args:
@@ -92,6 +101,7 @@ class DetectJob:
             devices: devices that the workers share.
             threads: CPU threads of each worker's engine; None: the cores are divided.
             open_here: opens what does the videos in this process.
+            fleet: does the videos on Ray, whatever the other arguments say; None: does not.
         """
         todo = self._skip()
         self._require_free(todo)
@@ -99,7 +109,9 @@ class DetectJob:
             stack.enter_context(give_out_at_stop(self._give_out))
             progress = stack.enter_context(closing(JobProgress(todo, self._tally.skipped)))
             plan = self._plan(progress.is_shown)
-            if todo:
+            if todo and fleet is not None:
+                self._run(RayPool(plan, fleet), todo, progress)
+            elif todo:
                 count = choose_workers(todo, runs, devices)
                 if count:
                     pool = WorkerPool(
@@ -162,7 +174,7 @@ class DetectJob:
             log_level=LOGGER.getEffectiveLevel(),
         )
 
-    def _run(self, runner: WorkerPool | Here, todo: Sequence[VideoJob], progress: JobProgress) -> None:
+    def _run(self, runner: WorkerPool | RayPool | Here, todo: Sequence[VideoJob], progress: JobProgress) -> None:
         def said(level: int, text: str) -> None:
             progress.clear()
             (print_warning if level >= logging.WARNING else print_note)(text)

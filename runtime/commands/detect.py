@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime.commands._failures import sum_up
+from runtime.commands._ray import add_ray_flags, fleet_options
 from runtime.commands._reading import (
     SOURCES_HELP,
     add_reading_flags,
@@ -51,7 +52,8 @@ def add_detect(subparsers: Any) -> None:
         "  afsd detect model.xml videos/ --out results --format json csv png\n"
         "  afsd detect model.xml videos/ --out results --format html\n"
         "  afsd detect model.xml match.mp4 --exclusive class --merge-gap 1\n"
-        "  afsd detect model.onnx rtsp://camera/1 --stream --json\n",
+        "  afsd detect model.onnx rtsp://camera/1 --stream --json\n"
+        "  afsd detect /shared/model.onnx s3://bucket/day1.mp4 --out /shared/results --ray auto --actors 2-8\n",
         help="find actions in videos",
         description="Find actions in videos and print a table of them, the best ones in order of time.",
     )
@@ -74,6 +76,7 @@ def add_detect(subparsers: Any) -> None:
     _add_output_flags(parser.add_argument_group("output"))
     _add_running_flags(parser.add_argument_group("running"))
     _add_job_flags(parser.add_argument_group("many videos (docs/many_videos.md)"))
+    add_ray_flags(parser)
     parser.set_defaults(func=detect)
 
 
@@ -263,6 +266,7 @@ def detect(arguments: argparse.Namespace) -> int:
     from runtime.results.video_scores import load_video_scores
 
     _check(arguments)
+    fleet = fleet_options(arguments)
     shard = Shard.parse(arguments.shard) if arguments.shard else Shard()
     labels = load_video_scores(arguments.video_scores) if arguments.video_scores else None
     if arguments.out is not None or chosen_formats(arguments):
@@ -280,7 +284,7 @@ def detect(arguments: argparse.Namespace) -> int:
         chosen = [job for job in jobs if shard.holds(job)]
         output = Output(arguments, origin, jobs)
         job = DetectJob(arguments, _settings(arguments, jobs), jobs, chosen, output)
-        return job.run(arguments.workers, arguments.device.split(","), arguments.threads, engines.open_worker)
+        return job.run(arguments.workers, arguments.device.split(","), arguments.threads, engines.open_worker, fleet)
 
 
 class OpenedOnce:

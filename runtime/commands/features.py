@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime.commands._failures import sum_up
+from runtime.commands._ray import add_ray_flags, backbone_paths, engine_options, fleet_options
 from runtime.commands._reading import SOURCES_HELP, reading_options
 from runtime.commands.detect import add_backbone_flags, add_engine_flags, open_backbones, progress
 from runtime.common.console import ProgressLine, print_error
@@ -18,7 +19,9 @@ from runtime.errors import AfsdError, InputError
 from runtime.jobs.plan import label_of
 
 if TYPE_CHECKING:
-    from runtime.features.folder import FeatureFolder
+    from runtime.features.folder import ExtractionOptions, FeatureFolder
+    from runtime.fleet.options import FleetOptions
+    from runtime.fleet.outcome import Outcome
 
 
 def add_features(subparsers: Any) -> None:
@@ -27,7 +30,8 @@ def add_features(subparsers: Any) -> None:
         "features",
         epilog="examples:\n"
         "  afsd features videos/ --out features --backbone i3d.xml\n"
-        "  afsd features videos/ --out features --backbone rgb.xml --flow-backbone flow.xml\n",
+        "  afsd features videos/ --out features --backbone rgb.xml --flow-backbone flow.xml\n"
+        "  afsd features s3://bucket/videos/*.mp4 --out /shared/features --backbone i3d.onnx --ray auto\n",
         help="make the features of videos",
         description="Make the features of videos with the engines of `afsd export-backbone`: one .npy [T,C] per video "
         "and stream, and their description. Videos that are done are skipped, so an interrupted run can be continued.",
@@ -43,6 +47,7 @@ def add_features(subparsers: Any) -> None:
     )
     running.add_argument("--batch", metavar="N", type=int, help="snippets per call of a backbone (default: 4)")
     add_engine_flags(running)
+    add_ray_flags(parser)
     parser.set_defaults(func=features)
 
 
@@ -52,6 +57,7 @@ def features(arguments: argparse.Namespace) -> int:
     from runtime.features.folder import ExtractionOptions, FeatureFolder
     from runtime.video.sources import expand_sources, is_live
 
+    fleet = fleet_options(arguments)
     sources = expand_sources(arguments.videos, recursive=arguments.recursive)
     live = [source for source in sources if is_live(source)]
     if live:
@@ -65,6 +71,8 @@ def features(arguments: argparse.Namespace) -> int:
         **reading_options(arguments),
     )
     require_writable_folder(arguments.out, "choose another with --out")
+    if fleet is not None:
+        return _make_on_ray(arguments, options, fleet)
     failed: list[str] = []
     with ExitStack() as stack:
         engines = open_backbones(arguments, stack)
@@ -81,6 +89,39 @@ def features(arguments: argparse.Namespace) -> int:
                 print_error(error)
                 failed.append(label_of(source))
     return sum_up(failed, len(sources))
+
+
+def _make_on_ray(arguments: argparse.Namespace, options: ExtractionOptions, fleet: FleetOptions) -> int:
+    """Make the features on Ray, say of each video what became of it, and return 2 if any failed."""
+    from runtime.fleet.features import MadeFeatures, extract_features_dataset
+
+    failed: list[str] = []
+
+    def say(label: str, outcome: Outcome) -> None:
+        made = outcome.work.content
+        if outcome.work.failure is not None:
+            print_error(AfsdError(f"{label}: {outcome.work.failure.message}"))
+            failed.append(label)
+        elif isinstance(made, MadeFeatures):
+            steps = f"{made.steps} steps are there already"
+            if made.frames:
+                steps = f"{made.steps} steps of {made.frames} frames in {outcome.wall_seconds:.1f} s"
+            print(f"{label}: {steps} ({outcome.host})", flush=True)
+
+    summary = extract_features_dataset(
+        arguments.videos,
+        backbone_paths(arguments),
+        out=arguments.out,
+        options=options,
+        recursive=arguments.recursive,
+        sample_fps=arguments.sample_fps,
+        batch_size=arguments.batch,
+        engine=engine_options(arguments),
+        fleet=fleet,
+        on_video=say,
+    )
+    print(summary)
+    return sum_up(failed, summary.videos)
 
 
 def _write(folder: FeatureFolder, source: str | int, width: int) -> str:

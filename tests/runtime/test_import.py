@@ -13,7 +13,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 LAYERS = ("runtime", "training", "export", "calibration")
 """Each may import itself and what stands left of it."""
-HEAVY = ("torch", "onnx", "onnxscript", "tensorrt", "tensorrt_rtx", "openvino", "onnxruntime", "cuda")
+HEAVY = (
+    "torch", "onnx", "onnxscript", "tensorrt", "tensorrt_rtx", "openvino", "onnxruntime", "cuda", "ray", "pyarrow",
+)  # fmt: skip
 """Never loaded by importing runtime."""
 RUNTIME_MODULE_LEVEL = {"numpy", "cv2", "runtime"}
 """All that runtime may import at module level beside the standard library."""

@@ -1,0 +1,116 @@
+"""Make the features of many videos on Ray, as `afsd features` makes them: the same files, the same records."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runtime.common.files import PathLike
+from runtime.common.ranges import Count, FramesPerSecond, require_in_range
+from runtime.engines import EngineOptions
+from runtime.features.extractor import FeatureExtractor
+from runtime.features.folder import ExtractionOptions, FeatureFolder
+from runtime.fleet.engines import open_shared, share_engine
+from runtime.fleet.options import FleetOptions
+from runtime.fleet.outcome import Work
+from runtime.fleet.places import require_shared, shared_folder
+from runtime.fleet.running import connected, run_on_actors
+from runtime.fleet.summary import FleetSummary, OnVideo, Tally
+from runtime.fleet.videos import require_finite
+from runtime.jobs.plan import plan_jobs
+from runtime.video.sources import expand_sources
+
+
+class FeatureWorker:
+    """Makes features in an actor."""
+
+    def __init__(
+        self,
+        backbones: Sequence[str],
+        engine: EngineOptions,
+        out: Path,
+        mark: str,
+        options: ExtractionOptions,
+        sampling: Mapping[str, Any],
+    ) -> None:
+        """Open the backbones and the folder of the features; `mark` lies in it (see `shared_folder`)."""
+        require_shared(mark)
+        engines = [open_shared(path, engine) for path in backbones]  # as long as the actor lives
+        self._folder = FeatureFolder(out, FeatureExtractor(engines, **sampling), options)
+
+    def work(self, item: str) -> Work:
+        """Write the features of a video; of one that is done none."""
+        name, video, timing = self._folder.add(item)
+        content = MadeFeatures(name, video.steps, 0 if timing is None else timing.frames)
+        return Work("skipped" if timing is None else "done", content, video.duration_s)
+
+
+@dataclass(frozen=True)
+class MadeFeatures:
+    """Names the features of a video."""
+
+    video: str
+    """Name of the video."""
+    steps: int
+    frames: int
+    """Number of frames that were read; 0 of a video whose features were there."""
+
+
+def extract_features_dataset(
+    sources: Sequence[PathLike],
+    backbones: PathLike | Sequence[PathLike],
+    *,
+    out: PathLike,
+    options: ExtractionOptions | None = None,
+    recursive: bool = False,
+    sample_fps: float | None = None,
+    batch_size: int | None = None,
+    engine: EngineOptions | None = None,
+    fleet: FleetOptions | None = None,
+    on_video: OnVideo | None = None,
+) -> FleetSummary:
+    """Write the features of many videos, made by a pool of actors on Ray, as a feature set (docs/ray.md).
+
+    The files are those of `afsd features`, and so is the record of what is done: each skips what the other has made.
+
+    Args:
+        sources: files, patterns, folders, lists (@list.txt) and URLs, also of object stores.
+        backbones: engine of `afsd export-backbone`, or one on RGB and one on flow; a path that every machine sees.
+        out: folder of the features, which every machine sees.
+        options: settings that concern the frames.
+        recursive: take the videos of all folders below a folder, too.
+        sample_fps: rate at which frames are sampled; None: every frame.
+        batch_size: snippets per call; None: see `FeatureExtractor`.
+        engine: how the engines run; each gets the threads, or the share of a GPU, that `fleet` gives an actor.
+        fleet: see `FleetOptions`.
+        on_video: called with each video when it is finished.
+
+    Raises:
+        InputError: no video, a live source, an option out of range, a folder or a model that an actor does not see, or
+            more failures than `fleet.max_errors`.
+        MissingDependencyError: Ray is not installed.
+        AfsdError: Ray lost the job.
+    """
+    fleet, options = fleet or FleetOptions(), options or ExtractionOptions()
+    require_in_range("sample_fps", sample_fps, FramesPerSecond | None)
+    require_in_range("batch_size", batch_size, Count | None)
+    paths = [backbones] if isinstance(backbones, (str, os.PathLike)) else list(backbones)
+    jobs = plan_jobs(expand_sources([os.fspath(source) for source in sources], recursive=recursive))
+    require_finite(jobs)
+    place = Path(out)
+    with shared_folder(place, below=("rgb", "flow")) as mark, connected(fleet.address):
+        arguments = {
+            "backbones": [os.fspath(path) for path in paths],
+            "engine": share_engine(engine or EngineOptions(), fleet),
+            "out": place,
+            "mark": mark,
+            "options": options,
+            "sampling": {"sample_fps": sample_fps, "batch_size": batch_size},
+        }
+        tally = Tally([(job.name, job.label) for job in jobs], on_video)
+        for _ in tally.count(run_on_actors([job.source for job in jobs], FeatureWorker, arguments, fleet)):
+            pass
+    return tally.summary()

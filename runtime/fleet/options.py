@@ -1,0 +1,64 @@
+"""Hold the options of a job on Ray."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from runtime.common.ranges import Count, Number, Range, check_ranges, require_in_range
+from runtime.errors import InputError
+
+Portion = Annotated[float, Range(0, 65_536)]
+"""A number of CPUs or GPUs, of which Ray gives out fractions."""
+
+
+@dataclass(frozen=True)
+class FleetOptions:
+    """Holds the options of a job on Ray: how many actors, what each gets, and how often a video is tried."""
+
+    address: str | None = None
+    """Cluster: its address, "auto" for the one that this machine belongs to, "local" to start Ray on this machine;
+    None: that of RAY_ADDRESS, else as "local". A connection that is there already is used."""
+    actors: int | tuple[int, int | None] = (1, None)
+    """Number of actors, or the least and the most of a pool that Ray Data scales; None: as many as the cluster has room
+    for."""
+    cpus_per_actor: Portion = 1.0
+    """CPUs that Ray reserves for an actor. An engine on the CPU uses as many threads, at least one."""
+    gpus_per_actor: Portion = 0.0
+    """GPUs that Ray reserves for an actor, such as 0.25: then four actors share a GPU. 0: engines run on the CPU."""
+    memory_per_actor: Annotated[int, Range(1, 2**50, what="bytes")] | None = None
+    """Bytes of memory that Ray reserves for an actor; None: Ray decides."""
+    resources: Mapping[str, float] = field(default_factory=dict)
+    """Further resources of the cluster that an actor needs, by their names, as in {"decoder": 1}."""
+    retries: Number = 2
+    """Number of times that a video is begun again after the process that worked on it has died: killed, out of memory,
+    lost with its machine, or crashed by the video itself. Then the video counts as failed."""
+    max_errors: Number | None = None
+    """Number of failed videos at which the job stops; None: it goes on, however many fail."""
+    runtime_env: Mapping[str, Any] | None = None
+    """Ray's runtime environment of the actors: variables, packages, code; None: that of the job."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        least, most = self.pool
+        require_in_range("actors", least, Count)
+        require_in_range("actors", most, Count | None)
+        if most is not None and most < least:
+            raise InputError(f"actors: got {least} … {most}, expected the least before the most")
+        if self.gpus_per_actor > 1 and self.gpus_per_actor != int(self.gpus_per_actor):
+            raise InputError(
+                f"gpus_per_actor: got {self.gpus_per_actor:g}, expected a part of one GPU, or whole ones; an engine "
+                "runs on one"
+            )
+
+    @property
+    def pool(self) -> tuple[int, int | None]:
+        """Least and most number of actors; None: no most."""
+        return (self.actors, self.actors) if isinstance(self.actors, int) else (self.actors[0], self.actors[1])
+
+    @property
+    def threads(self) -> int:
+        """Threads of an engine on the CPU."""
+        return max(1, math.floor(self.cpus_per_actor))

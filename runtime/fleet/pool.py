@@ -1,0 +1,116 @@
+"""Find actions in a pool of actors on Ray, in place of the worker processes of one machine."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import replace
+
+from runtime.errors import InputError
+from runtime.fleet.engines import open_shared, share_engine
+from runtime.fleet.options import FleetOptions
+from runtime.fleet.outcome import Outcome, Work
+from runtime.fleet.places import require_shared, shared_folder
+from runtime.fleet.running import connected, run_on_actors
+from runtime.fleet.videos import require_finite
+from runtime.inputs import Progress
+from runtime.jobs.opening import open_worker
+from runtime.jobs.plan import VideoJob
+from runtime.jobs.recipe import make_recipe
+from runtime.jobs.workers import Listener, WorkerPlan, do_video
+from runtime.jobs.workers import Outcome as JobOutcome
+
+
+class DetectionWorker:
+    """Finds actions in an actor, which holds one detector."""
+
+    def __init__(self, plan: WorkerPlan, mark: str) -> None:
+        """Open the engines and the folder of the results.
+
+        Args:
+            plan: the job, with the recipe that the machine that started it has made.
+            mark: file in the folder of the results, see `shared_folder`; empty without a folder.
+        """
+        if mark:
+            require_shared(mark)
+        _require_same_models(plan)
+        self._plan = plan
+        self._opened = ExitStack()  # as long as the actor lives
+        self._worker = self._opened.enter_context(
+            open_worker(
+                plan.settings,
+                plan.folder,
+                recorded=plan.recorded,
+                recipe=plan.recipe,
+                fresh=plan.fresh,
+                overwrite=plan.overwrite,
+                profile=plan.profile,
+                open_one=open_shared,
+            )
+        )
+
+    def work(self, item: VideoJob) -> Work:
+        """Do what is to be done for a video; its `Finished` is the content, also where a file could not be written."""
+        return self._do(item)
+
+    def _do(self, job: VideoJob, on_progress: Progress | None = None) -> Work:
+        outcome = do_video(self._worker, job, on_progress)
+        if outcome.failure is not None or outcome.finished is None:
+            return Work("failed", outcome.finished, failure=outcome.failure)
+        finished = outcome.finished
+        seconds = finished.seconds if finished.standing == "new" else 0.0
+        return Work("skipped" if finished.standing == "done" else "done", finished, seconds)
+
+
+def _require_same_models(plan: WorkerPlan) -> None:
+    """Raise an InputError unless the models are, on this machine, those of the machine that started the job."""
+    if plan.recipe is None:
+        return
+    here = make_recipe(plan.settings)
+    for role, digest in plan.recipe.models.items():
+        if here.models[role] != digest:
+            raise InputError(
+                f"{role}: the model at this path is another one than on the machine that started the job; copy it "
+                "there, or name a path that all machines share"
+            )
+
+
+def detect_on_actors(jobs: Sequence[VideoJob], plan: WorkerPlan, fleet: FleetOptions) -> Generator[Outcome, None, None]:
+    """Do videos in a pool of actors and yield what became of each, in no order; see `run_on_actors` and `WorkerPlan`.
+
+    Raises:
+        InputError: a source that other machines cannot read or that has no end; an actor that cannot work.
+        MissingDependencyError: Ray is not installed.
+        AfsdError: Ray lost the job.
+    """
+    require_finite(jobs)
+    settings = replace(plan.settings, engine_options=share_engine(plan.settings.engine_options, fleet))
+    with ExitStack() as stack:
+        mark = "" if plan.folder is None else stack.enter_context(shared_folder(plan.folder, "choose another out"))
+        stack.enter_context(connected(fleet.address))
+        arguments = {"plan": replace(plan, settings=settings), "mark": mark}
+        yield from stack.enter_context(closing(run_on_actors(list(jobs), DetectionWorker, arguments, fleet)))
+
+
+class RayPool:
+    """Runs the videos of a job of `afsd detect` on Ray, in place of worker processes (`runtime.jobs.workers`)."""
+
+    def __init__(self, plan: WorkerPlan, fleet: FleetOptions) -> None:
+        """Take what the actors need; they start in `run`."""
+        self._plan, self._fleet, self._stopped = plan, fleet, False
+
+    def run(self, jobs: Sequence[VideoJob], listener: Listener | None = None) -> Iterator[JobOutcome]:
+        """Yield what became of each video; see `WorkerPool.run`, and `detect_on_actors` for errors."""
+        said = (listener or Listener()).said
+        with closing(detect_on_actors(jobs, self._plan, self._fleet)) as outcomes, warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: said(logging.WARNING, str(message))
+            for outcome in outcomes:
+                yield JobOutcome(jobs[outcome.key], outcome.work.content, outcome.work.failure)
+                if self._stopped:
+                    return
+
+    def stop(self) -> None:
+        """End the work: videos that are in work are not finished."""
+        self._stopped = True

@@ -1,0 +1,205 @@
+"""Run the videos of a job on Ray Data's pool of actors; scheduling, scaling and back-pressure are Ray's."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import signal
+import threading
+import warnings
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from runtime.common.log import LOGGER
+from runtime.common.text import one_line
+from runtime.errors import AfsdError, InputError, VideoWarning, import_failure
+from runtime.fleet.actors import ITEM, OUTCOME, Attempts, VideoActor
+from runtime.fleet.options import FleetOptions
+from runtime.fleet.outcome import Outcome
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
+
+LOCAL_STORE_BYTES = 128 * 2**20
+"""Memory that Ray shares among processes, where this project starts Ray: rows are small, videos are not among them."""
+ONE_AT_A_TIME = 1.0
+"""Videos in work per actor from which on Ray Data adds actors: each works on one, so that none waits behind another."""
+
+
+def import_ray() -> Any:
+    """Import Ray with Ray Data (MissingDependencyError: not installed)."""
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise import_failure(error, "ray", "ray", "a job on Ray") from None
+    return ray
+
+
+@contextmanager
+def connected(address: str | None = None, **options: Any) -> Iterator[Any]:
+    """Connect to a cluster, or start Ray on this machine, for the block; a connection that is there is used and stays.
+
+    Args:
+        address: address of the cluster, "auto" for the one that this machine belongs to; None: that of RAY_ADDRESS, or
+            Ray is started on this machine.
+        options: further arguments of `ray.init`.
+
+    Yields:
+        the module `ray`.
+
+    Raises:
+        InputError: no cluster is there.
+        MissingDependencyError: Ray is not installed.
+    """
+    ray = import_ray()
+    if ray.is_initialized():
+        yield ray
+        return
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    if address == "local":
+        # nothing is sent to Ray's makers unless the user wants it
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        options = {"include_dashboard": False, "object_store_memory": LOCAL_STORE_BYTES, **options}
+    # of the driver's own lines below "fatal" one comes with every pool, about how Ray Data keeps arguments
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    try:
+        with _own_signals():
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        where = (
+            "Ray cannot be started here" if address == "local" else f"{address}: no Ray cluster can be reached there"
+        )
+        raise InputError(f"{where} ({one_line(error)}); check the address, or look at Ray's logs") from None
+    try:
+        with _notes_in_log():
+            yield ray
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _notes_in_log() -> Iterator[None]:
+    """Send what Ray says of processes that died to the log, which -v shows: stdout, where it would be, is for results.
+
+    A release of Ray whose function for that has another name goes on printing.
+    """
+    from ray._private import worker
+
+    def log(data: Mapping[str, Any], *_: Any, **__: Any) -> None:
+        for line in data.get("lines", ()):
+            LOGGER.info("Ray: %s", one_line(line))
+
+    printing = getattr(worker, "print_to_stdstream", None)
+    if printing is None:
+        yield
+        return
+    worker.print_to_stdstream = log
+    try:
+        yield
+    finally:
+        worker.print_to_stdstream = printing
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep this process's own handling of SIGTERM, if it has one, over the start of Ray, which sets another."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(before) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+
+
+def run_on_actors(
+    items: Sequence[Any], worker: type[Any], arguments: Mapping[str, Any], options: FleetOptions
+) -> Generator[Outcome, None, None]:
+    """Work on videos in a pool of actors and yield their outcomes as they come, in no order.
+
+    A video whose actor died is begun again in another, `options.retries` times. Closing the iterator ends the actors.
+
+    Args:
+        items: what is to do for each video, to be sent to other processes; the key of its outcome is its number.
+        worker: class of a `Worker`, which is found under its name on every machine.
+        arguments: arguments of its constructor.
+        options: see `FleetOptions`.
+
+    Raises:
+        InputError: an actor cannot work at all, as without the model; more than `max_errors` videos failed.
+        AfsdError: Ray lost the job.
+    """
+    if not items:
+        return
+    ray = import_ray()
+    attempts = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Attempts).remote()
+    done: set[int] = set()
+    failed = 0
+    try:
+        with _quiet():
+            for row in _make_dataset(items, worker, arguments, attempts, options).iter_rows():
+                outcome: Outcome = pickle.loads(row[OUTCOME])
+                if outcome.work.state == "refused":
+                    raise InputError(outcome.work.error)
+                if outcome.key in done:  # of an actor that was lost after it had answered
+                    continue
+                done.add(outcome.key)
+                for text in outcome.warnings:
+                    warnings.warn(text, VideoWarning, stacklevel=2)
+                yield outcome
+                failed += outcome.work.state == "failed"
+                if options.max_errors is not None and failed > options.max_errors:
+                    raise InputError(
+                        f"{failed} videos failed, more than {options.max_errors}, so the job stops; the last error: "
+                        f"{outcome.work.error}"
+                    )
+    except ray.exceptions.RayError as error:
+        raise AfsdError(f"Ray lost the job after {len(done)} of {len(items)} videos: {one_line(error)}") from None
+    finally:
+        ray.kill(attempts)
+
+
+def _make_dataset(
+    items: Sequence[Any],
+    worker: type[Any],
+    arguments: Mapping[str, Any],
+    attempts: Any,
+    options: FleetOptions,
+) -> Dataset:
+    """Return the Dataset that works on the videos when it is read: a block and a task for each video."""
+    import ray.data
+    from ray.data.context import AutoscalingConfig
+
+    rows = [{ITEM: pickle.dumps(numbered)} for numbered in enumerate(items)]
+    dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
+    context = dataset.context
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.autoscaling_config = AutoscalingConfig(actor_pool_util_upscaling_threshold=ONE_AT_A_TIME)
+    context.max_consecutive_actor_init_deaths = options.retries
+    least, most = options.pool
+    most = len(rows) if most is None else min(most, len(rows))
+    return dataset.map(
+        VideoActor,
+        fn_constructor_args=(worker, dict(arguments), os.getcwd(), attempts, options.retries),  # noqa: PTH109
+        compute=ray.data.ActorPoolStrategy(min_size=min(least, most), max_size=most, max_tasks_in_flight_per_actor=1),
+        num_cpus=options.cpus_per_actor,
+        num_gpus=options.gpus_per_actor,
+        memory=options.memory_per_actor,
+        resources=dict(options.resources) or None,
+        runtime_env=None if options.runtime_env is None else dict(options.runtime_env),
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Ray Data's notes of each execution out of the output; its errors stay."""
+    logger = logging.getLogger("ray.data")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,61 @@
+"""Workers of a job on Ray whose process is killed in the midst of a video: of one video once, of another always."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from runtime.fleet.features import FeatureWorker
+from runtime.fleet.outcome import Work
+from runtime.fleet.pool import DetectionWorker
+from runtime.jobs.plan import VideoJob
+from runtime.jobs.workers import WorkerPlan
+
+KILLED, DEADLY = "killed", "deadly"
+"""Parts of the paths of videos at whose first progress the process is killed: once, and always."""
+
+
+def is_armed(source: str, log: Path) -> bool:
+    """Whether this process shall be killed in the midst of a video; then a line with the video is in the log."""
+    before = log.read_text(encoding="utf-8") if log.exists() else ""
+    armed = DEADLY in source or (KILLED in source and KILLED not in before)
+    if armed:
+        with log.open("a", encoding="utf-8") as file:
+            file.write(f"{source} {os.getpid()}\n")
+    return armed
+
+
+def kill_this_process(_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class HostileFeatureWorker(FeatureWorker):
+    """Makes features, with the log beside their folder."""
+
+    def __init__(self, out: Path, **arguments: Any) -> None:
+        super().__init__(out=out, **arguments)
+        self._log = out.parent / "kills.log"
+
+    def work(self, item: str) -> Work:
+        if is_armed(item, self._log):
+            self._folder.add(item, kill_this_process)
+        return super().work(item)
+
+
+class HostileDetectionWorker(DetectionWorker):
+    """Finds actions, with the log, and one of the engine's runs, beside the folder of the results."""
+
+    def __init__(self, plan: WorkerPlan, mark: str) -> None:
+        super().__init__(plan, mark)
+        self._logs = Path() if plan.folder is None else plan.folder.parent
+
+    def work(self, item: VideoJob) -> Work:
+        if is_armed(str(item.source), self._logs / "kills.log"):
+            self._do(item, kill_this_process)
+        work = super().work(item)
+        if work.state == "done":
+            with (self._logs / "runs.log").open("a", encoding="utf-8") as file:
+                file.write(f"{item.name}\n")
+        return work

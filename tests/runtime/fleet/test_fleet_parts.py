@@ -1,0 +1,271 @@
+"""Parts of a job on Ray that need no Ray: options, what an actor answers, tables, and what is refused at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from runtime.cli import main
+from runtime.engines import EngineOptions
+from runtime.errors import InputError, MissingDependencyError, VideoError, VideoWarning
+from runtime.fleet.actors import ITEM, OUTCOME, Attempts, VideoActor
+from runtime.fleet.detection import detect_dataset
+from runtime.fleet.engines import share_engine
+from runtime.fleet.features import extract_features_dataset
+from runtime.fleet.options import FleetOptions
+from runtime.fleet.outcome import Outcome, Work
+from runtime.fleet.places import require_shared, shared_folder
+from runtime.fleet.running import connected
+from runtime.fleet.summary import FailedVideo, Tally
+from runtime.fleet.tables import FleetTables
+from runtime.jobs.failures import Failure
+from runtime.results.detections import Detections
+from runtime.results.facts import VideoFacts
+from tests.tiny import write_tiny_onnx
+from tests.videos import write_video
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"actors": 0}, "actors: got 0, expected 1"),
+        ({"actors": (3, 2)}, "actors: got 3 … 2, expected the least before the most"),
+        ({"actors": (1, 0)}, "actors: got 0, expected 1"),
+        ({"gpus_per_actor": 1.5}, "gpus_per_actor: got 1.5, expected a part of one GPU, or whole ones"),
+        ({"cpus_per_actor": -1}, "cpus_per_actor: got -1, expected 0"),
+        ({"retries": -1}, "retries: got -1, expected 0"),
+    ],
+)
+def test_options_out_of_range_are_refused(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError) as error:
+        FleetOptions(**given)
+    assert said in str(error.value)
+
+
+def test_the_engine_of_an_actor_has_what_ray_gave_the_actor() -> None:
+    plain = EngineOptions()
+    assert share_engine(plain, FleetOptions(cpus_per_actor=2.5)).threads == 2
+    assert share_engine(plain, FleetOptions(cpus_per_actor=0.5)).threads == 1
+    assert share_engine(EngineOptions(threads=7), FleetOptions()).threads == 7
+    on_gpu = share_engine(plain, FleetOptions(gpus_per_actor=0.25))
+    assert (on_gpu.device, on_gpu.threads) == ("gpu:0", None)
+    assert share_engine(EngineOptions(device="cpu"), FleetOptions(gpus_per_actor=1)).device == "cpu"
+    with pytest.raises(InputError, match=r"device: got gpu with no GPU per actor; give gpus_per_actor"):
+        share_engine(EngineOptions(device="gpu"), FleetOptions())
+    with pytest.raises(InputError, match="Ray chooses the GPU of each actor"):
+        share_engine(EngineOptions(device="gpu:1"), FleetOptions(gpus_per_actor=1))
+
+
+class Fussy:
+    """Works on words, each of which fails, or not, in its own way."""
+
+    def __init__(self, opens: bool = True) -> None:
+        if not opens:
+            raise InputError("the model is not there")
+
+    def work(self, item: str) -> Work:
+        if item == "odd":
+            raise ValueError("line one\nline \x1b[2J two")
+        if item == "bad":
+            raise VideoError("bad.mp4: no video")
+        if item == "gone":
+            raise FileNotFoundError(2, "No such file or directory", "gone.mp4")
+        if item == "large":
+            raise MemoryError
+        warnings.warn("the end is missing", VideoWarning, stacklevel=1)
+        return Work("done", item.upper(), 2.5)
+
+
+def ask(actor: VideoActor, key: int, item: object) -> Outcome:
+    outcome: Outcome = pickle.loads(actor({ITEM: pickle.dumps((key, item))})[OUTCOME])
+    return outcome
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> Attempts:
+    """Counts attempts in this process."""
+    attempts = Attempts()
+    monkeypatch.setattr(VideoActor, "_begin", lambda self, key: attempts.begin(key))
+    return attempts
+
+
+def test_whatever_is_wrong_with_a_video_is_its_outcome(counted: Attempts, tmp_path: Path) -> None:
+    before = Path.cwd()
+    try:
+        actor = VideoActor(Fussy, {}, str(tmp_path), None, 1)
+        assert Path.cwd() == tmp_path  # relative paths hold
+    finally:
+        os.chdir(before)
+    good = ask(actor, 0, "good")
+    assert (good.key, good.work, good.warnings) == (0, Work("done", "GOOD", 2.5), ("the end is missing",))
+    assert (good.process, bool(good.host)) == (os.getpid(), True)
+    failures = [ask(actor, key, item).work.failure for key, item in enumerate(["odd", "bad", "gone", "large"], 1)]
+    assert failures == [
+        Failure("ValueError", "unforeseen ValueError: line one line \\u001b[2J two; please report this line"),
+        Failure("VideoError", "bad.mp4: no video"),
+        Failure("FileNotFoundError", "gone.mp4: No such file or directory; choose another"),
+        Failure("MemoryError", "out of memory (no more is free); give it more, or less work"),
+    ]
+    for _ in range(2):  # two actors have died of number 9
+        counted.begin(9)
+    assert ask(actor, 8, "good").work.state == "done"
+    died = ask(actor, 9, "good").work
+    assert died.failure is not None
+    assert (died.state, died.failure.kind) == ("failed", "ActorDied")
+    assert died.failure.message.startswith("the process that worked on it died 2 times: ")
+
+
+@pytest.mark.usefixtures("counted")
+def test_an_actor_that_cannot_work_refuses_with_its_machine(tmp_path: Path) -> None:
+    actor = VideoActor(Fussy, {"opens": False}, str(tmp_path / "not there"), None, 1)
+    outcome = ask(actor, 0, "good")
+    assert outcome.work.state == "refused"
+    assert outcome.work.error == f"{outcome.host}: the model is not there"
+
+
+def test_a_folder_that_a_machine_does_not_see_is_told_from_one_that_it_sees(tmp_path: Path) -> None:
+    with shared_folder(tmp_path / "out") as mark:
+        require_shared(mark)
+        assert Path(mark).parent == tmp_path / "out"
+    assert not list((tmp_path / "out").iterdir())
+    with pytest.raises(InputError, match="does not see this folder of the machine that started the job; write to"):
+        require_shared(mark)
+
+
+def test_a_summary_counts_and_keeps_the_order_of_the_videos() -> None:
+    tally = Tally([("a", "x/a.mp4"), ("b", "b.mp4"), ("c", "c.mp4"), ("d", "d.mp4")])
+    outcomes = [
+        Outcome(2, Work("failed", failure=Failure("VideoError", "c: no")), process=5, host="m"),
+        Outcome(1, Work("done", None, 36.0), process=6, host="m"),
+        Outcome(0, Work("failed", failure=Failure("VideoError", "a: no")), process=6, host="m"),
+        Outcome(3, Work("skipped")),
+    ]
+    assert list(tally.count(outcomes)) == outcomes
+    summary = tally.summary()
+    assert summary.failures == (
+        FailedVideo("a", "x/a.mp4", "VideoError", "a: no"),
+        FailedVideo("c", "c.mp4", "VideoError", "c: no"),
+    )
+    assert (summary.done, summary.skipped, summary.videos, summary.actors) == (1, 1, 4, 2)
+    assert str(summary).startswith("1 of 4 videos done; 1 there already; 2 failed; 0.01 hours of video in ")
+
+
+def make_found(name: str, labels: list[int], path: str) -> Detections:
+    classes = ('=cmd("x")', "ä\n\u202e|", "three")
+    segments = np.array([[0.1 * k, 1 / 3 + k] for k in range(len(labels))]).reshape(-1, 2)
+    facts = VideoFacts(path=path, duration_s=9.5, fps=25.0, model="m.onnx", threshold=0.2)
+    scores = np.linspace(0.9, 0.3, len(labels))
+    return Detections(segments, np.array(labels, np.int32), scores, classes, name, facts)
+
+
+def test_tables_hold_every_number_and_name_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    monkeypatch.setattr("runtime.fleet.tables.ROWS_PER_GROUP", 2)  # rows of a video in several groups
+    tables = FleetTables(tmp_path)
+    tables.require_free()
+    videos = [
+        make_found("a", [0, 1, 2], "dir/a.mp4"),
+        make_found("none", [], "n.mp4"),
+        make_found("b\udcff", [1, 1], "b\udcff.mp4"),
+    ]
+    tables.write(videos, [FailedVideo("c\udcff", "c\udcff.mp4", "VideoError", "c: no\nvideo")])
+    table = pandas.read_parquet(tmp_path / "detections.parquet")
+    assert list(table["video"]) == ["a", "a", "a", "b\\udcff", "b\\udcff"]
+    assert list(table["label"]) == ['=cmd("x")', "ä\n\u202e|", "three", "ä\n\u202e|", "ä\n\u202e|"]
+    expected = np.concatenate([video.segments for video in videos])
+    np.testing.assert_array_equal(table[["start_s", "end_s"]].to_numpy(), expected)
+    assert list(table["score"]) == [score for video in videos for score in video.scores.tolist()]
+    assert set(zip(table["fps"], table["duration_s"], table["threshold"], table["model"], strict=True)) == {
+        (25.0, 9.5, 0.2, "m.onnx")
+    }
+    lines = [json.loads(line) for line in (tmp_path / "detections.jsonl").read_text(encoding="utf-8").split("\n")[:-1]]
+    assert lines == table.to_dict("records")
+    failures = pandas.read_parquet(tmp_path / "failures.parquet").to_dict("records")
+    assert failures == [{"video": "c\\udcff", "path": "c\\udcff.mp4", "kind": "VideoError", "error": "c: no\nvideo"}]
+    tables.require_free()  # its own are written over
+    tables.write([], [])
+    assert len(pandas.read_parquet(tmp_path / "detections.parquet")) == 0
+    assert list(pandas.read_parquet(tmp_path / "failures.parquet").columns) == ["video", "path", "kind", "error"]
+
+
+@pytest.mark.parametrize("name", ["detections.parquet", "failures.parquet", "detections.jsonl"])
+def test_tables_of_others_are_not_written_over(tmp_path: Path, name: str) -> None:
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    if name.endswith("parquet"):
+        pandas.DataFrame({"video": ["mine"]}).to_parquet(tmp_path / name)
+    else:
+        (tmp_path / name).write_text('{"mine": 1}\n')
+    with pytest.raises(InputError, match=f"{name}: is there already and no table of afsd"):
+        FleetTables(tmp_path).require_free()
+    FleetTables(tmp_path, overwrite=True).require_free()
+
+
+def test_what_is_done_needs_no_ray_and_is_in_the_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    model, videos = write_tiny_onnx(tmp_path / "tiny.onnx", None), tmp_path / "videos"
+    videos.mkdir()
+    write_video(videos / "a.avi", frames=40)
+    write_video(videos / "b.avi", frames=40, level=200)
+    out = tmp_path / "out"
+    assert main(["detect", str(model), str(videos), "--score", "0.1", "--out", str(out)]) == 0
+    monkeypatch.setitem(sys.modules, "ray", None)
+    job = detect_dataset([videos], model, out=out, score=0.1)
+    assert (job.summary.done, job.summary.skipped, job.summary.failures) == (0, 2, ())
+    results = [json.loads((out / f"{name}.json").read_text())["results"][name] for name in "ab"]
+    table = pandas.read_parquet(out / "detections.parquet")
+    assert list(table["score"]) == [entry["score"] for entries in results for entry in entries]
+    assert len(table)
+    with pytest.raises(MissingDependencyError, match=r"a job on Ray needs ray.*\.\[ray\]"):
+        detect_dataset([videos], model, out=tmp_path / "other")
+    capsys.readouterr()
+
+
+def test_sources_without_an_end_are_refused_before_anything_starts(tmp_path: Path) -> None:
+    model = write_tiny_onnx(tmp_path / "tiny.onnx", None)
+    for source in ("rtsp://camera/1", "0", "-"):
+        with pytest.raises(InputError, match="a job on Ray reads files and URLs that have an end"):
+            detect_dataset([source], model, out=tmp_path / "out")
+        with pytest.raises(InputError, match="a job on Ray reads files and URLs that have an end"):
+            extract_features_dataset([source], model, out=tmp_path / "out")
+    with pytest.raises(InputError, match="sources: got none"):
+        detect_dataset([], model)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--actors", "2"], "--actors: belongs to a job on Ray; give --ray ADDRESS with it, or leave it out"),
+        (["--gpus-per-actor", "1"], "--gpus-per-actor: belongs to a job on Ray"),
+        (["--ray", "local", "--actors", "two"], "--actors: got 'two', expected a number, or the least and the most"),
+        (["--ray", "local", "--actors", "8-2"], "actors: got 8 … 2, expected the least before the most"),
+        (["--ray", "local", "--workers", "2"], "--workers: are processes of this machine"),
+        (["--ray", "local", "--stream"], "--stream prints what is final at once"),
+    ],
+)
+def test_flags_that_do_not_fit_are_refused_in_one_line(
+    tmp_path: Path, flags: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["detect", str(tmp_path / "m.onnx"), str(tmp_path / "v.mp4"), *flags]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_ray_that_is_missing_is_named_with_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install '\.\[ray\]'"), connected():
+        pass
