@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from runtime.commands._ray import add_ray_flags, fleet_options
 from runtime.common.console import EXIT_ERROR
 from runtime.errors import InputError, import_failure
 from runtime.features.description import FeatureDescription, StreamFolder
@@ -129,6 +130,7 @@ def _add_store_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--flow-jpeg", action="store_true", help="compress frames and flow by JPEG, as published")
     parser.add_argument("--allow-truncated", action="store_true", help="read a file that ends early as far as possible")
     parser.add_argument("--workers", metavar="N", type=int, help="processes (default: one per CPU)")
+    add_ray_flags(parser)
 
 
 def _prepare_thumos14(args: argparse.Namespace) -> int:
@@ -218,6 +220,7 @@ def _store_options(args: argparse.Namespace, **sampling: Any) -> Any:
         flow_jpeg=args.flow_jpeg,
         allow_truncated=args.allow_truncated,
         workers=args.workers,
+        fleet=fleet_options(args),
         **options,
     )
 

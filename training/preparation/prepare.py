@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,11 +20,13 @@ from runtime.common.files import read_json, require_writable_folder, write_json,
 from runtime.common.locks import lock_folder
 from runtime.common.ranges import Frames, FramesPerSecond, Pixels, Processes, check_ranges
 from runtime.errors import AnnotationError, InputError
+from runtime.fleet.options import FleetOptions
 from runtime.video.flow import FlowEstimator, FlowMethod
 from runtime.video.names import ID_PREFIX, spell_name
 from runtime.video.sampling import FrameTiming
 from runtime.video.sources import VIDEO_SUFFIXES
 from training.preparation.annotation_faults import list_classes, note_annotations, note_rates, read_durations
+from training.preparation.fleet import build_on_ray
 from training.preparation.preparation_report import Findings, PreparationReport
 from training.preparation.thumos14 import (
     SUBSET_NAMES,
@@ -70,6 +73,8 @@ class StoreOptions:
     workers: Processes | None = None
     """Number of processes; None: one per CPU."""
     progress: bool = True
+    fleet: FleetOptions | None = None
+    """Build the stores on Ray, with these options, in place of processes of this machine; None: do not."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -225,6 +230,7 @@ def _build_stores(videos_dir: Path, names: Sequence[str], out: Path, options: St
         raise InputError(f"{videos_dir}: folder of videos not found")
     if "flow" in options.streams:
         FlowEstimator(options.flow_method)  # raises for a method that OpenCV lacks, before hours of decoding
+    build_all = None if options.fleet is None else partial(build_on_ray, options.fleet, out)
     _note_unannotated(videos_dir, names, found)
     rgb = build_frame_store(
         videos_dir,
@@ -238,6 +244,7 @@ def _build_stores(videos_dir: Path, names: Sequence[str], out: Path, options: St
         workers=options.workers,
         progress=options.progress,
         on_failure=found.fail,
+        build_all=build_all,
     )
     there = [name for name in names if name in rgb.videos and name not in found.failures]
     for name in there:
@@ -255,6 +262,7 @@ def _build_stores(videos_dir: Path, names: Sequence[str], out: Path, options: St
         workers=options.workers,
         progress=options.progress,
         on_failure=found.fail,
+        build_all=build_all,
     )
     return _Stores(rgb, flow)
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from runtime.common.npy_writer import grow_npy
 from runtime.video.flow import FlowEstimator, FlowMethod
 from training.stores.frame_store import INDEX, FrameStore, Sampling, StoredVideo, StoreIndex, open_array, read_index
-from training.stores.store_building import OnFailure, complete_store, find_index, is_complete
+from training.stores.store_building import BuildAll, OnFailure, complete_store, find_index, is_complete
 
 FLOW_STORE = "flow"
 """Name of the folder of a data set's flow arrays."""
@@ -33,6 +33,7 @@ def build_flow_store(
     workers: int | None = None,
     progress: bool = True,
     on_failure: OnFailure | None = None,
+    build_all: BuildAll | None = None,
 ) -> FrameStore:
     """Compute the optical flow of an RGB store's arrays, with as many frames (AFSD's .npy; see `runtime.video.flow`).
 
@@ -42,7 +43,7 @@ def build_flow_store(
         out_dir: folder of the flow store; its index holds the method's name.
         method: see `runtime.video.flow.FlowMethod`.
         jpeg: compress frames and flow by JPEG, as the published arrays were.
-        workers, progress, on_failure: see `build_frame_store`.
+        workers, progress, on_failure, build_all: see `build_frame_store`.
 
     Raises:
         InputError: `out_dir` holds a store of another sampling or of another method's flow.
@@ -66,7 +67,7 @@ def build_flow_store(
             flow.source_bytes == _origin_bytes(origin) and flow.source_digest == origin.source_digest
         )
 
-    return complete_store(out, index, arrays, build, workers, progress, on_failure, is_current)
+    return complete_store(out, index, arrays, build, workers, progress, on_failure, is_current, build_all)
 
 
 def _has_published_flow(folder: Path, names: Iterable[str]) -> bool:

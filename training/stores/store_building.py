@@ -53,6 +53,10 @@ OnFailure = Callable[[str, AfsdError], None]
 BuildOne = Callable[[str, Path], StoredVideo]
 """Function that writes the array of a video (name, file); must be picklable, as it runs in another process."""
 
+BuildAll = Callable[[BuildOne, Mapping[str, Path]], Generator[tuple[str, StoredVideo | AfsdError], None, None]]
+"""Function that builds the arrays of several videos (name → file) and yields each when it is complete, or what keeps it
+from being built; closing the generator ends the work."""
+
 IsCurrent = Callable[[str, Path, StoredVideo], bool]
 """Function that says whether an array is of the video (name, file)."""
 
@@ -70,6 +74,7 @@ def build_frame_store(
     workers: int | None = None,
     progress: bool = True,
     on_failure: OnFailure | None = None,
+    build_all: BuildAll | None = None,
 ) -> FrameStore:
     """Decode, sample and resize the videos `names` into a store; complete arrays are not built again.
 
@@ -91,6 +96,7 @@ def build_frame_store(
         workers: processes; None = one per CPU this process may use.
         progress: show a progress bar.
         on_failure: called for each missing or damaged video; the others continue. None: the first error is raised.
+        build_all: builds the arrays, as on other machines; None: `workers` processes of this one.
 
     Raises:
         InputError: the folder holds a store of another sampling, sampling values are out of range, or a name leads out
@@ -113,9 +119,8 @@ def build_frame_store(
             if on_failure is None:
                 raise
             on_failure(name, error)
-    return complete_store(
-        out, index, files, partial(_build_rgb, out, sampling, allow_truncated), workers, progress, on_failure
-    )
+    build = partial(_build_rgb, out, sampling, allow_truncated)
+    return complete_store(out, index, files, build, workers, progress, on_failure, build_all=build_all)
 
 
 def find_index(folder: Path, wanted: StoreIndex) -> StoreIndex:
@@ -173,10 +178,12 @@ def complete_store(
     progress: bool,
     on_failure: OnFailure | None,
     is_current: IsCurrent = is_of_file,
+    build_all: BuildAll | None = None,
 ) -> FrameStore:
     """Build the arrays that the store lacks, and write its index at intervals and at the end, even after an error.
 
-    `is_current` says whether an array was made from what is there now; other arrays are built again.
+    `is_current` says whether an array was made from what is there now; other arrays are built again. `build_all`
+    builds them; None: so many processes of this machine.
     """
     built: dict[str, StoredVideo] = {}
 
@@ -189,7 +196,8 @@ def complete_store(
         sweep(out)  # what a killed command left after its last array
         return FrameStore(out)  # nothing is written, so the folder may be read-only
     require_writable_folder(out)
-    workers = min(len(todo), workers or len(os.sched_getaffinity(0)))
+    if build_all is None:
+        build_all = partial(_build_in_processes, min(len(todo), workers or len(os.sched_getaffinity(0))))
 
     def save() -> float:
         """Write the index and return the time at which to do so again."""
@@ -203,7 +211,7 @@ def complete_store(
     save_at = save()  # from here on another process must ask for the same sampling
     try:
         with (
-            closing(_build_all(build, todo, workers)) as results,
+            closing(build_all(build, todo)) as results,
             give_out_at_stop(save, LONGEST_SAVE_S),
             tqdm(
                 total=len(files),
@@ -230,11 +238,11 @@ def complete_store(
     return FrameStore(out)
 
 
-def _build_all(
-    build: BuildOne, todo: Mapping[str, Path], workers: int
+def _build_in_processes(
+    workers: int, build: BuildOne, todo: Mapping[str, Path]
 ) -> Generator[tuple[str, StoredVideo | AfsdError], None, None]:
     """Build the arrays, one video per process at a time, and yield them as they are completed."""
-    attempt = partial(_attempt, build)
+    attempt = partial(attempt_build, build)
     if workers <= 1:
         yield from map(attempt, todo.items())
         return
@@ -249,7 +257,8 @@ def _build_all(
         ) from None
 
 
-def _attempt(build: BuildOne, item: tuple[str, Path]) -> tuple[str, StoredVideo | AfsdError]:
+def attempt_build(build: BuildOne, item: tuple[str, Path]) -> tuple[str, StoredVideo | AfsdError]:
+    """Build the array of a video (name, file) and return it with the name, or what keeps it from being built."""
     name, file = item
     try:
         return name, build(name, file)
