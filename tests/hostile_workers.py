@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -59,3 +60,18 @@ class HostileDetectionWorker(DetectionWorker):
             with (self._logs / "runs.log").open("a", encoding="utf-8") as file:
                 file.write(f"{item.name}\n")
         return work
+
+
+class SlowWorker:
+    """Sleeps for so many seconds."""
+
+    def work(self, item: float) -> Work:
+        time.sleep(item)
+        return Work("done")
+
+
+class StillbornWorker:
+    """Kills its process before it has opened anything."""
+
+    def __init__(self) -> None:
+        kill_this_process(None)

@@ -12,11 +12,14 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Protocol
 
+from runtime.common.console import describe_unforeseen
 from runtime.common.text import one_line
 from runtime.errors import AfsdError, ArtifactWarning, VideoWarning
 from runtime.fleet.outcome import Outcome, Work
 from runtime.jobs.failures import Failure
 
+DIED = "ActorDied"
+"""Kind of the failure of a video whose actors died."""
 ITEM, OUTCOME = "item", "outcome"
 """Columns of the Ray Datasets of what is to do and what was done: pickled, as Ray itself sends values."""
 
@@ -33,16 +36,20 @@ class Worker(Protocol):
 
 
 class Attempts:
-    """Counts how often the work on each video was begun: an actor of its own, which outlives those that work."""
+    """Counts how often each video, and the opening of each worker, was begun; outlives the actors that work."""
 
     def __init__(self) -> None:
-        self._begun: dict[int, int] = {}
+        self._begun: dict[int | str, int] = {}
 
-    def begin(self, key: int) -> int:
-        """Count the beginning of the work on a video and return the number of earlier ones."""
+    def begin(self, key: int | str) -> int:
+        """Count a beginning and return the number of earlier ones."""
         earlier = self._begun.get(key, 0)
         self._begun[key] = earlier + 1
         return earlier
+
+    def forget(self, key: int | str) -> None:
+        """Count anew from 0."""
+        self._begun.pop(key, None)
 
 
 class VideoActor:
@@ -66,11 +73,18 @@ class VideoActor:
         with suppress(OSError):
             os.chdir(folder)
         self._worker: Worker | None = None
+        opening = f"opening of {self._name()}"  # Ray starts an actor that dies here again, without end
+        if (earlier := self._begin(opening)) > retries:
+            self._refuse(Failure(DIED, f"{_say_died('that opened the model', earlier)}; Ray's logs say more"))
+            return
         try:
             self._worker = worker(**arguments)
         except (AfsdError, OSError) as error:
-            failure = Failure.of(error)
-            self._refusal = replace(failure, message=f"{self._host}: {failure.message}")
+            self._refuse(Failure.of(error))
+        self._forget(opening)
+
+    def _refuse(self, failure: Failure) -> None:
+        self._refusal = replace(failure, message=f"{self._host}: {failure.message}")
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, bytes]:
         """Work on the video of a row; whatever is wrong with it is its outcome."""
@@ -82,9 +96,8 @@ class VideoActor:
             return Outcome(key, Work("refused", failure=self._refusal), (), self._host, self._process)
         earlier = self._begin(key)
         if earlier > self._retries:
-            died = f"the process that worked on it died {earlier} time{'' if earlier == 1 else 's'}"
             failure = Failure(
-                "ActorDied", f"{died}: killed, out of memory, or crashed by the video; Ray's logs say more"
+                DIED, f"{_say_died('that worked on it', earlier)}, or crashed by the video; Ray's logs say more"
             )
             return Outcome(key, Work("failed", failure=failure), (), self._host, self._process)
         began = time.monotonic()
@@ -96,14 +109,27 @@ class VideoActor:
         texts = tuple(dict.fromkeys(map(one_line, said)))
         return Outcome(key, work, texts, self._host, self._process, time.monotonic() - began)
 
-    def _begin(self, key: int) -> int:
-        """Return how often the work on a video was begun before; 0 where nobody knows."""
+    def _name(self) -> str:
+        """Return the name of this actor, which it keeps when it is started again."""
+        import ray
+
+        return str(ray.get_runtime_context().get_actor_id())
+
+    def _begin(self, key: int | str) -> int:
+        """Return how often something was begun before; 0 where nobody knows."""
         import ray
 
         try:
             return int(ray.get(self._attempts.begin.remote(key)))
         except ray.exceptions.RayError:  # its machine is gone: the count begins anew
             return 0
+
+    def _forget(self, key: str) -> None:
+        self._attempts.forget.remote(key)
+
+
+def _say_died(what: str, times: int) -> str:
+    return f"the process {what} died {times} time{'' if times == 1 else 's'}: killed, out of memory"
 
 
 def attempt(worker: Worker, item: Any) -> Work:
@@ -113,6 +139,4 @@ def attempt(worker: Worker, item: Any) -> Work:
     except (AfsdError, OSError, MemoryError) as error:
         return Work("failed", failure=Failure.of(error))
     except Exception as error:
-        kind = type(error).__name__
-        said = f"unforeseen {kind}{f': {one_line(error)}' if str(error) else ''}; please report this line"
-        return Work("failed", failure=Failure(kind, said))
+        return Work("failed", failure=Failure(type(error).__name__, describe_unforeseen(error)[0]))

@@ -10,6 +10,7 @@ import threading
 import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from runtime.common.log import LOGGER
@@ -26,6 +27,10 @@ LOCAL_STORE_BYTES = 128 * 2**20
 """Memory that Ray shares among processes, where this project starts Ray: rows are small, videos are not among them."""
 ONE_AT_A_TIME = 1.0
 """Videos in work per actor from which on Ray Data adds actors: each works on one, so that none waits behind another."""
+
+
+_alone = ContextVar("afsd_ray_alone", default=False)
+"""Whether Ray was started here for the job, so that no other machine can join."""
 
 
 def import_ray() -> Any:
@@ -73,10 +78,12 @@ def connected(address: str | None = None, **options: Any) -> Iterator[Any]:
             "Ray cannot be started here" if address == "local" else f"{address}: no Ray cluster can be reached there"
         )
         raise InputError(f"{where} ({one_line(error)}); check the address, or look at Ray's logs") from None
+    token = _alone.set(address == "local")
     try:
         with _notes_in_log():
             yield ray
     finally:
+        _alone.reset(token)
         ray.shutdown()
 
 
@@ -134,6 +141,7 @@ def run_on_actors(
     if not items:
         return
     ray = import_ray()
+    look_for_room(ray, options)
     attempts = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Attempts).remote()
     done: set[int] = set()
     failed = 0
@@ -161,6 +169,27 @@ def run_on_actors(
         ray.kill(attempts)
 
 
+def look_for_room(ray: Any, options: FleetOptions) -> None:
+    """Say if no actor has room: in a cluster machines may join, so Ray waits for them without a word.
+
+    Raises:
+        InputError: Ray was started for the job, so that there is nothing to wait for.
+    """
+    there = ray.cluster_resources()
+    needed = {
+        "CPU": options.cpus_per_actor,
+        "GPU": options.gpus_per_actor,
+        "memory": options.memory_per_actor or 0,
+        **options.resources,
+    }
+    for name, amount in needed.items():
+        if amount > there.get(name, 0):
+            text = f"Ray: an actor needs {amount:g} {name}, and all machines together have {there.get(name, 0):g}"
+            if _alone.get():
+                raise InputError(f"{text}; ask for less, or give the address of a larger cluster")
+            warnings.warn(f"{text} now; the job waits until more join", VideoWarning, stacklevel=3)
+
+
 def _make_dataset(
     items: Sequence[Any],
     worker: type[Any],
@@ -179,6 +208,7 @@ def _make_dataset(
     context.print_on_execution_start = False
     context.autoscaling_config = AutoscalingConfig(actor_pool_util_upscaling_threshold=ONE_AT_A_TIME)
     context.max_consecutive_actor_init_deaths = options.retries
+    context.execution_no_progress_timeout_s = -1  # else a video that takes half an hour ends the job
     least, most = options.pool
     most = len(rows) if most is None else min(most, len(rows))
     return dataset.map(

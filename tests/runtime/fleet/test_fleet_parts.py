@@ -6,8 +6,10 @@ import json
 import os
 import pickle
 import sys
+import tempfile
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,7 @@ from runtime.fleet.features import extract_features_dataset
 from runtime.fleet.options import FleetOptions
 from runtime.fleet.outcome import Outcome, Work
 from runtime.fleet.places import require_shared, shared_folder
-from runtime.fleet.running import connected
+from runtime.fleet.running import connected, look_for_room
 from runtime.fleet.summary import FailedVideo, Tally
 from runtime.fleet.tables import FleetTables
 from runtime.jobs.failures import Failure
@@ -94,10 +96,14 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Attempts:
     """Counts attempts in this process."""
     attempts = Attempts()
     monkeypatch.setattr(VideoActor, "_begin", lambda self, key: attempts.begin(key))
+    monkeypatch.setattr(VideoActor, "_forget", lambda self, key: attempts.forget(key))
+    monkeypatch.setattr(VideoActor, "_name", lambda self: "77")
     return attempts
 
 
-def test_whatever_is_wrong_with_a_video_is_its_outcome(counted: Attempts, tmp_path: Path) -> None:
+def test_whatever_is_wrong_with_a_video_is_its_outcome(
+    counted: Attempts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = Path.cwd()
     try:
         actor = VideoActor(Fussy, {}, str(tmp_path), None, 1)
@@ -107,9 +113,13 @@ def test_whatever_is_wrong_with_a_video_is_its_outcome(counted: Attempts, tmp_pa
     good = ask(actor, 0, "good")
     assert (good.key, good.work, good.warnings) == (0, Work("done", "GOOD", 2.5), ("the end is missing",))
     assert (good.process, bool(good.host)) == (os.getpid(), True)
-    failures = [ask(actor, key, item).work.failure for key, item in enumerate(["odd", "bad", "gone", "large"], 1)]
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    odd = ask(actor, 1, "odd").work.failure
+    assert odd is not None
+    assert odd.message.startswith("unforeseen ValueError: line one line \\u001b[2J two; the traceback is in ")
+    assert "test_fleet_parts.py" in next(tmp_path.glob("afsd-*.log")).read_text()
+    failures = [ask(actor, key, item).work.failure for key, item in enumerate(["bad", "gone", "large"], 2)]
     assert failures == [
-        Failure("ValueError", "unforeseen ValueError: line one line \\u001b[2J two; please report this line"),
         Failure("VideoError", "bad.mp4: no video"),
         Failure("FileNotFoundError", "gone.mp4: No such file or directory; choose another"),
         Failure("MemoryError", "out of memory (no more is free); give it more, or less work"),
@@ -129,6 +139,17 @@ def test_an_actor_that_cannot_work_refuses_with_its_machine(tmp_path: Path) -> N
     outcome = ask(actor, 0, "good")
     assert outcome.work.state == "refused"
     assert outcome.work.error == f"{outcome.host}: the model is not there"
+
+
+def test_an_actor_that_died_in_its_opening_opens_no_more(counted: Attempts, tmp_path: Path) -> None:
+    for _ in range(3):  # each opening is whole, so none counts
+        assert ask(VideoActor(Fussy, {}, str(tmp_path / "not there"), None, 1), 0, "good").work.state == "done"
+        counted.forget(0)
+    for _ in range(2):
+        counted.begin("opening of 77")
+    outcome = ask(VideoActor(Fussy, {}, str(tmp_path / "not there"), None, 1), 0, "good")
+    assert outcome.work.state == "refused"
+    assert outcome.work.error.startswith(f"{outcome.host}: the process that opened the model died 2 times: killed, ")
 
 
 def test_a_folder_that_a_machine_does_not_see_is_told_from_one_that_it_sees(tmp_path: Path) -> None:
@@ -269,3 +290,15 @@ def test_ray_that_is_missing_is_named_with_the_extra(monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingDependencyError, match=r"pip install '\.\[ray\]'"), connected():
         pass
+
+
+def test_machines_without_room_for_an_actor_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = SimpleNamespace(cluster_resources=lambda: {"CPU": 8.0, "GPU": 1.0, "memory": 2e9})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        look_for_room(ray, FleetOptions(cpus_per_actor=8, gpus_per_actor=0.5, memory_per_actor=10**9))
+    with pytest.warns(VideoWarning, match="an actor needs 2 GPU, and all machines together have 1 now; the job waits"):
+        look_for_room(ray, FleetOptions(gpus_per_actor=2))
+    monkeypatch.setattr("runtime.fleet.running._alone", SimpleNamespace(get=lambda: True))
+    with pytest.raises(InputError, match="an actor needs 1 decoder, and all machines together have 0; ask for less"):
+        look_for_room(ray, FleetOptions(resources={"decoder": 1}))

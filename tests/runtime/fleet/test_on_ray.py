@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,21 @@ import pytest
 
 from runtime.cli import main
 from runtime.engines import EngineOptions
+from runtime.errors import InputError
 from runtime.fleet import features as on_features
 from runtime.fleet import pool
 from runtime.fleet.detection import detect_dataset
 from runtime.fleet.features import extract_features_dataset
 from runtime.fleet.options import FleetOptions
-from tests.hostile_workers import DEADLY, KILLED, HostileDetectionWorker, HostileFeatureWorker
+from runtime.fleet.running import run_on_actors
+from tests.hostile_workers import (
+    DEADLY,
+    KILLED,
+    HostileDetectionWorker,
+    HostileFeatureWorker,
+    SlowWorker,
+    StillbornWorker,
+)
 from tests.local_ray import ROOT, TOKEN, local_ray, wait_until_gone
 from tests.tiny import write_tiny_onnx
 from tests.tiny_backbone import write_tiny_backbone
@@ -153,6 +163,30 @@ def test_detections_are_those_of_the_command_and_each_skips_what_the_other_has_d
     capsys.readouterr()
     assert main([*command, "--out", str(tmp_path / "ray")]) == 2
     assert len((tmp_path / "runs.log").read_text().split()) == 4
+
+
+@pytest.mark.slow
+def test_a_video_may_take_longer_than_ray_data_waits(ray: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray.data.DataContext.get_current(), "execution_no_progress_timeout_s", 1.0)
+    (outcome,) = run_on_actors([4.0], SlowWorker, {}, FLEET)
+    assert (outcome.work.state, outcome.wall_seconds > 3.9) == ("done", True)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray")
+def test_actors_that_die_before_they_work_end_the_job_in_one_line() -> None:
+    with pytest.raises(InputError, match="the process that opened the model died 2 times: killed, out of memory; "):
+        list(run_on_actors([1.0, 1.0], StillbornWorker, {}, FLEET))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray")
+def test_a_job_stops_at_too_many_failures() -> None:
+    seen: list[str] = []
+    job = run_on_actors(["x"] * 20, SlowWorker, {}, replace(FLEET, max_errors=1))
+    with pytest.raises(InputError, match=r"2 videos failed, more than 1, so the job stops; the last error: unforeseen"):
+        seen.extend(outcome.work.state for outcome in job)
+    assert seen == ["failed", "failed"]
 
 
 @pytest.mark.slow
