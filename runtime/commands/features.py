@@ -100,7 +100,7 @@ def _make_on_ray(arguments: argparse.Namespace, options: ExtractionOptions, flee
     def say(label: str, outcome: Outcome) -> None:
         made = outcome.work.content
         if outcome.work.failure is not None:
-            print_error(AfsdError(f"{label}: {outcome.work.failure.message}"))
+            print_error(AfsdError(outcome.work.failure.message))
             failed.append(label)
         elif isinstance(made, MadeFeatures):
             steps = f"{made.steps} steps are there already"

@@ -111,6 +111,7 @@ def extract_features_dataset(
             "sampling": {"sample_fps": sample_fps, "batch_size": batch_size},
         }
         tally = Tally([(job.name, job.label) for job in jobs], on_video)
-        for _ in tally.count(run_on_actors([job.source for job in jobs], FeatureWorker, arguments, fleet)):
+        labels = [job.label for job in jobs]
+        for _ in tally.count(run_on_actors([job.source for job in jobs], FeatureWorker, arguments, fleet, labels)):
             pass
     return tally.summary()

@@ -91,7 +91,8 @@ def detect_on_actors(jobs: Sequence[VideoJob], plan: WorkerPlan, fleet: FleetOpt
         mark = "" if plan.folder is None else stack.enter_context(shared_folder(plan.folder, "choose another out"))
         stack.enter_context(connected(fleet.address))
         arguments = {"plan": replace(plan, settings=settings), "mark": mark}
-        yield from stack.enter_context(closing(run_on_actors(list(jobs), DetectionWorker, arguments, fleet)))
+        labels = [job.label for job in jobs]
+        yield from stack.enter_context(closing(run_on_actors(list(jobs), DetectionWorker, arguments, fleet, labels)))
 
 
 class RayPool:

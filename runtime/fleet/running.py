@@ -11,12 +11,13 @@ import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from runtime.common.log import LOGGER
 from runtime.common.text import one_line
 from runtime.errors import AfsdError, InputError, VideoWarning, import_failure
-from runtime.fleet.actors import ITEM, OUTCOME, Attempts, VideoActor
+from runtime.fleet.actors import DIED, ITEM, OUTCOME, Attempts, VideoActor
 from runtime.fleet.options import FleetOptions
 from runtime.fleet.outcome import Outcome
 
@@ -122,7 +123,11 @@ def _own_signals() -> Iterator[None]:
 
 
 def run_on_actors(
-    items: Sequence[Any], worker: type[Any], arguments: Mapping[str, Any], options: FleetOptions
+    items: Sequence[Any],
+    worker: type[Any],
+    arguments: Mapping[str, Any],
+    options: FleetOptions,
+    labels: Sequence[str] = (),
 ) -> Generator[Outcome, None, None]:
     """Work on videos in a pool of actors and yield their outcomes as they come, in no order.
 
@@ -133,6 +138,7 @@ def run_on_actors(
         worker: class of a `Worker`, which is found under its name on every machine.
         arguments: arguments of its constructor.
         options: see `FleetOptions`.
+        labels: the videos as they are named to people, for those of which all actors die; empty: nothing names them.
 
     Raises:
         InputError: an actor cannot work at all, as without the model; more than `max_errors` videos failed.
@@ -154,6 +160,8 @@ def run_on_actors(
                 if outcome.key in done:  # of an actor that was lost after it had answered
                     continue
                 done.add(outcome.key)
+                if labels:
+                    outcome = _name_dead(outcome, labels[outcome.key])
                 for text in outcome.warnings:
                     warnings.warn(text, VideoWarning, stacklevel=2)
                 yield outcome
@@ -167,6 +175,15 @@ def run_on_actors(
         raise AfsdError(f"Ray lost the job after {len(done)} of {len(items)} videos: {one_line(error)}") from None
     finally:
         ray.kill(attempts)
+
+
+def _name_dead(outcome: Outcome, label: str) -> Outcome:
+    """Put the name of a video of which all actors died before its error, since no reader could."""
+    failure = outcome.work.failure
+    if failure is None or failure.kind != DIED:
+        return outcome
+    named = replace(failure, message=f"{label}: {failure.message}")
+    return replace(outcome, work=replace(outcome.work, failure=named))
 
 
 def look_for_room(ray: Any, options: FleetOptions) -> None:
