@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from runtime.common.ranges import Count, Number, Range, check_ranges, require_in_range
+from runtime.common.text import quote
 from runtime.errors import InputError
 
 Portion = Annotated[float, Range(0, 65_536)]
 """A number of CPUs or GPUs, of which Ray gives out fractions."""
+ADDRESS = r"(\[[0-9A-Fa-f:.]+\]|[^\s:/]+):[0-9]{1,5}"
+"""Form of the address of a cluster's head."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class FleetOptions:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        _check_address(self.address)
         least, most = self.pool
         require_in_range("actors", least, Count)
         require_in_range("actors", most, Count | None)
@@ -62,3 +67,13 @@ class FleetOptions:
     def threads(self) -> int:
         """Threads of an engine on the CPU."""
         return max(1, math.floor(self.cpus_per_actor))
+
+
+def _check_address(address: str | None) -> None:
+    """Raise an InputError for what is no address, which Ray would look for for minutes."""
+    if address in (None, "auto", "local") or re.fullmatch(ADDRESS, address or ""):
+        return
+    advice = "expected local, auto, or HOST:PORT of the cluster's head"
+    if str(address).startswith("ray://"):
+        advice = "Ray Data does not work from outside of the cluster; run the job on one of its machines, with auto"
+    raise InputError(f"address of Ray: got {quote(address)}; {advice}")

@@ -30,6 +30,8 @@ ARGUMENTS: dict[str, list[str]] = {
 """Verb → arguments with which it ends well, or with one line, within a second."""
 LONG = ("--metrics", "--seconds", "--runs", "--video-runs", "--warmup", "--threads")
 """Flags whose larger values mean long work, or a server: they get odd values that are not larger."""
+ELSEWHERE = ("--ray",)
+"""Flags that name other machines, which are waited for: they are left out."""
 INSIDE = tuple(text for text in TEXTS if not text.startswith(("/", "..", "~", "file:")))
 """Texts that ask for nothing outside of the folder: what a user asks for is done."""
 EXIT_STATUSES = (0, 2)
@@ -72,7 +74,8 @@ def _mutate(verb: str) -> Any:
     def mutate(data: bytes, rng: Random) -> bytes:
         argv = json.loads(data)
         if verb not in _OPTIONS:
-            _OPTIONS[verb] = [a for a in _parser(verb)._actions if a.option_strings and a.dest != "help"]
+            options = [a for a in _parser(verb)._actions if a.option_strings and a.dest != "help"]
+            _OPTIONS[verb] = [a for a in options if not set(ELSEWHERE) & set(a.option_strings)]
         for _ in range(rng.choice((1, 1, 2, 3))):
             action = rng.choice(_OPTIONS[verb])
             argv.append(rng.choice(action.option_strings))

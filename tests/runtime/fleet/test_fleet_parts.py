@@ -44,12 +44,19 @@ from tests.videos import write_video
         ({"gpus_per_actor": 1.5}, "gpus_per_actor: got 1.5, expected a part of one GPU, or whole ones"),
         ({"cpus_per_actor": -1}, "cpus_per_actor: got -1, expected 0"),
         ({"retries": -1}, "retries: got -1, expected 0"),
+        ({"address": "videos/"}, "address of Ray: got 'videos/'; expected local, auto, or HOST:PORT of the cluster's"),
+        ({"address": "ray://head:10001"}, "Ray Data does not work from outside of the cluster; run the job on one of"),
     ],
 )
 def test_options_out_of_range_are_refused(given: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError) as error:
         FleetOptions(**given)
     assert said in str(error.value)
+
+
+def test_addresses_of_clusters_are_taken() -> None:
+    for address in (None, "auto", "local", "head:6379", "10.0.0.1:6379", "[fe80::1]:6379"):
+        assert FleetOptions(address=address).address == address
 
 
 def test_the_engine_of_an_actor_has_what_ray_gave_the_actor() -> None:
