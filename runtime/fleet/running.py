@@ -65,14 +65,13 @@ def connected(address: str | None = None, **options: Any) -> Iterator[Any]:
         yield ray
         return
     address = address or os.environ.get("RAY_ADDRESS") or "local"
+    # nothing is sent to Ray's makers unless the user wants it; of the driver's own lines below "fatal" one comes with
+    # every pool, about how Ray Data keeps arguments
+    defaults = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
     if address == "local":
-        # nothing is sent to Ray's makers unless the user wants it
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         options = {"include_dashboard": False, "object_store_memory": LOCAL_STORE_BYTES, **options}
-    # of the driver's own lines below "fatal" one comes with every pool, about how Ray Data keeps arguments
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
-        with _own_signals():
+        with _own_signals(), _default_environment(defaults):
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         where = (
@@ -109,6 +108,18 @@ def _notes_in_log() -> Iterator[None]:
         yield
     finally:
         worker.print_to_stdstream = printing
+
+
+@contextmanager
+def _default_environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set those variables for the block that are not set."""
+    lacking = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(lacking)
+    try:
+        yield
+    finally:
+        for name in lacking:
+            os.environ.pop(name, None)
 
 
 @contextmanager
