@@ -42,6 +42,7 @@ from runtime.jobs.workers import WorkerPlan
 from runtime.results.detections import Detections
 from runtime.spec.model import ModelSpec, fuse_specs
 from runtime.spec.model_card import DEFAULT_SCORE
+from runtime.two_streams import name_pair
 from runtime.video.sources import expand_sources
 
 if TYPE_CHECKING:
@@ -147,7 +148,8 @@ def detect_dataset(
     lowest = choose_lowest(score, formats, settings.selects)
     folder = None if out is None else Path(out)
     several = len(jobs) > 1 if folder is None else RecordFolder(folder).is_shared(jobs)
-    files = FileOptions(tuple(formats), score, lowest, os.fspath(model), indexed="html" in formats and several)
+    name = name_pair(settings.engine, settings.flow_engine or "")
+    files = FileOptions(tuple(formats), score, lowest, name, indexed="html" in formats and several)
     settings = replace(settings, options=replace(options, min_score=lowest), files=files)
     return run_detection(jobs, settings, folder, fleet, fresh=fresh, overwrite=overwrite, on_video=on_video)
 

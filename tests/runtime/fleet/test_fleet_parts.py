@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from runtime.cli import main
+from runtime.detector import DetectorOptions
 from runtime.engines import EngineOptions
 from runtime.errors import InputError, MissingDependencyError, VideoError, VideoWarning
 from runtime.fleet.actors import ITEM, OUTCOME, Attempts, VideoActor
@@ -31,7 +32,7 @@ from runtime.fleet.tables import FleetTables
 from runtime.jobs.failures import Failure
 from runtime.results.detections import Detections
 from runtime.results.facts import VideoFacts
-from tests.tiny import write_tiny_onnx
+from tests.tiny import tiny_spec, write_tiny_onnx
 from tests.videos import write_video
 
 
@@ -238,8 +239,9 @@ def test_tables_of_others_are_not_written_over(tmp_path: Path, name: str) -> Non
     FleetTables(tmp_path, overwrite=True).require_free()
 
 
+@pytest.mark.parametrize("pair", [False, True], ids=["one model", "a pair"])
 def test_what_is_done_needs_no_ray_and_is_in_the_tables(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    pair: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pandas = pytest.importorskip("pandas")
     pytest.importorskip("pyarrow")
@@ -248,9 +250,12 @@ def test_what_is_done_needs_no_ray_and_is_in_the_tables(
     write_video(videos / "a.avi", frames=40)
     write_video(videos / "b.avi", frames=40, level=200)
     out = tmp_path / "out"
-    assert main(["detect", str(model), str(videos), "--score", "0.1", "--out", str(out)]) == 0
+    flow = write_tiny_onnx(tmp_path / "flow.onnx", tiny_spec("flow")) if pair else None
+    flags = ["--flow-engine", str(flow), "--flow-method", "dis"] if pair else []
+    assert main(["detect", str(model), str(videos), "--score", "0.1", "--out", str(out), *flags]) == 0
     monkeypatch.setitem(sys.modules, "ray", None)
-    job = detect_dataset([videos], model, out=out, score=0.1)
+    options = DetectorOptions(flow_method="dis" if pair else "auto")
+    job = detect_dataset([videos], model, out=out, score=0.1, flow_engine=flow, options=options)
     assert (job.summary.done, job.summary.skipped, job.summary.failures) == (0, 2, ())
     results = [json.loads((out / f"{name}.json").read_text())["results"][name] for name in "ab"]
     table = pandas.read_parquet(out / "detections.parquet")
