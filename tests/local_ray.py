@@ -54,8 +54,10 @@ def local_ray(cpus: int = 2) -> Iterator[Any]:
         finally:
             ray.shutdown()
             signal.signal(signal.SIGTERM, before)  # Ray's ends the process
-            wait_until_gone(folder)
-            shutil.rmtree(folder, ignore_errors=True)
+            try:
+                wait_until_gone(folder)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def processes_of(mark: str) -> list[str]:
