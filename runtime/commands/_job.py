@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, ExitStack, closing
 from pathlib import Path
 
 from runtime.commands._output import Output
-from runtime.common.console import EXIT_ERROR, print_error, print_note, print_warning
+from runtime.common.console import EXIT_ERROR, ProgressLine, print_error, print_note, print_warning
 from runtime.common.log import LOGGER
 from runtime.common.stops import GIVE_OUT_S, give_out_at_stop, shield
 from runtime.common.text import printable
@@ -40,6 +40,9 @@ from runtime.jobs.workers import (
 
 OpenHere = Callable[[WorkerPlan], AbstractContextManager[VideoWorker]]
 """Function that opens what does the videos in this process."""
+
+LOOKED_AT_ONCE = 50
+"""Number of records between two changes of the line that says how far the look at them is."""
 
 
 class DetectJob:
@@ -103,7 +106,8 @@ class DetectJob:
             open_here: opens what does the videos in this process.
             fleet: does the videos on Ray, whatever the other arguments say; None: does not.
         """
-        todo = self._skip()
+        with ProgressLine() as line:
+            todo = self._skip(line)
         self._require_free(todo)
         with ExitStack() as stack:
             stack.enter_context(give_out_at_stop(self._give_out))
@@ -125,12 +129,14 @@ class DetectJob:
                 self._give_out()
         return self._sum_up()
 
-    def _skip(self) -> list[VideoJob]:
+    def _skip(self, line: ProgressLine) -> list[VideoJob]:
         """Leave out, and give out as far as they are wanted, the videos that are done; return the others."""
         if self._records is None or self._recipe is None or self._flags.fresh:
             return list(self._chosen)
         todo = []
-        for job in self._chosen:
+        for number, job in enumerate(self._chosen):
+            if number % LOOKED_AT_ONCE == 0:
+                line.show(f"records: {number} of {len(self._chosen)} videos")
             try:
                 standing, record = self._records.look(job, self._recipe, self._settings.files, job.path)
             except OSError:  # said when it is the video's turn
@@ -142,8 +148,10 @@ class DetectJob:
             self._tally.known_s += record.seconds
             self._settle(job)
             if self._output.needs_skipped:
+                line.clear()
                 self._output.video(finished_before(job, record, self._settings, "done"))
         if self._tally.skipped and not self._flags.quiet_log:
+            line.clear()
             count = "1 video is" if self._tally.skipped == 1 else f"{self._tally.skipped} videos are"
             print_note(f"afsd: {count} done already, by the records in {self._records.own}; --fresh does all again")
         return todo
