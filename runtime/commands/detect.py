@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime.commands._failures import sum_up
+from runtime.commands._opened import BACKBONE_FLAGS, OpenedOnce, path_of_flag, require_stream
 from runtime.commands._ray import add_ray_flags, fleet_options
 from runtime.commands._reading import (
     SOURCES_HELP,
@@ -17,10 +18,9 @@ from runtime.commands._reading import (
     add_recursive_flag,
     add_settle_flag,
     add_stride_flags,
-    reading_options,
 )
-from runtime.commands._shown import add_shown_flags, check_shown_flags, choose_score, selection_options, selects
-from runtime.common.files import is_file, require_writable_folder
+from runtime.commands._shown import add_shown_flags, check_shown_flags, choose_score, selects
+from runtime.common.files import require_writable_folder
 from runtime.common.ranges import Count, Number, require_in_range
 from runtime.engines.options import MODES
 from runtime.engines.registry import LIBRARIES
@@ -32,15 +32,9 @@ if TYPE_CHECKING:
     from runtime.engines.options import EngineOptions
     from runtime.features.video_features import Features
     from runtime.jobs.plan import VideoJob
-    from runtime.jobs.settings import JobSettings
-    from runtime.jobs.work import VideoWorker
-    from runtime.jobs.workers import WorkerPlan
     from runtime.results.video_scores import VideoScores
     from runtime.spec.model import ModelSpec
     from runtime.timing import Timing
-
-BACKBONE_FLAGS = (("--backbone", "rgb"), ("--flow-backbone", "flow"))
-"""Flags of the backbones, in the order of the features' channels, with the streams that they are for."""
 
 
 def add_detect(subparsers: Any) -> None:
@@ -95,22 +89,10 @@ def open_backbones(arguments: argparse.Namespace, stack: ExitStack) -> list[Engi
     engines = []
     alone = argparse.Namespace(**{**vars(arguments), "mode": None})  # an extractor runs one batch after the other
     for option, stream in BACKBONE_FLAGS:
-        if path := _flag(arguments, option):
+        if path := path_of_flag(arguments, option):
             engines.append(stack.enter_context(closing(open_with(path, alone))))
             require_stream(option, path, engines[-1].spec, stream)
     return engines
-
-
-def require_stream(option: str, path: str, spec: ModelSpec, stream: str) -> None:
-    """Raise an InputError if a backbone is on another stream than its flag says; a detector is refused later."""
-    if spec.is_backbone and spec.stream != stream:
-        raise InputError(f"{option} {path}: it sees {spec.stream}, expected an engine on {stream}")
-
-
-def _flag(arguments: argparse.Namespace, option: str) -> str | None:
-    """Return the value of a flag with a path."""
-    value: str | None = getattr(arguments, option[2:].replace("-", "_"))
-    return value
 
 
 def add_flow_flags(group: argparse._ArgumentGroup) -> None:
@@ -261,6 +243,7 @@ def add_mode_flag(group: argparse._ArgumentGroup) -> None:
 def detect(arguments: argparse.Namespace) -> int:
     """Run the verb and return 2 if any video failed, after all others are done."""
     from runtime.commands._job import DetectJob
+    from runtime.commands._job_settings import make_settings
     from runtime.commands._output import Output, chosen_formats
     from runtime.jobs.plan import Shard, plan_jobs
     from runtime.results.video_scores import load_video_scores
@@ -273,7 +256,7 @@ def detect(arguments: argparse.Namespace) -> int:
         require_writable_folder(arguments.out or ".", "choose another with --out")
     arguments.mode = arguments.mode or _mode_for(arguments)
     with ExitStack() as stack:
-        engines = OpenedOnce(arguments, stack)
+        engines = OpenedOnce(arguments, stack, open_with)
         spec = engines.spec()
         origin = choose_score(arguments, spec)
         if labels is not None:
@@ -283,78 +266,19 @@ def detect(arguments: argparse.Namespace) -> int:
             return _stream(arguments, engines, jobs, labels)
         chosen = [job for job in jobs if shard.holds(job)]
         output = Output(arguments, origin, jobs)
-        job = DetectJob(arguments, _settings(arguments, jobs), jobs, chosen, output)
+        job = DetectJob(arguments, make_settings(arguments, jobs), jobs, chosen, output)
         return job.run(arguments.workers, arguments.device.split(","), arguments.threads, engines.open_worker, fleet)
-
-
-class OpenedOnce:
-    """Opens the engines that the flags name: for their specs where files do not say, and for the work in this process.
-
-    An engine that had to be opened for its spec is used again.
-    """
-
-    def __init__(self, arguments: argparse.Namespace, stack: ExitStack) -> None:
-        """Take the flags; the stack closes the engines."""
-        self._arguments, self._stack = arguments, stack
-        self._open: dict[str, Engine] = {}
-
-    def spec(self) -> ModelSpec:
-        """Return the spec of the model, of two streams the fused one.
-
-        Raises:
-            InputError: the models do not fit together, or a backbone is on another stream than its flag says.
-            EngineError, SpecError, MissingDependencyError: see `open_engine`.
-        """
-        from runtime.spec.model import fuse_specs
-
-        spec = self._spec_of(self._arguments.engine)
-        for option, stream in BACKBONE_FLAGS:
-            if path := _flag(self._arguments, option):
-                require_stream(option, path, self._spec_of(path), stream)
-        flow = self._arguments.flow_engine
-        return fuse_specs(spec, self._spec_of(flow)) if flow else spec
-
-    def open(self, path: str, options: EngineOptions) -> Engine:
-        """Open an engine as the flags say, in a mode of its own."""
-        if path in self._open:
-            return self._open.pop(path)
-        return open_with(path, argparse.Namespace(**{**vars(self._arguments), "mode": options.mode}))
-
-    def open_worker(self, plan: WorkerPlan) -> AbstractContextManager[VideoWorker]:
-        """Open what does the videos in this process."""
-        from runtime.jobs.opening import open_worker
-
-        return open_worker(
-            plan.settings,
-            plan.folder,
-            recorded=plan.recorded,
-            recipe=plan.recipe,
-            fresh=plan.fresh,
-            overwrite=plan.overwrite,
-            profile=plan.profile,
-            open_one=self.open,
-        )
-
-    def _spec_of(self, path: str) -> ModelSpec:
-        """Return the spec of a model's file; it is opened where no other way is known."""
-        from runtime.engines.artifact import READERS, read_artifact
-
-        file = Path(path)
-        if file.suffix.lower() in READERS and is_file(file):
-            return read_artifact(file, verify=False).spec
-        if path not in self._open:
-            self._open[path] = self._stack.enter_context(closing(open_with(path, self._arguments)))
-        return self._open[path].spec
 
 
 def _stream(
     arguments: argparse.Namespace, engines: OpenedOnce, jobs: list[VideoJob], labels: VideoScores | None
 ) -> int:
     """Print detections as they become final."""
+    from runtime.commands._job_settings import make_settings
     from runtime.commands._streamed import stream_videos
     from runtime.detector import Detector
 
-    settings = _settings(arguments, jobs)
+    settings = make_settings(arguments, jobs)
     running = settings.engine_options
     with ExitStack() as stack:
 
@@ -369,62 +293,6 @@ def _stream(
         )
         failed = stream_videos(detector, jobs, arguments, labels, settings.options.min_score)
     return sum_up(failed, len(jobs))
-
-
-def _settings(arguments: argparse.Namespace, jobs: Sequence[VideoJob]) -> JobSettings:
-    """Return the settings that the flags stand for."""
-    from runtime.commands._output import chosen_formats
-    from runtime.detector import DetectorOptions
-    from runtime.engines.openvino.cache import default_folder
-    from runtime.engines.options import EngineOptions
-    from runtime.jobs.records import RecordFolder
-    from runtime.jobs.settings import FileOptions, JobSettings, choose_lowest
-    from runtime.two_streams import name_pair
-
-    formats = tuple(chosen_formats(arguments))
-    lowest = choose_lowest(arguments.score, formats, selects(arguments))
-    shared = len(jobs) > 1 if arguments.out is None else RecordFolder(arguments.out).is_shared(jobs)
-    options = DetectorOptions(
-        batch_size=arguments.batch,
-        min_score=lowest,
-        **selection_options(arguments),
-        nms=arguments.nms,
-        settle_seconds=arguments.settle,
-        stride=arguments.stride,
-        max_latency=arguments.max_latency,
-        **reading_options(arguments),
-        flow_method=arguments.flow_method,
-    )
-    files = FileOptions(
-        formats,
-        arguments.score,
-        lowest,
-        name_pair(str(arguments.engine), str(arguments.flow_engine or "")),
-        arguments.bom,
-        arguments.embed,
-        indexed="html" in formats and shared,
-    )
-    engine_options = EngineOptions(
-        device=arguments.device.partition(",")[0],
-        threads=arguments.threads,
-        precision=arguments.precision,
-        provider=arguments.provider,
-        cuda_graph=arguments.cuda_graph,
-        mode=arguments.mode,
-        cache=None if arguments.no_cache else arguments.cache or default_folder(),
-        verify=not arguments.no_verify,
-    )
-    return JobSettings(
-        str(arguments.engine),
-        arguments.flow_engine,
-        tuple(path for option, _ in BACKBONE_FLAGS if (path := _flag(arguments, option))),
-        options,
-        arguments.fps,
-        None if arguments.video_scores is None else str(arguments.video_scores),
-        arguments.labels_per_video,
-        files,
-        engine_options,
-    )
 
 
 def _expand(arguments: argparse.Namespace, spec: ModelSpec) -> Iterator[str | int | Features]:
@@ -497,6 +365,8 @@ def _check(arguments: argparse.Namespace) -> None:
         raise InputError("--fresh does again what the records in --out have as done: give --out with it")
     require_in_range("--workers", arguments.workers, Number | None)
     require_in_range("--max-errors", arguments.max_errors, Number | None)
+    if "," in arguments.device and arguments.workers == 0:
+        raise InputError(f"--device: got {arguments.device}; several devices need a worker each, leave out --workers 0")
     for option in ("jsonl", "shard", "workers", "max_errors", "fresh") if arguments.stream else ():
         if getattr(arguments, option) is not None and getattr(arguments, option) is not False:
             raise InputError(f"--{option.replace('_', '-')} is of whole videos; leave out --stream")

@@ -191,6 +191,7 @@ def test_a_table_of_somebody_else_is_left_alone(place: Place) -> None:
         (["--workers", "-1"], "--workers: got -1"),
         (["--max-errors", "-1"], "--max-errors: got -1"),
         (["--json", "--jsonl"], "not allowed with argument --json"),
+        (["--device", "gpu:0,gpu:1", "--workers", "0"], "several devices need a worker each"),
         (["--stream", "--jsonl"], "--jsonl is of whole videos"),
         (["--stream", "--shard", "1/2"], "--shard is of whole videos"),
         (["--stream", "--max-errors", "0"], "--max-errors is of whole videos"),
