@@ -70,6 +70,7 @@ def test_a_worker_that_dies_costs_its_video(tmp_path: Path) -> None:
             os.kill(pid, 0)
 
 
+@pytest.mark.thorough
 def test_a_model_that_cannot_be_opened_is_one_error(tmp_path: Path) -> None:
     model = write_tiny_onnx(tmp_path / "m.onnx", None)
     data = bytearray(model.read_bytes())
