@@ -138,8 +138,8 @@ def _add_output_flags(group: argparse._ArgumentGroup) -> None:
         "--out",
         metavar="DIR",
         type=Path,
-        help="folder of the files (default: the working directory); with --stream lines are appended to "
-        "DIR/<video>.jsonl",
+        help="folder of the files, and of the records by which what is done is skipped at the next start (default: the "
+        "working directory, without records); with --stream lines are appended to DIR/<video>.jsonl",
     )
     add_overwrite_flag(group)
     group.add_argument("--bom", action="store_true", help="begin CSV files with the mark by which Excel knows UTF-8")

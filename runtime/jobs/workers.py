@@ -90,13 +90,17 @@ class Listener:
     """Called with a level of `logging` and a message."""
 
 
-def do_video(worker: VideoWorker, job: VideoJob, on_progress: Callable[[Timing], None] | None = None) -> Outcome:
-    """Do one video; any error but the end of the process is its failure."""
+def do_video(
+    worker: VideoWorker, job: VideoJob, on_progress: Callable[[Timing], None] | None = None, *, alone: bool = False
+) -> Outcome:
+    """Do one video; any error is its failure, and one that nobody foresaw is raised only if the video is `alone`."""
     try:
         finished = worker.do(job, on_progress)
     except (AfsdError, OSError, MemoryError) as error:
         return Outcome(job, None, Failure.of(error))
     except Exception as error:
+        if alone:
+            raise
         return Outcome(job, None, Failure(type(error).__name__, describe_unforeseen(error)[0]))
     failure = None if finished.failure is None else Failure.of(finished.failure)
     return Outcome(job, replace(finished, failure=None), failure)  # not every exception can be sent
@@ -353,7 +357,7 @@ class Here:
             def report(timing: Timing, job: VideoJob = job) -> None:
                 listener.progressed(job, timing.video_seconds)
 
-            yield do_video(self._worker, job, report)
+            yield do_video(self._worker, job, report, alone=len(jobs) == 1)
 
     def stop(self) -> None:
         """Begin no other video."""

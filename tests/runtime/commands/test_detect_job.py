@@ -7,12 +7,13 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from runtime import cli
 from runtime.detector import Detector
-from runtime.results.detections import load_detections
+from runtime.results.detections import Detections, load_detections
 from tests.runtime.report.cases import read
 from tests.tiny import tiny_spec, write_tiny_onnx
 from tests.videos import write_video
@@ -229,6 +230,26 @@ def test_a_selection_is_in_the_files_and_evaluate_says_so(place: Place, capsys: 
     assert place.detect(sources=[video], out=place.root / "plain") == 0
     document = json.loads((place.root / "plain" / "v0.json").read_text())
     assert document["external_data"]["v0"].keys().isdisjoint({"exclusive", "merge_gap", "min_length"})
+
+
+def test_an_error_that_nobody_foresaw_is_a_failure_of_its_video(
+    place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless there is no other video: then it ends the command as anywhere."""
+    run = Detector.run
+
+    def odd(detector: Detector, source: str, **options: Any) -> Detections:
+        if source.endswith("v1.avi"):
+            raise ZeroDivisionError("odd")
+        return run(detector, source, **options)
+
+    monkeypatch.setattr(Detector, "run", odd)
+    assert place.detect() == 2
+    assert "afsd: error: unforeseen ZeroDivisionError: odd; the traceback is in " in capsys.readouterr().err
+    assert sorted(path.stem for path in place.out.glob("*.json")) == ["v0", "v2"]
+    (line,) = (place.out / "failures.jsonl").read_text().splitlines()
+    assert json.loads(line)["error"] == "ZeroDivisionError"
+    assert place.detect(sources=[place.videos / "v1.avi"]) == 70
 
 
 @pytest.mark.thorough
