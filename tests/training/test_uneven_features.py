@@ -154,7 +154,7 @@ def test_a_set_is_detected_in_by_one_command(
     root, model = trained
     assert main(["detect", str(model), str(root / FEATURES), "--score", "0", "--out", str(tmp_path)]) == 0
     names = sorted(f"{group}{k}.json" for group in "ab" for k in range(3))
-    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert sorted(path.name for path in tmp_path.glob("[!.]*")) == names
     written = json.loads((tmp_path / "b1.json").read_text())["results"]["b1"]
     detector = Detector(model)
     expected = detector.run(Features(stretched_by_hand(root, "b1"), "b1", 20, 18.2))
