@@ -32,7 +32,9 @@ from export.graph.precision import require_symmetric
 from runtime.common.console import ProgressLine
 from runtime.common.files import file_sha256, require_writable_folder, synchronise, write_text
 from runtime.common.overwriting import json_with, require_own_file
+from runtime.common.sizes import file_size
 from runtime.common.temporaries import scratch_folder
+from runtime.common.text import counted
 from runtime.engines.artifact import require_own_engine
 from runtime.engines.two_files import settle, staged_path
 from runtime.errors import InputError
@@ -243,7 +245,8 @@ class _Work:
     def _measure(self) -> RangeTable:
         clips = self._require_clips()
         points = len(self.placement.points)
-        self.say(f"measuring ranges of {points} points on {len(clips)} clips of {len(clips.videos)} videos")
+        clips_of = f"{counted(len(clips), 'clip')} of {counted(len(clips.videos), 'video')}"
+        self.say(f"measuring ranges of {points} points on {clips_of}")
         histograms = collect_histograms(
             self.placement, clips, lambda done: self.line.show(f"measuring: clip {done} of {len(clips)}")
         )
@@ -290,7 +293,7 @@ class _Work:
         return kept
 
     def _judge(self, test: TestSet) -> BudgetPath:
-        self.say(f"judging on {len(test.videos)} test videos")
+        self.say(f"judging on {counted(len(test.videos), 'test video')}")
         plain = open_graph(self.plain.graph)
         try:
             judge = Judge(plain, test.videos, test.truth)
@@ -371,5 +374,5 @@ class _Work:
         else:
             self.say("what 8 bit does to detections was not measured: give --test VIDEO for that")
         files = (out, ranges, report, *([plot] if drawn else []))
-        self.say(f"wrote {', '.join(str(file) for file in files)} ({out.stat().st_size / 1e6:.1f} MB)")
+        self.say(f"wrote {', '.join(str(file) for file in files)} ({file_size(out.stat().st_size)})")
         return CalibrationResult(out, self.table, path, self.costs, files)

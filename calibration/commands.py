@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from runtime.commands._flags import require_beside
 from runtime.commands.detect import add_overwrite_flag
 from runtime.errors import InputError, VideoError, import_failure
 from runtime.video.names import find_video
@@ -33,6 +34,19 @@ def add_calibrate(subparsers: Any) -> None:
     _add_remedies(parser.add_argument_group("remedies, free at run time"))
     _add_judging(parser.add_argument_group("judging"))
     parser.set_defaults(func=_calibrate)
+    require_beside(
+        parser,
+        {
+            "--percentile": ("--method percentile",),
+            "--clips": ("--videos", "--features"),
+            "--seed": ("--videos", "--features"),
+            "--subset": ("--annotations",),
+            "--by": ("--max-drop", "--trade-off"),
+            "--data": ("--fine-tune",),
+            "--steps": ("--fine-tune",),
+            "--learning-rate": ("--fine-tune",),
+        },
+    )
 
 
 def _add_measuring(group: Any) -> None:

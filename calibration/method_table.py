@@ -34,6 +34,7 @@ from runtime.annotations.activitynet import load_annotations
 from runtime.common.console import run_script
 from runtime.common.files import read_json, write_json, write_text
 from runtime.common.tables import align
+from runtime.common.text import counted
 from runtime.errors import InputError
 from runtime.video.names import find_video
 
@@ -81,7 +82,7 @@ def _graphs(placement: Placement, data: Path, seed: int, clips: int, say: Callab
     spec = read_carried_spec(placement.graph, "the network")
     training = sorted((data / "videos").glob("training_*"))
     with draw_clips(training, spec, clips, seed, say) as drawn:
-        say(f"seed {seed}: {len(drawn)} clips")
+        say(f"seed {seed}: {counted(len(drawn), 'clip')}")
         some: list[Mapping[str, Any]] = list(drawn.first(SEARCH_CLIPS))
         table = make_table(
             placement, collect_histograms(placement, drawn), drawn, equalised=False, seed=seed, network=placement.sha256

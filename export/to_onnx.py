@@ -18,6 +18,7 @@ from export.graph.files import save_graph
 from export.own_files import require_own_files
 from export.streaming.clip_view import as_clip_engine
 from runtime.common.files import synchronise
+from runtime.common.sizes import file_size
 from runtime.common.temporaries import scratch_folder
 from runtime.engines import Engine, open_engine
 from runtime.errors import ExportError
@@ -68,7 +69,7 @@ def save_onnx(
         unfinished.replace(target)
         synchronise(target.parent)
     report.write(target.with_suffix(f".onnx.{'parity' if isinstance(report, ParityReport) else 'drift'}.json"))
-    say(f"wrote {target} ({target.stat().st_size / 1e6:.1f} MB)")
+    say(f"wrote {target} ({file_size(target.stat().st_size)})")
     return target
 
 

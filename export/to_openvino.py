@@ -23,6 +23,7 @@ from export.own_files import require_own_files
 from export.streaming.clip_view import as_clip_engine
 from export.to_onnx import Compare, check
 from runtime.common.files import file_sha256
+from runtime.common.sizes import file_size
 from runtime.common.temporaries import scratch_folder
 from runtime.engines import Engine, open_engine
 from runtime.engines.artifact import remove_old_sidecar, settle_model
@@ -110,7 +111,7 @@ def save_openvino(graph: onnx.ModelProto, reference: Engine, target: Path, say: 
         replace_as_one((weights, target.with_suffix(".bin")), file_sha256(weights), (unfinished, target))
     remove_old_sidecar(target)
     report.write(target.with_suffix(f".xml.{'parity' if isinstance(report, ParityReport) else 'drift'}.json"))
-    say(f"wrote {target} ({target.with_suffix('.bin').stat().st_size / 1e6:.1f} MB of weights)")
+    say(f"wrote {target} ({file_size(target.with_suffix('.bin').stat().st_size)} of weights)")
     return target
 
 

@@ -19,6 +19,7 @@ from export.graph.precision import HALF, QUANTISED, Precision, precision_of, to_
 from export.own_files import require_own_files
 from export.to_onnx import check_name, save_onnx
 from runtime.common.files import atomic_path
+from runtime.common.sizes import file_size
 from runtime.engines import Engine
 from runtime.errors import ExportError
 from runtime.families import class_output
@@ -146,7 +147,7 @@ def write_typed_onnx(
     with atomic_path(target) as unfinished:
         save_graph(typed.graph, unfinished)
     report.write(target.with_name(f"{target.name}.drift.json"))
-    say(f"wrote {target} ({target.stat().st_size / 1e6:.1f} MB)")
+    say(f"wrote {target} ({file_size(target.stat().st_size)})")
     return typed
 
 

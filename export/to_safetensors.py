@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from export.graph.export_input import Say
+from runtime.common.sizes import file_size
 from runtime.errors import ExportError
 from training.checkpoints.files import SCHEMA_KEY, build_model, load_checkpoint, save_checkpoint
 from training.checkpoints.safe_file import SUFFIX
@@ -41,7 +42,7 @@ def export_safetensors(checkpoint: Path, out: Path | None = None, config: str = 
     loaded = load_checkpoint(checkpoint, load_config(config) if config else None)
     build_model(loaded, str(checkpoint))
     save_checkpoint(replace(loaded, training={}), target)
-    say(f"wrote {target} ({target.stat().st_size / 1e6:.1f} MB)")
+    say(f"wrote {target} ({file_size(target.stat().st_size)})")
     return target
 
 

@@ -36,6 +36,7 @@ from export.trt.build import BuildOptions, Plan, batch_profile, build_plan, remo
 from export.trt.library import RTX_DEFAULT, Library, find_library, local_gpu
 from export.trt.streaming import build_parts, compare_steps
 from runtime.common.files import file_sha256, require_writable_folder, write_json
+from runtime.common.sizes import file_size
 from runtime.common.temporaries import scratch_folder
 from runtime.engines import open_engine
 from runtime.engines.artifact import settle_model
@@ -314,7 +315,7 @@ def _write_report(
 def _say_built(target: Path, plan: Plan, convolutions: ConvolutionReport, say: Say) -> None:
     for line in convolutions.lines(f"{target.name}.report.json"):
         say(line)
-    size = f"{len(plan.data) / 1e6:.1f} MB"
+    size = file_size(len(plan.data))
     say(f"wrote {target} ({size}, built in {plan.seconds:.1f} s with at most {plan.peak_mib:,.0f} MiB)")
 
 

@@ -16,6 +16,7 @@ from importlib.metadata import entry_points
 from typing import Any, NoReturn
 
 import runtime.commands
+from runtime.commands._flags import check_flags, note_given
 from runtime.common.console import EXIT_ERROR, print_error, print_warning, run_command, without_progress
 from runtime.common.log import log_to_console
 from runtime.common.text import one_line
@@ -62,6 +63,7 @@ def _run(argv: Sequence[str]) -> int:
                     warnings.simplefilter("ignore", category)
             level = logging.INFO if arguments.verbose_log else logging.ERROR if arguments.quiet_log else logging.WARNING
             with log_to_console(level), without_progress() if arguments.quiet_log else nullcontext():
+                check_flags(arguments)
                 status: int = arguments.func(arguments)
             return status
 
@@ -101,6 +103,11 @@ class _Parser(argparse.ArgumentParser):
         ):
             # a verb's parser keeps what stood before the verb
             self.add_argument(short, dest=name, action="store_true", default=argparse.SUPPRESS, help=text)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        parsed, rest = super().parse_known_args(args, namespace)
+        note_given(self, parsed)
+        return parsed, rest
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}; see {self.prog} --help")

@@ -18,6 +18,7 @@ from export.comparison.drift import DetectionDrift
 from export.graph.trace import seeded_inputs
 from runtime.benchmark.ceiling import seconds_of
 from runtime.common.tables import align, percent
+from runtime.common.text import counted
 from runtime.engines import Engine
 from runtime.families import class_output
 
@@ -119,7 +120,7 @@ def restore_layers(
         if len(steps) == 1:
             order = tuple(cost.layer for cost in costs())
         steps.append(_step(placement, build(order[:count]), order[:count], kept, judge, plain))
-        say(f"{count} layers restored: mAP {percent(steps[-1].map)}, drop {steps[-1].drop:+.2f} points")
+        say(f"{counted(count, 'layer')} restored: mAP {percent(steps[-1].map)}, drop {steps[-1].drop:+.2f} points")
         inside = max_drop is None or steps[-1].drop <= max_drop
         if inside and not whole:
             break

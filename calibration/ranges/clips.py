@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.common.temporaries import scratch_folder
+from runtime.common.text import counted
 from runtime.errors import InputError
 from runtime.features.video_features import Features, Video, identify_video, open_steps
 from runtime.inputs import make_engine_inputs, open_input
@@ -123,7 +124,7 @@ def draw_clips(
     if not videos:
         raise InputError("calibration: got no videos, expected at least one; give --videos FILE or FOLDER")
     if count < 1:
-        raise InputError(f"calibration: got {count} clips, expected at least 1")
+        raise InputError(f"calibration: got {counted(count, 'clip')}, expected at least 1")
     rng = np.random.default_rng(seed)
     for video in videos:
         if isinstance(video, Features) != (spec.features is not None):
@@ -132,7 +133,7 @@ def draw_clips(
     named = _names(videos)
     drawn = [videos[k] for k in np.sort(rng.permutation(len(videos))[:count])]
     if len(drawn) < len(videos):
-        say(f"{len(drawn)} of {len(videos)} videos drawn")
+        say(f"{len(drawn)} of {counted(len(videos), 'video')} drawn")
     found: list[list[Clip]] = []
     blank = 0
     for path in drawn:
@@ -148,7 +149,7 @@ def draw_clips(
         say(f"{blank} windows show a single colour and are left out")
     chosen = _choose(found, count, rng)
     if sum(map(len, chosen)) < count:
-        say(f"the videos have {sum(map(len, chosen))} windows, all are taken")
+        say(f"the videos have {counted(sum(map(len, chosen)), 'window')}, all are taken")
     kept = [(path, clips) for path, clips in zip(drawn, chosen, strict=True) if clips]
     clips = Clips(spec, [c for _, clips in kept for c in clips], {named[p]: identify_video(p) for p, _ in kept})
     clips.store(window for path, some in kept for window in _read_windows(path, spec, some))

@@ -16,6 +16,7 @@ from export.comparison.drift import (
 from export.comparison.parity import COARSE
 from export.graph.export_input import Say
 from runtime.common.files import file_sha256, read_json
+from runtime.common.text import counted
 from runtime.engines.base import Engine
 from runtime.engines.two_files import staged_path
 from runtime.errors import ExportError
@@ -76,7 +77,7 @@ def check_quantised(
 
 def describe_on_videos(found: DetectionDrift, videos: int) -> str:
     """Describe in words what happened to the best detections of some videos."""
-    return f"on {videos} video{'' if videos == 1 else 's'}: {found.sentence()}"
+    return f"on {counted(videos, 'video')}: {found.sentence()}"
 
 
 def find_report(path: Path, sha256: str) -> Path:

@@ -16,6 +16,7 @@ from export.studies.full_size import export_full_size
 from export.trt.library import parse_architectures
 from runtime.common.console import run_script
 from runtime.common.files import read_json
+from runtime.common.sizes import file_size
 from runtime.common.tables import align
 from runtime.errors import ExportError
 from training.synthetic.videos import make_synthetic
@@ -76,7 +77,7 @@ def _cells(report: dict[str, Any]) -> list[str]:
     kept = f"{heads} output heads in fp32" if heads else "none"
     return [
         f"{report['seconds']:.1f} s",
-        f"{report['bytes'] / 1e6:.0f} MB",
+        file_size(report["bytes"]),
         f"{report['peak_memory_mib']:,} MiB",
         f"{asked} of {found['total']}",
         f"{kept}, {others} NOT AS ASKED" if others else kept,

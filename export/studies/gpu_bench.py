@@ -16,6 +16,7 @@ from export.to_trt import Pooling, TrtOptions, export_trt
 from export.trt.build import BuildOptions, batch_profile, build_plan, remove_plugin
 from export.trt.library import Library, find_library, local_gpu
 from runtime.common.files import read_json
+from runtime.common.sizes import file_size
 from runtime.engines import Engine, open_engine
 from runtime.engines.sidecar import write_sidecar
 from runtime.engines.tensorrt.build_facts import EngineBuild
@@ -91,7 +92,7 @@ class TensorRtBench:
         report = read_json(target.with_name(f"{target.name}.report.json"), "report of a build", ExportError)
         found = report["convolutions"]
         asked = found["by_precision"].get(case.precision, 0)
-        return f"{report['seconds']:.0f} s, {report['bytes'] / 1e6:.0f} MB, {asked} of {found['total']} convolutions"
+        return f"{report['seconds']:.0f} s, {file_size(report['bytes'])}, {asked} of {found['total']} convolutions"
 
     def pooling(self, graph: onnx.ModelProto, spec: ModelSpec, case: Case, target: Path) -> None:
         """See `Workbench`."""

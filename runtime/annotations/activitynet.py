@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from runtime.common.files import PathLike, read_json
 from runtime.common.text import quote
@@ -106,9 +105,9 @@ def _video(name: str, entry: object, where: str) -> VideoAnnotation:
     subset = entry.get("subset", "")
     if not isinstance(subset, str):
         raise AnnotationError(f"{where}: subset: got {quote(subset)}, expected text")
-    duration_s, fps = _positive(entry, "duration", where), _positive(entry, "fps", where)
+    duration_s, fps = (positive_number(entry.get(key), f"{where}: {key}") for key in ("duration", "fps"))
     if fps is None and duration_s is not None:
-        frames = _positive(entry, "frame", where)
+        frames = positive_number(entry.get("frame"), f"{where}: frame")
         fps = None if frames is None else frames / duration_s
     return VideoAnnotation(
         name=name,
@@ -132,15 +131,6 @@ def _instance(item: object, where: str) -> Instance:
     return Instance(start, end, label)
 
 
-def _positive(entry: Mapping[Any, Any], key: str, where: str) -> float | None:
-    if entry.get(key) is None:
-        return None
-    value = finite_number(entry[key], f"{where}: {key}")
-    if value <= 0:
-        raise AnnotationError(f"{where}: {key}: got {value:g}, expected more than 0")
-    return value
-
-
 def finite_number(value: object, where: str) -> float:
     """Return a number of a file, given as number or text; AnnotationError, with `where`, for anything else and NaN."""
     try:
@@ -149,4 +139,14 @@ def finite_number(value: object, where: str) -> float:
         number = math.nan
     if not math.isfinite(number):
         raise AnnotationError(f"{where}: got {quote(value)}, expected a number")
+    return number
+
+
+def positive_number(value: object, where: str) -> float | None:
+    """Return a number of a file that is above 0, None for None and empty text; AnnotationError for anything else."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    number = finite_number(value, where)
+    if number <= 0:
+        raise AnnotationError(f"{where}: got {number:g}, expected more than 0")
     return number

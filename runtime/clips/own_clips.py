@@ -6,6 +6,7 @@ from pathlib import Path
 
 from runtime.common.files import describe_mode, exists
 from runtime.common.overwriting import ELSEWHERE
+from runtime.common.text import printable
 from runtime.errors import InputError
 from runtime.video.readers.pyav import import_av
 
@@ -14,8 +15,12 @@ MARK = "afsd clip"
 
 
 def describe_clip(of: str, labels: tuple[str, ...]) -> dict[str, str]:
-    """Return the metadata of a clip: a title, and a comment with the mark and what it is a clip of."""
-    return {"title": ", ".join(labels), "comment": f"{MARK} of {of}"}
+    """Return the metadata of a clip: a title, and a comment with the mark and what it is a clip of.
+
+    Labels and names may be any text; what no container can hold, such as a zero or half a letter, is escaped.
+    """
+    texts = {"title": ", ".join(labels), "comment": f"{MARK} of {of}"}
+    return {key: printable(text).encode(errors="backslashreplace").decode() for key, text in texts.items()}
 
 
 def require_own_clip(path: Path) -> None:

@@ -6,8 +6,10 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 from runtime.common.names import DEVICES
+from runtime.common.ranges import Count, Range, require_in_range
 from runtime.exchange.record import Segment, VideoSegments
 from runtime.results.video_names import take_name
 
@@ -17,6 +19,8 @@ LONGEST_PART = 60
 """Most letters of a video's name and of a label in the name of a clip."""
 MOST_BYTES = 200
 """Most bytes of a clip's name without its suffix; file systems take 255."""
+Padding = Annotated[float, Range(0, 86_400, what="seconds")]
+"""Time that is added before and after a segment."""
 _UNSAFE = re.compile(r"[^\w.+-]+")
 """What no file name should have: separators, spaces, quotes, wildcards, control characters."""
 
@@ -43,7 +47,13 @@ def plan_cuts(video: VideoSegments, *, min_score: float, top: int | None, pad_s:
             they begin, are no cuts.
         top: most cuts, those with the best scores; None: all.
         pad_s: seconds added before and after each segment, as far as the video has them.
+
+    Raises:
+        InputError: a number out of range.
     """
+    require_in_range("min_score", min_score, float)
+    require_in_range("top", top, Count | None)
+    require_in_range("pad_s", pad_s, Padding)
     chosen = [
         one for one in video.segments if (one.score is None or one.score >= min_score) and is_in_video(one, video)
     ]

@@ -6,14 +6,16 @@ import argparse
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from runtime.annotations.activitynet import VideoAnnotation
 from runtime.common.console import ProgressLine, print_note
-from runtime.common.files import is_folder, require_writable_folder, text_suffix
+from runtime.common.files import is_folder, require_writable_folder
 from runtime.common.ranges import Range, require_in_range
+from runtime.common.text import counted, some
 from runtime.errors import AfsdError, InputError
 from runtime.evaluation.error_kinds import TOUCHING
+from runtime.exchange.found import names_engine
 from runtime.results.detections import Detections
 from runtime.spec.model_card import DEFAULT_SCORE
 from runtime.video.names import find_video
@@ -36,8 +38,6 @@ def check_report(arguments: argparse.Namespace, truth: Sequence[VideoAnnotation]
     from runtime.report.media import require_embeddable
 
     if arguments.format is None:
-        if arguments.out is not None or arguments.embed:
-            raise InputError("--out and --embed are of a report: give --format html with them")
         return
     if arguments.out is None:
         raise InputError("--format html: a report is several pages; give their folder with --out DIR")
@@ -52,7 +52,15 @@ def check_report(arguments: argparse.Namespace, truth: Sequence[VideoAnnotation]
     require_writable_folder(arguments.out, "choose another with --out")
     if not arguments.overwrite:
         require_own_pages(arguments.out, [video.name for video in truth])
-    for video in find_videos(arguments, truth).values() if arguments.embed else ():
+    files = find_videos(arguments, truth)
+    missing = [video.name for video in truth if video.name not in files]
+    if missing and not (names_engine(arguments.detections) and not arguments.features):  # the engine needs them all
+        print_note(
+            f"afsd: note: {len(missing)} of {counted(len(truth), 'video')} not found in {videos_folder(arguments)} "
+            f"({some(missing)}), so {'its page has' if len(missing) == 1 else 'their pages have'} no pictures; "
+            "--videos DIR says where they are"
+        )
+    for video in files.values() if arguments.embed else ():
         require_embeddable(video)
 
 
@@ -69,7 +77,7 @@ def write_report(
     from runtime.report.evaluation_report import write_evaluation_report
     from runtime.report.options import ReportOptions
 
-    by_engine = read_as(arguments) == "engine"
+    by_engine = names_engine(arguments.detections)
     model = Path(arguments.detections).name if by_engine else ""
     options = ReportOptions(
         threshold=_shown_from(arguments, found),
@@ -92,7 +100,7 @@ def write_report(
             on_page=lambda name, number: line.show(f"report: {name} ({number} of {len(truth)})"),
         )
     say = print_note if arguments.json else print
-    say(f"written: {index}, the index of {len(truth)} pages")
+    say(f"written: {index}, the index of {counted(len(truth), 'page')}")
 
 
 def _knows_classes(found: Detections) -> bool:
@@ -115,7 +123,7 @@ def _shown_from(arguments: argparse.Namespace, found: Sequence[Detections]) -> f
 
 def find_videos(arguments: argparse.Namespace, truth: Sequence[VideoAnnotation]) -> dict[str, Path]:
     """Return the files of the videos that are there, by name."""
-    folder = arguments.videos or Path(arguments.ground_truth).parent / "videos"
+    folder = videos_folder(arguments)
     files: dict[str, Path] = {}
     if not is_folder(folder):
         return files
@@ -125,7 +133,6 @@ def find_videos(arguments: argparse.Namespace, truth: Sequence[VideoAnnotation])
     return files
 
 
-def read_as(arguments: argparse.Namespace) -> Literal["text", "json", "engine"]:
-    """Return what the first argument is, by its suffix."""
-    kinds: dict[str, Literal["text", "json"]] = {".txt": "text", ".json": "json"}
-    return kinds.get(text_suffix(arguments.detections), "engine")
+def videos_folder(arguments: argparse.Namespace) -> Path:
+    """Return the folder of the videos: as given, or the one beside the ground truth."""
+    return arguments.videos or Path(arguments.ground_truth).parent / "videos"

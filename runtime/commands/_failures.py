@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runtime.common.console import EXIT_ERROR, print_note
+from runtime.common.text import quote, some
 
 NAMED = 10
 """Number of failed videos that the summary names."""
@@ -21,7 +22,7 @@ def sum_up(failed: Sequence[str], total: int) -> int:
     if not failed:
         return 0
     names = [name if "://" in name else Path(name).name for name in failed]
+    names = [name if name and name.isprintable() else quote(name) for name in names]
     if total > 1:
-        more = f" and {len(failed) - NAMED} more" if len(failed) > NAMED else ""
-        print_note(f"afsd: {len(failed)} of {total} videos failed: {', '.join(names[:NAMED])}{more}")
+        print_note(f"afsd: {len(failed)} of {total} videos failed: {some(names, NAMED)}")
     return EXIT_ERROR

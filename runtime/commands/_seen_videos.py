@@ -11,6 +11,7 @@ from pathlib import Path
 
 from runtime.common.console import print_warning
 from runtime.common.files import is_file
+from runtime.common.text import some
 from runtime.engines.artifact import READERS, read_artifact
 from runtime.errors import AfsdError, InputError
 from runtime.features.feature_set import FeatureSet
@@ -24,8 +25,6 @@ from runtime.video.names import find_name
 
 CHECKPOINTS = (".ckpt", ".safetensors")
 """Suffixes of models that are opened to be asked, also where a file of detections names them: no code is in them."""
-NAMED = 3
-"""Number of videos that a warning names."""
 
 
 def check_unseen(
@@ -50,7 +49,7 @@ def check_unseen(
     both = find_same_content(calibrated, digests)
     if both and warn:
         print_warning(
-            f"the model was calibrated on {len(both)} of the {len(videos)} judged videos ({_name_some(list(both))}), "
+            f"the model was calibrated on {len(both)} of the {len(videos)} judged videos ({some(both)}), "
             "so the result is somewhat too good; judge on others"
         )
     elif both:
@@ -62,14 +61,14 @@ def check_unseen(
     trained = find_trained(record.trained, videos, digests)
     if trained:
         print_warning(
-            f"the model was trained on {len(trained)} of the {len(videos)} judged videos ({_name_some(trained)}), so "
+            f"the model was trained on {len(trained)} of the {len(videos)} judged videos ({some(trained)}), so "
             f"the result is far too good; {_advise(record)}"
         )
     chosen = [name for name in find_trained(record.chosen, videos, digests) if name not in trained]
     if chosen:
         print_warning(
             f"the best epoch of the model was chosen on {len(chosen)} of the {len(videos)} judged videos "
-            f"({_name_some(chosen)}), so the result is somewhat too good; judge on others"
+            f"({some(chosen)}), so the result is somewhat too good; judge on others"
         )
 
 
@@ -189,8 +188,3 @@ def _advise(record: TrainingVideos) -> str:
 
 def _of_fold(record: TrainingVideos) -> str:
     return f"; the model's are those of fold {record.feature_fold}" if record.feature_fold else ""
-
-
-def _name_some(names: Iterable[str]) -> str:
-    names = list(names)
-    return ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from runtime.commands._flags import require_beside
 from runtime.common.console import print_json, print_note, print_warning
 from runtime.errors import InputError
 
@@ -42,6 +43,7 @@ def add_benchmark(subparsers: Any) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print JSON, which --compare reads")
     parser.add_argument("--compare", metavar="OLD.json", type=Path, help="also print ratios to this older report")
+    require_beside(parser, {"--video-runs": ("--video",)})
     parser.set_defaults(func=benchmark)
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 from runtime.commands._failures import sum_up
 from runtime.commands.detect import add_overwrite_flag
 from runtime.common.console import ProgressLine, print_error, print_note
 from runtime.common.files import is_file, require_writable_folder
-from runtime.common.ranges import Count, Range, Share, require_in_range
-from runtime.common.text import printable, quote
+from runtime.common.ranges import Count, Share, require_in_range
+from runtime.common.text import counted, printable, quote
 from runtime.errors import AfsdError, InputError
 from runtime.spec.model_card import DEFAULT_SCORE
 
@@ -61,19 +61,23 @@ def add_clips(subparsers: Any) -> None:
 def clips(arguments: argparse.Namespace) -> int:
     """Run the verb and return 2 if any video failed, after all others are done."""
     from runtime.clips.cutting import write_clips, write_reel
-    from runtime.clips.plan import is_in_video, plan_cuts
+    from runtime.clips.plan import Padding, is_in_video, plan_cuts
     from runtime.exchange.files import read_segments
 
     require_in_range("--score", arguments.score, Share | None)
     require_in_range("--top", arguments.top, Count | None)
-    require_in_range("--pad", arguments.pad, Annotated[float, Range(0, 86_400, what="seconds")])
+    require_in_range("--pad", arguments.pad, Padding)
     videos = read_segments(arguments.segments, fps=arguments.fps, videos=arguments.videos, note=_note)
     sources: list[Source] = []
     failed: list[str] = []
+    all_outside = 0
     for video in _chosen(videos, arguments):
         cuts = plan_cuts(video, min_score=_min_score(arguments, video), top=arguments.top, pad_s=arguments.pad)
-        if outside := sum(not is_in_video(one, video) for one in video.segments):
-            _note(f"{video.name}: {_count(outside, 'segment')} outside the video, or ending before the start, left out")
+        all_outside += (outside := sum(not is_in_video(one, video) for one in video.segments))
+        if outside:
+            _note(
+                f"{video.name}: {counted(outside, 'segment')} outside the video, or ending before the start, left out"
+            )
         if cuts:
             try:
                 sources.append(_source(video, tuple(cuts), arguments))
@@ -84,7 +88,9 @@ def clips(arguments: argparse.Namespace) -> int:
     if not total:
         count = sum(len(video.segments) for video in videos)
         score = DEFAULT_SCORE if arguments.score is None else arguments.score
-        print(f"none of {count} detections has a score of {score:g} or more, so there is nothing to cut")
+        within = " and lies in its video" if all_outside else ""
+        what = f"a score of {score:g} or more{within}"
+        print(f"none of {counted(count, 'detection')} has {what}, so there is nothing to cut")
         return 0
     require_writable_folder(arguments.out, "choose another with --out")
 
@@ -94,10 +100,12 @@ def clips(arguments: argparse.Namespace) -> int:
 
     if arguments.reel:
         with ProgressLine() as line:
-            line.show(f"{total} videos")
+            line.show(f"{counted(total, 'video')}")
             clip = write_reel(sources, arguments.out, fail, exact=arguments.exact, overwrite=arguments.overwrite)
         cut = sum(len(source.cuts) for source in sources if source.name not in failed)
-        print(printable(f"{clip.path}: {_count(cut, 'cut')} of {_count(total - len(failed), 'video')}{_early([clip])}"))
+        print(
+            printable(f"{clip.path}: {counted(cut, 'cut')} of {counted(total - len(failed), 'video')}{_early([clip])}")
+        )
         return sum_up(failed, total)
     taken: set[str] = set()
     for number, source in enumerate(sources, 1):
@@ -128,7 +136,7 @@ def _chosen(videos: Sequence[VideoSegments], arguments: argparse.Namespace) -> S
         named = list(videos)
     if not named:
         raise InputError(
-            f"{arguments.segments}: holds {len(videos)} videos and none is called {arguments.video.stem}; "
+            f"{arguments.segments}: holds {counted(len(videos), 'video')} and none is called {arguments.video.stem}; "
             "give --videos DIR"
         )
     return named
@@ -154,13 +162,9 @@ def _source(video: VideoSegments, cuts: Any, arguments: argparse.Namespace) -> S
 
 
 def _report(source: Source, made: Sequence[Clip]) -> None:
-    print(printable(f"{source.name}: {_count(len(made), 'clip')}{_early(made)}"), flush=True)
+    print(printable(f"{source.name}: {counted(len(made), 'clip')}{_early(made)}"), flush=True)
     for clip in made:
         print(printable(f"  {clip.path}"))
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _early(made: Sequence[Clip]) -> str:

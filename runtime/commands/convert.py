@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from runtime.common.console import print_note, print_warning
 from runtime.common.ranges import Share, require_in_range
-from runtime.common.text import printable, quote
+from runtime.common.text import counted, printable, quote, some
 from runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def add_convert(subparsers: Any) -> None:
 
 def convert(arguments: argparse.Namespace) -> int:
     """Run the verb."""
-    from runtime.exchange.files import find_segments, format_of, kind_of, list_losses, write_segments
+    from runtime.exchange.files import find_segments, format_of, kind_of, list_losses, write_segments, written_segments
     from runtime.exchange.formats import FORMATS, format_named
     from runtime.exchange.media import VideoFolder
 
@@ -107,11 +107,12 @@ def convert(arguments: argparse.Namespace) -> int:
     kind = arguments.kind or kind_of(found.videos)
     unit: Unit = arguments.unit if is_table and arguments.unit else "seconds"
     given = _in_subsets([_above(video, arguments.score) for video in found.videos], arguments.subset, arguments.test)
+    _require_use(arguments, found.format, target, found.videos)
     videos = [media.complete(video) for video in given]
     if media.missing:
         print_warning(
-            f"{arguments.videos}: {len(media.missing)} of {len(found.videos)} videos are not there or cannot be read: "
-            f"{', '.join(media.missing[:3])}"
+            f"{arguments.videos}: {len(media.missing)} of {counted(len(found.videos), 'video')} not there or not "
+            f"readable: {some(media.missing)}"
         )
     written = write_segments(
         arguments.output,
@@ -124,12 +125,13 @@ def convert(arguments: argparse.Namespace) -> int:
     )
     for remark in list_losses(given, target, kind=kind, unit=unit):
         _note(remark)
-    segments = sum(len(video.segments) for video in videos)
+    there = written_segments(videos, target, kind)
+    segments = sum(len(video.segments) for video in there)
     place = written[0] if len(written) == 1 else f"{len(written)} files in {arguments.output}"
     print(
         printable(
-            f"{_count(segments, 'segment')} of {_count(len(videos), 'video')} from {FORMATS[found.format].description} "
-            f"to {FORMATS[target].description}: {place}"
+            f"{counted(segments, 'segment')} of {counted(len(there), 'video')} from "
+            f"{FORMATS[found.format].description} to {FORMATS[target].description}: {place}"
         )
     )
     return 0
@@ -139,8 +141,26 @@ def _names() -> str:
     """Return the names of the formats, without loading what reads them."""
     return (
         "activitynet, opentad, actionformer, thumos14, thumos14-detections, csv, label-studio, cvat, elan, via, "
-        "audacity, vtt, srt, edl, otio, fiftyone"
+        "audacity, vtt, srt, edl, otio, fiftyone, jsonl"
     )
+
+
+def _require_use(arguments: argparse.Namespace, source: str, target: str, videos: Sequence[VideoSegments]) -> None:
+    """Check that every flag has something to do (InputError: one has nothing)."""
+    from runtime.exchange.formats import FORMATS
+
+    what = f"neither {FORMATS[source].description} nor {FORMATS[target].description}"
+    if arguments.unit and "csv" not in (source, target):
+        raise InputError(f"--unit is the unit of a table, and {what} is one; leave it out")
+    if arguments.unit_in and source != "csv":
+        raise InputError(f"--unit-in is the unit of a table, and {FORMATS[source].description} is none; leave it out")
+    if arguments.media is not None and not FORMATS[target].names_media:
+        named = ", ".join(name for name, format in FORMATS.items() if format.names_media)
+        raise InputError(
+            f"--media: {FORMATS[target].description} names no files of videos, as {named} do; leave it out"
+        )
+    if arguments.score is not None and not any(video.scored for video in videos):
+        raise InputError(f"--score: no segment of {arguments.input} has a score; leave it out")
 
 
 def _note(text: str) -> None:
@@ -160,12 +180,7 @@ def _in_subsets(videos: Sequence[VideoSegments], subset: str | None, test: Seque
     unknown = sorted(set(test) - {video.name for video in videos})
     if unknown:
         raise InputError(
-            f"--test: {quote(unknown[0])} is none of the videos, which are "
-            f"{', '.join(video.name for video in videos[:5])}{' …' if len(videos) > 5 else ''}"
+            f"--test: {quote(unknown[0])} is none of the videos, which are {some([video.name for video in videos], 5)}"
         )
     chosen = [video if subset is None else replace(video, subset=subset) for video in videos]
     return [replace(video, subset="test") if video.name in test else video for video in chosen]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -19,6 +19,7 @@ import runtime
 from runtime.benchmark.machine import describe_machine
 from runtime.common.console import print_json
 from runtime.common.mappings import to_mapping
+from runtime.common.sizes import file_size
 from runtime.common.tables import align
 from runtime.common.text import one_line
 from runtime.errors import EngineError, install_hint
@@ -252,7 +253,7 @@ def _size_of(folder: Path) -> str:
     size = 0
     with suppress(OSError):
         size = sum(file.stat().st_size for file in folder.iterdir())
-    return f"{folder}, {size / 1e6:,.0f} MB"
+    return f"{folder}, {file_size(size)}"
 
 
 def _version_of(package: str) -> str:

@@ -25,19 +25,27 @@ from runtime.commands._evaluation_report import (
     add_report_flags,
     check_report,
     find_videos,
-    read_as,
+    videos_folder,
     write_report,
 )
+from runtime.commands._flags import refuse_flags, require_beside
 from runtime.commands._reading import add_reading_flags, reading_options
 from runtime.commands._seen_videos import check_unseen, find_models, judged_files, warn_of_other_features
-from runtime.commands._threshold import check_write_flags, cut_from, list_missing, selection_of, write_threshold
+from runtime.commands._threshold import (
+    DECODED_FROM,
+    check_write_flags,
+    cut_from,
+    list_missing,
+    selection_of,
+    write_threshold,
+)
 from runtime.commands.detect import add_flow_flags, add_label_flags, add_overwrite_flag
 from runtime.common import limits
-from runtime.common.console import EXIT_ERROR, ProgressLine, print_error, print_json, print_warning
-from runtime.common.files import require_writable_folder
+from runtime.common.console import EXIT_ERROR, ProgressLine, print_error, print_json, print_note, print_warning
+from runtime.common.files import is_folder, require_writable_folder
 from runtime.common.ranges import Count, Range, Seconds, Share, require_in_range
 from runtime.common.stops import GIVE_OUT_S, give_out_at_stop, shield
-from runtime.common.text import quote
+from runtime.common.text import counted, quote, some
 from runtime.errors import AfsdError, InputError, VideoError
 from runtime.evaluation import (
     A2NET_EDGES,
@@ -53,10 +61,12 @@ from runtime.evaluation import (
     evaluate_thresholds,
     format_table,
 )
+from runtime.evaluation.coverage import describe_coverage
 from runtime.evaluation.error_kinds import TOUCHING
+from runtime.exchange.found import load_found, lowest_score, names_engine
+from runtime.exchange.record import RATE_ADVICE
 from runtime.features.video_features import Video
-from runtime.results.detections import Detections, load_detections, write_results
-from runtime.results.thumos14 import read_text_detections
+from runtime.results.detections import Detections, write_results
 from runtime.results.video_scores import VideoScores, load_video_scores
 from runtime.results.writers import require_ours
 from runtime.spec.model import ModelSpec
@@ -65,6 +75,11 @@ from runtime.video.names import find_video
 if TYPE_CHECKING:
     from runtime.detector import Detector
 
+ENGINE_FLAGS = (
+    "--features", "--feature-fold", "--save", "--force", "--nms", "--flow-engine", "--flow-method", "--video-scores",
+    "--labels-per-video", "--timing", "--reader", "--allow-truncated",
+)  # fmt: skip
+"""Flags that a file of detections gives nothing to do."""
 BEST = "best"
 """Value of --threshold without a score."""
 DURATION_EDGES = ",".join(f"{edge:g}" for edge in A2NET_EDGES)
@@ -89,7 +104,8 @@ def add_evaluate(subparsers: Any) -> None:
     parser.add_argument(
         "detections",
         metavar="DETECTIONS|ENGINE",
-        help='ActivityNet JSON with "results", THUMOS\'14 text (.txt), either packed (.gz) or not, or an engine file',
+        help='ActivityNet JSON with "results", THUMOS\'14 text (.txt), a table, JSON lines, packed (.gz) or not; the '
+        "folder of afsd detect's results; or an engine file",
     )
     parser.add_argument(
         "ground_truth",
@@ -125,12 +141,29 @@ def add_evaluate(subparsers: Any) -> None:
         help="equal scores: the first read goes first (default), or as in the published evaluator, whose order "
         "depends on the processor",
     )
+    parser.add_argument(
+        "--fps", metavar="F", type=float, help="frames per second of the videos, where the ground truth counts frames"
+    )
     parser.add_argument("--per-class", action="store_true", help="a line for every class")
     parser.add_argument("--json", action="store_true", help="print JSON")
     _add_further(parser.add_argument_group("further questions"))
     add_report_flags(parser.add_argument_group("report"))
     _add_engine_flags(parser.add_argument_group("with an engine"))
     parser.set_defaults(func=run_evaluate, shown_from=None)
+    require_beside(
+        parser,
+        {
+            "--duration-edges": ("--durations", "--format html"),
+            "--proposal-rule": ("--proposals",),
+            "--false-positive-tiou": ("--false-positives", "--format html"),
+            "--plot": ("--false-positives",),
+            "--threshold-tiou": ("--threshold", "--write-threshold"),
+            "--out": ("--format html",),
+            "--embed": ("--format html",),
+            "--feature-fold": ("--features",),
+            "--labels-per-video": ("--video-scores",),
+        },
+    )
 
 
 def _add_engine_flags(group: argparse._ArgumentGroup) -> None:
@@ -224,10 +257,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     edges = _numbers(arguments.duration_edges, "--duration-edges", "rising seconds such as 1.5,2.5")
     if arguments.threshold is None and arguments.write_threshold:
         arguments.threshold = BEST
-    _check_companions(arguments)
     _check_ranges(arguments, tious, edges)
-    if arguments.plot and not arguments.false_positives:
-        raise InputError("--plot draws the kinds of errors: give --false-positives with it")
     if not arguments.overwrite:
         for path, suffix in ((arguments.save, "json"), (arguments.plot, "")):
             if path:
@@ -238,7 +268,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
         check_write_flags(arguments)
     truth = _ground_truth(arguments)
     check_report(arguments, truth)
-    found = _read_detections(arguments)
+    found = _read_detections(arguments, truth)
     if found is not None:
         for spec in find_models(found, arguments.write_threshold):
             files = find_videos(arguments, truth)
@@ -261,27 +291,6 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
             status = _give_out(arguments, found, judged, tious, edges, lacking)
     write_report(arguments, found, judged, tious, edges)
     return EXIT_ERROR if failed else status
-
-
-def _check_companions(arguments: argparse.Namespace) -> None:
-    """Check that no flag is given that does nothing without another one (InputError: one is)."""
-    report = arguments.format is not None
-    needs = (
-        ("--duration-edges", arguments.duration_edges != DURATION_EDGES, arguments.durations or report, "--durations"),
-        ("--proposal-rule", arguments.proposal_rule != "activitynet", arguments.proposals, "--proposals"),
-        (
-            "--false-positive-tiou",
-            arguments.false_positive_tiou != USUAL_TIOU,
-            arguments.false_positives or report,
-            "--false-positives",
-        ),
-        ("--threshold-tiou", arguments.threshold_tiou != USUAL_TIOU, arguments.threshold is not None, "--threshold"),
-        ("--labels-per-video", arguments.labels_per_video > 1, arguments.video_scores, "--video-scores"),
-        ("--feature-fold", arguments.feature_fold, arguments.features, "--features"),
-    )
-    for flag, given, companion, name in needs:
-        if given and not companion:
-            raise InputError(f"{flag} does nothing alone: give {name} with it")
 
 
 def _score(text: str) -> float | str:
@@ -318,7 +327,7 @@ def _give_out_part(
     """Save and judge the videos that were finished when a signal came."""
     names = {detections.video for detections in found}
     if names:
-        lacking = f"ended after {len(names)} of {len(truth)} videos"
+        lacking = f"ended after {len(names)} of {counted(len(truth), 'video')}"
         print_warning(f"{lacking}; the result is that of these")
         _give_out(arguments, list(found), tuple(v for v in truth if v.name in names), tious, edges, f"it {lacking}")
 
@@ -349,7 +358,7 @@ def _give_out(
             f"the detections were selected by {arguments.selected}, and the mAP is that of the selection; detect "
             "without these flags to judge a model"
         )
-    if arguments.save and read_as(arguments) == "engine":
+    if arguments.save:
         with _keep_failure(failures, written, arguments.save):
             write_results(arguments.save, found)
     result = evaluate(found, truth, tious, arguments.tie_order, arguments.rule)
@@ -403,7 +412,18 @@ def _keep_failure(failures: list[AfsdError | OSError], written: list[str], path:
 def _ground_truth(arguments: argparse.Namespace) -> tuple[VideoAnnotation, ...]:
     """Load the videos of the subset, or those of the fold's test list."""
     if not arguments.fold:
-        return load_ground_truth(arguments.ground_truth, None if arguments.subset == "all" else arguments.subset)
+        folder = videos_folder(arguments)
+        truth = load_ground_truth(
+            arguments.ground_truth,
+            None if arguments.subset == "all" else arguments.subset,
+            fps=arguments.fps,
+            videos=folder if is_folder(folder) else None,
+            advice=RATE_ADVICE,
+        )
+        if arguments.subset != "all" and not any(video.subset for video in truth):
+            refuse_flags(arguments, ("--subset",), f"{arguments.ground_truth} has no subsets")
+        return truth
+    refuse_flags(arguments, ("--fps",), "annotations with folds have seconds")
     if arguments.subset:
         raise InputError("--fold and --subset: each names the videos to judge on; leave one out")
     origin, document = arguments.ground_truth, read_document(arguments.ground_truth)
@@ -420,12 +440,22 @@ def _ground_truth(arguments: argparse.Namespace) -> tuple[VideoAnnotation, ...]:
     return truth
 
 
-def _read_detections(arguments: argparse.Namespace) -> list[Detections] | None:
-    """Read the detections from a file; None for an engine."""
-    kind = read_as(arguments)
-    if kind == "text":
-        return read_text_detections(Path(arguments.detections))
-    return load_detections(arguments.detections, keep_inverted=True) if kind == "json" else None
+def _read_detections(arguments: argparse.Namespace, truth: Sequence[VideoAnnotation]) -> list[Detections] | None:
+    """Read the detections from a file or folder, and note videos that it lacks; None for an engine."""
+    origin = arguments.detections
+    if names_engine(origin):
+        return None
+    refuse_flags(arguments, ENGINE_FLAGS, f"{origin} holds detections, and it is of an engine")
+    found = load_found(origin, _note)
+    if coverage := describe_coverage(found, truth, arguments.rule):
+        _note(f"{origin}: {coverage}")
+    if (lowest := lowest_score(found)) > DECODED_FROM:
+        _note(f"{origin}: no score is below {lowest:g}; if some were left out, the mAP of the model is higher")
+    return found
+
+
+def _note(text: str) -> None:
+    print_note(f"afsd: note: {text}")
 
 
 def _run_engine(
@@ -441,11 +471,15 @@ def _run_engine(
 
     if arguments.features and (arguments.flow_engine or arguments.videos):
         raise InputError("--features: leave out --videos and --flow-engine, which are of models on frames")
+    if arguments.features:
+        refuse_flags(arguments, ("--reader", "--allow-truncated", "--flow-method"), "no video is read with --features")
     labels = load_video_scores(arguments.video_scores) if arguments.video_scores else None
     options = DetectorOptions(nms=arguments.nms, flow_method=arguments.flow_method, **reading_options(arguments))
     with Detector(arguments.detections, flow_engine=arguments.flow_engine, options=options) as detector:
         if detector.spec.operating_point is not None:
             arguments.shown_from = detector.spec.operating_point.threshold
+        if detector.spec.stream == "rgb" and not arguments.flow_engine:
+            refuse_flags(arguments, ("--flow-method",), f"{arguments.detections} sees no flow")
         on_features = detector.spec.features is not None
         if on_features != bool(arguments.features):
             needed = "--features PLACE" if on_features else "--videos DIR, and no --features"
@@ -457,8 +491,7 @@ def _run_engine(
             warn_of_other_features(detector.spec, opened)
             videos = [opened.features(video.name) for video in truth]
         else:
-            folder = arguments.videos or Path(arguments.ground_truth).parent / "videos"
-            files = [find_video(folder, video.name) for video in truth]
+            files = _find_all_videos(videos_folder(arguments), truth)
             warn_of_other_rates(truth, files)
             videos = list(files)
         judged = {annotated.name: video for annotated, video in zip(truth, videos, strict=True)}
@@ -474,8 +507,24 @@ def _run_engine(
     if failed and not found:
         raise VideoError("none of the videos could be read, so there is nothing to judge")
     if failed:
-        print_warning(f"{len(failed)} of {len(truth)} videos could not be read; the result is that of the others")
+        print_warning(
+            f"{len(failed)} of {counted(len(truth), 'video')} could not be read; the result is that of the others"
+        )
     return failed
+
+
+def _find_all_videos(folder: Path, truth: Sequence[VideoAnnotation]) -> list[Path]:
+    """Return the files of the annotated videos, in their order (VideoError: some are not in the folder)."""
+    files, faults = [], []
+    for video in truth:
+        try:
+            files.append(find_video(folder, video.name))
+        except VideoError as error:
+            faults.append(error)
+    if faults:
+        count = f"; {len(faults)} of {counted(len(truth), 'video')} are missing" if len(faults) > 1 else ""
+        raise VideoError(f"{faults[0]}{count}; --videos DIR says where they are, --subset which are judged")
+    return files
 
 
 def warn_unknown(spec: ModelSpec, truth: Sequence[VideoAnnotation]) -> None:
@@ -484,9 +533,8 @@ def warn_unknown(spec: ModelSpec, truth: Sequence[VideoAnnotation]) -> None:
     unknown = sorted(labels - set(spec.classes))
     if unknown:
         print_warning(
-            f"{len(unknown)} of {len(labels)} annotated classes are none of the model's ({', '.join(unknown[:5])}"
-            f"{', …' if len(unknown) > 5 else ''}): their AP is 0; the model has {', '.join(spec.classes[:5])}"
-            f"{', …' if len(spec.classes) > 5 else ''}"
+            f"{len(unknown)} of {len(labels)} annotated classes are none of the model's ({some(unknown, 5)}): "
+            f"their AP is 0; the model has {some(spec.classes, 5)}"
         )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime.commands._failures import sum_up
+from runtime.commands._flags import require_beside
 from runtime.commands._ray import add_ray_flags, backbone_paths, engine_options, fleet_options
 from runtime.commands._reading import SOURCES_HELP, reading_options
 from runtime.commands.detect import add_backbone_flags, add_engine_flags, open_backbones, progress
@@ -48,6 +49,7 @@ def add_features(subparsers: Any) -> None:
     running.add_argument("--batch", metavar="N", type=int, help="snippets per call of a backbone (default: 4)")
     add_engine_flags(running)
     add_ray_flags(parser)
+    require_beside(parser, {"--flow-method": ("--flow-backbone",)})
     parser.set_defaults(func=features)
 
 

@@ -8,6 +8,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runtime.commands._flags import refuse_flags
 from runtime.commands._reading import add_settle_flag, add_stride_flags, reading_options
 from runtime.commands._shown import add_shown_flags, check_shown_flags, choose_score, selection_options
 from runtime.commands.detect import add_engine_flags, add_flow_flags, add_mode_flag, open_with
@@ -116,6 +117,8 @@ def watch(arguments: argparse.Namespace) -> int:
         stack.enter_context(end_well_at_stop(end, GRACE_SECONDS))
         engine = stack.enter_context(closing(open_with(arguments.engine, arguments)))
         flow = arguments.flow_engine and stack.enter_context(closing(open_with(arguments.flow_engine, arguments)))
+        if engine.spec.stream == "rgb" and not flow:
+            refuse_flags(arguments, ("--flow-method",), f"{arguments.engine} sees no flow")
         origin = choose_score(arguments, fuse_specs(engine.spec, flow.spec) if flow else engine.spec)
         detector = Detector(
             engine,

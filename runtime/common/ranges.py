@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from numbers import Integral, Real
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
@@ -40,6 +40,8 @@ ANY_NUMBER = Range(-1e300, 1e300)
 
 Share = Annotated[float, Range(0, 1)]
 """A score, threshold or tIoU."""
+Overlap = Annotated[float, Range(0, 1, above=True)]
+"""A tIoU from which on a detection finds an action."""
 FramesPerSecond = Annotated[float, Range(0, 100_000, above=True, what="frames per second")]
 """Rate of frames or of feature steps; a high-speed camera has some 10,000."""
 Count = Annotated[int, Range(1, 2**31 - 1)]
@@ -47,6 +49,8 @@ Count = Annotated[int, Range(1, 2**31 - 1)]
 Length = Annotated[float, Range(0, 1e9, what="seconds")]
 Seconds = Annotated[float, Range(0, 1e9, above=True, what="seconds")]
 """A length of time, up to thirty years."""
+Wait = Annotated[float, Range(0, math.inf, what="seconds")]
+"""A longest wait, which may be infinite."""
 
 Weight = Annotated[float, Range(0, 1e6)]
 """A factor on a loss, or another one that may be 0."""
@@ -89,6 +93,22 @@ def check_ranges(instance: Any) -> None:
 def require_in_range(name: str, value: object, hint: Any) -> None:
     """Check one number, such as a command line's, against an annotation, such as `Share` (InputError: out of range)."""
     _check(hint, value, name)
+
+
+def require_numbers(name: str, values: object, hint: Any) -> tuple[float, ...]:
+    """Return the numbers of a sequence or array, each checked against an annotation.
+
+    Raises:
+        InputError: `values` is no sequence or array, is empty, or holds a number out of range.
+    """
+    if not isinstance(values, Iterable) or isinstance(values, (str, bytes, Mapping)):
+        raise InputError(f"{name}: got {quote(values)}, expected numbers, such as (0.5,)")
+    numbers = tuple(values)
+    if not numbers:
+        raise InputError(f"{name}: got none, expected at least one number")
+    for index, value in enumerate(numbers):
+        _check(hint, value, name if len(numbers) == 1 else f"{name}[{index}]")
+    return tuple(float(value) for value in numbers)
 
 
 def range_of(cls: Any, name: str) -> Range | None:
@@ -142,10 +162,12 @@ def _check_number(kind: type, bounds: Range | None, value: Any, name: str) -> No
     if not _is_number(value) or (whole and not isinstance(value, Integral)):
         wanted = "a whole number" if whole else "a number"
         raise InputError(f"{name}: got {quote(value)}, expected {wanted}" + (f", {bounds}" if bounds else ""))
-    if not isinstance(value, Integral) and not math.isfinite(value):  # integers may be too large for isfinite
+    endless = bounds is not None and value == bounds.high
+    if not endless and not isinstance(value, Integral) and not math.isfinite(value):  # integers may be too large for it
         raise InputError(f"{name}: got {quote(value)}, expected a finite number" + (f", {bounds}" if bounds else ""))
     bounds = bounds or (ANY_INTEGER if whole else ANY_NUMBER)
-    if value not in bounds:
+    number: Any = value if isinstance(value, Integral) else float(value)  # float32 has no 1e300
+    if number not in bounds:
         raise InputError(f"{name}: got {quote(value)}, expected {bounds}")
 
 

@@ -1,9 +1,10 @@
-"""Make text fit to be shown: control characters escaped, one line, no passwords of URLs."""
+"""Make text fit to be shown: control characters escaped, one line, no passwords of URLs; count things in words."""
 
 from __future__ import annotations
 
 import re
 import reprlib
+from collections.abc import Iterable
 
 from runtime.common import limits
 
@@ -26,6 +27,22 @@ _URL = re.compile(r"""([A-Za-z][A-Za-z0-9+.-]+:/{1,3})((?:[^\s@]*@)?[^\s'"<>]*)"
 _SECRET = re.compile(
     r"(?i)\b(pass(?:word|wd)?|pwd|token|secret|signature|sig|auth|credential|access|api_?key|key)=[^&;,/\s]*"
 )
+
+
+NAMED = 3
+"""Number of names that a remark has, unless it says otherwise."""
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun: "1 video", "2 videos", "3 classes" where the plural is given."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def some(names: Iterable[str], most: int = NAMED) -> str:
+    """Return the first names, and how many more there are: "a, b, c and 4 more"."""
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
 
 
 def printable(text: str) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.annotations.activitynet import VideoAnnotation
+from runtime.common.ranges import Count, require_in_range
 from runtime.evaluation.matching import (
     Rule,
     checked_thresholds,
@@ -37,11 +38,13 @@ class PrecisionRecall:
 
     def at(self, threshold: float) -> tuple[float, float]:
         """Return recall and precision of the detections of at least a score; (0, 1) where there are none."""
+        require_in_range("threshold", threshold, float)
         count = int((self.scores >= threshold).sum())
         return (float(self.recall[count - 1]), float(self.precision[count - 1])) if count else (0.0, 1.0)
 
     def thinned(self, points: int) -> list[list[float]]:
         """Return at most some `points` pairs [recall, precision] that draw the same curve: where recall rises."""
+        require_in_range("points", points, Count)
         steps = np.flatnonzero(np.diff(self.recall, prepend=-1.0, append=2.0))  # first of each recall, and the end
         kept = np.unique(np.concatenate([steps[:-1], np.maximum(steps[1:] - 1, 0)])) if len(steps) > 1 else steps[:0]
         if len(kept) > points:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.annotations.activitynet import VideoAnnotation
+from runtime.common.ranges import Seconds, require_numbers
 from runtime.common.tables import align, percent
 from runtime.errors import InputError
 from runtime.evaluation.matching import (
@@ -90,9 +91,10 @@ def evaluate_durations(
         InputError: thresholds out of range, or edges that do not rise from above 0.
         AnnotationError: the ground truth holds no instance.
     """
-    thresholds, bounds = checked_thresholds(tious), np.asarray(edges, np.float64)
-    if not len(bounds) or not np.isfinite(bounds).all() or bounds[0] <= 0 or (np.diff(bounds) <= 0).any():
-        raise InputError(f"edges of durations: got {tuple(edges)}, expected rising seconds above 0, such as 1.5, 2.5")
+    thresholds = checked_thresholds(tious)
+    bounds = np.array(require_numbers("edges of durations", edges, Seconds))
+    if (np.diff(bounds) <= 0).any():
+        raise InputError(f"edges of durations: got {tuple(edges)}, expected rising seconds, such as 1.5, 2.5")
     judged, classes = judged_detections(predictions, ground_truth, rule), judged_classes(ground_truth)
     sums = np.zeros((len(bounds) + 1, len(thresholds)))
     present, truths = np.zeros(len(bounds) + 1, np.int64), np.zeros(len(bounds) + 1, np.int64)

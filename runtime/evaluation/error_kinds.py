@@ -18,20 +18,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.annotations.activitynet import VideoAnnotation
+from runtime.common.ranges import Range, require_in_range
 from runtime.common.tables import align, percent
-from runtime.errors import InputError
 from runtime.evaluation.matching import (
     ClassPool,
     Instances,
     Rule,
     average_precision,
-    checked_thresholds,
     class_pools,
     instances_of,
     judged_classes,
@@ -93,6 +92,12 @@ class FalsePositiveResult:
         return align([header, *rows])
 
 
+def checked_hit(tiou: float) -> float:
+    """Return the tIoU of a hit as a float (InputError: none above `TOUCHING`, where localization errors begin)."""
+    require_in_range("tIoU threshold of a hit", tiou, Annotated[float, Range(TOUCHING, 1, above=True)])
+    return float(tiou)
+
+
 def analyse_false_positives(
     predictions: Sequence[Detections],
     ground_truth: Sequence[VideoAnnotation],
@@ -113,9 +118,7 @@ def analyse_false_positives(
         InputError: the threshold is out of range.
         AnnotationError: the ground truth holds no instance.
     """
-    (threshold,) = checked_thresholds([tiou])
-    if threshold <= TOUCHING:
-        raise InputError(f"tIoU threshold {tiou:g}: expected above {TOUCHING:g}, where localization errors begin")
+    threshold = checked_hit(tiou)
     judged, classes = judged_detections(predictions, ground_truth, rule), judged_classes(ground_truth)
     instances = instances_of(ground_truth, {name: index for index, name in enumerate(classes)})
     table = np.zeros((MULTIPLES, len(KINDS)), np.int64)

@@ -13,13 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.annotations.activitynet import VideoAnnotation, class_names
 from runtime.annotations.thumos14 import AMBIGUOUS
+from runtime.common.choices import require_choice
+from runtime.common.ranges import Overlap, require_numbers
 from runtime.errors import AnnotationError, InputError
 from runtime.results.detections import Detections
 from runtime.segments import tiou
@@ -136,7 +138,12 @@ def class_pools(
         classes: classes of the ground truth.
         rule: rule of matching.
         tie_order: see `TieOrder`.
+
+    Raises:
+        InputError: an unknown rule or order.
     """
+    require_choice("rule", rule, get_args(Rule))
+    require_choice("tie_order", tie_order, get_args(TieOrder))
     if rule == "thumos14":  # the kit goes through the videos by name, which decides between equal scores
         judged = sorted(judged, key=lambda detections: detections.video)
     number = {name: index for index, name in enumerate(classes)}
@@ -255,9 +262,7 @@ def judged_detections(
 
 def checked_thresholds(tious: Sequence[float]) -> tuple[float, ...]:
     """Return the thresholds as floats (InputError: none given, or one is out of range)."""
-    if not len(tious) or not all(0 < tiou <= 1 for tiou in tious):
-        raise InputError(f"tIoU thresholds {tuple(tious)}: expected at least one, each above 0 and at most 1")
-    return tuple(float(t) for t in tious)
+    return require_numbers("tIoU thresholds", tious, Overlap)
 
 
 def match_by_score(overlaps: NDArray[np.float64], threshold: float) -> list[tuple[int, int]]:

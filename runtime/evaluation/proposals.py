@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from runtime.annotations.activitynet import VideoAnnotation
 from runtime.annotations.thumos14 import AMBIGUOUS
+from runtime.common.ranges import Positive, require_in_range
 from runtime.common.tables import align, percent
-from runtime.errors import InputError
 from runtime.evaluation.matching import checked_thresholds, judged_classes, judged_detections
 from runtime.results.detections import Detections
 from runtime.segments import tiou
@@ -48,6 +48,7 @@ class ProposalResult:
 
     def at(self, number: float) -> float:
         """Return the AR at an average number of proposals, linearly interpolated; NaN beyond the end of the curve."""
+        require_in_range("number of proposals", number, float)
         if not len(self.numbers) or number > self.numbers[-1] + 1e-9:
             return float("nan")
         return float(np.interp(number, np.append(0.0, self.numbers), np.append(0.0, self.recall)))
@@ -98,8 +99,7 @@ def evaluate_proposals(
     """
     thresholds = checked_thresholds(tious)
     judged_classes(ground_truth)
-    if not largest > 0:
-        raise InputError(f"largest number of proposals: got {largest}, expected more than 0")
+    require_in_range("largest number of proposals", largest, Positive)
     ranked = {d.video: d.sorted("score") for d in judged_detections(predictions, ground_truth)}
     total = sum(map(len, ranked.values()))
     if not total:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.annotations.activitynet import VideoAnnotation
+from runtime.common.ranges import require_in_range
 from runtime.common.tables import align
 from runtime.evaluation.matching import checked_thresholds, class_pools, judged_classes, judged_detections
 from runtime.results.detections import Detections
@@ -59,7 +60,8 @@ class ScoredHits:
     instances: int
 
     def at(self, threshold: float) -> Quality:
-        """Return the quality of the detections from a score on."""
+        """Return the quality of the detections from a score on (InputError: it is no finite number)."""
+        require_in_range("threshold", threshold, float)
         shown = int(np.searchsorted(-self.scores, -threshold, side="right"))
         return Quality(threshold, shown, int(np.count_nonzero(self.hits[:shown])), self.instances)
 
@@ -133,7 +135,7 @@ def evaluate_thresholds(
         threshold: score whose quality is wanted; None: that of the largest F1 over all classes together.
 
     Raises:
-        InputError: NaN, or a tIoU out of range.
+        InputError: NaN, a tIoU out of range, or a threshold that is no finite number.
         AnnotationError: the ground truth holds no instance.
     """
     (tiou,) = checked_thresholds([tiou])

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from runtime.annotations.activitynet import VideoAnnotation
 from runtime.annotations.thumos14 import AMBIGUOUS
 from runtime.errors import InputError
-from runtime.evaluation.error_kinds import HIT, TOUCHING, sort_kinds
-from runtime.evaluation.matching import NOBODY, Rule, checked_thresholds, class_pools, instances_of
+from runtime.evaluation.error_kinds import HIT, checked_hit, sort_kinds
+from runtime.evaluation.matching import NOBODY, Rule, class_pools, instances_of
 from runtime.results.detections import Detections
 from runtime.segments import tiou as overlap
 
@@ -58,9 +58,7 @@ def judge_video(
     Raises:
         InputError: the threshold is out of range, or a detection holds NaN.
     """
-    (threshold,) = checked_thresholds([tiou])
-    if threshold <= TOUCHING:
-        raise InputError(f"tIoU threshold {tiou:g}: expected above {TOUCHING:g}, where localization errors begin")
+    threshold = checked_hit(tiou)
     if np.isnan(found.scores).any() or np.isnan(found.segments).any():
         raise InputError(f"{found.video}: a detection holds NaN, expected numbers; was it written by hand?")
     names = {i.label for i in truth.instances} | {found.classes[k] for k in np.unique(found.labels).tolist()}

@@ -43,8 +43,8 @@ class Document:
 
     @cached_property
     def looks_like_json(self) -> bool:
-        """Whether the content begins as JSON does."""
-        return self.text.lstrip()[:1] in ("{", "[")
+        """Whether the content begins as JSON does, and is not a line of JSON after the other."""
+        return self.suffix != ".jsonl" and self.text.lstrip()[:1] in ("{", "[")
 
     @cached_property
     def json(self) -> Any:

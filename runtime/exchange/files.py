@@ -12,20 +12,23 @@ import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
+from runtime.common.choices import require_choice
 from runtime.common.files import PathLike, is_folder, text_suffix, write_text
 from runtime.common.names import path_in
 from runtime.common.natural_order import natural_key
 from runtime.common.overwriting import require_own_file
 from runtime.common.ranges import FramesPerSecond, require_in_range
-from runtime.common.text import quote
+from runtime.common.text import counted, quote, some
 from runtime.errors import AnnotationError, InputError
 from runtime.exchange.document import Document
 from runtime.exchange.formats import BY_SUFFIX, FORMATS, TEXT_SUFFIXES, Files, Folder, Format, format_named, recognise
 from runtime.exchange.formats import read_document as read_document_as
 from runtime.exchange.media import VideoFolder
-from runtime.exchange.record import Kind, ReadOptions, Unit, VideoSegments, WriteOptions
+from runtime.exchange.record import RATE_ADVICE, Kind, ReadOptions, Unit, VideoSegments, WriteOptions
 from runtime.results.detections import TABLE, is_table
+from runtime.results.json_lines import FAILURES
 
 Note = Callable[[str], None]
 """Function that is given each remark on what was left out or rounded."""
@@ -33,8 +36,6 @@ LONGEST_S = 1e9
 """Largest time of a segment in seconds, thirty years."""
 HEADER_BYTES = 200
 """Bytes of a table that hold its header."""
-NAMED = 3
-"""Number of files or videos that a remark names."""
 FACTS = {"duration_s": "lengths of videos", "subset": "subsets"}
 """What fields are called in remarks on their loss; rates and paths are a video's own and none is missed."""
 
@@ -70,7 +71,7 @@ def read_segments(
 
     Raises:
         AnnotationError: the file cannot be read, is of no known format, or lacks a frame rate.
-        InputError: an unknown format, or a rate out of range.
+        InputError: an unknown format, unit or kind, or a rate out of range.
     """
     media = VideoFolder(None if videos is None else Path(videos))
     found = find_segments(Path(path), format, fps=fps, media=media, unit=unit, kind=kind, note=note)
@@ -86,26 +87,35 @@ def find_segments(
     unit: Unit | None = None,
     kind: Kind | None = None,
     note: Note = lambda text: None,
+    advice: str = RATE_ADVICE,
 ) -> Found:
     """Read segments as `read_segments` does, and say which format they had.
 
     The videos in `media` are looked at for frame rates alone; what else they know, `VideoFolder.complete` adds.
+    `advice` says what to do where nobody knows a rate.
     """
     require_in_range("fps", fps, FramesPerSecond | None)
+    _require_words(unit, kind)
 
     def rate(name: str) -> float | None:
         facts = None if fps is not None else media.find(name)
         return fps if facts is None else facts.fps
 
-    options = ReadOptions(rate, fps is not None, unit, kind, note)
+    options = ReadOptions(rate, fps is not None, unit, kind, note, advice)
     name, videos = (_read_folder if is_folder(path) else _read_file)(path, format, options)
     require_unique(videos, path)
     _require_times(videos, path)
     labelled = [replace(v, segments=tuple(one for one in v.segments if one.label)) for v in videos]
     lost = sum(len(video.segments) for video in videos) - sum(len(video.segments) for video in labelled)
     if lost:
-        note(f"{path}: segments without a label are left out: {lost}")
+        note(f"{path}: {counted(lost, 'segment')} without a label left out")
     return Found(name, tuple(labelled if fps is None else [replace(video, fps=fps) for video in labelled]))
+
+
+def _require_words(unit: Unit | None, kind: Kind | None) -> None:
+    for name, word, words in (("unit", unit, get_args(Unit)), ("kind", kind, get_args(Kind))):
+        if word is not None:
+            require_choice(name, word, words)
 
 
 def _require_times(videos: Sequence[VideoSegments], origin: Path) -> None:
@@ -144,10 +154,11 @@ def write_segments(
         overwrite: write over files that are there.
 
     Raises:
-        InputError: an unknown format, something that the format needs is unknown, a name that no file can have, or a
-            file that is there already.
+        InputError: an unknown format, unit or kind, something that the format needs is unknown, a name that no file can
+            have, or a file that is there already.
         OSError: a file cannot be written.
     """
+    _require_words(unit, kind)
     target = Path(path)
     name = format or format_of(target)
     chosen = format_named(name)
@@ -178,9 +189,9 @@ def list_losses(
     remarks = []
     inverted = sum(len(v.segments) for v in videos) - sum(len(v.segments) for v in ready)
     if inverted:
-        remarks.append(f"{inverted} segments that end before they begin, or before the video does, are left out")
-    less = kind == "predictions" and chosen.predictions_hold is not None
-    holds = chosen.predictions_hold or () if less else chosen.holds
+        what = "that ends before it begins" if inverted == 1 else "that end before they begin"
+        remarks.append(f"{counted(inverted, 'segment')} {what}, or before the video does, left out")
+    holds = _holds(chosen, kind)
     lost = [words for fact, words in FACTS.items() if fact not in holds and any(getattr(v, fact) for v in videos)]
     scored = any(video.scored for video in videos)
     if scored and kind == "annotations":
@@ -191,7 +202,10 @@ def list_losses(
         remarks.append(f"{', '.join(lost)} have no place in {chosen.description} as written here, and are left out")
     empty = [video.name for video in ready if not video.segments]
     if empty and "empty videos" not in holds:
-        remarks.append(f"{_some(empty, 'video')} without segments, and so with no place in {chosen.description}")
+        remarks.append(
+            f"{counted(len(empty), 'video')} without segments ({some(empty)}), and so with no place in "
+            f"{chosen.description}"
+        )
     count = sum(len(video.segments) for video in ready)
     if chosen.usual is not None and count > chosen.usual:
         remarks.append(
@@ -201,6 +215,13 @@ def list_losses(
     if chosen.in_frames or unit == "frames":
         remarks.append("times are rounded to whole frames")
     return remarks
+
+
+def written_segments(videos: Sequence[VideoSegments], format: str, kind: Kind) -> list[VideoSegments]:
+    """Return the videos as a file of a format holds them, for counts: what cannot be written is left out."""
+    ready = [_fit(video, kind) for video in videos]
+    chosen = format_named(format)
+    return ready if "empty videos" in _holds(chosen, kind) else [video for video in ready if video.segments]
 
 
 def kind_of(videos: Sequence[VideoSegments]) -> Kind:
@@ -263,8 +284,10 @@ def _read_folder(folder: Path, format: str | None, options: ReadOptions) -> tupl
     others: list[str] = []
     for path in _texts_in(folder, TEXT_SUFFIXES):
         document = Document(path)
-        if path.name == f"{TABLE}.csv" and is_table(path.read_bytes()[:HEADER_BYTES] + b"\n"):
-            continue  # afsd detect's, of the videos that have their own files
+        if path.name == FAILURES or (
+            path.name == f"{TABLE}.csv" and is_table(path.read_bytes()[:HEADER_BYTES] + b"\n")
+        ):
+            continue  # afsd detect's: videos without a result, and a table of those that have their own files
         kind = recognise(document) if format is None else format
         if kind is None or (format is not None and text_suffix(path) != format_named(format).suffix):
             others.append(path.name)
@@ -277,8 +300,7 @@ def _read_folder(folder: Path, format: str | None, options: ReadOptions) -> tupl
         counts = ", ".join(f"{len(documents)} of {FORMATS[name].description}" for name, documents in found.items())
         raise AnnotationError(f"{folder}: holds files of several formats, {counts}; give --from NAME")
     if others:
-        more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
-        options.note(f"{folder}: of no known format and left out: {', '.join(others[:NAMED])}{more}")
+        options.note(f"{folder}: of no known format and left out: {some(others)}")
     ((name, documents),) = found.items()
     videos = []
     for document in documents:
@@ -318,6 +340,11 @@ def _add_deeper(folder: Path, format: str | None, found: dict[str, list[Document
                 found.setdefault(kind, []).append(document)
 
 
+def _holds(chosen: Format, kind: Kind) -> tuple[str, ...]:
+    less = kind == "predictions" and chosen.predictions_hold is not None
+    return chosen.predictions_hold or () if less else chosen.holds
+
+
 def _fit(video: VideoSegments, kind: Kind) -> VideoSegments:
     """Return a video with its segments as they can be written: none inverted, none before the start."""
     segments = tuple(
@@ -325,12 +352,6 @@ def _fit(video: VideoSegments, kind: Kind) -> VideoSegments:
     )
     fitted = replace(video, segments=segments)
     return fitted.without_scores() if kind == "annotations" else fitted
-
-
-def _some(names: Sequence[str], noun: str) -> str:
-    """Return how many names there are, and the first of them."""
-    more = " …" if len(names) > NAMED else ""
-    return f"{len(names)} {noun}{'' if len(names) == 1 else 's'} ({', '.join(names[:NAMED])}{more})"
 
 
 def _texts(target: Path, chosen: Format, videos: Sequence[VideoSegments], options: WriteOptions) -> dict[Path, str]:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.errors import AnnotationError, InputError
+from runtime.common.choices import require_choice
+from runtime.errors import AnnotationError
 from runtime.exchange.document import Document
 from runtime.exchange.file_formats import (
     audacity,
@@ -15,6 +16,7 @@ from runtime.exchange.file_formats import (
     elan,
     fiftyone,
     json_family,
+    json_lines,
     label_studio,
     otio,
     subtitles,
@@ -63,6 +65,8 @@ class Format:
     """What it holds of predictions, if that is less."""
     in_frames: bool = False
     """Whether times are whole frames."""
+    names_media: bool = False
+    """Whether the files of videos are named in it, with what `WriteOptions.media` puts before them."""
     usual: int | None = None
     """Most segments of a file that every program takes; None: there is no such number."""
 
@@ -98,9 +102,15 @@ FORMATS: dict[str, Format] = {
         True,
         ("scores", "subset", "duration_s", "fps", "path", "empty videos"),
         in_frames=True,
+        names_media=True,
     ),
     "via": Format(
-        "VIA 3", ".json", Files(via.recognise, via.read, via.write), True, ("scores", "path", "empty videos")
+        "VIA 3",
+        ".json",
+        Files(via.recognise, via.read, via.write),
+        True,
+        ("scores", "path", "empty videos"),
+        names_media=True,
     ),
     "fiftyone": Format(
         "FiftyOne's labels.json",
@@ -116,9 +126,15 @@ FORMATS: dict[str, Format] = {
         True,
         ("scores", "duration_s", "fps", "path"),
         in_frames=True,
+        names_media=True,
     ),
     "elan": Format(
-        "ELAN", ".eaf", Files(elan.recognise, elan.read, elan.write), False, ("scores", "path", "empty videos")
+        "ELAN",
+        ".eaf",
+        Files(elan.recognise, elan.read, elan.write),
+        False,
+        ("scores", "path", "empty videos"),
+        names_media=True,
     ),
     "cvat": Format(
         "CVAT for video 1.1",
@@ -135,6 +151,7 @@ FORMATS: dict[str, Format] = {
         True,
         ("scores",),
         in_frames=True,
+        names_media=True,
         usual=edl.EVENTS,
     ),
     "vtt": Format(
@@ -152,6 +169,13 @@ FORMATS: dict[str, Format] = {
         ("scores", "empty videos"),
     ),
     "csv": Format("a table (CSV)", ".csv", Files(table.recognise, table.read, table.write), True, ("scores", "subset")),
+    "jsonl": Format(
+        "JSON lines of afsd",
+        json_lines.SUFFIX,
+        Files(json_lines.recognise, json_lines.read, json_lines.write),
+        True,
+        ("scores",),
+    ),
     "audacity": Format(
         "Audacity's labels",
         ".txt",
@@ -178,7 +202,7 @@ FORMATS: dict[str, Format] = {
 
 BY_SUFFIX = {
     ".json": "activitynet",
-    **{f".{name}": name for name in ("csv", "srt", "vtt", "edl", "otio")},
+    **{f".{name}": name for name in ("csv", "jsonl", "srt", "vtt", "edl", "otio")},
     ".eaf": "elan",
     ".xml": "cvat",
 }
@@ -189,8 +213,7 @@ TEXT_SUFFIXES = frozenset({".tsv", *(format.suffix for format in FORMATS.values(
 
 def format_named(name: str) -> Format:
     """Return the format of a name (InputError: there is none)."""
-    if name not in FORMATS:
-        raise InputError(f"format {name!r} is unknown, expected one of {', '.join(FORMATS)}")
+    require_choice("format", name, FORMATS)
     return FORMATS[name]
 
 

@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from runtime.errors import VideoError
+from runtime.errors import InputError, VideoError
 from runtime.exchange.record import VideoSegments
 from runtime.video.names import find_video
 from runtime.video.readers.choice import open_reader
@@ -35,13 +35,13 @@ class VideoFolder:
         """Names of the videos that were looked for and not found, or cannot be opened."""
 
     def find(self, name: str) -> FileFacts | None:
-        """Return the facts of a video; None if it is not there (InputError: the name leads out of the folder)."""
+        """Return the facts of a video; None if no file of its name is there, or can be."""
         if self._folder is None:
             return None
         if name not in self._facts:
             try:
                 self._facts[name] = read_facts(find_video(self._folder, name))
-            except VideoError:
+            except (VideoError, InputError):  # the name may be none that a file can have
                 self._facts[name] = None
                 self.missing.append(name)
         return self._facts[name]

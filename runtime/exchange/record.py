@@ -21,6 +21,8 @@ Kind = Literal["annotations", "predictions"]
 """What segments are taken for: what a person marked, or what a model found."""
 Unit = Literal["seconds", "frames"]
 """Unit of the times in a table."""
+RATE_ADVICE = "give --fps F, or --videos DIR with the videos"
+"""What to do where nobody knows the rate of frames."""
 UNITS: tuple[Unit, ...] = ("seconds", "frames")
 _DRIVE = re.compile("/[A-Za-z]:")
 """Beginning of a path of Windows in a URL."""
@@ -164,6 +166,8 @@ class ReadOptions:
     """Which segments to take where a file has both; None: annotations where there are any."""
     note: Callable[[str], None] = lambda text: None
     """Function that is given each remark on what was left out."""
+    advice: str = RATE_ADVICE
+    """What to do where nobody knows the rate of frames."""
 
     def fps(self, name: str, stored: float | None, where: str) -> float:
         """Return the frames per second of a video whose times are frames.
@@ -174,10 +178,7 @@ class ReadOptions:
         given = self.rate(name)
         fps = given if given is not None and (self.rate_wins or stored is None) else stored
         if fps is None:
-            raise AnnotationError(
-                f"{where}: times are in frames and the file gives no frame rate; give --fps F, or --videos DIR with "
-                "the videos"
-            )
+            raise AnnotationError(f"{where}: times are in frames and the file gives no frame rate; {self.advice}")
         return fps
 
 
@@ -239,10 +240,7 @@ def from_url(url: str) -> str:
 def require_rate(video: VideoSegments, tool: str) -> float:
     """Return the frames per second of a video (InputError: unknown; `tool` needs them)."""
     if video.fps is None:
-        raise InputError(
-            f"{video.name}: {tool} needs the frame rate, which is unknown; give --fps F, or --videos DIR with the "
-            "videos"
-        )
+        raise InputError(f"{video.name}: {tool} needs the frame rate, which is unknown; {RATE_ADVICE}")
     return video.fps
 
 

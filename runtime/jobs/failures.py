@@ -14,8 +14,9 @@ from runtime.common.overwriting import require_own_file, text_that_begins
 from runtime.common.text import one_line
 from runtime.jobs.plan import VideoJob
 from runtime.jobs.records import OWN_FOLDER
+from runtime.results.json_lines import FAILURES
 
-FILE = "failures.jsonl"
+FILE = FAILURES
 """Name of the file in the folder of the results."""
 BEGINNING = '{"video": '
 """Beginning of each line, by which the file is known as this project's."""

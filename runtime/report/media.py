@@ -11,11 +11,12 @@ from pathlib import Path
 from urllib.parse import quote
 
 from runtime.common.files import is_file, read_bytes
+from runtime.common.sizes import file_size
 from runtime.common.text import printable
 from runtime.errors import InputError, VideoError
 from runtime.report.preview import is_played, make_preview
 
-EMBED_BYTES = 48 << 20
+EMBED_BYTES = 50_000_000
 """Largest video that is put into a page; browsers hold the whole page, a third larger, in memory."""
 
 
@@ -74,7 +75,7 @@ def require_embeddable(video: Path) -> None:
     size = video.stat().st_size
     if size > EMBED_BYTES and is_played(video):
         raise InputError(
-            f"{video}: got {size / (1 << 20):,.0f} MiB, expected at most {EMBED_BYTES >> 20} MiB to be in a page; "
+            f"{video}: got {file_size(size)}, expected at most {file_size(EMBED_BYTES)} to be in a page; "
             "leave out --embed (embed=False), so that the page links to it, or make it smaller"
         )
 

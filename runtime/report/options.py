@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, get_args
 
+from runtime.common.choices import require_choice
 from runtime.common.ranges import Range, Share, check_ranges
 from runtime.evaluation.matching import Rule
 from runtime.spec.model_card import DEFAULT_SCORE
@@ -33,3 +34,4 @@ class ReportOptions:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        require_choice("rule", self.rule, get_args(Rule))

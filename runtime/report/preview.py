@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from runtime.common.sizes import file_size
 from runtime.errors import InputError, VideoError, import_failure
 from runtime.video.thumbnails import upright_frame
 
@@ -80,7 +81,7 @@ def make_preview(video: Path, largest: int) -> bytes:
             if length > seconds_that_fit(largest):
                 raise InputError(
                     f"{video}: got {length / 60:.0f} minutes, of which a copy that browsers play has more than "
-                    f"{largest >> 20} MiB; leave out --embed (embed=False), or cut it"
+                    f"{file_size(largest)}; leave out --embed (embed=False), or cut it"
                 )
             return _convert(container, int(0.8 * largest * 8 / max(length, 1)))
     except (av.error.FFmpegError, IndexError, StopIteration) as error:

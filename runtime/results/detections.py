@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.annotations.activitynet import VideoAnnotation, finite_number
+from runtime.common.choices import require_choice
 from runtime.common.csv_text import to_csv
 from runtime.common.files import PathLike, is_file, read_json, write_text
 from runtime.common.mappings import StructureError, from_mapping, to_mapping
-from runtime.common.text import quote
+from runtime.common.ranges import require_in_range
+from runtime.common.text import counted, quote
 from runtime.errors import AnnotationError, InputError, import_failure
 from runtime.results.facts import VideoFacts
 from runtime.results.subtitles import Cue, table_time, to_srt
@@ -68,8 +70,15 @@ class Detections:
     """Where the detections come from; None: not known."""
 
     def __post_init__(self) -> None:
-        segments, labels, scores = np.asarray(self.segments), np.asarray(self.labels), np.asarray(self.scores)
-        count = len(scores)
+        for name in ("segments", "labels", "scores"):
+            given, whole = getattr(self, name), name == "labels"
+            array = np.asarray(given)
+            if array.size and array.dtype.kind not in ("iu" if whole else "iuf"):
+                raise InputError(f"{name}: got {quote(given)}, expected an array of {'whole ' * whole}numbers")
+            if not isinstance(given, np.ndarray):
+                object.__setattr__(self, name, array.astype(np.int32 if whole else np.float64))
+        segments, labels, scores = self.segments, self.labels, self.scores
+        count = scores.size
         if segments.shape != (count, 2) or labels.shape != (count,) or scores.shape != (count,):
             raise InputError(
                 f"got segments {segments.shape}, labels {labels.shape}, scores {scores.shape}, "
@@ -113,7 +122,7 @@ class Detections:
             yield Detection(self.classes[label], score, start, end)
 
     def __repr__(self) -> str:
-        count = f"{len(self)} detection{'' if len(self) == 1 else 's'} of {len(self.classes)} classes"
+        count = f"{counted(len(self), 'detection')} of {counted(len(self.classes), 'class', 'classes')}"
         if not len(self):
             return f"<Detections {self.video!r}: {count}>"
         best = self[int(self.scores.argmax())]
@@ -128,8 +137,12 @@ class Detections:
     def __getitem__(self, chosen: slice | Sequence[int] | NDArray[Any]) -> Detections: ...
     def __getitem__(self, chosen: int | slice | Sequence[int] | NDArray[Any]) -> Detection | Detections:
         """Return the detection of an index, or the detections of a slice, a bool mask [D] or a list of indices."""
-        if isinstance(chosen, bool):
-            raise InputError(f"detections[{chosen}]: expected a number, a slice, a bool mask [D] or numbers")
+        known = isinstance(chosen, (int, np.integer, slice, Sequence, np.ndarray))
+        if not known or isinstance(chosen, (bool, str, bytes)):
+            raise InputError(
+                f"detections[{quote(chosen)}]: expected a number, a slice, a bool mask [D] or numbers; "
+                "of_class(name) has those of a class"
+            )
         if isinstance(chosen, (int, np.integer)):
             start, end = self.segments[chosen].tolist()
             return Detection(self.classes[self.labels[chosen]], float(self.scores[chosen]), start, end)
@@ -141,13 +154,13 @@ class Detections:
 
     def sorted(self, by: Literal["score", "start"] = "score") -> Detections:
         """Return the detections best first, or in the order of their starts; the order of equal ones is kept."""
-        if by not in ("score", "start"):
-            raise InputError(f"sorted: got {by!r}, expected 'score' or 'start'")
+        require_choice("sorted", by, ("score", "start"))
         key = -self.scores if by == "score" else self.segments[:, 0]
         return self.take(np.argsort(key, kind="stable"))
 
     def above(self, min_score: float) -> Detections:
-        """Return the detections whose score is at least `min_score`."""
+        """Return the detections whose score is at least `min_score` (InputError: it is no finite number)."""
+        require_in_range("min_score", min_score, float)
         return self.take(self.scores >= min_score)
 
     def select(
@@ -277,7 +290,7 @@ class Detections:
                 last segment.
             threshold: score at which the slider begins; None: that of `facts`, else 0.5.
             tiou: tIoU from which on a detection finds a true action, above 0.1.
-            embed: put the video, of at most 48 MiB, into the page.
+            embed: put the video, of at most 50 MB, into the page.
             thumbnails: number of frames of the video above the timeline, 0 … 60.
             model: name of the model, for the head of the page; empty: that of `facts`.
 

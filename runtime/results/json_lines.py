@@ -15,6 +15,10 @@ BEGINNINGS = (b'{"video": ', b'{"event": ')
 """First bytes of the lines of detections and events; by them a file is known as this project's."""
 
 
+FAILURES = "failures.jsonl"
+"""Name of the file with the videos of a folder that failed."""
+
+
 class JsonLineFiles:
     """Appends lines to DIR/<video>.jsonl."""
 

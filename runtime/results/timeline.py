@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import cv2
 import numpy as np
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from runtime.annotations.activitynet import VideoAnnotation
 from runtime.common.files import PathLike, atomic_path
+from runtime.common.ranges import Range, Seconds, require_in_range
+from runtime.common.text import counted
 from runtime.errors import InputError
 from runtime.results.canvas import INK, MUTED, Canvas, Colour, blend, readable_on
 from runtime.results.colours import PALETTE, class_colour
@@ -109,8 +111,7 @@ def draw_timeline(
     Raises:
         InputError: a width below 640, a duration that is not above 0, a thumbnail that is not uint8 [H,W,3].
     """
-    if width < 640:
-        raise InputError(f"width is {width}, expected at least 640 pixels")
+    require_in_range("width", width, Annotated[int, Range(640, 65_500, what="pixels")])
     if any(t.ndim != 3 or t.shape[2] != 3 or t.dtype != np.uint8 or not t.size for t in thumbnails):
         raise InputError("thumbnails: expected frames uint8 [H,W,3]")
     duration = choose_duration(detections, truth, duration_s)
@@ -181,8 +182,7 @@ def choose_duration(detections: Detections, truth: VideoAnnotation | None, durat
         InputError: a duration that is not above 0.
     """
     if duration_s is not None:
-        if not 0 < duration_s < np.inf:
-            raise InputError(f"duration_s is {duration_s}, expected seconds above 0")
+        require_in_range("duration_s", duration_s, Seconds)
         return duration_s
     if truth is not None and truth.duration_s is not None:
         return truth.duration_s
@@ -212,8 +212,7 @@ def _rows(detections: Detections, truth: VideoAnnotation | None) -> list[_Row]:
 
 def _draw_header(canvas: Canvas, detections: Detections, duration: float, classes: int, with_truth: bool) -> None:
     length = f"{duration:.1f} s" if duration < 60 else format_time(duration, 60)
-    found = f"{len(detections)} detection{'' if len(detections) == 1 else 's'}"
-    subtitle = f"{length}   {found}   {classes} class{'' if classes == 1 else 'es'}"
+    subtitle = f"{length}   {counted(len(detections), 'detection')}   {counted(classes, 'class', 'classes')}"
     x = float(canvas.width - MARGIN)
     middle = 50
     x -= canvas.text_width("1", SMALL_SIZE)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.common.files import PathLike, read_json
+from runtime.common.ranges import Range, require_in_range
 from runtime.errors import AnnotationError, InputError
 from runtime.results.detections import Detections
 from runtime.video.names import ID_PREFIX, find_name
@@ -34,8 +35,7 @@ class VideoScores:
                 f"video scores: the model distinguishes {len(classes)} classes itself, expected a "
                 "class-agnostic one (classes: action); leave the scores out"
             )
-        if not 1 <= top_k <= len(self.classes):
-            raise InputError(f"top_k: got {top_k}, expected 1 … {len(self.classes)} classes")
+        require_in_range("top_k", top_k, Annotated[int, Range(1, len(self.classes), what="classes")])
 
     def require(self, video: str) -> NDArray[np.float64]:
         """Return the scores [classes] of a video (InputError: there are none)."""

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.common.ranges import Number, Positive, Share, require_in_range
+from runtime.common.text import quote
 from runtime.errors import InputError
 from runtime.segments import tiou
 
@@ -32,8 +34,7 @@ class Gaussian:
     sigma: float
 
     def __post_init__(self) -> None:
-        if not self.sigma > 0:
-            raise InputError(f"sigma is {self.sigma}, expected a number above 0")
+        require_in_range("sigma", self.sigma, Positive)
 
     def __call__(self, overlap: NDArray[Any]) -> NDArray[Any]:
         """Return the factors for the tIoU `overlap`, in its dtype; 1 where there is no overlap."""
@@ -49,8 +50,7 @@ class Hard:
     threshold: float
 
     def __post_init__(self) -> None:
-        if not 0 <= self.threshold <= 1:
-            raise InputError(f"threshold is {self.threshold}, expected a tIoU in 0..1")
+        require_in_range("threshold", self.threshold, Share)
 
     def __call__(self, overlap: NDArray[Any]) -> NDArray[Any]:
         """Return the factors for the tIoU `overlap`, in its dtype."""
@@ -84,7 +84,7 @@ def soft_nms(
         taken first.
 
     Raises:
-        InputError: shapes that do not fit, NaN, σ not above 0.
+        InputError: shapes that do not fit, NaN, a number out of range.
     """
     taken, final = _suppress(segments, scores, Gaussian(sigma), floor, top_k, keep_last)
     order = np.argsort(taken)
@@ -105,7 +105,7 @@ def hard_nms(
         Indices of the kept candidates, best first; of equal scores the lower index first.
 
     Raises:
-        InputError: shapes that do not fit, NaN, a threshold outside 0..1.
+        InputError: shapes that do not fit, NaN, a number out of range.
     """
     return _suppress(segments, scores, Hard(threshold), LEAST_SCORE, top_k)[0]
 
@@ -120,6 +120,8 @@ def _suppress(
 ) -> tuple[NDArray[np.intp], NDArray[Any]]:
     """Return the indices of kept candidates and their scores when taken, in that order; arguments as in `soft_nms`."""
     check_segments(segments, scores)
+    require_in_range("floor", floor, float)
+    require_in_range("top_k", top_k, Number | None)
     alive = np.flatnonzero(scores >= floor)
     segments, present = segments[alive], scores[alive]
     taken: list[int] = []
@@ -159,6 +161,8 @@ def soft_nms_reference(
 
 def check_segments(segments: NDArray[Any], scores: NDArray[Any]) -> None:
     """Raise an InputError unless segments are [N,2] and scores [N], without NaN."""
+    if not (isinstance(segments, np.ndarray) and isinstance(scores, np.ndarray)):
+        raise InputError(f"got segments {quote(segments)} and scores {quote(scores)}, expected arrays [N,2] and [N]")
     if segments.ndim != 2 or segments.shape[1] != 2 or scores.shape != segments.shape[:1]:
         raise InputError(f"got segments {segments.shape} and scores {scores.shape}, expected [N,2] and [N]")
     if np.isnan(segments).any() or np.isnan(scores).any():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.common.ranges import Count, Wait, require_in_range
 from runtime.decoding.candidates import Candidates
 from runtime.errors import InputError
 from runtime.segments import tiou
@@ -42,11 +43,9 @@ class NmsStream:
             horizon: longest wait of a closed candidate in seconds; infinite: exact whatever the chains.
             across_classes: whether candidates lower those of other classes too.
         """
-        if num_classes <= 0 or not horizon >= 0:
-            raise InputError(
-                f"num_classes {num_classes}, horizon {horizon}: expected a positive number of classes and horizon at "
-                "least 0"
-            )
+        require_in_range("num_classes", num_classes, Count)
+        require_in_range("horizon", horizon, Wait)
+        require_in_range("floor", floor, float)
         self._num_classes, self._decay, self._floor, self._horizon = num_classes, decay, floor, horizon
         self._across_classes = across_classes
         self._reset()

@@ -8,8 +8,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.common.choices import require_choice
+from runtime.common.ranges import Count, Length, Wait, require_in_range
 from runtime.decoding.candidates import Candidates
-from runtime.errors import InputError
 from runtime.suppression.nms import LEAST_SCORE, Hard
 from runtime.suppression.nms_stream import NmsStream
 
@@ -54,11 +55,11 @@ class Selection:
         Raises:
             InputError: an option out of range.
         """
-        if exclusive not in EXCLUSIVE:
-            raise InputError(f"exclusive: got {exclusive!r}, expected one of {', '.join(EXCLUSIVE)}")
-        for name, value in (("merge_gap", merge_gap or 0.0), ("min_length", min_length)):
-            if not 0 <= value < math.inf:
-                raise InputError(f"{name}: got {value:g}, expected seconds from 0")
+        require_choice("exclusive", exclusive, EXCLUSIVE)
+        require_in_range("num_classes", num_classes, Count)
+        require_in_range("merge_gap", merge_gap, Length | None)
+        require_in_range("min_length", min_length, Length)
+        require_in_range("horizon", horizon, Wait)
         self._winners = (
             None
             if exclusive == "none"

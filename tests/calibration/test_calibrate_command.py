@@ -256,7 +256,10 @@ def test_a_video_that_judges_is_not_calibrated_on(
             ["--videos", "training", "-o", "model.onnx/m.onnx"],
             "got a file where a folder is needed for",
         ),
-        (["--videos", "training", "--percentile", "12"], "percentile: got 12.0, expected above 50, up to 100 percent"),
+        (
+            ["--videos", "training", "--method", "percentile", "--percentile", "12"],
+            "percentile: got 12.0, expected above 50, up to 100 percent",
+        ),
         (["--videos", "training", "--keep", ""], "--keep : no such layer"),
         (["--videos", "training", "--keep", "backbone._model.Mixed_3"], "no such layer"),
         (["--videos", "training", "--keep", "backbone.nothing"], "--keep backbone.nothing: no such layer"),

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from runtime.common.text import one_line
+from runtime.common.sizes import file_size, memory_size
+from runtime.common.text import one_line, some
 from runtime.spec.model import ModelSpec
 from training.check.measure import Cost, count_windows
 from training.check.survey import Survey
@@ -47,7 +48,7 @@ def check_videos(seen: Survey) -> Point:
         return Point("videos", "will fail", f"{len(seen.unreadable)} of {total} cannot be read, {name!r}: {reason}")
     without = sorted({video.name for video in seen.annotated if video.instances} - {clip.video for clip in seen.clips})
     if without:
-        return Point("videos", "look", f"{counts}; {len(without)} give no clip: {_name_some(without)}")
+        return Point("videos", "look", f"{counts}; {len(without)} give no clip: {some(without, NAMED)}")
     return Point("videos", "ok", counts)
 
 
@@ -98,11 +99,11 @@ def check_classes(seen: Survey) -> Point:
     unknown = sorted(judged - set(actions)) if not seen.config.data.class_agnostic else []
     found = [f"{len(seen.classes)}, {actions.total()} actions together"]
     if none:
-        found.append(f"{len(none)} without any action in training: {_name_some(none)}")
+        found.append(f"{len(none)} without any action in training: {some(none, NAMED)}")
     if unknown:
-        found.append(f"{len(unknown)} to validate that training lacks, whose AP is 0: {_name_some(unknown)}")
+        found.append(f"{len(unknown)} to validate that training lacks, whose AP is 0: {some(unknown, NAMED)}")
     if rare:
-        found.append(f"{len(rare)} with fewer than {FEW} actions: {_name_some(f'{n} {actions[n]}' for n in rare)}")
+        found.append(f"{len(rare)} with fewer than {FEW} actions: {some((f'{n} {actions[n]}' for n in rare), NAMED)}")
     return Point("classes", "look" if len(found) > 1 else "ok", "; ".join(found))
 
 
@@ -116,7 +117,7 @@ def check_clips(seen: Survey) -> Point:
     names = seen.classes if not seen.config.data.class_agnostic else ()
     few = sorted((name for name in names if shown[name] < FEW), key=lambda name: (shown[name], name))
     if few:
-        listed = _name_some(f"{name} {shown[name]}" for name in few)
+        listed = some((f"{name} {shown[name]}" for name in few), NAMED)
         return Point(
             "clips",
             "look",
@@ -136,9 +137,9 @@ def count_clips(seen: Survey) -> Counter[str]:
 def check_memory(cost: Cost, batch_size: int) -> Point:
     """Judge the memory of an optimiser step, as it was measured."""
     limit, used = cost.memory_limit, cost.memory_bytes
-    of = f" of {_bytes(limit)}" if limit else ""
+    of = f" of {memory_size(limit)}" if limit else ""
     verdict: Verdict = "look" if limit and used > NARROW * limit else "ok"
-    return Point("memory", verdict, f"{_bytes(used)}{of} on {cost.device} with real steps of {batch_size} clips")
+    return Point("memory", verdict, f"{memory_size(used)}{of} on {cost.device} with real steps of {batch_size} clips")
 
 
 def check_time(seen: Survey, cost: Cost) -> Point:
@@ -171,8 +172,8 @@ def check_disk(seen: Survey, cost: Cost | None, out: Path | None) -> Iterator[Po
         needs.setdefault(_same_disk(place, needs), []).append(("checkpoints", _checkpoint_bytes(seen, cost)))
     for place, parts in needs.items():
         need, free = sum(size for _, size in parts), shutil.disk_usage(place).free
-        listed = ", ".join(f"{name} {_bytes(size)}" for name, size in parts)
-        text = f"{listed}; {_bytes(free)} free at {place}"
+        listed = ", ".join(f"{name} {file_size(size)}" for name, size in parts)
+        text = f"{listed}; {file_size(free)} free at {place}"
         verdict: Verdict = "will fail" if need > free else "look" if need > NARROW * free else "ok"
         yield Point("disk", verdict, text)
 
@@ -216,19 +217,6 @@ def _same_disk(place: Path, others: Iterable[Path]) -> Path:
 
 def _unit(seen: Survey) -> str:
     return "steps" if seen.config.stream == "features" else "frames"
-
-
-def _name_some(names: Iterable[str]) -> str:
-    names = list(names)
-    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
-
-
-def _bytes(size: int) -> str:
-    """Format a number of bytes: "12 MB", "3.4 GB"."""
-    for unit, factor in (("TB", 1e12), ("GB", 1e9)):
-        if size >= factor:
-            return f"{size / factor:.1f} {unit}"
-    return f"{size / 1e6:.0f} MB" if size >= 1e7 else f"{size / 1e6:.1f} MB"
 
 
 def _time(seconds: float) -> str:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from runtime.commands._flags import refuse_flags, require_beside
 from runtime.commands._ray import add_ray_flags, fleet_options
 from runtime.common.console import EXIT_ERROR
 from runtime.errors import InputError, import_failure
@@ -131,6 +132,7 @@ def _add_store_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allow-truncated", action="store_true", help="read a file that ends early as far as possible")
     parser.add_argument("--workers", metavar="N", type=int, help="processes (default: one per CPU)")
     add_ray_flags(parser)
+    require_beside(parser, {"--flow-method": ("--streams flow",)})
 
 
 def _prepare_thumos14(args: argparse.Namespace) -> int:
@@ -172,6 +174,8 @@ def _prepare_activitynet(args: argparse.Namespace) -> int:
 
 def _prepare_own(args: argparse.Namespace) -> int:
     whole = args.whole_video
+    if whole is not None:
+        refuse_flags(args, ("--fps",), "--whole-video samples each video down to a number of frames")
     options = _store_options(
         args,
         sample_fps=None if whole is not None else args.fps,

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from runtime.commands._flags import refuse_flags
 from runtime.commands.detect import add_overwrite_flag
 from runtime.common.files import require_writable_folder
 from runtime.errors import InputError, import_failure
@@ -15,6 +16,16 @@ NAMES = (
     "rows",
 )  # fmt: skip
 """Names of the tables; "rows" is made of the rows of --row."""
+
+
+OF_TABLES = {
+    "--row": ("rows", "speed"),
+    "--engines": ("speed",),
+    "--runs": ("speed",),
+    "--stream-weights": ("streams",),
+    "--proposals": ("proposals", "two-stage"),
+}
+"""Flags that are of some tables alone."""
 
 
 def add_paper_tables(subparsers: Any) -> None:
@@ -71,6 +82,9 @@ def add_paper_tables(subparsers: Any) -> None:
 
 
 def _paper_tables(args: argparse.Namespace) -> int:
+    for flag, tables in OF_TABLES.items():
+        if not set(tables) & set(args.tables):
+            refuse_flags(args, (flag,), f"it is of the table {' or '.join(tables)}")
     try:
         from training.paper_tables.rows import compare_single_networks
         from training.paper_tables.speed import make_speed_table

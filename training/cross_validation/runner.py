@@ -22,7 +22,7 @@ from runtime.common.files import read_json, require_writable_folder, write_json
 from runtime.common.locks import lock_folder
 from runtime.common.mappings import StructureError, from_mapping, to_mapping
 from runtime.common.tables import align, percent
-from runtime.common.text import one_line
+from runtime.common.text import counted, one_line
 from runtime.errors import ConfigError, InputError
 from runtime.evaluation.mean_ap import EvaluationResult
 from training.data.folds import Fold
@@ -102,7 +102,9 @@ class CrossValidation:
             rows.append([metric, *("–" if math.isnan(cell) else percent(cell) for cell in cells)])
         minutes = sum(run.seconds for run in self.runs) / 60
         seeds = ", ".join(map(str, self.seeds))
-        return f"{align([header, *rows])}\n{len(self.runs)} runs, seeds {seeds}, {minutes:.1f} minutes together"
+        return (
+            f"{align([header, *rows])}\n{counted(len(self.runs), 'run')}, seeds {seeds}, {minutes:.1f} minutes together"
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,6 +19,7 @@ from runtime.annotations.ground_truth import load_ground_truth
 from runtime.common.files import read_json, require_writable_folder, write_json, write_text
 from runtime.common.locks import lock_folder
 from runtime.common.ranges import Frames, FramesPerSecond, Pixels, Processes, check_ranges
+from runtime.common.text import counted
 from runtime.errors import AnnotationError, InputError
 from runtime.fleet.options import FleetOptions
 from runtime.video.flow import FlowEstimator, FlowMethod
@@ -279,7 +280,9 @@ def _finish(
         kept = {name: entry for name, entry in database.items() if name not in found.failures}
         write_json(out / ANNOTATIONS, {"version": WRITTEN, "database": kept})
     instances = sum(len(entry["annotations"]) for entry in kept.values())
-    annotated = f"{instances} actions in {len(kept)} of {len(database)} videos, in {out / ANNOTATIONS}"
+    annotated = (
+        f"{counted(instances, 'action')} in {len(kept)} of {counted(len(database), 'video')}, in {out / ANNOTATIONS}"
+    )
     report = PreparationReport({**stores.facts(), "annotations": annotated, **facts}, found)
     report.write(out)
     return report
@@ -289,7 +292,8 @@ def _describe_store(store: FrameStore) -> str:
     frames = sum(video.frames for video in store.videos.values())
     sampling = store.sampling
     rate = f"{sampling.fps:g} fps" if sampling.fps else f"whole videos in up to {sampling.whole_frames} frames"
-    return f"{len(store)} videos, {frames} frames of {sampling.frame_size} pixels, {rate}, in {store.folder}"
+    held = f"{counted(len(store), 'video')}, {counted(frames, 'frame')}"
+    return f"{held} of {sampling.frame_size} pixels, {rate}, in {store.folder}"
 
 
 def _compare_counts(tables: ThumosTables, store: FrameStore, found: Findings) -> None:

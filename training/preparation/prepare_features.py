@@ -17,6 +17,7 @@ import numpy as np
 from runtime.annotations.activitynet import VideoAnnotation, load_annotations, read_document
 from runtime.common.console import ProgressLine
 from runtime.common.files import require_writable_folder
+from runtime.common.text import counted
 from runtime.errors import InputError
 from runtime.features.description import FEATURES, FOLD, FeatureDescription, read_description, write_description
 from runtime.features.feature_set import FeatureSet
@@ -166,12 +167,13 @@ def _describe_content(
     seconds = [features.time_axis(video.name).extent_s(count) for video, count in zip(videos, steps, strict=True)]
     widths = " + ".join(map(str, features.widths))
     where = ", ".join(stream.folder for stream in given.streams)
-    per_fold = f", {len(folds)} folds: {', '.join(folds)}" if given.per_fold else ""
+    per_fold = f", {counted(len(folds), 'fold')}: {', '.join(folds)}" if given.per_fold else ""
     actions = [(i.end_s - i.start_s, at) for video, at in zip(videos, step_s, strict=True) for i in video.instances]
     counts = Counter(instance.label for video in videos for instance in video.instances)
     subsets = Counter(video.subset or "(none)" for video in videos)
     return {
-        "features": f"{len(videos)} videos, {sum(steps)} steps of {widths} channels, in {where}{per_fold}",
+        "features": f"{counted(len(videos), 'video')}, {counted(sum(steps), 'step')} of {widths} channels, in {where}"
+        + per_fold,
         "steps": f"{_spread(steps)} in a video; {_spread(step_s, ' s')} from one to the next",
         "videos": f"{_spread(seconds, ' s')} long, {sum(seconds) / 60:.1f} minutes together",
         "actions": f"{len(actions)}: {_spread([length for length, _ in actions], ' s')}; "

@@ -18,7 +18,7 @@ from runtime.common.files import open_file, read_json, write_json
 from runtime.common.mappings import StructureError, from_mapping, to_mapping
 from runtime.common.names import require_safe_names
 from runtime.common.ranges import Channels, Frames, FramesPerSecond, Pixels, check_ranges
-from runtime.common.text import one_line
+from runtime.common.text import counted, one_line
 from runtime.errors import InputError
 from runtime.features.files import UNREADABLE
 from runtime.video.sampling import FrameTiming
@@ -166,7 +166,9 @@ def index_arrays(
         raise InputError(f"{folder}: holds no .npy file, expected one array [T,H,W,{channels}] per video")
     lacking = [path.stem for path in paths if sample_fps is None and path.stem not in (rates or {})]
     if lacking:
-        raise InputError(f"{folder}: {len(lacking)} videos have no rate, the first is {lacking[0]!r}; add it to rates")
+        raise InputError(
+            f"{folder}: {counted(len(lacking), 'video')} without a rate, the first is {lacking[0]!r}; add it to rates"
+        )
     videos = {
         path.stem: StoredVideo(
             len(open_array(path, sampling)),

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.common.sizes import memory_size
 from runtime.errors import EngineError, import_failure
 
 BINDINGS = "cuda.bindings.runtime"
@@ -136,7 +137,7 @@ class CudaDevice:
 
     def device_memory(self, size: int) -> int:
         """Allocate `size` bytes on the device and return their address."""
-        address = int(self._done(self.api.cudaMalloc(size), f"allocating {size / 2**20:,.0f} MiB on the GPU"))
+        address = int(self._done(self.api.cudaMalloc(size), f"allocating {memory_size(size)} on the GPU"))
         self._release.append((self.api.cudaFree, address))
         return address
 
@@ -145,7 +146,7 @@ class CudaDevice:
 
         `close` frees the memory, so no view of it may be handed out.
         """
-        address = int(self._done(self.api.cudaMallocHost(size), f"pinning {size / 2**20:,.0f} MiB of host memory"))
+        address = int(self._done(self.api.cudaMallocHost(size), f"pinning {memory_size(size)} of host memory"))
         self._release.append((self.api.cudaFreeHost, address))
         return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
 

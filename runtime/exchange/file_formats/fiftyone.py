@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from runtime.annotations.activitynet import finite_number
+from runtime.common.ranges import FramesPerSecond, require_in_range
 from runtime.common.text import quote
 from runtime.errors import AnnotationError, InputError, import_failure
 from runtime.exchange.document import Document
@@ -71,6 +72,7 @@ def write(videos: Sequence[VideoSegments], _: WriteOptions) -> str:
 
 def to_fiftyone(found: Detections, sample: Any = None, fps: float | None = None) -> Any:
     """Return detections as `fiftyone.TemporalDetections`; see `Detections.to_fiftyone`."""
+    require_in_range("fps", fps, FramesPerSecond | None)
     try:
         import fiftyone
     except ImportError as error:

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from runtime.annotations.activitynet import finite_number
-from runtime.common.text import quote
+from runtime.annotations.activitynet import finite_number, positive_number
+from runtime.common.text import counted, quote
 from runtime.errors import AnnotationError
 from runtime.exchange.document import Document
 from runtime.exchange.frame_rate import frames_of, seconds_of
@@ -69,7 +69,7 @@ def read(document: Document, options: ReadOptions) -> list[VideoSegments]:
     names = name_by_paths([_path(task, where) for task, where in zip(tasks, places, strict=True)])
     videos = [_task(task, name, where, options, others) for task, name, where in zip(tasks, names, places, strict=True)]
     for kind, count in others.items():
-        options.note(f"{document.path}: {count} regions of the type {kind} are no segments of time and are left out")
+        options.note(f"{document.path}: {counted(count, 'region')} of the type {kind} left out, as no segments of time")
     return videos
 
 
@@ -129,7 +129,7 @@ def _task(
     task: Mapping[str, Any], name: str, where: str, options: ReadOptions, others: dict[str, int]
 ) -> VideoSegments:
     data, path = _data(task), _path(task, where)
-    stored, duration = (_positive(data.get(key), f"{where}: {key}") for key in ("fps", "duration"))
+    stored, duration = (positive_number(data.get(key), f"{where}: {key}") for key in ("fps", "duration"))
     segments = []
     for region in _regions(task, where, options):
         found = list(_segments(region, where, lambda: options.fps(name, stored, where)))
@@ -214,12 +214,3 @@ def _segments(region: Mapping[str, Any], where: str, fps: Any) -> Iterator[Segme
         if end < start:
             raise AnnotationError(f"{where}: region: got [{start:g}, {end:g}] s, expected the end not before the start")
         yield from (Segment(start, end, str(label), score) for label in labels)
-
-
-def _positive(value: object, where: str) -> float | None:
-    if value is None or value == "":
-        return None
-    number = finite_number(value, where)
-    if number <= 0:
-        raise AnnotationError(f"{where}: got {number:g}, expected more than 0")
-    return number

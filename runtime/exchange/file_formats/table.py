@@ -11,7 +11,7 @@ import io
 import re
 from collections.abc import Sequence
 
-from runtime.annotations.activitynet import finite_number
+from runtime.annotations.activitynet import finite_number, positive_number
 from runtime.common.csv_text import to_csv, without_apostrophe
 from runtime.common.text import quote
 from runtime.errors import AnnotationError, InputError
@@ -80,7 +80,7 @@ def read(document: Document, options: ReadOptions) -> list[VideoSegments]:
         facts.setdefault(name, {**cells, "path": path or (named if name != named else "")})
         start, end = (_time(cells[side], f"{where}: {side}") for side in ("start", "end"))
         if unit == "frames":
-            stored = _positive(cells.get("fps", ""), f"{where}: fps")
+            stored = positive_number(cells.get("fps", ""), f"{where}: fps")
             fps = options.fps(name, stored, str(document.path))
             start, end = seconds_of(start, fps), seconds_of(end, fps)
         if end < start:
@@ -94,8 +94,8 @@ def read(document: Document, options: ReadOptions) -> list[VideoSegments]:
             name,
             tuple(segments),
             facts[name]["path"],
-            _positive(facts[name].get("duration", ""), f"{document.path}: {name}: duration"),
-            options.rate(name) or _positive(facts[name].get("fps", ""), f"{document.path}: {name}: fps"),
+            positive_number(facts[name].get("duration", ""), f"{document.path}: {name}: duration"),
+            options.rate(name) or positive_number(facts[name].get("fps", ""), f"{document.path}: {name}: fps"),
             subset=facts[name].get("subset", ""),
         )
         for name, segments in found.items()
@@ -155,7 +155,10 @@ def _unit(header: Sequence[str], columns: dict[str, int]) -> Unit:
     """Return the unit that the names of the columns say."""
     named = {header[columns[side]].lower() for side in ("start", "end")}
     if named & set(FRAME_COLUMNS) and not named <= set(FRAME_COLUMNS):
-        raise InputError("the table has frames in one of its columns of times and seconds in the other; give --unit")
+        raise InputError(
+            "the table has frames in one of its columns of times and seconds in the other; name both alike, or "
+            "give afsd convert --unit-in"
+        )
     return "frames" if named <= set(FRAME_COLUMNS) else "seconds"
 
 
@@ -178,12 +181,3 @@ def _time(text: str, where: str) -> float:
     if clock is None:
         return finite_number(text.strip(), where)
     return (int(clock[1] or 0) * 60 + int(clock[2])) * 60 + float(clock[3].replace(",", "."))
-
-
-def _positive(text: str, where: str) -> float | None:
-    if not text.strip():
-        return None
-    value = finite_number(text, where)
-    if value <= 0:
-        raise AnnotationError(f"{where}: got {value:g}, expected more than 0")
-    return value

@@ -20,6 +20,7 @@ from runtime.clips.encoding import fit
 from runtime.clips.own_clips import require_own_clip
 from runtime.clips.plan import Cut
 from runtime.errors import AfsdError, InputError, VideoError
+from runtime.video.readers.pyav import import_av
 from tests.media import Media, find_ffmpeg, read_truth
 
 MakeMedia = Callable[[str], Media]
@@ -280,6 +281,33 @@ def test_the_command_cuts_what_the_file_says_and_goes_on_after_a_bad_video(
     assert "nobody says where the video is; give --videos DIR, or --video FILE" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("flags", [(), ("--exact",), ("--reel",), ("--reel", "--exact")])
+def test_names_and_labels_that_no_file_can_have_stop_no_other_video(
+    flags: tuple[str, ...], media: MakeMedia, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for name in ("first", "last"):
+        (videos / f"{name}.mp4").write_bytes(media("long.mp4").path.read_bytes())
+
+    def one(label: str) -> list[dict[str, object]]:
+        return [{"label": label, "score": 0.9, "segment": [2.0, 2.4]}]
+
+    odd = "\ud800 \0\x1b"
+    found = {"first": one(odd), "a\tb": one("jump"), "../up": one("jump"), "": one("jump"), "last": one("jump")}
+    (tmp_path / "d.json").write_text(json.dumps({"results": found}))
+    out = tmp_path / "out"
+    assert cli.main(["clips", str(tmp_path / "d.json"), "--videos", str(videos), "--out", str(out), *flags]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert [line.startswith("afsd: error: the name of a video is ") for line in errors] == [True] * 3 + [False]
+    assert errors[-1] == "afsd: 3 of 5 videos failed: 'a\\tb', up, ''"
+    clips = sorted(out.iterdir())
+    assert len(clips) == (1 if "--reel" in flags else 2)
+    with import_av().open(str(clips[0])) as container:
+        title = container.metadata.get("title", container.metadata.get("TITLE"))
+    assert title == "\\ud800 \\u0000\\u001b" + (", jump" if "--reel" in flags else "")
+
+
 def test_no_clip_is_written_over_by_that_of_a_video_of_a_similar_name(
     media: MakeMedia, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -307,7 +335,7 @@ def test_a_file_of_detect_says_where_the_video_is_and_what_to_cut(
     assert cli.main(words) == 0
     assert capsys.readouterr().out.startswith("long: 1 clip\n")
     assert cli.main([*words, "--score", "0.5"]) == 0
-    assert "none of 1 detections has a score of 0.5 or more" in capsys.readouterr().out
+    assert "none of 1 detection has a score of 0.5 or more" in capsys.readouterr().out
 
 
 def sound_seconds(path: Path) -> float:

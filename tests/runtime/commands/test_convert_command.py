@@ -54,7 +54,7 @@ def test_frames_need_a_rate_which_a_flag_or_the_videos_give(place: Path, capsys:
     Path("videos").mkdir()
     write_video(Path("videos/a.avi"), frames=40, fps=12.5)
     assert run("found.json", "tasks.json", "--to", "label-studio", "--videos", "videos", "--fps", "12.5") == 0
-    assert "1 of 2 videos are not there or cannot be read: b" in capsys.readouterr().err
+    assert "videos: 1 of 2 videos not there or not readable: b" in capsys.readouterr().err
     assert run("found.json", "cvat", "--to", "cvat", "--videos", "videos") == 2
     assert "b: CVAT needs the frame rate" in capsys.readouterr().err
     write_video(Path("videos/b.avi"), frames=40, fps=12.5)
@@ -92,7 +92,23 @@ def test_scores_are_left_out_when_annotations_are_asked_for(place: Path, capsys:
     ]
     assert "afsd: note: scores are left out, as annotations have none" in capsys.readouterr().err
     assert run("found.json", "a.edl", "--fps", "25") == 0
-    assert "1 video (b) without segments, and so with no place in an edit decision list" in capsys.readouterr().err
+    assert "1 video without segments (b), and so with no place in an edit decision list" in capsys.readouterr().err
+
+
+def test_what_is_counted_is_what_is_written(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    reversed_, good = ({"label": "run", "score": 0.25, "segment": times} for times in ([3, 1], [0, 1]))
+    Path("odd.json").write_text(json.dumps({"results": {"a": [reversed_], "b": [good], "c": []}}))
+    for target, counts in (("odd.csv", "1 segment of 1 video"), ("odd2.json", "1 segment of 3 videos")):
+        assert run("odd.json", target) == 0
+        out, err = capsys.readouterr()
+        assert out.startswith(f"{counts} from ActivityNet JSON to ")
+        assert "note: 1 segment that ends before it begins, or before the video does, left out\n" in err
+        assert len(Path(target).read_text().split("run")) == 2
+    Path("odd.json").write_text(json.dumps({"results": {"a": [reversed_, reversed_]}}))
+    assert run("odd.json", "none.csv") == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("0 segments of 0 videos from ")
+    assert "note: 2 segments that end before they begin, or before the video does, left out\n" in err
 
 
 def test_weak_detections_are_left_out_when_asked(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,7 +126,7 @@ def test_weak_detections_are_left_out_when_asked(place: Path, capsys: pytest.Cap
         (["truth.json", "x.txt"], "x.txt: got .txt, and two formats have it; give --to NAME, one of activitynet"),
         (["truth.json", "x.doc"], "x.doc: got .doc, and no format has it"),
         (["truth.json", "x.eaf"], "x.eaf: a file of ELAN holds one video, got 2; give a folder and --to NAME"),
-        (["truth.json", "x", "--to", "nvivo"], "format 'nvivo' is unknown, expected one of activitynet"),
+        (["truth.json", "x", "--to", "nvivo"], "format: got 'nvivo', expected one of activitynet"),
         (["gone.json", "x.csv"], "gone.json: file not found"),
         (["truth.json", "x.csv", "--videos", "gone"], "gone: folder not found"),
         (["truth.json", "x.csv", "--fps", "0"], "fps: got 0.0, expected above 0"),

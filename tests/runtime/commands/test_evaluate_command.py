@@ -269,20 +269,20 @@ def test_detections_that_were_cut_at_a_score_are_said_to_be(
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize(
-    ("flags", "needed"),
-    [
-        (["--duration-edges", "1,2"], "--durations"),
-        (["--proposal-rule", "thumos14"], "--proposals"),
-        (["--false-positive-tiou", "0.4"], "--false-positives"),
-        (["--threshold-tiou", "0.4"], "--threshold"),
-        (["--labels-per-video", "2"], "--video-scores"),
-        (["--feature-fold", "a"], "--features"),
-    ],
-)
-def test_a_flag_that_does_nothing_alone_is_refused(
-    flags: list[str], needed: str, capsys: pytest.CaptureFixture[str]
+def test_missing_videos_are_said_once_with_what_to_do(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["evaluate", "found.json", "truth.json", *flags]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line == f"afsd: error: {flags[0]} does nothing alone: give {needed} with it"
+    command = ["evaluate", str(folder / "tiny.onnx"), str(folder / "truth.json"), "--videos", str(tmp_path)]
+    assert main([*command, "--format", "html", "--out", str(tmp_path / "report")]) == 2
+    assert capsys.readouterr().err == (
+        f"afsd: error: {tmp_path}/first: video not found; expected first.mp4 or another video file of that name; "
+        "2 of 2 videos are missing; --videos DIR says where they are, --subset which are judged\n"
+    )
+
+
+def test_flags_of_another_kind_of_model_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["evaluate", str(folder / "tiny.onnx"), str(folder / "truth.json")]
+    assert main([*command, "--flow-method", "dis"]) == 2
+    assert "--flow-method does nothing here: " in capsys.readouterr().err
+    assert main([*command, "--features", "f", "--reader", "opencv"]) == 2
+    assert "--reader does nothing here: no video is read with --features" in capsys.readouterr().err

@@ -57,8 +57,8 @@ def test_what_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     record = remember_videos({name: digests[name] for name in "abcd"}, fold="1")
     check_unseen(spec_with(replace(record, chosen={"x": digests["e"], "a": digests["a"]})), videos)
     assert capsys.readouterr().err.splitlines() == [
-        "afsd: warning: the model was trained on 4 of the 5 judged videos (a, b, c, …), so the result is far too good; "
-        "--fold 1 judges on the videos that it has not seen",
+        "afsd: warning: the model was trained on 4 of the 5 judged videos (a, b, c and 1 more), so the result is far "
+        "too good; --fold 1 judges on the videos that it has not seen",
         "afsd: warning: the best epoch of the model was chosen on 1 of the 5 judged videos (e), so the result is "
         "somewhat too good; judge on others",
     ]

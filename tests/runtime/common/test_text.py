@@ -10,7 +10,7 @@ import pytest
 
 from runtime.common.console import print_error, run_script
 from runtime.common.tables import align
-from runtime.common.text import one_line, printable, without_secrets
+from runtime.common.text import counted, one_line, printable, some, without_secrets
 from runtime.errors import AfsdError, VideoError
 
 
@@ -21,6 +21,12 @@ def test_control_characters_are_escaped(code: int) -> None:
     shown = printable(f"a{chr(code)}b")
     assert shown == f"a\\u{code:04x}b"
     assert json.loads(f'"{shown}"') == f"a{chr(code)}b"
+
+
+def test_things_are_counted_in_words() -> None:
+    assert [counted(n, "video") for n in (0, 1, 2)] == ["0 videos", "1 video", "2 videos"]
+    assert [counted(n, "class", "classes") for n in (1, 3)] == ["1 class", "3 classes"]
+    assert [some("abcde"[:n]) for n in (0, 1, 3, 5)] == ["", "a", "a, b, c", "a, b, c and 2 more"]
 
 
 def test_letters_of_all_alphabets_stay() -> None:

@@ -43,7 +43,7 @@ def test_the_flag_writes_the_picture(files: list[str], tmp_path: Path, capsys: p
     assert main(["evaluate", *files, "--false-positives", "--plot", str(tmp_path / "errors.png")]) == 0
     assert cv2.imread(str(tmp_path / "errors.png")).shape == (HEIGHT, 960, 3)
     assert main(["evaluate", *files, "--plot", str(tmp_path / "other.png")]) == 2
-    assert "give --false-positives with it" in capsys.readouterr().err
+    assert "--plot does nothing without --false-positives; give that, too" in capsys.readouterr().err
     assert not (tmp_path / "other.png").exists()
 
 

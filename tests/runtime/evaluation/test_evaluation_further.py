@@ -316,5 +316,10 @@ def test_bad_durations_on_the_command_line(tmp_path: Path, capsys: pytest.Captur
     write_results(tmp_path / "d.json", [found("v", ("jump", 0, 10, 0.9))])
     database = {"v": {"subset": "test", "annotations": [{"label": "jump", "segment": [0, 10]}]}}
     (tmp_path / "g.json").write_text(json.dumps({"database": database}))
-    assert main(["evaluate", str(tmp_path / "d.json"), str(tmp_path / "g.json"), "--duration-edges", "short"]) == 2
+    assert (
+        main(
+            ["evaluate", str(tmp_path / "d.json"), str(tmp_path / "g.json"), "--durations", "--duration-edges", "short"]
+        )
+        == 2
+    )
     assert "--duration-edges: got 'short', expected rising seconds" in capsys.readouterr().err

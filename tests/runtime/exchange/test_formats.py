@@ -62,7 +62,7 @@ VIDEOS = (
     ),
 )
 """At whole frames, with overlapping segments of one class, one beyond an hour, and one of a single frame."""
-EXACT = ("activitynet", "opentad", "actionformer", "label-studio", "via", "fiftyone", "otio")
+EXACT = ("activitynet", "jsonl", "opentad", "actionformer", "label-studio", "via", "fiftyone", "otio")
 LINES = ("csv", "audacity", "edl", "thumos14")
 """Formats of lines, whose labels have control characters as escapes."""
 UNSCORED = ("actionformer", "audacity", "thumos14")
@@ -413,7 +413,7 @@ def test_an_export_of_label_studio_is_read(tmp_path: Path) -> None:
     (video,) = read_segments(path, fps=25, note=notes.append)
     assert video.name == "dive"
     assert video.segments == (Segment(1.0, 2.0, "Jump"), Segment(1.0, 2.0, "Run"), Segment(2.5, 3.25, "Splash"))
-    assert notes == [f"{path}: 1 regions of the type videorectangle are no segments of time and are left out"]
+    assert notes == [f"{path}: 1 region of the type videorectangle left out, as no segments of time"]
     with pytest.raises(
         AnnotationError, match=r"task 0: times are in frames and the file gives no frame rate; give --fps"
     ):
@@ -582,7 +582,7 @@ def test_audacitys_labels_with_frequencies_and_points_are_read(tmp_path: Path) -
     notes: list[str] = []
     (video,) = read_segments(tmp_path / "take.txt", note=notes.append)
     assert (video.name, video.segments) == ("take", (Segment(0.5, 2.0, "jump"),))
-    assert notes == [f"{tmp_path / 'take.txt'}: segments without a label are left out: 2"]
+    assert notes == [f"{tmp_path / 'take.txt'}: 2 segments without a label left out"]
 
 
 @pytest.mark.parametrize(

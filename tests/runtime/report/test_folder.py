@@ -143,7 +143,7 @@ def test_evaluate_writes_a_report(folder: Path, tmp_path: Path, capsys: pytest.C
     assert cli.main(report) == 2
     assert "first.html: is there already and no result of afsd" in capsys.readouterr().err
     for flags, message in (
-        (["--out", str(tmp_path)], "give --format html with them"),
+        (["--out", str(tmp_path)], "--out does nothing without --format html; give that, too"),
         (["--format", "html"], "give their folder with --out DIR"),
     ):
         assert cli.main([*command, *flags]) == 2

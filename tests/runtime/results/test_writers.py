@@ -88,7 +88,7 @@ def test_detections_are_chosen_by_number_slice_and_mask() -> None:
 
 def test_a_person_reads_the_repr() -> None:
     assert repr(FOUND) == "<Detections 'v': 2 detections of 2 classes, best jump 0.90 at 3661.2 – 3662.5 s>"
-    assert repr(Detections.empty(("a",), "w")) == "<Detections 'w': 0 detections of 1 classes>"
+    assert repr(Detections.empty(("a",), "w")) == "<Detections 'w': 0 detections of 1 class>"
 
 
 def test_a_dataframe_has_a_row_per_detection() -> None:

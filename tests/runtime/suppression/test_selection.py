@@ -141,8 +141,8 @@ def test_a_detector_streams_what_selecting_in_its_whole_result_gives(exclusive: 
     ("options", "message"),
     [
         ({"exclusive": "both"}, "exclusive: got 'both', expected one of none, class, all"),
-        ({"merge_gap": -1.0}, "merge_gap: got -1, expected seconds from 0"),
-        ({"min_length": math.nan}, "min_length: got nan, expected seconds from 0"),
+        ({"merge_gap": -1.0}, "merge_gap: got -1.0, expected 0 … 1e.09 seconds"),
+        ({"min_length": math.nan}, "min_length: got nan, expected a finite number, 0 … 1e.09 seconds"),
     ],
 )
 def test_refusals(options: dict[str, object], message: str) -> None:

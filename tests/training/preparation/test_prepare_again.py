@@ -281,7 +281,7 @@ def test_published_arrays_beside_videos_are_not_made_again(source: Path, tmp_pat
     assert store.sample_fps("v_a") == 12.5
     assert not store["v_a"].any()
     assert not build_flow_store(store, ["v_a"], flow, progress=False)["v_a"].any()
-    with pytest.raises(InputError, match="1 videos have no rate, the first is 'v_a'"):
+    with pytest.raises(InputError, match="1 video without a rate, the first is 'v_a'"):
         index_arrays(rgb, frame_size=20, rates={"v_b": 1.0}, whole_frames=768)
 
 

@@ -1,0 +1,102 @@
+"""Load what was detected, in any form: a file of any format, or a folder of results of `afsd detect`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from runtime.common.files import PathLike, is_folder, text_suffix
+from runtime.common.natural_order import natural_key
+from runtime.common.text import some
+from runtime.errors import AnnotationError
+from runtime.exchange.document import Document
+from runtime.exchange.files import read_segments, require_unique
+from runtime.exchange.formats import TEXT_SUFFIXES, recognise
+from runtime.exchange.record import VideoSegments
+from runtime.results.detections import TABLE, Detections, load_detections
+from runtime.results.json_lines import FAILURES
+from runtime.results.thumos14 import read_text_detections
+
+FOUND_SUFFIXES = TEXT_SUFFIXES - {".xml"}
+"""Suffixes of files of detections; .xml is an engine's."""
+RESULTS = "activitynet"
+"""Name of the format of JSON of detections."""
+BY_PREFERENCE = (".json", ".jsonl", ".csv")
+"""Suffixes of the files of a folder in the order of preference: JSON has all digits, and the facts of the video."""
+
+
+def load_found(path: PathLike, note: Callable[[str], None] = lambda text: None) -> list[Detections]:
+    """Load the detections of a file of any format, or of a folder of results.
+
+    A folder is one of `afsd detect`: of files in several formats the JSON is read, else JSON lines, else tables. A
+    table has scores and times with the decimals that are written in it.
+
+    Args:
+        path: the file or folder.
+        note: function that is given each remark on what was left out.
+
+    Raises:
+        AnnotationError: a file cannot be read, has another form, or holds segments without a score.
+        InputError: two videos have the same name.
+    """
+    path = Path(path)
+    if is_folder(path):
+        return _load_folder(path, note)
+    if text_suffix(path) == ".txt":
+        return read_text_detections(path)
+    return _load_file(path, note)
+
+
+def _load_folder(folder: Path, note: Callable[[str], None]) -> list[Detections]:
+    files = sorted((path for path in folder.iterdir() if path.is_file()), key=lambda path: natural_key(path.name))
+    for suffix in BY_PREFERENCE:
+        named = [path for path in files if path.suffix.lower() == suffix and not path.name.startswith(".")]
+        named = [path for path in named if path.name != FAILURES]
+        chosen = [path for path in named if _holds_found(path)]
+        if others := [path.name for path in named if path not in chosen and suffix == ".json"]:
+            note(f"{folder}: no detections, and left out: {some(others)}")
+        tables = [path for path in chosen if path.name == f"{TABLE}.csv"]
+        if chosen != tables:  # the table of all has the rows of the others, as far as they are of the same command
+            chosen = [path for path in chosen if path not in tables]
+        if chosen:
+            found = [one for path in chosen for one in _load_file(path, note)]
+            require_unique([VideoSegments(one.video) for one in found], folder)
+            return found
+    raise AnnotationError(
+        f"{folder}: holds no file of detections; expected the .json, .jsonl or .csv of afsd detect --out {folder}"
+    )
+
+
+def _holds_found(path: Path) -> bool:
+    document = Document(path)
+    if path.suffix.lower() == ".json":
+        return isinstance(document.json, dict) and "results" in document.json
+    return recognise(document) is not None
+
+
+def _load_file(path: Path, note: Callable[[str], None]) -> list[Detections]:
+    if recognise(Document(path)) in (RESULTS, None) and text_suffix(path) == ".json":
+        return load_detections(path, keep_inverted=True)  # which says what it expects
+    return [_with_scores(video, path) for video in read_segments(path, kind="predictions", note=note)]
+
+
+def _with_scores(video: VideoSegments, path: Path) -> Detections:
+    unscored = [one for one in video.segments if one.score is None]
+    if unscored:
+        raise AnnotationError(
+            f"{path}: {video.name}: {unscored[0].label!r} at {unscored[0].start_s:g} s has no score, so a person "
+            "marked it; expected what a model found"
+        )
+    return video.to_detections()
+
+
+def names_engine(path: PathLike) -> bool:
+    """Return whether a path is taken for an engine's and not for detections: by its suffix, unless it is a folder."""
+    return not is_folder(Path(path)) and text_suffix(path) not in FOUND_SUFFIXES
+
+
+def lowest_score(found: Sequence[Detections]) -> float:
+    """Return the lowest score of all detections whose file says no threshold; 0 without any."""
+    scores = [float(part.scores.min()) for part in found if len(part)]
+    known = any(part.facts is not None and part.facts.threshold is not None for part in found)
+    return 0.0 if known else min(scores, default=0.0)
