@@ -16,6 +16,7 @@ from runtime.commands.evaluate import detect_annotated
 from runtime.common.files import require_writable_folder
 from runtime.common.overwriting import require_own_file
 from runtime.common.tables import align
+from runtime.common.text import counted
 from runtime.detector import Detector
 from runtime.engines import open_engine
 from runtime.evaluation import evaluate, evaluate_thresholds, format_table
@@ -71,8 +72,8 @@ def demo(out: Path, videos: int) -> int:
     print(_side_by_side(truth[0], found[0].above(point.threshold)))
     quality = evaluate_thresholds(found, truth, point.tiou, point.threshold).chosen
     print(
-        f"in all {len(truth)} videos: {quality.shown} detections for {quality.instances} actions, "
-        f"precision {quality.precision:.2f}, recall {quality.recall:.2f}"
+        f"in all {counted(len(truth), 'video')}: {counted(quality.shown, 'detection')} for "
+        f"{counted(quality.instances, 'action')}, precision {quality.precision:.2f}, recall {quality.recall:.2f}"
     )
     _draw(out, truth[0], found[0].above(point.threshold))
     files = {video.name: find_video(out / "data" / "videos", video.name) for video in truth}
@@ -99,7 +100,7 @@ def _make_videos(out: Path, videos: int) -> Sequence[VideoAnnotation]:
     make_once(
         out / ".videos",
         [annotations, *files],
-        lambda: make_synthetic(out / "data", videos=videos, seed=SEED, subset=SUBSET, progress=True),
+        lambda: make_synthetic(out / "data", videos=videos, seed=SEED, subset=SUBSET, progress=True, overwrite=True),
         str(videos),
     )
     return load_annotations(annotations, SUBSET)

@@ -43,6 +43,7 @@ def make_camera_videos(
     longest_s: float = LONGEST_S,
     workers: int | None = None,
     progress: bool = False,
+    overwrite: bool = False,
 ) -> Path:
     """Write videos and their annotations, and return the annotation file's path.
 
@@ -66,11 +67,13 @@ def make_camera_videos(
         out_dir,
         partial(_write_one, footage, (shortest_s, longest_s)),
         version=VERSION,
+        settings={"shortest_s": shortest_s, "longest_s": longest_s},
         videos=videos,
         seed=seed,
         subset=subset,
         workers=workers,
         progress=progress,
+        overwrite=overwrite,
     )
 
 
@@ -114,6 +117,7 @@ def _run(args: argparse.Namespace) -> int:
         subset=args.subset,
         workers=args.workers,
         progress=True,
+        overwrite=args.overwrite,
     )
     print(path)
     return 0
@@ -127,4 +131,7 @@ if __name__ == "__main__":
     _parser.add_argument("--seed", type=int, default=1, help="default: %(default)s")
     _parser.add_argument("--subset", choices=tuple(FOOTAGE), default="training")
     _parser.add_argument("--workers", type=int, help="processes (default: one per CPU)")
+    _parser.add_argument(
+        "--overwrite", action="store_true", help="replace videos of the subset that were made otherwise"
+    )
     raise SystemExit(run_command(lambda: _run(_parser.parse_args())))

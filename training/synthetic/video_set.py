@@ -1,13 +1,15 @@
 """Write sets of made videos with an ActivityNet annotation file, in parallel and reproducible from a seed.
 
 <out>/videos/<subset>_<index>.mp4   the video files
-<out>/annotations.json              their annotations; its "version" says which kind of video they are
+<out>/annotations.json              their annotations; its "version" says which kind of video they are, and "made"
+                                    with which seed and settings each subset was made
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from runtime.common.files import atomic_path, read_json, require_writable_folder
 from runtime.common.locks import lock_folder
 from runtime.common.ranges import Count, Processes, Seed, require_in_range
 from runtime.common.temporaries import sweep
-from runtime.common.text import quote
+from runtime.common.text import counted, quote
 from runtime.errors import AnnotationError, InputError, VideoError, import_failure
 from training.synthetic.scene import VideoSeed
 
@@ -40,13 +42,16 @@ def make_video_set(
     videos: int,
     seed: int,
     subset: str,
+    settings: Mapping[str, Any],
     workers: int | None = None,
     progress: bool = False,
+    overwrite: bool = False,
 ) -> Path:
     """Write `videos` files out_dir/videos/<subset>_<index>.mp4 and their entries in out_dir/annotations.json.
 
     Entries of other subsets already in the annotation file are kept, so that one folder can hold a training and a
-    validation set. Video number i of a subset does not depend on `videos` or on the number of workers.
+    validation set. Video number i of a subset does not depend on `videos` or on the number of workers, so a subset can
+    be made again, and be given more videos.
 
     Args:
         write: what writes one video.
@@ -54,12 +59,14 @@ def make_video_set(
         videos: number of videos, at least 1.
         seed: any integer ≥ 0.
         subset: name of the subset; different names give different videos.
+        settings: what else the videos depend on, of what JSON holds.
         workers: processes; None = one per CPU this process may use.
+        overwrite: replace videos of the same subset that were made otherwise, or are more.
 
     Returns: the path of annotations.json.
 
     Raises:
-        InputError: an argument out of range.
+        InputError: an argument out of range, or the folder holds other videos; nothing is written.
         AnnotationError: out_dir/annotations.json is no annotation file of this kind; no video is written.
         VideoError: OpenCV cannot write the video files.
     """
@@ -70,16 +77,22 @@ def make_video_set(
         raise InputError(f"subset: got {quote(subset)}, expected letters, digits and underscores")
     kind = version.partition("-")[0]
     out_dir = Path(out_dir)
-    _read_other_subsets(out_dir / "annotations.json", subset, version)
+    annotations, recipe = out_dir / "annotations.json", {"seed": seed, **settings}
+    document = _read(annotations, version)
+    before = {name for name, entry in document["database"].items() if entry["subset"] == subset}
+    if before and not overwrite:
+        _require_same(annotations, subset, document.get("made", {}).get(subset), recipe, len(before), videos)
     for folder in (out_dir, out_dir / "videos"):
         require_writable_folder(folder)
     workers = min(videos, workers or len(os.sched_getaffinity(0)))
     seeds = [VideoSeed(seed, subset, index) for index in range(videos)]
     strangers = [path for each in seeds if (path := out_dir / "videos" / f"{each.name}.mp4").exists()]
-    if strangers and not (out_dir / "annotations.json").exists():
+    if strangers and not overwrite and not annotations.exists():
         raise InputError(f"{strangers[0]}: is there already, and no {kind} data beside it; choose another folder")
-    if not (out_dir / "annotations.json").exists():  # says whose the videos are if this is interrupted
-        _write_annotations(out_dir / "annotations.json", subset, version, {})
+    if overwrite or not before:  # says whose the videos are if this is interrupted, and not that they are whole
+        _write_annotations(annotations, subset, version, recipe, {})
+        for name in before - {each.name for each in seeds}:
+            (out_dir / "videos" / f"{name}.mp4").unlink(missing_ok=True)
     try:
         from tqdm import tqdm
     except ImportError as error:
@@ -98,7 +111,7 @@ def make_video_set(
                 bar.update()
         finally:
             sweep(out_dir / "videos")  # what workers left that a signal has ended
-    return _write_annotations(out_dir / "annotations.json", subset, version, entries)
+    return _write_annotations(annotations, subset, version, recipe, entries)
 
 
 def _map(write: WriteOne, folder: Path, seeds: list[VideoSeed], workers: int) -> Iterable[dict[str, Any]]:
@@ -126,22 +139,41 @@ def write_video(path: Path, frames: Iterable[NDArray[np.uint8]], fps: float, wid
             writer.release()
 
 
-def _write_annotations(path: Path, subset: str, version: str, entries: Mapping[str, Any]) -> Path:
+def _require_same(
+    path: Path, subset: str, made: Mapping[str, Any] | None, recipe: Mapping[str, Any], there: int, videos: int
+) -> None:
+    """Check that a subset which is there becomes no other one (InputError)."""
+    holds = f"{path}: holds {counted(there, 'video')} of the subset {subset}"
+    advice = "choose another folder or --subset, or give --overwrite"
+    if made is None:
+        raise InputError(f"{holds} and does not say with which seed they were made; {advice}")
+    others = [f"{name} {made.get(name)}, not {value}" for name, value in recipe.items() if made.get(name) != value]
+    if others:
+        raise InputError(f"{holds}, made with {', '.join(others)}; {advice}")
+    if there > videos:
+        raise InputError(f"{holds}, and {videos} are fewer; {advice}")
+
+
+def _write_annotations(
+    path: Path, subset: str, version: str, recipe: Mapping[str, Any], entries: Mapping[str, Any]
+) -> Path:
+    """Write the entries of a subset in place of those there."""
     with lock_folder(path.parent, "afsd make-synthetic"):
-        others = _read_other_subsets(path, subset, version)
-        write_json(path, {"version": version, "database": {**others, **entries}})
+        document = _read(path, version)
+        others = {name: entry for name, entry in document["database"].items() if entry["subset"] != subset}
+        made = {**document.get("made", {}), subset: recipe}
+        write_json(path, {"version": version, "made": made, "database": {**others, **entries}})
     return path
 
 
-def _read_other_subsets(path: Path, subset: str, version: str) -> dict[str, Any]:
-    """Read the entries of other subsets; none if there is no file (AnnotationError: it is not of this kind)."""
+def _read(path: Path, version: str) -> dict[str, Any]:
+    """Read the annotation file; an empty one if there is none (AnnotationError: it is not of this kind)."""
     kind = version.partition("-")[0]
     if not path.exists():
-        return {}
+        return {"database": {}}
     document = read_json(path, f"{kind} annotation file", AnnotationError)
-    try:
-        if document["version"] == version:
-            return {name: entry for name, entry in document["database"].items() if entry["subset"] != subset}
-    except (KeyError, TypeError, AttributeError):
-        pass
+    with suppress(KeyError, TypeError, AttributeError):
+        whole = all("subset" in entry for entry in document["database"].values())
+        if whole and document["version"] == version and isinstance(document.get("made", {}), dict):
+            return dict(document)
     raise AnnotationError(f"{path}: not a {kind} annotation file; choose another folder")

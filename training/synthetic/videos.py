@@ -8,7 +8,7 @@ like acting ones, so that a single frame shows neither the class nor whether an 
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,20 +53,24 @@ def make_synthetic(
     video_format: VideoFormat | None = None,
     workers: int | None = None,
     progress: bool = False,
+    overwrite: bool = False,
 ) -> Path:
     """Write synthetic videos and their annotations; `video_format` is their size, frame rate and lengths.
 
     See `training.synthetic.video_set.make_video_set` for the other arguments, what is returned and the errors.
     """
+    video_format = video_format or VideoFormat()
     return make_video_set(
         out_dir,
-        partial(_write_one, video_format or VideoFormat()),
+        partial(_write_one, video_format),
+        settings=asdict(video_format),
         version=VERSION,
         videos=videos,
         seed=seed,
         subset=subset,
         workers=workers,
         progress=progress,
+        overwrite=overwrite,
     )
 
 
@@ -113,6 +117,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shortest", type=float, default=defaults.shortest_s, help="seconds (default: %(default)s)")
     parser.add_argument("--longest", type=float, default=defaults.longest_s, help="seconds (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=None, help="processes (default: one per CPU)")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace videos of the subset made otherwise (default: refuse)"
+    )
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -125,6 +132,7 @@ def _run(args: argparse.Namespace) -> int:
         video_format=video_format,
         workers=args.workers,
         progress=True,
+        overwrite=args.overwrite,
     )
     print(path)
     return 0

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from runtime.cli import main
 from runtime.errors import AnnotationError, InputError
 from training.synthetic.motion import ACTION_LABELS, AMPLITUDE, Action, compute_action_pose
 from training.synthetic.render import render
@@ -76,10 +77,37 @@ def test_a_video_does_not_depend_on_count_or_workers(tmp_path: Path) -> None:
 def test_subsets_live_side_by_side_and_differ(tmp_path: Path) -> None:
     make_synthetic(tmp_path, videos=2, seed=3, subset="train", video_format=SHORT, workers=1)
     make_synthetic(tmp_path, videos=1, seed=3, subset="validation", video_format=SHORT, workers=1)
-    path = make_synthetic(tmp_path, videos=1, seed=3, subset="train", video_format=SHORT, workers=1)
+    path = make_synthetic(tmp_path, videos=2, seed=3, subset="train", video_format=SHORT, workers=1)
     database = json.loads(path.read_text())["database"]
-    assert sorted(database) == ["train_0000", "validation_0000"]
+    assert sorted(database) == ["train_0000", "train_0001", "validation_0000"]
     assert database["train_0000"]["duration"] != database["validation_0000"]["duration"]
+
+
+def test_another_set_is_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["make-synthetic", str(tmp_path), "--size", "48", "--shortest", "2", "--longest", "3", "--workers", "1"]
+    assert main([*command, "--videos", "2", "--seed", "3"]) == 0
+    files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    holds = f"{tmp_path}/annotations.json: holds 2 videos of the subset training"
+    capsys.readouterr()
+    for flags, message in (
+        (["--videos", "2", "--seed", "4"], f"{holds}, made with seed 3, not 4; choose another folder or --subset, or"),
+        (["--videos", "2", "--seed", "3", "--longest", "4"], f"{holds}, made with longest_s 3.0, not 4.0; choose"),
+        (["--videos", "1", "--seed", "3"], f"{holds}, and 1 are fewer; choose another folder"),
+    ):
+        assert main([*command, *flags]) == 2
+        assert message in capsys.readouterr().err
+        assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == files
+    assert main([*command, "--videos", "2", "--seed", "3"]) == 0  # the same set
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == files
+    assert main([*command, "--videos", "1", "--seed", "4", "--overwrite"]) == 0
+    document = json.loads((tmp_path / "annotations.json").read_text())
+    assert document["made"]["training"]["seed"] == 4
+    assert sorted(document["database"]) == ["training_0000"]
+    assert [path.name for path in (tmp_path / "videos").iterdir()] == ["training_0000.mp4"]
+    del document["made"]  # as an older release wrote it
+    (tmp_path / "annotations.json").write_text(json.dumps(document))
+    assert main([*command, "--videos", "1", "--seed", "4"]) == 2
+    assert "holds 1 video of the subset training and does not say with which seed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", ["[]", '{"database": {}}', '{"version": "VERSION 1.3", "database": {}}'])
