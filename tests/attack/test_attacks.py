@@ -36,12 +36,12 @@ def attack(kind: str, *words: str, limit_s: float = 600, network: Path | None = 
 
 @pytest.mark.thorough
 def test_commands_that_a_signal_ends_lose_nothing() -> None:
-    attack("kills", "--verb", "features", "--kills", "4", "--signal", "TERM")
+    attack("kills", "--verb", "features", "--kills", "2", "--signal", "TERM")
 
 
 @pytest.mark.thorough
 def test_a_full_disk_leaves_nothing_broken() -> None:
-    attack("disks", "--verb", "detect")
+    attack("disks", "--verb", "detect", "--few")
 
 
 @pytest.mark.thorough
@@ -59,13 +59,13 @@ def test_every_command_killed(verb: str, request: pytest.FixtureRequest) -> None
     network = None
     if verb in ("calibrate", "export-onnx"):
         network = request.getfixturevalue("exported").onnx.parent
-    kills = "2" if network else "4"
-    attack("kills", "--verb", verb, "--kills", kills, "--signal", "KILL", "TERM", network=network)
+    attack("kills", "--verb", verb, "--kills", "2", "--signal", "KILL", "TERM", network=network)
 
 
 @pytest.mark.thorough
-def test_every_command_at_once() -> None:
-    attack("together", "--rounds", "1")
+@pytest.mark.parametrize("processes", ["2", pytest.param("3", marks=pytest.mark.slow)])
+def test_every_command_at_once(processes: str) -> None:
+    attack("together", "--rounds", "1", "--processes", processes)
 
 
 @pytest.mark.slow

@@ -75,7 +75,7 @@ def in_8_bit(convolution: onnx.NodeProto, graph: onnx.ModelProto) -> bool:
     return True
 
 
-@pytest.mark.parametrize("target", ["openvino", "tensorrt"])
+@pytest.mark.parametrize("target", ["openvino", pytest.param("tensorrt", marks=pytest.mark.slow)])
 def test_one_command_from_features_to_a_file(
     made: Made, tmp_path: Path, target: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -86,7 +86,7 @@ def resume(whole: Path, out: Path) -> None:
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("step", [1, 5])
+@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.slow), 5])
 def test_an_interrupted_run_saves_the_state_of_the_last_step(step: int, whole: Path, tmp_path: Path) -> None:
     trainer = make_trainer(whole / "data", tmp_path / "run")
     break_at(trainer, step, KeyboardInterrupt())
@@ -112,7 +112,7 @@ def test_a_crash_loses_no_more_than_the_setting_says(minutes: str, kept: int, wh
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("signalled", [False, True])
+@pytest.mark.parametrize("signalled", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_an_epoch_whose_weights_were_not_kept_yet_is_ended_again(
     signalled: bool, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

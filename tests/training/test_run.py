@@ -140,7 +140,7 @@ def test_a_subset_without_actions(root: Path) -> None:
         open_clips(config(root))
 
 
-@pytest.mark.parametrize("name", ["metrics.csv", "epoch_03.ckpt"])
+@pytest.mark.parametrize("name", ["metrics.csv", pytest.param("epoch_03.ckpt", marks=pytest.mark.slow)])
 def test_files_of_others_with_the_names_of_a_run_are_not_written_over(name: str, root: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / name).write_text("mine")

@@ -388,19 +388,21 @@ def test_a_part_is_cut_out_as_the_onnx_library_would(networks: Networks, part: s
 
 
 @pytest.mark.thorough  # tracing two networks takes most of a minute
-def test_two_streams_in_one_file(made_once: MadeOnce) -> None:
+@pytest.mark.parametrize("to", ["onnx", pytest.param("openvino", marks=pytest.mark.slow)])
+def test_two_streams_in_one_file(to: str, made_once: MadeOnce) -> None:
     flow = ("model.stream=flow", "data.frames=flow", "model.stem=random")
 
     def fill(folder: Path) -> None:
         save_sensitive(folder / "rgb.ckpt")
         save_sensitive(folder / "flow.ckpt", *flow)
-        command = ["export", str(folder / "rgb.ckpt"), "--flow", str(folder / "flow.ckpt"), "--to", "openvino"]
+        command = ["export", str(folder / "rgb.ckpt"), "--flow", str(folder / "flow.ckpt"), "--to", to]
         assert main([*command, "--stream"]) == 0
 
-    folder = made_once("streaming-fused", fill)
-    detector = Detector(folder / "rgb.stream.xml", options=DetectorOptions(stride=8))
+    folder = made_once(f"streaming-fused-{to}", fill)
+    fused = folder / f"rgb.stream.{'xml' if to == 'openvino' else to}"
+    detector = Detector(fused, options=DetectorOptions(stride=8))
     assert [(f.rate, f.delay) for f in detector.spec.streaming.features] == [(4, 8), (8, 6)] * 2  # type: ignore[union-attr]
-    report = json.loads((folder / "rgb.stream.xml.parity.json").read_text())
+    report = json.loads(fused.with_name(f"{fused.name}.parity.json").read_text())
     assert report["passed"]
     rgb, motion = padded(noise(70)), padded(noise(70, seed=3))[..., :2]
     windows = list(detector.open(rgb, flow=motion, fps=10.0).windows())

@@ -146,6 +146,7 @@ def test_ceilings_are_the_fastest_passes() -> None:
     assert all(value >= first[name] for name, value in meter.ceilings().items())
 
 
+@pytest.mark.usefixtures("whole_kernels")
 def test_ceiling_of_an_unknown_precision_is_not_invented() -> None:
     assert matrix_ceiling("int3") == 0
     assert matrix_ceiling("fp32", repeats=1) > 1

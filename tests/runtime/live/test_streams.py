@@ -117,15 +117,15 @@ def test_a_udp_camera_that_restarts_and_is_lost(clip: Path, network: type[Engine
     with Watch(f"udp://127.0.0.1:{port}", network=network) as watch:
         with Sender(clip, udp(port)):
             watch.wait("started")
-            time.sleep(3)
+            time.sleep(1.8)
         time.sleep(0.7)  # less than the stall: the connection stands
         with Sender(clip, udp(port)):
             watch.wait("gap")
-            time.sleep(3)
+            time.sleep(1.8)
         watch.wait("lost")
         with Sender(clip, udp(port)):
             watch.wait("reconnected")
-            time.sleep(3)
+            time.sleep(1.8)
             watch.stop()
     assert watch.kinds() == ["started", "gap", "lost", "reconnected", "gap", "stopped"]
     (log,) = watch.logs.values()
@@ -163,7 +163,7 @@ def break_often(kind: str, clip: Path, folder: Path, pauses: Sequence[float]) ->
 @pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["http", "rtsp"])
 def test_a_server_whose_connection_breaks(kind: str, clip: Path, tmp_path: Path) -> None:
-    break_often(kind, clip, tmp_path, [2.5])
+    break_often(kind, clip, tmp_path, [1.5])
 
 
 @pytest.mark.slow

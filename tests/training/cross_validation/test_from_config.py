@@ -31,7 +31,7 @@ def test_folds_are_trained_apart_and_judged_on_their_own_videos(
     parser = argparse.ArgumentParser()
     add_cross_validate(parser.add_subparsers())
     settings = [f"data.root={root}", "optimiser.learning_rate=3e-3", *SMALL, *NETWORKS["a2net_gtea"]]
-    settings.append("optimiser.epochs=30")
+    settings.append("optimiser.epochs=20")
     flags = [flag for setting in settings for flag in ("--set", setting)]
     command = ["cross-validate", "a2net_gtea", "--out", str(out), "--seeds", "5", "--tiou", "0.3,0.5", *flags]
     args = parser.parse_args(command)

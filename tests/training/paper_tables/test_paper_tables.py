@@ -143,7 +143,7 @@ def test_streams_alone_early_and_late(tmp_path: Path) -> None:
 def test_two_stages_with_and_without_points(tmp_path: Path) -> None:
     """mAP of the detections and AR@AN of the proposals, judged here from what each run left."""
     root, out = make_feature_set(tmp_path / "set"), tmp_path / "out"
-    assert run(root, out, "two-stage", "--set-two-stage", "optimiser.epochs=16") == 0
+    assert run(root, out, "two-stage", "--set-two-stage", "optimiser.epochs=12") == 0
     for label, key in (("two-stage, anchors", "two-stage-anchors"), ("with anchor-free", "two-stage")):
         assert any(name.startswith("first.af.") for name in weights(out / key)) == (key == "two-stage")
         scores = stored(out, "two-stage")[label]["scores"]
