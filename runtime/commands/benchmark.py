@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runtime.commands._flags import require_beside
 from runtime.common.console import print_json, print_note, print_warning
 from runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from runtime.engines import Engine
 
 
 def add_benchmark(subparsers: Any) -> None:
@@ -17,7 +21,8 @@ def add_benchmark(subparsers: Any) -> None:
         "benchmark",
         epilog="examples:\n"
         "  afsd benchmark model.onnx model.xml model.xml@bf16\n"
-        "  afsd benchmark model.xml@throughput --video video.mp4 --json > now.json\n",
+        "  afsd benchmark model.xml@throughput --video video.mp4 --json > now.json\n"
+        "  afsd benchmark model.xml --cameras camera.mp4\n",
         help="speed of engines, of models on frames beside the paper's Table 3",
         description="Engines take turns on random windows; the first is the base of the ratios. A checkpoint (.ckpt) "
         "runs in PyTorch eager, so put it first. @ gives how an engine is run, several options joined by +: bf16 or "
@@ -41,6 +46,15 @@ def add_benchmark(subparsers: Any) -> None:
     parser.add_argument(
         "--video-runs", metavar="N", type=int, default=3, help="runs of the video (default: %(default)s)"
     )
+    parser.add_argument(
+        "--cameras",
+        metavar="FILE",
+        help="in place of all other measurements: how many live sources that send this file each engine carries "
+        "(minutes)",
+    )
+    parser.add_argument(
+        "--cameras-first", metavar="N", type=int, help="number of cameras to try first (default: 4, then a guess)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON, which --compare reads")
     parser.add_argument("--compare", metavar="OLD.json", type=Path, help="also print ratios to this older report")
     require_beside(parser, {"--video-runs": ("--video",)})
@@ -52,14 +66,13 @@ def benchmark(arguments: argparse.Namespace) -> int:
     from runtime.benchmark.compare import compare_reports, format_comparison
     from runtime.benchmark.report import read_report
     from runtime.benchmark.speed import format_report, run_benchmark
-    from runtime.engines import open_engine
 
+    if arguments.cameras is not None:
+        return _count_cameras(arguments)
+    if arguments.cameras_first is not None:
+        raise InputError("--cameras-first: there is nothing to count without --cameras FILE")
     old = None if arguments.compare is None else read_report(arguments.compare)
-    engines = []
-    for text in arguments.engines:
-        path, options = parse_engine(text)
-        threads = None if path.endswith((".ckpt", ".engine", ".plan")) else arguments.threads
-        engines.append((Path(text).name, open_engine(path, threads=threads, **options)))
+    engines = [(Path(text).name, _open(text, arguments.threads)) for text in arguments.engines]
     report = run_benchmark(
         engines,
         batches=arguments.batch,
@@ -81,6 +94,40 @@ def benchmark(arguments: argparse.Namespace) -> int:
     if comparison is not None:
         print(f"\n{format_comparison(comparison)}")
     return 0
+
+
+def _count_cameras(arguments: argparse.Namespace) -> int:
+    """Find how many cameras each engine carries, one engine after the other."""
+    from runtime.benchmark.cameras import find_most_cameras, format_cameras
+    from runtime.benchmark.machine import describe_machine
+    from runtime.common.mappings import to_mapping
+
+    if arguments.compare is not None or arguments.video is not None:
+        raise InputError("--cameras takes the place of other measurements; leave out --compare and --video")
+    machine = describe_machine()
+    if machine.busy:
+        print_warning(f"the machine has other work (load {machine.load[0]:g}), so fewer cameras will be carried")
+    reports = []
+    for text in arguments.engines:
+        with closing(_open(text, arguments.threads)) as engine:
+            report = find_most_cameras(
+                Path(text).name, engine, arguments.cameras, first=arguments.cameras_first, say=print_note
+            )
+        reports.append(report)
+        if not arguments.json:
+            print(format_cameras(report))
+    if arguments.json:
+        entries = [{**to_mapping(report), "carried": report.carried} for report in reports]
+        print_json({"machine": to_mapping(machine), "cameras": entries}, indent=1)
+    return 0
+
+
+def _open(text: str, threads: int | None) -> Engine:
+    """Open the engine of ENGINE[@HOW]."""
+    from runtime.engines import open_engine
+
+    path, options = parse_engine(text)
+    return open_engine(path, threads=None if path.endswith((".ckpt", ".engine", ".plan")) else threads, **options)
 
 
 def parse_engine(text: str) -> tuple[str, dict[str, Any]]:

@@ -19,10 +19,7 @@ from runtime.errors import InputError, VideoError
 
 if TYPE_CHECKING:
     from runtime.live.watcher import Watcher
-    from runtime.spec.model import ModelSpec
 
-MAX_BATCH = 8
-"""Largest batch that is chosen by the number of sources."""
 GRACE_SECONDS = 1.8
 """Seconds in which a watch that a signal ends gives out what is final."""
 
@@ -95,6 +92,7 @@ def watch(arguments: argparse.Namespace) -> int:
     from runtime.live.events import Failed, Lost
     from runtime.live.metrics import MetricsServer, parse_address
     from runtime.live.options import WatchOptions
+    from runtime.live.watcher import choose_batch
     from runtime.results.json_lines import JsonLineFiles
     from runtime.spec.model import fuse_specs
     from runtime.two_streams import name_pair
@@ -124,7 +122,7 @@ def watch(arguments: argparse.Namespace) -> int:
             engine,
             flow_engine=flow,
             options=DetectorOptions(
-                batch_size=_batch_size(arguments.batch, len(sources), engine.spec),
+                batch_size=choose_batch(len(sources), engine.spec) if arguments.batch is None else arguments.batch,
                 min_score=arguments.score,
                 **selection_options(arguments),
                 settle_seconds=arguments.settle,
@@ -158,11 +156,3 @@ def watch(arguments: argparse.Namespace) -> int:
             elif isinstance(event, Lost):
                 print_warning(f"{event.reason}; {event.video} is opened again until it is back")
     return EXIT_ERROR if watcher.failed or unwritten else 0
-
-
-def _batch_size(asked: int | None, sources: int, spec: ModelSpec) -> int:
-    """Return the batch size: as asked, as the engine was built, or one window per source."""
-    fixed = spec.inputs[0].shape[0]
-    if asked is not None:
-        return asked
-    return fixed if isinstance(fixed, int) else min(sources, MAX_BATCH)

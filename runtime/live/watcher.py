@@ -28,6 +28,7 @@ from runtime.live.options import WatchOptions
 from runtime.live.source import Open, Source, may_be_live
 from runtime.results.detections import Detections
 from runtime.results.video_names import take_name
+from runtime.spec.model import ModelSpec
 from runtime.spec.streaming import LIVE_CHUNK, STREAMING_CHUNK
 from runtime.streaming.frames_to_windows import FramesToWindows
 from runtime.timing import Timing
@@ -38,6 +39,8 @@ from runtime.video.sources import local_path, name_of
 PENDING_WINDOWS = 2
 """Windows of a source that may wait for the engine; more would make detections later when the machine is too slow. For
 a streaming network the frames of one window may wait, but at least so many chunks."""
+MAX_BATCH = 8
+"""Largest batch that is chosen by the number of sources."""
 STOP_SECONDS = 1.5
 """Seconds after which a stopped watch looks at no further window."""
 HANGING_SECONDS = 0.5
@@ -472,6 +475,12 @@ class Watcher:
                 utc = self._clock.unix_of(zero.moment + span[0]), self._clock.unix_of(zero.moment + span[1])
             segment = (start_s + span[0], start_s + span[1])
             yield Detected(source.name, self._clock.unix(), one.label, one.score, segment, utc)
+
+
+def choose_batch(sources: int, spec: ModelSpec) -> int:
+    """Return the number of windows of a batch: as the engine was built, or one per source, up to `MAX_BATCH`."""
+    fixed = spec.inputs[0].shape[0]
+    return fixed if isinstance(fixed, int) else min(sources, MAX_BATCH)
 
 
 def _check_model(detector: Detector) -> None:
