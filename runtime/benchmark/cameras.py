@@ -33,8 +33,11 @@ MOST_CAMERAS = 512
 POLL_S = 0.25
 SHORTEST_S = 30.0
 """Shortest measurement of a number of cameras, seconds."""
-PERIODS = 4
+PERIODS = 3
 """Strides of the windows that a measurement lasts at least."""
+SETTLING = 2
+"""Strides after every camera's first window in which nothing counts: all cameras open at once, and an engine compiles
+itself for every size of batch that it has not had."""
 PATIENCE_S = 60.0
 """Seconds beyond the length of a window after which every camera must have had one."""
 
@@ -149,13 +152,13 @@ def next_number(low: int, high: int, load: Load) -> int:
 def measure_load(engine: Engine, camera: LoopedCamera, cameras: int, seconds: float | None = None) -> Load:
     """Watch a number of cameras and return what was lost and how late it was.
 
-    Counting begins when every camera has had a window.
+    Counting begins two strides after every camera's first window.
 
     Args:
         engine: see `find_most_cameras`.
         camera: what every camera sends.
         cameras: number of cameras.
-        seconds: length of the measurement; None: four strides, at least 30 s.
+        seconds: length of the measurement; None: three strides, at least 30 s.
 
     Raises:
         VideoError: a camera gave no window in time, although none is said to be dropped.
@@ -163,7 +166,8 @@ def measure_load(engine: Engine, camera: LoopedCamera, cameras: int, seconds: fl
     spec = engine.spec
     detector = Detector(engine, options=DetectorOptions(batch_size=choose_batch(cameras, spec)))
     stride_s = spec.window_stride / spec.sample_fps
-    probe = _Probe(cameras, _allowed_lag(spec), camera, seconds or max(PERIODS * stride_s, SHORTEST_S))
+    lasting = seconds or max(PERIODS * stride_s, SHORTEST_S)
+    probe = _Probe(cameras, _allowed_lag(spec), camera, SETTLING * stride_s, lasting)
     watcher = detector.watch([camera.url] * cameras)
     patience = spec.window_length / spec.sample_fps + stride_s + PATIENCE_S
     thread = threading.Thread(target=probe.follow, args=(watcher, patience), daemon=True)
@@ -209,22 +213,27 @@ def _allowed_lag(spec: ModelSpec) -> float:
 class _Probe:
     """Follows a watch in a thread of its own, and stops it when enough is known."""
 
-    def __init__(self, cameras: int, allowed_lag_s: float, camera: LoopedCamera, seconds: float) -> None:
-        self._cameras, self._allowed_lag_s, self._camera, self._seconds = cameras, allowed_lag_s, camera, seconds
+    def __init__(
+        self, cameras: int, allowed_lag_s: float, camera: LoopedCamera, settling_s: float, seconds: float
+    ) -> None:
+        self._cameras, self._allowed_lag_s, self._camera = cameras, allowed_lag_s, camera
+        self._settling_s, self._seconds = settling_s, seconds
         self.load: Load | None = None
         """What was measured; None: not every camera had a window in time."""
 
     def follow(self, watcher: Watcher, patience_s: float) -> None:
-        """Wait until every camera has had a window, measure, and stop the watch (the thread's body)."""
+        """Wait until the cameras have settled, measure, and stop the watch (the thread's body)."""
         try:
             given_up = time.monotonic() + patience_s
             while (now := _read(watcher)).least_windows == 0:
                 if time.monotonic() > given_up:
                     if now.dropped_windows or now.dropped_frames or now.losses:
-                        self.load = self._make_load(now, now, 0.0, 0.0, 0.0, now.lag_s, now.reading_lag_s)
+                        nothing = _Reading(0, 0, 0, 0, 0, 0.0, 0.0)
+                        self.load = self._make_load(nothing, now, 0.0, 0.0, 0.0, now.lag_s, now.reading_lag_s)
                     return
                 time.sleep(POLL_S)
-            self._measure(watcher, now)
+            time.sleep(self._settling_s)
+            self._measure(watcher, _read(watcher))
         finally:
             watcher.stop()
 
@@ -254,9 +263,9 @@ class _Probe:
             cameras=self._cameras,
             seconds=seconds,
             frames=now.frames - first.frames,
-            dropped_frames=now.dropped_frames,
-            dropped_windows=now.dropped_windows,
-            losses=now.losses,
+            dropped_frames=now.dropped_frames - first.dropped_frames,
+            dropped_windows=now.dropped_windows - first.dropped_windows,
+            losses=now.losses - first.losses,
             lag_s=lag_s,
             allowed_lag_s=self._allowed_lag_s,
             reading_lag_s=reading_lag_s,
