@@ -7,12 +7,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.commands._flags import require_beside
+from runtime.commands._flags import refuse_flags, require_beside
 from runtime.common.console import print_json, print_note, print_warning
 from runtime.errors import InputError
 
 if TYPE_CHECKING:
     from runtime.engines import Engine
+
+SPEED_FLAGS = ("--batch", "--warmup", "--runs", "--video", "--video-runs", "--compare")
+"""Flags of the measurements of speed."""
 
 
 def add_benchmark(subparsers: Any) -> None:
@@ -57,7 +60,7 @@ def add_benchmark(subparsers: Any) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print JSON, which --compare reads")
     parser.add_argument("--compare", metavar="OLD.json", type=Path, help="also print ratios to this older report")
-    require_beside(parser, {"--video-runs": ("--video",)})
+    require_beside(parser, {"--video-runs": ("--video",), "--cameras-first": ("--cameras",)})
     parser.set_defaults(func=benchmark)
 
 
@@ -69,8 +72,6 @@ def benchmark(arguments: argparse.Namespace) -> int:
 
     if arguments.cameras is not None:
         return _count_cameras(arguments)
-    if arguments.cameras_first is not None:
-        raise InputError("--cameras-first: there is nothing to count without --cameras FILE")
     old = None if arguments.compare is None else read_report(arguments.compare)
     engines = [(Path(text).name, _open(text, arguments.threads)) for text in arguments.engines]
     report = run_benchmark(
@@ -102,8 +103,7 @@ def _count_cameras(arguments: argparse.Namespace) -> int:
     from runtime.benchmark.machine import describe_machine
     from runtime.common.mappings import to_mapping
 
-    if arguments.compare is not None or arguments.video is not None:
-        raise InputError("--cameras takes the place of other measurements; leave out --compare and --video")
+    refuse_flags(arguments, SPEED_FLAGS, "--cameras takes the place of other measurements")
     machine = describe_machine()
     if machine.busy:
         print_warning(f"the machine has other work (load {machine.load[0]:g}), so fewer cameras will be carried")
