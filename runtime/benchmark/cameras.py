@@ -35,9 +35,9 @@ SHORTEST_S = 30.0
 """Shortest measurement of a number of cameras, seconds."""
 PERIODS = 3
 """Strides of the windows that a measurement lasts at least."""
-SETTLING = 2
-"""Strides after every camera's first window in which nothing counts: all cameras open at once, and an engine compiles
-itself for every size of batch that it has not had."""
+SETTLING = 5
+"""Most strides after every camera's first window in which nothing counts: all cameras open at once, and an engine
+compiles itself for every size of batch that it has not had. Counting begins earlier if nothing is late any more."""
 PATIENCE_S = 60.0
 """Seconds beyond the length of a window after which every camera must have had one."""
 
@@ -152,7 +152,7 @@ def next_number(low: int, high: int, load: Load) -> int:
 def measure_load(engine: Engine, camera: LoopedCamera, cameras: int, seconds: float | None = None) -> Load:
     """Watch a number of cameras and return what was lost and how late it was.
 
-    Counting begins two strides after every camera's first window.
+    Counting begins when every camera has had a window and nothing is late any more, or after `SETTLING` strides.
 
     Args:
         engine: see `find_most_cameras`.
@@ -167,7 +167,7 @@ def measure_load(engine: Engine, camera: LoopedCamera, cameras: int, seconds: fl
     detector = Detector(engine, options=DetectorOptions(batch_size=choose_batch(cameras, spec)))
     stride_s = spec.window_stride / spec.sample_fps
     lasting = seconds or max(PERIODS * stride_s, SHORTEST_S)
-    probe = _Probe(cameras, _allowed_lag(spec), camera, SETTLING * stride_s, lasting)
+    probe = _Probe(cameras, _allowed_lag(spec), camera, stride_s, lasting)
     watcher = detector.watch([camera.url] * cameras)
     patience = spec.window_length / spec.sample_fps + stride_s + PATIENCE_S
     thread = threading.Thread(target=probe.follow, args=(watcher, patience), daemon=True)
@@ -214,10 +214,10 @@ class _Probe:
     """Follows a watch in a thread of its own, and stops it when enough is known."""
 
     def __init__(
-        self, cameras: int, allowed_lag_s: float, camera: LoopedCamera, settling_s: float, seconds: float
+        self, cameras: int, allowed_lag_s: float, camera: LoopedCamera, stride_s: float, seconds: float
     ) -> None:
         self._cameras, self._allowed_lag_s, self._camera = cameras, allowed_lag_s, camera
-        self._settling_s, self._seconds = settling_s, seconds
+        self._stride_s, self._seconds = stride_s, seconds
         self.load: Load | None = None
         """What was measured; None: not every camera had a window in time."""
 
@@ -232,10 +232,20 @@ class _Probe:
                         self.load = self._make_load(nothing, now, 0.0, 0.0, 0.0, now.lag_s, now.reading_lag_s)
                     return
                 time.sleep(POLL_S)
-            time.sleep(self._settling_s)
+            self._settle(watcher)
             self._measure(watcher, _read(watcher))
         finally:
             watcher.stop()
+
+    def _settle(self, watcher: Watcher) -> None:
+        """Wait for two strides, and on until nothing is late or the longest time is over."""
+        begun = time.monotonic()
+        while (waited := time.monotonic() - begun) < SETTLING * self._stride_s:
+            now = _read(watcher)
+            late = now.lag_s > self._allowed_lag_s or now.reading_lag_s > READING_LAG_S
+            if waited >= 2 * self._stride_s and not late:
+                return
+            time.sleep(POLL_S)
 
     def _measure(self, watcher: Watcher, first: _Reading) -> None:
         begun, cpu, camera_cpu = time.monotonic(), time.process_time(), self._camera.cpu_seconds
