@@ -71,10 +71,10 @@ def _run(argv: Sequence[str]) -> int:
 
 
 VERBS: dict[str, tuple[str, ...]] = {
-    "find actions": ("detect", "watch", "serve", "clips", "convert"),
+    "find actions": ("detect", "watch", "clips", "convert"),
+    "serve others": ("serve", "triton"),
     "judge": ("evaluate", "benchmark", "info"),
     "set up": ("doctor", "completion", "demo"),
-    "serve": ("triton",),
     "train": ("prepare", "train", "cross-validate", "features", "paper-tables", "make-synthetic"),
     "make engines": ("export", "calibrate", "export-backbone"),
 }
