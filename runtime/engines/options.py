@@ -24,7 +24,8 @@ class EngineOptions:
     """Device of the engine: "cpu", or "gpu" / "cuda" with an optional index as in "cuda:1"; never a silent fallback.
     "auto" is the first GPU for a TensorRT engine or where `provider` is given, else the CPU."""
     threads: Annotated[int, Range(1, 65_536, what="threads")] | None = None
-    """CPU threads; None leaves the choice to the library (all cores)."""
+    """CPU threads; None leaves the choice to the library (all cores), unless a container has less time than
+    cores: then as many as its time amounts to."""
     precision: Literal["fp32", "bf16"] | None = None
     """OpenVINO and PyTorch only: number type of a floating-point model on the CPU. None: bf16 if the file was exported
     as bf16, else fp32, even where OpenVINO would choose bf16."""

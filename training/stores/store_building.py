@@ -24,6 +24,7 @@ from runtime.common.files import is_file, require_writable_folder
 from runtime.common.locks import lock_folder
 from runtime.common.names import require_safe_names
 from runtime.common.npy_writer import grow_npy
+from runtime.common.processors import usable_cores
 from runtime.common.stops import LONGEST_SAVE_S, give_out_at_stop
 from runtime.common.temporaries import sweep
 from runtime.common.text import one_line
@@ -197,7 +198,7 @@ def complete_store(
         return FrameStore(out)  # nothing is written, so the folder may be read-only
     require_writable_folder(out)
     if build_all is None:
-        build_all = partial(_build_in_processes, min(len(todo), workers or len(os.sched_getaffinity(0))))
+        build_all = partial(_build_in_processes, min(len(todo), workers or usable_cores()))
 
     def save() -> float:
         """Write the index and return the time at which to do so again."""

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +20,7 @@ from runtime.common.children import worker_pool
 from runtime.common.console import plain_stderr, shows_progress
 from runtime.common.files import atomic_path, read_json, require_writable_folder, write_json
 from runtime.common.locks import lock_folder
+from runtime.common.processors import usable_cores
 from runtime.common.ranges import Count, Processes, Seed, require_in_range
 from runtime.common.temporaries import sweep
 from runtime.common.text import counted, quote
@@ -84,7 +84,7 @@ def make_video_set(
         _require_same(annotations, subset, document.get("made", {}).get(subset), recipe, len(before), videos)
     for folder in (out_dir, out_dir / "videos"):
         require_writable_folder(folder)
-    workers = min(videos, workers or len(os.sched_getaffinity(0)))
+    workers = min(videos, workers or usable_cores())
     seeds = [VideoSeed(seed, subset, index) for index in range(videos)]
     strangers = [path for each in seeds if (path := out_dir / "videos" / f"{each.name}.mp4").exists()]
     if strangers and not overwrite and not annotations.exists():

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.common.processors import limited_cores
 from runtime.engines.artifact import read_artifact
 from runtime.engines.checks import Shape, check_fit, check_inputs
 from runtime.engines.options import EngineOptions
@@ -134,8 +135,9 @@ def open_session(
     on_gpu = options.device_kind == "gpu"
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = LOG_ERRORS_ONLY
-    if options.threads is not None:
-        settings.intra_op_num_threads = options.threads
+    threads = options.threads if on_gpu else options.threads or limited_cores()
+    if threads is not None:
+        settings.intra_op_num_threads = threads
     recorded = hasattr(onnxruntime.InferenceSession, "get_provider_graph_assignment_info")
     if on_gpu:
         settings.add_session_config_entry(RECORD_ASSIGNMENT if recorded else FORBID_CPU, "1")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.common.files import PathLike
-from runtime.common.processors import usable_cores
+from runtime.common.processors import limited_cores, usable_cores
 from runtime.engines.artifact import Artifact, read_artifact
 from runtime.engines.checks import Shape, check_fit, check_inputs
 from runtime.engines.openvino.cache import compile_model
@@ -117,8 +117,9 @@ def settings_of(options: EngineOptions, precision: str, device: str) -> dict[str
         "PERFORMANCE_HINT": options.mode.upper(),
         "INFERENCE_PRECISION_HINT": PRECISION_HINTS[precision],
     }
-    if options.threads is not None and device == "CPU":
-        settings["INFERENCE_NUM_THREADS"] = options.threads
+    threads = options.threads or limited_cores()
+    if threads is not None and device == "CPU":
+        settings["INFERENCE_NUM_THREADS"] = threads
     if options.mode == "throughput" and device == "CPU":
         settings["NUM_STREAMS"] = min(options.threads or usable_cores(), MAX_STREAMS)
     return settings

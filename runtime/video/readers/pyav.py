@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from runtime.common.processors import limited_cores
 from runtime.errors import SourceLostError, VideoError, import_failure
 from runtime.video.prefetch import READING
 from runtime.video.readers.base import CUT_SHARE, Frame, Picture, is_cut, require_pixels
@@ -124,6 +125,8 @@ class PyAVReader(Clocked):
         self.endless: bool | None = is_live(source) or self._is_broadcast() or (None if source == STDIN else False)
         self._codec = self._stream.codec_context
         self._codec.thread_type = "AUTO"
+        if (cores := limited_cores()) is not None:  # FFmpeg counts those of the machine
+            self._codec.thread_count = cores
         self._side_data = self._av.sidedata.sidedata.SideDataContainer
         self._reformatter = self._av.video.reformatter.VideoReformatter()
         rate = self._stream.guessed_rate or self._stream.average_rate
