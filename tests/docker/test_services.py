@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from runtime import cli
+from runtime.common.console import EXIT_ERROR
 from tests.supply.packages import ROOT
 
 DOCKER = ROOT / "docker"
@@ -184,6 +185,22 @@ def test_pod_i_of_the_job_takes_shard_i_plus_one(tmp_path: Path) -> None:
         shards.append(str(arguments.shard))
     assert len(set(shards)) == spec["completions"]
     assert done.stdout.splitlines()[-2:] == ["--shard", "8/8"]
+
+
+def test_a_bad_video_ends_no_other_shard_and_is_not_tried_again() -> None:
+    """By Kubernetes' rules: FailIndex by exit status needs restartPolicy Never; the Job ends at more failed indexes."""
+    (job,) = (one for one in manifests() if one["kind"] == "Job")
+    spec = job["spec"]
+    assert spec["template"]["spec"]["restartPolicy"] == "Never"
+    assert spec["maxFailedIndexes"] == spec["completions"]
+    rules = {rule["action"]: rule for rule in spec["podFailurePolicy"]["rules"]}
+    (container,) = spec["template"]["spec"]["containers"]
+    assert rules["FailIndex"]["onExitCodes"] == {
+        "containerName": container["name"],
+        "operator": "In",
+        "values": [EXIT_ERROR],
+    }
+    assert rules["Ignore"]["onPodConditions"][0]["type"] == "DisruptionTarget"  # an eviction
 
 
 def test_the_unit_starts_what_the_parser_takes() -> None:
