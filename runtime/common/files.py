@@ -15,6 +15,7 @@ import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,6 +29,7 @@ PathLike = str | os.PathLike[str]
 TRIAL_BYTES = 4096
 """Bytes that a folder for results must take before the work begins."""
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_digests: ContextVar[dict[Path, str] | None] = ContextVar("afsd_written_digests", default=None)
 GZIP = b"\x1f\x8b"
 """First bytes of a gzip file."""
 
@@ -51,12 +53,28 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
         try:
             yield temporary
             synchronise(temporary)
+            if (digests := _digests.get()) is not None:  # afterwards it may be another process's
+                digests[target] = file_sha256(temporary)
             temporary.replace(target)
             synchronise(target.parent)
         except OSError as error:
             if error.filename in (None, str(temporary)):  # a full disk names no file
                 error.filename = str(target)
             raise
+
+
+@contextmanager
+def written_digests() -> Iterator[dict[Path, str]]:
+    """Collect the SHA-256 of each file that `atomic_path` writes in the block, as it was before it had its name.
+
+    A file that is read after it was written may be another process's that wrote it, too.
+    """
+    digests: dict[Path, str] = {}
+    token = _digests.set(digests)
+    try:
+        yield digests
+    finally:
+        _digests.reset(token)
 
 
 def synchronise(path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -30,13 +29,13 @@ from runtime.fleet.summary import FleetSummary, OnVideo, Tally
 from runtime.fleet.tables import DETECTIONS, FAILURES, FleetTables, detection_table, failure_table
 from runtime.fleet.videos import require_finite
 from runtime.jobs.failures import Failure, FailureFile
+from runtime.jobs.looking import look_at_all
 from runtime.jobs.plan import Source, VideoJob, plan_jobs
 from runtime.jobs.recipe import Recipe, make_recipe
 from runtime.jobs.records import RecordFolder
 from runtime.jobs.result_files import ResultFiles
 from runtime.jobs.settings import FileOptions, JobSettings, choose_lowest
 from runtime.jobs.tables import FolderTables, shared_paths
-from runtime.jobs.video_state import look_at
 from runtime.jobs.work import Finished, finished_before
 from runtime.jobs.workers import WorkerPlan
 from runtime.results.detections import Detections
@@ -48,9 +47,6 @@ from runtime.video.sources import expand_sources
 if TYPE_CHECKING:
     from pyarrow import Table
     from ray.data import Dataset
-
-LOOKS = 32
-"""Videos that are looked at side by side, to know which are done: stores answer in a tenth of a second."""
 
 
 @dataclass(frozen=True)
@@ -227,7 +223,8 @@ def _detect_into(
         failures.require_own()
     files.require_free(jobs, shared_paths(out, settings.files.formats) if records.is_shared(jobs) else [])
     records.prepare()
-    done = set() if plan.fresh else _find_done(jobs, records, recipe, settings)
+    looked = [] if plan.fresh else look_at_all(jobs, records, recipe, settings.files)
+    done = {key for key, (_, record) in enumerate(looked) if record is not None}
     waiting = [key for key in range(len(jobs)) if key not in done]
     skipped = (Outcome(key, Work("skipped")) for key in sorted(done))
     failed_before = failures.names()
@@ -275,19 +272,3 @@ def _read_found(
         record = records.load(job.name)
         if record is not None and record.recipe.covers(recipe):
             yield finished_before(job, record, settings, "done").found.above(settings.files.score)
-
-
-def _find_done(jobs: Sequence[VideoJob], records: RecordFolder, recipe: Recipe, settings: JobSettings) -> set[int]:
-    """Return the numbers of the videos that are done, as far as that is known without reading them."""
-
-    def is_done(job: VideoJob) -> bool:
-        try:
-            record = records.load(job.name)
-            if record is None or record.state.quick != look_at(job.source):
-                return False  # an actor reads it and compares its content
-            return records.look(job, recipe, settings.files, job.path)[0] == "done"
-        except OSError:
-            return False
-
-    with ThreadPoolExecutor(LOOKS) as pool:
-        return {key for key, done in enumerate(pool.map(is_done, jobs)) if done}

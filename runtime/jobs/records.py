@@ -183,7 +183,7 @@ class RecordFolder:
         return [record.name for record in self.all()]
 
     def look(
-        self, job: VideoJob, recipe: Recipe, options: FileOptions, path: str = ""
+        self, job: VideoJob, recipe: Recipe, options: FileOptions, path: str = "", *, read: bool = True
     ) -> tuple[Standing, Record | None]:
         """Return how a video stands, and its record if that still holds.
 
@@ -194,6 +194,7 @@ class RecordFolder:
             recipe: what its detections shall depend on.
             options: which files there shall be, and what they shall hold.
             path: the video as `VideoFacts.path` has it; empty: not compared.
+            read: read a video of another size or time, to compare its content; False: it is taken for "new".
 
         Raises:
             OSError: a file cannot be read.
@@ -205,7 +206,7 @@ class RecordFolder:
         if not quick:
             return "new", None
         if quick != record.state.quick:
-            state = state_of(job.source, quick)
+            state = state_of(job.source, quick) if read else None
             if state is None or state.digest != record.state.digest:
                 return "new", None
             record = replace(record, state=state)

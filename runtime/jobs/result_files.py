@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runtime.common.files import file_sha256
+from runtime.common.files import written_digests
 from runtime.common.names import path_in
 from runtime.errors import AfsdError, InputError
 from runtime.jobs.plan import VideoJob
@@ -98,8 +98,9 @@ class ResultFiles:
             return written
         for path, suffix in zip(paths, chosen, strict=True):
             try:
-                self._write(path, suffix, job, whole, seconds)
-                written.files[path.name] = ResultFile(file_sha256(path), self.options.describe(suffix))
+                with written_digests() as digests:
+                    self._write(path, suffix, job, whole, seconds)
+                written.files[path.name] = ResultFile(digests[path], self.options.describe(suffix))
                 written.paths.append(str(path))
             except (AfsdError, OSError) as error:  # the other formats may fit
                 written.failure = written.failure or error

@@ -81,6 +81,12 @@ class VideoWorker:
         self._files, self._records, self._recipe = files, records, recipe
         self._fresh, self._profile = fresh, profile
 
+    @property
+    def seen(self) -> tuple[int, int]:
+        """Frames and windows of the video in work that were seen so far; they change as long as it goes on."""
+        timing = self._detector.timing
+        return timing.frames, timing.windows
+
     def do(self, job: VideoJob, on_progress: Progress | None = None) -> Finished:
         """Do what is to be done for one video: nothing, its files, or everything.
 
@@ -94,16 +100,18 @@ class VideoWorker:
             options = self._settings.files
             standing, record = self._records.look(job, self._recipe, options, job.path)
             if record is not None and standing == "done":
+                known = self._records.load(job.name)
+                if known is not None and known.state != record.state:  # so that the next start reads nothing
+                    self._records.save(record)
                 return finished_before(job, record, self._settings, standing)
             if record is not None:
                 return self._do_files(job, record)
         old, state = self._records.load(job.name), state_of(job.source)
-        try:
-            return self._do_new(job, old, state, on_progress)
-        except (AfsdError, OSError):
-            if old is not None and state is not None and state.digest != old.state.digest:
-                self._forget(old)  # results of what the video was would lie
-            raise
+        if old is not None and state is not None and state.digest != old.state.digest:
+            with shield():  # before the work: however that ends, results of what the video was would lie
+                self._forget(old)
+            old = None
+        return self._do_new(job, old, state, on_progress)
 
     def _do_new(
         self, job: VideoJob, old: Record | None, state: VideoState | None, on_progress: Progress | None

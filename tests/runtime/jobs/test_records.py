@@ -9,12 +9,14 @@ from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from runtime.detector import Detector, DetectorOptions
 from runtime.errors import InputError, VideoError
+from runtime.jobs.looking import look_at_all
 from runtime.jobs.plan import Shard, VideoJob, plan_jobs
 from runtime.jobs.recipe import make_recipe
 from runtime.jobs.records import RecordFolder
@@ -95,6 +97,9 @@ def test_the_same_bytes_at_another_time_are_done(folder: Folder) -> None:
     folder.do(settings)
     os.utime(folder.video, ns=(1, 1))
     assert folder.do(settings) == "done"
+    record = folder.records.load("v")
+    assert record is not None
+    assert record.state == state_of(str(folder.video))  # so the next start need not read it again
 
 
 def test_other_bytes_of_the_same_length_are_done_again(folder: Folder, tmp_path: Path) -> None:
@@ -177,6 +182,74 @@ def test_a_video_that_has_changed_and_fails_leaves_no_old_results(folder: Folder
     assert folder.content() == {}
     folder.video.write_bytes(content)
     assert folder.do(folder.settings()) == "new"
+
+
+def test_what_a_changed_video_was_is_gone_before_the_work_begins(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So it is gone also where the work kills its process, takes all memory, or fails as nobody foresaw."""
+    folder.do(folder.settings())
+    seen: list[dict[str, bytes]] = []
+
+    def run(*_: object, **__: object) -> None:
+        seen.append(folder.content())
+        raise MemoryError
+
+    monkeypatch.setattr(Detector, "run", run)
+    with pytest.raises(MemoryError):  # the same video, done again: what is there is still true
+        folder.do(folder.settings(), fresh=True)
+    write_video(folder.video, frames=30, level=30)
+    with pytest.raises(MemoryError):
+        folder.do(folder.settings())
+    assert set(seen[0]) == {"v.json", "v.csv", ".afsd/records/v.json"}
+    assert seen[1] == folder.content() == {}
+
+
+def test_a_record_claims_what_its_own_run_wrote(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another run, with other options, writes its file between the writing of this one's and that of its record."""
+    write, other = ResultFiles._write, '{"version": "afsd 1", "results": {}}'
+
+    def overtaken(files: ResultFiles, path: Path, *rest: Any) -> None:
+        write(files, path, *rest)
+        path.write_text(other)
+
+    monkeypatch.setattr(ResultFiles, "_write", overtaken)
+    folder.do(folder.settings("json"))
+    monkeypatch.undo()
+    record = folder.records.load("v")
+    assert record is not None
+    assert not folder.records.is_own_file(record, "v.json")
+    assert folder.do(folder.settings("json")) == "files"
+    assert (folder.out / "v.json").read_text() != other
+    assert folder.records.is_own_file(record, "v.json")
+
+
+def test_records_are_looked_at_side_by_side_and_without_reading(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that answers when eight ask at once, or in five seconds not."""
+    settings = folder.settings("json")
+    folder.do(settings)
+    record = folder.records.load("v")
+    assert record is not None
+    jobs = [replace(folder.job, name=f"v{number}", stem=f"v{number}") for number in range(8)]
+    for job in jobs:
+        (folder.out / f"{job.name}.json").write_bytes((folder.out / "v.json").read_bytes())
+        folder.records.save(replace(record, name=job.name, files={f"{job.name}.json": record.files["v.json"]}))
+    together, state = threading.Barrier(8), look_at(folder.job.source)
+
+    def look(_: object) -> str:
+        together.wait(5)
+        return state
+
+    monkeypatch.setattr("runtime.jobs.records.look_at", look)
+    monkeypatch.setattr("runtime.jobs.records.state_of", None)
+    recipe = make_recipe(settings)
+    found = list(look_at_all(jobs, folder.records, recipe, settings.files))
+    assert [job.name for job, _ in found] == [job.name for job in jobs]
+    assert [record is not None and record.name for _, record in found] == [job.name for job in jobs]
+    state = "another time"
+    assert [record for _, record in look_at_all(jobs, folder.records, recipe, settings.files)] == [None] * 8
 
 
 def test_another_model_is_another_recipe_and_another_name_of_it_is_not(folder: Folder, tmp_path: Path) -> None:
