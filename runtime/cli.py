@@ -97,7 +97,11 @@ class _Parser(argparse.ArgumentParser):
             ()
             if "-" not in self.prefix_chars
             else (
-                ("-v", "verbose_log", "also print what was chosen: engine, device, compiled anew or kept"),
+                (
+                    "-v",
+                    "verbose_log",
+                    "also print what was chosen: engine, device, compiled anew or kept; in a log, how far a folder is",
+                ),
                 ("-q", "quiet_log", "print neither warnings nor progress"),
             )
         ):

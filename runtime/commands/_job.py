@@ -18,6 +18,7 @@ from runtime.errors import AfsdError, InputError
 from runtime.fleet.options import FleetOptions
 from runtime.fleet.pool import RayPool
 from runtime.jobs.failures import Failure, FailureFile
+from runtime.jobs.looking import look_at_all
 from runtime.jobs.plan import VideoJob
 from runtime.jobs.progress import JobProgress
 from runtime.jobs.recipe import make_recipe
@@ -28,12 +29,14 @@ from runtime.jobs.summary import Tally
 from runtime.jobs.tables import SHARED_NAMES, FolderTables, Tables, entries_of, shared_paths, write_tables
 from runtime.jobs.work import Finished, VideoWorker, finished_before
 from runtime.jobs.workers import (
+    PATIENCE_S,
     Here,
     Listener,
     Outcome,
     WorkerPlan,
     WorkerPool,
     choose_workers,
+    runs_on_gpu,
     share_devices,
     share_threads,
 )
@@ -116,12 +119,17 @@ class DetectJob:
             if todo and fleet is not None:
                 self._run(RayPool(plan, fleet), todo, progress)
             elif todo:
-                count = choose_workers(todo, runs, devices)
+                patience = self._flags.patience
+                count = choose_workers(
+                    todo, runs, devices, on_gpu=runs_on_gpu(self._settings), least=0 if patience is None else 1
+                )
                 if count:
-                    pool = WorkerPool(
-                        plan, share_devices(devices, count), threads or share_threads(self._settings, count)
+                    threads = threads or share_threads(self._settings, count)
+                    self._run(
+                        WorkerPool(plan, share_devices(devices, count), threads, patience=patience or PATIENCE_S),
+                        todo,
+                        progress,
                     )
-                    self._run(pool, todo, progress)
                 else:
                     self._run(Here(stack.enter_context(open_here(plan))), todo, progress)
             progress.clear()
@@ -134,14 +142,11 @@ class DetectJob:
         if self._records is None or self._recipe is None or self._flags.fresh:
             return list(self._chosen)
         todo = []
-        for number, job in enumerate(self._chosen):
+        looked = look_at_all(self._chosen, self._records, self._recipe, self._settings.files)
+        for number, (job, record) in enumerate(looked):
             if number % LOOKED_AT_ONCE == 0:
                 line.show(f"records: {number} of {len(self._chosen)} videos")
-            try:
-                standing, record = self._records.look(job, self._recipe, self._settings.files, job.path)
-            except OSError:  # said when it is the video's turn
-                standing, record = "new", None
-            if standing != "done" or record is None:
+            if record is None:
                 todo.append(job)
                 continue
             self._tally.skipped += 1
@@ -196,7 +201,7 @@ class DetectJob:
                 self._take(outcome)
                 if most is not None and len(self._tally.failed) > most:
                     runner.stop()
-        self._tally.not_begun = len(todo) - ended
+        self._tally.not_done = len(todo) - ended
 
     def _take(self, outcome: Outcome) -> None:
         """Give out what became of a video."""
@@ -277,10 +282,10 @@ class DetectJob:
         """Print the summary and return the exit status."""
         tally = self._tally
         tally.wall_s = time.monotonic() - self._began
-        if tally.not_begun:
+        if tally.not_done:
             print_error(
                 InputError(
-                    f"ended after {len(tally.failed)} failures, more than --max-errors; {tally.not_begun} not begun"
+                    f"ended after {len(tally.failed)} failures, more than --max-errors; {tally.not_done} not done"
                 )
             )
         if tally.total > 1 and not self._flags.quiet_log:

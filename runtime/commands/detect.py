@@ -21,7 +21,7 @@ from runtime.commands._reading import (
 )
 from runtime.commands._shown import add_shown_flags, check_shown_flags, choose_score, selects
 from runtime.common.files import require_writable_folder
-from runtime.common.ranges import Count, Number, require_in_range
+from runtime.common.ranges import Count, Number, Seconds, require_in_range
 from runtime.engines.options import MODES
 from runtime.engines.registry import LIBRARIES
 from runtime.errors import InputError
@@ -182,6 +182,13 @@ def _add_job_flags(group: argparse._ArgumentGroup) -> None:
         "fills the machine, from 8 videos on)",
     )
     group.add_argument(
+        "--patience",
+        metavar="S",
+        type=float,
+        help="seconds without progress in a video after which its worker is ended, so that a drive or decoder that "
+        "hangs costs its video alone (600; needs workers, so one is started if none else would be)",
+    )
+    group.add_argument(
         "--shard",
         metavar="I/N",
         help="do the I-th of N disjoint parts of the list, by the names of the results; all parts may share one --out",
@@ -190,7 +197,8 @@ def _add_job_flags(group: argparse._ArgumentGroup) -> None:
         "--max-errors",
         metavar="N",
         type=int,
-        help="end when more than N videos have failed; those in work are still done (never; 0: at the first)",
+        help="end when more than N videos have failed; those in work are still done, but not with --ray (never; 0: at "
+        "the first)",
     )
 
 
@@ -365,9 +373,13 @@ def _check(arguments: argparse.Namespace) -> None:
         raise InputError("--fresh does again what the records in --out have as done: give --out with it")
     require_in_range("--workers", arguments.workers, Number | None)
     require_in_range("--max-errors", arguments.max_errors, Number | None)
+    require_in_range("--patience", arguments.patience, Seconds | None)
+    if arguments.patience is not None and (arguments.workers == 0 or arguments.ray is not None):
+        other = "--ray" if arguments.ray is not None else "--workers 0"
+        raise InputError(f"--patience is of worker processes, which can be ended; leave it out with {other}")
     if "," in arguments.device and arguments.workers == 0:
         raise InputError(f"--device: got {arguments.device}; several devices need a worker each, leave out --workers 0")
-    for option in ("jsonl", "shard", "workers", "max_errors", "fresh") if arguments.stream else ():
+    for option in ("jsonl", "shard", "workers", "max_errors", "patience", "fresh") if arguments.stream else ():
         if getattr(arguments, option) is not None and getattr(arguments, option) is not False:
             raise InputError(f"--{option.replace('_', '-')} is of whole videos; leave out --stream")
     if arguments.stream and chosen_formats(arguments):

@@ -113,5 +113,5 @@ class RayPool:
                     return
 
     def stop(self) -> None:
-        """End the work: videos that are in work are not finished."""
+        """End the work now: videos that are in work are not done."""
         self._stopped = True

@@ -100,7 +100,8 @@ def _name(source: Source) -> str:
 class Shard:
     """Chooses one of several disjoint parts of a list, which together are the list, by the names of the results.
 
-    So a part depends neither on the order of the list nor on the folder in which a machine sees the videos.
+    So a part does not depend on the folder in which a machine sees the videos, nor on the order of the list, unless
+    several videos of it have one stem: these are numbered in its order (`plan_jobs`), so give every machine the same.
     """
 
     number: int = 1

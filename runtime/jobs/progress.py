@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import time
 from collections.abc import Sequence
@@ -11,11 +12,14 @@ from typing import Any
 
 from runtime.common.children import end_with_parent
 from runtime.common.console import ProgressLine, shows_progress
+from runtime.common.log import LOGGER
 from runtime.jobs.plan import VideoJob
 
 HOUR_S = 3600.0
 SHOW_S = 0.2
 """Seconds between two changes of the line."""
+LOG_S = 600.0
+"""Seconds between two lines of the log, with -v where no terminal shows the line."""
 FIRST_S = 5.0
 """Seconds of work before a time to go is named."""
 
@@ -101,7 +105,7 @@ def _probe(connection: Connection[Any, Any], paths: Sequence[tuple[str, str]]) -
 
 
 class JobProgress:
-    """Shows one line for a whole job on a terminal, and nothing elsewhere."""
+    """Shows one line for a whole job on a terminal; elsewhere it is logged every ten minutes at the level INFO."""
 
     def __init__(self, jobs: Sequence[VideoJob], skipped: int = 0) -> None:
         """Begin.
@@ -111,10 +115,12 @@ class JobProgress:
             skipped: number of those that were done before.
         """
         self._visible = shows_progress()
+        self._logged = not self._visible and LOGGER.isEnabledFor(logging.INFO)
         self._line = ProgressLine()
         self._names = [job.name for job in jobs]
-        self._durations = Durations(jobs, probe=self._visible and len(jobs) > 1) if self._visible else None
-        self._began, self._shown = time.monotonic(), 0.0
+        self._durations = Durations(jobs, probe=len(jobs) > 1) if self.is_shown else None
+        self._began = time.monotonic()
+        self._shown = self._began if self._logged else 0.0
         self._seen: dict[str, float] = {}
         """Seconds seen of the videos in work."""
         self._ended: set[str] = set()
@@ -125,7 +131,7 @@ class JobProgress:
     @property
     def is_shown(self) -> bool:
         """Whether anybody sees it."""
-        return self._visible
+        return self._visible or self._logged
 
     def advance(self, job: VideoJob, seconds: float) -> None:
         """Take how much of a video was seen so far."""
@@ -183,6 +189,9 @@ class JobProgress:
         if self._visible and now - self._shown >= SHOW_S:
             self._shown = now
             self._line.show(self.text(now))
+        elif self._logged and now - self._shown >= LOG_S:
+            self._shown = now
+            LOGGER.info("%s", self.text(now))
 
 
 def hours(seconds: float, whole: float) -> str:

@@ -22,8 +22,8 @@ class Tally:
     """Videos that were done before."""
     failed: list[str] = field(default_factory=list)
     """Failed videos, as they are named to people."""
-    not_begun: int = 0
-    """Videos that were not begun, after too many failures or a signal."""
+    not_done: int = 0
+    """Videos that were not done, after too many failures or a signal."""
     video_s: float = 0.0
     """Seconds of video that were read."""
     known_s: float = 0.0
@@ -34,7 +34,7 @@ class Tally:
     @property
     def total(self) -> int:
         """Number of videos."""
-        return self.done + self.rewritten + self.skipped + len(self.failed) + self.not_begun
+        return self.done + self.rewritten + self.skipped + len(self.failed) + self.not_done
 
     def line(self) -> str:
         """Return the summary: videos and their hours, what became of them, seconds, and hours of video per hour.
@@ -48,7 +48,7 @@ class Tally:
                 (self.rewritten, "written from their records"),
                 (self.skipped, "skipped"),
                 (len(self.failed), "failed"),
-                (self.not_begun, "not begun"),
+                (self.not_done, "not done"),
             )
             if count or what in ("done", "skipped", "failed")
         ]

@@ -36,8 +36,21 @@ FIRST_TO_GO = "500"
 """Linux's oom_score_adj of a worker: where memory runs out, a worker is ended before the process that started it."""
 REPORT_S = 0.5
 """Seconds between two reports of a video's progress."""
+LIFE_S = 2.0
+"""Seconds between two signs of life of a worker whose video goes on."""
 END_S = 5.0
 """Seconds that a worker without work has to end by itself."""
+OPENINGS = 4
+"""Times that a worker is opened after one that died, before no more is tried in its place."""
+REOPEN_S = 5.0
+"""Seconds before a worker that could not be opened is opened again; twice as many before each further time."""
+PATIENCE_S = 600.0
+"""Seconds without progress after which a worker is ended."""
+TICK_S = 5.0
+"""Longest wait for messages in seconds; two of it are the most that counts as a worker's silence, so that a machine
+that was suspended, or a parent that was busy, ends no worker."""
+DIGEST_RATE = 8e6
+"""Bytes a second that are read at least, where a video's digest is computed, which shows no progress."""
 MANY = 8
 """Number of videos from which on worker processes are started where none were asked for."""
 LARGEST_DEFAULT = 8
@@ -46,6 +59,8 @@ WORKER_BYTES = 2 << 30
 """Memory that a worker with the published network may take."""
 DIED = "WorkerDied"
 """Kind of the failure of a video whose worker died."""
+HUNG = "WorkerHung"
+"""Kind of the failure of a video whose worker made no progress."""
 
 
 @dataclass(frozen=True)
@@ -106,25 +121,46 @@ def do_video(
     return Outcome(job, replace(finished, failure=None), failure)  # not every exception can be sent
 
 
+@dataclass
+class _Place:
+    """Holds where one worker after another runs."""
+
+    device: str
+    threads: int | None
+    """CPU threads of the engine; None: as the library has it."""
+    failures: int = 0
+    """Times since the last success that no worker could be opened."""
+
+
 class _Worker:
     """Holds one worker process and the video that it has in work."""
 
-    def __init__(self, plan: WorkerPlan, device: str, threads: int | None) -> None:
-        options = plan.settings.engine_options
-        options = replace(options, device=device, threads=threads)
+    def __init__(self, plan: WorkerPlan, place: _Place) -> None:
+        options = replace(plan.settings.engine_options, device=place.device, threads=place.threads)
         plan = replace(plan, settings=replace(plan.settings, engine_options=options))
-        context = multiprocessing.get_context("spawn")
-        self.connection, other = context.Pipe()
-        self.process: BaseProcess = context.Process(target=_work, args=(other, plan), name="afsd-worker", daemon=True)
-        self.process.start()
+        self.connection, other = multiprocessing.get_context("spawn").Pipe()
+        self.process = self._begin(other, plan)
         other.close()
-        self.device, self.threads = device, threads
+        self.place = place
         self.job: VideoJob | None = None
+        self.begun = False
+        """Whether the worker has taken the video."""
         self.ready = False
+        self.silence = 0.0
+        """Seconds since the last sign of progress."""
+        self.allowance = 0.0
+        """Further seconds of silence that the size of the video allows."""
+
+    def _begin(self, connection: Connection[Any, Any], plan: WorkerPlan) -> BaseProcess:
+        context = multiprocessing.get_context("spawn")
+        process = context.Process(target=_work, args=(connection, plan), name="afsd-worker", daemon=True)
+        process.start()
+        return process
 
     def give(self, job: VideoJob) -> None:
         """Send a video; that the worker is dead shows when it is listened to."""
-        self.job = job
+        self.job, self.begun = job, False
+        self.silence = self.allowance = 0.0
         with suppress(OSError):
             self.connection.send(job)
 
@@ -136,7 +172,7 @@ class _Worker:
     def kill(self) -> None:
         """End the process at once: what it writes is written atomically."""
         self.process.kill()
-        self.process.join()
+        self.process.join(END_S)  # one that waits in the kernel, for a drive that is gone, may not end
         self.connection.close()
 
     def fate(self) -> str:
@@ -153,22 +189,34 @@ class _Worker:
 
 
 class WorkerPool:
-    """Runs the videos of a job in worker processes, and replaces those that die."""
+    """Runs the videos of a job in worker processes, and replaces those that die or hang."""
 
-    def __init__(self, plan: WorkerPlan, devices: Sequence[str], threads: int | None = None) -> None:
+    def __init__(
+        self, plan: WorkerPlan, devices: Sequence[str], threads: int | None = None, *, patience: float = PATIENCE_S
+    ) -> None:
         """Take what the workers need; they start in `run`.
 
         Args:
             plan: what each of them needs to know.
             devices: device of each worker.
             threads: CPU threads of each worker's engine; None: all cores.
+            patience: seconds without progress in a video after which its worker is ended.
         """
-        self._plan, self._devices, self._threads = plan, list(devices), threads
+        self._plan, self._places = plan, [_Place(device, threads) for device in devices]
+        self._patience = patience
+        self._tick = min(TICK_S, patience / 4)
         self._workers: list[_Worker] = []
         self._ending: list[_Worker] = []
+        self._reopening: list[tuple[float, _Place]] = []
+        """Places of workers that could not be opened, with the times at which to try again."""
+        self._errors: list[AfsdError] = []
+        """Why workers could not be opened, as long as no other could."""
         self._waiting: list[VideoJob] = []
+        self._given_back: set[str] = set()
+        """Names of the videos whose worker died before it began them."""
         self._listener = Listener()
-        self._worked = False
+        self._worked = self._stopped = False
+        self._looked = 0.0
 
     def run(self, jobs: Sequence[VideoJob], listener: Listener | None = None) -> Iterator[Outcome]:
         """Yield what became of each video, as it ends. Closing the iterator ends the workers at once.
@@ -180,10 +228,15 @@ class WorkerPool:
         """
         self._waiting, self._listener = list(reversed(jobs)), listener or Listener()
         try:
-            for device in self._devices[: len(jobs)]:
-                self._start(device, self._threads)
-            while self._workers:
+            for place in self._places[: len(jobs)]:
+                self._start(place)
+            self._looked = time.monotonic()
+            while self._workers or (self._reopening and self._waiting):
+                self._reopen()
                 yield from self._listen()
+                yield from self._end_hung()
+            if self._waiting and not self._worked and self._errors:
+                raise self._errors[0]
             if self._waiting:
                 raise EngineError("no worker process is left; see the lines above")
         finally:
@@ -195,32 +248,69 @@ class WorkerPool:
 
     def stop(self) -> None:
         """Begin no other video."""
+        self._stopped = True
         self._waiting.clear()
 
-    def _start(self, device: str, threads: int | None) -> None:
-        self._workers.append(_Worker(self._plan, device, threads))
+    def _start(self, place: _Place) -> None:
+        self._workers.append(_Worker(self._plan, place))
+
+    def _reopen(self) -> None:
+        """Start workers again that could not be opened a while ago."""
+        now = time.monotonic()
+        due = [place for at, place in self._reopening if at <= now]
+        self._reopening = [(at, place) for at, place in self._reopening if at > now]
+        for place in due if self._waiting else ():
+            self._start(place)
 
     def _listen(self) -> Iterator[Outcome]:
         """Wait for messages and deaths, and handle them."""
-        ready = wait([worker.connection for worker in self._workers])
+        if not self._workers:
+            time.sleep(max(min(at for at, _ in self._reopening) - time.monotonic(), 0.0))
+            return
+        ready = wait([worker.connection for worker in self._workers], self._tick)
         for worker in [worker for worker in self._workers if worker.connection in ready]:
             try:
                 message = worker.connection.recv()
             except (EOFError, OSError):
                 yield from self._bury(worker)
                 continue
+            if message[0] != "said":
+                worker.silence = 0.0
             yield from self._handle(worker, message)
+
+    def _end_hung(self) -> Iterator[Outcome]:
+        """End the workers that have made no progress for too long."""
+        now = time.monotonic()
+        passed, self._looked = min(now - self._looked, 2 * self._tick), now
+        for worker in list(self._workers):
+            worker.silence += passed
+            if worker.job is not None and worker.silence > self._patience + worker.allowance:
+                job = worker.job
+                self._remove(worker)
+                if self._waiting:
+                    self._start(worker.place)
+                text = f"no progress for {worker.silence:.0f} s, so its process was ended; --patience gives it longer"
+                yield Outcome(job, None, Failure(HUNG, f"{job.label}: {text}"))
 
     def _handle(self, worker: _Worker, message: tuple[str, Any]) -> Iterator[Outcome]:
         kind, content = message
         if kind == "said":
             self._listener.said(*content)
+        elif kind == "begun" and worker.job is not None:
+            worker.begun = True
+            self._listener.begun(worker.job)
+        elif kind == "allowance":
+            worker.allowance = content
+        elif kind == "alive":
+            worker.allowance = 0.0
         elif kind == "progress" and worker.job is not None:
             self._listener.progressed(worker.job, content)
         elif kind == "failed":
             self._fail(worker, content)
         elif kind in ("ready", "done"):
             self._worked = worker.ready = True
+            worker.place.failures = 0
+            self._say_errors()
             worker.job = None
             if kind == "done":
                 yield content
@@ -229,32 +319,50 @@ class WorkerPool:
     def _give(self, worker: _Worker) -> None:
         """Give a worker its next video, or end it."""
         if self._waiting:
-            job = self._waiting.pop()
-            self._listener.begun(job)
-            worker.give(job)
+            worker.give(self._waiting.pop())
             return
         worker.end()
         self._workers.remove(worker)
         self._ending.append(worker)
 
     def _bury(self, worker: _Worker) -> Iterator[Outcome]:
-        """Report the video of a dead worker as failed, and start another in its place."""
+        """Report the video of a dead worker as failed, and start another in its place.
+
+        A video that the worker had not begun is given to another one, once.
+        """
         fate, job = worker.fate(), worker.job
         self._remove(worker)
         if job is None:
             if not worker.ready:
                 self._fail(worker, _died_early(fate))
             return
+        is_given_back = not worker.begun and job.name not in self._given_back
+        if is_given_back:
+            self._given_back.add(job.name)
+            if not self._stopped:  # else it is among those that are not done
+                self._waiting.append(job)
         if self._waiting:
-            self._start(worker.device, worker.threads)
-        yield Outcome(job, None, Failure(DIED, f"{job.label}: the process that worked on it {fate}"))
+            self._start(worker.place)
+        if not is_given_back:
+            yield Outcome(job, None, Failure(DIED, f"{job.label}: the process that worked on it {fate}"))
 
     def _fail(self, worker: _Worker, error: AfsdError) -> None:
-        """Go on without a worker that could not open the model, unless no other ever did."""
+        """Go on without a worker that could not open the model; where others could, try again after a while."""
         self._remove(worker)
+        self._errors.append(error)
         if not self._worked:
-            raise error
-        self._listener.said(logging.WARNING, str(error))
+            return
+        self._say_errors()
+        place = worker.place
+        place.failures += 1
+        if place.failures < OPENINGS and self._waiting:
+            self._reopening.append((time.monotonic() + REOPEN_S * 2 ** (place.failures - 1), place))
+
+    def _say_errors(self) -> None:
+        """Say why workers could not be opened: that others could is no reason to be silent."""
+        for error in self._errors:
+            self._listener.said(logging.WARNING, str(error))
+        self._errors.clear()
 
     def _remove(self, worker: _Worker) -> None:
         if worker in self._workers:
@@ -315,14 +423,35 @@ def _work(connection: Connection[Any, Any], plan: WorkerPlan) -> None:
             overwrite=plan.overwrite,
             profile=plan.profile,
         ) as worker:
+            threading.Thread(target=_report_life, args=(worker, parent), name="afsd-life", daemon=True).start()
             parent.send("ready")
             while (job := connection.recv()) is not None:
+                parent.send("begun")
+                parent.send("allowance", _allowance(job))
                 parent.send("done", do_video(worker, job, parent.report if plan.progress else None))
     except (AfsdError, OSError, MemoryError) as error:
         with suppress(OSError):
             parent.send("failed", EngineError(Failure.of(error).message))
     except EOFError:  # the parent is gone
         pass
+
+
+def _report_life(worker: VideoWorker, parent: _Parent) -> None:
+    """Tell the parent, not too often, that frames or windows went on since the last time (a thread's body)."""
+    seen = worker.seen
+    with suppress(OSError):  # the parent is gone
+        while True:
+            time.sleep(LIFE_S)
+            if (now := worker.seen) != seen:
+                seen = now
+                parent.send("alive")
+
+
+def _allowance(job: VideoJob) -> float:
+    """Return the seconds that the digest of a video may take."""
+    with suppress(OSError):
+        return 0.0 if job.file is None else job.file.stat().st_size / DIGEST_RATE
+    return 0.0
 
 
 def _pass_on(parent: _Parent, level: int) -> None:
@@ -364,18 +493,26 @@ class Here:
         self._stopped = True
 
 
-def choose_workers(jobs: Sequence[VideoJob], asked: int | None, devices: Sequence[str]) -> int:
+def choose_workers(
+    jobs: Sequence[VideoJob], asked: int | None, devices: Sequence[str], *, on_gpu: bool = False, least: int = 0
+) -> int:
     """Return the number of worker processes for some videos; 0: this process does them.
 
     Args:
         jobs: the videos that are to be done.
         asked: number that was asked for; 0: none; None: what suits.
         devices: devices to be used; of several each gets a worker.
+        on_gpu: whether the engines run on a GPU: then one worker for each suits, whose memory nobody has measured.
+        least: number that is wanted at least where none was asked for.
     """
     if any(job.source == STDIN for job in jobs):
         return 0
     if asked is None:
-        asked = len(devices) if len(devices) > 1 else filling_workers() if len(jobs) >= MANY else 0
+        if len(devices) > 1:
+            asked = len(devices)
+        elif len(jobs) >= MANY:
+            asked = 1 if on_gpu else filling_workers()
+        asked = max(asked or 0, least)
     elif asked:
         asked = max(asked, len(devices))
     return min(asked, len(jobs))
@@ -386,6 +523,14 @@ def filling_workers() -> int:
     memory = free_memory()
     room = LARGEST_DEFAULT if memory is None else memory // WORKER_BYTES
     return max(min(usable_cores(), LARGEST_DEFAULT, room), 1)
+
+
+def runs_on_gpu(settings: JobSettings) -> bool:
+    """Return whether any of the engines of a job runs on a GPU."""
+    options = settings.engine_options
+    files = [settings.engine, settings.flow_engine or "", *settings.backbones]
+    engines = any(Path(file).suffix.lower() in (".engine", ".plan") for file in files)
+    return engines or options.device_kind == "gpu" or options.provider is not None
 
 
 def share_devices(devices: Sequence[str], workers: int) -> list[str]:

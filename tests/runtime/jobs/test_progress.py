@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 
 import pytest
 
+from runtime.common.log import log_to_console
 from runtime.jobs.plan import plan_jobs
 from runtime.jobs.progress import Durations, JobProgress, duration, hours
 from runtime.jobs.summary import Tally
@@ -55,6 +57,22 @@ def test_nothing_is_looked_at_where_nobody_sees_it(capsys: pytest.CaptureFixture
     assert capsys.readouterr() == ("", "")
 
 
+def test_a_log_has_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    jobs = plan_jobs(["s3://b/a.mp4", "s3://b/b.mp4"])
+    with log_to_console(logging.INFO):
+        progress = JobProgress(jobs)
+        assert progress.is_shown
+        progress.advance(jobs[0], 30.0)
+        assert capsys.readouterr() == ("", "")  # not yet
+        monkeypatch.setattr("runtime.jobs.progress.LOG_S", 0.0)
+        progress.end(jobs[0], 3600.0)
+        progress.close()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("1 of 2 videos, 1.00 of 2.00 h of video, ")
+    with log_to_console(logging.WARNING):
+        assert not JobProgress(jobs).is_shown
+
+
 @pytest.mark.parametrize(("whole", "text"), [(600, "0.083"), (3600, "0.08"), (36000, "0.1")])
 def test_lengths_in_hours(whole: float, text: str) -> None:
     assert hours(300, whole) == text
@@ -76,5 +94,6 @@ def test_the_summary_begins_alike_after_a_restart() -> None:
     none = Tally(skipped=4, known_s=7200.0, wall_s=0.1)
     assert none.line() == "4 videos, 2 h: 0 done, 4 skipped, 0 failed; none was read"
     assert none.failed_line() == ""
-    some = Tally(done=1, failed=["/x/a.mp4", "s3://b/c.mp4"], not_begun=2)
+    some = Tally(done=1, failed=["/x/a.mp4", "s3://b/c.mp4"], not_done=2)
+    assert "2 failed, 2 not done; none was read" in some.line()  # in work or not
     assert some.failed_line() == "2 of 5 videos failed: a.mp4, s3://b/c.mp4"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -19,11 +21,13 @@ from runtime.jobs.plan import VideoJob, plan_jobs
 from runtime.jobs.settings import FileOptions, JobSettings
 from runtime.jobs.workers import (
     DIED,
+    HUNG,
     Listener,
     Outcome,
     WorkerPlan,
     WorkerPool,
     choose_workers,
+    runs_on_gpu,
     share_devices,
     share_threads,
 )
@@ -79,6 +83,41 @@ def test_a_model_that_cannot_be_opened_is_one_error(tmp_path: Path) -> None:
     jobs = plan_jobs([str(write_video(tmp_path / "v.avi", frames=20))])
     with pytest.raises(AfsdError, match="is damaged or was changed"):
         list(WorkerPool(plan(model, tmp_path / "out"), ["cpu", "cpu"], 1).run(jobs))
+
+
+@pytest.mark.thorough
+def test_a_source_that_hangs_costs_its_video(tmp_path: Path) -> None:
+    """A server that begins to send a video, and never goes on."""
+
+    class Stuck(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "1000000")
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            self.do_HEAD()
+            self.wfile.write(bytes(100))
+            self.wfile.flush()
+            released.wait(60)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    released = threading.Event()
+    model = write_tiny_onnx(tmp_path / "m.onnx", None)
+    video = write_video(tmp_path / "v.avi", frames=20)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Stuck) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        jobs = plan_jobs([f"http://127.0.0.1:{server.server_port}/stuck.mp4", str(video)])
+        pool = WorkerPool(plan(model, tmp_path / "out"), ["cpu"], 1, patience=2.0)
+        outcomes = {outcome.job.name: outcome for outcome in pool.run(jobs)}
+        released.set()
+        server.shutdown()
+    failure = outcomes["stuck"].failure
+    assert failure is not None
+    assert failure.kind == HUNG
+    assert outcomes["v"].failure is None
 
 
 @pytest.mark.thorough
@@ -140,10 +179,36 @@ def test_the_number_of_workers(
     assert choose_workers(plan_jobs(["-"] * 9), 3, devices) == 0  # standard input is this process's
 
 
+def test_a_gpu_has_one_worker_unless_more_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "filling_workers", lambda: 8)
+    jobs = plan_jobs([f"{number}.mp4" for number in range(100)])
+    assert choose_workers(jobs, None, ["gpu"], on_gpu=True) == 1
+    assert choose_workers(jobs, None, ["gpu:0", "gpu:1"], on_gpu=True) == 2
+    assert choose_workers(jobs, 3, ["gpu"], on_gpu=True) == 3
+    assert choose_workers(jobs[:7], None, ["gpu"], on_gpu=True) == 0
+    assert choose_workers(jobs[:7], None, ["cpu"], least=1) == 1
+    assert choose_workers(jobs, None, ["cpu"], least=1) == 8
+
+
+@pytest.mark.parametrize(
+    ("settings", "there"),
+    [
+        (JobSettings("m.engine"), True),
+        (JobSettings("m.xml", flow_engine="f.PLAN"), True),
+        (JobSettings("m.onnx", engine_options=EngineOptions(device="cuda:1")), True),
+        (JobSettings("m.onnx", engine_options=EngineOptions(provider="tensorrt")), True),
+        (JobSettings("m.onnx", backbones=("b.xml",)), False),
+    ],
+)
+def test_what_runs_on_a_gpu(settings: JobSettings, there: bool) -> None:
+    assert runs_on_gpu(settings) == there
+
+
 def test_the_memory_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "meminfo").write_text("MemTotal: 9000 kB\nMemAvailable: 4000 kB\n")
     monkeypatch.setattr(processors, "MEMORY", tmp_path / "meminfo")
     monkeypatch.setattr(processors, "CONTAINER", tmp_path)
+    monkeypatch.setattr(processors, "GROUPS", tmp_path / "none")
     assert processors.free_memory() == 4_096_000
     (tmp_path / "memory.max").write_text("3000000\n")
     (tmp_path / "memory.current").write_text("1000000\n")
