@@ -1,6 +1,6 @@
 """Load `afsd serve` with many clients at once, some of them hostile, and report what became of every request.
 
-    python -m export.studies.service_load runs/demo/synthetic.xml runs/demo/data/videos/*.mp4
+    python -m runtime.benchmark.service_load runs/demo/synthetic.xml runs/demo/data/videos/*.mp4
 
 Results are compared with those of `afsd detect --json` on the same files.
 """

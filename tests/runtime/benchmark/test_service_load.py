@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("starlette")
 pytest.importorskip("onnxruntime")
 
-from export.studies.service_load import SHARES, load
+from runtime.benchmark.service_load import SHARES, load
 from tests.tiny import write_tiny_onnx
 from tests.videos import write_video
 
