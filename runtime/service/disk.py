@@ -33,6 +33,11 @@ class DiskBudget:
                 raise full()
             self.used += count
 
+    def add(self, count: int) -> None:
+        """Count so many bytes more that are there already, beyond the limit, too."""
+        with self._lock:
+            self.used += count
+
     def give(self, count: int) -> None:
         """Count so many bytes less."""
         with self._lock:

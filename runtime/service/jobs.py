@@ -145,6 +145,7 @@ class JobStore:
         self._folder, self._options = folder, options
         self._jobs: dict[str, Job] = {}
         self._removed: OrderedDict[str, str] = OrderedDict()
+        self._clearing: set[asyncio.Task[None]] = set()
         self.disk = DiskBudget(folder, options.disk)
         self.outcomes: Counter[str] = Counter()
         """Number of jobs that ended in each state."""
@@ -187,10 +188,14 @@ class JobStore:
         return job
 
     def note_end(self, job: Job) -> None:
-        """Count a job that has ended."""
+        """Count a job that has ended, and remove the files of one that is not done: nobody can ask for them."""
         self.outcomes[job.state] += 1
         if job.state == "done":
             self.usual_s += 0.2 * (job.seconds_in("running", "done") - self.usual_s)
+        else:
+            clearing = asyncio.get_running_loop().create_task(self.clear(job))
+            self._clearing.add(clearing)
+            clearing.add_done_callback(self._clearing.discard)
 
     async def remove(self, job: Job, why: str) -> None:
         """Forget a job, cancel it if it has not ended, and remove its files once nobody writes them."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from runtime.common.text import quote
 from runtime.detector import Detector
-from runtime.errors import AfsdError, VideoError
+from runtime.errors import InputError, VideoError
 from runtime.service.job_options import JobOptions
 from runtime.service.task import make_detector, make_report, say_found
 from runtime.service.worker import CancelledTaskError, Engines, Line, Message
@@ -41,22 +41,29 @@ def run_live(task: Message, engines: Engines, line: Line) -> None:
         line: line to the service. Of frames it brings "data" before each message of bytes, then "end" or "cancel".
 
     Raises:
-        AfsdError: a message is no frame.
+        VideoError, InputError: a message is no frame, the container is no video, nothing came; the line is clean.
+        AfsdError: anything else; what the client sent may still be on the line, which then cannot be used again.
         CancelledTaskError: the service asked for it.
     """
+    try:
+        seconds = _detect(task, engines, line)
+    except (VideoError, InputError) as error:
+        if line.in_input:
+            line.say("broken", reason=str(error))
+            _drop_rest(line)
+        raise
+    line.say("ended", video_seconds=seconds)
+
+
+def _detect(task: Message, engines: Engines, line: Line) -> float:
+    """Detect in a live input and return the seconds of video."""
     spec = engines.spec
     if spec.sampling == "whole_video":
-        raise VideoError("the model sees whole videos, and a live input has no end; send a file to /v1/jobs")
+        raise InputError("the model sees whole videos, and a live input has no end; send a file to /v1/jobs")
     settle_s = task["settle_s"] or SETTLE_WINDOWS * spec.window_length / spec.sample_fps
     options = JobOptions(**task["options"])
     detector = make_detector(engines, options, task["score"], settle_seconds=settle_s)
-    try:
-        seconds = (_run_container if task["format"] == CONTAINER else _run_frames)(task, detector, line)
-    except VideoError as error:
-        line.say("broken", reason=str(error))
-        _drop_rest(line)
-        raise
-    line.say("ended", video_seconds=seconds)
+    return (_run_container if task["format"] == CONTAINER else _run_frames)(task, detector, line)
 
 
 class _Busy:
@@ -141,14 +148,14 @@ def _run_container(task: Message, detector: Detector, line: Line) -> float:
     os.close(reading)
     feeder = _Feeder(line, writing)
     feeder.start()
-    failure: VideoError | None = None
+    failure: VideoError | InputError | None = None
     try:
         with closing(PyAVReader(STDIN, contained=True, known_as=task["name"])) as reader:
             opened = detector.open(reader, fps=task["fps"])  # type: ignore[arg-type]  # an open reader
             with closing(detector.find(opened, make_report(feeder, task))) as found:  # type: ignore[type-var]
                 for part in found:
                     say_found(feeder, part)
-    except VideoError as error:
+    except (VideoError, InputError) as error:
         failure = error
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)  # whoever writes into the pipe sees that nobody reads it
@@ -158,7 +165,7 @@ def _run_container(task: Message, detector: Detector, line: Line) -> float:
     feeder.join()
     feeder.check()
     if failure is not None:
-        raise AfsdError(str(failure))
+        raise failure
     return detector.timing.video_seconds
 
 

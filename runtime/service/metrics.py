@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-import bisect
 import os
 import sys
 from collections import Counter
 from pathlib import Path
 
 from runtime.live.metrics import Metric
+from runtime.service.histogram import BOUNDS
 from runtime.service.jobs import STATES, JobStore
 from runtime.service.pool import Pool
-
-BOUNDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
-"""Upper bounds in seconds of the buckets of the jobs' times."""
-
-
-class Histogram:
-    """Counts seconds by their size."""
-
-    def __init__(self) -> None:
-        self.counts = [0] * (len(BOUNDS) + 1)
-        self.total = 0.0
-
-    def add(self, seconds: float) -> None:
-        """Count one."""
-        self.counts[bisect.bisect_left(BOUNDS, seconds)] += 1
-        self.total += seconds
 
 
 class ServiceMetrics:
@@ -35,16 +19,12 @@ class ServiceMetrics:
     def __init__(self, store: JobStore, pool: Pool) -> None:
         """Take the parts that are asked for their numbers."""
         self._store, self._pool = store, pool
-        self._ran = Histogram()
         self.received_bytes = 0
         """Bytes of uploads and fetched videos."""
 
     def collect(self, answers: Counter[int]) -> list[Metric]:
         """Return the metrics as they stand; `answers` has the number of answers by status."""
         store, pool = self._store, self._pool
-        for seconds in pool.run_seconds:
-            self._ran.add(seconds)
-        pool.run_seconds.clear()
         states = Counter(job.state for job in store)
         jobs = Metric("afsd_service_jobs", "Jobs that are known, by state.", "gauge")
         for state in STATES:
@@ -56,7 +36,7 @@ class ServiceMetrics:
         for status, count in sorted(answers.items()):
             requests.add(count, status=str(status))
         ran = Metric("afsd_service_job_seconds", "Seconds that a worker needed for a job that is done.", "histogram")
-        ran.add_histogram(BOUNDS, self._ran.counts, self._ran.total)
+        ran.add_histogram(BOUNDS, pool.ran.counts, pool.ran.total)
         return [
             jobs,
             ended,

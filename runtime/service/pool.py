@@ -9,6 +9,7 @@ from typing import Any
 from runtime.common.console import print_warning
 from runtime.common.mappings import to_mapping
 from runtime.errors import EngineError
+from runtime.service.histogram import Histogram
 from runtime.service.jobs import PREVIEW, REPORT, RESULT, Job, JobStore
 from runtime.service.options import ServiceOptions
 from runtime.service.process import WorkerProcess
@@ -43,8 +44,8 @@ class Pool:
         """Number of workers that crashed, hung, or were used up."""
         self.video_seconds = 0.0
         """Seconds of video of all jobs."""
-        self.run_seconds: list[float] = []
-        """Seconds that jobs ran, until somebody takes them."""
+        self.ran = Histogram()
+        """Seconds that jobs which are done ran."""
         self._closing = False
         self._cleaning: set[asyncio.Task[None]] = set()
 
@@ -98,20 +99,31 @@ class Pool:
         await worker.close()
 
     async def _keep_working(self, number: int, worker: WorkerProcess | None) -> None:
-        """Run one job after the other, on a new worker where one is needed."""
+        """Keep one worker at work until the service ends, whatever happens to it."""
         while True:
-            worker = worker or await self._open_again(number)
-            self.ready += 1
             try:
-                job = await self._next_job()
-                while not worker.gone and await self._run_counted(worker, job):
-                    job = await self._next_job()
-            finally:
-                self.ready -= 1
-            await self._discard(worker)
+                worker = worker or await self._open_again(number)
+                await self._use(worker)
+            except Exception as error:  # such as no process to be had: the service would be ready and do nothing
+                print_warning(f"unforeseen {type(error).__name__}, a worker is replaced: {error}")
+                await asyncio.sleep(FIRST_PAUSE_S)
             worker = None
-            if not job.ended:  # the worker was gone before it could begin
-                self._queue.put_nowait(job)
+
+    async def _use(self, worker: WorkerProcess) -> None:
+        """Run one job after the other on a worker until it is gone or used up."""
+        self.ready += 1
+        try:
+            job = await self._next_job()
+            while not worker.gone and await self._run_counted(worker, job):
+                job = await self._next_job()
+        except Exception:
+            await self._discard(worker)
+            raise
+        finally:
+            self.ready -= 1
+        if not job.ended:  # the worker was gone before it could begin
+            self._queue.put_nowait(job)
+        await self._discard(worker)
 
     async def _next_job(self) -> Job:
         """Wait for a job that is still wanted."""
@@ -123,6 +135,9 @@ class Pool:
         self.busy += 1
         try:
             return await self._run(worker, job)
+        except Exception:
+            self._end(job, "failed", "unforeseen; the service's own log has more")
+            raise
         finally:
             self.busy -= 1
             self._finish(job)
@@ -132,7 +147,7 @@ class Pool:
         while True:
             try:
                 return await self._open(number)
-            except EngineError as error:
+            except (EngineError, OSError) as error:
                 print_warning(f"a worker cannot be opened, the next attempt is in {pause_s:g} s: {error}")
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
@@ -210,7 +225,7 @@ class Pool:
     def _count_files(self, job: Job) -> None:
         """Count the files of a result against the disk."""
         made = sum(path.stat().st_size for name in (RESULT, REPORT, PREVIEW) if (path := job.folder / name).is_file())
-        self._store.disk.used += made
+        self._store.disk.add(made)
         job.bytes += made
 
     def _end(self, job: Job, state: Any, reason: str = "") -> None:
@@ -219,7 +234,7 @@ class Pool:
             job.enter(state, reason)
             self._store.note_end(job)
             if state == "done":
-                self.run_seconds.append(job.seconds_in("running", "done"))
+                self.ran.add(job.seconds_in("running", "done"))
 
     def _finish(self, job: Job) -> None:
         """Remove the files of a job that nobody can ask for any more."""

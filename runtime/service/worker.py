@@ -69,6 +69,8 @@ class Line:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self.in_input = False
+        """Whether more of a live input follows what was heard last."""
 
     def say(self, event: str, **data: Any) -> None:
         """Send a message; a service that is gone ends the process."""
@@ -83,6 +85,7 @@ class Line:
             heard: Message = json.loads(self._connection.recv_bytes())
         except (EOFError, OSError):
             os._exit(1)
+        self.in_input = heard["do"] in ("live", "data")
         return heard
 
     def hear_bytes(self) -> bytes:
@@ -217,7 +220,8 @@ def _run(task: Message, engines: Engines, line: Line) -> None:
         except CancelledTaskError:
             line.say("cancelled")
         except AfsdError as error:
-            line.say("failed", reason=_public(error, task))
+            spent = line.in_input  # what is left of the input would be taken for messages
+            line.say("failed", reason=_public(error, task), spent=spent)
         except MemoryError:
             line.say("failed", reason="the video needs more memory than the service gives a job", spent=True)
         except Exception as error:

@@ -1,0 +1,144 @@
+"""What nobody foresaw in the care of workers, and in live inputs: the service goes on, and no worker is half used."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import multiprocessing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+pytest.importorskip("starlette")
+
+from runtime.errors import EngineError
+from runtime.service import pool as pool_module
+from runtime.service.histogram import BOUNDS, Histogram
+from runtime.service.job_options import JobOptions
+from runtime.service.jobs import JobStore
+from runtime.service.options import ServiceOptions
+from runtime.service.pool import Pool
+from runtime.service.worker import Line, Models, _run, open_engines
+from tests.tiny import TinyEngine
+
+
+class Worker:
+    """Stands for the process of a worker."""
+
+    gone = False
+
+    async def close(self) -> None:
+        """There is nothing to end."""
+
+    def kill(self) -> None:
+        """There is nothing to end."""
+
+
+def test_a_worker_s_care_outlives_what_nobody_foresaw(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No process can be made, then a job meets a mistake; the one behind it is done all the same."""
+    monkeypatch.setattr(pool_module, "FIRST_PAUSE_S", 0.01)
+
+    async def run() -> None:
+        options = ServiceOptions()
+        store = JobStore(tmp_path, options)
+        pool = Pool(Models("m"), options, store)
+        faults: list[Exception] = [RuntimeError("first"), OSError("no process"), LookupError("third")]
+        opened: list[Any] = []
+
+        async def open_(number: int) -> Any:
+            if len(faults) > 1:
+                raise faults.pop(0)
+            opened.append(Worker())
+            return opened[-1]
+
+        async def work(worker: Any, job: Any) -> bool:
+            job.enter("running")
+            if faults:
+                raise faults.pop()
+            pool._end(job, "done")
+            return True
+
+        pool._open, pool._run = open_, work  # type: ignore[method-assign]
+        jobs = [store.add(JobOptions(), 0.5) for _ in range(2)]
+        for job in jobs:
+            pool.submit(job)
+        care = asyncio.create_task(pool._keep_working(0, None))
+        async with asyncio.timeout(20):
+            while not jobs[1].ended:
+                await asyncio.sleep(0.005)
+        assert not care.done()
+        assert [job.state for job in jobs] == ["failed", "done"]
+        assert "unforeseen" in jobs[0].reason
+        assert (pool.ready, pool.busy, len(opened)) == (1, 0, 2)
+        assert sum(pool.ran.counts) == 1
+        await pool.close()
+        care.cancel()
+
+    asyncio.run(run())
+    assert [line.partition(",")[0] for line in capsys.readouterr().err.splitlines()] == [
+        "afsd: warning: unforeseen RuntimeError", "afsd: warning: a worker cannot be opened",
+        "afsd: warning: unforeseen LookupError",
+    ]  # fmt: skip
+
+
+def test_the_seconds_of_jobs_take_no_more_space_however_many_there_are() -> None:
+    ran = Histogram()
+    for _ in range(1000):
+        ran.add(0.2)
+    assert (len(ran.counts), sum(ran.counts), ran.counts[1]) == (len(BOUNDS) + 1, 1000, 1000)
+    assert ran.total == pytest.approx(200)
+
+
+class BrokenEngine(TinyEngine):
+    """Fails at the first window."""
+
+    def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+        raise EngineError("the device is gone")
+
+
+DATA, END = b'{"do": "data"}', b'{"do": "end"}'
+FRAMES = np.full((40, 12, 14, 3), 90, np.uint8).tobytes()
+
+
+def live(engine: type[TinyEngine], *sent: bytes) -> tuple[list[dict[str, Any]], bool]:
+    """What a worker says of a live input, and whether it leaves something of it on the line."""
+    engines = open_engines(Models("tiny", open=lambda path, **_: engine()))
+    ours, theirs = multiprocessing.Pipe()
+    task = {"do": "live", "format": "rgb24", "width": 14, "height": 12, "fps": 10.0, "score": 0.1, "settle_s": None}
+    task |= {"options": {}, "name": "live", "max_seconds": None}
+    for message in (json.dumps(task).encode(), *sent):
+        ours.send_bytes(message)
+    line = Line(theirs)
+    _run(line.hear(), engines, line)
+    said = []
+    while ours.poll():
+        said.append(json.loads(ours.recv_bytes()))
+    return [one for one in said if one["event"] not in ("progress", "detections")], theirs.poll()
+
+
+def test_a_live_input_that_ends_within_its_frames_uses_the_worker_up() -> None:
+    """Else the frames that are still on the line are taken for messages."""
+    said, left = live(BrokenEngine, DATA, FRAMES, DATA, FRAMES[:5000], END)
+    assert said[-1] == {"event": "failed", "reason": "the device is gone", "spent": True}
+    assert left
+
+
+def test_after_a_message_that_is_no_frame_the_line_is_clean() -> None:
+    said, left = live(TinyEngine, DATA, b"x", DATA, FRAMES, END)
+    assert [one["event"] for one in said] == ["broken", "failed"]
+    assert not said[-1]["spent"]
+    assert not left
+
+
+def test_an_input_without_a_frame_waits_for_nothing_behind_its_end() -> None:
+    said, left = live(TinyEngine, END)
+    assert [one["event"] for one in said] == ["failed"]
+    assert "at least one frame" in said[-1]["reason"]
+    assert not said[-1]["spent"]
+    assert not left
