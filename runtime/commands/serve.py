@@ -52,6 +52,9 @@ def add_serve(subparsers: Any) -> None:
         type=Path,
         help="file with a secret that requests must bring (Authorization: Bearer)",
     )
+    place.add_argument(
+        "--behind-tls", action="store_true", help="clients come by a proxy with TLS: mark the cookie for TLS alone"
+    )
     place.add_argument("--root", metavar="DIR", type=Path, help="folder whose videos clients may name by path (none)")
     place.add_argument(
         "--allow-private-urls", action="store_true", help="fetch from private networks and from this machine, too"
@@ -78,7 +81,14 @@ def add_serve(subparsers: Any) -> None:
         help="memory of a worker beyond its loaded engine, on Linux; 0: any (%(default)s)",
     )  # fmt: skip
     bounds.add_argument(
-        "--patience", metavar="S", type=float, default=30, help="longest silence of a sender (%(default)s)"
+        "--max-receive",
+        metavar="S",
+        type=float,
+        default=3600,
+        help="longest time in which a video is sent or fetched (%(default)s)",
+    )
+    bounds.add_argument(
+        "--patience", metavar="S", type=float, default=30, help="longest silence of a client (%(default)s)"
     )
     bounds.add_argument(
         "--grace",
@@ -162,6 +172,7 @@ def _options(arguments: argparse.Namespace) -> ServiceOptions:
         keep=arguments.keep,
         disk=arguments.disk * MIB,
         memory=arguments.memory * MIB,
+        max_receive=arguments.max_receive,
         patience=arguments.patience,
         grace=arguments.grace,
         score=arguments.score,
@@ -169,6 +180,7 @@ def _options(arguments: argparse.Namespace) -> ServiceOptions:
         root=arguments.root,
         private_urls=arguments.allow_private_urls,
         token=_read_token(arguments.token_file),
+        behind_tls=arguments.behind_tls,
         hosts=tuple(arguments.allowed_host),
     )
 

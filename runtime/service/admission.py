@@ -7,7 +7,7 @@ import ipaddress
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,6 +27,10 @@ COOKIE = "afsd_token"
 OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/openapi.json", "/v1/login"})
 """Paths that need no token: they show nothing of the jobs."""
 ASSETS = "/assets/"
+MONITORED = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Paths that are answered when all connections are taken: they say so."""
+MOST_CONNECTIONS = 512
+"""Most connections of which requests are answered."""
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -47,6 +51,8 @@ class Admission:
         self._hosts = {"localhost", options.host.lower(), *(name.lower() for name in options.hosts)}
         self.answers: Counter[int] = Counter()
         """Number of answers by status."""
+        self.connections: Collection[Any] = ()
+        """Connections that are open, as the server has them."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request or WebSocket."""
@@ -97,6 +103,12 @@ class Admission:
 
     def check(self, scope: Scope) -> None:
         """Check a request before it reaches a route (RefusedError: it may not)."""
+        if len(self.connections) > MOST_CONNECTIONS and scope["path"] not in MONITORED:
+            raise RefusedError(
+                503,
+                f"more than {MOST_CONNECTIONS} connections are open; try again later",
+                {"Retry-After": "10", "Connection": "close"},
+            )
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if not self._knows(host):

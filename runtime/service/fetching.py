@@ -8,7 +8,6 @@ not used.
 from __future__ import annotations
 
 import http.client
-import ipaddress
 import socket
 import ssl
 import threading
@@ -16,11 +15,11 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 import runtime
 from runtime.common.text import one_line, public_url
+from runtime.service.networks import is_public
 from runtime.service.options import MIB
 from runtime.service.refusals import RefusedError
 
@@ -30,10 +29,12 @@ SLOWEST = 16 * 1024
 PIECE = 1 << 18
 """Most bytes that are read at a time."""
 PORTS = {"http": 80, "https": 443}
+RESERVED_PORTS = 1024
+"""Ports below it belong to other services of a machine, but for those of `PORTS`."""
 REDIRECTS = (301, 302, 303, 307, 308)
-NAT64 = ipaddress.ip_network("64:ff9b::/96")
-"""IPv6 addresses that stand for the IPv4 address in their last four bytes."""
 LONGEST_URL = 4096
+WRITTEN = "%/:=&?~#+!$,;'@()*[]"
+"""Marks that stand in an address as they are (RFC 3986); whatever else is not ASCII, letter or digit is encoded."""
 
 
 class FetchError(Exception):
@@ -41,12 +42,16 @@ class FetchError(Exception):
 
 
 def split_url(url: object) -> SplitResult:
-    """Return the parts of an address (RefusedError: it is none of http or https, or names a user)."""
+    """Return the parts of an address.
+
+    Raises:
+        RefusedError: it is none of http or https, names a user, or a port on which no videos are served.
+    """
     if not isinstance(url, str) or len(url) > LONGEST_URL or not url.isprintable() or " " in url:
         raise RefusedError(400, f"url: expected an address in at most {LONGEST_URL} printable letters")
     try:
         parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
+        host, port = parts.hostname, parts.port
     except ValueError as error:
         raise RefusedError(400, f"url: not an address ({error})") from None
     if parts.scheme.lower() not in PORTS or not host:
@@ -55,27 +60,20 @@ def split_url(url: object) -> SplitResult:
         raise RefusedError(
             400, "url: names a user, whose password this service would have to keep; sign the address instead"
         )
+    if port is not None and port < RESERVED_PORTS and port not in PORTS.values():
+        raise RefusedError(400, f"url: got port {port}, expected 80, 443, or one from {RESERVED_PORTS} on")
     return parts
 
 
-def is_public(address: str) -> bool:
-    """Return whether an IP address is one of the public internet, also behind the forms that stand for IPv4's."""
-    found: Any = ipaddress.ip_address(address.partition("%")[0])
-    if found.version == 6:
-        inner = found.ipv4_mapped or found.sixtofour or (found.teredo and found.teredo[1])
-        if found in NAT64:
-            inner = ipaddress.ip_address(int(found) & 0xFFFFFFFF)
-        if inner and not is_public(str(inner)):
-            return False
-        if found.ipv4_mapped:
-            return True
-    return bool(found.is_global and not found.is_multicast)
+def target_of(parts: SplitResult) -> str:
+    """Return what is asked of a server: path and query, with letters that are not ASCII encoded as UTF-8."""
+    return quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=WRITTEN)
 
 
 class Fetch:
     """Fetches one video in a thread; `stop` ends it from another."""
 
-    def __init__(self, url: str, path: Path, largest: int, patience: float, private: bool) -> None:
+    def __init__(self, url: str, path: Path, largest: int, patience: float, longest: float, private: bool) -> None:
         """Take the address and the limits; nothing is asked before `run`.
 
         Args:
@@ -83,10 +81,12 @@ class Fetch:
             path: file of the video.
             largest: most bytes.
             patience: longest silence of the server in seconds.
+            longest: longest time in seconds in all.
             private: whether addresses of private networks are taken.
         """
         self._url, self._path = url, path
         self._largest, self._patience, self._private = largest, patience, private
+        self._longest, self._begun = longest, 0.0
         self._stopped, self._late = threading.Event(), False
         self._socket: socket.socket | None = None
         self.final_url = url
@@ -109,22 +109,23 @@ class Fetch:
             FetchError: the server does not answer, or with no video; the address is not allowed.
             RefusedError: of `count`; the video is too large.
         """
+        self._begun = time.monotonic()
         watch = threading.Timer(self._patience, self._give_up)  # until the answer begins
         watch.daemon = True
         watch.start()
         try:
             connection, response = self._ask()
-        except (OSError, http.client.HTTPException) as error:
-            if isinstance(error, TimeoutError) or self._late:
-                raise self._no_answer() from None
-            reason = one_line(error) or type(error).__name__
-            raise FetchError(f"{self._host}: cannot be fetched ({reason}); check the address") from None
+        except ssl.SSLCertVerificationError as error:
+            raise FetchError(f"{self._host}: cannot be fetched ({one_line(error.verify_message)})") from None
+        except (OSError, http.client.HTTPException, ValueError):
+            if self._stopped.is_set() and not self._late:
+                raise FetchError("stopped") from None
+            raise self._no_answer() from None
         finally:
             watch.cancel()
-        if self._late:
-            connection.close()
-            raise self._no_answer()
         try:
+            if self._late:
+                raise self._no_answer()
             self._save(response, count)
         except (OSError, http.client.HTTPException, ValueError) as error:
             if self._stopped.is_set():
@@ -138,6 +139,7 @@ class Fetch:
         self.stop()
 
     def _no_answer(self) -> FetchError:
+        """Return the one error for hosts that refuse, are silent, or speak no HTTP, so that nobody maps ports by it."""
         return FetchError(f"{self._host}: cannot be fetched (no answer in {self._patience:g} s); check the address")
 
     @property
@@ -147,28 +149,38 @@ class Fetch:
     def _ask(self) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
         """Follow redirects and return the answer that has the video."""
         for _ in range(MOST_REDIRECTS + 1):
-            connection = self._connect(self._parts(self.final_url))
-            parts = urlsplit(self.final_url)
-            target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-            headers = {"Accept-Encoding": "identity", "User-Agent": f"afsd/{runtime.__version__}"}
-            connection.request("GET", target, headers=headers)
-            response = connection.getresponse()
-            if response.status not in REDIRECTS:
-                break
+            parts = self._parts(self.final_url)
+            connection = self._connect(parts)
+            try:
+                headers = {"Accept-Encoding": "identity", "User-Agent": f"afsd/{runtime.__version__}"}
+                connection.request("GET", target_of(parts), headers=headers)
+                response = connection.getresponse()
+                if response.status not in REDIRECTS:
+                    self._require_video(response)
+                    return connection, response
+            except BaseException:
+                connection.close()
+                raise
             connection.close()
-            secure = self.final_url.lower().startswith("https:")
-            self.final_url = urljoin(self.final_url, response.headers.get("Location", ""))
-            if secure and not self.final_url.lower().startswith("https:"):
-                raise FetchError(f"{self._host}: a redirect from https to http, which is not followed")
-        else:
-            raise FetchError(f"{self._host}: more than {MOST_REDIRECTS} redirects")
+            self._follow(response.headers.get("Location", ""))
+        raise FetchError(f"{self._host}: more than {MOST_REDIRECTS} redirects")
+
+    def _follow(self, location: str) -> None:
+        """Go on to where a redirect leads (FetchError: that is no address, or one without the protection of TLS)."""
+        secure = self.final_url.lower().startswith("https:")
+        try:
+            # http.client takes headers for Latin-1; letters that are not ASCII are UTF-8, as browsers have it
+            self.final_url = urljoin(self.final_url, location.encode("latin-1", "replace").decode(errors="replace"))
+        except ValueError:
+            raise FetchError(f"{self._host}: a redirect to what is no address") from None
+        if secure and not self.final_url.lower().startswith("https:"):
+            raise FetchError(f"{self._host}: a redirect from https to http, which is not followed")
+
+    def _require_video(self, response: http.client.HTTPResponse) -> None:
         if response.status != 200:
-            connection.close()
             raise FetchError(f"{self._host}: the server answers {response.status}, expected 200 with the video")
         if (response.length or 0) > self._largest:
-            connection.close()
             raise FetchError(f"{self._host}: {self._too_large}")
-        return connection, response
 
     def _parts(self, url: str) -> SplitResult:
         try:
@@ -190,15 +202,20 @@ class Fetch:
                 f"{self._host}: leads to a private network or to this machine, which this service does not fetch from "
                 "(--allow-private-urls)"
             )
-        self._socket = self._connect_to_one_of(addresses, port)
-        if self._stopped.is_set():
-            self._socket.close()
-            raise FetchError("stopped")
-        if scheme == "https":
-            self._socket = ssl.create_default_context().wrap_socket(self._socket, server_hostname=host)
         connection = http.client.HTTPConnection(host, port, timeout=self._patience)
-        connection.sock = self._socket
         connection.default_port = PORTS[scheme]  # else the port is in the Host header
+        try:
+            self._socket = connection.sock = self._connect_to_one_of(addresses, port)
+            if self._stopped.is_set():
+                raise OSError("stopped")  # which `run` tells from no answer
+            if scheme == "https":
+                context = ssl.create_default_context()
+                secured = context.wrap_socket(self._socket, server_hostname=host, do_handshake_on_connect=False)
+                self._socket = connection.sock = secured  # which `stop` ends during the handshake, too
+                secured.do_handshake()
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _connect_to_one_of(self, addresses: list[str], port: int) -> socket.socket:
@@ -219,6 +236,8 @@ class Fetch:
                 received += len(data)
                 if received > self._largest:
                     raise FetchError(f"{self._host}: {self._too_large}")
+                if time.monotonic() > self._begun + self._longest:
+                    raise FetchError(f"{self._host}: not whole after {self._longest:g} s, for which this service waits")
                 if time.monotonic() > begun + self._patience + received / SLOWEST:
                     raise FetchError(f"{self._host}: slower than {SLOWEST:,} bytes per second")
                 if self._stopped.is_set():

@@ -42,8 +42,10 @@ class ServiceOptions:
     """Most bytes of videos and results at a time."""
     memory: Annotated[int, Range(0, 1 << 50, what="bytes")] = 4096 * MIB
     """Bytes that a worker may take beyond those of its loaded engine; 0: any."""
+    max_receive: Seconds = 3600.0
+    """Longest time in seconds in which a video is sent or fetched."""
     patience: Seconds = 30.0
-    """Longest silence in seconds of a client that sends, and of a server that is fetched from."""
+    """Longest silence in seconds of a client that sends or reads, and of a server that is fetched from."""
     grace: Length = 30.0
     """Seconds that running jobs get to end when the service is stopped."""
     score: Share | None = None
@@ -56,6 +58,8 @@ class ServiceOptions:
     """Whether addresses of private networks and of this machine may be fetched from."""
     token: str = field(default="", repr=False)
     """Secret that every request must bring; empty: none is asked for."""
+    behind_tls: bool = False
+    """Whether clients come by a proxy that speaks TLS with them, so that cookies are for TLS alone."""
     hosts: tuple[str, ...] = ()
     """Names under which clients may reach the service, beside addresses in numbers and localhost."""
 

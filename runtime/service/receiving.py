@@ -93,8 +93,8 @@ async def read_in_time(request: Request, options: ServiceOptions, slowest: int =
 
     Args:
         request: the request.
-        options: have the longest silence.
-        slowest: least bytes per second on the whole; 0: any.
+        options: have the longest silence and the longest time.
+        slowest: least bytes per second on the whole; 0: any, for any time, as of a live input.
 
     Raises:
         RefusedError: the sender is silent for too long, or too slow.
@@ -104,15 +104,16 @@ async def read_in_time(request: Request, options: ServiceOptions, slowest: int =
     begun, received = loop.time(), 0
     body = request.stream()
     while True:
-        latest = begun + options.patience + received / slowest if slowest else math.inf
+        allowed = min(options.patience + received / slowest, options.max_receive) if slowest else math.inf
         try:
-            async with asyncio.timeout_at(min(latest, loop.time() + options.patience)):
+            async with asyncio.timeout_at(min(begun + allowed, loop.time() + options.patience)):
                 data = await anext(body, None)
         except TimeoutError:
+            rate = f", {slowest:,} bytes per second, and the whole in {options.max_receive:g} s" if slowest else ""
             raise RefusedError(
                 408,
-                f"{received:,} bytes came in {loop.time() - begun:.0f} s, expected {slowest:,} per second and no "
-                f"silence of {options.patience:g} s; send it again",
+                f"{received:,} bytes came in {loop.time() - begun:.0f} s, expected no silence of {options.patience:g} s"
+                f"{rate}; send it again",
             ) from None
         if data is None:
             return

@@ -14,13 +14,14 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 import runtime
-from runtime.common.text import printable
-from runtime.errors import InputError
+from runtime.common.console import print_warning
+from runtime.common.text import printable, public_url
+from runtime.errors import InputError, VideoError
 from runtime.live.metrics import CONTENT_TYPE, render_metrics
-from runtime.service.admission import COOKIE, Admission, is_token
+from runtime.service.admission import COOKIE, MOST_CONNECTIONS, Admission, is_token
 from runtime.service.fetching import Fetch, FetchError, split_url
 from runtime.service.job_options import JobOptions, read_options, read_words
 from runtime.service.jobs import ENDED, PREVIEW, REPORT, RESULT, Job, JobStore
@@ -31,13 +32,17 @@ from runtime.service.names import known_suffix, name_in_url, shown_name
 from runtime.service.openapi import describe_service
 from runtime.service.options import MIB, ServiceOptions
 from runtime.service.pool import Pool
-from runtime.service.receiving import VideoFile, read_in_time, read_small, require_length
+from runtime.service.receiving import VideoFile, read_in_time, read_small, require_length, too_large
 from runtime.service.refusals import RefusedError
 from runtime.service.root import find_in_root
 from runtime.video.sources import name_of
 
 MOST_JSON = 64 * 1024
 """Most bytes of a request in JSON."""
+MOST_FOLLOWERS = MOST_CONNECTIONS // 2
+"""Most clients that follow events at the same time; others still get connections."""
+FORM_BYTES = MIB
+"""Most bytes of a form around its file."""
 MOST_FETCHES = 8
 """Most videos that are fetched at the same time."""
 RAW_TYPES = ("application/octet-stream", "application/mxf", "application/mp4", "application/x-matroska", "image/gif")
@@ -73,6 +78,7 @@ class Routes:
         self._metrics = ServiceMetrics(store, pool)
         self._fetchers = ThreadPoolExecutor(MOST_FETCHES, "afsd-fetch")
         self._fetching: set[asyncio.Task[None]] = set()
+        self._followers: set[FollowedResponse] = set()
         self.draining = False
         """Whether nothing new is taken."""
         self.app = Admission(self._starlette(), options, lambda: self.draining)
@@ -124,7 +130,8 @@ class Routes:
             await asyncio.sleep(1.0)  # guessing is slow
             raise RefusedError(401, "not the token of this service")
         answer = Response(status_code=204)
-        answer.set_cookie(COOKIE, given, httponly=True, samesite="strict", secure=request.url.scheme == "https")
+        secure = self._options.behind_tls or request.url.scheme == "https"
+        answer.set_cookie(COOKIE, given, httponly=True, samesite="strict", secure=secure)
         return answer
 
     async def model(self, _: Request) -> Response:
@@ -134,6 +141,7 @@ class Routes:
         limits = {
             "max_upload_bytes": options.max_upload,
             "max_seconds": options.max_seconds,
+            "max_receive_seconds": options.max_receive,
             "max_processing_seconds": options.max_processing,
             "queue": options.queue,
             "max_live": options.max_live if model["live"] else 0,
@@ -154,7 +162,7 @@ class Routes:
             )
         if kind == "application/json":
             return await self._create_from_json(request)
-        require_length(request, self._options.max_upload + (MIB if is_form else 0), self._store)
+        require_length(request, self._options.max_upload + (FORM_BYTES if is_form else 0), self._store)
         values = dict(request.query_params)
         given = values.pop("name", "")
         job = self._store.add(_options(read_words, values), self._score)
@@ -180,8 +188,12 @@ class Routes:
 
     async def _receive_form(self, request: Request, job: Job, values: dict[str, str], given: str) -> None:
         form = FormReader(request.headers["content-type"])
+        received = 0
         with VideoFile(job.folder / "upload", job, self._store, self._options.max_upload) as file:
             async for data in read_in_time(request, self._options):
+                received += len(data)
+                if received > self._options.max_upload + FORM_BYTES:  # what is around the file counts, too
+                    raise too_large(self._options.max_upload)
                 if content := form.feed(data):
                     await file.write(content)
             await file.flush()
@@ -202,14 +214,18 @@ class Routes:
         options = _options(read_options, values)
         if path is not None:
             found = await asyncio.to_thread(find_in_root, self._options.root, path)
+            name, source = shown_name(given or found.name), printable(str(path))
             job = self._store.add(options, self._score)
-            job.name, job.source, job.video = shown_name(given or found.name), printable(str(path)), found
+            job.name, job.source, job.video = name, source, found
             self._pool.submit(job)
             return _accepted(job)
         split_url(url)
+        try:
+            name, source = shown_name(given) if given else name_in_url(url), name_of(url)[1]
+        except (VideoError, ValueError) as error:
+            raise RefusedError(400, f"url: {error}") from None
         job = self._store.add(options, self._score)
-        job.name = shown_name(given) if given else name_in_url(url)
-        job.source = name_of(url)[1]
+        job.name, job.source = name, source
         job.enter("fetching")
         task = asyncio.create_task(self._fetch(job, url))
         self._fetching.add(task)
@@ -218,9 +234,7 @@ class Routes:
 
     async def _fetch(self, job: Job, url: str) -> None:
         """Fetch the video of a job and queue it; its failure is that of the job."""
-        options, disk = self._options, self._store.disk
-        fetch = Fetch(url, self._path(job), options.max_upload, options.patience, options.private_urls)
-        job.wake = fetch.stop
+        disk = self._store.disk
 
         def count(size: int) -> None:
             disk.require_free(size)
@@ -229,6 +243,8 @@ class Routes:
 
         failure = ""
         try:
+            fetch = self._make_fetch(job, url)
+            job.wake = fetch.stop
             await asyncio.get_running_loop().run_in_executor(self._fetchers, fetch.run, count)
             self._metrics.received_bytes += job.bytes
         except FetchError as error:
@@ -236,7 +252,10 @@ class Routes:
         except RefusedError as refusal:
             failure = refusal.reason
         except OSError as error:
-            failure = f"the video cannot be stored ({error.strerror})"
+            failure = f"the video cannot be stored ({error.strerror or type(error).__name__})"
+        except Exception as error:  # whatever it is, the job ends and gives its place back
+            print_warning(f"unforeseen {type(error).__name__} while {public_url(url)} was fetched: {error}")
+            failure = f"unforeseen {type(error).__name__}; the service's own log has more"
         job.wake = None
         if not failure and not job.stopping:
             self._pool.submit(job)
@@ -245,6 +264,12 @@ class Routes:
         self._store.note_end(job)
         if job.removed:
             await self._store.clear(job)
+
+    def _make_fetch(self, job: Job, url: str) -> Fetch:
+        options = self._options
+        return Fetch(
+            url, self._path(job), options.max_upload, options.patience, options.max_receive, options.private_urls
+        )
 
     def _path(self, job: Job) -> Path:
         """Return the path of a job's video: of the client's name it has the suffix, if that is one of a video."""
@@ -295,7 +320,7 @@ class Routes:
         seen = request.headers.get("last-event-id") or request.query_params.get("after") or "0"
         if not (seen.isascii() and seen.isdecimal() and len(seen) < 10):
             raise RefusedError(400, "Last-Event-ID: expected the number of an event")
-        return StreamingResponse(_follow(job, int(seen)), media_type="text/event-stream")
+        return FollowedResponse(_follow(job, int(seen)), self._followers)
 
     async def live_body(self, request: Request) -> Response:
         """Take a container that is still being written, and answer with its events while it comes."""
@@ -334,6 +359,27 @@ class Routes:
         if job.ended:
             raise RefusedError(409, f"the job is {job.state}: {job.reason}")
         raise RefusedError(409, f"the job is {job.state}; ask again, or follow {job.url}/events", {"Retry-After": "1"})
+
+
+class FollowedResponse(StreamingResponse):  # type: ignore[misc]  # the library has no types here
+    """Answers with the events of a job, unless too many clients follow events already."""
+
+    def __init__(self, events: AsyncIterator[str], followers: set[FollowedResponse]) -> None:
+        """Take the events as text, and the answers that are under way."""
+        super().__init__(events, media_type="text/event-stream")
+        self._followers = followers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events (RefusedError: too many clients follow some)."""
+        if len(self._followers) >= MOST_FOLLOWERS:
+            raise RefusedError(
+                503, f"{MOST_FOLLOWERS} clients follow events already; ask for the job itself", {"Retry-After": "5"}
+            )
+        self._followers.add(self)
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._followers.discard(self)
 
 
 async def _follow(job: Job, after: int) -> AsyncIterator[str]:

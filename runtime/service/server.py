@@ -7,9 +7,10 @@ import logging
 import shutil
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import h11
@@ -19,6 +20,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from runtime.common.temporaries import scratch_folder
 from runtime.common.text import one_line
 from runtime.errors import InputError
+from runtime.service.admission import MOST_CONNECTIONS
 from runtime.service.jobs import Job, JobStore
 from runtime.service.options import ServiceOptions
 from runtime.service.pool import STOP_S, Pool
@@ -31,23 +33,37 @@ HEADER_S = 10.0
 """Seconds in which the headers of a request must come."""
 KEEP_ALIVE_S = 15
 """Seconds for which an idle connection is kept."""
-MOST_CONNECTIONS = 512
+SPARE_CONNECTIONS = 64
+"""Connections beyond those of clients, for who watches the service; those beyond them are closed unseen."""
 EXPIRE_EVERY_S = 1.0
 """Seconds between two looks for jobs that have expired."""
 READ_S = 5.0
 """Longest wait of a stopping service for clients to see how their jobs ended."""
+LOOKS = 8
+"""Looks at a connection in the time for which its client may not read."""
 POLL_S = 0.05
 CLOSE_S = 3
 """Seconds for which the last answers may take."""
 
 
 class TimedProtocol(H11Protocol):  # type: ignore[misc]  # the library has no types here
-    """Speaks HTTP/1.1, and closes a connection whose headers do not come."""
+    """Speaks HTTP/1.1, and ends connections whose headers do not come and those whose clients read no answers."""
+
+    def __init__(self, *arguments: Any, options: ServiceOptions, **more: Any) -> None:
+        """Take the options, which have the longest silence of a client."""
+        super().__init__(*arguments, **more)
+        self._options = options
+        self._waiting: asyncio.TimerHandle | None = None
+        self._looking: asyncio.TimerHandle | None = None
+        self._unread_since: float | None = None
 
     def connection_made(self, transport: Any) -> None:
         """See `asyncio.Protocol`."""
         super().connection_made(transport)
-        self._waiting: asyncio.TimerHandle | None = None
+        if len(self.connections) > MOST_CONNECTIONS + SPARE_CONNECTIONS:
+            transport.abort()
+            return
+        self._look()
         self._watch()
 
     def data_received(self, data: bytes) -> None:
@@ -58,7 +74,33 @@ class TimedProtocol(H11Protocol):  # type: ignore[misc]  # the library has no ty
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
         self._unwatch()
+        if self._looking is not None:
+            self._looking.cancel()
         super().connection_lost(exc)
+
+    def resume_writing(self) -> None:
+        """See `asyncio.Protocol`."""
+        self._unread_since = None
+        super().resume_writing()
+
+    def _look(self) -> None:
+        """Look again and again whether the client reads, and abort the connection of one that does not.
+
+        To close it would not do: what is not read is then still kept.
+        """
+        transport, now, patience = self.transport, self.loop.time(), self._options.patience
+        speaker = transport.get_protocol()
+        if speaker is None:  # lost
+            return
+        own = speaker is self or transport.is_closing()  # a WebSocket that is open has its own times
+        if not (own and transport.get_write_buffer_size()):
+            self._unread_since = None
+        elif self._unread_since is None:
+            self._unread_since = now
+        elif now - self._unread_since > patience:
+            transport.abort()
+            return
+        self._looking = self.loop.call_later(patience / LOOKS, self._look)
 
     def _watch(self) -> None:
         """Start the clock while no request has begun, and stop it once one has."""
@@ -107,6 +149,8 @@ class Service:
         self._pool: Pool | None = None
         self._folder: Any = None
         self._stopped_early = False
+        self.connections: Collection[Any] = ()
+        """Connections that are open."""
 
     def run(self, started: Callable[[Running], object]) -> None:
         """Run until `stop`, and call `started` once requests are answered.
@@ -150,6 +194,7 @@ class Service:
             opening.result()
             routes = Routes(self.options, store, pool)
             server = _Server(self._config(routes))
+            self.connections = routes.app.connections = server.server_state.connections
             serving = asyncio.create_task(server.serve([bound]))
             expiring = asyncio.create_task(_expire(store))
             while not server.started and not serving.done():
@@ -170,7 +215,7 @@ class Service:
         logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # refusals are answers, not news
         return uvicorn.Config(
             routes.app,
-            http=TimedProtocol,
+            http=partial(TimedProtocol, options=self.options),
             ws="websockets-sansio",
             loop="none",
             lifespan="off",
@@ -179,7 +224,6 @@ class Service:
             proxy_headers=False,
             server_header=False,
             h11_max_incomplete_event_size=HEADER_BYTES,
-            limit_concurrency=MOST_CONNECTIONS,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=CLOSE_S,
             ws_max_size=self.options.max_message,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -31,16 +32,21 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             places = {
                 "/moved": "/clip.mp4", "/out": "http://169.254.169.254/latest", "/file": "file:///etc/passwd",
                 "/round": "/round", "/absolute": f"{here}/clip.mp4", "/user": "http://u:p@127.0.0.1/",
+                "/bracket": "http://[", "/mail": "http://127.0.0.1:25/",
+                "/letters": "/é.mp4".encode().decode("latin-1"),  # UTF-8 as it is
             }  # fmt: skip
             if path in places:
                 self._answer(302, b"", Location=places[path])
-            elif path == "/clip.mp4":
+            elif path in ("/clip.mp4", "/%C3%A9.mp4"):
                 self._answer(200, video)
             elif path == "/cut":
                 self._answer(200, video[:1000], **{"Content-Length": str(len(video))})
                 self.close_connection = True
             elif path == "/silent":
                 time.sleep(3)
+                self.close_connection = True
+            elif path == "/noise":
+                self.wfile.write(b"SSH-2.0-OpenSSH_9.6\r\n")
                 self.close_connection = True
             elif path == "/headers":
                 self.wfile.write(b"HTTP/1.1 200 OK\r\n")
@@ -79,16 +85,18 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def fetch(url: str, path: Path, **changes: Any) -> Fetch:
-    fetched = Fetch(url, path, **{"largest": 1_000_000, "patience": 0.5, "private": True} | changes)
+    fetched = Fetch(url, path, **{"largest": 1_000_000, "patience": 0.5, "longest": 60.0, "private": True} | changes)
     fetched.run(lambda count: None)
     return fetched
 
 
-@pytest.mark.parametrize("at", ["/clip.mp4", "/moved", "/absolute", "/clip.mp4?token=secret"])
+@pytest.mark.parametrize(
+    "at", ["/clip.mp4", "/moved", "/absolute", "/clip.mp4?token=secret", "/é.mp4?name=ü", "/%C3%A9.mp4", "/letters"]
+)
 def test_a_video_is_fetched_through_redirects(at: str, source: str, tmp_path: Path) -> None:
     fetched = fetch(source + at, tmp_path / "video")
     assert (tmp_path / "video").stat().st_size > 1000
-    assert "/clip.mp4" in fetched.final_url
+    assert ".mp4" in fetched.final_url
 
 
 @pytest.mark.parametrize(
@@ -98,12 +106,16 @@ def test_a_video_is_fetched_through_redirects(at: str, source: str, tmp_path: Pa
         ("/out", {"private": True}, "cannot be fetched|answers|redirect"),
         ("/file", {}, "http://"),
         ("/user", {}, "names a user"),
+        ("/bracket", {}, "redirect to what is no address"),
+        ("/mail", {}, "a redirect: url: got port 25"),
         ("/round", {}, "more than 5 redirects"),
         ("/nowhere", {}, "answers 404"),
         ("/clip.mp4", {"largest": 1000}, "larger than"),
         ("/endless", {"largest": 50_000}, "larger than"),
         ("/cut", {}, "broke off"),
+        ("/endless", {"largest": 50_000_000, "longest": 0.05}, "not whole after 0.05 s"),
         ("/silent", {}, "no answer in 0.5 s"),
+        ("/noise", {}, "no answer in 0.5 s"),
         ("/headers", {}, "no answer in 0.5 s"),
     ],
 )
@@ -113,6 +125,19 @@ def test_what_is_no_video_fails_with_a_reason(
     with pytest.raises(FetchError, match=reason) as caught:
         fetch(source + at, tmp_path / "video", **changes)
     assert "secret" not in str(caught.value)
+
+
+def test_a_host_that_refuses_is_told_as_one_that_is_silent(source: str, tmp_path: Path) -> None:
+    """Else clients could map the open ports of others from here."""
+    with socket.socket() as bound:  # which does not listen
+        bound.bind(("127.0.0.1", 0))
+        closed = f"http://127.0.0.1:{bound.getsockname()[1]}/silent"
+        said = []
+        for url in (closed, f"{source}/silent"):
+            with pytest.raises(FetchError) as caught:
+                fetch(url, tmp_path / "video")
+            said.append(str(caught.value).replace(url, ""))
+    assert said[0] == said[1]
 
 
 def test_a_redirect_to_a_private_network_is_not_followed(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import pytest
 
 from runtime.detector import Detector, DetectorOptions
 from runtime.results.detections import results_document
-from runtime.service import pool, server
+from runtime.service import admission, answers, pool, routes, server
+from runtime.service.fetching import Fetch
 from tests.runtime.service.doubles import CRASH, GREEDY, HANG, WAIT, DoubleEngine
 from tests.runtime.service.serving import MP4, Served, serving
 from tests.videos import write_video
@@ -139,6 +141,8 @@ def send(served: Served, content: bytes = b"x", kind: str = "video/mp4", **more:
         ({"kind": "application/json", "content": b'{"url": "file:///etc/passwd"}'}, 400, "http://"),
         ({"kind": "application/json", "content": b'{"url": "http://user:secret@host/"}'}, 400, "names a user"),
         ({"kind": "application/json", "content": b'{"url": "http://[x"}'}, 400, "url"),
+        ({"kind": "application/json", "content": b'{"url": "http://a:/x@["}'}, 400, "url: http://"),
+        ({"kind": "application/json", "content": b'{"url": "http://a:25/x"}'}, 400, "url: got port 25"),
         ({"kind": "multipart/form-data"}, 400, "boundary"),
         ({"kind": "multipart/form-data; boundary=b"}, 400, "not a form"),
         ({"kind": "multipart/form-data; boundary=b", "content": b"--b--\r\n"}, 400, "no file"),
@@ -408,3 +412,125 @@ def test_metrics_count_what_happened(served: Served, videos: Path) -> None:
     assert served.metric("afsd_service_job_seconds_bucket", le="+Inf") == count + 1
     assert served.metric("afsd_service_answers_total", status="410") > 0
     assert served.metric("afsd_service_memory_bytes") > 1e6
+
+
+def until(holds: Callable[[], object]) -> bool:
+    """Wait until something holds, and return whether it does."""
+    deadline = time.monotonic() + 20
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return bool(holds())
+
+
+def waiting(served: Served) -> float:
+    return served.metric("afsd_service_queue_length")
+
+
+def test_what_goes_wrong_with_an_address_gives_the_place_in_the_queue_back(
+    served: Served, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Addresses of which the checks knew nothing, as of http://a:/x@[, must not shut the queue one by one."""
+    monkeypatch.setattr(Fetch, "run", lambda *_: [][0])
+    before = set(served.folder.iterdir())
+    with served.options(queue=1):
+        for _ in range(3):
+            assert send(served, b'{"url": "http://a:/x@["}', "application/json")[0] == 400
+            assert waiting(served) == 0
+        job = served.end(served.client.post("/v1/jobs", json={"url": "http://a/x.mp4?key=secret"}).json())
+    assert (job["state"], job["reason"]) == ("failed", "unforeseen IndexError; the service's own log has more")
+    assert waiting(served) == 0
+    assert until(lambda: set(served.folder.iterdir()) <= before)
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("afsd: warning: unforeseen IndexError while http://a/x.mp4?… was fetched")
+
+
+def test_a_video_that_comes_for_too_long_is_given_up(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "LINGER_S", 0.1)
+    host = served.address.removeprefix("http://").encode()
+    head = (
+        b"POST /v1/jobs HTTP/1.1\r\nHost: " + host + b"\r\nContent-Type: video/mp4\r\nContent-Length: 9999999\r\n\r\n"
+    )
+    with served.options(max_receive=0.3):
+        answer = raw(served, head, *[b"x" * 100_000] * 3, pause_s=0.1)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"the whole in 0.3 s" in answer
+
+
+def test_what_is_around_the_file_of_a_form_counts(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes, "FORM_BYTES", 1000)
+    form = b'--b\r\nContent-Disposition: form-data; name="v"; filename="a"\r\n\r\nx\r\n--b--\r\n'
+
+    def pieces() -> Iterator[bytes]:  # without Content-Length
+        yield form
+        yield b"\r\n" * 2000
+
+    with served.options(max_upload=1000):
+        answer = served.client.post(
+            "/v1/jobs", content=pieces(), headers={"Content-Type": "multipart/form-data; boundary=b"}
+        )
+    assert answer.status_code == 413
+
+
+def test_a_client_that_reads_nothing_is_given_up(served: Served, videos: Path) -> None:
+    """A video of zeros that is larger than what the system keeps of it for the client."""
+    job = served.end(served.post(videos / "clip.mp4"))
+    (video,) = (served.folder / job["id"]).glob("video*")
+    size = 24 << 20
+    with video.open("r+b") as file:
+        file.truncate(size)
+    host, _, port = served.address.removeprefix("http://").partition(":")
+    connections = served.service.connections
+    with served.options(patience=0.2), socket.socket() as line:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        line.connect((host, int(port)))
+        mine = line.getsockname()[1]
+        line.sendall(f"GET {job['urls']['video']} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        assert until(lambda: mine in {one.client[1] for one in list(connections)})
+        assert until(lambda: mine not in {one.client[1] for one in list(connections)})
+    assert served.client.get(job["urls"]["video"]).num_bytes_downloaded == size  # who reads gets it whole
+    served.client.delete(job["urls"]["job"])
+
+
+def test_who_follows_is_bounded(served: Served, videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes, "MOST_FOLLOWERS", 1)
+    job = served.post(videos / "wait.mp4")
+    with served.client.stream("GET", job["urls"]["events"]) as first:
+        assert first.status_code == 200
+        refused = served.client.get(job["urls"]["events"])
+        assert refused.status_code == 503
+        assert refused.headers["retry-after"]
+        served.client.delete(job["urls"]["job"])
+        first.read()
+    assert served.client.get("/v1/model").status_code == 200
+
+
+def test_health_is_told_when_all_connections_are_taken(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    host, _, port = served.address.removeprefix("http://").partition(":")
+    monkeypatch.setattr(admission, "MOST_CONNECTIONS", 1)
+    with socket.create_connection((host, int(port))), socket.create_connection((host, int(port))):
+        assert until(lambda: len(served.service.connections) > 2)
+        for path, status in (("/healthz", 200), ("/readyz", 200), ("/metrics", 200), ("/v1/model", 503)):
+            assert served.client.get(path).status_code == status
+        monkeypatch.setattr(server, "MOST_CONNECTIONS", 0)
+        monkeypatch.setattr(server, "SPARE_CONNECTIONS", 1)
+        with socket.create_connection((host, int(port)), timeout=20) as one_too_many, suppress(ConnectionResetError):
+            assert one_too_many.recv(1) == b""
+    assert until(lambda: served.client.get("/v1/model").status_code == 200)
+
+
+def test_a_job_that_is_not_done_keeps_no_file(served: Served) -> None:
+    used = served.metric("afsd_service_disk_bytes")
+    job = served.end(served.post(b"\0" * 50_000))
+    assert job["state"] == "failed"
+    assert until(lambda: served.metric("afsd_service_disk_bytes") <= used)
+    assert not (served.folder / job["id"]).exists()
+    assert served.client.get(job["urls"]["job"]).json()["reason"] == job["reason"]  # which is still told
+
+
+def test_behind_a_proxy_with_tls_the_cookie_is_for_tls_alone(served: Served) -> None:
+    token = "0123456789abcdef"
+    for behind_tls in (False, True):
+        with served.options(token=token, behind_tls=behind_tls):
+            cookie = served.client.post("/v1/login", json={"token": token}).headers["set-cookie"].lower()
+        assert ("secure" in {part.strip() for part in cookie.split(";")}) is behind_tls
+    served.client.cookies.clear()

@@ -20,10 +20,11 @@ from runtime.errors import InputError, VideoError
 from runtime.live.metrics import Metric, render_metrics
 from runtime.results.detections import results_document
 from runtime.service.events import EventLog
-from runtime.service.fetching import is_public, split_url
+from runtime.service.fetching import split_url
 from runtime.service.job_options import JobOptions, read_options, read_words
 from runtime.service.live import LinesResponse
 from runtime.service.multipart import FormReader
+from runtime.service.networks import is_public
 from runtime.service.openapi import OPTIONS, describe_service
 from runtime.service.refusals import RefusedError
 from runtime.service.task import run_job
@@ -101,6 +102,17 @@ def test_events_are_followed_from_any_point_and_progress_shows_the_latest() -> N
         ("255.255.255.255", False), ("::1", False), ("::", False), ("fe80::1%eth0", False), ("fd00::1", False),
         ("::ffff:127.0.0.1", False), ("::ffff:93.184.216.34", True), ("64:ff9b::7f00:1", False),
         ("64:ff9b::a9fe:a9fe", False), ("2002:7f00:1::", False), ("ff02::1", False), ("192.0.2.1", False),
+        # what the registries of special addresses name, and Python only in some of its versions
+        ("64:ff9b:1::7f00:1", False), ("64:ff9b::5db8:d822", True), ("192.0.0.1", False), ("192.0.0.9", False),
+        ("192.0.0.192", False), ("fec0::1", False), ("::7f00:1", False), ("::5db8:d822", False),
+        ("168.63.129.16", False), ("168.63.129.17", True), ("::ffff:168.63.129.16", False), ("::ffff:0:a00:1", False),
+        ("192.88.99.1", False), ("192.31.196.1", False), ("192.52.193.1", False), ("192.175.48.1", False),
+        ("198.18.0.1", False), ("198.51.100.1", False), ("203.0.113.1", False), ("240.0.0.1", False),
+        ("2002:5db8:d822::", False), ("2001::1", False), ("2001:1::1", False), ("2001:2::1", False),
+        ("2001:3::1", False), ("2001:4:112::1", False), ("2001:10::1", False), ("2001:20::1", False),
+        ("2001:30::1", False), ("2001:200::1", True), ("2001:db8::1", False), ("2620:4f:8000::1", False),
+        ("3fff::1", False), ("5f00::1", False), ("100::1", False), ("100:0:0:1::1", False), ("4000::1", False),
+        ("fd00:ec2::254", False),
     ],
 )  # fmt: skip
 def test_addresses_of_private_networks_are_known_in_every_form(address: str, public: bool) -> None:
@@ -108,7 +120,18 @@ def test_addresses_of_private_networks_are_known_in_every_form(address: str, pub
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://a/b", "http://", "http://a:99999/", "http://a\n/b", "//a/b", 3, "http://u:p@a/"]
+    "url",
+    [
+        "ftp://a/b",
+        "http://",
+        "http://a:99999/",
+        "http://a\n/b",
+        "//a/b",
+        3,
+        "http://u:p@a/",
+        "http://a:25/",
+        "https://a:0/",
+    ],
 )
 def test_what_is_no_address_is_refused(url: object) -> None:
     with pytest.raises(RefusedError):
