@@ -450,10 +450,12 @@ def test_a_video_that_comes_for_too_long_is_given_up(served: Served, monkeypatch
     head = (
         b"POST /v1/jobs HTTP/1.1\r\nHost: " + host + b"\r\nContent-Type: video/mp4\r\nContent-Length: 9999999\r\n\r\n"
     )
+    begun = time.monotonic()
     with served.options(max_receive=0.3):
         answer = raw(served, head, *[b"x" * 100_000] * 3, pause_s=0.1)
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b"the whole in 0.3 s" in answer
+    assert time.monotonic() < begun + 4  # before --patience
 
 
 def test_what_is_around_the_file_of_a_form_counts(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
