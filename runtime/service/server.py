@@ -41,6 +41,8 @@ READ_S = 5.0
 """Longest wait of a stopping service for clients to see how their jobs ended."""
 LOOKS = 8
 """Looks at a connection in the time for which its client may not read."""
+UNSENT_BYTES = 1 << 17
+"""Bytes that the system keeps to be sent: of more, one would not see for long that a slow client reads."""
 POLL_S = 0.05
 CLOSE_S = 3
 """Seconds for which the last answers may take."""
@@ -271,6 +273,8 @@ def bind(host: str, port: int) -> socket.socket:
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # which connections inherit
+            bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         bound.bind((host, port))
     except (OSError, OverflowError, UnicodeError) as error:
         bound.close()
