@@ -73,6 +73,13 @@ def _add_serving_flags(group: argparse._ArgumentGroup) -> None:
         "--idle", metavar="SECONDS", type=float, default=300.0, help="longest wait for a stream's chunk (%(default)s)"
     )
     group.add_argument("--max-mb", metavar="MIB", type=int, default=512, help="largest video or chunk (%(default)s)")
+    group.add_argument("--max-seconds", metavar="S", type=float, default=43_200, help="longest video (%(default)s)")
+    group.add_argument(
+        "--max-processing", metavar="S", type=float, default=14_400, help="longest time for a video (%(default)s)"
+    )
+    group.add_argument(
+        "--max-held-mb", metavar="MIB", type=int, default=4096, help="chunks that an instance holds (%(default)s)"
+    )
     group.add_argument("--root", metavar="DIR", type=Path, help="folder below which PATH is read (none: no path is)")
     group.add_argument(
         "--url",
@@ -113,7 +120,10 @@ def triton(arguments: argparse.Namespace) -> int:
         root=require_root(arguments.root),
         url_prefixes=tuple(arguments.url),
         max_bytes=arguments.max_mb * MIB,
+        max_video_s=arguments.max_seconds,
+        max_processing_s=arguments.max_processing,
         max_sequences=arguments.max_sequences,
+        max_held_bytes=arguments.max_held_mb * MIB,
         idle_s=arguments.idle,
     )
     repository = Repository(

@@ -24,6 +24,9 @@ BACKENDS = {
 PYTHON = "python"
 LENGTHS = "lengths"
 """Input with the valid frames of each window, and the file with that of the warm-up."""
+PLACES = 4096
+"""Sequences that Triton hands to an instance of the stream model, which itself refuses those that are too many: the
+server has no bound on what it holds of sequences without a place, as its schema has none for sequences."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,7 @@ def stream_config(name: str, settings: Settings, placement: Placement, suffix: s
         "output": _FOUND,
         "sequence_batching": {
             "max_sequence_idle_microseconds": round(settings.idle_s * 1e6),
-            "oldest": {"max_candidate_sequences": settings.max_sequences},
+            "oldest": {"max_candidate_sequences": max(PLACES, settings.max_sequences)},
             "control_input": [
                 _control("START", "CONTROL_SEQUENCE_START"),
                 _control("END", "CONTROL_SEQUENCE_END"),

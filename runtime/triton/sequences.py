@@ -6,7 +6,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +21,10 @@ from runtime.video.prefetch import READING
 SequenceId = int | str
 JOIN_SECONDS = 5.0
 """Longest wait for the sequences to stop when the server ends."""
+BEGUN_ANEW = "ended by a new START of its id; give each stream an id of its own"
+TOO_MUCH = "ended, since its chunks were more than this model holds"
+ENDING = 2
+"""Most threads for each sequence that may run: those that were begun anew or abandoned end only with their window."""
 
 
 class Answer(Protocol):
@@ -72,6 +76,7 @@ class Sequence:
         self._detector, self._name, self._fps, self._idle_s, self._ended = detector, name, fps, idle_s, ended
         self._waiting: queue.SimpleQueue[Chunk | None] = queue.SimpleQueue()
         self._answer: Answer | None = None
+        self._reason: InputError | None = None
         self._thread = threading.Thread(target=self._run, name=f"{READING}sequence", daemon=True)
         self._thread.start()
 
@@ -79,8 +84,13 @@ class Sequence:
         """Hand over the next chunk."""
         self._waiting.put(chunk)
 
-    def abandon(self) -> None:
-        """End the sequence where it stands; a chunk that waits is answered with an error."""
+    def abandon(self, why: str) -> None:
+        """End the sequence where it stands; chunks that are looked at or wait are answered with an error that says why.
+
+        Args:
+            why: what follows the name of the sequence in the error.
+        """
+        self._reason = InputError(f"{self._name}: {why}")
         self._waiting.put(None)
 
     def join(self, seconds: float) -> None:
@@ -111,10 +121,13 @@ class Sequence:
             try:
                 chunk = self._waiting.get(timeout=self._idle_s)
             except queue.Empty:
-                chunk = None
-            if chunk is None:
-                raise InputError(f"{self._name}: no chunk came for {self._idle_s:g} s; begin it again with START")
-            self._answer = chunk.answer
+                raise InputError(
+                    f"{self._name}: no chunk came for {self._idle_s:g} s; begin it again with START"
+                ) from None
+            if chunk is not None:
+                self._answer = chunk.answer
+            if chunk is None or self._reason is not None:
+                raise self._reason or not_running(self._name)
             yield chunk.frames
             if chunk.last:
                 return
@@ -124,6 +137,8 @@ class Sequence:
     def _give(self, part: Detections) -> None:
         if self._answer is None:  # the sequence was idle for too long: nobody is there to be told
             return
+        if self._reason is not None:
+            raise self._reason
         if self._answer.cancelled:
             raise InputError(f"{self._name}: the request was cancelled")
         self._answer.found(Detections(part.segments, part.labels, part.scores, part.classes, self._name))
@@ -134,24 +149,51 @@ class Sequence:
             while True:
                 chunk = self._waiting.get_nowait()
                 if chunk is not None:
-                    chunk.answer.failed(not_running(self._name))
+                    chunk.answer.failed(self._reason or not_running(self._name))
+
+
+class _Held:
+    """Hands over what is found while a chunk is held, and says when it is held no more."""
+
+    def __init__(self, answer: Answer, release: Callable[[], None]) -> None:
+        self._answer, self._release = answer, release
+
+    @property
+    def cancelled(self) -> bool:
+        """See `Answer`."""
+        return self._answer.cancelled
+
+    def found(self, detections: Detections) -> None:
+        """See `Answer`."""
+        self._answer.found(detections)
+
+    def done(self) -> None:
+        """See `Answer`."""
+        self._release()
+        self._answer.done()
+
+    def failed(self, error: Exception) -> None:
+        """See `Answer`."""
+        self._release()
+        self._answer.failed(error)
 
 
 class Sequences:
-    """Follows the sequences of one instance, by their ids."""
+    """Follows the sequences of one instance, by their ids, in bounded number and memory."""
 
-    def __init__(self, make: Callable[[], Detector], most: int, idle_s: float, wait_s: float) -> None:
+    def __init__(self, make: Callable[[], Detector], most: int, idle_s: float, most_bytes: int) -> None:
         """Start without sequences.
 
         Args:
             make: function that makes a detector for one sequence.
             most: largest number of sequences at a time.
             idle_s: longest wait for the next chunk of a sequence.
-            wait_s: longest wait of a first chunk until fewer sequences are running.
+            most_bytes: most bytes of chunks that are held at a time; a single one may have more.
         """
-        self._make, self._most, self._idle_s, self._wait_s = make, most, idle_s, wait_s
+        self._make, self._most, self._idle_s, self._most_bytes = make, most, idle_s, most_bytes
         self._running: dict[SequenceId, Sequence] = {}
-        self._changed = threading.Condition()
+        self._alive = self._held = 0
+        self._lock = threading.RLock()
 
     def __len__(self) -> int:
         return len(self._running)
@@ -159,7 +201,8 @@ class Sequences:
     def push(self, key: SequenceId, chunk: Chunk, *, first: bool, fps: float | None) -> None:
         """Hand a chunk to its sequence; a first one begins it, and ends an earlier sequence of the same id.
 
-        While the most sequences are running, a first chunk waits, and with it this call.
+        Nothing waits here: a chunk for which there is no room is refused, and its sequence is ended, since a later one
+        would leave a gap.
 
         Args:
             key: id of the sequence.
@@ -168,41 +211,65 @@ class Sequences:
             fps: frames per second of the frames; only the first chunk's is used.
 
         Raises:
-            InputError: no frame rate with the first chunk, a later one of a sequence that is not running, or too many.
+            InputError: no frame rate with the first chunk, a later one of a sequence that is not running, too many
+                sequences, or too many bytes.
         """
         name = f"sequence {key}"
-        with self._changed:
+        with self._lock:
             running = self._running.get(key)
-            if not first:
-                if running is None:
-                    raise not_running(name)
-                running.push(chunk)
-                return
-            if running is not None:
-                self._running.pop(key).abandon()
-            if fps is None:
-                raise InputError(f"{name}: FPS is missing in its first chunk; give the true rate of the frames")
-            require_in_range("FPS", fps, FramesPerSecond)
-            if not self._changed.wait_for(lambda: len(self._running) < self._most, self._wait_s):
-                raise InputError(f"{name}: {self._most} sequences are running, the most there may be; try again later")
-            begun = Sequence(self._make(), name, fps, self._idle_s, lambda ended: self._forget(key, ended))
-            self._running[key] = begun
-            begun.push(chunk)
+            if first and running is not None:
+                self._running.pop(key).abandon(BEGUN_ANEW)
+            if not first and running is None:
+                raise not_running(name)
+            if first:
+                self._check_first(name, fps)
+            if self._held and self._held + chunk.frames.nbytes > self._most_bytes:
+                if not first:
+                    self._running.pop(key).abandon(TOO_MUCH)
+                raise InputError(
+                    f"{name}: got a chunk of {chunk.frames.nbytes:,} bytes while {self._held:,} are held, expected at "
+                    f"most {self._most_bytes:,} in all; send each chunk when the one before is answered; begin again"
+                )
+            if first:
+                assert fps is not None  # _check_first
+                running = Sequence(self._make(), name, fps, self._idle_s, lambda ended: self._forget(key, ended))
+                self._running[key] = running
+                self._alive += 1
+            assert running is not None
+            running.push(self._hold(chunk))
 
     def close(self) -> None:
         """End all sequences."""
-        with self._changed:
+        with self._lock:
             running = list(self._running.values())
         for sequence in running:
-            sequence.abandon()
+            sequence.abandon("ended, since the server takes the model away")
         for sequence in running:
             sequence.join(JOIN_SECONDS)
 
+    def _check_first(self, name: str, fps: float | None) -> None:
+        if fps is None:
+            raise InputError(f"{name}: FPS is missing in its first chunk; give the true rate of the frames")
+        require_in_range("FPS", fps, FramesPerSecond)
+        if len(self._running) >= self._most or self._alive >= ENDING * self._most:
+            raise InputError(f"{name}: {self._most} sequences are running, the most there may be; try again later")
+
+    def _hold(self, chunk: Chunk) -> Chunk:
+        """Count the bytes of a chunk until it is answered."""
+        size = chunk.frames.nbytes
+
+        def release() -> None:
+            with self._lock:
+                self._held -= size
+
+        self._held += size
+        return replace(chunk, answer=_Held(chunk.answer, release))
+
     def _forget(self, key: SequenceId, ended: Sequence) -> None:
-        with self._changed:
+        with self._lock:
+            self._alive -= 1
             if self._running.get(key) is ended:
                 del self._running[key]
-                self._changed.notify_all()
 
 
 def not_running(name: str) -> InputError:

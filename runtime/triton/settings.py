@@ -46,8 +46,14 @@ class Settings:
     """Beginnings of the addresses that URL may have; none: no address is read."""
     max_bytes: Bytes = 512 * MIB
     """Largest VIDEO, and largest FRAMES of a request."""
+    max_video_s: Seconds = 12 * 3600.0
+    """Longest video in seconds."""
+    max_processing_s: Seconds = 4 * 3600.0
+    """Longest time in seconds that an instance gives one video."""
     max_sequences: Count = 64
     """Most sequences that an instance of the stream model follows at a time."""
+    max_held_bytes: Bytes = 4096 * MIB
+    """Most bytes of chunks that an instance of the stream model holds at a time; one too many ends its sequence."""
     idle_s: Seconds = 300.0
     """Longest wait for the next chunk of a sequence, which then ends."""
 

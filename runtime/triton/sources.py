@@ -1,34 +1,19 @@
-"""Decide which video a request may have read: bytes that are no playlist, files below a root, allowed addresses."""
+"""Decide which video a request may have read: files below a root, allowed addresses."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import unquote
 
 from runtime.common.files import is_folder
 from runtime.common.text import public_url, quote
 from runtime.errors import InputError
+from runtime.video.readers.images import list_images
 from runtime.video.sources import is_url, scheme_of
 
-PROBED = 1 << 20
-"""Bytes at the beginning of a file by which FFmpeg tells its format."""
-PLAYLIST_STARTS = (b"#EXTM3U", b"ffconcat version")
-PLAYLIST_WORDS = (b"<mpd", b"<compositionplaylist", b"c=in ip", b"dash:profile")
-"""Text, in small letters, of the formats of FFmpeg that name other files or addresses: DASH, IMF, SDP."""
 URL_SCHEMES = ("http", "https", "s3", "gs", "az", "abfs")
 """Schemes of addresses that have an end; live sources are the stream model's."""
-
-
-def require_no_playlist(content: bytes | memoryview) -> None:
-    """Check that a video is no list of other files and addresses, which FFmpeg would read in the server's name.
-
-    Raises:
-        InputError: it is one.
-    """
-    head = bytes(content[:PROBED])
-    low = head.lower()
-    if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(PLAYLIST_STARTS) or any(word in low for word in PLAYLIST_WORDS):
-        raise InputError("VIDEO: got a playlist, which names other files or addresses; send the video itself")
 
 
 def path_below(root: str, path: str) -> Path:
@@ -39,7 +24,9 @@ def path_below(root: str, path: str) -> Path:
         path: path below the root, or a whole one that leads there.
 
     Raises:
-        InputError: no root, or the path leads out of it. Whether a file is there is not said of one outside.
+        InputError: no root, or the path leads out of it, or an image of a folder does. Whether a file is there is not
+            said of one outside.
+        VideoError: a pipe or device is among the images of a folder.
     """
     if not root:
         raise InputError("PATH: this server reads no paths; send the video as VIDEO, or configure a root (--root)")
@@ -50,21 +37,29 @@ def path_below(root: str, path: str) -> Path:
         raise InputError(f"PATH: got {quote(path)}, which is no path; expected one below the root") from None
     if not path or not found.is_relative_to(folder) or found == folder:
         raise InputError(f"PATH: got {quote(path)}, expected a file below the server's root; see docs/triton.md")
+    if is_folder(found) and not all(image.resolve().is_relative_to(folder) for image in list_images(found)):
+        raise InputError(f"PATH: an image of {quote(path)} is a link out of the server's root; put the image there")
     return found
 
 
 def allowed_url(prefixes: tuple[str, ...], url: str) -> str:
-    """Return the address of a request if it begins with an allowed one.
+    """Return the address of a request if it begins with an allowed one, and stays there.
 
     Raises:
         InputError: none is allowed, or this one is not.
     """
     if not prefixes:
         raise InputError("URL: this server reads no addresses; send the video as VIDEO, or allow some (--url)")
-    plain = is_url(url) and not any(mark in url for mark in "\\\r\n\t ") and "/../" not in unquote(f"{url}/")
+    plain = is_url(url) and not any(mark in url for mark in "\\\r\n\t ") and not _climbs(url)
     if not plain or not any(url.startswith(prefix) for prefix in prefixes):
         raise InputError(f"URL: {quote(public_url(url))} is not among the addresses that this server may read")
     return url
+
+
+def _climbs(url: str) -> bool:
+    """Return whether the path of an address has a segment "..", also as %2e%2e and with parameters ("..;a")."""
+    path = re.split(r"[?#]", url, maxsplit=1)[0]
+    return any(segment.partition(";")[0] == ".." for segment in re.split(r"[/\\]", unquote(path)))
 
 
 def require_url_prefix(prefix: str) -> None:

@@ -10,10 +10,6 @@ from runtime.results.detections import Detections
 from runtime.triton.sequences import Chunk, Sequences, as_frames
 from runtime.triton.serving import Engines, Place, error_response, input_of, number_of, outputs_of
 
-ENDING = 2
-"""Most sequences at a time for each place that Triton has. It gives a place away when the last chunk is on its way, so
-more are running than it has places; those that have no place need no further chunk, and one of them ends."""
-
 
 class TritonPythonModel:
     """Detects actions in sequences of chunks; Triton makes one for each instance, and sends a sequence to one of them.
@@ -33,9 +29,9 @@ class TritonPythonModel:
         settings = self._place.settings
         self._sequences = Sequences(
             lambda: self._engines.detector(self._place),
-            ENDING * settings.max_sequences,
+            settings.max_sequences,
             settings.idle_s,
-            wait_s=settings.idle_s,
+            settings.max_held_bytes,
         )
 
     def execute(self, requests: Sequence[Any]) -> None:

@@ -17,8 +17,10 @@ from runtime.detector import Detector
 from runtime.errors import InputError
 from runtime.results.detections import Detections
 from runtime.results.facts import VideoFacts
+from runtime.triton.reading import BoundedReader, Bounds, detect_file, detect_frames
 from runtime.triton.serving import Engines, Place, error_response, input_of, number_of, outputs_of, text_of
-from runtime.triton.sources import allowed_url, path_below, require_no_playlist
+from runtime.triton.settings import Settings
+from runtime.triton.sources import allowed_url, path_below
 from runtime.video.sources import is_live, name_of
 
 UNNAMED = "video"
@@ -69,20 +71,22 @@ class TritonPythonModel:
             require_safe_name(name, what="NAME")
         settings = self._place.settings
         if video is not None:
-            return detect_bytes(self._detector, video, name or UNNAMED, fps, settings.max_bytes, settings.model)
+            return detect_bytes(self._detector, video, name or UNNAMED, fps, settings)
         if path is not None:
             file = path_below(settings.root, path)
             with naming(str(file), path):
-                return described(self._detector.run(file, fps=fps), name, path, settings.model)
+                return described(detect_file(self._detector, file, path, fps, settings), name, path, settings.model)
         assert url is not None
         address = allowed_url(settings.url_prefixes, url)
         if is_live(address):
             raise InputError(f"URL: {name_of(address)[1]} has no end; send its frames to the stream model")
-        return described(self._detector.run(address, fps=fps), name, public_url(address), settings.model)
+        bounds = Bounds(name_of(address)[1], settings)
+        found = detect_frames(self._detector, BoundedReader(address, bounds), bounds, fps)
+        return described(found, name, public_url(address), settings.model)
 
 
 def detect_bytes(
-    detector: Detector, video: NDArray[np.uint8], name: str, fps: float | None, largest: int, model: str
+    detector: Detector, video: NDArray[np.uint8], name: str, fps: float | None, settings: Settings
 ) -> Detections:
     """Detect actions in a video that is sent as bytes, which lie in a temporary file meanwhile.
 
@@ -91,17 +95,15 @@ def detect_bytes(
         video: content of a video file, uint8 [n]; of a model on features also of an .npy or .npz.
         name: name of the video in the results.
         fps: frames per second; None: as the video says.
-        largest: most bytes.
-        model: name of the model in the results.
+        settings: limits of the server, and the name of the model in the results.
 
     Raises:
-        InputError: no bytes, too many, or a playlist.
-        VideoError: no video; see `Detector.run`.
+        InputError: no bytes, or too many.
+        VideoError: see `detect_file`.
     """
-    if not 0 < video.size <= largest:
-        raise InputError(f"VIDEO: got {video.size:,} bytes, expected 1 … {largest:,}")
+    if not 0 < video.size <= settings.max_bytes:
+        raise InputError(f"VIDEO: got {video.size:,} bytes, expected 1 … {settings.max_bytes:,}")
     content = np.ascontiguousarray(video, np.uint8).reshape(-1).data
-    require_no_playlist(content)
     suffix = ""
     if detector.spec.features is not None:
         suffix = next((end for start, end in SUFFIXES.items() if bytes(content[: len(start)]) == start), "")
@@ -109,8 +111,8 @@ def detect_bytes(
         file = folder / f"{UNNAMED}{suffix}"
         file.write_bytes(content)
         with naming(str(file), "VIDEO"):
-            found = detector.run(file, fps=fps)
-    return described(found, name, "", model)
+            found = detect_file(detector, file, "VIDEO", fps, settings)
+    return described(found, name, "", settings.model)
 
 
 @contextmanager

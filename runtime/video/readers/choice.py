@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable
 from functools import cache
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -71,16 +72,7 @@ def _open_path(source: str, reader: ReaderName, read_seconds: float | None) -> R
     if path is not None:
         if is_folder(path):
             return FolderReader(path)
-        if not exists(path):
-            raise VideoError(f"{path}: file or folder not found")
-        state = path.stat()
-        if not stat.S_ISREG(state.st_mode):  # to open a pipe waits for a writer, and a device may have no end
-            raise VideoError(
-                f"{path}: {describe_mode(state.st_mode)}, no file; expected a video file, - for standard input, or the "
-                "number of a camera"
-            )
-        if state.st_size == 0:
-            raise VideoError(f"{path}: the file is empty")
+        require_video_file(path)
     if source == STDIN and sys.stdin is not None and sys.stdin.isatty():
         raise VideoError("standard input: a terminal; expected a video, as in: cat a.mkv | afsd detect MODEL -")
     if resolve_reader(reader) == "opencv":
@@ -88,6 +80,24 @@ def _open_path(source: str, reader: ReaderName, read_seconds: float | None) -> R
             raise InputError(f"{source}: OpenCV reads files and plain URLs only; use the reader pyav (pip install av)")
         return OpenCVReader(source)
     return PyAVReader(source) if read_seconds is None else PyAVReader(source, read_seconds=read_seconds)
+
+
+def require_video_file(path: Path) -> None:
+    """Check that a path is a file with content, before a reader opens it.
+
+    Raises:
+        VideoError: nothing is there, a pipe or device is, or the file is empty.
+    """
+    if not exists(path):
+        raise VideoError(f"{path}: file or folder not found")
+    state = path.stat()
+    if not stat.S_ISREG(state.st_mode):  # to open a pipe waits for a writer, and a device may have no end
+        raise VideoError(
+            f"{path}: {describe_mode(state.st_mode)}, no file; expected a video file, - for standard input, or the "
+            "number of a camera"
+        )
+    if state.st_size == 0:
+        raise VideoError(f"{path}: the file is empty")
 
 
 def resolve_reader(reader: ReaderName) -> ReaderName:

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +20,12 @@ import pytest
 from runtime.cli import main
 from runtime.detector import Detector, DetectorOptions
 from runtime.engines.base import Engine
-from runtime.errors import EngineError, InputError
+from runtime.errors import EngineError, InputError, VideoError
 from runtime.results.detections import Detections
 from runtime.triton import network_model, stream_model, video_model
 from runtime.triton.engine import TritonEngine
+from runtime.triton.reading import BoundedReader, Bounds
+from runtime.triton.settings import Settings
 from tests.runtime.triton.double import Request, Response, TritonError, initial, utilities
 from tests.tiny import CROP, LENGTH, TinyEngine, tiny_spec, write_tiny_onnx
 from tests.videos import write_video
@@ -118,7 +126,6 @@ def test_every_error_is_one_line_of_its_request(place: Path, open_model: Open) -
         ({"VIDEO": junk}, "VIDEO: not a video that FFmpeg can open"),
         ({"VIDEO": junk[:0]}, "VIDEO: got 0 bytes"),
         ({"VIDEO": np.zeros(2**20 + 1, np.uint8)}, "VIDEO: got 1,048,577 bytes"),
-        ({"VIDEO": np.frombuffer(b"#EXTM3U\n", np.uint8)}, "got a playlist"),
         ({"PATH": text("a.avi"), "NAME": text("../b")}, "NAME is '../b'"),
         ({"PATH": text("a.avi"), "FPS": np.array([-1], np.float32)}, "fps: got -1"),
     ]
@@ -131,6 +138,75 @@ def test_every_error_is_one_line_of_its_request(place: Path, open_model: Open) -
         assert str(place) not in error.message()
         assert error.code == TritonError.INVALID_ARG
     assert_equal(responses[-1], expected(place))
+
+
+PLAYLIST = "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:1,\n{}\n#EXT-X-ENDLIST\n"
+
+
+def test_a_video_that_names_another_file_opens_none(place: Path, open_model: Open) -> None:
+    secret = write_video(place / "secret.mp4", frames=40)
+    playlist = place / "root/list.m3u8"
+    playlist.write_text(PLAYLIST.format(secret), encoding="utf-8")
+    content = np.frombuffer(playlist.read_bytes(), np.uint8)
+    model = open_model(video_model, "own")
+    refused = "list.m3u8: a playlist, an image or another file that is no container of video"
+    for inputs, said in (({"PATH": text("list.m3u8")}, refused), ({"VIDEO": content}, "VIDEO: not a video")):
+        (response,) = model.execute([Request(inputs)])
+        error = response.error()
+        assert error is not None
+        assert said in error.message()
+        assert str(place) not in error.message()
+
+
+@pytest.mark.parametrize(
+    ("limits", "fps", "said"),
+    [
+        ({"max_video_s": 5.0}, None, "a.avi: got 7 s or more, expected at most 5 s of video"),
+        ({"max_video_s": 30.0}, 1.0, "s or more, expected at most 30 s of video"),
+        ({"max_processing_s": 1e-6}, None, "took more than 1e-06 s, the most that this server gives a video"),
+    ],
+)
+def test_a_video_that_is_too_long(
+    limits: dict[str, float], fps: float | None, said: str, place: Path, open_model: Open
+) -> None:
+    model = open_model(video_model, "own")
+    settings = model._place.settings
+    model._place = replace(model._place, settings=replace(settings, **limits))
+    rate = None if fps is None else np.array([fps], np.float32)
+    (response,) = model.execute([Request({"PATH": text("a.avi"), "FPS": rate})])
+    assert said in response.error().message()
+    assert response.error().code == TritonError.INVALID_ARG
+    model._place = replace(model._place, settings=settings)
+    (response,) = model.execute([Request({"PATH": text("a.avi")})])
+    assert_equal(response, expected(place))
+
+
+def test_an_address_below_an_allowed_one(place: Path, open_model: Open) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Silent, directory=str(place / "root"))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/"
+        model = open_model(video_model, "own")
+        settings = replace(model._place.settings, url_prefixes=(address,))
+        model._place = replace(model._place, settings=settings)
+        found, climbing = model.execute([Request({"URL": text(f"{address}{name}")}) for name in ("a.avi", "..?x")])
+        server.shutdown()
+    assert_equal(found, expected(place))
+    assert json.loads(found.arrays()["JSON"][0])["external_data"]["a"]["path"] == f"{address}a.avi"
+    assert "not among the addresses" in climbing.error().message()
+
+
+class Silent(SimpleHTTPRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        """Print nothing."""
+
+
+def test_frames_that_come_slowly_end_with_the_time(place: Path) -> None:
+    bounds = Bounds("a", Settings("", max_processing_s=0.05))
+    with closing(BoundedReader(str(place / "root/a.avi"), bounds)) as reader:
+        assert reader.grab()
+        time.sleep(0.06)
+        with pytest.raises(VideoError, match="took more than"):
+            reader.grab()
 
 
 def test_an_error_of_the_code_is_a_line_too(place: Path, open_model: Open, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from runtime.detector import Detector
 from runtime.engines.base import Engine
@@ -59,9 +61,9 @@ def make() -> Iterator[Make]:
     """Maker of sequences on one tiny engine; all are closed at the end."""
     made: list[Sequences] = []
 
-    def make(most: int = 40, idle_s: float = WAIT_SECONDS, wait_s: float = WAIT_SECONDS) -> Sequences:
+    def make(most: int = 40, idle_s: float = WAIT_SECONDS, most_bytes: int = 1 << 30) -> Sequences:
         engine = share(TinyEngine())
-        made.append(Sequences(lambda: Detector(engine), most, idle_s, wait_s))
+        made.append(Sequences(lambda: Detector(engine), most, idle_s, most_bytes))
         return made[-1]
 
     yield make
@@ -125,7 +127,7 @@ def test_twenty_at_once(make: Make) -> None:
 
 def test_a_streaming_network_keeps_a_state_for_each(make: Make) -> None:
     engine = share(TinyStreamingEngine())
-    sequences = Sequences(lambda: Detector(engine), 5, WAIT_SECONDS, WAIT_SECONDS)
+    sequences = Sequences(lambda: Detector(engine), 5, WAIT_SECONDS, 1 << 30)
     with ThreadPoolExecutor(5) as pool:
         videos = {key: video(150 + key, seed=key) for key in range(5)}
         found = {key: pool.submit(send_all, sequences, key, frames, 9 + key) for key, frames in videos.items()}
@@ -156,7 +158,7 @@ def test_an_end_without_any_frame_is_an_error(make: Make) -> None:
 
 
 def test_what_is_asked_wrongly(make: Make) -> None:
-    sequences = make(most=1, wait_s=0.05)
+    sequences = make(most=1)
     for fps, said in ((None, "FPS is missing"), (0.0, "FPS: got 0"), (float("nan"), "FPS: got nan")):
         with pytest.raises(InputError, match=said):
             sequences.push(1, Chunk(video(1), False, Told()), first=True, fps=fps)
@@ -165,12 +167,83 @@ def test_what_is_asked_wrongly(make: Make) -> None:
         sequences.push(2, Chunk(video(1), False, Told()), first=True, fps=1.0)
 
 
-def test_a_first_chunk_waits_for_its_place(make: Make) -> None:
+def test_a_place_is_free_when_a_sequence_has_ended(make: Make) -> None:
     sequences, frames = make(most=2), video(80)
-    with ThreadPoolExecutor(6) as pool:
-        found = {key: pool.submit(send_all, sequences, key, frames, 80) for key in range(6)}
-        for key, parts in found.items():
-            assert_equal(parts.result(), frames, key)
+    send(sequences, "long", frames[:20], first=True)
+    for key in range(3):
+        assert_equal(send_all(sequences, key, frames, 80), frames, key)
+    assert len(sequences) == 1
+
+
+class Gate(TinyEngine):
+    """Computes nothing before it is opened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached, self.opened = threading.Event(), threading.Event()
+
+    def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+        self.reached.set()
+        assert self.opened.wait(WAIT_SECONDS)
+        return super().infer(inputs)
+
+
+@pytest.fixture
+def gated() -> Iterator[tuple[Sequences, Gate]]:
+    """Sequences that hold at most 100 frames, on an engine that waits."""
+    gate = Gate()
+    engine = share(gate)
+    sequences = Sequences(lambda: Detector(engine), 2, WAIT_SECONDS, video(100).nbytes)
+    yield sequences, gate
+    gate.opened.set()
+    sequences.close()
+
+
+def push(sequences: Sequences, key: int, frames: int, *, first: bool = False, last: bool = False) -> Told:
+    told = Told()
+    sequences.push(key, Chunk(video(frames), last, told), first=first, fps=10.0 if first else None)
+    return told
+
+
+def test_chunks_of_a_sequence_that_is_begun_anew_are_told_so(gated: tuple[Sequences, Gate]) -> None:
+    sequences, gate = gated
+    looked_at = push(sequences, 1, 40, first=True)
+    assert gate.reached.wait(WAIT_SECONDS)
+    waiting = push(sequences, 1, 10)
+    anew = push(sequences, 1, 40, first=True, last=True)
+    gate.opened.set()
+    assert str(waiting.wait().error).startswith("sequence 1: ended by a new START of its id")
+    assert looked_at.wait().error is None or "new START" in str(looked_at.error)
+    assert anew.wait().error is None
+
+
+def test_what_a_model_holds_is_bounded(gated: tuple[Sequences, Gate]) -> None:
+    sequences, gate = gated
+    held = push(sequences, 1, 60, first=True)
+    assert gate.reached.wait(WAIT_SECONDS)
+    with pytest.raises(InputError, match=r"sequence 2: got a chunk of .* are held, expected at most"):
+        push(sequences, 2, 60, first=True)
+    assert len(sequences) == 1
+    with pytest.raises(InputError, match="sequence 1: got a chunk of"):
+        push(sequences, 1, 60)
+    with pytest.raises(InputError, match="sequence 1: is not running"):
+        push(sequences, 1, 1)
+    gate.opened.set()
+    assert held.wait().error is None or "more than this model holds" in str(held.error)
+    assert push(sequences, 2, 120, first=True, last=True).wait().error is None  # nothing else is held
+
+
+def test_beginning_anew_makes_no_threads_without_end() -> None:
+    gate = Gate()
+    sequences = Sequences(lambda: Detector(gate), 1, WAIT_SECONDS, 1 << 30)
+    for _ in range(2):
+        gate.reached.clear()
+        push(sequences, 1, 40, first=True)
+        assert gate.reached.wait(WAIT_SECONDS)
+    with pytest.raises(InputError, match="1 sequences are running"):
+        push(sequences, 1, 40, first=True)
+    gate.opened.set()
+    sequences.close()
 
 
 def test_a_start_begins_anew(make: Make) -> None:

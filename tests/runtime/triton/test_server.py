@@ -28,6 +28,7 @@ from tests.videos import write_video
 pytestmark = pytest.mark.thorough
 SCORE = 0.01
 IDLE_SECONDS = 3
+PLAYLIST = b"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:1,\nfile:///etc/passwd\n"
 CLIENTS = 20
 CHECK = """
 import sys
@@ -49,6 +50,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(4):
         write_video(folder / f"root/{number}.avi", frames=40 + 10 * number, level=100 + number)
     write_video(folder / "root/video.mp4", frames=50)
+    (folder / "root/list.m3u8").write_bytes(PLAYLIST)
     (folder / "sequences").mkdir()
     for number in range(CLIENTS):
         frames = np.random.default_rng(number).integers(0, 256, (60 + 4 * number, *CROP, 3), dtype=np.uint8)
@@ -73,7 +75,10 @@ def server(place: Path) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def results(place: Path, server: Server) -> dict[str, list[Any]]:
     """The detector's results by the name of the video or sequence: label, score, segment of each detection."""
-    sources = [*sorted((place / "root").iterdir()), *sorted((place / "sequences").iterdir())]
+    sources = [
+        *sorted(path for path in (place / "root").iterdir() if path.suffix != ".m3u8"),
+        *sorted((place / "sequences").iterdir()),
+    ]
     asked = {"model": str(place / "tiny.onnx"), "score": SCORE, "sources": list(map(str, sources))}
     words = [sys.executable, str(Path(__file__).with_name("reference.py"))]
     done = subprocess.run(
@@ -202,7 +207,8 @@ def test_errors_are_one_line_and_the_server_goes_on(
 ) -> None:
     for answer, said in (
         (send(server, "own", b"no video at all" * 100), "VIDEO: not a video that FFmpeg can open"),
-        (send(server, "own", b"#EXTM3U\nfile:///etc/passwd\n"), "got a playlist"),
+        (send(server, "own", PLAYLIST), "VIDEO: not a video that FFmpeg can open"),
+        (ask(server, "own", PATH="list.m3u8"), "list.m3u8: a playlist"),
         (ask(server, "own", PATH="../tiny.onnx"), "expected a file below the server's root"),
         (ask(server, "own", PATH="nothing.mp4"), "nothing.mp4: file or folder not found"),
         (ask(server, "own", URL="http://169.254.169.254/"), "this server reads no addresses"),

@@ -1,0 +1,95 @@
+"""Read a video of a stranger: nothing that it names, and within the limits of the server."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from runtime.common.files import is_folder
+from runtime.detector import Detector
+from runtime.errors import VideoError
+from runtime.features.files import FEATURE_SUFFIXES
+from runtime.results.detections import Detections
+from runtime.timing import Timing
+from runtime.triton.settings import Settings
+from runtime.video.readers.base import Reader
+from runtime.video.readers.choice import require_video_file
+from runtime.video.readers.images import FolderReader
+from runtime.video.readers.pyav import PyAVReader
+
+
+class Bounds:
+    """Ends a video that is longer than the server takes, or that takes longer than it allows."""
+
+    def __init__(self, label: str, settings: Settings) -> None:
+        """Start the time of one video, which errors call by its label."""
+        self._label, self._longest_s, self._work_s = label, settings.max_video_s, settings.max_processing_s
+        self._begun = time.monotonic()
+
+    def check(self, timing: Timing) -> None:
+        """Check what has been looked at so far (VideoError: too long, or for too long)."""
+        self.check_length(timing.video_seconds)
+        self.check_time()
+
+    def check_length(self, seconds: float | None) -> None:
+        """Check a length of video (VideoError: it is too long); None: it is not known."""
+        if seconds is not None and seconds > self._longest_s:
+            raise VideoError(
+                f"{self._label}: got {seconds:,.0f} s or more, expected at most {self._longest_s:,.0f} s of video; cut "
+                "it in parts"
+            )
+
+    def check_time(self) -> None:
+        """Check the time since the beginning (VideoError: it is over)."""
+        if time.monotonic() - self._begun > self._work_s:
+            raise VideoError(
+                f"{self._label}: took more than {self._work_s:g} s, the most that this server gives a video; cut it "
+                "in parts"
+            )
+
+
+class BoundedReader(PyAVReader):
+    """Reads a video until the server's time for it is over, however slowly its frames come."""
+
+    def __init__(self, source: str, bounds: Bounds, **options: Any) -> None:
+        """Open the source; see `PyAVReader` for options and errors."""
+        super().__init__(source, **options)
+        self._bounds = bounds
+
+    def grab(self) -> bool:
+        """See `Reader`."""
+        self._bounds.check_time()
+        return super().grab()
+
+
+def detect_file(detector: Detector, file: Path, known_as: str, fps: float | None, settings: Settings) -> Detections:
+    """Detect actions in a file or folder of images of the server; nothing else that it names is opened.
+
+    Args:
+        detector: the detector.
+        file: a video, a folder of images, or features for a model on features.
+        known_as: its name in results and errors.
+        fps: frames per second; None: as the video says.
+        settings: limits of the server.
+
+    Raises:
+        VideoError: no video, a playlist, or one that is longer than the server takes.
+        InputError: see `Detector.run`.
+    """
+    bounds = Bounds(known_as, settings)
+    if detector.spec.features is not None and file.suffix.lower() in FEATURE_SUFFIXES:
+        return detector.run(file, fps=fps, on_progress=bounds.check)
+    if is_folder(file):
+        return detect_frames(detector, FolderReader(file), bounds, fps)
+    require_video_file(file)
+    return detect_frames(detector, BoundedReader(str(file), bounds, contained=True, known_as=known_as), bounds, fps)
+
+
+def detect_frames(detector: Detector, reader: Reader, bounds: Bounds, fps: float | None) -> Detections:
+    """Detect actions in an open video within its bounds, and close it; errors as in `detect_file`."""
+    with closing(reader):
+        if fps is None:
+            bounds.check_length(reader.duration)
+        return detector.run(reader, fps=fps, on_progress=bounds.check)  # type: ignore[arg-type]  # an open reader
