@@ -12,7 +12,9 @@ from typing import Any, Literal
 import numpy as np
 
 from runtime import __version__
+from runtime.common.exchange import exchange
 from runtime.common.files import exists, is_folder, read_text, require_writable_folder, synchronise, write_text
+from runtime.common.locks import lock_folder
 from runtime.common.names import require_safe_name
 from runtime.common.overwriting import require_own_file, text_that_begins
 from runtime.common.temporaries import scratch_folder
@@ -83,31 +85,36 @@ class Repository:
 def write_repository(repository: Repository, folder: Path) -> list[str]:
     """Write the models into a folder, each at once; other models that lie there stay.
 
+    A process at a time writes; another waits. A kill at any moment leaves each model whole, the older or the new one
+    (on systems that cannot exchange folders, after the next start).
+
     Returns:
         Lines that say what each model is and needs.
 
     Raises:
-        InputError: options that exclude each other, or a folder of a model's name that is not this project's.
+        InputError: options that exclude each other, a folder of a model's name that is not this project's, or another
+            process that writes there for too long.
         EngineError, SpecError: an engine file that cannot be read, or is none that the server can run.
     """
     artifacts = {role: read_engine(path) for role, path in repository.engines.items()}
     _check(repository, artifacts)
     models = _plan(repository, artifacts)
-    obsolete = {model for model in _names(repository.name) if model not in models}
-    require_writable_folder(folder, ADVICE)
-    for model in _names(repository.name):
-        _require_own(folder / model)
-    require_own_file(folder / "README.txt", text_that_begins(README_MARK), ADVICE)
-    with scratch_folder(folder) as scratch:
-        for number, make in enumerate(models.values()):
-            make.write(scratch / str(number))
-        for number, model in enumerate(models):
-            _put(scratch / str(number), folder / model, scratch / f"old-{number}")
-        for model in sorted(obsolete):
-            if is_folder(folder / model):
-                (folder / model).replace(scratch / f"gone-{model}")
     told = [f"{model}: {make.purpose}" for model, make in models.items()]
-    write_text(folder / "README.txt", _readme(repository, artifacts, told))
+    require_writable_folder(folder, ADVICE)
+    with lock_folder(folder, "afsd triton"):
+        for model in _names(repository.name):
+            _put_back(folder / model)
+            _require_own(folder / model)
+        require_own_file(folder / "README.txt", text_that_begins(README_MARK), ADVICE)
+        with scratch_folder(folder) as scratch:
+            for number, make in enumerate(models.values()):
+                make.write(scratch / str(number))
+            for number, model in enumerate(models):
+                _put(scratch / str(number), folder / model)
+            for model in _names(repository.name):
+                if model not in models and is_folder(folder / model):
+                    (folder / model).replace(scratch / f"gone-{model}")
+        write_text(folder / "README.txt", _readme(repository, artifacts, told))
     return told
 
 
@@ -176,6 +183,8 @@ def read_engine(path: Path) -> Artifact:
 
 def _check(repository: Repository, artifacts: Mapping[Role, Artifact]) -> None:
     require_safe_name(repository.name, what="--name")
+    if repository.settings.detector.reader == "opencv":
+        raise InputError("--reader: got opencv, which opens files that a video names; expected pyav, so leave it out")
     names = [artifact.path.name for artifact in artifacts.values()]
     if len({artifact.path.stem for artifact in artifacts.values()}) < len(names):
         raise InputError(f"got the engines {', '.join(names)}, expected files of different names; rename one")
@@ -306,20 +315,47 @@ def _require_own(folder: Path) -> None:
     raise InputError(f"{folder}: is there already and no model of afsd triton, so it is not written over; {ADVICE}")
 
 
-def _put(new: Path, place: Path, old: Path) -> None:
-    """Put a model's folder in its place, and an older one out of the way."""
-    for path in new.rglob("*"):
-        if path.is_file():
-            synchronise(path)
-    if exists(place):
-        place.replace(old)
-    try:
+def _put(new: Path, place: Path) -> None:
+    """Put a model's folder in its place; an older one goes in the same step where the system can exchange them.
+
+    Where it cannot, the older one lies aside for a moment, and `_put_back` mends what a kill in that moment leaves.
+    """
+    for path in (new, *new.rglob("*")):
+        synchronise(path)
+    if not exists(place):
         new.replace(place)
-    except OSError:
-        with suppress(OSError):
-            old.replace(place)
-        raise
+    elif not exchange(new, place):
+        aside = _aside(place)
+        place.replace(aside)
+        try:
+            new.replace(place)
+        except BaseException:
+            aside.replace(place)
+            raise
+        aside.replace(new)  # which goes with its folder
     synchronise(place.parent)
+
+
+def _put_back(place: Path) -> None:
+    """Put a model back that a killed process had laid aside, or remove what it laid aside if the new one is there.
+
+    Raises:
+        InputError: what lies there is not this project's.
+    """
+    aside = _aside(place)
+    if not exists(aside):
+        return
+    _require_own(aside)
+    if exists(place):
+        with scratch_folder(place.parent) as scratch:
+            aside.replace(scratch / "old")
+    else:
+        aside.replace(place)
+
+
+def _aside(place: Path) -> Path:
+    """Return where an older model lies while the new one takes its place."""
+    return place.with_name(f".{place.name}.old")
 
 
 def _readme(repository: Repository, artifacts: Mapping[Role, Artifact], told: list[str]) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,11 @@ import numpy as np
 import pytest
 
 from runtime.cli import main
+from runtime.common.locks import lock_folder
 from runtime.engines import open_engine
 from runtime.errors import ConfigError, InputError
 from runtime.spec.model import spec_from_json
+from runtime.triton import repository
 from runtime.triton.pbtxt import Enum, to_pbtxt
 from runtime.triton.settings import Settings, from_parameters, to_parameters
 from tests.fake_tensorrt import write_tiny_plan
@@ -79,6 +83,7 @@ def test_what_an_onnx_model_becomes(onnx: Path, tmp_path: Path, capsys: pytest.C
     assert tensors(video["output"])["SEGMENTS"] == ("TYPE_FP32", [-1, 2])
     assert stream["model_transaction_policy"] == [{"decoupled": [True]}]
     (sequences,) = stream["sequence_batching"]
+    assert sequences["oldest"][0]["max_candidate_sequences"][0] > 64  # the model refuses what is too much, at once
     kinds = {one["name"][0]: one["control"][0]["kind"][0] for one in sequences["control_input"]}
     assert kinds == {name: f"CONTROL_SEQUENCE_{name}" for name in ("START", "END", "CORRID")}
     assert open_engine(tmp_path / "afsd/1/tiny.onnx").spec == tiny_spec()
@@ -183,6 +188,59 @@ def test_own_models_are_replaced_and_others_stay(
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize("able", [True, False])
+@pytest.mark.parametrize("calls", [1, 2, 3])
+def test_a_kill_between_two_renames_loses_no_model(
+    able: bool, calls: int, onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the system exchanges folders, and where a model lies aside for a moment."""
+    if able and sys.platform != "linux":
+        pytest.skip("only Linux exchanges folders")
+    flags = ("--out", tmp_path, "--network", "none")
+    assert write(onnx, *flags) == 0
+    config, replace, done = tmp_path / "afsd/config.pbtxt", Path.replace, []
+    whole = config.read_bytes()
+
+    def dies(path: Path, target: Path) -> Path:
+        done.append(path)
+        if len(done) >= calls:
+            raise Killed
+        return replace(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", dies)
+        if not able:
+            patch.setattr(repository, "exchange", lambda *_: False)
+        with suppress(Killed):
+            write(onnx, *flags, "--score", 0.5)
+    if able:
+        assert config.is_file()
+    else:
+        assert config.is_file() is (calls != 2)  # what the next start mends
+    readme = tmp_path / "README.txt"
+    readme.write_text("mine")
+    assert write(onnx, *flags) == 2
+    assert config.is_file()
+    assert able or calls > 2 or config.read_bytes() == whole
+    readme.unlink()
+    assert write(onnx, *flags) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["README.txt", "afsd", "afsd_stream"]
+
+
+def test_one_process_at_a_time_writes(
+    onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("runtime.common.locks.PATIENCE_S", 0.3)
+    with lock_folder(tmp_path, "afsd triton"):
+        assert write(onnx, "--out", tmp_path) == 2
+    assert "in use by afsd triton, process" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_somebody_elses_readme_stays(onnx: Path, tmp_path: Path) -> None:
     (tmp_path / "README.txt").write_text("mine")
     assert write(onnx, "--out", tmp_path) == 2
@@ -204,6 +262,10 @@ def test_somebody_elses_readme_stays(onnx: Path, tmp_path: Path) -> None:
         (("--instances", "0"), "instances: got 0"),
         (("--idle", "0"), "idle_s: got 0"),
         (("--max-mb", "0"), "max_bytes: got 0"),
+        (("--max-held-mb", "0"), "max_held_bytes: got 0"),
+        (("--max-seconds", "0"), "max_video_s: got 0"),
+        (("--max-processing", "0"), "max_processing_s: got 0"),
+        (("--reader", "opencv"), "opens files that a video names"),
     ],
 )
 def test_what_is_refused(
