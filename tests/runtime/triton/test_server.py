@@ -59,6 +59,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     flags += ["--threads", "1", "--idle", str(IDLE_SECONDS), "--max-mb", "8"]
     assert main(["triton", str(model), *flags, "--name", "own"]) == 0
     assert main(["triton", str(model), *flags, "--name", "joined", "--network", "python", "--network-in-triton"]) == 0
+    few = ["--name", "few", "--network", "none", "--max-sequences", "2"]
+    assert main(["triton", str(model), *flags, *few]) == 0
     plan = write_tiny_plan(folder / "tiny.engine")
     assert main(["triton", str(plan), *flags, "--name", "plan", "--device", "gpu:0,gpu:1", "--instances", "2"]) == 0
     return folder
@@ -67,7 +69,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(place: Path) -> Iterator[Server]:
     """The server; own_network is left out, since the wheel has no backend for ONNX files."""
-    models = ["own", "own_stream", "joined_network", "joined", "joined_stream"]
+    models = ["own", "own_stream", "joined_network", "joined", "joined_stream", "few_stream"]
     with running(place / "repository", models, place / "server") as server:
         yield server
 
@@ -158,7 +160,7 @@ def test_the_servers_schema_takes_every_configuration(place: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [path.parent.name for path in configs]
-    assert len(configs) == 9
+    assert len(configs) == 11
 
 
 def test_only_the_backend_of_the_native_network_is_missing(server: Server) -> None:
@@ -243,6 +245,14 @@ def test_a_sequence_that_is_never_ended_is_forgotten(place: Path, server: Server
     time.sleep(IDLE_SECONDS + 0.5)
     (late,) = follow(server, [job(file, 301, 100, start=False)])
     assert "START" in late[-1]["error"]
+
+
+def test_a_sequence_too_many_is_refused_at_once(place: Path, server: Server) -> None:
+    file = place / "sequences/1.npy"
+    answers = follow(server, [job(file, key, 16, model="few_stream", end=False) for key in (401, 402, 403)])
+    errors = [answer[-1]["error"] for answer in answers if answer and "error" in answer[-1]]
+    assert len(errors) == 1  # else it had waited until the others were idle
+    assert "2 sequences are running, the most there may be" in errors[0]
 
 
 def code(page: str, language: str) -> list[str]:
