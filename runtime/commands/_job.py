@@ -28,6 +28,7 @@ from runtime.jobs.settings import JobSettings
 from runtime.jobs.summary import Tally
 from runtime.jobs.tables import SHARED_NAMES, FolderTables, Tables, entries_of, shared_paths, write_tables
 from runtime.jobs.work import Finished, VideoWorker, finished_before
+from runtime.jobs.worker_count import choose_workers, is_heavy, runs_on_gpu, share_devices, share_threads
 from runtime.jobs.workers import (
     PATIENCE_S,
     Here,
@@ -35,10 +36,6 @@ from runtime.jobs.workers import (
     Outcome,
     WorkerPlan,
     WorkerPool,
-    choose_workers,
-    runs_on_gpu,
-    share_devices,
-    share_threads,
 )
 
 OpenHere = Callable[[WorkerPlan], AbstractContextManager[VideoWorker]]
@@ -121,7 +118,12 @@ class DetectJob:
             elif todo:
                 patience = self._flags.patience
                 count = choose_workers(
-                    todo, runs, devices, on_gpu=runs_on_gpu(self._settings), least=0 if patience is None else 1
+                    todo,
+                    runs,
+                    devices,
+                    on_gpu=runs_on_gpu(self._settings),
+                    heavy=is_heavy(self._settings),
+                    least=0 if patience is None else 1,
                 )
                 if count:
                     threads = threads or share_threads(self._settings, count)

@@ -20,7 +20,6 @@ from typing import Any
 from runtime.common.children import end_with_parent
 from runtime.common.console import describe_unforeseen
 from runtime.common.log import LOGGER
-from runtime.common.processors import free_memory, usable_cores
 from runtime.common.text import one_line
 from runtime.errors import AfsdError, ArtifactWarning, EngineError, VideoWarning
 from runtime.jobs.failures import Failure
@@ -30,7 +29,6 @@ from runtime.jobs.recipe import Recipe
 from runtime.jobs.settings import JobSettings
 from runtime.jobs.work import Finished, VideoWorker
 from runtime.timing import Timing
-from runtime.video.sources import STDIN
 
 FIRST_TO_GO = "500"
 """Linux's oom_score_adj of a worker: where memory runs out, a worker is ended before the process that started it."""
@@ -51,12 +49,6 @@ TICK_S = 5.0
 that was suspended, or a parent that was busy, ends no worker."""
 DIGEST_RATE = 8e6
 """Bytes a second that are read at least, where a video's digest is computed, which shows no progress."""
-MANY = 8
-"""Number of videos from which on worker processes are started where none were asked for."""
-LARGEST_DEFAULT = 8
-"""Most workers that are started where none were asked for; engines have threads for further cores."""
-WORKER_BYTES = 2 << 30
-"""Memory that a worker with the published network may take."""
 DIED = "WorkerDied"
 """Kind of the failure of a video whose worker died."""
 HUNG = "WorkerHung"
@@ -491,56 +483,3 @@ class Here:
     def stop(self) -> None:
         """Begin no other video."""
         self._stopped = True
-
-
-def choose_workers(
-    jobs: Sequence[VideoJob], asked: int | None, devices: Sequence[str], *, on_gpu: bool = False, least: int = 0
-) -> int:
-    """Return the number of worker processes for some videos; 0: this process does them.
-
-    Args:
-        jobs: the videos that are to be done.
-        asked: number that was asked for; 0: none; None: what suits.
-        devices: devices to be used; of several each gets a worker.
-        on_gpu: whether the engines run on a GPU: then one worker for each suits, whose memory nobody has measured.
-        least: number that is wanted at least where none was asked for.
-    """
-    if any(job.source == STDIN for job in jobs):
-        return 0
-    if asked is None:
-        if len(devices) > 1:
-            asked = len(devices)
-        elif len(jobs) >= MANY:
-            asked = 1 if on_gpu else filling_workers()
-        asked = max(asked or 0, least)
-    elif asked:
-        asked = max(asked, len(devices))
-    return min(asked, len(jobs))
-
-
-def filling_workers() -> int:
-    """Return the number of workers that fill this machine: one a core, fewer where memory is short, at least one."""
-    memory = free_memory()
-    room = LARGEST_DEFAULT if memory is None else memory // WORKER_BYTES
-    return max(min(usable_cores(), LARGEST_DEFAULT, room), 1)
-
-
-def runs_on_gpu(settings: JobSettings) -> bool:
-    """Return whether any of the engines of a job runs on a GPU."""
-    options = settings.engine_options
-    files = [settings.engine, settings.flow_engine or "", *settings.backbones]
-    engines = any(Path(file).suffix.lower() in (".engine", ".plan") for file in files)
-    return engines or options.device_kind == "gpu" or options.provider is not None
-
-
-def share_devices(devices: Sequence[str], workers: int) -> list[str]:
-    """Return the device of each worker: the devices in turn."""
-    return [devices[number % len(devices)] for number in range(workers)]
-
-
-def share_threads(settings: JobSettings, workers: int) -> int | None:
-    """Return the CPU threads of each worker's engine: its share of the cores; None where an engine takes no number."""
-    files = [settings.engine, settings.flow_engine or settings.engine, *settings.backbones]
-    takes = all(Path(file).suffix.lower() in (".onnx", ".xml") for file in files)
-    on_cpu = settings.engine_options.device_kind in ("auto", "cpu") and settings.engine_options.provider is None
-    return max(usable_cores() // workers, 1) if takes and on_cpu else None

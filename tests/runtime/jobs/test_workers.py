@@ -16,9 +16,10 @@ from runtime.common import processors
 from runtime.detector import DetectorOptions
 from runtime.engines.options import EngineOptions
 from runtime.errors import AfsdError
-from runtime.jobs import workers
+from runtime.jobs import worker_count
 from runtime.jobs.plan import VideoJob, plan_jobs
 from runtime.jobs.settings import FileOptions, JobSettings
+from runtime.jobs.worker_count import choose_workers, is_heavy, runs_on_gpu, share_devices, share_threads
 from runtime.jobs.workers import (
     DIED,
     HUNG,
@@ -26,12 +27,8 @@ from runtime.jobs.workers import (
     Outcome,
     WorkerPlan,
     WorkerPool,
-    choose_workers,
-    runs_on_gpu,
-    share_devices,
-    share_threads,
 )
-from tests.tiny import write_tiny_onnx
+from tests.tiny import tiny_spec, write_tiny_onnx
 from tests.videos import write_video
 
 
@@ -169,18 +166,44 @@ def test_what_a_worker_warns_of_is_passed_on(tmp_path: Path) -> None:
 def test_the_number_of_workers(
     videos: int, asked: int | None, devices: list[str], count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "usable_cores", lambda: 4)
-    monkeypatch.setattr(workers, "free_memory", lambda: 1 << 40)
+    monkeypatch.setattr(worker_count, "usable_cores", lambda: 4)
+    monkeypatch.setattr(worker_count, "free_memory", lambda: 1 << 40)
     jobs = plan_jobs([f"{number}.mp4" for number in range(videos)])
     assert choose_workers(jobs, asked, devices) == count
     assert share_devices(["gpu:0", "gpu:1"], 5) == ["gpu:0", "gpu:1", "gpu:0", "gpu:1", "gpu:0"]
-    monkeypatch.setattr(workers, "free_memory", lambda: 5 << 30)
+    monkeypatch.setattr(worker_count, "free_memory", lambda: 5 << 30)
     assert choose_workers(jobs, None, ["auto"]) in (0, 2)
     assert choose_workers(plan_jobs(["-"] * 9), 3, devices) == 0  # standard input is this process's
 
 
+@pytest.mark.parametrize(("cores", "light", "heavy"), [(1, 1, 1), (2, 2, 1), (7, 7, 1), (8, 8, 2), (64, 8, 8)])
+def test_a_heavy_network_has_a_worker_for_four_cores(
+    monkeypatch: pytest.MonkeyPatch, cores: int, light: int, heavy: int
+) -> None:
+    monkeypatch.setattr(worker_count, "usable_cores", lambda: cores)
+    monkeypatch.setattr(worker_count, "free_memory", lambda: 1 << 40)
+    jobs = plan_jobs([f"{number}.mp4" for number in range(100)])
+    assert choose_workers(jobs, None, ["auto"]) == light
+    assert choose_workers(jobs, None, ["auto"], heavy=True) == heavy
+    assert choose_workers(jobs, 5, ["auto"], heavy=True) == 5
+
+
+def test_a_heavy_network_is_known_by_its_multiply_adds(tmp_path: Path) -> None:
+    def model(name: str, multiply_adds: int) -> str:
+        spec = replace(tiny_spec(), multiply_adds=multiply_adds)
+        return str(write_tiny_onnx(tmp_path / name, spec))
+
+    stride = tiny_spec().window_stride
+    light = model("light.onnx", (worker_count.HEAVY // 2 + 1) * stride)
+    assert not is_heavy(JobSettings(light))
+    assert is_heavy(JobSettings(light, flow_engine=light))
+    assert is_heavy(JobSettings(light, backbones=(light,)))
+    assert is_heavy(JobSettings(model("heavy.onnx", worker_count.HEAVY * stride)))
+    assert is_heavy(JobSettings("model.ckpt"))
+
+
 def test_a_gpu_has_one_worker_unless_more_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "filling_workers", lambda: 8)
+    monkeypatch.setattr(worker_count, "filling_workers", lambda heavy: 8)
     jobs = plan_jobs([f"{number}.mp4" for number in range(100)])
     assert choose_workers(jobs, None, ["gpu"], on_gpu=True) == 1
     assert choose_workers(jobs, None, ["gpu:0", "gpu:1"], on_gpu=True) == 2
@@ -232,7 +255,7 @@ def test_the_memory_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.Mo
 def test_the_cores_are_shared_out(
     engine: str, device: str, threads: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "usable_cores", lambda: 9)
+    monkeypatch.setattr(worker_count, "usable_cores", lambda: 9)
     settings = JobSettings(engine, engine_options=EngineOptions(device=device))
     assert share_threads(settings, 2) == threads
     assert share_threads(settings, 20) == (threads and 1)
