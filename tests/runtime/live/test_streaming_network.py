@@ -134,7 +134,8 @@ def test_cameras_side_by_side_give_what_each_gives_alone(lengths: tuple[int, ...
     assert sorted(map(as_bytes, engine.windows)) == sorted(window for part in parts for window in whole_windows(part))
     shortest = min(lengths) // LIVE_CHUNK * len(lengths)
     ahead = [start // LIVE_CHUNK for start in engine.starts[:shortest]]
-    assert all(abs(step - number // len(lengths)) <= 1 for number, step in enumerate(ahead))  # none waits for another
+    # none waits for another; the first turn may be of one camera alone, which is ahead by a batch from then on
+    assert all(abs(step - number // len(lengths)) <= batch for number, step in enumerate(ahead))
 
 
 @pytest.mark.parametrize(("stride", "max_latency"), [(8, None), (24, None), (None, 6.6)])
