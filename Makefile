@@ -120,7 +120,7 @@ CPU_TORCH = [ "$$(uname -s)" = Linux ] && [ -n "$(TORCH_INDEX)" ] && ! nvidia-sm
 $(READY): requirements-dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"needs Python 3.11 or newer, got {v[0]}.{v[1]}: make PYTHON=python3.11")'
 	@echo "setting up $(VENV), once: PyTorch, ONNX Runtime, OpenVINO, TensorRT-RTX and the tools of development."
-	@echo "0.6 GB to download and 2.1 GB on disk with PyTorch for CPUs; a minute or two beside the download."
+	@echo "0.8 GB to download and 2.6 GB on disk with PyTorch for CPUs; a minute or two beside the download."
 	@$(PYTHON) -m venv --clear $(VENV)
 	@if $(CPU_TORCH); then \
 		echo "no NVIDIA GPU here: PyTorch for CPUs from $(TORCH_INDEX)"; \

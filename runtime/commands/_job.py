@@ -13,7 +13,7 @@ from runtime.commands._output import Output
 from runtime.common.console import EXIT_ERROR, ProgressLine, print_error, print_note, print_warning
 from runtime.common.log import LOGGER
 from runtime.common.stops import GIVE_OUT_S, give_out_at_stop, shield
-from runtime.common.text import printable
+from runtime.common.text import counted, printable
 from runtime.errors import AfsdError, InputError
 from runtime.fleet.options import FleetOptions
 from runtime.fleet.pool import RayPool
@@ -167,7 +167,10 @@ class DetectJob:
         """Check, before any work, that no file of others is where results will be."""
         if self._files is not None:
             shared = shared_paths(self._files.folder, self._settings.files.formats) if self._is_shared else []
-            self._files.require_free(todo, shared)
+            if self._records is None:
+                self._files.require_free(todo, shared)
+            else:
+                self._files.require_free(todo, shared, self._records.files_of)
         if self._records is not None:
             self._records.prepare()
 
@@ -287,7 +290,8 @@ class DetectJob:
         if tally.not_done:
             print_error(
                 InputError(
-                    f"ended after {len(tally.failed)} failures, more than --max-errors; {tally.not_done} not done"
+                    f"ended after {counted(len(tally.failed), 'failure')}, more than --max-errors "
+                    f"{self._flags.max_errors}; {tally.not_done} not done"
                 )
             )
         if tally.total > 1 and not self._flags.quiet_log:

@@ -221,7 +221,8 @@ def _detect_into(
     tables.require_free()
     if not plan.overwrite:
         failures.require_own()
-    files.require_free(jobs, shared_paths(out, settings.files.formats) if records.is_shared(jobs) else [])
+    shared = shared_paths(out, settings.files.formats) if records.is_shared(jobs) else []
+    files.require_free(jobs, shared, records.files_of)
     records.prepare()
     looked = [] if plan.fresh else look_at_all(jobs, records, recipe, settings.files)
     done = {key for key, (_, record) in enumerate(looked) if record is not None}

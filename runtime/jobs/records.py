@@ -151,6 +151,11 @@ class RecordFolder:
         record = read_record(path) if is_file(path) else None
         return record if record is not None and record.name == name else None
 
+    def files_of(self, name: str) -> Mapping[str, ResultFile]:
+        """Return what the record of a video says of its files, by their names; empty if there is none."""
+        record = self.load(name)
+        return {} if record is None else record.files
+
     def save(self, record: Record) -> None:
         """Write a record atomically, in place of an older one (OSError: it cannot be written)."""
         write_text(self.path_of(record.name), record.to_json())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,12 +53,18 @@ class ResultFiles:
         """Return the path of a video's file of a format (InputError: the name is none that a file can have)."""
         return path_in(self.folder, job.stem_for(suffix), f".{suffix}")
 
-    def require_free(self, jobs: Iterable[VideoJob], shared: Sequence[Path] = ()) -> None:
+    def require_free(
+        self,
+        jobs: Iterable[VideoJob],
+        shared: Sequence[Path] = (),
+        ours: Callable[[str], Container[str]] = lambda _: (),
+    ) -> None:
         """Check, before any work, that no file of others is where results will be.
 
         Args:
             jobs: the videos.
             shared: paths of the files of all videos.
+            ours: function that returns, for the name of a video, the names of its files that an earlier run wrote.
 
         Raises:
             InputError: a file of others is there, and it shall not be written over; a video is too large for its page.
@@ -71,15 +77,26 @@ class ResultFiles:
                 paths = [self.path_of(job, suffix) for suffix in self.options.formats]
             except InputError:  # a name that no file can have: said when it is the video's turn
                 continue
-            self.check(paths)
+            self.check(paths, ours(job.name))
 
-    def check(self, paths: Sequence[Path]) -> None:
-        """Raise an InputError if a file of others is at one of the paths, and it shall not be written over."""
+    def check(self, paths: Sequence[Path], ours: Container[str] = ()) -> None:
+        """Raise an InputError if a file of others is at one of the paths, and it shall not be written over.
+
+        What is named in `ours` was written by an earlier run, even if it is damaged since.
+        """
         if not self._overwrite:
             for path in paths:
-                require_ours(path)
+                if path.name not in ours:
+                    require_ours(path)
 
-    def write(self, job: VideoJob, whole: Detections, seconds: float, formats: Sequence[str] | None = None) -> Written:
+    def write(
+        self,
+        job: VideoJob,
+        whole: Detections,
+        seconds: float,
+        formats: Sequence[str] | None = None,
+        ours: Container[str] = (),
+    ) -> Written:
         """Write the files of a video.
 
         Args:
@@ -87,12 +104,13 @@ class ResultFiles:
             whole: its detections, best first, with facts; those below `FileOptions.lowest` are left out.
             seconds: length of the video in seconds.
             formats: formats to write; None: all of the options.
+            ours: names of files of the video that an earlier run wrote.
         """
         written = Written()
         chosen = self.options.formats if formats is None else formats
         try:
             paths = [self.path_of(job, suffix) for suffix in chosen]
-            self.check(paths)
+            self.check(paths, ours)
         except (InputError, OSError) as error:
             written.failure = error
             return written

@@ -95,7 +95,7 @@ class VideoWorker:
                 `Finished.failure`.
         """
         if self._records is None or self._recipe is None:
-            return self._do_new(job, None, None, on_progress)
+            return self._do_new(job, None, None, on_progress, ())
         if not self._fresh:
             options = self._settings.files
             standing, record = self._records.look(job, self._recipe, options, job.path)
@@ -107,21 +107,30 @@ class VideoWorker:
             if record is not None:
                 return self._do_files(job, record)
         old, state = self._records.load(job.name), state_of(job.source)
+        ours = () if old is None else old.files
         if old is not None and state is not None and state.digest != old.state.digest:
             with shield():  # before the work: however that ends, results of what the video was would lie
                 self._forget(old)
             old = None
-        return self._do_new(job, old, state, on_progress)
+        return self._do_new(job, old, state, on_progress, ours)
 
     def _do_new(
-        self, job: VideoJob, old: Record | None, state: VideoState | None, on_progress: Progress | None
+        self,
+        job: VideoJob,
+        old: Record | None,
+        state: VideoState | None,
+        on_progress: Progress | None,
+        ours: Container[str],
     ) -> Finished:
+        """Find the detections of a video and write its files, over those that are `ours` whatever they hold now."""
         detector, threads = self._detector, ThreadClock() if self._profile else None
         with threads or nullcontext():
             found = self._find(job, on_progress)
             timing = detector.timing
             with timing.writing():
-                written = Written() if self._files is None else self._files.write(job, found, timing.video_seconds)
+                written = Written()
+                if self._files is not None:
+                    written = self._files.write(job, found, timing.video_seconds, ours=ours)
         recorded = False
         if self._records is not None and self._recipe is not None and state is not None and written.failure is None:
             record = Record(
@@ -150,7 +159,7 @@ class VideoWorker:
         options, old = self._settings.files, self._records.load(job.name)
         finished = finished_before(job, record, self._settings, "files")
         missing = [suffix for suffix in options.formats if not self._records.has_file(record, job, suffix, options)]
-        written = self._files.write(job, finished.found, record.seconds, missing)
+        written = self._files.write(job, finished.found, record.seconds, missing, () if old is None else old.files)
         finished.written, finished.failure = written.paths, written.failure
         if written.failure is None:
             kept = {

@@ -33,6 +33,8 @@ from tests.quantise import quantised_graph
 
 PARTS = ["steady", "edge", "head"]
 
+pytestmark = pytest.mark.thorough  # what all share is exported first
+
 
 class Builder:
     """A builder whose plans are the parts' ONNX files; `wrong` doubles the weights of one part."""

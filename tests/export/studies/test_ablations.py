@@ -69,6 +69,7 @@ def test_an_option_exports_and_agrees(option: str, tmp_path: Path) -> None:
         detector.run(frames)
 
 
+@pytest.mark.thorough
 def test_a_frozen_backbone_stays_and_the_head_learns(tmp_path: Path) -> None:
     source = small_config("model.refinement=none", "loss.consistency=none", "optimiser.epochs=1")
     start = Trainer(source, small_dataset(tmp_path, source), CLASSES, tmp_path / "start").run()

@@ -122,7 +122,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("gpu-check")
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_the_whole_check(exported: Exported, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export.studies.gpu_check, "LARGE", (1, 2, 2))
     monkeypatch.setattr(export.studies.gpu_check, "POOLINGS", SMALL_POOLINGS)

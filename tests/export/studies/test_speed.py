@@ -170,6 +170,7 @@ def study() -> Study:
     )
 
 
+@pytest.mark.thorough
 def test_the_page_says_what_the_json_holds_and_is_written_anew_from_it(tmp_path: Path) -> None:
     write_study(study(), tmp_path / "results.json")
     assert read_study(tmp_path / "results.json") == study()

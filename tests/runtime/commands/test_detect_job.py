@@ -174,6 +174,27 @@ def test_the_shared_files_follow_what_happens_to_the_videos(place: Place, capsys
     assert place.content() == place.content(place.root / "undisturbed")
 
 
+@pytest.mark.parametrize("changes", [False, True])
+def test_a_damaged_file_of_results_is_written_anew(place: Place, changes: bool) -> None:
+    """Also that of a video that has changed; a file of somebody else stops the job before any work."""
+    assert place.detect("--format", "json", "csv", "html") == 0
+    videos = sorted(place.videos.iterdir())
+    name = videos[0].stem
+    before = {path.name: path.read_bytes() for path in place.out.iterdir() if path.is_file()}
+    for suffix in ("json", "csv", "html"):
+        (place.out / f"{name}.{suffix}").write_bytes(before[f"{name}.{suffix}"][:20])
+    if changes:
+        videos[0].write_bytes(videos[1].read_bytes())
+    assert place.detect("--format", "json", "csv", "html") == 0
+    after = {path.name: path.read_bytes() for path in place.out.iterdir() if path.is_file()}
+    assert (after == before) is not changes
+    assert len(after[f"{name}.json"]) > 20
+    (place.out / "other.json").write_text("my own")
+    (place.videos / f"other{videos[0].suffix}").write_bytes(videos[1].read_bytes())
+    assert place.detect("--format", "json") == 2
+    assert (place.out / "other.json").read_text() == "my own"
+
+
 def test_a_table_of_somebody_else_is_left_alone(place: Place) -> None:
     place.out.mkdir()
     (place.out / "all.csv").write_text("my,own\n")

@@ -101,6 +101,7 @@ def test_files_of_other_packages(
     assert "needs no_such_package, which is not installed: pip install no_such_package\n" in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("verify", [False, True])
 @pytest.mark.parametrize("suffix", [".ckpt", ".safetensors"])
 def test_what_a_checkpoint_is(suffix: str, verify: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,6 +70,7 @@ def test_what_is_final_is_given_out_once(
         assert end(process, *signals) == (status, "final\n", said)
 
 
+@pytest.mark.thorough
 def test_a_second_signal_after_a_while_ends_what_cannot_be_given_out() -> None:
     stuck = 'with give_out_at_stop(native, LONGEST_SAVE_S): out("ready"); time.sleep(60)'
     with command(stuck) as process:
@@ -166,6 +167,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="lists of children as Linux has them")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_processes_that_work_for_a_command_end_with_it(number: signal.Signals, tmp_path: Path) -> None:

@@ -166,17 +166,20 @@ def test_a_worker_without_progress_is_replaced(monkeypatch: pytest.MonkeyPatch) 
     assert (found["v1"], found["v2"]) == (None, None)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("message", [("alive", None), ("progress", 1.0)])
 def test_progress_keeps_a_worker_alive(monkeypatch: pytest.MonkeyPatch, message: tuple[str, object]) -> None:
     assert Run(monkeypatch, last(0.9, message))(1, 1, patience=0.4) == {"v0": None}
 
 
+@pytest.mark.thorough
 def test_a_log_line_is_no_progress_and_a_large_file_may_take_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     found = Run(monkeypatch, last(5, ("said", (20, "still here"))))(1, 1, patience=0.1)
     assert found["v0"] is not None
     assert Run(monkeypatch, last(0.9, allowance=9.0))(1, 1, patience=0.4) == {"v0": None}
 
 
+@pytest.mark.thorough
 def test_a_busy_parent_ends_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     Run(monkeypatch, last(0.02), last(0.15))
     pool = WorkerPool(WorkerPlan(JobSettings("m.onnx"), Path()), ["cpu"] * 2, patience=0.8)

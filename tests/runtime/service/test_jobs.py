@@ -245,6 +245,7 @@ def test_what_a_video_does_to_a_worker_fails_its_job_alone(
     assert served.metric("afsd_service_workers_replaced_total") == replaced + 1
 
 
+@pytest.mark.thorough
 def test_frames_by_websocket_give_what_the_detector_finds(served: Served) -> None:
     """One of the cases of test_live.py, which is dearer."""
     socket_client = pytest.importorskip("websockets.sync.client")
@@ -310,6 +311,7 @@ def raw(served: Served, *pieces: bytes, pause_s: float = 0.0) -> bytes:
     return got
 
 
+@pytest.mark.thorough
 def test_slow_senders_are_given_up(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "HEADER_S", 0.3)
     host = served.address.removeprefix("http://").encode()
@@ -340,6 +342,7 @@ def test_a_client_that_goes_away_leaves_nothing(served: Served) -> None:
     assert set(served.folder.iterdir()) == before
 
 
+@pytest.mark.thorough
 def test_a_token_is_asked_for(served: Served, videos: Path) -> None:
     token = "0123456789abcdef"
     with served.options(token=token):

@@ -29,6 +29,7 @@ def wait_video(folder: Path, windows: int) -> Path:
     return write_video(folder / "wait.mp4", frames=8 * windows, level=WAIT, speed=0, noise=0)
 
 
+@pytest.mark.thorough
 def test_running_jobs_end_and_waiting_ones_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "READ_S", 10.0)
     with serving(grace=30.0) as served:

@@ -180,6 +180,7 @@ def test_kinetics_weights_start_the_backbone(tmp_path: Path) -> None:
         start("cut.pt")
 
 
+@pytest.mark.thorough
 def test_a_card_and_an_operating_point_go_into_a_checkpoint_and_on_into_its_engines(
     checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
