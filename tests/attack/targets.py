@@ -437,7 +437,8 @@ def _read_tools(folder: Path) -> Any:
 
 
 def _mutate_tools(data: bytes, rng: Any) -> bytes:
-    is_json = data[:1] in (b"{", b"[") and rng.random() < 0.7
+    is_lines = len(data.splitlines()) > 1 and all(line[:1] == b"{" for line in data.splitlines())  # JSON, a line each
+    is_json = data[:1] in (b"{", b"[") and not is_lines and rng.random() < 0.7
     return mutate_json(data, rng) if is_json else _any(mutate_text, mutate_bytes)(data, rng)
 
 
