@@ -59,18 +59,7 @@ class OpenedOnce:
 
     def open_worker(self, plan: WorkerPlan) -> AbstractContextManager[VideoWorker]:
         """Open what does the videos in this process."""
-        from runtime.jobs.opening import open_worker
-
-        return open_worker(
-            plan.settings,
-            plan.folder,
-            recorded=plan.recorded,
-            recipe=plan.recipe,
-            fresh=plan.fresh,
-            overwrite=plan.overwrite,
-            profile=plan.profile,
-            open_one=self.open,
-        )
+        return plan.open(self.open)
 
     def _spec_of(self, path: str) -> ModelSpec:
         """Return the spec of a model's file; it is opened where no other way is known."""

@@ -16,7 +16,6 @@ from runtime.fleet.places import require_shared, shared_folder
 from runtime.fleet.running import connected, run_on_actors
 from runtime.fleet.videos import require_finite
 from runtime.inputs import Progress
-from runtime.jobs.opening import open_worker
 from runtime.jobs.plan import VideoJob
 from runtime.jobs.recipe import make_recipe
 from runtime.jobs.workers import Listener, WorkerPlan, do_video
@@ -38,18 +37,7 @@ class DetectionWorker:
         _require_same_models(plan)
         self._plan = plan
         self._opened = ExitStack()  # as long as the actor lives
-        self._worker = self._opened.enter_context(
-            open_worker(
-                plan.settings,
-                plan.folder,
-                recorded=plan.recorded,
-                recipe=plan.recipe,
-                fresh=plan.fresh,
-                overwrite=plan.overwrite,
-                profile=plan.profile,
-                open_one=open_shared,
-            )
-        )
+        self._worker = self._opened.enter_context(plan.open(open_shared))
 
     def work(self, item: VideoJob) -> Work:
         """Do what is to be done for a video; its `Finished` is the content, also where a file could not be written."""

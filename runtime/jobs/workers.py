@@ -10,7 +10,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -23,7 +23,7 @@ from runtime.common.log import LOGGER
 from runtime.common.text import one_line
 from runtime.errors import AfsdError, ArtifactWarning, EngineError, VideoWarning
 from runtime.jobs.failures import Failure
-from runtime.jobs.opening import open_worker
+from runtime.jobs.opening import OpenEngine, open_with_options, open_worker
 from runtime.jobs.plan import VideoJob
 from runtime.jobs.recipe import Recipe
 from runtime.jobs.settings import JobSettings
@@ -73,6 +73,19 @@ class WorkerPlan:
     """Report progress within a video."""
     log_level: int = logging.WARNING
     """Lowest level of the log's messages that are passed on; warnings of videos and models count as warnings."""
+
+    def open(self, open_one: OpenEngine = open_with_options) -> AbstractContextManager[VideoWorker]:
+        """Open what does the videos, as `runtime.jobs.opening.open_worker` says."""
+        return open_worker(
+            self.settings,
+            self.folder,
+            recorded=self.recorded,
+            recipe=self.recipe,
+            fresh=self.fresh,
+            overwrite=self.overwrite,
+            profile=self.profile,
+            open_one=open_one,
+        )
 
 
 @dataclass(frozen=True)
@@ -406,15 +419,7 @@ def _work(connection: Connection[Any, Any], plan: WorkerPlan) -> None:
     parent = _Parent(connection)
     _pass_on(parent, plan.log_level)
     try:
-        with open_worker(
-            plan.settings,
-            plan.folder,
-            recorded=plan.recorded,
-            recipe=plan.recipe,
-            fresh=plan.fresh,
-            overwrite=plan.overwrite,
-            profile=plan.profile,
-        ) as worker:
+        with plan.open() as worker:
             threading.Thread(target=_report_life, args=(worker, parent), name="afsd-life", daemon=True).start()
             parent.send("ready")
             while (job := connection.recv()) is not None:
