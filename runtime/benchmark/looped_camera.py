@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import Synchronized
+from pathlib import Path
 from typing import Any
 
 from runtime.common.children import end_with_parent
@@ -49,8 +50,10 @@ def serve_looped(video: str) -> Iterator[LoopedCamera]:
         video: file in a codec that transport streams hold (H.264, H.265, MPEG-2, MPEG-4).
 
     Raises:
-        VideoError: the file cannot be read, has no video, or its codec does not fit.
+        VideoError: the file is missing, cannot be read, has no video, or its codec does not fit.
     """
+    if not Path(video).is_file():
+        raise VideoError(f"{video}: file not found; expected a video file, as a camera would send it")
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     cpu: Any = context.Value("d", 0.0)

@@ -36,6 +36,8 @@ LONGEST_S = 1e9
 """Largest time of a segment in seconds, thirty years."""
 HEADER_BYTES = 200
 """Bytes of a table that hold its header."""
+DETECTED = ("activitynet", "jsonl", "csv", "vtt", "srt")
+"""Formats in which `afsd detect` writes a result, the one that holds most first."""
 FACTS = {"duration_s": "lengths of videos", "subset": "subsets"}
 """What fields are called in remarks on their loss; rates and paths are a video's own and none is missed."""
 
@@ -296,11 +298,13 @@ def _read_folder(folder: Path, format: str | None, options: ReadOptions) -> tupl
     _add_deeper(folder, format, found)
     if not found:
         raise AnnotationError(f"{folder}: holds no file of a known format; expected one of {', '.join(FORMATS)}")
+    found = _only_best(found)
     if len(found) > 1:
         counts = ", ".join(f"{len(documents)} of {FORMATS[name].description}" for name, documents in found.items())
         raise AnnotationError(f"{folder}: holds files of several formats, {counts}; give --from NAME")
     if others:
-        options.note(f"{folder}: of no known format and left out: {some(others)}")
+        kind = "of no known format" if format is None else f"not of the format {format}"
+        options.note(f"{folder}: {kind} and left out: {some(others)}")
     ((name, documents),) = found.items()
     videos = []
     for document in documents:
@@ -310,6 +314,15 @@ def _read_folder(folder: Path, format: str | None, options: ReadOptions) -> tupl
             is_named = place == "." or video.name.startswith(f"{place}/")
             videos.append(video if is_named else replace(video, name=f"{place}/{video.name}"))
     return name, videos
+
+
+def _only_best(found: dict[str, list[Document]]) -> dict[str, list[Document]]:
+    """Return the exactest of the formats in which a folder of `afsd detect` has the same videos; else all of them."""
+    best = next((name for name in DETECTED if name in found), None)
+    if best is None or not set(found) <= set(DETECTED):
+        return found
+    stems = {name: {document.path.stem for document in documents} for name, documents in found.items()}
+    return {best: found[best]} if all(names <= stems[best] for names in stems.values()) else found
 
 
 def _rate_below(place: str, options: ReadOptions) -> Callable[[str], float | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
@@ -363,7 +364,7 @@ def _readme(repository: Repository, artifacts: Mapping[Role, Artifact], told: li
     packages = sorted(PACKAGES[suffix] for suffix in suffixes)
     models = "\n".join(f"    {line}" for line in told)
     on_gpu = instance_group(repository.placement, artifacts["engine"].path.suffix.lower())[0]["kind"] == "KIND_GPU"
-    load = " ".join(f"--load-model={line.partition(':')[0]}" for line in told)
+    load = " ".join(shlex.quote(f"--load-model={line.partition(':')[0]}") for line in told)
     python = f"afsd {__version__}, numpy, opencv-python-headless, av, {', '.join(packages)}"
     return f"""{README_MARK} {__version__}.
 

@@ -105,6 +105,11 @@ def test_what_cannot_be_sent_is_refused(tmp_path: Path) -> None:
         pass
 
 
+def test_a_file_that_is_missing_is_said_to_be(tmp_path: Path) -> None:
+    with pytest.raises(VideoError, match=r"none\.mp4: file not found"), serve_looped(str(tmp_path / "none.mp4")):
+        pass
+
+
 def test_a_model_that_sees_features_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     camera = SimpleNamespace(url="http://127.0.0.1:9/live", cpu_seconds=0.0)
     engine = TinyEngine()

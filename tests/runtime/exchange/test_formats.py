@@ -26,6 +26,7 @@ from runtime.exchange.document import Document, xml_text
 from runtime.exchange.files import read_segments, write_segments
 from runtime.exchange.formats import BY_SUFFIX, FORMATS, recognise
 from runtime.exchange.record import Segment, VideoSegments
+from runtime.results.detections import Detections
 from runtime.results.facts import VideoFacts
 
 FPS = 25.0
@@ -770,6 +771,27 @@ def test_folders_that_are_not_clear(fill: Callable[[Path], None], message: str, 
     fill(tmp_path)
     with pytest.raises(AnnotationError, match=message):
         read_segments(tmp_path)
+
+
+def test_one_result_in_several_formats_is_read_as_json(tmp_path: Path) -> None:
+    """A folder of `afsd detect --format json csv srt`: the JSON has all digits. What only a table holds is not left."""
+    found = [replace(one, facts=None) for one in (sample("one"), sample("two"))]
+    for one in found:
+        for suffix in ("json", "csv", "srt"):
+            one.save(tmp_path / f"{one.video}.{suffix}", duration_s=9.0)
+    by_name = {video.name: video for video in read_segments(tmp_path)}
+    assert [one.start_s for one in by_name["one"].segments] == [1.23456]
+    (tmp_path / "two.json").unlink()
+    with pytest.raises(AnnotationError, match="holds files of several formats"):
+        read_segments(tmp_path)
+    notes: list[str] = []
+    assert {video.name for video in read_segments(tmp_path, "csv", note=notes.append)} == {"one", "two"}
+    assert all("no known format" not in note for note in notes)
+
+
+def sample(name: str) -> Detections:
+    """One detection with more digits than a table has."""
+    return Detections(np.array([[1.23456, 2.5]]), np.zeros(1, np.int32), np.array([0.75]), ("run",), name)
 
 
 DEEP = (
