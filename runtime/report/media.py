@@ -30,6 +30,8 @@ class Media:
     """Where it is loaded from, as a Content-Security-Policy has it."""
     path: str = ""
     """File that the page links to, for people; empty for a video within the page."""
+    remedy: str = "afsd's --embed puts a copy that browsers play into the page"
+    """What to do where the browser does not play it."""
 
 
 def bring_video(video: Path | None, page: Path, embed: bool) -> Media:
@@ -67,7 +69,8 @@ def served_video(address: str, name: str) -> Media:
         address: address of the video, relative to the page's.
         name: name of the video, for people.
     """
-    return Media(_element(address), "'self'", printable(name))
+    remedy = "sent with preview=true, it gets a copy that browsers play"
+    return Media(_element(address), "'self'", printable(name), remedy)
 
 
 def require_embeddable(video: Path) -> None:

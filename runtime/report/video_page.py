@@ -110,6 +110,7 @@ def write_video_page(
     media = bring_video(video, path, options.embed) if media is None else media
     data = describe(judged, options) | {
         "media": media.path,
+        "remedy": media.remedy,
         "index": INDEX if in_folder else "",
         "thumbnails": [*map(data_address, read_thumbnails(video, options.thumbnails, judged.duration_s))],
     }

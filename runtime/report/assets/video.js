@@ -652,7 +652,7 @@ function begin() {
   video.addEventListener("error", () => {
     $("media-fault").hidden = false;
     $("media-fault").textContent = data.media
-      ? `The video cannot be played: ${data.media} is not there, or of a kind that this browser does not play. The timeline works without it; afsd's --embed puts a copy that browsers play into the page.`
+      ? `The video cannot be played: ${data.media} is not there, or of a kind that this browser does not play. The timeline works without it; ${data.remedy}.`
       : "This browser does not play videos of this kind. The timeline works without it.";
   });
 }

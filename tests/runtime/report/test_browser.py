@@ -190,9 +190,9 @@ def test_a_page_without_its_video_says_so_and_works(folder: Path, page: Page) ->
     some().to_html(folder / "broken.html", video=folder / "broken.mp4", threshold=0.3)
     page.open(folder / "broken.html")
     page.wait_for("!document.getElementById('media-fault').hidden")
-    assert "broken.mp4 is not there, or of a kind" in page.evaluate(
-        "document.getElementById('media-fault').textContent"
-    )
+    fault = page.evaluate("document.getElementById('media-fault').textContent")
+    assert "broken.mp4 is not there, or of a kind" in fault
+    assert fault.endswith("afsd's --embed puts a copy that browsers play into the page.")
     page.key("ArrowRight")
     assert page.evaluate("document.getElementById('live').textContent") == "jump, 0.2 s to 0.9 s, score 0.35"
 

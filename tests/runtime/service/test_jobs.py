@@ -89,6 +89,8 @@ def test_the_report_shows_the_video_from_the_job_s_address(served: Served, video
     assert 'src="video"' in report.text
     assert "media-src &#x27;self&#x27;;" in report.text
     assert "<script>x" not in report.text
+    assert "sent with preview=true" in report.text  # what a client can do about a video that a browser does not play
+    assert "--embed" not in report.text
     assert str(served.folder) not in report.text
     part = served.client.get(job["urls"]["video"], headers={"Range": "bytes=4-11"})
     assert part.status_code == 206
