@@ -16,7 +16,7 @@ from importlib.metadata import entry_points
 from typing import Any, NoReturn
 
 import runtime.commands
-from runtime.commands._flags import check_flags, note_given
+from runtime.commands.flags.checks import check_flags, note_given
 from runtime.common.console import EXIT_ERROR, print_error, print_warning, run_command, without_progress
 from runtime.common.log import log_to_console
 from runtime.common.text import one_line
@@ -168,7 +168,7 @@ def make_parser() -> argparse.ArgumentParser:
 def find_verbs() -> Iterator[tuple[str, AddVerb]]:
     """Yield runtime's own verbs, then those of installed packages; only runtime's without an installation."""
     for module in pkgutil.iter_modules(runtime.commands.__path__):
-        if not module.name.startswith("_"):
+        if not module.ispkg:
             yield module.name, getattr(import_module(f"runtime.commands.{module.name}"), f"add_{module.name}")
     for entry in sorted(entry_points(group=VERBS_GROUP), key=lambda entry: entry.name):
         try:

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.commands._flags import refuse_flags, require_beside
+from runtime.commands.flags.checks import refuse_flags, require_beside
 from runtime.common.console import print_json, print_note, print_warning
 from runtime.errors import InputError
 

@@ -9,17 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.commands._failures import sum_up
-from runtime.commands._opened import BACKBONE_FLAGS, OpenedOnce, path_of_flag, require_stream
-from runtime.commands._ray import add_ray_flags, fleet_options
-from runtime.commands._reading import (
+from runtime.commands.detection.failures import sum_up
+from runtime.commands.detection.opened import BACKBONE_FLAGS, OpenedOnce, path_of_flag, require_stream
+from runtime.commands.flags.ray import add_ray_flags, fleet_options
+from runtime.commands.flags.reading import (
     SOURCES_HELP,
     add_reading_flags,
     add_recursive_flag,
     add_settle_flag,
     add_stride_flags,
 )
-from runtime.commands._shown import add_shown_flags, check_shown_flags, choose_score, selects
+from runtime.commands.flags.shown import add_shown_flags, check_shown_flags, choose_score, selects
 from runtime.common.files import require_writable_folder
 from runtime.common.ranges import Count, Number, Seconds, require_in_range
 from runtime.engines.options import MODES
@@ -250,9 +250,9 @@ def add_mode_flag(group: argparse._ArgumentGroup) -> None:
 
 def detect(arguments: argparse.Namespace) -> int:
     """Run the verb and return 2 if any video failed, after all others are done."""
-    from runtime.commands._job import DetectJob
-    from runtime.commands._job_settings import make_settings
-    from runtime.commands._output import Output, chosen_formats
+    from runtime.commands.detection.job import DetectJob
+    from runtime.commands.detection.output import Output, chosen_formats
+    from runtime.commands.detection.settings import make_settings
     from runtime.jobs.plan import Shard, plan_jobs
     from runtime.results.video_scores import load_video_scores
 
@@ -282,8 +282,8 @@ def _stream(
     arguments: argparse.Namespace, engines: OpenedOnce, jobs: list[VideoJob], labels: VideoScores | None
 ) -> int:
     """Print detections as they become final."""
-    from runtime.commands._job_settings import make_settings
-    from runtime.commands._streamed import stream_videos
+    from runtime.commands.detection.settings import make_settings
+    from runtime.commands.detection.streamed import stream_videos
     from runtime.detector import Detector
 
     settings = make_settings(arguments, jobs)
@@ -356,7 +356,7 @@ def progress(timing: Timing) -> str:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    from runtime.commands._output import chosen_formats
+    from runtime.commands.detection.output import chosen_formats
     from runtime.jobs.plan import label_of
     from runtime.video.sources import expand_sources, is_live
 

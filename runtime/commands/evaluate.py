@@ -20,7 +20,8 @@ from runtime.annotations.activitynet import (
 )
 from runtime.annotations.ground_truth import load_ground_truth
 from runtime.annotations.thumos14 import AMBIGUOUS
-from runtime.commands._evaluation_report import (
+from runtime.commands.detect import add_flow_flags, add_label_flags, add_overwrite_flag
+from runtime.commands.evaluation.report import (
     USUAL_TIOU,
     add_report_flags,
     check_report,
@@ -28,10 +29,8 @@ from runtime.commands._evaluation_report import (
     videos_folder,
     write_report,
 )
-from runtime.commands._flags import refuse_flags, require_beside
-from runtime.commands._reading import add_reading_flags, reading_options
-from runtime.commands._seen_videos import check_unseen, find_models, judged_files, warn_of_other_features
-from runtime.commands._threshold import (
+from runtime.commands.evaluation.seen_videos import check_unseen, find_models, judged_files, warn_of_other_features
+from runtime.commands.evaluation.threshold import (
     DECODED_FROM,
     check_write_flags,
     cut_from,
@@ -39,7 +38,8 @@ from runtime.commands._threshold import (
     selection_of,
     write_threshold,
 )
-from runtime.commands.detect import add_flow_flags, add_label_flags, add_overwrite_flag
+from runtime.commands.flags.checks import refuse_flags, require_beside
+from runtime.commands.flags.reading import add_reading_flags, reading_options
 from runtime.common import limits
 from runtime.common.console import EXIT_ERROR, ProgressLine, print_error, print_json, print_note, print_warning
 from runtime.common.files import is_folder, require_writable_folder

@@ -7,11 +7,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.commands._failures import sum_up
-from runtime.commands._flags import require_beside
-from runtime.commands._ray import add_ray_flags, backbone_paths, engine_options, fleet_options
-from runtime.commands._reading import SOURCES_HELP, reading_options
 from runtime.commands.detect import add_backbone_flags, add_engine_flags, open_backbones, progress
+from runtime.commands.detection.failures import sum_up
+from runtime.commands.flags.checks import require_beside
+from runtime.commands.flags.ray import add_ray_flags, backbone_paths, engine_options, fleet_options
+from runtime.commands.flags.reading import SOURCES_HELP, reading_options
 from runtime.common.console import ProgressLine, print_error
 from runtime.common.files import require_writable_folder
 from runtime.common.ranges import FramesPerSecond, require_in_range

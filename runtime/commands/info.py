@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from runtime.commands._seen_videos import describe_training_videos
+from runtime.commands.evaluation.seen_videos import describe_training_videos
 from runtime.common.console import print_json
 from runtime.common.files import describe_mode, exists
 from runtime.common.mappings import to_mapping

@@ -119,7 +119,7 @@ def serve(arguments: argparse.Namespace) -> int:
         from runtime.service.server import Service
     except ImportError as error:
         raise import_failure(error, "starlette", "serve", "afsd serve") from None
-    from runtime.service.worker import Models
+    from runtime.service.workers.worker import Models
 
     options = _options(arguments)
     devices = tuple(arguments.device.split(","))

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from runtime.commands._reading import add_reading_flags, add_stride_flags, reading_options
-from runtime.commands._shown import add_shown_flags, check_shown_flags, choose_score, selection_options
+from runtime.commands.flags.reading import add_reading_flags, add_stride_flags, reading_options
+from runtime.commands.flags.shown import add_shown_flags, check_shown_flags, choose_score, selection_options
 from runtime.common.text import printable
 
 

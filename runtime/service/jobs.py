@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from runtime.service.disk import DiskBudget
 from runtime.service.events import EventLog
+from runtime.service.intake.disk import DiskBudget
 from runtime.service.job_options import JobOptions
 from runtime.service.options import ServiceOptions
 from runtime.service.refusals import RefusedError

@@ -19,14 +19,14 @@ from runtime.common.mappings import to_mapping
 from runtime.common.ranges import FramesPerSecond, Pixels, Seconds, require_in_range
 from runtime.common.text import quote
 from runtime.errors import InputError
+from runtime.service.intake.names import shown_name
+from runtime.service.intake.receiving import read_in_time
 from runtime.service.job_options import JobOptions, read_options, read_words
-from runtime.service.names import shown_name
 from runtime.service.options import ServiceOptions
-from runtime.service.pool import STOP_S, Pool
-from runtime.service.process import WorkerProcess
-from runtime.service.receiving import read_in_time
 from runtime.service.refusals import RefusedError
-from runtime.service.worker import Message
+from runtime.service.workers.pool import STOP_S, Pool
+from runtime.service.workers.process import WorkerProcess
+from runtime.service.workers.worker import Message
 
 CONTAINER = "container"
 FORMATS = ("rgb24", "jpeg", "png")

@@ -8,9 +8,9 @@ from collections import Counter
 from pathlib import Path
 
 from runtime.live.metrics import Metric
-from runtime.service.histogram import BOUNDS
 from runtime.service.jobs import STATES, JobStore
-from runtime.service.pool import Pool
+from runtime.service.workers.histogram import BOUNDS
+from runtime.service.workers.pool import Pool
 
 
 class ServiceMetrics:

@@ -22,19 +22,19 @@ from runtime.common.text import printable, public_url
 from runtime.errors import InputError, VideoError
 from runtime.live.metrics import CONTENT_TYPE, render_metrics
 from runtime.service.admission import COOKIE, MOST_CONNECTIONS, Admission, is_token
-from runtime.service.fetching import Fetch, FetchError, split_url
+from runtime.service.intake.fetching import Fetch, FetchError, split_url
+from runtime.service.intake.multipart import FormReader
+from runtime.service.intake.names import known_suffix, name_in_url, shown_name
+from runtime.service.intake.receiving import VideoFile, read_in_time, read_small, require_length, too_large
+from runtime.service.intake.root import find_in_root
 from runtime.service.job_options import JobOptions, read_options, read_words
 from runtime.service.jobs import ENDED, PREVIEW, REPORT, RESULT, Job, JobStore
 from runtime.service.live import LiveInputs
 from runtime.service.metrics import ServiceMetrics
-from runtime.service.multipart import FormReader
-from runtime.service.names import known_suffix, name_in_url, shown_name
 from runtime.service.openapi import describe_service
 from runtime.service.options import MIB, ServiceOptions
-from runtime.service.pool import Pool
-from runtime.service.receiving import VideoFile, read_in_time, read_small, require_length, too_large
 from runtime.service.refusals import RefusedError
-from runtime.service.root import find_in_root
+from runtime.service.workers.pool import Pool
 from runtime.video.sources import name_of
 
 MOST_JSON = 64 * 1024

@@ -23,9 +23,9 @@ from runtime.errors import InputError
 from runtime.service.admission import MOST_CONNECTIONS
 from runtime.service.jobs import Job, JobStore
 from runtime.service.options import ServiceOptions
-from runtime.service.pool import STOP_S, Pool
 from runtime.service.routes import Routes
-from runtime.service.worker import Message, Models
+from runtime.service.workers.pool import STOP_S, Pool
+from runtime.service.workers.worker import Message, Models
 
 HEADER_BYTES = 16 * 1024
 """Most bytes of the headers of a request."""

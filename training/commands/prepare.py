@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from runtime.commands._flags import refuse_flags, require_beside
-from runtime.commands._ray import add_ray_flags, fleet_options
+from runtime.commands.flags.checks import refuse_flags, require_beside
+from runtime.commands.flags.ray import add_ray_flags, fleet_options
 from runtime.common.console import EXIT_ERROR
 from runtime.errors import InputError, import_failure
 from runtime.features.description import FeatureDescription, StreamFolder

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from runtime.commands._flags import refuse_flags
 from runtime.commands.detect import add_overwrite_flag
+from runtime.commands.flags.checks import refuse_flags
 from runtime.common.files import require_writable_folder
 from runtime.errors import InputError, import_failure
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from runtime.cli import main
-from runtime.commands._threshold import selection_of
+from runtime.commands.evaluation.threshold import selection_of
 from runtime.detector import Detector
 from runtime.engines.artifact import read_artifact
 from runtime.results.detections import Detections, load_detections

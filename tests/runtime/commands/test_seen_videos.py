@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from runtime.annotations.activitynet import load_annotations
-from runtime.commands._seen_videos import check_unseen, find_trained, warn_of_other_features
+from runtime.commands.evaluation.seen_videos import check_unseen, find_trained, warn_of_other_features
 from runtime.errors import InputError, SpecError
 from runtime.features.description import FEATURES, FeatureDescription, StreamFolder, write_description
 from runtime.features.feature_set import open_model_features

@@ -44,6 +44,6 @@ def test_no_message_has_a_unit_of_its_own() -> None:
         "runtime/commands/doctor.py",  # memory in GiB, as it is measured and stored
         "export/studies/speed/page.py",  # columns of MiB and GiB
         "export/studies/engine_table.py",
-        *("runtime/service/fetching.py", "runtime/service/receiving.py"),  # a flag's own unit, MiB
+        *("runtime/service/intake/fetching.py", "runtime/service/intake/receiving.py"),  # a flag's own unit, MiB
         "export/to_trt.py",  # the builder's peak in MiB, as its report has it
     }

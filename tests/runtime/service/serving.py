@@ -19,7 +19,7 @@ pytest.importorskip("uvicorn")
 
 from runtime.service.options import ServiceOptions
 from runtime.service.server import Running, Service
-from runtime.service.worker import Models
+from runtime.service.workers.worker import Models
 from tests.runtime.service.doubles import open_double
 
 PATIENCE_S = 60.0

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from runtime.service import fetching
-from runtime.service.fetching import Fetch, FetchError
+from runtime.service.intake import fetching
+from runtime.service.intake.fetching import Fetch, FetchError
 from tests.runtime.service.serving import Served, serving
 from tests.videos import write_video
 

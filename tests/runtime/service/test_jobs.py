@@ -15,8 +15,9 @@ import pytest
 
 from runtime.detector import Detector, DetectorOptions
 from runtime.results.detections import results_document
-from runtime.service import admission, answers, pool, routes, server
-from runtime.service.fetching import Fetch
+from runtime.service import admission, answers, routes, server
+from runtime.service.intake.fetching import Fetch
+from runtime.service.workers import pool
 from tests.runtime.service.doubles import CRASH, GREEDY, HANG, WAIT, DoubleEngine
 from tests.runtime.service.serving import MP4, Served, serving
 from tests.videos import write_video

@@ -20,15 +20,15 @@ from runtime.errors import InputError, VideoError
 from runtime.live.metrics import Metric, render_metrics
 from runtime.results.detections import results_document
 from runtime.service.events import EventLog
-from runtime.service.fetching import split_url
+from runtime.service.intake.fetching import split_url
+from runtime.service.intake.multipart import FormReader
+from runtime.service.intake.networks import is_public
 from runtime.service.job_options import JobOptions, read_options, read_words
 from runtime.service.live import LinesResponse
-from runtime.service.multipart import FormReader
-from runtime.service.networks import is_public
 from runtime.service.openapi import OPTIONS, describe_service
 from runtime.service.refusals import RefusedError
-from runtime.service.task import run_job
-from runtime.service.worker import Models, open_engines
+from runtime.service.workers.task import run_job
+from runtime.service.workers.worker import Models, open_engines
 from runtime.video.readers.pyav import PyAVReader
 from tests.tiny_backbone import MixingModel, TinyBackbone, feature_model_spec
 from tests.videos import write_video

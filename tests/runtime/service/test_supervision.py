@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 pytest.importorskip("starlette")
 
 from runtime.errors import EngineError
-from runtime.service import pool as pool_module
-from runtime.service.histogram import BOUNDS, Histogram
 from runtime.service.job_options import JobOptions
 from runtime.service.jobs import JobStore
 from runtime.service.options import ServiceOptions
-from runtime.service.pool import Pool
-from runtime.service.worker import Line, Models, _run, open_engines
+from runtime.service.workers import pool as pool_module
+from runtime.service.workers.histogram import BOUNDS, Histogram
+from runtime.service.workers.pool import Pool
+from runtime.service.workers.worker import Line, Models, _run, open_engines
 from tests.tiny import TinyEngine
 
 

@@ -208,8 +208,8 @@ def limit_memory(memory: int) -> None:
 
 def _run(task: Message, engines: Engines, line: Line) -> None:
     """Run one task, and say how it ended; after what nobody foresaw the process is not used again."""
-    from runtime.service.live_task import run_live
-    from runtime.service.task import run_job
+    from runtime.service.workers.live_task import run_live
+    from runtime.service.workers.task import run_job
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from runtime.errors import EngineError
-from runtime.service.worker import LARGEST_MESSAGE, Message, Models, run_worker
+from runtime.service.workers.worker import LARGEST_MESSAGE, Message, Models, run_worker
 
 OPEN_S = 600.0
 """Longest wait in seconds for a worker's engines; TensorRT and OpenVINO may compile them first."""

@@ -9,12 +9,12 @@ from typing import Any
 from runtime.common.console import print_warning
 from runtime.common.mappings import to_mapping
 from runtime.errors import EngineError
-from runtime.service.histogram import Histogram
 from runtime.service.jobs import PREVIEW, REPORT, RESULT, Job, JobStore
 from runtime.service.options import ServiceOptions
-from runtime.service.process import WorkerProcess
 from runtime.service.refusals import RefusedError
-from runtime.service.worker import Message, Models
+from runtime.service.workers.histogram import Histogram
+from runtime.service.workers.process import WorkerProcess
+from runtime.service.workers.worker import Message, Models
 
 STOP_S = 5.0
 """Seconds in which a worker must stop a job that was cancelled; a window of a large network takes about one."""

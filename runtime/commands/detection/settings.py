@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from runtime.commands._opened import BACKBONE_FLAGS, path_of_flag
-from runtime.commands._output import chosen_formats
-from runtime.commands._reading import reading_options
-from runtime.commands._shown import selection_options, selects
+from runtime.commands.detection.opened import BACKBONE_FLAGS, path_of_flag
+from runtime.commands.detection.output import chosen_formats
+from runtime.commands.flags.reading import reading_options
+from runtime.commands.flags.shown import selection_options, selects
 from runtime.detector import DetectorOptions
 from runtime.engines.openvino.cache import default_folder
 from runtime.engines.options import EngineOptions

@@ -19,7 +19,7 @@ from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 import runtime
 from runtime.common.text import one_line, public_url
-from runtime.service.networks import is_public
+from runtime.service.intake.networks import is_public
 from runtime.service.options import MIB
 from runtime.service.refusals import RefusedError
 

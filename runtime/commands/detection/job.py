@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
 from pathlib import Path
 
-from runtime.commands._output import Output
+from runtime.commands.detection.output import Output
 from runtime.common.console import EXIT_ERROR, ProgressLine, print_error, print_note, print_warning
 from runtime.common.log import LOGGER
 from runtime.common.stops import GIVE_OUT_S, give_out_at_stop, shield

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from starlette.requests import Request
 
-from runtime.service.disk import full
+from runtime.service.intake.disk import full
 from runtime.service.jobs import Job, JobStore
 from runtime.service.options import MIB, ServiceOptions
 from runtime.service.refusals import RefusedError

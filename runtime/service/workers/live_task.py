@@ -16,8 +16,8 @@ from runtime.common.text import quote
 from runtime.detector import Detector
 from runtime.errors import InputError, VideoError
 from runtime.service.job_options import JobOptions
-from runtime.service.task import make_detector, make_report, say_found
-from runtime.service.worker import CancelledTaskError, Engines, Line, Message
+from runtime.service.workers.task import make_detector, make_report, say_found
+from runtime.service.workers.worker import CancelledTaskError, Engines, Line, Message
 from runtime.suppression.policies import SETTLE_WINDOWS
 from runtime.video.readers.base import require_pixels
 from runtime.video.readers.image_size import image_size

@@ -7,8 +7,8 @@ import json
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from runtime.commands._output import row
-from runtime.commands._shown import selection_options, selects
+from runtime.commands.detection.output import row
+from runtime.commands.flags.shown import selection_options, selects
 from runtime.common.console import print_error, print_json
 from runtime.common.text import printable
 from runtime.errors import AfsdError, InputError

@@ -23,7 +23,7 @@ from runtime.results.detections import Detections, results_document
 from runtime.results.facts import selection_facts
 from runtime.service.job_options import JobOptions, read_options
 from runtime.service.jobs import PREVIEW, REPORT, RESULT
-from runtime.service.worker import PROGRESS_S, Engines, Line, Message
+from runtime.service.workers.worker import PROGRESS_S, Engines, Line, Message
 from runtime.timing import Timing
 from runtime.video.readers.pyav import PyAVReader
 

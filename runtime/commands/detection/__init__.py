@@ -1,0 +1,1 @@
+"""Carry out `afsd detect`: settings, the job over a list of videos, what is printed."""

@@ -1,0 +1,1 @@
+"""Carry out `afsd evaluate`: the engine's run, training videos, the threshold, the report."""

@@ -1,0 +1,1 @@
+"""Define the flags that several verbs have, and check those that are given."""
