@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from runtime.commands.detect import add_overwrite_flag
 from runtime.commands.flags.checks import require_beside
+from runtime.commands.flags.writing import add_overwrite_flag
 from runtime.errors import InputError, VideoError, import_failure
 from runtime.video.names import find_video
 from runtime.video.sources import expand_sources

@@ -12,7 +12,6 @@ import numpy as np
 
 from runtime.annotations.activitynet import VideoAnnotation, load_annotations
 from runtime.benchmark.speed import format_report, run_benchmark
-from runtime.commands.evaluate import detect_annotated
 from runtime.common.files import require_writable_folder
 from runtime.common.overwriting import require_own_file
 from runtime.common.tables import align
@@ -20,6 +19,7 @@ from runtime.common.text import counted
 from runtime.detector import Detector
 from runtime.engines import open_engine
 from runtime.evaluation import evaluate, evaluate_thresholds, format_table
+from runtime.evaluation.annotated_videos import detect_annotated
 from runtime.report.evaluation_report import write_evaluation_report
 from runtime.report.options import ReportOptions
 from runtime.results.detections import FILMSTRIP, Detection, Detections, write_results

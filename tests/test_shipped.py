@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from export.demo import SHIPPED, demo, make_once
 from runtime.annotations.activitynet import load_annotations
-from runtime.commands.evaluate import detect_annotated
 from runtime.detector import Detector
 from runtime.evaluation import evaluate
+from runtime.evaluation.annotated_videos import detect_annotated
 from runtime.results.detections import Detections
 from runtime.video.names import find_video
 from runtime.video.resize import FramePreparation

@@ -23,12 +23,12 @@ from export.studies.train_demo import write_threshold
 from export.to_onnx import export_onnx
 from export.to_openvino import export_openvino
 from runtime.annotations.activitynet import load_annotations
-from runtime.commands.evaluate import detect_annotated
 from runtime.common.console import run_script
 from runtime.common.files import write_json
 from runtime.detector import Detector
 from runtime.engines import Engine, open_engine
 from runtime.evaluation import evaluate, format_table
+from runtime.evaluation.annotated_videos import detect_annotated
 from runtime.spec.model_card import ModelCard
 from runtime.video.names import find_video
 from training.camera.footage import prepare_footage

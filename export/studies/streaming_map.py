@@ -17,13 +17,13 @@ from export.demo import SHIPPED
 from export.to_openvino import export_openvino
 from export.to_streaming import export_streaming
 from runtime.annotations.activitynet import VideoAnnotation, load_annotations
-from runtime.commands.evaluate import detect_annotated
 from runtime.common.console import run_script
 from runtime.common.files import write_json
 from runtime.common.tables import align
 from runtime.detector import Detector, DetectorOptions
 from runtime.engines import open_engine
 from runtime.evaluation import evaluate
+from runtime.evaluation.annotated_videos import detect_annotated
 from runtime.video.names import find_video
 from training.synthetic.videos import make_synthetic
 

@@ -18,13 +18,13 @@ from export.demo import SHIPPED
 from export.to_onnx import export_onnx
 from export.to_openvino import export_openvino
 from runtime.annotations.activitynet import load_annotations
-from runtime.commands.evaluate import detect_annotated
 from runtime.common.console import run_script
 from runtime.common.files import write_json
 from runtime.detector import Detector
 from runtime.engines import Engine, open_engine
 from runtime.engines.card_writing import write_card
 from runtime.evaluation import evaluate, evaluate_thresholds, format_table
+from runtime.evaluation.annotated_videos import detect_annotated
 from runtime.spec.model_card import ModelCard, OperatingPoint
 from runtime.video.names import find_video
 from training.checkpoints.slim import slim_checkpoint

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.commands.detect import add_overwrite_flag
 from runtime.commands.detection.failures import sum_up
+from runtime.commands.flags.writing import add_overwrite_flag
 from runtime.common.console import ProgressLine, print_error, print_note
 from runtime.common.files import is_file, require_writable_folder
 from runtime.common.ranges import Count, Share, require_in_range

@@ -10,20 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime.commands.detection.failures import sum_up
-from runtime.commands.detection.opened import BACKBONE_FLAGS, OpenedOnce, path_of_flag, require_stream
-from runtime.commands.flags.ray import add_ray_flags, fleet_options
-from runtime.commands.flags.reading import (
-    SOURCES_HELP,
-    add_reading_flags,
-    add_recursive_flag,
-    add_settle_flag,
-    add_stride_flags,
+from runtime.commands.detection.opened import OpenedOnce
+from runtime.commands.flags.engine import (
+    add_backbone_flags,
+    add_engine_flags,
+    add_flow_flags,
+    add_label_flags,
+    add_mode_flag,
+    open_with,
 )
+from runtime.commands.flags.ray import add_ray_flags, fleet_options
+from runtime.commands.flags.reading import SOURCES_HELP, add_settle_flag, add_stride_flags
 from runtime.commands.flags.shown import add_shown_flags, check_shown_flags, choose_score, selects
+from runtime.commands.flags.writing import add_overwrite_flag
 from runtime.common.files import require_writable_folder
 from runtime.common.ranges import Count, Number, Seconds, require_in_range
-from runtime.engines.options import MODES
-from runtime.engines.registry import LIBRARIES
 from runtime.errors import InputError
 from runtime.results.writers import FORMATS
 
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from runtime.jobs.plan import VideoJob
     from runtime.results.video_scores import VideoScores
     from runtime.spec.model import ModelSpec
-    from runtime.timing import Timing
 
 
 def add_detect(subparsers: Any) -> None:
@@ -74,46 +74,6 @@ def add_detect(subparsers: Any) -> None:
     parser.set_defaults(func=detect)
 
 
-def add_backbone_flags(group: argparse._ArgumentGroup) -> None:
-    """Add the flags for the engines that make features of frames."""
-    group.add_argument("--backbone", metavar="ENGINE", help="I3D on RGB that makes the features of a model on features")
-    group.add_argument("--flow-backbone", metavar="ENGINE", help="I3D on flow, whose features follow those of RGB")
-
-
-def open_backbones(arguments: argparse.Namespace, stack: ExitStack) -> list[Engine]:
-    """Open the given backbones in the order of the features' channels; the stack closes them.
-
-    Raises:
-        InputError: a backbone is on another stream than its flag says.
-    """
-    engines = []
-    alone = argparse.Namespace(**{**vars(arguments), "mode": None})  # an extractor runs one batch after the other
-    for option, stream in BACKBONE_FLAGS:
-        if path := path_of_flag(arguments, option):
-            engines.append(stack.enter_context(closing(open_with(path, alone))))
-            require_stream(option, path, engines[-1].spec, stream)
-    return engines
-
-
-def add_flow_flags(group: argparse._ArgumentGroup) -> None:
-    """Add the flags of a second stream."""
-    group.add_argument("--flow-engine", metavar="ENGINE", help="flow model beside an RGB one; their outputs are fused")
-    group.add_argument("--flow-method", choices=("auto", "tvl1", "dis"), default="auto", help="optical flow (auto)")
-
-
-def add_label_flags(group: argparse._ArgumentGroup) -> None:
-    """Add the flags that name the proposals of a class-agnostic model."""
-    group.add_argument(
-        "--video-scores",
-        metavar="FILE",
-        type=Path,
-        help="labels for a class-agnostic model: a classifier's scores of the videos, by name (JSON)",
-    )
-    group.add_argument(
-        "--labels-per-video", metavar="K", type=int, default=1, help="best classes of each video (%(default)s)"
-    )
-
-
 def _add_output_flags(group: argparse._ArgumentGroup) -> None:
     printed = group.add_mutually_exclusive_group()
     printed.add_argument("--json", action="store_true", help="print JSON, not a table; with --stream one object a line")
@@ -147,13 +107,6 @@ def _add_output_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--top", metavar="N", type=int, default=20, help="rows of the table per video (%(default)s)")
     group.add_argument("--stream", action="store_true", help="print each detection as soon as it is final")
     add_settle_flag(group)
-
-
-def add_overwrite_flag(group: argparse._ActionsContainer) -> None:
-    """Add the flag that lets results replace files of others."""
-    group.add_argument(
-        "--overwrite", action="store_true", help="write over files that are no results of afsd (default: refuse)"
-    )
 
 
 def _add_running_flags(group: argparse._ArgumentGroup) -> None:
@@ -199,52 +152,6 @@ def _add_job_flags(group: argparse._ArgumentGroup) -> None:
         type=int,
         help="end when more than N videos have failed; those in work are still done, but not with --ray (never; 0: at "
         "the first)",
-    )
-
-
-def add_engine_flags(group: argparse._ArgumentGroup) -> None:
-    """Add the flags for running engines and reading videos."""
-    add_library_flags(group)
-    group.add_argument(
-        "--fps",
-        type=float,
-        help="frames per second of the videos, in place of their time stamps or where there are none",
-    )
-    add_recursive_flag(group)
-    add_reading_flags(group)
-
-
-def add_library_flags(group: argparse._ArgumentGroup) -> None:
-    """Add the flags for running engines."""
-    group.add_argument("--library", choices=LIBRARIES, default="auto")
-    group.add_argument(
-        "--device",
-        default="auto",
-        help="cpu, or gpu with an optional index as in gpu:0 (gpu for .engine, else cpu); detect and serve take "
-        "several, as in gpu:0,gpu:1, with a worker each",
-    )
-    group.add_argument(
-        "--provider", choices=("cuda", "tensorrt"), help="ONNX Runtime's provider for an .onnx file on the GPU (cuda)"
-    )
-    group.add_argument("--cuda-graph", action="store_true", help="TensorRT engines: one launch for all kernels")
-    group.add_argument(
-        "--no-verify", action="store_true", help="open engine files without comparing them with their digest (faster)"
-    )
-    caching = group.add_mutually_exclusive_group()
-    caching.add_argument(
-        "--cache", metavar="DIR", help="OpenVINO: folder of compiled models for faster starts (the user's cache folder)"
-    )
-    caching.add_argument("--no-cache", action="store_true", help="OpenVINO: compile at every start, keep nothing")
-    group.add_argument("--threads", metavar="N", type=int, help="CPU threads of the engine (all cores)")
-    group.add_argument("--precision", choices=("fp32", "bf16"), help="OpenVINO on the CPU: bf16 is faster, less exact")
-
-
-def add_mode_flag(group: argparse._ArgumentGroup) -> None:
-    """Add the flag that says how OpenVINO shares the threads among batches."""
-    group.add_argument(
-        "--mode",
-        choices=MODES,
-        help="OpenVINO: one batch on all threads, or several at once (throughput for files, latency for live sources)",
     )
 
 
@@ -315,44 +222,12 @@ def _expand(arguments: argparse.Namespace, spec: ModelSpec) -> Iterator[str | in
             yield source
 
 
-def open_with(path: str, arguments: argparse.Namespace) -> Engine:
-    """Open an engine with the options that the flags give."""
-    from runtime.engines import open_engine
-
-    return open_engine(path, **opening_options(arguments))
-
-
-def opening_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the values of the flags as arguments of `open_engine`."""
-    from runtime.engines.openvino.cache import default_folder
-
-    return {
-        "library": arguments.library,
-        "device": arguments.device,
-        "threads": arguments.threads,
-        "precision": arguments.precision,
-        "provider": arguments.provider,
-        "cuda_graph": arguments.cuda_graph,
-        "mode": getattr(arguments, "mode", None) or "latency",
-        "cache": None if arguments.no_cache else arguments.cache or default_folder(),
-        "verify": not arguments.no_verify,
-    }
-
-
 def _mode_for(arguments: argparse.Namespace) -> str:
     """Return how the engine is run: for the sum of all batches, or, where a source is live, for each of them."""
     from runtime.video.sources import STDIN, expand_sources, is_live
 
     sources = expand_sources(arguments.videos, recursive=arguments.recursive)
     return "latency" if any(is_live(source) or source == STDIN for source in sources) else "throughput"
-
-
-def progress(timing: Timing) -> str:
-    """Return the progress of a video as text."""
-    done = f"{timing.video_seconds:.0f} s"
-    if timing.expected_frames:
-        done = f"{min(timing.frames / timing.expected_frames, 1):.0%}"
-    return f"{done}, {timing.real_time_factor:.1f}× real time"
 
 
 def _check(arguments: argparse.Namespace) -> None:

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
-
-from runtime.annotations.activitynet import (
-    VideoAnnotation,
-    parse_annotations,
-    parse_splits,
-    read_document,
-)
+from runtime.annotations.activitynet import VideoAnnotation, parse_annotations, parse_splits, read_document
 from runtime.annotations.ground_truth import load_ground_truth
-from runtime.annotations.thumos14 import AMBIGUOUS
-from runtime.commands.detect import add_flow_flags, add_label_flags, add_overwrite_flag
+from runtime.commands.evaluation.engine_run import run_engine
 from runtime.commands.evaluation.report import (
     USUAL_TIOU,
     add_report_flags,
@@ -29,7 +20,7 @@ from runtime.commands.evaluation.report import (
     videos_folder,
     write_report,
 )
-from runtime.commands.evaluation.seen_videos import check_unseen, find_models, judged_files, warn_of_other_features
+from runtime.commands.evaluation.seen_videos import check_unseen, find_models, judged_files
 from runtime.commands.evaluation.threshold import (
     DECODED_FROM,
     check_write_flags,
@@ -39,14 +30,15 @@ from runtime.commands.evaluation.threshold import (
     write_threshold,
 )
 from runtime.commands.flags.checks import refuse_flags, require_beside
-from runtime.commands.flags.reading import add_reading_flags, reading_options
-from runtime.common import limits
-from runtime.common.console import EXIT_ERROR, ProgressLine, print_error, print_json, print_note, print_warning
+from runtime.commands.flags.engine import add_flow_flags, add_label_flags
+from runtime.commands.flags.reading import add_reading_flags
+from runtime.commands.flags.writing import add_overwrite_flag
+from runtime.common.console import EXIT_ERROR, print_error, print_json, print_note, print_warning
 from runtime.common.files import is_folder, require_writable_folder
 from runtime.common.ranges import Count, Range, Seconds, Share, require_in_range
 from runtime.common.stops import GIVE_OUT_S, give_out_at_stop, shield
-from runtime.common.text import counted, quote, some
-from runtime.errors import AfsdError, InputError, VideoError
+from runtime.common.text import counted, quote
+from runtime.errors import AfsdError, InputError
 from runtime.evaluation import (
     A2NET_EDGES,
     THUMOS_RECALL_TIOUS,
@@ -63,17 +55,14 @@ from runtime.evaluation import (
 )
 from runtime.evaluation.coverage import describe_coverage
 from runtime.evaluation.error_kinds import TOUCHING
+from runtime.evaluation.number_lists import parse_numbers, parse_tious
 from runtime.exchange.found import load_found, lowest_score, names_engine
 from runtime.exchange.record import RATE_ADVICE
-from runtime.features.video_features import Video
 from runtime.results.detections import Detections, write_results
-from runtime.results.video_scores import VideoScores, load_video_scores
 from runtime.results.writers import require_ours
-from runtime.spec.model import ModelSpec
-from runtime.video.names import find_video
 
 if TYPE_CHECKING:
-    from runtime.detector import Detector
+    pass
 
 ENGINE_FLAGS = (
     "--features", "--feature-fold", "--save", "--force", "--nms", "--flow-engine", "--flow-method", "--video-scores",
@@ -254,7 +243,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     """Run the verb and return the exit status."""
     tious = parse_tious(arguments.tiou)
     require_in_range("--labels-per-video", arguments.labels_per_video, Count)
-    edges = _numbers(arguments.duration_edges, "--duration-edges", "rising seconds such as 1.5,2.5")
+    edges = parse_numbers(arguments.duration_edges, "--duration-edges", "rising seconds such as 1.5,2.5")
     if arguments.threshold is None and arguments.write_threshold:
         arguments.threshold = BEST
     _check_ranges(arguments, tious, edges)
@@ -283,7 +272,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
             _give_out_part(arguments, found, truth, tious, edges)
 
     with give_out_at_stop(give_out_part):
-        failed = _run_engine(arguments, truth, found)
+        failed = run_engine(arguments, truth, found)
         judged = tuple(video for video in truth if video.name not in failed)
         with shield(GIVE_OUT_S):
             whole = True
@@ -456,158 +445,3 @@ def _read_detections(arguments: argparse.Namespace, truth: Sequence[VideoAnnotat
 
 def _note(text: str) -> None:
     print_note(f"afsd: note: {text}")
-
-
-def _run_engine(
-    arguments: argparse.Namespace, truth: Sequence[VideoAnnotation], found: list[Detections]
-) -> Collection[str]:
-    """Run an engine on the annotated videos, or on their features; report and leave out those that cannot be read.
-
-    The detections of each video are appended to `found` when the video is finished; returned are those that failed.
-    """
-    from runtime.annotations.video_rates import warn_of_other_rates
-    from runtime.detector import Detector, DetectorOptions
-    from runtime.features.feature_set import open_model_features
-
-    if arguments.features and (arguments.flow_engine or arguments.videos):
-        raise InputError("--features: leave out --videos and --flow-engine, which are of models on frames")
-    if arguments.features:
-        refuse_flags(arguments, ("--reader", "--allow-truncated", "--flow-method"), "no video is read with --features")
-    labels = load_video_scores(arguments.video_scores) if arguments.video_scores else None
-    options = DetectorOptions(nms=arguments.nms, flow_method=arguments.flow_method, **reading_options(arguments))
-    with Detector(arguments.detections, flow_engine=arguments.flow_engine, options=options) as detector:
-        if detector.spec.operating_point is not None:
-            arguments.shown_from = detector.spec.operating_point.threshold
-        if detector.spec.stream == "rgb" and not arguments.flow_engine:
-            refuse_flags(arguments, ("--flow-method",), f"{arguments.detections} sees no flow")
-        on_features = detector.spec.features is not None
-        if on_features != bool(arguments.features):
-            needed = "--features PLACE" if on_features else "--videos DIR, and no --features"
-            raise InputError(f"{arguments.detections}: the model sees {detector.spec.stream}; give {needed}")
-        videos: list[Video]
-        if arguments.features:
-            fold = arguments.feature_fold or arguments.fold
-            opened = open_model_features(arguments.features, detector.spec, truth, fold=fold)
-            warn_of_other_features(detector.spec, opened)
-            videos = [opened.features(video.name) for video in truth]
-        else:
-            files = _find_all_videos(videos_folder(arguments), truth)
-            warn_of_other_rates(truth, files)
-            videos = list(files)
-        judged = {annotated.name: video for annotated, video in zip(truth, videos, strict=True)}
-        check_unseen(detector.spec, judged, force=arguments.force)
-        if labels is None:
-            warn_unknown(detector.spec, truth)
-        failed: dict[str, AfsdError] = {}
-        detect_annotated(
-            detector, truth, videos, labels, arguments.labels_per_video, on_failure=failed.__setitem__, found=found
-        )
-    for error in failed.values():
-        print_error(error)
-    if failed and not found:
-        raise VideoError("none of the videos could be read, so there is nothing to judge")
-    if failed:
-        print_warning(
-            f"{len(failed)} of {counted(len(truth), 'video')} could not be read; the result is that of the others"
-        )
-    return failed
-
-
-def _find_all_videos(folder: Path, truth: Sequence[VideoAnnotation]) -> list[Path]:
-    """Return the files of the annotated videos, in their order (VideoError: some are not in the folder)."""
-    files, faults = [], []
-    for video in truth:
-        try:
-            files.append(find_video(folder, video.name))
-        except VideoError as error:
-            faults.append(error)
-    if faults:
-        count = f"; {len(faults)} of {counted(len(truth), 'video')} are missing" if len(faults) > 1 else ""
-        raise VideoError(f"{faults[0]}{count}; --videos DIR says where they are, --subset which are judged")
-    return files
-
-
-def warn_unknown(spec: ModelSpec, truth: Sequence[VideoAnnotation]) -> None:
-    """Warn of annotated labels that the model lacks; they count as classes of AP 0."""
-    labels = {instance.label for video in truth for instance in video.instances} - {AMBIGUOUS}
-    unknown = sorted(labels - set(spec.classes))
-    if unknown:
-        print_warning(
-            f"{len(unknown)} of {len(labels)} annotated classes are none of the model's ({some(unknown, 5)}): "
-            f"their AP is 0; the model has {some(spec.classes, 5)}"
-        )
-
-
-def detect_annotated(
-    detector: Detector,
-    truth: Sequence[VideoAnnotation],
-    videos: Sequence[Video],
-    labels: VideoScores | None = None,
-    labels_per_video: int = 1,
-    on_failure: Callable[[str, AfsdError], None] | None = None,
-    found: list[Detections] | None = None,
-) -> list[Detections]:
-    """Run a detector on every annotated video and name the detections' videos as in the annotations.
-
-    Args:
-        detector: detector to run.
-        truth: annotations of the videos; their instances are not used.
-        videos: the video files or features, in the order of `truth`.
-        labels: video-level scores that name the proposals of a class-agnostic model.
-        labels_per_video: number of best classes for each video's proposals.
-        on_failure: called with the name and the error of each video that cannot be read; the others continue. None: the
-            error is raised.
-        found: list to which each video's detections are appended when it is finished; None: a new one.
-
-    Raises:
-        VideoError: a video cannot be decoded.
-        InputError: a video has no scores (before any is run).
-    """
-    if labels:
-        labels.check(detector.spec.classes, labels_per_video)
-        for video in truth:
-            labels.require(video.name)
-    found = [] if found is None else found
-    with ProgressLine() as progress:
-        for number, (video, given) in enumerate(zip(truth, videos, strict=True), 1):
-            progress.show(f"{video.name} ({number} of {len(truth)})")
-            try:
-                proposals = detector.run(given)
-            except VideoError as error:
-                if on_failure is None:
-                    raise
-                on_failure(video.name, error)
-                continue
-            if labels:
-                proposals = labels.label(replace(proposals, video=video.name), labels_per_video)
-            found.append(replace(proposals, video=video.name))
-    return found
-
-
-def parse_tious(text: str) -> tuple[float, ...]:
-    """Parse thresholds from "0.3:0.1:0.7" (start:step:stop, stop included) or "0.5,0.75".
-
-    Raises:
-        InputError: the text has another form, or names more than `limits.THRESHOLDS`.
-    """
-    expected = "start:step:stop such as 0.3:0.1:0.7, or 0.5,0.75"
-    if ":" not in text:
-        return _numbers(text, "--tiou", expected)
-    try:
-        start, step, stop = (float(part) for part in text.split(":"))
-        count = int(np.floor((stop - start) / step + 1e-6)) + 1
-        if step <= 0 or count < 1:
-            raise ValueError
-    except (ValueError, ZeroDivisionError, OverflowError):
-        raise InputError(f"--tiou: got {quote(text)}, expected {expected}") from None
-    require_in_range("--tiou", count, Annotated[int, Range(1, limits.THRESHOLDS, what="thresholds")])
-    return tuple(round(start + i * step, 9) for i in range(count))
-
-
-def _numbers(text: str, option: str, expected: str) -> tuple[float, ...]:
-    parts = text.split(",")
-    require_in_range(option, len(parts), Annotated[int, Range(1, limits.THRESHOLDS, what="numbers")])
-    try:
-        return tuple(float(part) for part in parts)
-    except ValueError:
-        raise InputError(f"{option}: got {quote(text)}, expected {expected}") from None

@@ -7,9 +7,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.commands.detect import add_backbone_flags, add_engine_flags, open_backbones, progress
 from runtime.commands.detection.failures import sum_up
 from runtime.commands.flags.checks import require_beside
+from runtime.commands.flags.engine import add_backbone_flags, add_engine_flags, open_backbones
 from runtime.commands.flags.ray import add_ray_flags, backbone_paths, engine_options, fleet_options
 from runtime.commands.flags.reading import SOURCES_HELP, reading_options
 from runtime.common.console import ProgressLine, print_error
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from runtime.features.folder import ExtractionOptions, FeatureFolder
     from runtime.fleet.options import FleetOptions
     from runtime.fleet.outcome import Outcome
+    from runtime.timing import Timing
 
 
 def add_features(subparsers: Any) -> None:
@@ -129,7 +130,7 @@ def _make_on_ray(arguments: argparse.Namespace, options: ExtractionOptions, flee
 def _write(folder: FeatureFolder, source: str | int, width: int) -> str:
     """Write the features of a video and return a line that describes them."""
     with ProgressLine() as line:
-        name, video, timing = folder.add(source, lambda timing: line.show(f"{label_of(source)}: {progress(timing)}"))
+        name, video, timing = folder.add(source, lambda timing: line.show(f"{label_of(source)}: {_progress(timing)}"))
     files = printable(", ".join(map(str, folder.paths(name))))
     if timing is None:
         return f"{video.steps} steps are there already, in {files}"
@@ -137,3 +138,11 @@ def _write(folder: FeatureFolder, source: str | int, width: int) -> str:
         f"{video.steps} steps of {width} channels of {timing.frames} frames in {timing.wall_seconds:.1f} s "
         f"({timing.video_fps:.1f} frames/s, {timing.real_time_factor:.2f}× real time), in {files}"
     )
+
+
+def _progress(timing: Timing) -> str:
+    """Return the progress of a video as text."""
+    done = f"{timing.video_seconds:.0f} s"
+    if timing.expected_frames:
+        done = f"{min(timing.frames / timing.expected_frames, 1):.0%}"
+    return f"{done}, {timing.real_time_factor:.1f}× real time"

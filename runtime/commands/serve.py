@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.commands.detect import add_backbone_flags, add_library_flags, opening_options
+from runtime.commands.flags.engine import add_backbone_flags, add_library_flags, opening_options
 from runtime.common.console import print_note
 from runtime.common.files import is_folder, read_text
 from runtime.common.processors import usable_cores

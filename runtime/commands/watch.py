@@ -8,8 +8,8 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.commands.detect import add_engine_flags, add_flow_flags, add_mode_flag, open_with
 from runtime.commands.flags.checks import refuse_flags
+from runtime.commands.flags.engine import add_engine_flags, add_flow_flags, add_mode_flag, open_with
 from runtime.commands.flags.reading import add_settle_flag, add_stride_flags, reading_options
 from runtime.commands.flags.shown import add_shown_flags, check_shown_flags, choose_score, selection_options
 from runtime.common.console import EXIT_ERROR, print_error, print_json, print_warning

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from runtime.annotations.activitynet import Instance, VideoAnnotation
 from runtime.cli import main
-from runtime.commands.evaluate import warn_unknown
 from runtime.detector import Detector, DetectorOptions
 from runtime.errors import InputError
+from runtime.evaluation.annotated_videos import warn_unknown
 from runtime.features.feature_set import open_model_features
 from runtime.features.video_features import Features
 from runtime.results.detections import Detections

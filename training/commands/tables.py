@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from runtime.commands.detect import add_overwrite_flag
 from runtime.commands.flags.checks import refuse_flags
+from runtime.commands.flags.writing import add_overwrite_flag
 from runtime.common.files import require_writable_folder
 from runtime.errors import InputError, import_failure
 
@@ -111,8 +111,8 @@ def _paper_tables(args: argparse.Namespace) -> int:
 
 
 def _options(args: argparse.Namespace) -> Any:
-    from runtime.commands.evaluate import parse_tious
     from runtime.detector import DetectorOptions
+    from runtime.evaluation.number_lists import parse_tious
     from training.paper_tables.tables import TableOptions
 
     return TableOptions(

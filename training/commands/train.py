@@ -85,8 +85,8 @@ def add_cross_validate(subparsers: Any) -> None:
 
 
 def _cross_validate(args: argparse.Namespace) -> int:
-    from runtime.commands.evaluate import parse_tious
     from runtime.detector import DetectorOptions
+    from runtime.evaluation.number_lists import parse_tious
 
     try:
         from training.config.files import load_config

@@ -15,12 +15,13 @@ import torch
 
 from runtime.annotations.activitynet import VideoAnnotation, load_annotations
 from runtime.annotations.ground_truth import load_ground_truth
-from runtime.commands.evaluate import parse_tious, warn_unknown
 from runtime.common.log import LOGGER
 from runtime.detector import Detector
 from runtime.errors import ConfigError, InputError
 from runtime.evaluation import EvaluationResult, evaluate
+from runtime.evaluation.annotated_videos import warn_unknown
 from runtime.evaluation.matching import checked_thresholds, judged_classes
+from runtime.evaluation.number_lists import parse_tious
 from runtime.features.feature_set import FeatureSet, open_features
 from runtime.results.detections import Detections
 from runtime.video.names import find_name

@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager, ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runtime.commands.flags.engine import BACKBONE_FLAGS, path_of_flag, require_stream
 from runtime.common.files import is_file
-from runtime.errors import InputError
 
 if TYPE_CHECKING:
     from runtime.engines import Engine
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from runtime.jobs.work import VideoWorker
     from runtime.jobs.workers import WorkerPlan
     from runtime.spec.model import ModelSpec
-
-BACKBONE_FLAGS = (("--backbone", "rgb"), ("--flow-backbone", "flow"))
-"""Flags of the backbones, in the order of the features' channels, with the streams that they are for."""
 
 
 class OpenedOnce:
@@ -71,15 +68,3 @@ class OpenedOnce:
         if path not in self._open:
             self._open[path] = self._stack.enter_context(closing(self._open_with(path, self._arguments)))
         return self._open[path].spec
-
-
-def require_stream(option: str, path: str, spec: ModelSpec, stream: str) -> None:
-    """Raise an InputError if a backbone is on another stream than its flag says; a detector is refused later."""
-    if spec.is_backbone and spec.stream != stream:
-        raise InputError(f"{option} {path}: it sees {spec.stream}, expected an engine on {stream}")
-
-
-def path_of_flag(arguments: argparse.Namespace, option: str) -> str | None:
-    """Return the value of a flag with a path."""
-    value: str | None = getattr(arguments, option[2:].replace("-", "_"))
-    return value

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from runtime.commands.detection.opened import BACKBONE_FLAGS, path_of_flag
 from runtime.commands.detection.output import chosen_formats
+from runtime.commands.flags.engine import BACKBONE_FLAGS, path_of_flag
 from runtime.commands.flags.reading import reading_options
 from runtime.commands.flags.shown import selection_options, selects
 from runtime.detector import DetectorOptions

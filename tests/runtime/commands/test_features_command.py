@@ -374,6 +374,7 @@ def test_detecting_with_backbones_is_detecting_in_their_features(
 ) -> None:
     """Both streams, flow computed; the detector's engine alone is none of a file."""
     from runtime.commands import detect
+    from runtime.commands.flags import engine
     from runtime.detector import Detector
     from runtime.engines import open_engine
     from runtime.features.video_features import Features
@@ -384,6 +385,7 @@ def test_detecting_with_backbones_is_detecting_in_their_features(
     opened = lambda path, arguments: model if path == "MODEL" else open_engine(path)  # noqa: E731
     make_parser()  # imports all verbs: one that was imported meanwhile would keep this function
     monkeypatch.setattr(detect, "open_with", opened)
+    monkeypatch.setattr(engine, "open_with", opened)
     backbones = ["--backbone", rgb, "--flow-backbone", flow, "--flow-method", "dis"]
     assert main(["features", str(tmp_path / "a.avi"), *backbones, "--out", str(out)]) == 0
     files = [out / stream / "a.npy" for stream in ("rgb", "flow")]

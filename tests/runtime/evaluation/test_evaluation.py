@@ -12,9 +12,9 @@ import pytest
 
 from runtime.annotations.activitynet import Instance, VideoAnnotation, load_annotations
 from runtime.cli import main
-from runtime.commands.evaluate import parse_tious
 from runtime.errors import AnnotationError, InputError
 from runtime.evaluation import evaluate, format_table, interpolated_average_precision, match_by_score, matching
+from runtime.evaluation.number_lists import parse_tious
 from runtime.results.detections import Detections, load_detections, write_results
 from tests.evaluation_cases import CLASSES, found, truth, write_golden_evaluation
 from tests.shared import shared
