@@ -15,10 +15,10 @@ from runtime.common.overwriting import require_own_file, text_that_begins
 from runtime.errors import ConfigError, InputError
 from runtime.results.picture_mark import is_picture
 from training.config.settings import Config
-from training.curves import CURVES
-from training.loop import LAST, Trainer
-from training.metric_log import METRICS
-from training.processes import open_fabric, this_process
+from training.loop.curves import CURVES
+from training.loop.metric_log import METRICS
+from training.loop.processes import open_fabric, this_process
+from training.loop.trainer import LAST, Trainer
 from training.training_set import TrainingSet, open_training_set
 from training.validation.best import BEST
 from training.validation.validator import Validator, open_validator

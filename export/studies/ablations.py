@@ -26,7 +26,7 @@ from runtime.errors import ExportError
 from training.config.files import load_config
 from training.config.settings import Config
 from training.deployment.views import open_torch_engine
-from training.loop import LAST
+from training.loop.trainer import LAST
 from training.run import train
 
 BASE = "full"

@@ -29,7 +29,7 @@ from training.checkpoints.files import build_model, load_checkpoint
 from training.data.dataset import collate
 from training.deployment.views import model_spec
 from training.families import build_network
-from training.loop import LAST, Trainer
+from training.loop.trainer import LAST, Trainer
 from training.run import train
 from training.training_set import open_feature_windows
 

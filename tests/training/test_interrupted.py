@@ -16,7 +16,7 @@ import torch
 from runtime.errors import InputError
 from tests.training.small import CLASSES, small_config, small_dataset
 from training.checkpoints.files import load_checkpoint
-from training.loop import LAST, Trainer
+from training.loop.trainer import LAST, Trainer
 from training.run import train
 
 ROOT = Path(__file__).resolve().parents[2]

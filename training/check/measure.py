@@ -18,7 +18,7 @@ from runtime.common.temporaries import scratch_folder
 from runtime.windows import window_offsets
 from training.check.survey import Survey
 from training.deployment.views import make_torch_engine
-from training.loop import Trainer
+from training.loop.trainer import Trainer
 
 STEPS = 4
 """Most optimiser steps that are measured; the first, which is slower, is left out."""

@@ -16,7 +16,7 @@ from runtime.spec.model import ModelSpec
 from training.check.measure import Cost, count_windows
 from training.check.survey import Survey
 from training.data.clips import find_unseen_instances
-from training.loop import LAST
+from training.loop.trainer import LAST
 
 Verdict = Literal["ok", "look", "will fail"]
 

@@ -43,7 +43,7 @@ def _train(args: argparse.Namespace) -> int:
     try:
         from training.check.report import check_training
         from training.config.files import load_config
-        from training.processes import require_one_process, run_as_one, this_process
+        from training.loop.processes import require_one_process, run_as_one, this_process
         from training.run import train
         from training.stores.mirror import mirror_data
     except ImportError as error:
@@ -91,7 +91,7 @@ def _cross_validate(args: argparse.Namespace) -> int:
     try:
         from training.config.files import load_config
         from training.cross_validation.from_config import cross_validate_config
-        from training.processes import require_one_process
+        from training.loop.processes import require_one_process
         from training.stores.mirror import mirror_data
     except ImportError as error:
         raise import_failure(error, "", "train", "training") from None

@@ -21,7 +21,7 @@ from training.cross_validation.runner import CrossValidation, cross_validate, de
 from training.data.folds import Fold
 from training.deployment.views import open_torch_engine
 from training.families import family_of
-from training.loop import LAST
+from training.loop.trainer import LAST
 from training.run import train
 from training.training_set import annotations_path, config_folds
 

@@ -17,7 +17,7 @@ from training.config.settings import Config
 from training.cross_validation.from_config import keep_set_candidates, run_folder
 from training.cross_validation.runner import detection_metrics
 from training.deployment.views import open_torch_engine
-from training.loop import LAST
+from training.loop.trainer import LAST
 from training.paper_tables.rows import Row
 from training.paper_tables.summary import MethodRow, Spread, SummaryTable
 from training.paper_tables.tables import TableOptions, make_rows_table

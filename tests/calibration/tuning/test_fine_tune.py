@@ -22,7 +22,7 @@ from training.checkpoints.files import Checkpoint, build_model, load_checkpoint,
 from training.checkpoints.slim import slim_checkpoint
 from training.config.files import load_config
 from training.data.dataset import ClipDataset, collate
-from training.loop import Trainer
+from training.loop.trainer import Trainer
 from training.networks.normalisation import normalise
 from training.run import train
 

@@ -19,7 +19,7 @@ from tests.training.small import CLASSES, small_config, small_dataset
 from training.afsd.network import AFSD
 from training.checkpoints.files import load_checkpoint
 from training.deployment.views import make_torch_engine
-from training.loop import Trainer
+from training.loop.trainer import Trainer
 
 OPTIONS = {f"{table} {name}": list(changes) for table, variants in TABLES.items() for name, changes in variants.items()}
 SEVERAL = "quality none, mean pooling, levels alone"

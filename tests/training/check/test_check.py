@@ -215,6 +215,6 @@ def test_too_little_memory_and_disk(root: Path, monkeypatch: pytest.MonkeyPatch)
             "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1e15 bytes"
         )
 
-    monkeypatch.setattr("training.loop.Trainer.try_steps", refuse)
+    monkeypatch.setattr("training.loop.trainer.Trainer.try_steps", refuse)
     point = found(check_training(config(root)))["memory"]
     assert (point.verdict, "takes more than there is" in point.found) == ("will fail", True)

@@ -17,7 +17,7 @@ from runtime.spec.training_videos import remember_videos
 from tests.training.feature_data import make_feature_set, small_feature_config
 from training.checkpoints.files import Checkpoint, load_checkpoint
 from training.config.files import load_config
-from training.loop import LAST, Trainer
+from training.loop.trainer import LAST, Trainer
 from training.training_set import open_feature_windows
 from training.validation.best import BestSoFar, best_path, read_best, resume_best, save_best, to_state
 

@@ -11,7 +11,7 @@ import pytest
 from runtime.cli import main
 from training.checkpoints.files import load_checkpoint
 from training.config.files import load_config
-from training.loop import LAST
+from training.loop.trainer import LAST
 from training.run import train
 from training.synthetic.videos import VideoFormat, make_synthetic
 

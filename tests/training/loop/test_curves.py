@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from runtime.results.picture_mark import is_picture
-from training.curves import COLOURS, POINTS, draw_curves, read_curves
+from training.loop.curves import COLOURS, POINTS, draw_curves, read_curves
 
 COLUMNS = ("step", "epoch", "learning_rate", "grad_norm", "seconds", "total", "loss_a", "loss_b", "val_map")
 

@@ -19,7 +19,7 @@ from tests.training.feature_data import NETWORKS, SMALL, make_feature_set
 from tests.training.ranks import ROOT, Ranks, Server, forking
 from tests.training.small import small_config, small_dataset
 from training.checkpoints.files import load_checkpoint
-from training.processes import Process, this_process
+from training.loop.processes import Process, this_process
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from runtime.common.files import write_text
-from training.loggers import Logger
+from training.loop.loggers import Logger
 
 METRICS = "metrics.csv"
 VAL_MAP = "val_map"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from runtime.common.text import printable
 from runtime.results.canvas import INK, MUTED, PAPER, Canvas, Colour, blend
 from runtime.results.timeline import save_image
-from training.metric_log import VAL_MAP
+from training.loop.metric_log import VAL_MAP
 
 CURVES = "curves.png"
 

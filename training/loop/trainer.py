@@ -15,8 +15,7 @@ from typing import Any, Protocol
 import torch
 from lightning_fabric import Fabric
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from runtime.common.children import end_with_parent
@@ -25,18 +24,19 @@ from runtime.common.log import LOGGER
 from runtime.common.stops import LONGEST_SAVE_S, give_out_at_stop, shield
 from runtime.common.text import one_line
 from runtime.errors import AfsdError, CheckpointError, ConfigError, InputError
-from runtime.spec.model_card import ModelCard
 from runtime.spec.training_videos import TrainingVideos
 from training.checkpoints.files import TRAINED, Checkpoint, load_checkpoint, save_checkpoint
 from training.checkpoints.weights import load_weights
-from training.config.files import config_to_mapping
-from training.config.settings import Config, OptimiserConfig
-from training.curves import CURVES, draw_curves
+from training.config.settings import Config
 from training.data.dataset import WindowDataset, collate
 from training.families import family_of
-from training.loggers import open_loggers
-from training.metric_log import METRICS, VAL_MAP, MetricLog, read_rows
-from training.processes import is_lost, open_fabric
+from training.loop.clip_order import ClipOrder
+from training.loop.curves import CURVES, draw_curves
+from training.loop.loggers import open_loggers
+from training.loop.metric_log import METRICS, VAL_MAP, MetricLog, read_rows
+from training.loop.optimiser import average_weights, make_optimizer, rate_factor
+from training.loop.processes import is_lost, open_fabric
+from training.loop.same_run import require_same_run
 from training.validation.best import (
     BestSoFar,
     best_path,
@@ -47,9 +47,6 @@ from training.validation.best import (
     to_state,
 )
 from training.validation.validator import Validator
-
-STEP_FACTOR = 0.1
-"""Factor on the learning rate after the drop of the schedule "step"."""
 
 SHOWN_LOSSES = 3
 """Number of losses shown beside the progress bar."""
@@ -69,28 +66,6 @@ class Losses(Protocol):
     def total(self) -> torch.Tensor: ...
 
     def _asdict(self) -> dict[str, torch.Tensor]: ...
-
-
-class ClipOrder(Sampler[int]):
-    """Draws a permutation of the clips per epoch from (seed, epoch), split over processes; can start at any batch."""
-
-    def __init__(self, clips: int, batch_size: int, seed: int, rank: int = 0, world: int = 1) -> None:
-        self.clips, self.batch_size, self.seed, self.rank, self.world = clips, batch_size, seed, rank, world
-        self.epoch, self.first_batch = 0, 0
-
-    @property
-    def batches(self) -> int:
-        """Whole batches of an epoch on each process; left-over clips are dropped."""
-        return self.clips // (self.batch_size * self.world)
-
-    def __len__(self) -> int:
-        return (self.batches - self.first_batch) * self.batch_size
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        order = torch.randperm(self.clips, generator=generator).tolist()
-        mine = order[self.rank : self.batches * self.batch_size * self.world : self.world]
-        return iter(mine[self.first_batch * self.batch_size :])
 
 
 @dataclass
@@ -165,17 +140,15 @@ class Trainer:
                 f"{self.fabric.world_size} processes with {clips} clips each: "
                 f"batches of {clips * self.fabric.world_size}"
             )
-        adam = torch.optim.AdamW if optimiser.decoupled_decay else torch.optim.Adam
-        self.optimizer: Any = adam(
-            _parameter_groups(model, optimiser), lr=optimiser.learning_rate, weight_decay=optimiser.weight_decay
+        self.optimizer: Any = make_optimizer(model, optimiser)
+        steps = self.order.batches
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda step: rate_factor(optimiser, step, steps, self.total_steps)
         )
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
         self.model = _channels_last(model)
         self.step: Any
         self.step, self.optimizer = self.fabric.setup(family.make_step(self.model, config), self.optimizer)
-        self.average = (
-            AveragedModel(self.model, multi_avg_fn=_ema(optimiser.ema), use_buffers=True) if optimiser.ema else None
-        )
+        self.average = average_weights(self.model, optimiser.ema) if optimiser.ema else None
         self.progress = Progress()
         self._saved_at, self._saved_step, self._drawn_at = time.monotonic(), 0, -math.inf
         if resume:
@@ -465,17 +438,6 @@ class Trainer:
             }
             log.write(self.progress.step, {**extra, **values})
 
-    def _rate(self, step: int) -> float:
-        """Return the learning rate's factor at an optimiser step: linear warm-up, then constant, a drop, or a half
-        cosine."""
-        optimiser = self.config.optimiser
-        warm = min(1.0, (step + 1) / optimiser.warmup_steps) if optimiser.warmup_steps else 1.0
-        if optimiser.schedule == "constant":
-            return warm
-        if optimiser.schedule == "step":
-            return warm * (STEP_FACTOR if step >= optimiser.step_epoch * self.order.batches else 1.0)
-        return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.total_steps)))
-
     def _out_of_time(self) -> bool:
         minutes = self.config.run.max_minutes
         if not minutes:
@@ -489,7 +451,7 @@ class Trainer:
             raise CheckpointError(
                 f"{origin}: no training state to resume; start from these weights with run.init instead"
             )
-        _check_same_run(checkpoint.config, self.config, origin, int(state.get("processes", 1)), self.fabric.world_size)
+        require_same_run(checkpoint.config, self.config, origin, int(state.get("processes", 1)), self.fabric.world_size)
         load_weights(self.model, state["weights"], origin)
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
@@ -518,75 +480,15 @@ class Trainer:
         self.fabric.print(message)
 
 
-def _parameter_groups(model: nn.Module, optimiser: OptimiserConfig) -> list[dict[str, Any]]:
-    """Return the trained parameters; the backbone's form a group of their own if they have their own learning rate."""
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    if optimiser.backbone_rate == 1.0:
-        return [{"params": list(trained.values())}]
-    backbone = [p for name, p in trained.items() if name.startswith("backbone.")]
-    head = [p for name, p in trained.items() if not name.startswith("backbone.")]
-    return [{"params": backbone, "lr": optimiser.learning_rate * optimiser.backbone_rate}, {"params": head}]
-
-
 def _start_worker(_: int) -> None:
     """Start a process that loads clips."""
     end_with_parent()
-
-
-def _ema(decay: float) -> Any:
-    """Return PyTorch's averaging function for `AveragedModel`."""
-    return get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
 
 
 def seed_everything(seed: int) -> None:
     """Seed the global generators; clips draw from their own instead (see `WindowDataset`)."""
     random.seed(seed)
     torch.manual_seed(seed)
-
-
-def _check_same_run(old: Config, new: Config, origin: str, old_processes: int, new_processes: int) -> None:
-    """Raise a ConfigError unless every setting that shapes the losses is unchanged.
-
-    Paths of the data, log intervals, limits, validation and the card may change, with a constant schedule the number of
-    epochs, and the number of processes if the batch of all of them has as many clips as before.
-    """
-    before, now = old.optimiser.batch_size * old_processes, new.optimiser.batch_size * new_processes
-    if before != now:
-        raise ConfigError(
-            f"{origin}: made with batches of {before} clips ({old.optimiser.batch_size} on each of {old_processes} "
-            f"processes), got {now} ({new.optimiser.batch_size} on each of {new_processes}); "
-            f"set optimiser.batch_size so that they are {before}"
-        )
-
-    def essence(config: Config) -> dict[str, Any]:
-        data = replace(config.data, root="", annotations="", frames="", features="", val_subset="", workers=0)
-        run, optimiser = config.run, replace(config.optimiser, batch_size=1)  # compared above
-        run = replace(
-            run,
-            max_minutes=0.0,
-            save_minutes=0.0,
-            log_every=1,
-            devices=1,
-            accelerator="auto",
-            init="",
-            keep_epochs=True,
-            epoch_format="ckpt",
-            validate_every=1,
-            val_tiou="",
-            early_stopping=0,
-            logger=(),
-        )
-        if optimiser.schedule == "constant":
-            run, optimiser = replace(run, max_steps=0), replace(optimiser, epochs=1)
-        return dict(config_to_mapping(replace(config, data=data, run=run, optimiser=optimiser, card=ModelCard())))
-
-    were, are = essence(old), essence(new)
-    changed = [section for section in are if were[section] != are[section]]
-    if changed:
-        raise ConfigError(
-            f"{origin}: made with other settings in {', '.join(changed)}; resume with the configuration and the --set "
-            "options it was made with"
-        )
 
 
 def _channels_last(model: nn.Module) -> nn.Module:

@@ -13,7 +13,8 @@ from tests.training.small import CLASSES, small_config, small_dataset
 from training.afsd.network import AFSD
 from training.checkpoints.files import Checkpoint, load_checkpoint, save_checkpoint
 from training.config.settings import Config
-from training.loop import ClipOrder, Trainer
+from training.loop.clip_order import ClipOrder
+from training.loop.trainer import Trainer
 
 
 def run(config: Config, data: Path, out: Path, resume: Path | None = None) -> list[dict[str, str]]:

@@ -16,9 +16,9 @@ import pytest
 from runtime.errors import ConfigError, MissingDependencyError
 from tests.training.feature_data import make_feature_set, small_feature_config
 from tests.training.small import small_config
-from training.loggers import LOGGERS, open_loggers
-from training.loop import LAST
-from training.metric_log import MetricLog
+from training.loop.loggers import LOGGERS, open_loggers
+from training.loop.metric_log import MetricLog
+from training.loop.trainer import LAST
 from training.run import train
 
 
@@ -181,7 +181,7 @@ def test_mlflow_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def local_store(folder: Path) -> str:
-    from training.loggers import _local_store
+    from training.loop.loggers import _local_store
 
     return _local_store(folder)
 
