@@ -3,7 +3,7 @@
 # make train-demo  train the shipped checkpoint anew     (about a quarter of an hour on two cores)
 # make ablations   Table 2 on synthetic videos, three seeds     (an hour or more)
 # make benchmark MINUTES=34   the published-size network in every engine, beside its bound: docs/speed.md and its figures
-# make test-thorough   the checks that continuous integration runs beside them     (ten minutes)
+# make test-thorough   the checks that continuous integration runs beside them     (six minutes)
 # make test-runtime    the tests of runtime/ where PyTorch cannot be imported      (half a minute)
 # make test-triton   the repository of `afsd triton` in a real Triton Inference Server, in a folder of its own
 # make test-slow   all checks that `make test` leaves out, some of minutes each

@@ -48,7 +48,7 @@ def engines() -> dict[str, Remembering]:
     ("stream", "videos"),
     [
         ("rgb", ["video_b"]),
-        *(pytest.param(stream, [*VIDEOS], marks=pytest.mark.thorough) for stream in ("rgb", "flow", "fusion")),
+        *(pytest.param(stream, [*VIDEOS], marks=pytest.mark.slow) for stream in ("rgb", "flow", "fusion")),
     ],
     ids=["rgb, one video", "rgb", "flow", "fusion"],
 )

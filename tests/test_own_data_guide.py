@@ -32,7 +32,7 @@ def declared_verbs(group: str) -> list[EntryPoint]:
     return [EntryPoint(name, value, group) for name, value in declared.get(group, {}).items()]
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_the_guide_by_its_own_commands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

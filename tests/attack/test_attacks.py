@@ -48,10 +48,10 @@ def test_a_full_disk_leaves_nothing_broken() -> None:
 @pytest.mark.parametrize(
     "verb",
     [
-        *("detect", "train"),
+        "detect",
         *(
             pytest.param(verb, marks=pytest.mark.slow)
-            for verb in ("clips", "features", "prepare", "calibrate", "export-onnx")
+            for verb in ("train", "clips", "features", "prepare", "calibrate", "export-onnx")
         ),
     ],
 )
@@ -62,8 +62,8 @@ def test_every_command_killed(verb: str, request: pytest.FixtureRequest) -> None
     attack("kills", "--verb", verb, "--kills", "2", "--signal", "KILL", "TERM", network=network)
 
 
-@pytest.mark.thorough
-@pytest.mark.parametrize("processes", ["2", pytest.param("3", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", ["2", "3"])
 def test_every_command_at_once(processes: str) -> None:
     attack("together", "--rounds", "1", "--processes", processes)
 

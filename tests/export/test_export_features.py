@@ -31,10 +31,7 @@ OUTPUTS = {
 SINGLE = {"anchor-free": {"af_cls", "af_reg"}, "anchor-based": {"ab"}}
 
 
-MARKS = {
-    "gtea": pytest.mark.thorough,
-    "two_stage_gtea": pytest.mark.slow,
-}  # traced for a quarter of a minute, or more
+MARKS = dict.fromkeys(("gtea", "two_stage_gtea"), pytest.mark.slow)  # traced for a quarter of a minute, or more
 
 
 @pytest.fixture(scope="module", params=[pytest.param(name, marks=MARKS.get(name, ())) for name in OUTPUTS])

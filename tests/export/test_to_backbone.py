@@ -167,7 +167,7 @@ def test_the_verb_refuses_what_does_not_fit(words: list[str], message: str, expo
     assert error.count("\n") == 1
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.usefixtures("declared")
 def test_the_verb_writes_the_backbone_of_a_checkpoint(exported: Exported, tmp_path: Path) -> None:
     assert main(["export-backbone", str(exported.checkpoint), "--size", "32", "-o", str(tmp_path / "ours.onnx")]) == 0

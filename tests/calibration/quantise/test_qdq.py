@@ -217,7 +217,7 @@ def test_the_record_travels_with_the_file(placement: Placement, windows: list[In
     assert spec_from_json(carried, "x").quantization == record
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_openvino_runs_it_in_eight_bit(exported: Exported, windows: list[Inputs], tmp_path: Path) -> None:
     """All convolutions but the outputs, whatever the engine does to the graph; and with the same numbers."""
     pytest.importorskip("openvino")

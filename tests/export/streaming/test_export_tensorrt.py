@@ -137,7 +137,9 @@ def test_the_command_for_another_machine(
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("precision", ["fp16", pytest.param("bf16", marks=pytest.mark.slow), "int8"])
+@pytest.mark.parametrize(
+    "precision", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("fp16", "bf16")), "int8"]
+)
 def test_rtx_builds_the_three_parts(clip: Path, precision: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Really built, for a GPU that is not here: what it takes, and in which precision it computes."""
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed here (it comes for x86-64 Linux)")

@@ -387,8 +387,8 @@ def test_a_part_is_cut_out_as_the_onnx_library_would(networks: Networks, part: s
     assert not found.metadata_props
 
 
-@pytest.mark.thorough  # tracing two networks takes most of a minute
-@pytest.mark.parametrize("to", ["onnx", pytest.param("openvino", marks=pytest.mark.slow)])
+@pytest.mark.slow  # tracing two networks takes most of a minute
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
 def test_two_streams_in_one_file(to: str, made_once: MadeOnce) -> None:
     flow = ("model.stream=flow", "data.frames=flow", "model.stem=random")
 

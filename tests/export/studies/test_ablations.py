@@ -43,13 +43,8 @@ def test_an_option_trains_every_part_of_its_network(option: str, tmp_path: Path)
     assert [n for n, p in trainer.model.named_parameters() if torch.equal(before[n], p)] == []
 
 
-def marked(option: str) -> object:
-    """Tracing takes a quarter of a minute, of the poolings without a function most of a minute: three options in one
-    network are exported in the thorough tests, each by itself in the slow tests alone."""
-    return pytest.param(option, marks=pytest.mark.thorough if option == SEVERAL else pytest.mark.slow)
-
-
-@pytest.mark.parametrize("option", [marked(option) for option in OPTIONS])
+@pytest.mark.slow  # tracing takes a quarter of a minute, of the poolings without a function most of a minute
+@pytest.mark.parametrize("option", OPTIONS)
 def test_an_option_exports_and_agrees(option: str, tmp_path: Path) -> None:
     trainer = one_step(option, tmp_path)
     config, last = trainer.config, trainer.run()

@@ -111,7 +111,7 @@ def check_against_file(
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("network", [TinyEngine, TinyStreamingEngine])
+@pytest.mark.parametrize("network", [TinyEngine, pytest.param(TinyStreamingEngine, marks=pytest.mark.slow)])
 def test_a_udp_camera_that_restarts_and_is_lost(clip: Path, network: type[Engine]) -> None:
     port = free_port()
     with Watch(f"udp://127.0.0.1:{port}", network=network) as watch:

@@ -72,7 +72,7 @@ def test_parameter_count(network: str, total: int) -> None:
     [
         "thumos14_rgb",
         thorough("thumos14_flow"),
-        thorough("anet_flow"),
+        pytest.param("anet_flow", marks=pytest.mark.slow),
         pytest.param("anet_rgb", marks=pytest.mark.slow),  # the second golden set has its outputs, too
     ],
 )
@@ -106,7 +106,7 @@ def test_forward_is_the_golden_one(network: str) -> None:
 @pytest.mark.parametrize(
     ("network", "loc_bias"),
     [
-        thorough("thumos14_rgb", 3.0),
+        pytest.param("thumos14_rgb", 3.0, marks=pytest.mark.slow),
         thorough("anet_rgb", 1.5),
         pytest.param("thumos14_flow", 3.0, marks=pytest.mark.slow),  # the losses know nothing of the stream
     ],

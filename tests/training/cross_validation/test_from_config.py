@@ -22,7 +22,7 @@ from training.deployment.views import open_torch_engine
 from training.training_set import config_folds
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_folds_are_trained_apart_and_judged_on_their_own_videos(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -139,7 +139,7 @@ def test_streams_alone_early_and_late(tmp_path: Path) -> None:
     assert table["stream 0"]["scores"]["mAP average"]["mean"] > 0
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_two_stages_with_and_without_points(tmp_path: Path) -> None:
     """mAP of the detections and AR@AN of the proposals, judged here from what each run left."""
     root, out = make_feature_set(tmp_path / "set"), tmp_path / "out"
