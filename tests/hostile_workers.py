@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -62,12 +63,36 @@ class HostileDetectionWorker(DetectionWorker):
         return work
 
 
+class SlowDetectionWorker(DetectionWorker):
+    """Finds actions, after a second, and writes beside the folder of the results which machine began which video."""
+
+    def work(self, item: VideoJob) -> Work:
+        import ray
+
+        assert self._plan.folder is not None
+        line = {"video": item.name, "machine": ray.get_runtime_context().get_node_id()}
+        with (self._plan.folder.parent / "begun.log").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        time.sleep(1)
+        return super().work(item)
+
+
 class SlowWorker:
     """Sleeps for so many seconds."""
 
     def work(self, item: float) -> Work:
         time.sleep(item)
         return Work("done")
+
+
+class PlaceWorker:
+    """Sleeps for so many seconds, and says on which machine of the cluster it is and which GPUs Ray shows it."""
+
+    def work(self, item: float) -> Work:
+        import ray
+
+        time.sleep(item)
+        return Work("done", (ray.get_runtime_context().get_node_id(), os.environ.get("CUDA_VISIBLE_DEVICES", "")))
 
 
 class StillbornWorker:
