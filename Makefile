@@ -75,7 +75,7 @@ mutation: $(READY)
 audit: $(READY)
 	@if [ -x $(AUDIT)/bin/pip-audit ] || error=$$($(MAKE_AUDIT) 2>&1); then \
 		$(BIN)/python -m tests.supply.audit $(AUDIT)/bin/pip-audit \
-			requirements-dev.txt requirements-gpu.txt requirements-audit.txt; \
+			requirements-dev.txt requirements-gpu.txt requirements-triton.txt requirements-audit.txt; \
 	else echo "audit skipped: pip-audit cannot be installed here ($$(echo "$$error" | tail -n 1))"; fi
 
 sbom: $(READY)
