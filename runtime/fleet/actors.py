@@ -51,6 +51,10 @@ class Attempts:
         """Count anew from 0."""
         self._begun.pop(key, None)
 
+    def videos(self) -> int:
+        """Return how many videos have been begun."""
+        return sum(isinstance(key, int) for key in self._begun)
+
 
 class VideoActor:
     """Is the callable that Ray Data makes in each actor of the pool: a row with a video in, its outcome out."""

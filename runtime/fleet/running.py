@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 LOCAL_STORE_BYTES = 128 * 2**20
 """Memory that Ray shares among processes, where this project starts Ray: rows are small, videos are not among them."""
+WAIT_S = 60.0
+"""Seconds between two lines that say that no actor works yet."""
 ONE_AT_A_TIME = 1.0
 """Videos in work per actor from which on Ray Data adds actors: each works on one, so that none waits behind another."""
 
@@ -163,7 +165,7 @@ def run_on_actors(
     done: set[int] = set()
     failed = 0
     try:
-        with _quiet():
+        with _quiet(), _say_while_nothing_begins(ray, attempts, options):
             for row in _make_dataset(items, worker, arguments, attempts, options).iter_rows():
                 outcome: Outcome = pickle.loads(row[OUTCOME])
                 if outcome.work.state == "refused":
@@ -198,24 +200,69 @@ def _name_dead(outcome: Outcome, label: str) -> Outcome:
 
 
 def look_for_room(ray: Any, options: FleetOptions) -> None:
-    """Say if no actor has room: in a cluster machines may join, so Ray waits for them without a word.
+    """Say if no machine has room for an actor: in a cluster machines may join, so Ray waits for them without a word.
 
     Raises:
         InputError: Ray was started for the job, so that there is nothing to wait for.
     """
-    there = ray.cluster_resources()
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    needed = _needs(options)
+    if any(all(amount <= machine.get(name, 0) for name, amount in needed.items()) for machine in machines):
+        return
+    most = {name: max((machine.get(name, 0) for machine in machines), default=0) for name in needed}
+    wanting = [name for name, amount in needed.items() if amount > most[name]]
+    if wanting:
+        name = wanting[0]
+        text = f"Ray: an actor needs {needed[name]:g} {name}, and no machine has more than {most[name]:g}"
+    else:
+        text = f"Ray: an actor needs {_list(needed)} at once, and no machine has that"
+    if _alone.get():
+        raise InputError(f"{text}; ask for less, or give the address of a larger cluster")
+    warnings.warn(f"{text} now; the job waits until one joins", VideoWarning, stacklevel=3)
+
+
+def _needs(options: FleetOptions) -> dict[str, float]:
+    """Return what Ray reserves for an actor, by the names of the resources."""
     needed = {
         "CPU": options.cpus_per_actor,
         "GPU": options.gpus_per_actor,
-        "memory": options.memory_per_actor or 0,
+        "memory": float(options.memory_per_actor or 0),
         **options.resources,
     }
-    for name, amount in needed.items():
-        if amount > there.get(name, 0):
-            text = f"Ray: an actor needs {amount:g} {name}, and all machines together have {there.get(name, 0):g}"
-            if _alone.get():
-                raise InputError(f"{text}; ask for less, or give the address of a larger cluster")
-            warnings.warn(f"{text} now; the job waits until more join", VideoWarning, stacklevel=3)
+    return {name: amount for name, amount in needed.items() if amount}
+
+
+def _list(needed: Mapping[str, float]) -> str:
+    return ", ".join(f"{amount:g} {name}" for name, amount in needed.items())
+
+
+@contextmanager
+def _say_while_nothing_begins(ray: Any, attempts: Any, options: FleetOptions) -> Iterator[None]:
+    """Say every minute that no video has been begun, until one has: other jobs may have all that the cluster has."""
+    ended = threading.Event()
+
+    def say() -> None:
+        waited = 0.0
+        while not ended.wait(WAIT_S):
+            waited += WAIT_S
+            try:
+                if ray.get(attempts.videos.remote(), timeout=WAIT_S):
+                    return
+            except ray.exceptions.RayError:  # nobody counts at the moment
+                continue
+            warnings.warn(
+                f"Ray: no actor works after {waited:.0f} s; each needs {_list(_needs(options))} on one machine, and "
+                "'ray status' shows what is free",
+                VideoWarning,
+                stacklevel=2,
+            )
+
+    watcher = threading.Thread(target=say, name="afsd-ray-waits", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
 
 
 def _make_dataset(

@@ -17,7 +17,9 @@ import pytest
 
 from runtime.cli import main
 from runtime.engines import EngineOptions
-from runtime.fleet import pool
+from runtime.errors import VideoWarning
+from runtime.fleet import pool, running
+from runtime.fleet.actors import Attempts
 from runtime.fleet.detection import detect_dataset
 from runtime.fleet.options import FleetOptions
 from runtime.fleet.running import run_on_actors
@@ -68,6 +70,19 @@ def test_the_pool_grows_over_the_machines_while_videos_wait(cluster: Any) -> Non
     assert sorted(outcome.key for outcome in outcomes) == list(range(12))
     assert len(by_machine) == 2
     assert min(by_machine.values()) > 2
+
+
+def test_a_job_that_waits_for_other_jobs_says_so(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    add_machine(cluster, num_cpus=1)
+    monkeypatch.setattr(running, "WAIT_S", 1.0)
+    other = ray.remote(num_cpus=1)(Attempts).remote()
+    ray.get(other.videos.remote())  # has the only CPU now
+    threading.Timer(8.0, lambda: ray.kill(other)).start()
+    with pytest.warns(VideoWarning, match=r"Ray: no actor works after \d s; each needs 1 CPU on one machine"):
+        (outcome,) = run_on_actors([0.0], PlaceWorker, {}, FleetOptions(actors=1))
+    assert outcome.work.state == "done"
 
 
 def test_actors_share_a_gpu_and_see_it_alone(cluster: Any) -> None:

@@ -305,12 +305,20 @@ def test_ray_that_is_missing_is_named_with_the_extra(monkeypatch: pytest.MonkeyP
 
 
 def test_machines_without_room_for_an_actor_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    ray = SimpleNamespace(cluster_resources=lambda: {"CPU": 8.0, "GPU": 1.0, "memory": 2e9})
+    """Two machines with four CPUs each have no room for an actor of eight."""
+    machines = [
+        {"Alive": True, "Resources": {"CPU": 4.0, "GPU": 1.0, "memory": 2e9}},
+        {"Alive": True, "Resources": {"CPU": 4.0, "memory": 8e9}},
+        {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0, "memory": 9e9}},
+    ]
+    ray = SimpleNamespace(nodes=lambda: machines)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        look_for_room(ray, FleetOptions(cpus_per_actor=8, gpus_per_actor=0.5, memory_per_actor=10**9))
-    with pytest.warns(VideoWarning, match="an actor needs 2 GPU, and all machines together have 1 now; the job waits"):
-        look_for_room(ray, FleetOptions(gpus_per_actor=2))
+        look_for_room(ray, FleetOptions(cpus_per_actor=4, gpus_per_actor=0.5, memory_per_actor=10**9))
+    with pytest.warns(VideoWarning, match="an actor needs 8 CPU, and no machine has more than 4 now; the job waits"):
+        look_for_room(ray, FleetOptions(cpus_per_actor=8))
+    with pytest.warns(VideoWarning, match=r"needs 1 CPU, 0.5 GPU, 4e\+09 memory at once, and no machine has that now"):
+        look_for_room(ray, FleetOptions(gpus_per_actor=0.5, memory_per_actor=4 * 10**9))
     monkeypatch.setattr("runtime.fleet.running._alone", SimpleNamespace(get=lambda: True))
-    with pytest.raises(InputError, match="an actor needs 1 decoder, and all machines together have 0; ask for less"):
+    with pytest.raises(InputError, match="an actor needs 1 decoder, and no machine has more than 0; ask for less"):
         look_for_room(ray, FleetOptions(resources={"decoder": 1}))
