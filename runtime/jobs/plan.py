@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -17,8 +17,8 @@ from runtime.features.video_features import Features
 from runtime.report.folder import INDEX_NAME
 from runtime.results.detections import TABLE
 from runtime.results.video_names import take_name
-from runtime.video.names import ID_PREFIX
-from runtime.video.sources import is_url, local_path, name_of
+from runtime.video.names import without_prefix
+from runtime.video.sources import NamedSource, is_url, local_path, name_of
 
 Source = str | int | Features
 """A video of a job: file, folder of images, URL, camera number, or features."""
@@ -34,7 +34,8 @@ class VideoJob:
 
     source: Source
     name: str
-    """Name of the video in all results; no other video of the list has it."""
+    """Name of the video in all results; no other video of the list has it. Of a video in a folder below one that was
+    given it has the folders, as in "day1/cam1", and so have its files."""
     stem: str
     """Name of the files that would otherwise be those of all videos (`SHARED`); else `name`."""
     label: str
@@ -58,25 +59,35 @@ class VideoJob:
         """Return the name of the result file with a suffix, such as "csv", without the suffix."""
         return self.stem if SHARED.get(self.name) == suffix else self.name
 
+    def file_name(self, suffix: str) -> str:
+        """Return the name of the result file with a suffix in the folder of the results, as in "day1/cam1.csv"."""
+        return f"{self.stem_for(suffix)}.{suffix}"
 
-def plan_jobs(sources: Sequence[Source], *, labelled: bool = False) -> list[VideoJob]:
+
+def plan_jobs(sources: Sequence[Source | NamedSource], *, labelled: bool = False) -> list[VideoJob]:
     """Give each source of a whole list the name of its results: clip, clip-2, … where names are the same.
 
     Call it before anything is left out of the list, so that every part of it, and every start, has the same names.
 
     Args:
-        sources: all videos, in order.
+        sources: all videos, in order; those with names of their own (`list_sources`) have these.
         labelled: whether a classifier's scores name the videos' classes, whose ids have no leading "v_".
     """
     taken: set[str] = set()
     names = []
     for number, source in enumerate(sources):
         name = _name(source) or f"video{number + 1}"
-        names.append(take_name(name.removeprefix(ID_PREFIX) if labelled else name, taken))
+        names.append(take_name(without_prefix(name) if labelled else name, taken))
+    plain = (source.source if isinstance(source, NamedSource) else source for source in sources)
     return [
         VideoJob(source, name, take_name(f"{name}-video", taken) if name in SHARED else name, label_of(source))
-        for source, name in zip(sources, names, strict=True)
+        for source, name in zip(plain, names, strict=True)
     ]
+
+
+def folders_of(names: Iterable[str]) -> list[str]:
+    """Return the folders that the names of videos have before them, as in "day1" of "day1/cam1", each once."""
+    return sorted({name.rpartition("/")[0] for name in names} - {""})
 
 
 def label_of(source: Source) -> str:
@@ -87,9 +98,11 @@ def label_of(source: Source) -> str:
         return printable(str(error))
 
 
-def _name(source: Source) -> str:
+def _name(source: Source | NamedSource) -> str:
     if isinstance(source, Features):
         return source.name
+    if isinstance(source, NamedSource):
+        return source.name or _name(source.source)
     try:
         return name_of(source)[0]
     except VideoError:

@@ -7,6 +7,7 @@ need, and no time at which, or in which, anything was done: an interrupted job l
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -17,7 +18,7 @@ import numpy as np
 
 from runtime.common.files import file_sha256, is_file, read_json, write_text
 from runtime.common.mappings import StructureError, from_mapping, to_mapping
-from runtime.common.names import path_in
+from runtime.common.names import path_in, require_safe_name
 from runtime.common.temporaries import NAME, sweep
 from runtime.errors import AfsdError, InputError
 from runtime.jobs.plan import VideoJob
@@ -32,7 +33,9 @@ OWN_FOLDER = ".afsd"
 FORMAT = 1
 """Version of the records; a record of another one is as none."""
 LONGEST_NAME = 200
-"""Most bytes of a name that is a record's file name as it is; longer ones are replaced by a digest."""
+"""Most bytes of a name that is a record's file name; longer ones are cut, and a digest tells them apart."""
+LONGEST_BEGINNING = 100
+"""Most bytes of the beginning of a name before its digest."""
 
 Standing = Literal["new", "files", "done"]
 """State of a video in a folder. "new": it has to be read; "files": its detections are known, but files of it are
@@ -109,7 +112,7 @@ def read_record(path: Path) -> Record | None:
             content["video"],
             from_mapping(VideoState, content["state"]),
             from_mapping(Recipe, content["recipe"]),
-            {name: from_mapping(ResultFile, file) for name, file in content["files"].items()},
+            {_safe_name(name): from_mapping(ResultFile, file) for name, file in content["files"].items()},
             found,
             content["seconds"],
             content["frames"],
@@ -117,6 +120,12 @@ def read_record(path: Path) -> Record | None:
         )
     except (AfsdError, StructureError, OSError, KeyError, TypeError, ValueError):
         return None
+
+
+def _safe_name(name: str) -> str:
+    """Return the name of a result file (InputError: it leads out of the folder, where files of others would go)."""
+    require_safe_name(name, what="the name of a result file", deep=True)
+    return name
 
 
 class RecordFolder:
@@ -136,14 +145,26 @@ class RecordFolder:
             sweep(folder)
 
     def path_of(self, name: str) -> Path:
-        """Return the path of a video's record."""
-        plain = name.encode(errors="surrogateescape")
-        if len(plain) <= LONGEST_NAME and not name.startswith((".", "~")):
+        """Return the path of a video's record: all lie in one folder, that of "day1/cam1" as day1%2Fcam1.json.
+
+        A name that is too long, or none that a file can have, is cut after a "~" and has its digest behind another.
+        """
+        flat = name.replace("%", "%25").replace("/", "%2F")
+        if len(flat.encode(errors="surrogateescape")) <= LONGEST_NAME and not name.startswith((".", "~")):
             try:
-                return path_in(self._folder, name, ".json")
+                return path_in(self._folder, flat, ".json")
             except InputError:  # a name that no file can have
                 pass
-        return self._folder / f"~{sha256(plain).hexdigest()[:32]}.json"
+        beginning = re.sub(r"[^\w%.-]+", "_", flat).encode()[:LONGEST_BEGINNING].decode(errors="ignore")
+        digest = sha256(name.encode(errors="surrogateescape")).hexdigest()[:32]
+        return self._folder / f"~{beginning}~{digest}.json"
+
+    def name_in(self, path: Path) -> str:
+        """Return the name of the video of a record's path; of a name that is cut there the record is read for it."""
+        if not path.stem.startswith("~"):
+            return path.stem.replace("%2F", "/").replace("%25", "%")
+        record = read_record(path)
+        return "" if record is None else record.name
 
     def load(self, name: str) -> Record | None:
         """Return the record of a video; None if there is none that can be read."""
@@ -224,7 +245,7 @@ class RecordFolder:
 
     def has_file(self, record: Record, job: VideoJob, suffix: str, options: FileOptions) -> bool:
         """Return whether the file of a format holds what the options ask for (OSError: it cannot be read)."""
-        name = f"{job.stem_for(suffix)}.{suffix}"
+        name = job.file_name(suffix)
         known = record.files.get(name)
         return known is not None and known.holds == options.describe(suffix) and self.is_own_file(record, name)
 

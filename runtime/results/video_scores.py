@@ -13,7 +13,7 @@ from runtime.common.files import PathLike, read_json
 from runtime.common.ranges import Range, require_in_range
 from runtime.errors import AnnotationError, InputError
 from runtime.results.detections import Detections
-from runtime.video.names import ID_PREFIX, find_name
+from runtime.video.names import find_name, without_prefix
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +66,7 @@ class VideoScores:
             labels=np.repeat(best, count).astype(np.int32),
             scores=(scores[best, None] * proposals.scores).ravel(),
             classes=self.classes,
-            video=proposals.video.removeprefix(ID_PREFIX),
+            video=without_prefix(proposals.video),
         )
 
 

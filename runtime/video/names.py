@@ -18,8 +18,16 @@ ID_PREFIX = "v_"
 
 
 def other_name(name: str) -> str:
-    """Return X for v_X and v_X for X: ActivityNet's files are named v_X, its annotations X."""
-    return name.removeprefix(ID_PREFIX) if name.startswith(ID_PREFIX) else f"{ID_PREFIX}{name}"
+    """Return X for v_X and v_X for X, in a folder too: ActivityNet's files are named v_X, its annotations X."""
+    bare = without_prefix(name)
+    folder, slash, stem = name.rpartition("/")
+    return f"{folder}{slash}{ID_PREFIX}{stem}" if bare == name else bare
+
+
+def without_prefix(name: str) -> str:
+    """Return X for v_X, and a/X for a/v_X."""
+    folder, slash, stem = name.rpartition("/")
+    return f"{folder}{slash}{stem.removeprefix(ID_PREFIX)}"
 
 
 DIGITS = 16

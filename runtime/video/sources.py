@@ -5,7 +5,9 @@ from __future__ import annotations
 import glob
 import os
 import re
+import warnings
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 from runtime.common.files import is_file, is_folder, read_text
 from runtime.common.natural_order import natural_key
 from runtime.common.text import public_url
-from runtime.errors import VideoError
+from runtime.errors import VideoError, VideoWarning
 
 FrameSource = str | os.PathLike[str] | int | NDArray[np.uint8] | Iterable[NDArray[np.uint8]]
 """Source of frames: file, folder of images, URL, "-" (standard input), camera index, array [T,H,W,C], or iterable of
@@ -108,9 +110,24 @@ def name_of(source: str | int, *, keep_host: bool = False) -> tuple[str, str]:
     return stem, label
 
 
-def expand_sources(
+@dataclass(frozen=True)
+class NamedSource:
+    """Holds a video of a list, and the name that its place in a folder gives it."""
+
+    source: str | int
+    name: str = ""
+    """Of a video in a folder below one that was given: its path there, with "/" and without the suffix, as in
+    "day1/cam1"; empty: the video is named by itself, see `name_of`."""
+
+
+def expand_sources(arguments: Sequence[str], *, recursive: bool = False) -> list[str | int]:
+    """Return one source per video, as `list_sources` does, without the names."""
+    return [one.source for one in list_sources(arguments, recursive=recursive)]
+
+
+def list_sources(
     arguments: Sequence[str], *, recursive: bool = False, lists: tuple[str, ...] = ()
-) -> list[str | int]:
+) -> list[NamedSource]:
     """Return one source per video for files, patterns, lists, URLs, camera numbers and folders.
 
     A folder stands for the videos in it, in natural order; a folder without videos is one video of images. Text that
@@ -119,34 +136,37 @@ def expand_sources(
 
     Args:
         arguments: what was typed: paths, patterns such as day*/*.mp4, @list.txt with a source per line, URLs, "-".
-        recursive: take the videos of all folders below a folder, too.
+        recursive: take the videos of all folders below a folder, too, but hidden ones and links to folders. Their
+            names are their paths in the folder, which do not depend on what other folders there are.
         lists: lists that are being read, which may not name themselves.
 
     Raises:
         VideoError: a list cannot be read or names itself, or a pattern matches nothing.
+        OSError: a folder cannot be read; of one below it a VideoWarning says so.
     """
-    sources: list[str | int] = []
+    sources: list[NamedSource] = []
     for text in arguments:
         path = Path(text)
         if is_url(text) or text == STDIN or is_file(path):
-            sources.append(text)
+            sources.append(NamedSource(text))
         elif text.startswith(LIST_PREFIX):
             if text in lists:
                 raise VideoError("the list names itself; take the line out")
             listed = _read_list(Path(text.removeprefix(LIST_PREFIX)))
             try:
-                sources += expand_sources(listed, recursive=recursive, lists=(*lists, text))
+                sources += list_sources(listed, recursive=recursive, lists=(*lists, text))
             except VideoError as error:
                 raise VideoError(f"{text}: {error}") from None
         elif re.fullmatch(CAMERA, text) and not is_folder(path):
-            sources.append(int(text))
+            sources.append(NamedSource(int(text)))
         elif is_folder(path):
-            sources += _list_videos(path, recursive) or [text]
+            sources += _list_videos(path, recursive) or [NamedSource(text)]
         elif glob.has_magic(text):
             for found in _match(text):
-                sources += (_list_videos(Path(found), recursive) or [found]) if is_folder(Path(found)) else [found]
+                there = _list_videos(Path(found), recursive) if is_folder(Path(found)) else []
+                sources += there or [NamedSource(found)]
         else:
-            sources.append(text)
+            sources.append(NamedSource(text))
     return sources
 
 
@@ -171,11 +191,27 @@ def _match(pattern: str) -> list[str]:
     return found
 
 
-def _list_videos(folder: Path, recursive: bool) -> list[str | int]:
-    """List the videos of a folder in natural order, without hidden ones (macOS writes ._name beside name)."""
-    found = [
-        path
-        for path in (folder.rglob("*") if recursive else folder.iterdir())
-        if path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".") and path.is_file()
+def _list_videos(folder: Path, recursive: bool) -> list[NamedSource]:
+    """List the videos of a folder in natural order, without hidden ones (macOS writes ._name beside name).
+
+    Hidden folders are left out, too, and links to folders, as by `Path.rglob`, since they may lead back up.
+    """
+
+    def fail(error: OSError) -> None:
+        if Path(error.filename) == folder:
+            raise error
+        warnings.warn(f"{error.filename}: left out, cannot be read ({error.strerror})", VideoWarning, stacklevel=2)
+
+    found: list[Path] = []
+    for place, folders, files in os.walk(folder, onerror=fail):
+        folders[:] = [name for name in folders if recursive and not name.startswith(".")]
+        found += [
+            path
+            for path in (Path(place, name) for name in files if not name.startswith("."))
+            if path.suffix.lower() in VIDEO_SUFFIXES and is_file(path)
+        ]
+    places = {path: path.relative_to(folder) for path in found}
+    return [
+        NamedSource(str(path), place.with_suffix("").as_posix() if len(place.parts) > 1 else "")
+        for path, place in sorted(places.items(), key=lambda item: natural_key(item[1].as_posix()))
     ]
-    return [str(path) for path in sorted(found, key=lambda path: natural_key(str(path.relative_to(folder))))]

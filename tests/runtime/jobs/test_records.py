@@ -287,7 +287,17 @@ def test_a_damaged_record_is_as_none(folder: Folder, damage: str) -> None:
     assert folder.content() == before
 
 
-@pytest.mark.parametrize("name", ["a", "~a", ".a", "動" * 82, "x" * 250, "a\tb", "con", "a/b", "\udcff"])
+@pytest.mark.parametrize("name", ["../mine.json", "/mine.json", "a/../../mine.json"])
+def test_a_record_that_claims_files_elsewhere_is_as_none(folder: Folder, name: str) -> None:
+    """What a record claims is removed when its video changes."""
+    folder.do(folder.settings())
+    record = folder.records.load("v")
+    assert record is not None
+    folder.records.save(replace(record, files={name: record.files["v.json"]}))
+    assert folder.records.names() == []
+
+
+@pytest.mark.parametrize("name", ["a", "~a", ".a", "動" * 82, "x" * 250, "a\tb", "con", "a/b", "50%", "\udcff"])
 def test_records_of_odd_names(folder: Folder, name: str) -> None:
     folder.do(folder.settings())
     record = folder.records.load("v")
@@ -298,6 +308,7 @@ def test_records_of_odd_names(folder: Folder, name: str) -> None:
     assert found is not None
     assert found.to_json() == record.to_json()
     assert sorted(folder.records.names()) == sorted(["v", name])
+    assert [folder.records.name_in(folder.records.path_of(one)) for one in ("v", name)] == ["v", name]
     folder.records.remove(name)
     assert folder.records.load(name) is None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from runtime.video.readers.images import list_images
 from runtime.video.readers.opencv import OpenCVReader
 from runtime.video.readers.pyav import PyAVReader
 from runtime.video.sampling import open_frames
-from runtime.video.sources import expand_sources, is_live, name_of
+from runtime.video.sources import NamedSource, expand_sources, is_live, list_sources, name_of
 from tests.videos import write_video
 
 
@@ -39,6 +40,45 @@ def test_folders_stand_for_their_videos(tree: Path) -> None:
         "deep/clip3.webm",
         "deep/er/clip1.mkv",
     ]
+
+
+def test_videos_below_a_folder_are_named_by_their_paths(tree: Path) -> None:
+    for hidden in (".trash/clip4.mp4", "deep/.afsd/clip4.mp4"):
+        (tree / hidden).parent.mkdir()
+        (tree / hidden).write_bytes(b"x")
+    (tree / "deep" / "v1.2.cut.mp4").write_bytes(b"x")
+    (tree / "deep" / "up").symlink_to(tree)  # as by pathlib, a link to a folder is not followed
+    (tree / "deep" / "same.mp4").symlink_to(tree / "clip2.mp4")
+    (tree / "deep" / "gone.mp4").symlink_to(tree / "nothing.mp4")
+    below = [
+        NamedSource("deep/clip3.webm", "deep/clip3"),
+        NamedSource("deep/er/clip1.mkv", "deep/er/clip1"),
+        NamedSource("deep/same.mp4", "deep/same"),
+        NamedSource("deep/v1.2.cut.mp4", "deep/v1.2.cut"),
+    ]
+    assert [path.suffix for path in Path().rglob("*") if path.is_file() and "up" in path.parts] == []
+    assert list_sources(["."], recursive=True) == [NamedSource("clip2.mp4"), NamedSource("clip10.MP4"), *below]
+    (tree / "list.txt").write_text(f"{tree}\n")
+    named = {one.name for one in list_sources(["@list.txt"], recursive=True)}
+    assert named == {"", "deep/clip3", "deep/er/clip1", "deep/same", "deep/v1.2.cut"}
+    # what is given itself, or in a folder that is, is named by itself
+    for given in (["deep"], ["dee?"], [str(tree / "deep")]):
+        assert [one.name for one in list_sources(given, recursive=True)] == ["", "er/clip1", "", ""]
+        assert {one.name for one in list_sources(given)} == {""}
+    (tree / "deep" / "up").unlink()  # patterns follow it
+    assert list_sources(["**/*.mkv"], recursive=True) == [NamedSource("deep/er/clip1.mkv")]
+
+
+def test_a_folder_that_cannot_be_listed_is_said(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def scan(place: str) -> object:
+        if place.endswith("er"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), place)
+        return listed(place)
+
+    listed = os.scandir
+    monkeypatch.setattr(os, "scandir", scan)
+    with pytest.warns(VideoWarning, match=r"er: left out, cannot be read \(Permission denied\)"):
+        assert expand_sources(["deep"], recursive=True) == ["deep/clip3.webm"]
 
 
 def test_patterns(tree: Path) -> None:
