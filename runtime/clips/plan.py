@@ -113,9 +113,17 @@ def name_clip(video: str, cut: Cut, count: int) -> str:
     time = f"{int(minutes):02d}m{seconds:04.1f}s"
     number = f"{cut.number:0{max(len(str(count)), 2)}d}"
     label = safe_part("+".join(cut.labels))
-    head = safe_part(video)
+    head = safe_part(_last_parts(video))
     rest = f"-{number}-{label}-{time}"
     return f"{_shorten(head, MOST_BYTES - len(rest.encode()))}{rest}"
+
+
+def _last_parts(video: str) -> str:
+    """Return the name of a video, of one with folders as many of its last parts as a clip's name has room for."""
+    parts = video.split("/")
+    while len(parts) > 1 and len("/".join(parts)) > LONGEST_PART:
+        parts.pop(0)
+    return "/".join(parts)
 
 
 def safe_part(text: str) -> str:

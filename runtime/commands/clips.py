@@ -131,7 +131,9 @@ def _chosen(videos: Sequence[VideoSegments], arguments: argparse.Namespace) -> S
     """Return the videos that are cut: of --video the one of its name, or the only one."""
     if arguments.video is None:
         return videos
-    named = [video for video in videos if video.name == arguments.video.stem]
+    place = arguments.video.with_suffix("").as_posix()
+    named = [video for video in videos if f"/{place}".endswith(f"/{video.name}")]
+    named = sorted(named, key=lambda video: len(video.name))[-1:]
     if not named and len(videos) == 1:
         named = list(videos)
     if not named:

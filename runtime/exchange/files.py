@@ -8,7 +8,6 @@ write_segments("annotations.json", videos)              # ActivityNet JSON, to t
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,13 +21,13 @@ from runtime.common.overwriting import require_own_file
 from runtime.common.ranges import FramesPerSecond, require_in_range
 from runtime.common.text import counted, quote, some
 from runtime.errors import AnnotationError, InputError
+from runtime.exchange.below import RESULT_SUFFIXES, files_below, is_beside_results, is_of_place
 from runtime.exchange.document import Document
 from runtime.exchange.formats import BY_SUFFIX, FORMATS, TEXT_SUFFIXES, Files, Folder, Format, format_named, recognise
 from runtime.exchange.formats import read_document as read_document_as
 from runtime.exchange.media import VideoFolder
 from runtime.exchange.record import RATE_ADVICE, Kind, ReadOptions, Unit, VideoSegments, WriteOptions
 from runtime.results.detections import TABLE, is_table
-from runtime.results.json_lines import FAILURES
 
 Note = Callable[[str], None]
 """Function that is given each remark on what was left out or rounded."""
@@ -286,7 +285,7 @@ def _read_folder(folder: Path, format: str | None, options: ReadOptions) -> tupl
     others: list[str] = []
     for path in _texts_in(folder, TEXT_SUFFIXES):
         document = Document(path)
-        if path.name == FAILURES or (
+        if is_beside_results(path) or (
             path.name == f"{TABLE}.csv" and is_table(path.read_bytes()[:HEADER_BYTES] + b"\n")
         ):
             continue  # afsd detect's: videos without a result, and a table of those that have their own files
@@ -298,7 +297,7 @@ def _read_folder(folder: Path, format: str | None, options: ReadOptions) -> tupl
     _add_deeper(folder, format, found)
     if not found:
         raise AnnotationError(f"{folder}: holds no file of a known format; expected one of {', '.join(FORMATS)}")
-    found = _only_best(found)
+    found = _only_best(found, folder)
     if len(found) > 1:
         counts = ", ".join(f"{len(documents)} of {FORMATS[name].description}" for name, documents in found.items())
         raise AnnotationError(f"{folder}: holds files of several formats, {counts}; give --from NAME")
@@ -308,7 +307,7 @@ def _read_folder(folder: Path, format: str | None, options: ReadOptions) -> tupl
     ((name, documents),) = found.items()
     videos = []
     for document in documents:
-        place = document.path.parent.relative_to(folder).as_posix()
+        place = _place(document.path, folder)
         below = options if place == "." else replace(options, rate=_rate_below(place, options))
         for video in read_document_as(document, name, below):
             is_named = place == "." or video.name.startswith(f"{place}/")
@@ -316,12 +315,19 @@ def _read_folder(folder: Path, format: str | None, options: ReadOptions) -> tupl
     return name, videos
 
 
-def _only_best(found: dict[str, list[Document]]) -> dict[str, list[Document]]:
+def _place(path: Path, folder: Path) -> str:
+    """Return the folder of a file in the one that is read, "." if it is that one."""
+    return path.parent.relative_to(folder).as_posix()
+
+
+def _only_best(found: dict[str, list[Document]], folder: Path) -> dict[str, list[Document]]:
     """Return the exactest of the formats in which a folder of `afsd detect` has the same videos; else all of them."""
     best = next((name for name in DETECTED if name in found), None)
     if best is None or not set(found) <= set(DETECTED):
         return found
-    stems = {name: {document.path.stem for document in documents} for name, documents in found.items()}
+    stems = {
+        name: {(_place(one.path, folder), one.path.stem) for one in documents} for name, documents in found.items()
+    }
     return {best: found[best]} if all(names <= stems[best] for names in stems.values()) else found
 
 
@@ -339,18 +345,22 @@ def _texts_in(folder: Path, suffixes: Collection[str]) -> list[Path]:
 def _add_deeper(folder: Path, format: str | None, found: dict[str, list[Document]]) -> None:
     """Add the files in folders below, where a video "a/x" has its own, of the formats with a file for each video.
 
-    Where the folder itself holds files of formats, only files of these are taken.
+    Where the folder itself holds files of formats, only files of these are taken. Of the formats of `afsd detect` whose
+    files may hold several videos, those are taken that hold the videos of their place.
     """
     single = {name for name, known in FORMATS.items() if isinstance(known.way, Files) and not known.several}
     wanted = single & set(found or single if format is None else [format])
-    suffixes = {FORMATS[name].suffix for name in wanted}
-    for place, folders, _ in os.walk(folder) if wanted else ():
-        folders[:] = sorted((name for name in folders if name[:1] != "."), key=natural_key)
-        for path in _texts_in(Path(place), suffixes) if Path(place) != folder else ():
-            document = Document(path)
-            kind = recognise(document) if format is None else format
-            if kind in wanted:
-                found.setdefault(kind, []).append(document)
+    results = {name for name in DETECTED if name not in single and format in (None, name)}
+    if found and not {*found} & {*DETECTED}:  # of another tool
+        results = set()
+    suffixes = {FORMATS[name].suffix for name in wanted | results}
+    for path in files_below(folder) if suffixes else ():
+        suffix, document = text_suffix(path), Document(path)
+        if suffix not in suffixes or (suffix in RESULT_SUFFIXES and not is_of_place(document, _place(path, folder))):
+            continue
+        kind = recognise(document) if format is None else format
+        if kind in wanted | results:
+            found.setdefault(kind, []).append(document)
 
 
 def _holds(chosen: Format, kind: Kind) -> tuple[str, ...]:

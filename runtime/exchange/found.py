@@ -9,27 +9,26 @@ from runtime.common.files import PathLike, is_folder, text_suffix
 from runtime.common.natural_order import natural_key
 from runtime.common.text import some
 from runtime.errors import AnnotationError
+from runtime.exchange.below import RESULT_SUFFIXES, files_below, is_beside_results, is_of_place
 from runtime.exchange.document import Document
 from runtime.exchange.files import read_segments, require_unique
 from runtime.exchange.formats import TEXT_SUFFIXES, recognise
 from runtime.exchange.record import VideoSegments
 from runtime.results.detections import TABLE, Detections, load_detections
-from runtime.results.json_lines import FAILURES
 from runtime.results.thumos14 import read_text_detections
 
 FOUND_SUFFIXES = TEXT_SUFFIXES - {".xml"}
 """Suffixes of files of detections; .xml is an engine's."""
 RESULTS = "activitynet"
 """Name of the format of JSON of detections."""
-BY_PREFERENCE = (".json", ".jsonl", ".csv")
-"""Suffixes of the files of a folder in the order of preference: JSON has all digits, and the facts of the video."""
 
 
 def load_found(path: PathLike, note: Callable[[str], None] = lambda text: None) -> list[Detections]:
     """Load the detections of a file of any format, or of a folder of results.
 
     A folder is one of `afsd detect`: of files in several formats the JSON is read, else JSON lines, else tables. A
-    table has scores and times with the decimals that are written in it.
+    table has scores and times with the decimals that are written in it. In folders below it are the results of the
+    videos that are named so, "day1/cam1" in day1/cam1.json; others there are left out.
 
     Args:
         path: the file or folder.
@@ -48,16 +47,20 @@ def load_found(path: PathLike, note: Callable[[str], None] = lambda text: None) 
 
 
 def _load_folder(folder: Path, note: Callable[[str], None]) -> list[Detections]:
-    files = sorted((path for path in folder.iterdir() if path.is_file()), key=lambda path: natural_key(path.name))
-    for suffix in BY_PREFERENCE:
-        named = [path for path in files if path.suffix.lower() == suffix and not path.name.startswith(".")]
-        named = [path for path in named if path.name != FAILURES]
-        chosen = [path for path in named if _holds_found(path)]
-        if others := [path.name for path in named if path not in chosen and suffix == ".json"]:
-            note(f"{folder}: no detections, and left out: {some(others)}")
-        tables = [path for path in chosen if path.name == f"{TABLE}.csv"]
-        if chosen != tables:  # the table of all has the rows of the others, as far as they are of the same command
-            chosen = [path for path in chosen if path not in tables]
+    here = sorted((path for path in folder.iterdir() if path.is_file()), key=lambda path: natural_key(path.name))
+    files = [path for path in here if not path.name.startswith(".") and not is_beside_results(path)]
+    files += files_below(folder)
+    for suffix in RESULT_SUFFIXES:  # JSON has all digits, and the facts of the video
+        named = [path for path in files if path.suffix.lower() == suffix]
+        chosen: list[Path] = []
+        others: list[Path] = []
+        for path in named:
+            (chosen if _holds_found(path, folder) else others).append(path)
+        if suffix == ".json":
+            _note_others(others, folder, note)
+        table = folder / f"{TABLE}.csv"
+        if chosen != [table]:  # the table of all has the rows of the others, as far as they are of the same command
+            chosen = [path for path in chosen if path != table]
         if chosen:
             found = [one for path in chosen for one in _load_file(path, note)]
             require_unique([VideoSegments(one.video) for one in found], folder)
@@ -67,8 +70,20 @@ def _load_folder(folder: Path, note: Callable[[str], None]) -> list[Detections]:
     )
 
 
-def _holds_found(path: Path) -> bool:
+def _note_others(others: Sequence[Path], folder: Path, note: Callable[[str], None]) -> None:
+    """Note which files of a folder, and of those below it, are left out."""
+    here = [path.name for path in others if path.parent == folder]
+    below = [path.relative_to(folder).as_posix() for path in others if path.parent != folder]
+    for what, left in (("no detections", here), ("no detections of a video by its path", below)):
+        if left:
+            note(f"{folder}: {what}, and left out: {some(left)}")
+
+
+def _holds_found(path: Path, folder: Path) -> bool:
+    """Return whether a file holds detections; of a file in a folder below, those of videos that are named so."""
     document = Document(path)
+    if path.parent != folder:
+        return is_of_place(document, path.parent.relative_to(folder).as_posix())
     if path.suffix.lower() == ".json":
         return isinstance(document.json, dict) and "results" in document.json
     return recognise(document) is not None

@@ -14,11 +14,12 @@ from runtime.fleet.summary import FailedVideo
 from runtime.jobs.failures import BEGINNING
 from runtime.results.detections import Detections
 from runtime.results.facts import VideoFacts
+from runtime.results.json_lines import ROWS
 
 if TYPE_CHECKING:
     from pyarrow import Schema, Table
 
-DETECTIONS, FAILURES, LINES = "detections.parquet", "failures.parquet", "detections.jsonl"
+DETECTIONS, FAILURES, LINES = "detections.parquet", "failures.parquet", ROWS
 """Names of the tables in the folder of the results."""
 MARK = {b"afsd": b"1"}
 """Metadata of the tables' schemas, by which they are known as this project's; the value is the columns' version."""

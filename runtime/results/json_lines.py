@@ -17,10 +17,12 @@ BEGINNINGS = (b'{"video": ', b'{"event": ')
 
 FAILURES = "failures.jsonl"
 """Name of the file with the videos of a folder that failed."""
+ROWS = "detections.jsonl"
+"""Name of the file with the rows of the tables of a job on Ray, which are no detections as --stream writes them."""
 
 
 class JsonLineFiles:
-    """Appends lines to DIR/<video>.jsonl."""
+    """Appends lines to DIR/<video>.jsonl; those of a video "day1/cam1" to DIR/day1/cam1.jsonl."""
 
     def __init__(self, folder: Path) -> None:
         """Make the folder (InputError: not possible); files are made with their first line."""
@@ -38,7 +40,9 @@ class JsonLineFiles:
                 else's.
             OSError: the file cannot be written.
         """
-        path = path_in(self._folder, video, ".jsonl")
+        path = path_in(self._folder, video, ".jsonl", deep=True)
+        if path.parent != self._folder:
+            path.parent.mkdir(parents=True, exist_ok=True)
         data = f"{line}\n".encode(errors="backslashreplace")
         with path.open("a+b", buffering=0) as file, hold_file(file):
             start = file.seek(0, os.SEEK_END)

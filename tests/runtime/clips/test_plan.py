@@ -72,6 +72,9 @@ def test_every_name_is_one_that_a_file_can_have(video: str, label: str, start: f
 def test_a_name_says_what_and_when() -> None:
     assert name_clip("street", Cut(72.44, 75, ("jump",), 3), 12) == "street-03-jump-01m12.4s"
     assert name_clip("street", Cut(59.97, 75, ("jump",), 103), 120) == "street-103-jump-01m00.0s"
+    assert name_clip("day1/cam1", Cut(72.44, 75, ("jump",), 3), 12) == "day1_cam1-03-jump-01m12.4s"
+    deep = f"{'store' * 20}/2026-01-31/cam1"  # what tells most of the video stands last
+    assert name_clip(deep, Cut(72.44, 75, ("jump",), 3), 12) == "2026-01-31_cam1-03-jump-01m12.4s"
 
 
 def test_segments_outside_the_video_or_reversed_are_no_cuts() -> None:
