@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from runtime.jobs.plan import VideoJob
     from runtime.results.video_scores import VideoScores
     from runtime.spec.model import ModelSpec
+    from runtime.video.sources import NamedSource
 
 
 def add_detect(subparsers: Any) -> None:
@@ -162,21 +163,24 @@ def detect(arguments: argparse.Namespace) -> int:
     from runtime.commands.detection.settings import make_settings
     from runtime.jobs.plan import Shard, plan_jobs
     from runtime.results.video_scores import load_video_scores
+    from runtime.video.sources import list_sources
 
     _check(arguments)
+    listed = list_sources(arguments.videos, recursive=arguments.recursive)
+    _check_sources(arguments, [one.source for one in listed])
     fleet = fleet_options(arguments)
     shard = Shard.parse(arguments.shard) if arguments.shard else Shard()
     labels = load_video_scores(arguments.video_scores) if arguments.video_scores else None
     if arguments.out is not None or chosen_formats(arguments):
         require_writable_folder(arguments.out or ".", "choose another with --out")
-    arguments.mode = arguments.mode or _mode_for(arguments)
+    arguments.mode = arguments.mode or _mode_for([one.source for one in listed])
     with ExitStack() as stack:
         engines = OpenedOnce(arguments, stack, open_with)
         spec = engines.spec()
         origin = choose_score(arguments, spec)
         if labels is not None:
             labels.check(spec.classes, arguments.labels_per_video)
-        jobs = plan_jobs(list(_expand(arguments, spec)), labelled=labels is not None)
+        jobs = plan_jobs(list(_with_features(listed, spec)), labelled=labels is not None)
         if arguments.stream:
             return _stream(arguments, engines, jobs, labels)
         chosen = [job for job in jobs if shard.holds(job)]
@@ -210,30 +214,26 @@ def _stream(
     return sum_up(failed, len(jobs))
 
 
-def _expand(arguments: argparse.Namespace, spec: ModelSpec) -> Iterator[str | int | Features]:
-    """Yield what the arguments stand for; a features.json given to a model on features stands for its videos."""
+def _with_features(listed: Sequence[NamedSource], spec: ModelSpec) -> Iterator[NamedSource | Features]:
+    """Yield the sources of a list; a features.json given to a model on features stands for its videos."""
     from runtime.features.feature_set import list_features
-    from runtime.video.sources import expand_sources
 
-    for source in expand_sources(arguments.videos, recursive=arguments.recursive):
-        if spec.features is not None and isinstance(source, str) and source.endswith(".json"):
-            yield from list_features([Path(source)], spec)
+    for one in listed:
+        if spec.features is not None and isinstance(one.source, str) and one.source.endswith(".json"):
+            yield from list_features([Path(one.source)], spec)
         else:
-            yield source
+            yield one
 
 
-def _mode_for(arguments: argparse.Namespace) -> str:
+def _mode_for(sources: Sequence[str | int]) -> str:
     """Return how the engine is run: for the sum of all batches, or, where a source is live, for each of them."""
-    from runtime.video.sources import STDIN, expand_sources, is_live
+    from runtime.video.sources import STDIN, is_live
 
-    sources = expand_sources(arguments.videos, recursive=arguments.recursive)
     return "latency" if any(is_live(source) or source == STDIN for source in sources) else "throughput"
 
 
 def _check(arguments: argparse.Namespace) -> None:
     from runtime.commands.detection.output import chosen_formats
-    from runtime.jobs.plan import label_of
-    from runtime.video.sources import expand_sources, is_live
 
     check_shown_flags(arguments)
     require_in_range("--top", arguments.top, Number)
@@ -270,9 +270,15 @@ def _check(arguments: argparse.Namespace) -> None:
         raise InputError("--profile is of whole videos; leave out --stream")
     if arguments.stream and arguments.nms == "reference":
         raise InputError("--nms reference needs the whole video; leave out --stream, or use --nms local")
-    sources = expand_sources(arguments.videos, recursive=arguments.recursive)
     if arguments.stream and "," in arguments.device:
         raise InputError(f"--device: got {arguments.device}, expected one device with --stream")
+
+
+def _check_sources(arguments: argparse.Namespace, sources: Sequence[str | int]) -> None:
+    """Check that no source without an end stands where one with an end is needed (InputError: one does)."""
+    from runtime.jobs.plan import label_of
+    from runtime.video.sources import is_live
+
     live = next((number for number, source in enumerate(sources) if is_live(source)), None)
     name = "" if live is None else label_of(sources[live])
     if live is not None and not arguments.stream:

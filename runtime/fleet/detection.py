@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from runtime.common.console import describe_error
 from runtime.common.files import PathLike, require_writable_folder
-from runtime.common.text import one_line
+from runtime.common.text import counted, one_line, some
 from runtime.detector import DetectorOptions
 from runtime.engines import EngineOptions, open_engine
 from runtime.engines.artifact import READERS, read_artifact
@@ -30,6 +30,7 @@ from runtime.fleet.tables import DETECTIONS, FAILURES, FleetTables, detection_ta
 from runtime.fleet.videos import require_finite
 from runtime.jobs.failures import Failure, FailureFile
 from runtime.jobs.looking import look_at_all
+from runtime.jobs.places import prepare_places
 from runtime.jobs.plan import Source, VideoJob, plan_jobs
 from runtime.jobs.recipe import Recipe, make_recipe
 from runtime.jobs.records import RecordFolder
@@ -42,7 +43,7 @@ from runtime.results.detections import Detections
 from runtime.spec.model import ModelSpec, fuse_specs
 from runtime.spec.model_card import DEFAULT_SCORE
 from runtime.two_streams import name_pair
-from runtime.video.sources import expand_sources
+from runtime.video.sources import NamedSource, list_sources
 
 if TYPE_CHECKING:
     from pyarrow import Table
@@ -113,7 +114,7 @@ def detect_dataset(
         engine: how the engines run; each gets the threads, or the share of a GPU, that `fleet` gives an actor. None: as
             the commands run them.
         fleet: see `FleetOptions`.
-        recursive: take the videos of all folders below a folder, too.
+        recursive: take the videos of all folders below a folder, too; they are named by their paths in it, "day1/cam1".
         fresh: do every video again, whatever the records say.
         overwrite: write over files that are no results of this project, too.
         on_video: called with each video, as it is named to people, when it is finished.
@@ -163,17 +164,20 @@ def read_spec(model: PathLike) -> ModelSpec:
         return engine.spec
 
 
-def _list_sources(sources: Sequence[PathLike | Features], spec: ModelSpec, *, recursive: bool) -> list[Source]:
-    found: list[Source] = []
+def _list_sources(
+    sources: Sequence[PathLike | Features], spec: ModelSpec, *, recursive: bool
+) -> list[Source | NamedSource]:
+    found: list[Source | NamedSource] = []
     for given in sources:
         if isinstance(given, Features):
             found.append(given)
             continue
-        for source in expand_sources([os.fspath(given)], recursive=recursive):
+        for listed in list_sources([os.fspath(given)], recursive=recursive):
+            source = listed.source
             if spec.features is not None and isinstance(source, str) and source.endswith(".json"):
                 found += list_features([Path(source)], spec)
             else:
-                found.append(source)
+                found.append(listed)
     return found
 
 
@@ -222,6 +226,7 @@ def _detect_into(
     if not plan.overwrite:
         failures.require_own()
     shared = shared_paths(out, settings.files.formats) if records.is_shared(jobs) else []
+    prepare_places(out, jobs, settings.files.formats)
     files.require_free(jobs, shared, records.files_of)
     records.prepare()
     looked = [] if plan.fresh else look_at_all(jobs, records, recipe, settings.files)
@@ -242,7 +247,14 @@ def _detect_into(
             if failure is not None or job.name in failed_before:
                 _note(failures, job, failure)
     summary = tally.summary()
-    FolderTables(records, jobs, settings, recipe, files).write(unrecorded)
+    renamed = FolderTables(records, jobs, settings, recipe, files).write(unrecorded).renamed
+    if renamed:
+        warnings.warn(
+            f"{counted(len(renamed), 'video')} of the job with results under another name in {out}, too: "
+            f"{some(renamed)}; remove the files of that name and its record in .afsd, or choose another out",
+            VideoWarning,
+            stacklevel=2,
+        )
     tables.write(_read_found(jobs, records, recipe, settings, unrecorded), summary.failures)
     return FleetDetections(summary, out)
 

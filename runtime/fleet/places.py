@@ -16,7 +16,7 @@ from runtime.errors import InputError
 def shared_folder(folder: Path, advice: str = "choose another folder", *, below: Sequence[str] = ()) -> Iterator[str]:
     """Put a mark into the folder of the results for the block, by which actors know it; yield the mark's path.
 
-    At the end what killed actors left there, and in the folders `below` it, is removed.
+    At the end what killed actors left there, and in the folders `below` it, as in "rgb" or "day1", is removed.
 
     Raises:
         InputError: the folder cannot be made or written to.

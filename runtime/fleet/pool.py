@@ -16,7 +16,7 @@ from runtime.fleet.places import require_shared, shared_folder
 from runtime.fleet.running import connected, run_on_actors
 from runtime.fleet.videos import require_finite
 from runtime.inputs import Progress
-from runtime.jobs.plan import VideoJob
+from runtime.jobs.plan import VideoJob, folders_of
 from runtime.jobs.recipe import make_recipe
 from runtime.jobs.workers import Listener, WorkerPlan, do_video
 from runtime.jobs.workers import Outcome as JobOutcome
@@ -76,7 +76,10 @@ def detect_on_actors(jobs: Sequence[VideoJob], plan: WorkerPlan, fleet: FleetOpt
     require_finite(jobs)
     settings = replace(plan.settings, engine_options=share_engine(plan.settings.engine_options, fleet))
     with ExitStack() as stack:
-        mark = "" if plan.folder is None else stack.enter_context(shared_folder(plan.folder, "choose another out"))
+        mark = ""
+        if plan.folder is not None:
+            below = folders_of(job.name for job in jobs)
+            mark = stack.enter_context(shared_folder(plan.folder, "choose another out", below=below))
         stack.enter_context(connected(fleet.address))
         arguments = {"plan": replace(plan, settings=settings), "mark": mark}
         labels = [job.label for job in jobs]

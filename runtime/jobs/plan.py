@@ -10,6 +10,7 @@ from pathlib import Path
 from unicodedata import normalize
 
 from runtime.common.files import is_file
+from runtime.common.names import require_safe_name
 from runtime.common.text import printable, quote
 from runtime.errors import InputError, VideoError
 from runtime.features.files import FEATURE_SUFFIXES
@@ -86,8 +87,19 @@ def plan_jobs(sources: Sequence[Source | NamedSource], *, labelled: bool = False
 
 
 def folders_of(names: Iterable[str]) -> list[str]:
-    """Return the folders that the names of videos have before them, as in "day1" of "day1/cam1", each once."""
-    return sorted({name.rpartition("/")[0] for name in names} - {""})
+    """Return the folders that the names of videos have before them, as in "day1" of "day1/cam1", each once.
+
+    Those that lead elsewhere, or that no system takes, are left out: no file of a video will be there.
+    """
+    return [folder for folder in sorted({name.rpartition("/")[0] for name in names}) if _is_safe(folder)]
+
+
+def _is_safe(folder: str) -> bool:
+    try:
+        require_safe_name(folder, deep=True)
+    except InputError:
+        return False
+    return True
 
 
 def label_of(source: Source) -> str:

@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runtime.common.files import written_digests
-from runtime.common.names import path_in
+from runtime.common.names import VIDEO_NAME, path_in
+from runtime.common.text import quote
 from runtime.errors import AfsdError, InputError
 from runtime.jobs.plan import VideoJob
-from runtime.jobs.records import ResultFile
+from runtime.jobs.records import OWN_FOLDER, ResultFile
 from runtime.jobs.settings import FileOptions
 from runtime.report.media import require_embeddable
 from runtime.report.options import ReportOptions
-from runtime.report.video_page import judge, write_video_page
+from runtime.report.video_page import index_above, judge, write_video_page
 from runtime.results.detections import Detections
 from runtime.results.writers import require_ours
 
@@ -51,7 +52,13 @@ class ResultFiles:
 
     def path_of(self, job: VideoJob, suffix: str) -> Path:
         """Return the path of a video's file of a format (InputError: the name is none that a file can have)."""
-        return path_in(self.folder, job.stem_for(suffix), f".{suffix}")
+        if job.name.partition("/")[0].casefold() == OWN_FOLDER:
+            raise InputError(f"{VIDEO_NAME} is {quote(job.name)}, in the folder of the job's own records; rename it")
+        return path_in(self.folder, job.stem_for(suffix), f".{suffix}", deep=True)
+
+    def paths_of(self, job: VideoJob) -> list[Path]:
+        """Return the paths of all files of a video; see `path_of`."""
+        return [self.path_of(job, suffix) for suffix in self.options.formats]
 
     def require_free(
         self,
@@ -74,7 +81,7 @@ class ResultFiles:
             if self.options.embed and (video := job.file) is not None:
                 require_embeddable(video)
             try:
-                paths = [self.path_of(job, suffix) for suffix in self.options.formats]
+                paths = self.paths_of(job)
             except InputError:  # a name that no file can have: said when it is the video's turn
                 continue
             self.check(paths, ours(job.name))
@@ -86,7 +93,7 @@ class ResultFiles:
         """
         if not self._overwrite:
             for path in paths:
-                if path.name not in ours:
+                if self._name(path) not in ours:
                     require_ours(path)
 
     def write(
@@ -118,16 +125,21 @@ class ResultFiles:
             try:
                 with written_digests() as digests:
                     self._write(path, suffix, job, whole, seconds)
-                written.files[path.name] = ResultFile(digests[path], self.options.describe(suffix))
+                written.files[self._name(path)] = ResultFile(digests[path], self.options.describe(suffix))
                 written.paths.append(str(path))
             except (AfsdError, OSError) as error:  # the other formats may fit
                 written.failure = written.failure or error
         return written
 
+    def _name(self, path: Path) -> str:
+        """Return the name that a record gives a file: its path in the folder, with "/"."""
+        return path.relative_to(self.folder).as_posix()
+
     def _write(self, path: Path, suffix: str, job: VideoJob, whole: Detections, seconds: float) -> None:
         if suffix == "html":
             judged = judge(whole.above(self.options.lowest), None, seconds or None, self.report_options)
-            write_video_page(path, judged, self.report_options, job.file, in_folder=self.options.indexed)
+            index = index_above(job.name) if self.options.indexed else ""
+            write_video_page(path, judged, self.report_options, job.file, index=index)
             return
         found = whole.above(self.options.score)
         if suffix == "csv":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,6 +66,13 @@ class Tally:
         """Return which videos failed; empty: none did, or there is only one."""
         if not self.failed or self.total == 1:
             return ""
-        names = [name if "://" in name else Path(name).name for name in self.failed]
+        names = short_names(self.failed)
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
         return f"{len(names)} of {self.total} videos failed: {', '.join(names[:NAMED])}{more}"
+
+
+def short_names(labels: Sequence[str]) -> list[str]:
+    """Return videos, as they are named to people, by their files' names; by their paths where these are the same."""
+    short = [label if "://" in label else Path(label).name for label in labels]
+    counts = Counter(short)
+    return [name if counts[name] == 1 else label for name, label in zip(short, labels, strict=True)]

@@ -7,7 +7,7 @@ made it. So they are the same after a restart, and whole when the last shard is 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from runtime.jobs.settings import JobSettings
 from runtime.jobs.work import Finished, name_found
 from runtime.report.folder import INDEX_NAME, ReportFolder
 from runtime.results.detections import BOM, COLUMNS, TABLE, Detections, table_rows
+from runtime.results.facts import VideoFacts
 
 SHARED_NAMES = {"csv": f"{TABLE}.csv", "html": f"{INDEX_NAME}.html"}
 """Names of the shared files by the format of the videos' files that they go with."""
@@ -39,7 +40,7 @@ class Entry:
     """Detections, best first, with facts; also those below the score that is shown."""
     seconds: float
     page: str = ""
-    """Name of its page; empty: it has none."""
+    """Name of its page in the folder; empty: it has none."""
 
 
 @dataclass
@@ -54,6 +55,9 @@ class Tables:
     """Number of pages in the index."""
     left_out: int = 0
     """Number of videos in the folder that are in neither, since their records are of another model or other options."""
+    renamed: list[str] = field(default_factory=list)
+    """Names in the folder that are in neither, since the same video has another name in the list. Where neither is
+    written: those of files of a tree without their folders, as older releases gave them."""
 
 
 def shared_paths(folder: Path, formats: Iterable[str]) -> list[Path]:
@@ -121,6 +125,7 @@ class FolderTables:
         self._records, self._jobs, self._settings, self._recipe = records, jobs, settings, recipe
         self._files = files
         self._left_out = 0
+        self._renamed: list[str] = []
 
     def write(self, unrecorded: Mapping[str, Finished], verb: str = "afsd detect") -> Tables:
         """Write the shared files from the records that are there now, holding the folder's lock.
@@ -139,9 +144,9 @@ class FolderTables:
             asked = [suffix for suffix in SHARED_NAMES if suffix in self._settings.files.formats and several]
             formats = [suffix for suffix in SHARED_NAMES if suffix in asked or self._is_ours(suffix, known)]
             if not formats:
-                return Tables()
+                return Tables(renamed=self._older_names())
             tables = write_tables(self._entries(unrecorded), self._files, formats)
-            tables.left_out = self._left_out
+            tables.left_out, tables.renamed = self._left_out, self._renamed
             now = dict(known)
             for suffix, path in (("csv", tables.table), ("html", tables.index)):
                 name = SHARED_NAMES[suffix]
@@ -170,26 +175,54 @@ class FolderTables:
     def _entries(self, unrecorded: Mapping[str, Finished]) -> Iterator[Entry]:
         """Yield the videos of the list in its order, then others of the folder by name."""
         mine = {self._records.path_of(job.name): job for job in self._jobs}
+        listed: set[tuple[str, str]] = set()
         for path, job in mine.items():
             finished = unrecorded.get(job.name)
             if finished is not None:
-                pages = [Path(written).name for written in finished.written if written.endswith(".html")]
-                yield Entry(finished.found, finished.seconds, *pages)
+                yield _entry_of(finished, self._files.folder)
+            elif (record := self._record(path)) is not None:
+                if record.recipe.covers(self._recipe):
+                    listed.add((job.path, record.state.digest))
+                yield from self._entry(record, job.path)
+        others = {path: self._records.name_in(path) for path in self._records.paths() if path not in mine}
+        for path in sorted(others, key=lambda path: natural_key(others[path])):
+            if (record := self._record(path)) is None:
+                continue
+            place = (record.found.facts or VideoFacts()).path
+            if place and (place, record.state.digest) in listed:
+                self._renamed.append(record.name)
             else:
-                yield from self._entry(path, job)
-        others = [path for path in self._records.paths() if path not in mine]
-        for path in sorted(others, key=lambda path: natural_key(path.stem)):
-            yield from self._entry(path, None)
+                yield from self._entry(record)
 
-    def _entry(self, path: Path, job: VideoJob | None) -> Iterator[Entry]:
-        """Yield the video of a record, if there is one that this job would give."""
+    def _older_names(self) -> list[str]:
+        """Return the names in the folder that are those of files of a tree alone: cam1, cam1-2 of day1/cam1.
+
+        Only records that are called so are read.
+        """
+        places = {job.path: job for job in self._jobs if "/" in job.name}
+        stems = {job.name.rpartition("/")[2] for job in places.values()}
+        mine = {self._records.path_of(job.name) for job in self._jobs}
+        older = []
+        for path in self._records.paths() if places else ():
+            if path in mine or not stems & {path.stem, path.stem.rpartition("-")[0]}:
+                continue
+            record = self._record(path)
+            job = None if record is None else places.get((record.found.facts or VideoFacts()).path)
+            now = None if job is None else self._records.load(job.name)
+            if record is not None and now is not None and now.state.digest == record.state.digest:
+                older.append(record.name)
+        return sorted(older, key=natural_key)
+
+    def _record(self, path: Path) -> Record | None:
+        """Return the record at a path; None if there is none, or one of another path."""
         record = read_record(path) if is_file(path) else None
-        if record is None:
-            return
+        return record if record is not None and self._records.path_of(record.name) == path else None
+
+    def _entry(self, record: Record, path_now: str = "") -> Iterator[Entry]:
+        """Yield the video of a record if this job would give it; `path_now` is where the video is, if known."""
         if not record.recipe.covers(self._recipe):
             self._left_out += 1
             return
-        path_now = "" if job is None else job.path
         found = name_found(record.found, record.name, self._settings, path_now)
         yield Entry(found, record.seconds, self._page_of(record))
 
@@ -206,9 +239,14 @@ class FolderTables:
         return ""
 
 
-def entries_of(jobs: Sequence[VideoJob], finished: Mapping[str, Finished]) -> Iterator[Entry]:
-    """Yield finished videos in the order of their list, without a folder of records."""
+def entries_of(jobs: Sequence[VideoJob], finished: Mapping[str, Finished], folder: Path) -> Iterator[Entry]:
+    """Yield finished videos in the order of their list, whose files lie in a folder without records."""
     for job in jobs:
         if (one := finished.get(job.name)) is not None:
-            pages = [Path(written).name for written in one.written if written.endswith(".html")]
-            yield Entry(one.found, one.seconds, *pages)
+            yield _entry_of(one, folder)
+
+
+def _entry_of(finished: Finished, folder: Path) -> Entry:
+    """Return the entry of a video that has just been done, with its page in a folder."""
+    pages = (Path(written).relative_to(folder) for written in finished.written if written.endswith(".html"))
+    return Entry(finished.found, finished.seconds, next((page.as_posix() for page in pages), ""))

@@ -91,9 +91,11 @@ class VideoWorker:
         """Do what is to be done for one video: nothing, its files, or everything.
 
         Raises:
-            AfsdError, OSError: the video cannot be read, or the network failed. A file that cannot be written is in
-                `Finished.failure`.
+            AfsdError, OSError: the video cannot be read, it is in a folder whose name no system takes, or the network
+                failed. A file that cannot be written is in `Finished.failure`.
         """
+        if self._files is not None and "/" in job.name:
+            self._files.paths_of(job)  # a folder gives all its videos such names: said before they are read
         if self._records is None or self._recipe is None:
             return self._do_new(job, None, None, on_progress, ())
         if not self._fresh:
@@ -150,6 +152,8 @@ class VideoWorker:
         """Find and label the detections of a video; the best first, under its name in the results."""
         require_labels(self._labels, job)
         found = self._detector.run(job.source, fps=self._settings.fps, on_progress=on_progress)
+        if self._labels is not None:
+            found = named_for(self._labels, job, found)
         return name_found(label_found(found, self._labels, self._settings), job.name, self._settings)
 
     def _do_files(self, job: VideoJob, record: Record) -> Finished:
@@ -190,8 +194,19 @@ class VideoWorker:
 
 def require_labels(labels: VideoScores | None, job: VideoJob) -> None:
     """Check, before a video is read, that a classifier has scores for it (InputError: it has none)."""
-    if labels is not None and isinstance(job.source, str) and Path(job.source).is_file():
-        labels.require(Path(job.source).stem)
+    is_named = isinstance(job.source, str) and Path(job.source).is_file()
+    if labels is not None and is_named and not _has_scores(labels, job):
+        labels.require(Path(str(job.source)).stem)
+
+
+def _has_scores(labels: VideoScores, job: VideoJob) -> bool:
+    """Return whether a classifier's scores know a video by its path in the folder that was given, as in "day1/cam1"."""
+    return "/" in job.name and job.name in labels
+
+
+def named_for(labels: VideoScores, job: VideoJob, found: Detections) -> Detections:
+    """Return the detections of a video under the name by which a classifier's scores know it."""
+    return replace(found, video=job.name) if _has_scores(labels, job) else found
 
 
 def label_found(found: Detections, labels: VideoScores | None, settings: JobSettings) -> Detections:

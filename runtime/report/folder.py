@@ -66,11 +66,11 @@ class ReportFolder:
     ) -> None:
         """Write the page of a video; arguments and errors are those of `judge` and `write_video_page`."""
         judged = judge(found, truth, duration_s, self._options, self._classes)
-        write_video_page(path, judged, self._options, video, in_folder=self._indexed)
+        write_video_page(path, judged, self._options, video, index=INDEX if self._indexed else "")
         self._lines.append(summarise(judged, quote(os.fsencode(path.name)), self._options))
 
     def enter(self, page: str, found: Detections, duration_s: float | None = None) -> None:
-        """Enter a page that is there already into the index; see `judge` for the arguments and errors."""
+        """Enter a page that is there already, by its name in the folder, into the index; see `judge` for the rest."""
         judged = judge(found, None, duration_s, self._options, self._classes)
         self._lines.append(summarise(judged, quote(os.fsencode(page)), self._options))
 

@@ -34,6 +34,11 @@ INDEX = "index.html"
 """Name of the page that lists the videos of a folder."""
 
 
+def index_above(name: str) -> str:
+    """Return the address of the index of a folder from the page of a video: "../index.html" from day1/cam1.html."""
+    return "../" * name.count("/") + INDEX
+
+
 @dataclass(frozen=True, eq=False)
 class Judged:
     """Holds the detections of one video, best first, and what they are."""
@@ -89,7 +94,7 @@ def write_video_page(
     judged: Judged,
     options: ReportOptions,
     video: Path | None = None,
-    in_folder: bool = False,
+    index: str = "",
     media: Media | None = None,
 ) -> None:
     """Write the page of one video atomically.
@@ -99,7 +104,7 @@ def write_video_page(
         judged: detections and annotation of the video.
         options: options of the report.
         video: file of the video; None: the page has no video.
-        in_folder: link to the index beside the page.
+        index: address of the index that the page links to, relative to it; empty: none.
         media: how the page shows the video; None: as a link to its file, or embedded, as the options say.
 
     Raises:
@@ -111,7 +116,7 @@ def write_video_page(
     data = describe(judged, options) | {
         "media": media.path,
         "remedy": media.remedy,
-        "index": INDEX if in_folder else "",
+        "index": index,
         "thumbnails": [*map(data_address, read_thumbnails(video, options.thumbnails, judged.duration_s))],
     }
     write_page(path, "video", judged.found.video or "Detections", data, media.element, media.source)

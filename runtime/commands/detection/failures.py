@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from runtime.common.console import EXIT_ERROR, print_note
 from runtime.common.text import quote, some
+from runtime.jobs.summary import short_names
 
 NAMED = 10
 """Number of failed videos that the summary names."""
@@ -21,8 +21,7 @@ def sum_up(failed: Sequence[str], total: int) -> int:
     """
     if not failed:
         return 0
-    names = [name if "://" in name else Path(name).name for name in failed]
-    names = [name if name and name.isprintable() else quote(name) for name in names]
+    names = [name if name and name.isprintable() else quote(name) for name in short_names(failed)]
     if total > 1:
         print_note(f"afsd: {len(failed)} of {total} videos failed: {some(names, NAMED)}")
     return EXIT_ERROR

@@ -13,12 +13,13 @@ from runtime.commands.detection.output import Output
 from runtime.common.console import EXIT_ERROR, ProgressLine, print_error, print_note, print_warning
 from runtime.common.log import LOGGER
 from runtime.common.stops import GIVE_OUT_S, give_out_at_stop, shield
-from runtime.common.text import counted, printable
+from runtime.common.text import counted, printable, some
 from runtime.errors import AfsdError, InputError
 from runtime.fleet.options import FleetOptions
 from runtime.fleet.pool import RayPool
 from runtime.jobs.failures import Failure, FailureFile
 from runtime.jobs.looking import look_at_all
+from runtime.jobs.places import prepare_places
 from runtime.jobs.plan import VideoJob
 from runtime.jobs.progress import JobProgress
 from runtime.jobs.recipe import make_recipe
@@ -164,8 +165,9 @@ class DetectJob:
         return todo
 
     def _require_free(self, todo: Sequence[VideoJob]) -> None:
-        """Check, before any work, that no file of others is where results will be."""
+        """Check, before any work, that no file of others, and none of another video, is where results will be."""
         if self._files is not None:
+            prepare_places(self._files.folder, self._jobs, self._settings.files.formats)
             shared = shared_paths(self._files.folder, self._settings.files.formats) if self._is_shared else []
             if self._records is None:
                 self._files.require_free(todo, shared)
@@ -269,7 +271,7 @@ class DetectJob:
         if self._tables is not None:
             return self._tables.write(self._kept)
         formats = [suffix for suffix in SHARED_NAMES if suffix in files.options.formats and len(self._jobs) > 1]
-        return write_tables(entries_of(self._jobs, self._kept), files, formats) if formats else Tables()
+        return write_tables(entries_of(self._jobs, self._kept, files.folder), files, formats) if formats else Tables()
 
     def _say_shared(self, tables: Tables) -> None:
         if not self._flags.json and not self._flags.jsonl:
@@ -281,6 +283,12 @@ class DetectJob:
             print_note(
                 f"afsd: {_videos(tables.left_out)} in {self._flags.out} of another model, or with other options, "
                 f"{'is' if tables.left_out == 1 else 'are'} left out of what is of all videos"
+            )
+        if tables.renamed and not self._flags.quiet_log:
+            print_note(
+                f"afsd: {_videos(len(tables.renamed))} of the list with results under another name in "
+                f"{self._flags.out}, too: {some(tables.renamed)}; remove the files of that name and its record in "
+                ".afsd, or choose another --out"
             )
 
     def _sum_up(self) -> int:

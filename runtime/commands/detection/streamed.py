@@ -60,14 +60,14 @@ def stream_videos(
     detector: Detector, jobs: list[VideoJob], flags: argparse.Namespace, labels: VideoScores | None, lowest: float
 ) -> list[str]:
     """Stream the videos one after another, and return those that failed, as they are named to people."""
-    from runtime.jobs.work import require_labels
+    from runtime.jobs.work import named_for, require_labels
 
     output, failed = StreamedOutput(flags), []
 
-    def labelled(found: Detections) -> Detections:
+    def labelled(job: VideoJob, found: Detections) -> Detections:
         if labels is None:
             return found
-        found = labels.label(found, flags.labels_per_video).above(lowest)
+        found = labels.label(named_for(labels, job, found), flags.labels_per_video).above(lowest)
         return found.select(**selection_options(flags)) if selects(flags) else found
 
     for job in jobs:
@@ -76,7 +76,7 @@ def stream_videos(
             output.begin(job)
             with closing(detector.stream(job.source, fps=flags.fps)) as parts:  # type: ignore[type-var]  # a generator
                 for part in parts:
-                    output.give(labelled(part))
+                    output.give(labelled(job, part))
             output.end()
         except BrokenPipeError:  # of the reader of stdout: see `main`
             raise

@@ -17,7 +17,11 @@ SOURCES_HELP = (
 
 def add_recursive_flag(group: argparse._ArgumentGroup) -> None:
     """Add --recursive."""
-    group.add_argument("--recursive", action="store_true", help="take the videos of all folders below a folder, too")
+    group.add_argument(
+        "--recursive",
+        action="store_true",
+        help="take the videos of all folders below a folder, too, named by their paths in it, as in day1/cam1",
+    )
 
 
 def add_reading_flags(group: argparse._ArgumentGroup) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,11 @@ import numpy as np
 import pytest
 
 from runtime.errors import AnnotationError, InputError
+from runtime.jobs.plan import plan_jobs
+from runtime.jobs.work import named_for, require_labels
 from runtime.results.detections import Detections
-from runtime.results.video_scores import load_video_scores
+from runtime.results.video_scores import VideoScores, load_video_scores
+from runtime.video.sources import NamedSource
 
 CLASSES = ["Archery", "Ballet", "Bowling"]
 
@@ -91,3 +95,23 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "text.json").write_text("not json")
     with pytest.raises(AnnotationError, match="not JSON"):
         load_video_scores(tmp_path / "text.json")
+
+
+def test_videos_of_a_tree_are_known_by_their_paths_or_their_files_names(tmp_path: Path) -> None:
+    scores = {"day1/x": np.array([0.9, 0.1]), "x": np.array([0.2, 0.8]), "day3/v_y": np.array([0.5, 0.5])}
+    labels = VideoScores(("jump", "throw"), scores)
+    found = Detections(np.array([[1.0, 2.0]]), np.array([0], np.int32), np.array([0.5]), ("action",), "x")
+    for name, label, called in (("day1/x", "jump", "day1/x"), ("day2/x", "throw", "x"), ("x", "throw", "x")):
+        path = tmp_path / f"{name}.mp4"
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        (job,) = plan_jobs([NamedSource(str(path), name)], labelled=True)
+        require_labels(labels, job)
+        labelled = labels.label(named_for(labels, job, found))
+        assert ([one.label for one in labelled], labelled.video) == ([label], called)
+    (tmp_path / "day1" / "z.mp4").touch()
+    (job,) = plan_jobs([NamedSource(str(tmp_path / "day1" / "z.mp4"), "day1/z")], labelled=True)
+    with pytest.raises(InputError, match="none for the video 'z'"):
+        require_labels(labels, job)
+    assert "day3/y" in labels
+    assert labels.label(replace(found, video="day3/v_y")).video == "day3/y"
