@@ -14,6 +14,7 @@ from runtime.fleet.outcome import Work
 from runtime.fleet.pool import DetectionWorker
 from runtime.jobs.plan import VideoJob
 from runtime.jobs.workers import WorkerPlan
+from runtime.video.sources import NamedSource
 
 KILLED, DEADLY = "killed", "deadly"
 """Parts of the paths of videos at whose first progress the process is killed: once, and always."""
@@ -40,9 +41,9 @@ class HostileFeatureWorker(FeatureWorker):
         super().__init__(out=out, **arguments)
         self._log = out.parent / "kills.log"
 
-    def work(self, item: str) -> Work:
-        if is_armed(item, self._log):
-            self._folder.add(item, kill_this_process)
+    def work(self, item: NamedSource) -> Work:
+        if is_armed(str(item.source), self._log):
+            self._folder.add(item.source, kill_this_process, item.name)
         return super().work(item)
 
 

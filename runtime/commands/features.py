@@ -15,15 +15,17 @@ from runtime.commands.flags.reading import SOURCES_HELP, reading_options
 from runtime.common.console import ProgressLine, print_error
 from runtime.common.files import require_writable_folder
 from runtime.common.ranges import FramesPerSecond, require_in_range
+from runtime.common.temporaries import sweep
 from runtime.common.text import printable
 from runtime.errors import AfsdError, InputError
-from runtime.jobs.plan import label_of
+from runtime.jobs.plan import folders_of, label_of
 
 if TYPE_CHECKING:
     from runtime.features.folder import ExtractionOptions, FeatureFolder
     from runtime.fleet.options import FleetOptions
     from runtime.fleet.outcome import Outcome
     from runtime.timing import Timing
+    from runtime.video.sources import NamedSource
 
 
 def add_features(subparsers: Any) -> None:
@@ -58,11 +60,11 @@ def features(arguments: argparse.Namespace) -> int:
     """Run the verb and return 2 if any video failed, after all others are done."""
     from runtime.features.extractor import FeatureExtractor
     from runtime.features.folder import ExtractionOptions, FeatureFolder
-    from runtime.video.sources import expand_sources, is_live
+    from runtime.video.sources import is_live, list_sources
 
     fleet = fleet_options(arguments)
-    sources = expand_sources(arguments.videos, recursive=arguments.recursive)
-    live = [source for source in sources if is_live(source)]
+    sources = list_sources(arguments.videos, recursive=arguments.recursive)
+    live = [one.source for one in sources if is_live(one.source)]
     if live:
         raise InputError(f"{label_of(live[0])}: a live source has no end; give afsd detect --stream the backbone")
     if not (arguments.backbone or arguments.flow_backbone):
@@ -82,15 +84,18 @@ def features(arguments: argparse.Namespace) -> int:
         extractor = FeatureExtractor(engines, sample_fps=arguments.sample_fps, batch_size=arguments.batch)
         folder = FeatureFolder(arguments.out, extractor, options)
         for engine in engines:
-            require_writable_folder(arguments.out / engine.spec.stream, "choose another with --out")
-        for source in sources:
+            place = arguments.out / engine.spec.stream
+            require_writable_folder(place, "choose another with --out")
+            for name in folders_of(one.name for one in sources):
+                sweep(place / name)
+        for one in sources:
             try:
-                print(f"{label_of(source)}: {_write(folder, source, extractor.width)}", flush=True)
+                print(f"{label_of(one.source)}: {_write(folder, one, extractor.width)}", flush=True)
             except BrokenPipeError:  # of the reader of stdout: see `main`
                 raise
             except (AfsdError, OSError) as error:
                 print_error(error)
-                failed.append(label_of(source))
+                failed.append(label_of(one.source))
     return sum_up(failed, len(sources))
 
 
@@ -127,10 +132,13 @@ def _make_on_ray(arguments: argparse.Namespace, options: ExtractionOptions, flee
     return sum_up(failed, summary.videos)
 
 
-def _write(folder: FeatureFolder, source: str | int, width: int) -> str:
+def _write(folder: FeatureFolder, one: NamedSource, width: int) -> str:
     """Write the features of a video and return a line that describes them."""
+    label = label_of(one.source)
     with ProgressLine() as line:
-        name, video, timing = folder.add(source, lambda timing: line.show(f"{label_of(source)}: {_progress(timing)}"))
+        name, video, timing = folder.add(
+            one.source, lambda timing: line.show(f"{label}: {_progress(timing)}"), one.name
+        )
     files = printable(", ".join(map(str, folder.paths(name))))
     if timing is None:
         return f"{video.steps} steps are there already, in {files}"

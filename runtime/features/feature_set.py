@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.annotations.activitynet import VideoAnnotation, load_annotations
-from runtime.common.files import PathLike
+from runtime.common.files import PathLike, is_file
 from runtime.common.natural_order import natural_key
 from runtime.errors import InputError
-from runtime.features.description import FeatureDescription, StreamFolder, read_description
+from runtime.features.description import FEATURES, FeatureDescription, StreamFolder, read_description
 from runtime.features.files import FEATURE_SUFFIXES
 from runtime.features.scan import find_files, require_folder, require_one, scan_features, stream_folder
 from runtime.features.video_features import Features, StepReader, select_streams
@@ -182,7 +182,7 @@ def list_features(
 
     Args:
         places: one features.json, whose annotations name the videos, or one folder of <video>.npy or .npz per stream,
-            whose first folder does, in natural order.
+            whose first folder does, in natural order; a file in a folder below it is of a video "day1/cam1".
         spec: spec of a model on features.
         names: names of the videos wanted.
         fold: see `FeatureSet`.
@@ -199,7 +199,10 @@ def list_features(
         wanted = [video for video in annotated if not names or video.name in names]
         opened = open_model_features(places, spec, wanted, fold=fold)
         return [opened.features(video.name) for video in wanted]
-    there = {path.stem for path in require_folder(places[0]).iterdir() if path.suffix in FEATURE_SUFFIXES}
+    if is_file(places[0] / FEATURES):
+        raise InputError(f"{places[0]}: got the folder of a feature set, expected its {FEATURES}")
+    files = (path for path in require_folder(places[0]).rglob("*") if path.suffix in FEATURE_SUFFIXES)
+    there = {path.relative_to(places[0]).with_suffix("").as_posix() for path in files}
     if not there:
         raise InputError(f"{places[0]}: holds no .npy or .npz, expected a feature file per video")
     plain = StreamFolder("")

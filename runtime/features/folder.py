@@ -1,6 +1,6 @@
 """Write the features of videos as a feature set (`afsd features`).
 
-<out>/rgb/<video>.npy, <out>/flow/<video>.npy   float32 [T,C], a folder per backbone
+<out>/rgb/<video>.npy, <out>/flow/<video>.npy   float32 [T,C], a folder per backbone; rgb/day1/cam1.npy of "day1/cam1"
 <out>/features.json       the description that training reads (see description.py)
 <out>/videos.json         duration and rate of each video, as annotations without any action
 <out>/extraction.json     the settings: later runs must have the same, and skip the videos that are done
@@ -12,6 +12,7 @@ changed is made anew, and so is a URL, whose content nobody knows before it is r
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -29,7 +30,8 @@ from runtime.common.names import path_in
 from runtime.common.npy_writer import grow_npy
 from runtime.common.ranges import FramesPerSecond, check_ranges
 from runtime.common.stops import shield
-from runtime.errors import InputError
+from runtime.common.temporaries import NAME
+from runtime.errors import InputError, VideoWarning
 from runtime.features.description import FEATURES, FeatureDescription, StreamFolder, write_description
 from runtime.features.extractor import FeatureExtractor, feature_width
 from runtime.timing import Timing
@@ -133,13 +135,14 @@ class FeatureFolder:
             self._record = self._read_or_start()
 
     def add(
-        self, source: str | int, on_progress: Callable[[Timing], None] | None = None
+        self, source: str | int, on_progress: Callable[[Timing], None] | None = None, name: str = ""
     ) -> tuple[str, VideoRecord, Timing | None]:
         """Write the features of a video.
 
         Args:
             source: file, folder of images, or URL.
             on_progress: called after each batch of snippets.
+            name: name of the video, such as its path in a folder, "day1/cam1"; empty: that of the source itself.
 
         Returns:
             The video's name, its record, and the timing; None instead of the timing if the features already existed.
@@ -161,15 +164,18 @@ class FeatureFolder:
             reader=self._options.reader,
         )
         with stream:
+            name = name or stream.name
             digest, place = self._identify(source)
-            there = self._find_there(stream.name, digest, place)
+            there = self._find_there(name, digest, place)
+            self._warn_of_older_name(name, place)
             if there is not None and there.digest == digest and place:
-                return stream.name, there, None
-            return stream.name, self._write(stream, digest, place, timing, on_progress), timing
+                return name, there, None
+            return name, self._write(name, stream, digest, place, timing, on_progress), timing
 
     def paths(self, video: str) -> list[Path]:
         """Return the paths of a video's feature files, one per backbone."""
-        return [path_in(self.out / engine.spec.stream, video, ".npy") for engine in self._extractor.backbones]
+        folders = [self.out / engine.spec.stream for engine in self._extractor.backbones]
+        return [path_in(folder, video, ".npy", deep=True) for folder in folders]
 
     def _read_or_start(self) -> ExtractionRecord:
         """Read the folder's record, or start one; the lock must be held."""
@@ -210,8 +216,21 @@ class FeatureFolder:
             )
         return record
 
+    def _warn_of_older_name(self, name: str, place: str) -> None:
+        """Warn if the folder has the features of a video under the name of its file alone, as older releases wrote."""
+        older = name.rpartition("/")[2]
+        record = self._record.videos.get(older)
+        if older != name and record is not None and place and record.source == place:
+            warnings.warn(
+                f"{self.out}: holds the features of {place} as {older!r}, too, so the video is twice in the set; "
+                "use another folder",
+                VideoWarning,
+                stacklevel=3,
+            )
+
     def _write(
         self,
+        name: str,
         stream: FrameStream,
         digest: str,
         place: str,
@@ -222,7 +241,7 @@ class FeatureFolder:
         widths = [feature_width(engine.spec) for engine in self._extractor.backbones]
         edges, count = list(accumulate(widths))[:-1], 0
         with ExitStack() as unfinished:
-            files = zip(self.paths(stream.name), widths, strict=True)
+            files = zip(self.paths(name), widths, strict=True)
             writers = [unfinished.enter_context(grow_npy(path, (width,), "<f4")) for path, width in files]
             for steps in self._extractor.steps(stream, timing):
                 if steps is None:
@@ -235,9 +254,9 @@ class FeatureFolder:
             record = VideoRecord(digest, stream.fps, stream.seconds, count, place)
             with shield(), lock_folder(self.out, "afsd features"):
                 self._record = self._read_or_start()  # with what other processes have added
-                self._find_there(stream.name, digest, place)
+                self._find_there(name, digest, place)
                 unfinished.close()  # gives the files their names
-                self._record = replace(self._record, videos={**self._record.videos, stream.name: record})
+                self._record = replace(self._record, videos={**self._record.videos, name: record})
                 self._describe()
         return record
 
@@ -294,7 +313,8 @@ def _start_record(out: Path, record: ExtractionRecord) -> ExtractionRecord:
 
 def _features_in(out: Path, record: ExtractionRecord) -> list[Path]:
     folders = (out / backbone.stream for backbone in record.settings.backbones)
-    return [path for folder in folders for path in sorted(folder.glob("*.np[yz]"))]
+    files = (path for folder in folders for path in sorted(folder.rglob("*.np[yz]")))
+    return [path for path in files if not NAME.fullmatch(path.name)]
 
 
 def _differences(there: ExtractionSettings, here: ExtractionSettings) -> Iterator[tuple[str, str, str]]:

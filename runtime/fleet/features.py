@@ -20,8 +20,8 @@ from runtime.fleet.places import require_shared, shared_folder
 from runtime.fleet.running import connected, run_on_actors
 from runtime.fleet.summary import FleetSummary, OnVideo, Tally
 from runtime.fleet.videos import require_finite
-from runtime.jobs.plan import plan_jobs
-from runtime.video.sources import expand_sources
+from runtime.jobs.plan import folders_of, plan_jobs
+from runtime.video.sources import NamedSource, list_sources
 
 
 class FeatureWorker:
@@ -41,9 +41,9 @@ class FeatureWorker:
         engines = [open_shared(path, engine) for path in backbones]  # as long as the actor lives
         self._folder = FeatureFolder(out, FeatureExtractor(engines, **sampling), options)
 
-    def work(self, item: str) -> Work:
+    def work(self, item: NamedSource) -> Work:
         """Write the features of a video; of one that is done none."""
-        name, video, timing = self._folder.add(item)
+        name, video, timing = self._folder.add(item.source, name=item.name)
         content = MadeFeatures(name, video.steps, 0 if timing is None else timing.frames)
         return Work("skipped" if timing is None else "done", content, video.duration_s)
 
@@ -81,7 +81,7 @@ def extract_features_dataset(
         backbones: engine of `afsd export-backbone`, or one on RGB and one on flow; a path that every machine sees.
         out: folder of the features, which every machine sees.
         options: settings that concern the frames.
-        recursive: take the videos of all folders below a folder, too.
+        recursive: take the videos of all folders below a folder, too; they are named by their paths in it, "day1/cam1".
         sample_fps: rate at which frames are sampled; None: every frame.
         batch_size: snippets per call; None: see `FeatureExtractor`.
         engine: how the engines run; each gets the threads, or the share of a GPU, that `fleet` gives an actor.
@@ -98,10 +98,13 @@ def extract_features_dataset(
     require_in_range("sample_fps", sample_fps, FramesPerSecond | None)
     require_in_range("batch_size", batch_size, Count | None)
     paths = [backbones] if isinstance(backbones, (str, os.PathLike)) else list(backbones)
-    jobs = plan_jobs(expand_sources([os.fspath(source) for source in sources], recursive=recursive))
+    listed = list_sources([os.fspath(source) for source in sources], recursive=recursive)
+    jobs = plan_jobs(listed)
     require_finite(jobs)
     place = Path(out)
-    with shared_folder(place, below=("rgb", "flow")) as mark, connected(fleet.address):
+    folders = ["", *folders_of(one.name for one in listed)]
+    below = [f"{stream}/{folder}" for stream in ("rgb", "flow") for folder in folders]
+    with shared_folder(place, below=below) as mark, connected(fleet.address):
         arguments = {
             "backbones": [os.fspath(path) for path in paths],
             "engine": share_engine(engine or EngineOptions(), fleet),
@@ -112,6 +115,6 @@ def extract_features_dataset(
         }
         tally = Tally([(job.name, job.label) for job in jobs], on_video)
         labels = [job.label for job in jobs]
-        for _ in tally.count(run_on_actors([job.source for job in jobs], FeatureWorker, arguments, fleet, labels)):
+        for _ in tally.count(run_on_actors(listed, FeatureWorker, arguments, fleet, labels)):
             pass
     return tally.summary()

@@ -24,7 +24,7 @@ from runtime.common.npy_writer import grow_npy
 from runtime.errors import EngineError, InputError
 from runtime.features.description import read_description
 from runtime.features.extractor import FeatureExtractor
-from runtime.features.feature_set import open_features
+from runtime.features.feature_set import list_features, open_features
 from runtime.features.files import read_features
 from runtime.features.folder import ExtractionOptions, FeatureFolder
 from tests.streaming import peak_memory
@@ -112,6 +112,43 @@ def test_what_is_there_is_left_and_what_is_lost_made_again(tmp_path: Path, rgb: 
     assert main(command) == 0
     assert path.read_bytes() == content
     assert (tmp_path / "set" / "features.json").read_text() == "{}"
+
+
+@pytest.mark.thorough
+def test_features_of_a_tree_are_found_by_the_names_of_its_annotations(tmp_path: Path, rgb: str, capsys: Any) -> None:
+    frames = {}
+    for number, name in enumerate(("x", "day1/x", "day2/x")):
+        path = tmp_path / "videos" / f"{name}.avi"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        frames[name] = write_video(path, 40 + 4 * number, seed=number)
+    out = tmp_path / "set"
+    words = ["--backbone", rgb, "--out", str(out)]
+    command = ["features", str(tmp_path / "videos"), "--recursive", *words]
+    (out / "rgb" / "day2").mkdir(parents=True)
+    (out / "rgb" / "day2" / ".afsd-abcde.npy").touch()  # of a process that is dead
+    assert main(command) == 0
+    assert sorted(str(path.relative_to(out / "rgb")) for path in (out / "rgb").rglob("*.*")) == [
+        "day1/x.npy", "day2/x.npy", "x.npy",
+    ]  # fmt: skip
+    features, annotated = open_features(out / "features.json")
+    assert sorted(video.name for video in annotated) == sorted(frames)
+    for name, pixels in frames.items():
+        np.testing.assert_allclose(features.read(name), plain_steps(pixels), rtol=1e-5, atol=1e-5)
+    told(capsys)
+    assert main(command) == 0
+    assert told(capsys)[0].count("steps are there already") == 3
+    listed = list_features([out / "rgb"], feature_model_spec("afsd"))
+    assert [(one.name, one.paths) for one in listed] == [
+        (name, (out / "rgb" / f"{name}.npy",)) for name in ("day1/x", "day2/x", "x")
+    ]
+    with pytest.raises(InputError, match=r"got the folder of a feature set, expected its features\.json"):
+        list_features([out], feature_model_spec("afsd"))
+    (tmp_path / "videos" / "x.avi").unlink()
+    old = ["features", str(tmp_path / "videos" / "day1" / "x.avi"), "--backbone", rgb, "--out", str(tmp_path / "old")]
+    assert main(old) == 0  # as older releases named it
+    told(capsys)
+    assert main([*command[:-1], str(tmp_path / "old")]) == 0
+    assert told(capsys)[1].count("holds the features of ../videos/day1/x.avi as 'x', too, so the video is twice") == 1
 
 
 def test_other_settings_and_other_videos_are_refused(tmp_path: Path, rgb: str, capsys: Any) -> None:

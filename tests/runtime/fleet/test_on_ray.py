@@ -70,20 +70,22 @@ def test_features_are_those_of_the_command(
     tmp_path: Path, videos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (videos / f"{DEADLY}.avi").unlink()
+    (videos / "day1").mkdir()
+    (videos / "b.avi").rename(videos / "day1" / "a.avi")
     backbone = write_tiny_backbone(tmp_path / "rgb.onnx")
     monkeypatch.setattr(on_features, "FeatureWorker", HostileFeatureWorker)
     seen: list[str] = []
     summary = extract_features_dataset(
-        [videos], backbone, out=tmp_path / "ray", fleet=FLEET, on_video=lambda label, _: seen.append(label)
+        [videos], backbone, out=tmp_path / "ray", fleet=FLEET, recursive=True, on_video=lambda one, _: seen.append(one)
     )
     assert [(failure.video, failure.kind) for failure in summary.failures] == [("c", "VideoError")]
     assert (summary.done, summary.skipped, len(seen)) == (3, 0, 4)
     assert (tmp_path / "kills.log").read_text().count(f"{KILLED}.avi") == 1
 
-    command = ["features", str(videos), "--backbone", str(backbone), "--device", "cpu", "--threads", "1"]
+    command = ["features", str(videos), "--recursive", "--backbone", str(backbone), "--device", "cpu", "--threads", "1"]
     assert main([*command, "--out", str(tmp_path / "plain")]) == 2  # c is no video
     plain, ours = content(tmp_path / "plain"), content(tmp_path / "ray")
-    assert {"rgb/a.npy", "rgb/b.npy", f"rgb/{KILLED}.npy", "features.json", "extraction.json"} < plain.keys()
+    assert {"rgb/a.npy", "rgb/day1/a.npy", f"rgb/{KILLED}.npy", "features.json", "extraction.json"} < plain.keys()
     assert ours.keys() == plain.keys()
     for name in plain:  # in files of several videos those that were finished first stand first
         same = (
@@ -104,9 +106,12 @@ def test_detections_are_those_of_the_command_and_each_skips_what_the_other_has_d
 ) -> None:
     pandas = pytest.importorskip("pandas")
     pytest.importorskip("fsspec")
+    (videos / "day1").mkdir()
+    (videos / "b.avi").rename(videos / "day1" / "a.avi")
     model = write_tiny_onnx(tmp_path / "tiny.onnx", None)
     monkeypatch.setattr(pool, "DetectionWorker", HostileDetectionWorker)
     job: dict[str, Any] = {"score": 0.1, "formats": ["json", "csv"], "engine": EngineOptions(), "fleet": FLEET}
+    job["recursive"] = True
     write_video(tmp_path / "d.avi", level=180)
     sources = [str(videos), f"local://{tmp_path}/d.avi"]  # the second as fsspec reads an object store
     found = detect_dataset(sources, model, out=tmp_path / "ray", **job)
@@ -119,14 +124,22 @@ def test_detections_are_those_of_the_command_and_each_skips_what_the_other_has_d
     assert (found.summary.done, found.summary.skipped) == (4, 0)
     kills = (tmp_path / "kills.log").read_text()
     assert (kills.count(f"{KILLED}.avi"), kills.count(f"{DEADLY}.avi")) == (1, 2)
-    assert sorted((tmp_path / "runs.log").read_text().split()) == ["a", "b", "d", KILLED]
+    assert sorted((tmp_path / "runs.log").read_text().split()) == ["a", "d", "day1/a", KILLED]
 
     (videos / f"{DEADLY}.avi").unlink()
-    flags = ["--score", "0.1", "--format", "json", "csv", "--device", "cpu", "--threads", "1"]
+    flags = ["--recursive", "--score", "0.1", "--format", "json", "csv", "--device", "cpu", "--threads", "1"]
     command = ["detect", str(model), *sources, *flags]
     assert main([*command, "--out", str(tmp_path / "plain")]) == 2  # c is no video
     plain, ours = content(tmp_path / "plain"), content(tmp_path / "ray")
-    assert {"a.json", "a.csv", f"{KILLED}.json", "all.csv", "failures.jsonl"} < plain.keys()
+    assert {
+        "a.json",
+        "a.csv",
+        "day1/a.json",
+        "day1/a.csv",
+        f"{KILLED}.json",
+        "all.csv",
+        "failures.jsonl",
+    } < plain.keys()
     assert ours.keys() - TABLES == plain.keys()
     failures = "failures.jsonl"  # has the times
     assert {name: ours[name] for name in plain if name != failures} == {
@@ -138,7 +151,7 @@ def test_detections_are_those_of_the_command_and_each_skips_what_the_other_has_d
 
     table = pandas.read_parquet(tmp_path / "ray/detections.parquet")
     results = {}
-    for name in ("a", "b", KILLED, "d"):
+    for name in ("a", "day1/a", KILLED, "d"):
         results |= json.loads(ours[f"{name}.json"])["results"]
     assert len(table) == sum(map(len, results.values())) > 0
     for name, entries in results.items():
@@ -146,8 +159,8 @@ def test_detections_are_those_of_the_command_and_each_skips_what_the_other_has_d
         assert list(zip(rows["label"], rows["score"], rows["start_s"], rows["end_s"], strict=True)) == [
             (entry["label"], entry["score"], *entry["segment"]) for entry in entries
         ]
-    assert set(table["path"]) == {*(str(videos / f"{name}.avi") for name in ("a", "b", KILLED)), sources[1]}
-    assert list(dict.fromkeys(table["video"])) == ["a", "b", KILLED, "d"]
+    assert set(table["path"]) == {*(str(videos / f"{name}.avi") for name in ("a", "day1/a", KILLED)), sources[1]}
+    assert list(dict.fromkeys(table["video"])) == ["a", "day1/a", KILLED, "d"]
     assert table["fps"].eq(10.0).all()
     assert [json.loads(line)["score"] for line in ours["detections.jsonl"].decode().splitlines()] == list(
         table["score"]
