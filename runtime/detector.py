@@ -39,7 +39,7 @@ from runtime.video.flow import FLOW_METHODS, FlowMethod
 from runtime.video.readers.choice import READERS, ReaderName
 from runtime.video.rgb_and_flow import FlowSource
 from runtime.video.sampling import FRAME_TIMINGS, FrameTiming
-from runtime.video.sources import FrameSource, is_url, name_of
+from runtime.video.sources import FrameSource, NamedSource, is_url, name_of
 
 if TYPE_CHECKING:
     from runtime.live.options import WatchOptions
@@ -288,11 +288,11 @@ class Detector:
         """
         return Finder(video, self.spec, self.options, video.endless if endless is None else endless)
 
-    def watch(self, sources: Sequence[str | int], options: WatchOptions | None = None) -> Watcher:
+    def watch(self, sources: Sequence[str | int | NamedSource], options: WatchOptions | None = None) -> Watcher:
         """Watch several live sources and files at once; iterate over the result for its events.
 
         Args:
-            sources: URLs of streams, camera numbers, and files, which are read once.
+            sources: URLs of streams, camera numbers, and files, which are read once; a NamedSource has its own name.
             options: see `WatchOptions`.
 
         Raises:

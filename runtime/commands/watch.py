@@ -96,13 +96,13 @@ def watch(arguments: argparse.Namespace) -> int:
     from runtime.results.json_lines import JsonLineFiles
     from runtime.spec.model import fuse_specs
     from runtime.two_streams import name_pair
-    from runtime.video.sources import expand_sources
+    from runtime.video.sources import list_sources
 
     check_shown_flags(arguments)
     address = None if arguments.metrics is None else parse_address(arguments.metrics)
     if arguments.quiet and arguments.out is None:
         raise InputError("--quiet: nothing would be given out; add --out DIR")
-    sources = expand_sources(arguments.sources, recursive=arguments.recursive)
+    sources = list_sources(arguments.sources, recursive=arguments.recursive)
     options = WatchOptions(arguments.stall, arguments.gap, arguments.retry, arguments.fps)
     with ExitStack() as stack:
         watcher: Watcher | None = None

@@ -34,7 +34,7 @@ from runtime.streaming.frames_to_windows import FramesToWindows
 from runtime.timing import Timing
 from runtime.video.readers.base import Reader
 from runtime.video.readers.choice import open_reader
-from runtime.video.sources import local_path, name_of
+from runtime.video.sources import NamedSource, local_path, name_of
 
 PENDING_WINDOWS = 2
 """Windows of a source that may wait for the engine; more would make detections later when the machine is too slow. For
@@ -90,7 +90,7 @@ class Watcher:
     def __init__(
         self,
         detector: Detector,
-        sources: Sequence[str | int],
+        sources: Sequence[str | int | NamedSource],
         options: WatchOptions | None = None,
         *,
         clock: Clock | None = None,
@@ -115,7 +115,8 @@ class Watcher:
         self._clock = Clock() if clock is None else clock
         self._changed = threading.Condition()
         self._network = detector.engine if isinstance(detector.engine, StreamingEngine) else None
-        self._chunk = None if self._network is None else _choose_chunk(sources)
+        named = _name_sources(sources)
+        self._chunk = None if self._network is None else _choose_chunk([source for source, _ in named])
         self._stop = False
         self._beat = time.monotonic()
         self._timing = Timing(detector.spec.sample_fps)
@@ -134,7 +135,7 @@ class Watcher:
                 self._clock,
                 self._chunk,
             )
-            for source, name in _name_sources(sources)
+            for source, name in named
         ]
         self._tallies = {source: _Tally() for source in self._sources}
         self._current: dict[Source, Stretch] = {}
@@ -498,13 +499,14 @@ def _choose_chunk(sources: Sequence[str | int]) -> int:
     return LIVE_CHUNK if any(may_be_live(source) for source in sources) else STREAMING_CHUNK
 
 
-def _name_sources(sources: Sequence[str | int]) -> list[tuple[str | int, str]]:
+def _name_sources(sources: Sequence[str | int | NamedSource]) -> list[tuple[str | int, str]]:
     """Return each source with its name, numbered where an earlier source has it; VideoError: a file is missing."""
     if not sources:
         raise InputError("got no source, expected at least one file, URL or camera number")
     taken: set[str] = set()
-    for source in sources:
-        path = None if isinstance(source, int) else local_path(source)
+    listed = [one if isinstance(one, NamedSource) else NamedSource(one) for one in sources]
+    for one in listed:
+        path = None if isinstance(one.source, int) else local_path(one.source)
         if path is not None and not exists(path):
             raise VideoError(f"{path}: file or folder not found")
-    return [(source, take_name(name_of(source, keep_host=True)[0], taken)) for source in sources]
+    return [(one.source, take_name(one.name or name_of(one.source, keep_host=True)[0], taken)) for one in listed]

@@ -23,6 +23,7 @@ from runtime.live.options import WatchOptions
 from runtime.live.source import FIRST_RETRY_SECONDS
 from runtime.live.watcher import PENDING_WINDOWS, Watcher
 from runtime.video.readers.choice import open_reader
+from runtime.video.sources import list_sources
 from tests.runtime.live.fakes import FPS, UNIX, Connections, FakeReader, FakeTime, Shot, images, shots
 from tests.streaming import peak_memory
 from tests.tiny import STRIDE, ProposalEngine, TinyEngine, tiny_spec
@@ -420,6 +421,14 @@ def test_names_are_unique_and_hold_the_port() -> None:
     ]
     names = Detector(TinyEngine()).watch(sources).names
     assert names == ["127.0.0.1_5000", "127.0.0.1_5001", "host_554_a", "host_554_a-2"]
+
+
+def test_files_of_a_tree_are_named_by_their_paths(tmp_path: Path) -> None:
+    for name in ("a", "day1/a", "day2/a"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.mp4").touch()
+    sources = list_sources([str(tmp_path), CAMERA], recursive=True)
+    assert Detector(TinyEngine()).watch(sources).names == ["a", "day1/a", "day2/a", "camera_1"]
 
 
 def test_memory_stays_flat() -> None:
