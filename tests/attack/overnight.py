@@ -37,6 +37,8 @@ STEMS = (
     "~tilde", "@at", "{brace}", "10:30:00", "cafe\u0301", "\udcff\udcfe", "a,b", "=1+1", "failures", "shared", "clip",
 )  # fmt: skip
 """Names of every odd kind; the others are numbered."""
+FOLDERS = ("", "day 1", "day 1/#%2F", "")
+"""Folders of the videos, each of six after the other."""
 OUT, ERRORS = "printed", "errors"
 """Files for what the command prints."""
 LIMIT_S = 240.0
@@ -64,8 +66,9 @@ class Report:
 
 
 def make_folder(folder: Path, count: int) -> None:
-    """Write videos of few contents under many names; two of one name have other suffixes."""
-    folder.mkdir()
+    """Write videos of few contents under many names, some in folders; two of one name have other suffixes."""
+    for name in FOLDERS:
+        (folder / name).mkdir(parents=True, exist_ok=True)
     made = [
         write_video(folder.parent / f"source{number}.mp4", frames=round(10 * SECONDS), level=20 + 25 * number)
         for number in range(SOURCES)
@@ -73,8 +76,9 @@ def make_folder(folder: Path, count: int) -> None:
     for number in range(count):
         stem = STEMS[number] if number < len(STEMS) else f"clip {number}" if number % 3 else f"clip {number - 1}"
         suffix = "mp4" if number % 3 else "m4v"
-        shutil.copy(made[number % SOURCES], folder / f"{stem}.{suffix}")
-    assert len(list(folder.iterdir())) == count
+        place = folder / FOLDERS[number // 6 % len(FOLDERS)]
+        shutil.copy(made[number % SOURCES], place / f"{stem}.{suffix}")
+    assert sum(path.is_file() for path in folder.rglob("*")) == count
 
 
 def attack(work: Path, model: Path, videos: int, kills: int, seed: int, flags: Sequence[str] = ()) -> Report:
@@ -132,6 +136,7 @@ def _start(model: Path, work: Path, out: str, flags: Sequence[str]) -> subproces
         "detect",
         str(model),
         str(work / "videos"),
+        "--recursive",
         "--out",
         str(work / out),
         "--format",
@@ -178,7 +183,9 @@ def _progress(out: Path) -> tuple[int, int]:
     records = list(RecordFolder(out).all()) if out.is_dir() else []
     known = {name for record in records for name in record.files}
     others = known | {"all.csv", "index.html"}
-    stray = {path.stem for path in out.glob("[!.]*.*") if path.name not in others} if out.is_dir() else set()
+    files = (path.relative_to(out) for path in out.rglob("[!.]*.*") if path.is_file()) if out.is_dir() else ()
+    shown = (path for path in files if path.parts[0][0] != "." and path.as_posix() not in others)
+    stray = {path.with_suffix("").as_posix() for path in shown}
     return len(records), len(stray - BESIDE)
 
 
