@@ -13,6 +13,7 @@ from runtime.fleet.features import FeatureWorker
 from runtime.fleet.outcome import Work
 from runtime.fleet.pool import DetectionWorker
 from runtime.jobs.plan import VideoJob
+from runtime.jobs.store_records import StoreFolder
 from runtime.jobs.workers import WorkerPlan
 from runtime.video.sources import NamedSource
 
@@ -52,7 +53,8 @@ class HostileDetectionWorker(DetectionWorker):
 
     def __init__(self, plan: WorkerPlan, mark: str) -> None:
         super().__init__(plan, mark)
-        self._logs = Path() if plan.folder is None else plan.folder.parent
+        place = plan.folder.url.partition("://")[2] if isinstance(plan.folder, StoreFolder) else plan.folder
+        self._logs = Path() if place is None else Path(place).parent
 
     def work(self, item: VideoJob) -> Work:
         if is_armed(str(item.source), self._logs / "kills.log"):

@@ -22,10 +22,11 @@ from runtime.commands.flags.engine import (
 from runtime.commands.flags.ray import add_ray_flags, fleet_options
 from runtime.commands.flags.reading import SOURCES_HELP, add_settle_flag, add_stride_flags
 from runtime.commands.flags.shown import add_shown_flags, check_shown_flags, choose_score, selects
-from runtime.commands.flags.writing import add_overwrite_flag
+from runtime.commands.flags.writing import add_overwrite_flag, results_place
 from runtime.common.files import require_writable_folder
 from runtime.common.ranges import Count, Number, Seconds, require_in_range
 from runtime.errors import InputError
+from runtime.jobs.row_tables import ROW_TABLES
 from runtime.results.writers import FORMATS
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def add_detect(subparsers: Any) -> None:
         "  afsd detect model.xml videos/ --out results --format html\n"
         "  afsd detect model.xml match.mp4 --exclusive class --merge-gap 1\n"
         "  afsd detect model.onnx rtsp://camera/1 --stream --json\n"
-        "  afsd detect /shared/model.onnx s3://bucket/day1.mp4 --out /shared/results --ray auto --actors 2-8\n",
+        "  afsd detect /shared/model.onnx s3://bucket/day1.mp4 --out s3://bucket/found --ray auto --actors 2-8\n",
         help="find actions in videos",
         description="Find actions in videos and print a table of them, the best ones in order of time.",
     )
@@ -86,8 +87,9 @@ def _add_output_flags(group: argparse._ArgumentGroup) -> None:
         "--format",
         metavar="NAME",
         nargs="+",
-        choices=tuple(FORMATS),
-        help=f"write DIR/<video>.NAME, several if wanted: {formats} (default with --out: json)",
+        choices=(*FORMATS, *ROW_TABLES),
+        help=f"write DIR/<video>.NAME, several if wanted: {formats} (default with --out: json); parquet, jsonl: "
+        "one table of all videos for data tools, DIR/detections.NAME",
     )
     group.add_argument(
         "--embed", action="store_true", help="with --format html: put the video into its page, in place of a link to it"
@@ -98,9 +100,10 @@ def _add_output_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--out",
         metavar="DIR",
-        type=Path,
-        help="folder of the files, and of the records by which what is done is skipped at the next start (default: the "
-        "working directory, without records); with --stream lines are appended to DIR/<video>.jsonl",
+        type=results_place,
+        help="folder of the files, and of the records by which what is done is skipped at the next start; also one of "
+        "an object store, as s3://bucket/found (default: the working directory, without records); with --stream lines "
+        "are appended to DIR/<video>.jsonl",
     )
     add_overwrite_flag(group)
     group.add_argument("--bom", action="store_true", help="begin CSV files with the mark by which Excel knows UTF-8")
@@ -159,9 +162,11 @@ def _add_job_flags(group: argparse._ArgumentGroup) -> None:
 def detect(arguments: argparse.Namespace) -> int:
     """Run the verb and return 2 if any video failed, after all others are done."""
     from runtime.commands.detection.job import DetectJob
-    from runtime.commands.detection.output import Output, chosen_formats
+    from runtime.commands.detection.output import Output, chosen_formats, chosen_tables
     from runtime.commands.detection.settings import make_settings
     from runtime.jobs.plan import Shard, plan_jobs
+    from runtime.jobs.result_place import open_place
+    from runtime.jobs.tables import KEPT
     from runtime.results.video_scores import load_video_scores
     from runtime.video.sources import list_sources
 
@@ -171,10 +176,13 @@ def detect(arguments: argparse.Namespace) -> int:
     fleet = fleet_options(arguments)
     shard = Shard.parse(arguments.shard) if arguments.shard else Shard()
     labels = load_video_scores(arguments.video_scores) if arguments.video_scores else None
-    if arguments.out is not None or chosen_formats(arguments):
-        require_writable_folder(arguments.out or ".", "choose another with --out")
     arguments.mode = arguments.mode or _mode_for([one.source for one in listed])
     with ExitStack() as stack:
+        place = None
+        if arguments.out is not None:
+            place = stack.enter_context(open_place(arguments.out, KEPT, advice="choose another with --out"))
+        elif chosen_formats(arguments) or chosen_tables(arguments):
+            require_writable_folder(".", "choose another with --out")
         engines = OpenedOnce(arguments, stack, open_with)
         spec = engines.spec()
         origin = choose_score(arguments, spec)
@@ -185,7 +193,8 @@ def detect(arguments: argparse.Namespace) -> int:
             return _stream(arguments, engines, jobs, labels)
         chosen = [job for job in jobs if shard.holds(job)]
         output = Output(arguments, origin, jobs)
-        job = DetectJob(arguments, make_settings(arguments, jobs), jobs, chosen, output)
+        settings = make_settings(arguments, jobs, None if place is None else place.records)
+        job = DetectJob(arguments, settings, jobs, chosen, output, place)
         return job.run(arguments.workers, arguments.device.split(","), arguments.threads, engines.open_worker, fleet)
 
 
@@ -233,9 +242,12 @@ def _mode_for(sources: Sequence[str | int]) -> str:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    from runtime.commands.detection.output import chosen_formats
+    from runtime.commands.detection.output import chosen_formats, chosen_tables
+    from runtime.jobs.row_tables import import_pyarrow
 
     check_shown_flags(arguments)
+    if "parquet" in chosen_tables(arguments):
+        import_pyarrow()
     require_in_range("--top", arguments.top, Number)
     if arguments.embed and "html" not in chosen_formats(arguments):
         raise InputError("--embed puts the video into its page: give --format html with it")
@@ -257,7 +269,12 @@ def _check(arguments: argparse.Namespace) -> None:
     for option in ("jsonl", "shard", "workers", "max_errors", "patience", "fresh") if arguments.stream else ():
         if getattr(arguments, option) is not None and getattr(arguments, option) is not False:
             raise InputError(f"--{option.replace('_', '-')} is of whole videos; leave out --stream")
-    if arguments.stream and chosen_formats(arguments):
+    if arguments.stream and arguments.out is not None and not isinstance(arguments.out, Path):
+        raise InputError(
+            f"--stream appends lines to files, which no object store can; got --out {arguments.out}, expected a folder "
+            "of this machine"
+        )
+    if arguments.stream and (chosen_formats(arguments) or chosen_tables(arguments)):
         raise InputError(
             "--stream prints lines, and appends them to files with --out; leave out --format, --csv, --srt and --plot, "
             "or --stream itself"

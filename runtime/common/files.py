@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import stat
 import zlib
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from typing import Any, BinaryIO
 
 from runtime.common import limits
 from runtime.common.temporaries import sweep, temporary_file
-from runtime.common.text import one_line, quote
+from runtime.common.text import one_line, public_url, quote
 from runtime.errors import AfsdError, InputError
 
 PathLike = str | os.PathLike[str]
@@ -30,6 +31,8 @@ TRIAL_BYTES = 4096
 """Bytes that a folder for results must take before the work begins."""
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _digests: ContextVar[dict[Path, str] | None] = ContextVar("afsd_written_digests", default=None)
+_URL = re.compile("[A-Za-z][A-Za-z0-9+.-]+:/")
+"""Beginning of a URL, also as a path has it, in which two slashes are one."""
 GZIP = b"\x1f\x8b"
 """First bytes of a gzip file."""
 
@@ -102,9 +105,14 @@ def require_writable_folder(folder: PathLike, advice: str = "choose another fold
     Call it before the work whose results will lie there.
 
     Raises:
-        InputError: the path is a file, or the folder cannot be made or written to, or its disk is full.
+        InputError: the path is a file or a URL, or the folder cannot be made or written to, or its disk is full.
     """
     place = Path(folder)
+    if _URL.match(str(place)):
+        raise InputError(
+            f"{public_url(str(folder))}: got a URL, expected a folder of this machine (afsd detect alone writes into "
+            f"object stores); {advice}"
+        )
     try:
         place.mkdir(parents=True, exist_ok=True)
         with temporary_file(place) as trial:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtime.common.console import describe_error
-from runtime.common.files import PathLike, require_writable_folder
+from runtime.common.files import PathLike
+from runtime.common.object_store import open_filesystem
 from runtime.common.text import counted, one_line, some
 from runtime.detector import DetectorOptions
 from runtime.engines import EngineOptions, open_engine
@@ -26,20 +27,21 @@ from runtime.fleet.outcome import Outcome, Work
 from runtime.fleet.pool import detect_on_actors
 from runtime.fleet.running import import_ray
 from runtime.fleet.summary import FleetSummary, OnVideo, Tally
-from runtime.fleet.tables import DETECTIONS, FAILURES, FleetTables, detection_table, failure_table
+from runtime.fleet.tables import FAILURES, failure_table, write_failures
 from runtime.fleet.videos import require_finite
 from runtime.jobs.failures import Failure, FailureFile
 from runtime.jobs.looking import look_at_all
 from runtime.jobs.places import prepare_places
 from runtime.jobs.plan import Source, VideoJob, plan_jobs
-from runtime.jobs.recipe import Recipe, make_recipe
-from runtime.jobs.records import RecordFolder
+from runtime.jobs.recipe import make_recipe
 from runtime.jobs.result_files import ResultFiles
+from runtime.jobs.result_place import ResultPlace, open_place, place_of
+from runtime.jobs.row_tables import ROW_TABLES, detection_table, require_own_tables
 from runtime.jobs.settings import FileOptions, JobSettings, choose_lowest
-from runtime.jobs.tables import FolderTables, shared_paths
-from runtime.jobs.work import Finished, finished_before
+from runtime.jobs.store_records import StoreFolder
+from runtime.jobs.tables import KEPT, FolderTables, Tables, shared_paths
+from runtime.jobs.work import Finished
 from runtime.jobs.workers import WorkerPlan
-from runtime.results.detections import Detections
 from runtime.spec.model import ModelSpec, fuse_specs
 from runtime.spec.model_card import DEFAULT_SCORE
 from runtime.two_streams import name_pair
@@ -50,31 +52,49 @@ if TYPE_CHECKING:
     from ray.data import Dataset
 
 
+OVERWRITE = "choose another place for the results, or overwrite"
+"""Advice where files of others are in the way."""
+
+
 @dataclass(frozen=True)
 class FleetDetections:
     """Holds the results of a job."""
 
     summary: FleetSummary
     """Counts, and the videos that failed."""
-    folder: Path | None = None
+    folder: Path | StoreFolder | None = None
     """Folder of the results, with `detections.parquet`, `failures.parquet` and `detections.jsonl`; None: none."""
     _table: Table | None = None
+    _videos: tuple[str, ...] | None = None
+    """Names of the videos of the job, where the folder has others, too."""
 
     @property
     def dataset(self) -> Dataset:
         """Detections as a Ray Dataset, a row each, in the order of the videos, best first; see docs/ray.md."""
         ray = import_ray()
-        if self.folder is not None:
-            return ray.data.read_parquet(str(self.folder / DETECTIONS))
-        return ray.data.from_arrow(self._table)
+        if self.folder is None:
+            return ray.data.from_arrow(self._table)
+        if self._videos is None:
+            return self._read(ROW_TABLES["parquet"])
+        from ray.data.expressions import col
+
+        return self._read(ROW_TABLES["parquet"]).filter(expr=col("video").is_in(list(self._videos)))
 
     @property
     def failures(self) -> Dataset:
         """Videos that failed as a Ray Dataset: video, path, error."""
         ray = import_ray()
-        if self.folder is not None:
-            return ray.data.read_parquet(str(self.folder / FAILURES))
-        return ray.data.from_arrow(failure_table(self.summary.failures))
+        if self.folder is None:
+            return ray.data.from_arrow(failure_table(self.summary.failures))
+        return self._read(FAILURES)
+
+    def _read(self, name: str) -> Dataset:
+        """Return a table of the folder."""
+        ray = import_ray()
+        if isinstance(self.folder, StoreFolder):
+            filesystem, top = open_filesystem(self.folder.url, f"reading {self.folder}")
+            return ray.data.read_parquet(f"{top}/{name}", filesystem=filesystem)
+        return ray.data.read_parquet(f"{self.folder}/{name}")
 
 
 def detect_dataset(
@@ -104,7 +124,8 @@ def detect_dataset(
         sources: files, patterns, folders, lists (@list.txt) and URLs, also of object stores; for a model on features
             feature files, the features.json of a set, or `Features`.
         model: engine file, at a path that every machine sees.
-        out: folder of the results, which every machine sees; None: results are only returned, nothing is skipped.
+        out: folder of the results, which every machine sees, or one of an object store, as s3://bucket/found; None:
+            results are only returned, nothing is skipped.
         options: options of the detector; `min_score` is the lowest score of the results unless `score` is given.
         score: lowest score of the results; None: the model's own threshold, else 0.3, as for `afsd detect`.
         flow_engine: flow model beside an RGB one.
@@ -143,12 +164,16 @@ def detect_dataset(
         engine_options=engine or EngineOptions(mode="throughput", cache=default_folder()),
     )
     lowest = choose_lowest(score, formats, settings.selects)
-    folder = None if out is None else Path(out)
-    several = len(jobs) > 1 if folder is None else RecordFolder(folder).is_shared(jobs)
+    require_finite(jobs)
     name = name_pair(settings.engine, settings.flow_engine or "")
-    files = FileOptions(tuple(formats), score, lowest, name, indexed="html" in formats and several)
-    settings = replace(settings, options=replace(options, min_score=lowest), files=files)
-    return run_detection(jobs, settings, folder, fleet, fresh=fresh, overwrite=overwrite, on_video=on_video)
+    with ExitStack() as stack:
+        place = None if out is None else stack.enter_context(open_place(place_of(out), (*KEPT, FAILURES)))
+        several = len(jobs) > 1 if place is None else place.records.is_shared(jobs)
+        tables = () if place is None else tuple(ROW_TABLES)
+        indexed = "html" in formats and several
+        files = FileOptions(tuple(formats), score, lowest, name, indexed=indexed, tables=tables)
+        settings = replace(settings, options=replace(options, min_score=lowest), files=files)
+        return run_detection(jobs, settings, place, fleet, fresh=fresh, overwrite=overwrite, on_video=on_video)
 
 
 def read_spec(model: PathLike) -> ModelSpec:
@@ -184,7 +209,7 @@ def _list_sources(
 def run_detection(
     jobs: Sequence[VideoJob],
     settings: JobSettings,
-    out: Path | None,
+    place: ResultPlace | None,
     fleet: FleetOptions,
     *,
     fresh: bool = False,
@@ -196,14 +221,14 @@ def run_detection(
     Args:
         jobs: the videos, of which at least one.
         settings: settings of the job.
-        out, fleet, fresh, overwrite, on_video: see `detect_dataset`.
+        place: place of the results, see `open_place`; None: they are only returned.
+        fleet, fresh, overwrite, on_video: see `detect_dataset`.
     """
-    require_finite(jobs)
-    recipe = make_recipe(settings)
-    plan = WorkerPlan(settings, out, recorded=out is not None, recipe=recipe, fresh=fresh, overwrite=overwrite)
+    recipe, target = make_recipe(settings), None if place is None else place.target
+    plan = WorkerPlan(settings, target, recorded=place is not None, recipe=recipe, fresh=fresh, overwrite=overwrite)
     tally = Tally([(job.name, job.label) for job in jobs], on_video)
-    if out is not None:
-        return _detect_into(out, jobs, plan, fleet, tally)
+    if place is not None:
+        return _detect_into(place, jobs, plan, fleet, tally)
     with closing(detect_on_actors(jobs, plan, fleet)) as outcomes:
         found = {
             outcome.key: outcome.work.content.found.above(settings.files.score)
@@ -214,20 +239,19 @@ def run_detection(
 
 
 def _detect_into(
-    out: Path, jobs: Sequence[VideoJob], plan: WorkerPlan, fleet: FleetOptions, tally: Tally
+    place: ResultPlace, jobs: Sequence[VideoJob], plan: WorkerPlan, fleet: FleetOptions, tally: Tally
 ) -> FleetDetections:
     """Do those videos that are not done by the records of a folder, and write what is of all videos."""
     assert plan.recipe is not None
-    settings, recipe = plan.settings, plan.recipe
-    require_writable_folder(out, "choose another out")
-    files, records = ResultFiles(out, settings.files, overwrite=plan.overwrite), RecordFolder(out)
-    failures, tables = FailureFile(out), FleetTables(out, overwrite=plan.overwrite)
-    tables.require_free()
+    settings, recipe, out = plan.settings, plan.recipe, place.folder
+    files, records, failures = ResultFiles(out, settings.files, overwrite=plan.overwrite), place.records, place.failures
     if not plan.overwrite:
-        failures.require_own()
-    shared = shared_paths(out, settings.files.formats) if records.is_shared(jobs) else []
-    prepare_places(out, jobs, settings.files.formats)
-    files.require_free(jobs, shared, records.files_of)
+        with place.naming():
+            require_own_tables(out, (*ROW_TABLES.values(), FAILURES), OVERWRITE)
+            failures.require_own()
+    with place.naming():
+        prepare_places(out, jobs, settings.files.formats)
+    place.require_free(files, jobs, shared_paths(out, settings.files.formats) if records.is_shared(jobs) else [])
     records.prepare()
     looked = [] if plan.fresh else look_at_all(jobs, records, recipe, settings.files)
     done = {key for key, (_, record) in enumerate(looked) if record is not None}
@@ -247,16 +271,21 @@ def _detect_into(
             if failure is not None or job.name in failed_before:
                 _note(failures, job, failure)
     summary = tally.summary()
-    renamed = FolderTables(records, jobs, settings, recipe, files).write(unrecorded).renamed
-    if renamed:
+
+    def write() -> Tables:
+        write_failures(out, summary.failures)
+        return FolderTables(records, jobs, settings, recipe, files).write(unrecorded)
+
+    written = place.write_shared(write)
+    if written.renamed:
         warnings.warn(
-            f"{counted(len(renamed), 'video')} of the job with results under another name in {out}, too: "
-            f"{some(renamed)}; remove the files of that name and its record in .afsd, or choose another out",
+            f"{counted(len(written.renamed), 'video')} of the job with results under another name in {place.target}, "
+            f"too: {some(written.renamed)}; remove the files of that name and its record in .afsd, or choose another "
+            "out",
             VideoWarning,
             stacklevel=2,
         )
-    tables.write(_read_found(jobs, records, recipe, settings, unrecorded), summary.failures)
-    return FleetDetections(summary, out)
+    return FleetDetections(summary, place.target, _videos=tuple(job.name for job in jobs) if written.others else None)
 
 
 def _note(failures: FailureFile, job: VideoJob, failure: Failure | None) -> None:
@@ -268,20 +297,3 @@ def _note(failures: FailureFile, job: VideoJob, failure: Failure | None) -> None
             failures.add(job, failure)
     except (InputError, OSError) as error:
         warnings.warn(one_line(describe_error(error)), VideoWarning, stacklevel=2)
-
-
-def _read_found(
-    jobs: Sequence[VideoJob],
-    records: RecordFolder,
-    recipe: Recipe,
-    settings: JobSettings,
-    unrecorded: Mapping[str, Finished],
-) -> Iterator[Detections]:
-    """Yield the detections of the videos that are done, in the order of the videos, from their records if they have."""
-    for job in jobs:
-        if job.name in unrecorded:
-            yield unrecorded[job.name].found.above(settings.files.score)
-            continue
-        record = records.load(job.name)
-        if record is not None and record.recipe.covers(recipe):
-            yield finished_before(job, record, settings, "done").found.above(settings.files.score)

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from pathlib import Path
 
 from runtime.errors import InputError
 from runtime.fleet.engines import open_shared, share_engine
@@ -18,6 +19,7 @@ from runtime.fleet.videos import require_finite
 from runtime.inputs import Progress
 from runtime.jobs.plan import VideoJob, folders_of
 from runtime.jobs.recipe import make_recipe
+from runtime.jobs.store_records import ADVICE
 from runtime.jobs.workers import Listener, WorkerPlan, do_video
 from runtime.jobs.workers import Outcome as JobOutcome
 
@@ -30,7 +32,8 @@ class DetectionWorker:
 
         Args:
             plan: the job, with the recipe that the machine that started it has made.
-            mark: file in the folder of the results, see `shared_folder`; empty without a folder.
+            mark: file in the folder of the results, see `shared_folder`; empty without a folder, and for an object
+                store, to which each actor sees itself whether it can write.
         """
         if mark:
             require_shared(mark)
@@ -77,9 +80,9 @@ def detect_on_actors(jobs: Sequence[VideoJob], plan: WorkerPlan, fleet: FleetOpt
     settings = replace(plan.settings, engine_options=share_engine(plan.settings.engine_options, fleet))
     with ExitStack() as stack:
         mark = ""
-        if plan.folder is not None:
+        if isinstance(plan.folder, Path):  # to a store each actor sees itself whether it can write
             below = folders_of(job.name for job in jobs)
-            mark = stack.enter_context(shared_folder(plan.folder, "choose another out", below=below))
+            mark = stack.enter_context(shared_folder(plan.folder, ADVICE, below=below))
         stack.enter_context(connected(fleet.address))
         arguments = {"plan": replace(plan, settings=settings), "mark": mark}
         labels = [job.label for job in jobs]

@@ -15,6 +15,8 @@ from runtime.jobs.recipe import Recipe, make_recipe
 from runtime.jobs.records import RecordFolder
 from runtime.jobs.result_files import ResultFiles
 from runtime.jobs.settings import JobSettings
+from runtime.jobs.store_records import ADVICE, StoreFolder, StoreRecords, open_store_records
+from runtime.jobs.store_work import StoreWorker
 from runtime.jobs.work import VideoWorker
 from runtime.results.video_scores import load_video_scores
 
@@ -30,7 +32,7 @@ def open_with_options(path: str, options: EngineOptions) -> Engine:
 @contextmanager
 def open_worker(
     settings: JobSettings,
-    folder: Path | None,
+    folder: Path | StoreFolder | None,
     *,
     recorded: bool = True,
     recipe: Recipe | None = None,
@@ -43,7 +45,7 @@ def open_worker(
 
     Args:
         settings: settings of the job.
-        folder: folder of the result files; None: none are written.
+        folder: folder of the result files, which may be one of an object store; None: none are written.
         recorded: keep records in the folder, and skip what is done by them.
         recipe: recipe of the job; None: it is made, which reads the models' files.
         fresh: do every video, whatever the records say.
@@ -52,7 +54,8 @@ def open_worker(
         open_one: function that opens an engine.
 
     Raises:
-        EngineError, SpecError, InputError, MissingDependencyError: see `Detector` and `open_engine`.
+        EngineError, SpecError, InputError, MissingDependencyError: see `Detector` and `open_engine`; for a store see
+            `open_store_records`.
         AnnotationError: the classifier's scores cannot be read.
         OSError: the folder cannot be written to.
     """
@@ -70,18 +73,34 @@ def open_worker(
         detector = Detector(engine, flow_engine=flow, backbone=backbones or None, options=settings.detector_options)
         if labels is not None:
             labels.check(detector.spec.classes, settings.labels_per_video)
-        records = None
-        if folder is not None and recorded:
-            records = RecordFolder(folder)
-            records.prepare()
+        files, records = stack.enter_context(_open_results(folder, settings, recorded=recorded, overwrite=overwrite))
+        if records is not None:
             recipe = make_recipe(settings) if recipe is None else recipe
-        yield VideoWorker(
+        worker = StoreWorker if isinstance(records, StoreRecords) else VideoWorker
+        yield worker(
             detector,
             settings,
             labels=labels,
-            files=None if folder is None else ResultFiles(folder, settings.files, overwrite=overwrite),
+            files=files,
             records=records,
             recipe=recipe,
             fresh=fresh,
             profile=profile,
         )
+
+
+@contextmanager
+def _open_results(
+    folder: Path | StoreFolder | None, settings: JobSettings, *, recorded: bool, overwrite: bool
+) -> Iterator[tuple[ResultFiles | None, RecordFolder | None]]:
+    """Yield what writes the files of the videos, and their records; of a store through a folder of this machine."""
+    if isinstance(folder, StoreFolder):
+        with open_store_records(folder, ADVICE) as records:
+            records.prepare()
+            yield ResultFiles(records.out, settings.files, overwrite=overwrite, staged=True), records
+        return
+    plain = None
+    if folder is not None and recorded:
+        plain = RecordFolder(folder)
+        plain.prepare()
+    yield None if folder is None else ResultFiles(folder, settings.files, overwrite=overwrite), plain

@@ -12,9 +12,10 @@ from runtime.common.temporaries import scratch_folder, sweep
 from runtime.common.text import quote
 from runtime.errors import InputError
 from runtime.jobs.plan import SHARED, VideoJob, folders_of
+from runtime.jobs.row_tables import ROW_TABLES
 from runtime.results.json_lines import FAILURES
 
-SHARED_FILES = (*(f"{name}.{suffix}" for name, suffix in SHARED.items()), FAILURES)
+SHARED_FILES = (*(f"{name}.{suffix}" for name, suffix in SHARED.items()), *ROW_TABLES.values(), FAILURES)
 """Names of files in the folder that are no video's."""
 
 

@@ -50,6 +50,12 @@ class ResultFile:
     """SHA-256 of its bytes."""
     holds: str
     """What it holds, see `FileOptions.describe`."""
+    state: str = ""
+    """In an object store what the store says of it (`ObjectStore.state`); empty on a disk, where `sha256` is asked."""
+
+    def to_json(self) -> dict[str, str]:
+        """Return the file as a record has it; on a disk without a state."""
+        return {name: value for name, value in to_mapping(self).items() if value or name != "state"}
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,7 @@ class Record:
             "video": self.name,
             "state": to_mapping(self.state),
             "recipe": to_mapping(self.recipe),
-            "files": to_mapping(dict(sorted(self.files.items()))),
+            "files": {name: file.to_json() for name, file in sorted(self.files.items())},
             "seconds": self.seconds,
             "frames": self.frames,
             "windows": self.windows,
@@ -137,6 +143,11 @@ class RecordFolder:
         self.own = out / OWN_FOLDER
         """Folder for what is the job's own; its lock is that of the tables of all videos and of the failures."""
         self._folder = self.own / "records"
+
+    @property
+    def place(self) -> str:
+        """Where the records are, as it is named to people."""
+        return str(self.own)
 
     def prepare(self) -> None:
         """Make the folder of the records, and sweep what dead processes left in it (OSError: not possible)."""
@@ -248,6 +259,18 @@ class RecordFolder:
         name = job.file_name(suffix)
         known = record.files.get(name)
         return known is not None and known.holds == options.describe(suffix) and self.is_own_file(record, name)
+
+    def name_written(self, written: str) -> str:
+        """Return the name in the folder of a file of `Finished.written`."""
+        return Path(written).relative_to(self.out).as_posix()
+
+    def holds_file(self, name: str) -> bool:
+        """Return whether a file is there, whatever it holds."""
+        return is_file(self.out / name)
+
+    def remove_file(self, name: str) -> None:
+        """Remove a result file, if it is there (OSError: not possible)."""
+        (self.out / name).unlink(missing_ok=True)
 
     def is_own_file(self, record: Record, name: str) -> bool:
         """Return whether a file of a record is there as it was written (OSError: it cannot be read)."""

@@ -13,7 +13,7 @@ from runtime.errors import AfsdError, InputError
 from runtime.jobs.plan import VideoJob
 from runtime.jobs.records import OWN_FOLDER, ResultFile
 from runtime.jobs.settings import FileOptions
-from runtime.report.media import require_embeddable
+from runtime.report.media import Media, require_embeddable
 from runtime.report.options import ReportOptions
 from runtime.report.video_page import index_above, judge, write_video_page
 from runtime.results.detections import Detections
@@ -34,15 +34,16 @@ class Written:
 class ResultFiles:
     """Writes the result files of videos into a folder."""
 
-    def __init__(self, folder: Path, options: FileOptions, *, overwrite: bool = False) -> None:
+    def __init__(self, folder: Path, options: FileOptions, *, overwrite: bool = False, staged: bool = False) -> None:
         """Take the folder; nothing is written yet.
 
         Args:
             folder: folder of the files.
             options: which files there shall be, and what they hold.
             overwrite: write over files that are no results of this project, too.
+            staged: the files go on to another place, from which no video is reached by its path: pages link to none.
         """
-        self.folder, self.options, self._overwrite = folder, options, overwrite
+        self.folder, self.options, self._overwrite, self._staged = folder, options, overwrite, staged
 
     @property
     def report_options(self) -> ReportOptions:
@@ -139,7 +140,8 @@ class ResultFiles:
         if suffix == "html":
             judged = judge(whole.above(self.options.lowest), None, seconds or None, self.report_options)
             index = index_above(job.name) if self.options.indexed else ""
-            write_video_page(path, judged, self.report_options, job.file, index=index)
+            media = Media() if self._staged and not self.options.embed else None
+            write_video_page(path, judged, self.report_options, job.file, index=index, media=media)
             return
         found = whole.above(self.options.score)
         if suffix == "csv":

@@ -33,6 +33,8 @@ class FileOptions:
     """Put the video into its page."""
     indexed: bool = False
     """Pages link to an index."""
+    tables: tuple[str, ...] = ()
+    """Formats of the tables of all videos, see `runtime.jobs.row_tables.ROW_TABLES`."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -1,4 +1,4 @@
-"""Write what all videos of a folder share, from their records: the table `all.csv` and the index of the pages.
+"""Write what all videos of a folder share, from their records: tables of all detections, and the index of the pages.
 
 They hold what is there: every video with a record that the job's model and options would give, whichever run or shard
 made it. So they are the same after a restart, and whole when the last shard is done.
@@ -6,7 +6,7 @@ made it. So they are the same after a restart, and whole when the last shard is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -18,18 +18,23 @@ from runtime.common.natural_order import natural_key
 from runtime.errors import InputError
 from runtime.jobs.plan import VideoJob
 from runtime.jobs.recipe import Recipe
-from runtime.jobs.records import Record, RecordFolder, read_record
+from runtime.jobs.records import OWN_FOLDER, Record, RecordFolder, read_record
 from runtime.jobs.result_files import ResultFiles
+from runtime.jobs.row_tables import ROW_TABLES, Add, row_writer
 from runtime.jobs.settings import JobSettings
 from runtime.jobs.work import Finished, name_found
 from runtime.report.folder import INDEX_NAME, ReportFolder
 from runtime.results.detections import BOM, COLUMNS, TABLE, Detections, table_rows
 from runtime.results.facts import VideoFacts
 
-SHARED_NAMES = {"csv": f"{TABLE}.csv", "html": f"{INDEX_NAME}.html"}
-"""Names of the shared files by the format of the videos' files that they go with."""
+BESIDE = {"csv": f"{TABLE}.csv", "html": f"{INDEX_NAME}.html"}
+"""Names of the shared files that go with a format of the videos' files, by that format."""
+SHARED_NAMES = {**BESIDE, **ROW_TABLES}
+"""Names of all shared files by their formats."""
 WRITTEN = "shared.json"
 """File in the job's own folder that has the SHA-256 of the shared files that were written."""
+KEPT = (*SHARED_NAMES.values(), f"{OWN_FOLDER}/{WRITTEN}")
+"""Names of all files that `FolderTables` reads and writes."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,10 @@ class Tables:
     index: Path | None = None
     pages: int = 0
     """Number of pages in the index."""
+    rows: list[Path] = field(default_factory=list)
+    """Tables for data tools, see `runtime.jobs.row_tables`."""
+    others: int = 0
+    """Number of videos in the tables that are not in the list of the job."""
     left_out: int = 0
     """Number of videos in the folder that are in neither, since their records are of another model or other options."""
     renamed: list[str] = field(default_factory=list)
@@ -61,8 +70,8 @@ class Tables:
 
 
 def shared_paths(folder: Path, formats: Iterable[str]) -> list[Path]:
-    """Return the paths of the shared files that go with some formats."""
-    return [folder / SHARED_NAMES[suffix] for suffix in formats if suffix in SHARED_NAMES]
+    """Return the paths of the shared files that go with some formats of the videos' files."""
+    return [folder / BESIDE[suffix] for suffix in formats if suffix in BESIDE]
 
 
 def write_tables(entries: Iterable[Entry], files: ResultFiles, formats: Sequence[str]) -> Tables:
@@ -71,7 +80,7 @@ def write_tables(entries: Iterable[Entry], files: ResultFiles, formats: Sequence
     Args:
         entries: the videos, in the order of the table; they are taken one after another.
         files: writer of the videos' files, whose folder and options count.
-        formats: "csv" for the table, "html" for the index.
+        formats: "csv" for the table, "html" for the index, and those of `ROW_TABLES`, which are written in any case.
 
     Raises:
         OSError: a file cannot be written.
@@ -79,32 +88,40 @@ def write_tables(entries: Iterable[Entry], files: ResultFiles, formats: Sequence
     tables, options, folder = Tables(), files.options, files.folder
     report = ReportFolder(folder, files.report_options)
 
-    def counted() -> Iterator[Detections]:
+    def counted(add: Add) -> Iterator[Detections]:
         for entry in entries:
             tables.videos += 1
             if entry.page:
                 report.enter(entry.page, entry.found.above(options.lowest), entry.seconds or None)
-            yield entry.found.above(options.score)
+            shown = entry.found.above(options.score)
+            add(shown)
+            yield shown
 
-    videos = counted()
-    first = next(videos, None)
-    if first is not None and "csv" in formats:
-        tables.table = folder / SHARED_NAMES["csv"]
-        with (
-            atomic_path(tables.table) as unfinished,
-            unfinished.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
-        ):
-            file.write(BOM if options.bom else "")
-            file.write(csv_line(COLUMNS))
-            for video in chain([first], videos):
-                file.writelines(map(csv_line, table_rows(video)))
-            file.flush()
-    for _ in videos:  # the index needs them all
-        pass
+    with row_writer(folder, formats) as add:
+        _write_csv(counted(add), tables, files, formats)
+    tables.rows = [folder / name for suffix, name in ROW_TABLES.items() if suffix in formats]
     tables.pages = report.count
     if report.count and "html" in formats:
         tables.index = report.write_index()
     return tables
+
+
+def _write_csv(videos: Iterator[Detections], tables: Tables, files: ResultFiles, formats: Sequence[str]) -> None:
+    """Write the table of all videos if it is wanted and there are any; in any case take them all."""
+    first = next(videos, None)
+    if first is not None and "csv" in formats:
+        tables.table = files.folder / SHARED_NAMES["csv"]
+        with (
+            atomic_path(tables.table) as unfinished,
+            unfinished.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+        ):
+            file.write(BOM if files.options.bom else "")
+            file.write(csv_line(COLUMNS))
+            for video in chain([first], videos):
+                file.writelines(map(csv_line, table_rows(video)))
+            file.flush()
+    for _ in videos:  # the others need them all
+        pass
 
 
 class FolderTables:
@@ -124,7 +141,7 @@ class FolderTables:
         """
         self._records, self._jobs, self._settings, self._recipe = records, jobs, settings, recipe
         self._files = files
-        self._left_out = 0
+        self._left_out = self._others = 0
         self._renamed: list[str] = []
 
     def write(self, unrecorded: Mapping[str, Finished], verb: str = "afsd detect") -> Tables:
@@ -140,18 +157,19 @@ class FolderTables:
         """
         with lock_folder(self._records.own, verb):
             known = self._written_before()
-            several = self._records.is_shared(self._jobs)
-            asked = [suffix for suffix in SHARED_NAMES if suffix in self._settings.files.formats and several]
+            self._left_out, self._others, self._renamed = 0, 0, []
+            several, options = self._records.is_shared(self._jobs), self._settings.files
+            asked = {*options.tables, *(suffix for suffix in BESIDE if several and suffix in options.formats)}
             formats = [suffix for suffix in SHARED_NAMES if suffix in asked or self._is_ours(suffix, known)]
             if not formats:
                 return Tables(renamed=self._older_names())
             tables = write_tables(self._entries(unrecorded), self._files, formats)
-            tables.left_out, tables.renamed = self._left_out, self._renamed
+            tables.left_out, tables.others, tables.renamed = self._left_out, self._others, self._renamed
             now = dict(known)
-            for suffix, path in (("csv", tables.table), ("html", tables.index)):
-                name = SHARED_NAMES[suffix]
-                if path is not None:
-                    now[name] = file_sha256(path)
+            written = [path for path in (tables.table, tables.index, *tables.rows) if path is not None]
+            for suffix, name in SHARED_NAMES.items():
+                if self._files.folder / name in written:
+                    now[name] = file_sha256(self._files.folder / name)
                 elif suffix in formats and self._is_ours(suffix, known):  # nothing is left that it could hold
                     (self._files.folder / name).unlink(missing_ok=True)
                     now.pop(name, None)
@@ -179,7 +197,7 @@ class FolderTables:
         for path, job in mine.items():
             finished = unrecorded.get(job.name)
             if finished is not None:
-                yield _entry_of(finished, self._files.folder)
+                yield _entry_of(finished, self._records.name_written)
             elif (record := self._record(path)) is not None:
                 if record.recipe.covers(self._recipe):
                     listed.add((job.path, record.state.digest))
@@ -192,7 +210,9 @@ class FolderTables:
             if place and (place, record.state.digest) in listed:
                 self._renamed.append(record.name)
             else:
-                yield from self._entry(record)
+                for entry in self._entry(record):
+                    self._others += 1
+                    yield entry
 
     def _older_names(self) -> list[str]:
         """Return the names in the folder that are those of files of a tree alone: cam1, cam1-2 of day1/cam1.
@@ -230,11 +250,7 @@ class FolderTables:
         """Return the name of a video's page that still holds; empty: there is none."""
         options = self._settings.files
         for name, file in record.files.items():
-            if (
-                name.endswith(".html")
-                and options.still_holds("html", file.holds)
-                and is_file(self._files.folder / name)
-            ):
+            if name.endswith(".html") and options.still_holds("html", file.holds) and self._records.holds_file(name):
                 return name
         return ""
 
@@ -243,10 +259,10 @@ def entries_of(jobs: Sequence[VideoJob], finished: Mapping[str, Finished], folde
     """Yield finished videos in the order of their list, whose files lie in a folder without records."""
     for job in jobs:
         if (one := finished.get(job.name)) is not None:
-            yield _entry_of(one, folder)
+            yield _entry_of(one, lambda written: Path(written).relative_to(folder).as_posix())
 
 
-def _entry_of(finished: Finished, folder: Path) -> Entry:
-    """Return the entry of a video that has just been done, with its page in a folder."""
-    pages = (Path(written).relative_to(folder) for written in finished.written if written.endswith(".html"))
-    return Entry(finished.found, finished.seconds, next((page.as_posix() for page in pages), ""))
+def _entry_of(finished: Finished, name_written: Callable[[str], str]) -> Entry:
+    """Return the entry of a video that has just been done; the function names a file that was written in its folder."""
+    pages = (name_written(written) for written in finished.written if written.endswith(".html"))
+    return Entry(finished.found, finished.seconds, next(pages, ""))

@@ -22,17 +22,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from runtime.common.files import file_sha256, is_file, is_folder
+from runtime.common.object_store import SIZES, TAGS, TIMES, first_of
 from runtime.features.video_features import Features
 from runtime.jobs.plan import Source
 from runtime.video.names import video_digest
 from runtime.video.readers.images import list_images
 from runtime.video.sources import STDIN, is_live, is_remote, local_path, scheme_of
 
-TAGS = ("etag", "ETag", "md5Hash", "content_md5", "Content-MD5", "checksum", "generation")
-"""Names that stores give to what changes with an object's content."""
-TIMES = ("LastModified", "last_modified", "Last-Modified", "mtime", "modified", "updated")
-"""Names that stores give to the time of an object's last change; "created" is none, since some make it up."""
-SIZES = ("size", "Size", "Content-Length")
 HEAD_S = 10.0
 """Longest wait in seconds for the answer to a HEAD request."""
 
@@ -106,12 +102,8 @@ def _remote_facts(url: str) -> list[str]:
     facts: Mapping[str, Any] = {}
     with suppress(Exception):  # whatever a store's library, or the network, finds wrong: opening the video says it
         facts = _store_facts(url) if is_remote(url) else _http_facts(url)
-    tag, time, size = (_first(facts, names) for names in (TAGS, TIMES, SIZES))
+    tag, time, size = (first_of(facts, names) for names in (TAGS, TIMES, SIZES))
     return [f"tag {tag}", f"time {time}", f"size {size}"] if tag or (time and size) else []
-
-
-def _first(facts: Mapping[str, Any], names: Iterable[str]) -> str:
-    return next((str(facts[name]) for name in names if facts.get(name) not in (None, "")), "")
 
 
 def _store_facts(url: str) -> Mapping[str, Any]:

@@ -183,7 +183,7 @@ class VideoWorker:
         assert self._records is not None
         for name in () if old is None else old.files:
             if old is not None and name not in kept and self._records.is_own_file(old, name):
-                (self._records.out / name).unlink(missing_ok=True)
+                self._records.remove_file(name)
 
     def _forget(self, old: Record) -> None:
         """Remove the record of a video that has changed, and its files unless somebody changed them."""

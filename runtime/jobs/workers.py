@@ -27,6 +27,7 @@ from runtime.jobs.opening import OpenEngine, open_with_options, open_worker
 from runtime.jobs.plan import VideoJob
 from runtime.jobs.recipe import Recipe
 from runtime.jobs.settings import JobSettings
+from runtime.jobs.store_records import StoreFolder
 from runtime.jobs.work import Finished, VideoWorker
 from runtime.timing import Timing
 
@@ -60,8 +61,8 @@ class WorkerPlan:
     """Holds all that a worker process needs to know; can be sent to it."""
 
     settings: JobSettings
-    folder: Path | None
-    """Folder of the result files; None: none are written."""
+    folder: Path | StoreFolder | None
+    """Folder of the result files, which may be one of an object store; None: none are written."""
     recorded: bool = False
     """Keep records in the folder, and skip what is done."""
     recipe: Recipe | None = None

@@ -20,10 +20,10 @@ from tqdm import tqdm
 from runtime.common.console import plain_stderr, shows_progress
 from runtime.common.files import atomic_path, read_json, require_writable_folder, write_json
 from runtime.common.locks import lock_folder
+from runtime.common.object_store import SIZES, TAGS, TIMES, first_of, open_filesystem
 from runtime.common.text import one_line
 from runtime.engines.openvino.cache import default_folder
-from runtime.errors import AfsdError, InputError, import_failure
-from runtime.jobs.video_state import SIZES, TAGS, TIMES
+from runtime.errors import AfsdError, InputError
 from runtime.video.sources import is_remote, name_of
 from training.config.settings import Config
 
@@ -78,7 +78,7 @@ def mirror(url: str, folder: Path) -> Path:
     _, label = name_of(url)
     require_writable_folder(folder, "set XDG_CACHE_HOME to a folder with room")
     with lock_folder(folder, "the mirror of a data set", wait_s=LONGEST_WAIT_S):
-        filesystem, top = _open_store(url, label)
+        filesystem, top = open_filesystem(url, f"reading {label}")
         found = _list_files(filesystem, top, label)
         known = _read_index(folder / INDEX)
         for name in set(known) - set(found):
@@ -87,18 +87,6 @@ def mirror(url: str, folder: Path) -> Path:
         wanted = [name for name in sorted(found) if not _is_current(folder / name, known.get(name), found[name])]
         _fetch(filesystem, top, label, folder, {name: found[name] for name in wanted}, known)
     return folder
-
-
-def _open_store(url: str, label: str) -> tuple[Any, str]:
-    try:
-        import fsspec
-    except ImportError as error:
-        raise import_failure(error, "fsspec", "remote", f"reading {label}") from None
-    try:
-        filesystem, top = fsspec.core.url_to_fs(url)
-    except Exception as error:  # each store has errors of its own
-        raise InputError(f"{label}: cannot be opened ({one_line(error)}); check the address and the access") from None
-    return filesystem, str(top).rstrip("/")
 
 
 def _list_files(filesystem: Any, top: str, label: str) -> dict[str, dict[str, str]]:
@@ -131,7 +119,7 @@ def _require_inside(name: str, label: str) -> None:
 def _describe(facts: Mapping[str, Any]) -> dict[str, str]:
     """Return what tells whether a file of a store has changed: its size, and a tag or a time."""
     parts = {"size": SIZES, "tag": TAGS, "time": (*TIMES, "created")}
-    said = {part: next((str(facts[name]) for name in names if facts.get(name)), "") for part, names in parts.items()}
+    said = {part: first_of(facts, names) for part, names in parts.items()}
     return {part: value for part, value in said.items() if value}
 
 

@@ -6,28 +6,29 @@ import argparse
 import logging
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from pathlib import Path
 
 from runtime.commands.detection.output import Output
 from runtime.common.console import EXIT_ERROR, ProgressLine, print_error, print_note, print_warning
 from runtime.common.log import LOGGER
-from runtime.common.stops import GIVE_OUT_S, give_out_at_stop, shield
+from runtime.common.stops import GIVE_OUT_S, LONGEST_SAVE_S, give_out_at_stop, shield
 from runtime.common.text import counted, printable, some
 from runtime.errors import AfsdError, InputError
 from runtime.fleet.options import FleetOptions
 from runtime.fleet.pool import RayPool
-from runtime.jobs.failures import Failure, FailureFile
+from runtime.jobs.failures import Failure
 from runtime.jobs.looking import look_at_all
 from runtime.jobs.places import prepare_places
 from runtime.jobs.plan import VideoJob
 from runtime.jobs.progress import JobProgress
 from runtime.jobs.recipe import make_recipe
-from runtime.jobs.records import RecordFolder
 from runtime.jobs.result_files import ResultFiles
+from runtime.jobs.result_place import ResultPlace
+from runtime.jobs.row_tables import ROW_TABLES, require_own_tables
 from runtime.jobs.settings import JobSettings
 from runtime.jobs.summary import Tally
-from runtime.jobs.tables import SHARED_NAMES, FolderTables, Tables, entries_of, shared_paths, write_tables
+from runtime.jobs.tables import BESIDE, FolderTables, Tables, entries_of, shared_paths, write_tables
 from runtime.jobs.work import Finished, VideoWorker, finished_before
 from runtime.jobs.worker_count import choose_workers, is_heavy, runs_on_gpu, share_devices, share_threads
 from runtime.jobs.workers import (
@@ -56,6 +57,7 @@ class DetectJob:
         jobs: Sequence[VideoJob],
         chosen: Sequence[VideoJob],
         output: Output,
+        place: ResultPlace | None,
     ) -> None:
         """Look at the folder of the results; nothing is written yet.
 
@@ -65,6 +67,7 @@ class DetectJob:
             jobs: all videos of the list.
             chosen: those that this process is to do.
             output: what prints the results.
+            place: place of the results, with records; None: files are written here, without records.
 
         Raises:
             InputError, OSError: the folder cannot be used.
@@ -72,20 +75,21 @@ class DetectJob:
         """
         self._flags, self._settings, self._jobs, self._chosen, self._output = flags, settings, jobs, chosen, output
         self._began = time.monotonic()
-        formats = settings.files.formats
-        folder = flags.out if flags.out is not None else Path()
-        self._files = ResultFiles(folder, settings.files, overwrite=flags.overwrite) if formats else None
+        self._place = place
+        options, folder = settings.files, Path() if place is None else place.folder
+        wanted = options.formats or options.tables
+        self._files = ResultFiles(folder, options, overwrite=flags.overwrite) if wanted else None
         self._kept: dict[str, Finished] = {}
         """Videos that the shared files have from here, since they have no record."""
         self._failed_before: set[str] = set()
         self._tally = Tally()
         self._records = self._recipe = self._failures = self._tables = None
-        if flags.out is not None and self._files is not None:
-            self._records = RecordFolder(flags.out)
+        if place is not None and self._files is not None:
+            self._records, self._failures = place.records, place.failures
             self._recipe = make_recipe(settings)
-            self._failures = FailureFile(flags.out)
             if not flags.overwrite:
-                self._failures.require_own()
+                with place.naming():
+                    self._failures.require_own()
             self._failed_before = self._failures.names()
             self._tables = FolderTables(self._records, jobs, settings, self._recipe, self._files)
         self._shared_given = self._shared_failed = False
@@ -111,7 +115,8 @@ class DetectJob:
             todo = self._skip(line)
         self._require_free(todo)
         with ExitStack() as stack:
-            stack.enter_context(give_out_at_stop(self._give_out))
+            at_stop = self._output.finish if self._is_in_store else self._give_out  # a store takes longer than a stop
+            stack.enter_context(give_out_at_stop(at_stop))
             progress = stack.enter_context(closing(JobProgress(todo, self._tally.skipped)))
             plan = self._plan(progress.is_shown)
             if todo and fleet is not None:
@@ -136,7 +141,7 @@ class DetectJob:
                 else:
                     self._run(Here(stack.enter_context(open_here(plan))), todo, progress)
             progress.clear()
-            with shield(GIVE_OUT_S):
+            with shield(LONGEST_SAVE_S if self._is_in_store else GIVE_OUT_S):
                 self._give_out()
         return self._sum_up()
 
@@ -161,18 +166,22 @@ class DetectJob:
         if self._tally.skipped and not self._flags.quiet_log:
             line.clear()
             count = "1 video is" if self._tally.skipped == 1 else f"{self._tally.skipped} videos are"
-            print_note(f"afsd: {count} done already, by the records in {self._records.own}; --fresh does all again")
+            print_note(f"afsd: {count} done already, by the records in {self._records.place}; --fresh does all again")
         return todo
 
     def _require_free(self, todo: Sequence[VideoJob]) -> None:
         """Check, before any work, that no file of others, and none of another video, is where results will be."""
         if self._files is not None:
-            prepare_places(self._files.folder, self._jobs, self._settings.files.formats)
-            shared = shared_paths(self._files.folder, self._settings.files.formats) if self._is_shared else []
-            if self._records is None:
+            options, folder = self._files.options, self._files.folder
+            with nullcontext() if self._place is None else self._place.naming():
+                prepare_places(folder, self._jobs, options.formats)
+                if not self._flags.overwrite:
+                    require_own_tables(folder, [ROW_TABLES[name] for name in options.tables])
+            shared = shared_paths(folder, options.formats) if self._is_shared else []
+            if self._place is None:
                 self._files.require_free(todo, shared)
             else:
-                self._files.require_free(todo, shared, self._records.files_of)
+                self._place.require_free(self._files, todo, shared)
         if self._records is not None:
             self._records.prepare()
 
@@ -181,10 +190,15 @@ class DetectJob:
         """Whether there will be files of all videos."""
         return len(self._jobs) > 1 if self._records is None else self._records.is_shared(self._jobs)
 
+    @property
+    def _is_in_store(self) -> bool:
+        return self._place is not None and self._place.is_store
+
     def _plan(self, progress: bool = False) -> WorkerPlan:
+        folder = self._place.target if self._place is not None else None if self._files is None else self._files.folder
         return WorkerPlan(
             self._settings,
-            None if self._files is None else self._files.folder,
+            folder,
             recorded=self._records is not None,
             recipe=self._recipe,
             fresh=self._flags.fresh,
@@ -268,17 +282,23 @@ class DetectJob:
 
     def _write_shared(self, files: ResultFiles) -> Tables:
         """Write the table and the index as far as there are any."""
-        if self._tables is not None:
-            return self._tables.write(self._kept)
-        formats = [suffix for suffix in SHARED_NAMES if suffix in files.options.formats and len(self._jobs) > 1]
+        if self._place is not None and self._tables is not None:
+            tables = self._tables
+            return self._place.write_shared(lambda: tables.write(self._kept))
+        options, several = files.options, len(self._jobs) > 1
+        formats = [*options.tables, *(suffix for suffix in BESIDE if several and suffix in options.formats)]
         return write_tables(entries_of(self._jobs, self._kept, files.folder), files, formats) if formats else Tables()
 
     def _say_shared(self, tables: Tables) -> None:
         if not self._flags.json and not self._flags.jsonl:
-            if tables.table is not None:
-                print(printable(f"written: {tables.table}, the table of {_videos(tables.videos)}"))
-            if tables.index is not None:
-                print(printable(f"written: {tables.index}, the index of {tables.pages} page{_s(tables.pages)}"))
+            videos = _videos(tables.videos)
+            said = [(tables.table, f"the table of {videos}")]
+            said += [(path, f"the detections of {videos}") for path in tables.rows]
+            said.append((tables.index, f"the index of {tables.pages} page{_s(tables.pages)}"))
+            for path, what in said:
+                if path is not None:
+                    name = path if self._place is None else self._place.name_of(path)
+                    print(printable(f"written: {name}, {what}"))
         if tables.left_out and not self._flags.quiet_log:
             print_note(
                 f"afsd: {_videos(tables.left_out)} in {self._flags.out} of another model, or with other options, "

@@ -12,6 +12,7 @@ from runtime.common.tables import align
 from runtime.common.text import printable
 from runtime.jobs.failures import Failure
 from runtime.jobs.plan import VideoJob
+from runtime.jobs.row_tables import ROW_TABLES
 from runtime.jobs.work import Finished
 from runtime.results.detections import Detection, Detections, results_document
 
@@ -85,10 +86,15 @@ class Output:
 
 
 def chosen_formats(flags: argparse.Namespace) -> list[str]:
-    """Return the names of the formats to write: of --format, or JSON for --out without --stream; and the shorthands."""
+    """Return the formats of each video's files: of --format, or JSON for --out without --stream; and the shorthands."""
     formats = list(flags.format or (["json"] if flags.out is not None and not flags.stream else []))
     formats += [name for flag, name in SHORTHANDS.items() if getattr(flags, flag)]
-    return list(dict.fromkeys(formats))
+    return [name for name in dict.fromkeys(formats) if name not in ROW_TABLES]
+
+
+def chosen_tables(flags: argparse.Namespace) -> list[str]:
+    """Return the names of the formats in which there is one table of all videos."""
+    return [name for name in ROW_TABLES if name in (flags.format or ())]
 
 
 def table(found: Detections, top: int) -> Iterator[str]:

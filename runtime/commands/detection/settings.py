@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from runtime.commands.detection.output import chosen_formats
+from runtime.commands.detection.output import chosen_formats, chosen_tables
 from runtime.commands.flags.engine import BACKBONE_FLAGS, path_of_flag
 from runtime.commands.flags.reading import reading_options
 from runtime.commands.flags.shown import selection_options, selects
@@ -18,11 +18,13 @@ from runtime.jobs.settings import FileOptions, JobSettings, choose_lowest
 from runtime.two_streams import name_pair
 
 
-def make_settings(arguments: argparse.Namespace, jobs: Sequence[VideoJob]) -> JobSettings:
-    """Return the settings that the flags stand for."""
+def make_settings(
+    arguments: argparse.Namespace, jobs: Sequence[VideoJob], records: RecordFolder | None = None
+) -> JobSettings:
+    """Return the settings that the flags stand for; `records` are those of the folder of the results."""
     formats = tuple(chosen_formats(arguments))
     lowest = choose_lowest(arguments.score, formats, selects(arguments))
-    shared = len(jobs) > 1 if arguments.out is None else RecordFolder(arguments.out).is_shared(jobs)
+    shared = len(jobs) > 1 if records is None else records.is_shared(jobs)
     options = DetectorOptions(
         batch_size=arguments.batch,
         min_score=lowest,
@@ -42,6 +44,7 @@ def make_settings(arguments: argparse.Namespace, jobs: Sequence[VideoJob]) -> Jo
         arguments.bom,
         arguments.embed,
         indexed="html" in formats and shared,
+        tables=tuple(chosen_tables(arguments)),
     )
     engine_options = EngineOptions(
         device=arguments.device.partition(",")[0],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,37 @@ def test_shards_share_one_folder(place: Place, formats: Sequence[str], capsys: p
         assert place.table() == done
         assert "html" not in formats or place.index() == sorted(f"{name}.html" for name in done)
     assert place.content() == place.content(place.root / "one")
+
+
+def test_tables_for_data_tools_have_all_videos_of_the_folder(
+    place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    (place.videos / "v2.avi").unlink()
+    tables, first = ["--format", "parquet", "jsonl"], [place.videos / "v0.avi"]
+    assert place.detect(*tables, sources=first) == 0
+    assert f"written: {place.out}/detections.parquet, the detections of 1 video\n" in capsys.readouterr().out
+    assert {path.name for path in place.out.iterdir()} == {".afsd", "detections.parquet", "detections.jsonl"}
+    assert place.detect("--format", "json", sources=[place.videos / "v1.avi"]) == 0  # they follow, though not asked for
+    table = pandas.read_parquet(place.out / "detections.parquet")
+    assert list(dict.fromkeys(table["video"])) == ["v1", "v0"]  # those of the list first
+    found = json.loads((place.out / "v1.json").read_text())["results"]["v1"]
+    rows = table[table["video"] == "v1"]
+    assert [*zip(rows["label"], rows["score"], rows["start_s"], rows["end_s"], strict=True)] == [
+        (one["label"], one["score"], *one["segment"]) for one in found
+    ]
+    lines = [json.loads(line) for line in (place.out / "detections.jsonl").read_text().splitlines()]
+    assert [(line["video"], line["score"]) for line in lines] == [*zip(table["video"], table["score"], strict=True)]
+    monkeypatch.chdir(place.root)
+    assert cli.main(["detect", str(place.model), str(first[0]), "--score", "0.2", "--format", "jsonl"]) == 0
+    alone = [json.loads(line) for line in Path("detections.jsonl").read_text().splitlines()]
+    assert alone == [line for line in lines if line["video"] == "v0"]
+    assert not Path(".afsd").exists()
+    capsys.readouterr()
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert place.detect("--format", "parquet") == 2
+    assert "a table in Parquet needs pyarrow" in capsys.readouterr().err
 
 
 def test_a_single_video_leaves_the_shared_files_of_its_folder(place: Place) -> None:

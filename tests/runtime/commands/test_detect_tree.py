@@ -15,8 +15,8 @@ from runtime.cli import main
 from runtime.detector import Detector
 from runtime.exchange.files import read_segments
 from runtime.exchange.found import load_found
-from runtime.fleet.tables import detection_rows
 from runtime.jobs.records import RecordFolder
+from runtime.jobs.row_tables import detection_rows
 from runtime.results.detections import Detections, load_detections
 from tests.runtime.report.cases import read
 from tests.tiny import write_tiny_onnx

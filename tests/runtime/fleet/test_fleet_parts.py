@@ -12,7 +12,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 
 from runtime.cli import main
@@ -28,10 +27,9 @@ from runtime.fleet.outcome import Outcome, Work
 from runtime.fleet.places import require_shared, shared_folder
 from runtime.fleet.running import connected, look_for_room
 from runtime.fleet.summary import FailedVideo, Tally
-from runtime.fleet.tables import FleetTables
+from runtime.fleet.tables import write_failures
 from runtime.jobs.failures import Failure
-from runtime.results.detections import Detections
-from runtime.results.facts import VideoFacts
+from runtime.jobs.row_tables import require_own_tables
 from tests.tiny import tiny_spec, write_tiny_onnx
 from tests.videos import write_video
 
@@ -187,56 +185,15 @@ def test_a_summary_counts_and_keeps_the_order_of_the_videos() -> None:
     assert str(summary).startswith("1 of 4 videos done; 1 there already; 2 failed; 0.01 hours of video in ")
 
 
-def make_found(name: str, labels: list[int], path: str) -> Detections:
-    classes = ('=cmd("x")', "ä\n\u202e|", "three")
-    segments = np.array([[0.1 * k, 1 / 3 + k] for k in range(len(labels))]).reshape(-1, 2)
-    facts = VideoFacts(path=path, duration_s=9.5, fps=25.0, model="m.onnx", threshold=0.2)
-    scores = np.linspace(0.9, 0.3, len(labels))
-    return Detections(segments, np.array(labels, np.int32), scores, classes, name, facts)
-
-
-def test_tables_hold_every_number_and_name_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_table_of_failures_holds_names_that_are_no_text(tmp_path: Path) -> None:
     pandas = pytest.importorskip("pandas")
     pytest.importorskip("pyarrow")
-    monkeypatch.setattr("runtime.fleet.tables.ROWS_PER_GROUP", 2)  # rows of a video in several groups
-    tables = FleetTables(tmp_path)
-    tables.require_free()
-    videos = [
-        make_found("a", [0, 1, 2], "dir/a.mp4"),
-        make_found("none", [], "n.mp4"),
-        make_found("b\udcff", [1, 1], "b\udcff.mp4"),
-    ]
-    tables.write(videos, [FailedVideo("c\udcff", "c\udcff.mp4", "VideoError", "c: no\nvideo")])
-    table = pandas.read_parquet(tmp_path / "detections.parquet")
-    assert list(table["video"]) == ["a", "a", "a", "b\\udcff", "b\\udcff"]
-    assert list(table["label"]) == ['=cmd("x")', "ä\n\u202e|", "three", "ä\n\u202e|", "ä\n\u202e|"]
-    expected = np.concatenate([video.segments for video in videos])
-    np.testing.assert_array_equal(table[["start_s", "end_s"]].to_numpy(), expected)
-    assert list(table["score"]) == [score for video in videos for score in video.scores.tolist()]
-    assert set(zip(table["fps"], table["duration_s"], table["threshold"], table["model"], strict=True)) == {
-        (25.0, 9.5, 0.2, "m.onnx")
-    }
-    lines = [json.loads(line) for line in (tmp_path / "detections.jsonl").read_text(encoding="utf-8").split("\n")[:-1]]
-    assert lines == table.to_dict("records")
+    write_failures(tmp_path, [FailedVideo("c\udcff", "c\udcff.mp4", "VideoError", "c: no\nvideo")])
     failures = pandas.read_parquet(tmp_path / "failures.parquet").to_dict("records")
     assert failures == [{"video": "c\\udcff", "path": "c\\udcff.mp4", "kind": "VideoError", "error": "c: no\nvideo"}]
-    tables.require_free()  # its own are written over
-    tables.write([], [])
-    assert len(pandas.read_parquet(tmp_path / "detections.parquet")) == 0
+    require_own_tables(tmp_path, ["failures.parquet"])  # its own is written over
+    write_failures(tmp_path, [])
     assert list(pandas.read_parquet(tmp_path / "failures.parquet").columns) == ["video", "path", "kind", "error"]
-
-
-@pytest.mark.parametrize("name", ["detections.parquet", "failures.parquet", "detections.jsonl"])
-def test_tables_of_others_are_not_written_over(tmp_path: Path, name: str) -> None:
-    pandas = pytest.importorskip("pandas")
-    pytest.importorskip("pyarrow")
-    if name.endswith("parquet"):
-        pandas.DataFrame({"video": ["mine"]}).to_parquet(tmp_path / name)
-    else:
-        (tmp_path / name).write_text('{"mine": 1}\n')
-    with pytest.raises(InputError, match=f"{name}: is there already and no table of afsd"):
-        FleetTables(tmp_path).require_free()
-    FleetTables(tmp_path, overwrite=True).require_free()
 
 
 @pytest.mark.parametrize("pair", [False, True], ids=["one model", "a pair"])

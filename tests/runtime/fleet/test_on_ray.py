@@ -141,10 +141,10 @@ def test_detections_are_those_of_the_command_and_each_skips_what_the_other_has_d
         "failures.jsonl",
     } < plain.keys()
     assert ours.keys() - TABLES == plain.keys()
-    failures = "failures.jsonl"  # has the times
-    assert {name: ours[name] for name in plain if name != failures} == {
-        name: plain[name] for name in plain if name != failures
-    }
+    failures, shared = "failures.jsonl", ".afsd/shared.json"  # the first has the times, the second the tables
+    same = plain.keys() - {failures, shared}
+    assert {name: ours[name] for name in same} == {name: plain[name] for name in same}
+    assert json.loads(plain[shared]).items() < json.loads(ours[shared]).items()
     lines = {line["video"]: line for line in map(json.loads, ours[failures].decode().splitlines())}
     (line,) = map(json.loads, plain[failures].decode().splitlines())
     assert {key: lines["c"][key] for key in line if key != "time"} == {key: line[key] for key in line if key != "time"}
@@ -177,6 +177,39 @@ def test_detections_are_those_of_the_command_and_each_skips_what_the_other_has_d
     capsys.readouterr()
     assert main([*command, "--out", str(tmp_path / "ray")]) == 2
     assert len((tmp_path / "runs.log").read_text().split()) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray")
+def test_results_go_into_an_object_store(
+    tmp_path: Path, videos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An actor killed in its work leaves nothing half done there; the command without Ray skips what is done."""
+    pytest.importorskip("fsspec")
+    (videos / f"{DEADLY}.avi").unlink()
+    model = write_tiny_onnx(tmp_path / "tiny.onnx", None)
+    monkeypatch.setattr(pool, "DetectionWorker", HostileDetectionWorker)
+    out, engine = f"local://{tmp_path}/store", EngineOptions()
+    job = detect_dataset([videos], model, out=out, score=0.1, formats=["json", "csv"], engine=engine, fleet=FLEET)
+    assert (job.summary.done, [failed.video for failed in job.summary.failures]) == (3, ["c"])
+    assert (tmp_path / "kills.log").read_text().count(f"{KILLED}.avi") == 1
+    flags = ["--score", "0.1", "--format", "json", "csv", "parquet", "jsonl", "--device", "cpu", "--threads", "1"]
+    command = ["detect", str(model), str(videos), *flags]
+    assert main([*command, "--out", str(tmp_path / "plain")]) == 2
+    plain, ours = content(tmp_path / "plain"), content(tmp_path / "store")
+    assert (
+        ours.keys() - {".afsd/failures/c.json", "failures.parquet"} == plain.keys() > {"a.json", "detections.parquet"}
+    )
+    assert all(ours[name] == plain[name] for name in plain if "records" not in name and name != "failures.jsonl")
+    assert job.dataset.count() == len(plain["detections.jsonl"].splitlines())
+    runs = (tmp_path / "runs.log").read_text()
+    capsys.readouterr()
+    assert main([*command, "--out", out]) == 2
+    assert "afsd: 3 videos are done already" in capsys.readouterr().err
+    assert (tmp_path / "runs.log").read_text() == runs
+    some = detect_dataset([videos / "b.avi"], model, out=out, score=0.1, engine=engine, formats=["json"])
+    assert some.summary.skipped == 1
+    assert set(some.dataset.to_pandas()["video"]) == {"b"}  # the table has the others, too
 
 
 @pytest.mark.slow
