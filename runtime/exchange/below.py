@@ -14,7 +14,7 @@ from runtime.common.files import is_file, open_file
 from runtime.common.natural_order import natural_key
 from runtime.errors import AnnotationError
 from runtime.exchange.document import Document
-from runtime.results.detections import is_table
+from runtime.results.detections import TABLE, is_table
 from runtime.results.json_lines import FAILURES, ROWS
 
 RESULT_SUFFIXES = (".json", ".jsonl", ".csv")
@@ -24,12 +24,18 @@ LONGEST_ROW = 100_000
 
 
 def is_beside_results(path: Path) -> bool:
-    """Return whether a file in the folder itself is one that jobs write beside results, and none of them: the failures,
-    or the rows that Ray's tables have."""
-    if path.name != ROWS:
-        return path.name == FAILURES
+    """Return whether a file in the folder itself is one that jobs write beside results: the videos that failed."""
+    return path.name == FAILURES
+
+
+def is_of_all(document: Document) -> bool:
+    """Return whether a file is a table in which `afsd detect` has all videos of a folder."""
+    path = document.path
+    if path.name not in (f"{TABLE}.csv", ROWS):
+        return False
     with open_file(path) as file:
-        return b'"start_s": ' in file.readline(LONGEST_ROW)
+        first = file.readline(LONGEST_ROW)
+    return is_table(first + b"\n") if path.name != ROWS else b'"start_s": ' in first
 
 
 def files_below(folder: Path) -> Iterator[Path]:

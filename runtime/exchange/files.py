@@ -21,20 +21,17 @@ from runtime.common.overwriting import require_own_file
 from runtime.common.ranges import FramesPerSecond, require_in_range
 from runtime.common.text import counted, quote, some
 from runtime.errors import AnnotationError, InputError
-from runtime.exchange.below import RESULT_SUFFIXES, files_below, is_beside_results, is_of_place
+from runtime.exchange.below import RESULT_SUFFIXES, files_below, is_beside_results, is_of_all, is_of_place
 from runtime.exchange.document import Document
 from runtime.exchange.formats import BY_SUFFIX, FORMATS, TEXT_SUFFIXES, Files, Folder, Format, format_named, recognise
 from runtime.exchange.formats import read_document as read_document_as
 from runtime.exchange.media import VideoFolder
 from runtime.exchange.record import RATE_ADVICE, Kind, ReadOptions, Unit, VideoSegments, WriteOptions
-from runtime.results.detections import TABLE, is_table
 
 Note = Callable[[str], None]
 """Function that is given each remark on what was left out or rounded."""
 LONGEST_S = 1e9
 """Largest time of a segment in seconds, thirty years."""
-HEADER_BYTES = 200
-"""Bytes of a table that hold its header."""
 DETECTED = ("activitynet", "jsonl", "csv", "vtt", "srt")
 """Formats in which `afsd detect` writes a result, the one that holds most first."""
 FACTS = {"duration_s": "lengths of videos", "subset": "subsets"}
@@ -283,18 +280,24 @@ def _read_folder(folder: Path, format: str | None, options: ReadOptions) -> tupl
             return name, way.read(folder, options)
     found: dict[str, list[Document]] = {}
     others: list[str] = []
+    shared: list[Document] = []
     for path in _texts_in(folder, TEXT_SUFFIXES):
         document = Document(path)
-        if is_beside_results(path) or (
-            path.name == f"{TABLE}.csv" and is_table(path.read_bytes()[:HEADER_BYTES] + b"\n")
-        ):
-            continue  # afsd detect's: videos without a result, and a table of those that have their own files
+        if is_beside_results(path):
+            continue
+        if is_of_all(document):  # videos that may have files of their own
+            shared.append(document)
+            continue
         kind = recognise(document) if format is None else format
         if kind is None or (format is not None and text_suffix(path) != format_named(format).suffix):
             others.append(path.name)
         else:
             found.setdefault(kind, []).append(document)
     _add_deeper(folder, format, found)
+    if not found:
+        kinds = {recognise(document): document for document in shared}
+        best = next((name for name in DETECTED if name in kinds and format in (None, name)), None)
+        found = {} if best is None else {best: [kinds[best]]}
     if not found:
         raise AnnotationError(f"{folder}: holds no file of a known format; expected one of {', '.join(FORMATS)}")
     found = _only_best(found, folder)

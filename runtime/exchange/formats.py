@@ -174,7 +174,7 @@ FORMATS: dict[str, Format] = {
         json_lines.SUFFIX,
         Files(json_lines.recognise, json_lines.read, json_lines.write),
         True,
-        ("scores",),
+        ("scores", "duration_s", "fps", "path", "empty videos"),
     ),
     "audacity": Format(
         "Audacity's labels",

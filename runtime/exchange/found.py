@@ -9,12 +9,12 @@ from runtime.common.files import PathLike, is_folder, text_suffix
 from runtime.common.natural_order import natural_key
 from runtime.common.text import some
 from runtime.errors import AnnotationError
-from runtime.exchange.below import RESULT_SUFFIXES, files_below, is_beside_results, is_of_place
+from runtime.exchange.below import RESULT_SUFFIXES, files_below, is_beside_results, is_of_all, is_of_place
 from runtime.exchange.document import Document
 from runtime.exchange.files import read_segments, require_unique
 from runtime.exchange.formats import TEXT_SUFFIXES, recognise
 from runtime.exchange.record import VideoSegments
-from runtime.results.detections import TABLE, Detections, load_detections
+from runtime.results.detections import Detections, load_detections
 from runtime.results.thumos14 import read_text_detections
 
 FOUND_SUFFIXES = TEXT_SUFFIXES - {".xml"}
@@ -49,18 +49,17 @@ def load_found(path: PathLike, note: Callable[[str], None] = lambda text: None) 
 def _load_folder(folder: Path, note: Callable[[str], None]) -> list[Detections]:
     here = sorted((path for path in folder.iterdir() if path.is_file()), key=lambda path: natural_key(path.name))
     files = [path for path in here if not path.name.startswith(".") and not is_beside_results(path)]
-    files += files_below(folder)
-    for suffix in RESULT_SUFFIXES:  # JSON has all digits, and the facts of the video
-        named = [path for path in files if path.suffix.lower() == suffix]
+    tables = [path for path in files if is_of_all(Document(path))]
+    files = [path for path in files if path not in tables] + list(files_below(folder))
+    # a table of all has the rows of the others, as far as they are of the same command; JSON has all digits and facts
+    for some_files, suffix in ((some_files, suffix) for some_files in (files, tables) for suffix in RESULT_SUFFIXES):
+        named = [path for path in some_files if path.suffix.lower() == suffix]
         chosen: list[Path] = []
         others: list[Path] = []
         for path in named:
             (chosen if _holds_found(path, folder) else others).append(path)
         if suffix == ".json":
             _note_others(others, folder, note)
-        table = folder / f"{TABLE}.csv"
-        if chosen != [table]:  # the table of all has the rows of the others, as far as they are of the same command
-            chosen = [path for path in chosen if path != table]
         if chosen:
             found = [one for path in chosen for one in _load_file(path, note)]
             require_unique([VideoSegments(one.video) for one in found], folder)

@@ -63,6 +63,9 @@ class VideoSegments:
     """Part of the data set: training, validation, test."""
     threshold: float | None = None
     """Score that all segments reach; None: not known, or they have none."""
+    origin: VideoFacts | None = None
+    """What a file of detections says of the model, the selection and the release that they are from; None: nothing. Its
+    other fields are those of the video, and left empty (see `facts`)."""
 
     def __post_init__(self) -> None:
         """Make the numbers Python's own, as in `Segment`."""
@@ -99,6 +102,7 @@ class VideoSegments:
             facts.duration_s or None,
             facts.fps,
             threshold=facts.threshold,
+            origin=origin_of(facts),
         )
 
     def to_annotation(self) -> VideoAnnotation:
@@ -135,13 +139,18 @@ class VideoSegments:
             np.array([1.0 if one.score is None else one.score for one in self.segments], np.float64),
             names,
             self.name,
-            self._facts(),
+            None if self.facts() == VideoFacts() else self.facts(),
         )
 
-    def _facts(self) -> VideoFacts | None:
-        """Return what is known of the video; None for nothing."""
-        facts = VideoFacts(self.path, self.duration_s, self.fps, threshold=self.threshold)
-        return None if facts == VideoFacts() else facts
+    def facts(self) -> VideoFacts:
+        """Return what is known of the video and of where its segments are from."""
+        return replace(
+            self.origin or VideoFacts(),
+            path=self.path,
+            duration_s=self.duration_s,
+            fps=self.fps,
+            threshold=self.threshold,
+        )
 
     def without_scores(self) -> VideoSegments:
         """Return the video with its segments as a person's."""
@@ -196,6 +205,12 @@ class WriteOptions:
         """Return the path or address of a video's file for the tool."""
         folders = video.name.rpartition("/")
         return video.media if self.media is None else f"{self.media}{''.join(folders[:2])}{file_name(video.media)}"
+
+
+def origin_of(facts: VideoFacts) -> VideoFacts | None:
+    """Return what of some facts is said of the detections, not of the video; None for nothing."""
+    origin = replace(facts, path="", duration_s=None, fps=None, threshold=None)
+    return None if origin == VideoFacts() else origin
 
 
 def file_name(path: str) -> str:

@@ -14,11 +14,12 @@ from runtime.errors import InputError, import_failure
 from runtime.jobs.failures import BEGINNING
 from runtime.results.detections import Detections
 from runtime.results.facts import VideoFacts
+from runtime.results.json_lines import ROWS
 
 if TYPE_CHECKING:
     from pyarrow import Schema, Table
 
-ROW_TABLES = {"parquet": "detections.parquet", "jsonl": "detections.jsonl"}
+ROW_TABLES = {"parquet": "detections.parquet", "jsonl": ROWS}
 """Names of the tables in the folder of the results, by their formats."""
 MARK = b"afsd"
 """Metadata of the tables' schemas, by which they are known as this project's."""

@@ -55,6 +55,12 @@ class Started(Event):
     """Score that all detections reach."""
     version: str
     """Release of this project."""
+    exclusive: str = ""
+    """Detections of which none overlap: those of a "class", or "all"; empty: any may."""
+    merge_gap: float | None = None
+    """Longest gap in seconds between two detections of a class that are made one; None: none are."""
+    min_length: float | None = None
+    """Length in seconds below which detections are left out; None: none are."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from runtime.live.events import Ended, Event, Failed, Gap, Lost, Reconnected, St
 from runtime.live.inbox import Due, EndOfStretch, Inbox, Stretch
 from runtime.live.options import WatchOptions
 from runtime.live.stretches import StretchReader
+from runtime.results.facts import selection_facts
 from runtime.streaming.windows import FeatureWindow
 from runtime.video.prefetch import READING
 from runtime.video.readers.base import Reader
@@ -236,6 +237,7 @@ class Source:
             model=self._detector.model,
             threshold=options.min_score,
             version=runtime.__version__,
+            **selection_facts(options.exclusive, options.merge_gap, options.min_length),
         )
 
     def _wait(self, error: VideoError) -> None:

@@ -15,11 +15,11 @@ from runtime.annotations.activitynet import VideoAnnotation, finite_number
 from runtime.common.choices import require_choice
 from runtime.common.csv_text import to_csv
 from runtime.common.files import PathLike, is_file, read_json, write_text
-from runtime.common.mappings import StructureError, from_mapping, to_mapping
+from runtime.common.mappings import StructureError, from_mapping
 from runtime.common.ranges import require_in_range
 from runtime.common.text import counted, quote
 from runtime.errors import AnnotationError, InputError, import_failure
-from runtime.results.facts import VideoFacts
+from runtime.results.facts import VideoFacts, known_facts
 from runtime.results.subtitles import Cue, table_time, to_srt
 
 if TYPE_CHECKING:
@@ -402,8 +402,7 @@ def results_document(videos: Sequence[Detections]) -> dict[str, Any]:
     facts: dict[str, dict[str, Any]] = {}
     for detections in videos:
         if detections.facts is not None:
-            known = to_mapping(detections.facts).items()
-            facts[detections.video] = {key: value for key, value in known if value not in ("", None)}
+            facts[detections.video] = known_facts(detections.facts)
         results.setdefault(detections.video, []).extend(
             {"label": d.label, "score": d.score, "segment": [d.start_s, d.end_s]} for d in detections
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from runtime.common.mappings import to_mapping
 from runtime.common.ranges import FramesPerSecond, Length, Share, check_ranges
 
 
@@ -33,6 +34,11 @@ class VideoFacts:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+
+
+def known_facts(facts: VideoFacts) -> dict[str, Any]:
+    """Return what is known, by name, as JSON has it."""
+    return {key: value for key, value in to_mapping(facts).items() if value not in ("", None)}
 
 
 def selection_facts(exclusive: str = "none", merge_gap: float | None = None, min_length: float = 0.0) -> dict[str, Any]:

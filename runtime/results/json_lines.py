@@ -18,7 +18,7 @@ BEGINNINGS = (b'{"video": ', b'{"event": ')
 FAILURES = "failures.jsonl"
 """Name of the file with the videos of a folder that failed."""
 ROWS = "detections.jsonl"
-"""Name of the file with the rows of the tables of a job on Ray, which are no detections as --stream writes them."""
+"""Name of the table with a row for each detection of all videos of a folder."""
 
 
 class JsonLineFiles:

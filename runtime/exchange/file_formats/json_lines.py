@@ -3,17 +3,19 @@
     {"video": "street", "label": "jump", "score": 0.8, "segment": [1.5, 3.0]}
     {"event": "detection", "video": "street", "label": "jump", "score": 0.8, "segment": [1.5, 3.0], …}
     {"video": "street", "detections": [{"label": "jump", "score": 0.8, "segment": [1.5, 3.0]}, …], "facts": {…}, …}
+    {"video": "street", "label": "jump", "start_s": 1.5, "end_s": 3.0, "score": 0.8, "path": …, "threshold": …, …}
     {"video": "broken", "error": "VideoError", "message": "…", …}
 
-They are of --stream, watch and --jsonl. Other events of `afsd watch` are no segments. A file may hold several runs on
-the same video, since --stream and watch append: of those that say where they start, the last is read; what is there
-twice is read once.
+They are of --stream, watch, --jsonl and --format jsonl; the third is written here. Other events of `afsd watch` are no
+segments; where it starts it says what it looks with. A file may hold several runs on the same video, since --stream and
+watch append: of those that say where they start, the last is read; what is there twice is read once.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from runtime.annotations.activitynet import finite_number
@@ -21,10 +23,12 @@ from runtime.common.mappings import StructureError, from_mapping
 from runtime.common.text import counted, quote
 from runtime.errors import AnnotationError
 from runtime.exchange.document import Document
-from runtime.exchange.record import ReadOptions, Segment, VideoSegments, WriteOptions
-from runtime.results.facts import VideoFacts
+from runtime.exchange.record import ReadOptions, Segment, VideoSegments, WriteOptions, origin_of
+from runtime.results.facts import VideoFacts, known_facts
 
 SUFFIX = ".jsonl"
+FACTS = tuple(field.name for field in fields(VideoFacts))
+"""What a line may say of a video, or of the run."""
 
 
 def recognise(document: Document) -> bool:
@@ -65,10 +69,13 @@ def read(document: Document, options: ReadOptions) -> list[VideoSegments]:
             facts[video] = _facts(entry.get("facts"))
             continue
         if entry.get("event", "detection") != "detection":
-            if entry["event"] == "started" and segments:
+            if entry["event"] == "started":
+                runs += bool(segments)
                 segments.clear()
-                runs += 1
+                facts[video] = _facts({key: entry.get(key) for key in FACTS} | {"path": entry.get("source")})
             continue
+        if "start_s" in entry:
+            facts[video] = _facts({key: entry.get(key) for key in FACTS})
         segment = _segment(entry, where)
         twice += segment in segments
         segments[segment] = None
@@ -85,25 +92,31 @@ def read(document: Document, options: ReadOptions) -> list[VideoSegments]:
 
 def _video(name: str, segments: tuple[Segment, ...], facts: VideoFacts, options: ReadOptions) -> VideoSegments:
     fps = facts.fps if facts.fps is not None and not options.rate_wins else options.rate(name)
-    return VideoSegments(name, segments, facts.path, facts.duration_s, fps, threshold=facts.threshold)
+    return VideoSegments(
+        name, segments, facts.path, facts.duration_s, fps, threshold=facts.threshold, origin=origin_of(facts)
+    )
 
 
 def write(videos: Sequence[VideoSegments], options: WriteOptions) -> str:
-    """Return a line for each segment, in the order of the videos."""
-    lines = [
-        {"video": video.name, "label": one.label}
-        | ({} if one.score is None else {"score": one.score})
-        | {"segment": [one.start_s, one.end_s]}
-        for video in videos
-        for one in video.segments
-    ]
+    """Return a line for each video, with what is known of it and, of predictions, of where they are from."""
+    lines = []
+    for video in videos:
+        facts = video.facts() if options.kind == "predictions" else VideoFacts(video.path, video.duration_s, video.fps)
+        segments = [
+            {"label": one.label}
+            | ({} if one.score is None else {"score": one.score})
+            | {"segment": [one.start_s, one.end_s]}
+            for one in video.segments
+        ]
+        lines.append({"video": video.name, "detections": segments, "facts": known_facts(facts)})
     return "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines)
 
 
 def _facts(entry: object) -> VideoFacts:
     """Return what a line says of its video; nothing where it is none of this project's."""
+    known = {key: value for key, value in entry.items() if value is not None} if isinstance(entry, Mapping) else {}
     try:
-        return from_mapping(VideoFacts, entry if isinstance(entry, Mapping) else {})
+        return from_mapping(VideoFacts, known)
     except StructureError:
         return VideoFacts()
 
@@ -112,6 +125,8 @@ def _segment(entry: object, where: str) -> Segment:
     if not isinstance(entry, Mapping):
         raise AnnotationError(f'{where}: got {quote(entry)}, expected {{"label", "score", "segment"}}')
     label, times, score = entry.get("label"), entry.get("segment"), entry.get("score")
+    if times is None and "start_s" in entry:
+        times = [entry["start_s"], entry.get("end_s")]
     if not isinstance(label, str):
         raise AnnotationError(f"{where}: label: got {quote(label)}, expected the name of a class")
     if not isinstance(times, list) or len(times) != 2:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from runtime.cli import main
 from runtime.exchange.files import read_segments, write_segments
 from runtime.exchange.found import load_found
 from runtime.exchange.record import VideoSegments
-from runtime.results.detections import Detections, to_table, write_results
+from runtime.jobs.row_tables import row_writer
+from runtime.results.detections import Detections, results_document, to_table, write_results
+from runtime.results.facts import VideoFacts
 from tests.videos import write_video
 
 LABELS = ("jump", "run")
@@ -93,6 +96,55 @@ def test_lines_of_a_stream_and_of_a_watch_are_read(place: list[Detections], caps
     result, err = evaluate("watch", capsys)
     assert result == expected
     assert err.count("1 line: the start of a further run, of which the last is read") == 3
+
+
+def test_every_form_that_has_facts_says_how_the_detections_were_selected(
+    place: list[Detections], capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected, _ = evaluate("found.json", capsys)
+    chosen = {"exclusive": "class", "merge_gap": 1.5, "min_length": None}
+    facts = VideoFacts(path="v.mp4", model="m.onnx", threshold=0.3, **chosen)  # type: ignore[arg-type]
+    found = [replace(one, facts=facts) for one in place]
+    Path("selected.json").write_text(json.dumps(results_document(found)))
+    _, warned = evaluate("selected.json", capsys)
+    assert "afsd: warning: the detections were selected by --exclusive class, --merge-gap 1.5, and the mAP " in warned
+    videos = [VideoSegments.from_detections(one) for one in found]
+    write_segments("converted.json", videos)
+    write_segments("converted.jsonl", videos)
+    with row_writer(Path(), ["jsonl"]) as add:
+        for one in found:
+            add(one)
+    lines = []
+    for one in found:
+        start = {"event": "started", "video": one.video, "source": "v.mp4", "utc": None, "at": "x"}
+        lines += [json.dumps(start | {"model": "m.onnx", "threshold": 0.3} | chosen) + "\n"]
+        lines += [line(one.video, d, event="detection", utc=None) for d in one]
+    Path("watched.jsonl").write_text("".join(lines))
+    for form in ("converted.json", "converted.jsonl", "detections.jsonl", "watched.jsonl"):
+        result, err = evaluate(form, capsys)
+        assert result == expected
+        assert err == warned, form
+        for one in load_found(form):
+            assert one.facts is not None
+            assert replace(one.facts, version="") == facts
+
+
+def test_a_folder_with_tables_of_all_videos_has_each_video_once(
+    place: list[Detections], capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected, _ = evaluate("found.json", capsys)
+    Path("job").mkdir()
+    with row_writer(Path("job"), ["jsonl"]) as add:
+        for one in place:
+            add(one)
+    Path("job/all.csv").write_text(to_table(place))
+    assert evaluate("job", capsys) == (expected, "")  # alone, the exacter one is read
+    assert [video.name for video in read_segments("job")] == ["a", "b", "c"]
+    for suffix in ("csv", "json"):
+        for one in place:
+            one.save(Path(f"job/{one.video}.{suffix}"))
+        assert evaluate("job", capsys) == (expected, "")
+        assert [video.name for video in read_segments("job")] == ["a", "b", "c"]
 
 
 def test_lines_of_whole_videos_and_failures_are_read(

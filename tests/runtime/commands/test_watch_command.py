@@ -72,7 +72,9 @@ def test_files_are_watched_as_they_are_detected(model: str, tmp_path: Path, caps
     first = [event for event in events if event["video"] == "a"]
     again = lines((tmp_path / "out" / "a.jsonl").read_text(encoding="utf-8"))
     assert len(again) == 2 * len(first)  # appended
-    assert set(first[0]) == {"event", "video", "source", "utc", "model", "threshold", "version", "at"}
+    selection = {"exclusive": "", "merge_gap": None, "min_length": None}
+    assert set(first[0]) == {"event", "video", "source", "utc", "model", "threshold", "version", "at", *selection}
+    assert selection.items() <= first[0].items()
     assert (first[0]["model"], first[0]["threshold"]) == (model, 0.1)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", first[0]["at"])
 

@@ -607,14 +607,20 @@ def test_tables_of_people(text: str, options: dict[str, Any], expected: Segment,
 
 
 def test_what_detect_writes_is_read_with_what_it_says_of_the_video(tmp_path: Path) -> None:
-    facts = VideoFacts("videos/street.mp4", 4000.0, FPS, "model.onnx", 0.2, "1")
+    facts = VideoFacts("videos/street.mp4", 4000.0, FPS, "model.onnx", 0.2, "class", 0.5, version="1")
     found = replace(VIDEOS[0].to_detections(), facts=facts)
     (tmp_path / "found.csv").write_text(found.to_csv(bom=True), encoding="utf-8")
     (table,) = read_segments(tmp_path / "found.csv")
     assert (table.name, table.path, table.segments) == ("street", "videos/street.mp4", VIDEOS[0].segments)
     found.to_json(tmp_path / "found.json")
     (read,) = read_segments(tmp_path / "found.json")
-    assert read == VideoSegments("street", VIDEOS[0].segments, "videos/street.mp4", 4000.0, FPS, threshold=0.2)
+    known = VideoSegments("street", VIDEOS[0].segments, "videos/street.mp4", 4000.0, FPS, threshold=0.2)
+    assert replace(read, origin=None) == known
+    for suffix in (".json", ".jsonl"):  # converted it says the same
+        write_segments(tmp_path / f"again{suffix}", [read])
+        (again,) = read_segments(tmp_path / f"again{suffix}")
+        assert again == read
+        assert again.to_detections().facts == facts
     write_segments(tmp_path / "again.json", [read])
     assert read_segments(tmp_path / "again.json") == (read,)
 
