@@ -123,7 +123,8 @@ def convert(arguments: argparse.Namespace) -> int:
         media=arguments.media,
         overwrite=arguments.overwrite,
     )
-    for remark in list_losses(given, target, kind=kind, unit=unit):
+    at_hand = [video if media.find(video.name) is None else replace(video, duration_s=None) for video in given]
+    for remark in list_losses(at_hand, target, kind=kind, unit=unit):  # the videos have their lengths
         _note(remark)
     there = written_segments(videos, target, kind)
     segments = sum(len(video.segments) for video in there)

@@ -16,13 +16,16 @@ Recognise = Callable[[bytes], bool]
 """Function that says whether the content of a file, not empty, is what this project writes."""
 
 
-def require_own_file(path: Path, recognise: Recognise | None, advice: str = ELSEWHERE) -> None:
+def require_own_file(
+    path: Path, recognise: Recognise | None, advice: str = ELSEWHERE, what: str = "no result of afsd"
+) -> None:
     """Check that nothing is lost if a file is written: it is not there, is empty, or this project wrote it.
 
     Args:
         path: path of the file.
         recognise: says whether a content is this project's; None: no content is.
         advice: what to do if it is not.
+        what: says what the file then is.
 
     Raises:
         InputError: the file is somebody else's, or a folder, pipe or device is there.
@@ -34,7 +37,7 @@ def require_own_file(path: Path, recognise: Recognise | None, advice: str = ELSE
         return
     content = read_bytes(path, limits.TEXT_BYTES)
     if content and not (recognise is not None and recognise(content)):
-        raise InputError(f"{path}: is there already and no result of afsd, so it is not written over; {advice}")
+        raise InputError(f"{path}: is there already and {what}, so it is not written over; {advice}")
 
 
 def json_with(*keys: str) -> Recognise:

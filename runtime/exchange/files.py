@@ -25,6 +25,7 @@ from runtime.exchange.below import RESULT_SUFFIXES, files_below, is_beside_resul
 from runtime.exchange.document import Document
 from runtime.exchange.formats import BY_SUFFIX, FORMATS, TEXT_SUFFIXES, Files, Folder, Format, format_named, recognise
 from runtime.exchange.formats import read_document as read_document_as
+from runtime.exchange.marks import add_mark, is_unchanged
 from runtime.exchange.media import VideoFolder
 from runtime.exchange.record import RATE_ADVICE, Kind, ReadOptions, Unit, VideoSegments, WriteOptions
 
@@ -166,19 +167,39 @@ def write_segments(
     if media is not None and chosen.several:
         _require_own_media(videos, options, target)
     texts = _texts(target, chosen, [_fit(video, kind) for video in videos], options)
+    if chosen.mark is not None:
+        texts = {file: add_mark(text, chosen.mark) for file, text in texts.items()}
     if not overwrite:
         for file, text in texts.items():
-            same = text.encode(errors="backslashreplace")
-            require_own_file(file, lambda content, same=same: content == same)  # type: ignore[misc]
+            _require_unchanged(file, text, chosen)
     for file, text in texts.items():
         write_text(file, text)
     return list(texts)
+
+
+def _require_unchanged(file: Path, text: str, chosen: Format) -> None:
+    """Check that nothing is lost if a text is written: what is there is the same, or what was written before.
+
+    Raises:
+        InputError: somebody may have changed the file, or it is somebody else's.
+    """
+
+    def is_no_loss(content: bytes) -> bool:
+        same = content == text.encode(errors="backslashreplace")
+        return same or (chosen.mark is not None and is_unchanged(content, chosen.mark))
+
+    what = "holds something else, perhaps what somebody corrected"
+    if chosen.mark is not None:
+        what = "was changed since afsd wrote it, or is of others"
+    require_own_file(file, is_no_loss, what=what)
 
 
 def list_losses(
     videos: Sequence[VideoSegments], format: str, *, kind: Kind | None = None, unit: Unit = "seconds"
 ) -> list[str]:
     """Return remarks on what is lost when videos are written in a format: what it cannot hold, and rounded times.
+
+    Of predictions no length is missed: it is what the detector has read of the video.
 
     Args: as for `write_segments`.
     """
@@ -190,7 +211,8 @@ def list_losses(
         what = "that ends before it begins" if inverted == 1 else "that end before they begin"
         remarks.append(f"{counted(inverted, 'segment')} {what}, or before the video does, left out")
     holds = _holds(chosen, kind)
-    lost = [words for fact, words in FACTS.items() if fact not in holds and any(getattr(v, fact) for v in videos)]
+    known = [fact for fact in FACTS if any(getattr(video, fact) for video in videos)]
+    lost = [FACTS[fact] for fact in known if fact not in (*holds, "duration_s" if kind == "predictions" else "")]
     scored = any(video.scored for video in videos)
     if scored and kind == "annotations":
         remarks.append("scores are left out, as annotations have none")

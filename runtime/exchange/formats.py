@@ -24,6 +24,7 @@ from runtime.exchange.file_formats import (
     thumos14,
     via,
 )
+from runtime.exchange.marks import Kind as MarkKind
 from runtime.exchange.record import ReadOptions, VideoSegments, WriteOptions
 
 Facts = tuple[str, ...]
@@ -67,6 +68,8 @@ class Format:
     """Whether times are whole frames."""
     names_media: bool = False
     """Whether the files of videos are named in it, with what `WriteOptions.media` puts before them."""
+    mark: MarkKind | None = None
+    """Where a written file has a mark by which it is known as unchanged; None: the format has no place for one."""
     usual: int | None = None
     """Most segments of a file that every program takes; None: there is no such number."""
 
@@ -79,6 +82,7 @@ FORMATS: dict[str, Format] = {
         True,
         ("scores", "subset", "duration_s", "fps", "empty videos"),
         ("scores", "duration_s", "fps", "path", "empty videos"),
+        mark="json",
     ),
     "opentad": Format(
         "OpenTAD",
@@ -87,6 +91,7 @@ FORMATS: dict[str, Format] = {
         True,
         ("scores", "subset", "duration_s", "fps", "empty videos"),
         ("scores", "duration_s", "fps", "path", "empty videos"),
+        mark="json",
     ),
     "actionformer": Format(
         "ActionFormer",
@@ -94,6 +99,7 @@ FORMATS: dict[str, Format] = {
         Files(json_family.recognise, json_family.read, json_family.write_actionformer),
         True,
         ("subset", "duration_s", "fps", "empty videos"),
+        mark="json",
     ),
     "label-studio": Format(
         "Label Studio",
@@ -118,6 +124,7 @@ FORMATS: dict[str, Format] = {
         Files(fiftyone.recognise, fiftyone.read, fiftyone.write),
         True,
         ("scores", "empty videos"),
+        mark="json",
     ),
     "otio": Format(
         "OpenTimelineIO",
@@ -127,6 +134,7 @@ FORMATS: dict[str, Format] = {
         ("scores", "duration_s", "fps", "path"),
         in_frames=True,
         names_media=True,
+        mark="json",
     ),
     "elan": Format(
         "ELAN",
@@ -135,6 +143,7 @@ FORMATS: dict[str, Format] = {
         False,
         ("scores", "path", "empty videos"),
         names_media=True,
+        mark="xml",
     ),
     "cvat": Format(
         "CVAT for video 1.1",
@@ -143,6 +152,7 @@ FORMATS: dict[str, Format] = {
         False,
         ("scores", "path", "empty videos"),
         in_frames=True,
+        mark="xml",
     ),
     "edl": Format(
         "an edit decision list (CMX 3600)",
@@ -153,6 +163,7 @@ FORMATS: dict[str, Format] = {
         in_frames=True,
         names_media=True,
         usual=edl.EVENTS,
+        mark="edl",
     ),
     "vtt": Format(
         "WebVTT",
@@ -160,6 +171,7 @@ FORMATS: dict[str, Format] = {
         Files(subtitles.recognise_vtt, subtitles.read, subtitles.write_vtt),
         False,
         ("scores", "empty videos"),
+        mark="vtt",
     ),
     "srt": Format(
         "SubRip",

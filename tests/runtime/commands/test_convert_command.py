@@ -76,13 +76,35 @@ def test_nothing_of_others_is_written_over(place: Path, capsys: pytest.CaptureFi
     Path("a.csv").write_text("mine\n")
     capsys.readouterr()
     assert run("found.json", "a.csv") == 2
-    assert "a.csv: is there already and no result of afsd, so it is not written over" in capsys.readouterr().err
+    error = (
+        "a.csv: is there already and holds something else, perhaps what somebody corrected, so it is not written over"
+    )
+    assert f"{error}; choose another place for the results, or give --overwrite\n" in capsys.readouterr().err
     assert Path("a.csv").read_text() == "mine\n"
     assert run("found.json", "a.csv", "--overwrite") == 0
     Path("elan").mkdir()
     Path("elan/b.eaf").write_text("mine")
     assert run("truth.json", "elan", "--to", "elan") == 2
     assert not Path("elan/a.eaf").exists()  # all are looked at before the first is written
+
+
+def test_lengths_are_missed_only_where_a_persons_file_had_them(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("known.json").write_text(json.dumps(RESULTS | {"external_data": {"a": {"duration_s": 4.0, "fps": 10.0}}}))
+    assert run("known.json", "known.csv") == 0
+    assert "lengths" not in capsys.readouterr().err  # of detections it is the video's
+    database = {
+        name: {"duration": 4.0, "annotations": entry["annotations"]} for name, entry in ANNOTATIONS["database"].items()
+    }
+    Path("timed.json").write_text(json.dumps({"database": database}))
+    assert run("timed.json", "timed.csv") == 0
+    assert "note: lengths of videos have no place in a table (CSV) as written here" in capsys.readouterr().err
+    assert run("truth.json", "untimed.csv") == 0
+    assert run("timed.json", "timed.json2", "--to", "activitynet") == 0
+    Path("videos").mkdir()
+    for name in ("a", "b"):
+        write_video(Path(f"videos/{name}.avi"), frames=40)
+    assert run("timed.json", "again.csv", "--videos", "videos") == 0  # where they lie, they are not lost
+    assert "lengths" not in capsys.readouterr().err
 
 
 def test_scores_are_left_out_when_annotations_are_asked_for(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

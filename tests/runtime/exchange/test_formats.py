@@ -120,6 +120,37 @@ def test_every_format_is_read_back_as_it_was_written(name: str, tmp_path: Path) 
             assert one.score == (None if name in UNSCORED else other.score)
 
 
+@pytest.mark.parametrize("name", [name for name in FORMATS if name != "thumos14"])
+def test_what_was_written_is_written_anew_unless_somebody_changed_it(name: str, tmp_path: Path) -> None:
+    """In formats that have a place for a mark; what the others hold may have been corrected, so it stays."""
+    kind: Any = "annotations" if name in UNSCORED else "predictions"
+    path = tmp_path / f"file{FORMATS[name].suffix}"
+
+    def put(start_s: float) -> None:
+        video = VideoSegments("v", (Segment(start_s, 9.0, "Diving", 0.5),), duration_s=9.0, fps=FPS, size=(64, 48))
+        write_segments(path, (video,), name, kind=kind)
+
+    put(1.0)
+    first = path.read_bytes()
+    put(1.0)
+    if FORMATS[name].mark is None:
+        assert name in ("label-studio", "via", "csv", "jsonl", "srt", "audacity", "thumos14-detections")
+        with pytest.raises(InputError, match=r"holds something else, perhaps what somebody corrected.*--overwrite"):
+            put(2.0)
+        assert path.read_bytes() == first
+        return
+    put(2.0)
+    written = path.read_bytes()
+    assert written != first
+    changed = written.replace(b"Diving", b"diving")  # by hand: a word, and nothing of its form
+    assert changed != written
+    for content in (changed, written + b"\n", written + written, b"mine"):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"was changed since afsd wrote it, or is of others.* or give --overwrite"):
+            put(1.0)
+        assert path.read_bytes() == content
+
+
 @pytest.mark.parametrize("name", [name for name in FORMATS if not name.startswith("thumos14")])
 def test_hostile_labels_forge_nothing(name: str, tmp_path: Path) -> None:
     """As many segments come back as went in, each with its own label."""
