@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from runtime.common.mappings import StructureError, from_mapping
+from runtime.common.processors import limited_cores
 from runtime.errors import CheckpointError, ConfigError, EngineError
 from runtime.spec.model import ModelSpec
 from runtime.spec.model_card import OperatingPoint
@@ -215,13 +216,24 @@ def open_torch_engine(
 ) -> TorchEngine:
     """Open a checkpoint as an engine; `config` names the network of a bare state dict.
 
+    On the CPU, PyTorch's threads, which are the process's, become no more than a container has time for.
+
     Raises:
         EngineError: there is no GPU, or no compiler; see `TorchEngine`.
     """
     if device != "cpu" and not torch.cuda.is_available():
         raise EngineError(f"{path}: got device {device}, but PyTorch sees no GPU; use --device cpu")
+    if device == "cpu":
+        _limit_threads()
     checkpoint = load_checkpoint(path, load_config(config) if config else None)
     return make_torch_engine(checkpoint, str(path), device, precision=precision, compiled=compiled)
+
+
+def _limit_threads() -> None:
+    """Have PyTorch compute on no more threads than a container has time for: it counts the machine's cores itself."""
+    cores = limited_cores()
+    if cores is not None and cores < torch.get_num_threads():  # fewer, as of OMP_NUM_THREADS, stay
+        torch.set_num_threads(cores)
 
 
 def make_torch_engine(

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,11 @@ import pytest
 import torch
 
 from export.graph.trace import seeded_inputs
+from runtime.common import processors
 from runtime.errors import EngineError
 from tests.conftest import Exported
 from tests.shared import ROOT
+from training.deployment import views
 from training.deployment.views import open_torch_engine
 
 EXACT_BITS = 8
@@ -72,3 +75,24 @@ def test_a_failed_compilation_is_one_line(exported: Exported, monkeypatch: pytes
     engine = open_torch_engine(exported.checkpoint, compiled=True)
     with pytest.raises(EngineError, match=r"^[^\n]*small\.ckpt: torch\.compile failed \(RuntimeError: [^\n]*$"):
         engine.infer(seeded_inputs(engine.spec, seed=0, batch=1))
+
+
+def test_a_checkpoint_computes_on_no_more_threads_than_a_container_has_time_for(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyTorch counts the cores of the machine, here 16; a smaller number that was asked for stays."""
+    monkeypatch.setattr(processors, "CONTAINER", tmp_path)
+    monkeypatch.setattr(processors, "GROUPS", tmp_path / "none")
+    monkeypatch.setattr(processors, "_cores", lambda: 16)
+    threads = torch.get_num_threads()
+    try:
+        for before, quota, after in ((5, "max", 5), (1, "150000", 1)):
+            (tmp_path / "cpu.max").write_text(f"{quota} 100000\n")
+            torch.set_num_threads(before)
+            views._limit_threads()
+            assert torch.get_num_threads() == after
+        torch.set_num_threads(5)
+        open_torch_engine(exported.checkpoint)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
