@@ -228,7 +228,10 @@ def prepare_own(root: Path, *, annotations: str = ANNOTATIONS, options: StoreOpt
 def _build_stores(videos_dir: Path, names: Sequence[str], out: Path, options: StoreOptions, found: Findings) -> _Stores:
     """Build the stores of the videos `names`; failures are noted and the other videos continue."""
     if not videos_dir.is_dir():
-        raise InputError(f"{videos_dir}: folder of videos not found")
+        raise InputError(
+            f"{videos_dir}: folder of videos not found; expected one with the videos, called as in the annotations: "
+            f"{names[0] if names else 'name'}.mp4 or another format"
+        )
     if "flow" in options.streams:
         FlowEstimator(options.flow_method)  # raises for a method that OpenCV lacks, before hours of decoding
     build_all = None if options.fleet is None else partial(build_on_ray, options.fleet, out)
@@ -311,8 +314,16 @@ def _note_unannotated(videos_dir: Path, names: Sequence[str], found: Findings) -
     """Note video files without annotation, and files that share their name with another file."""
     known = {spelling for name in names for spelling in spell_name(name)}
     seen: set[str] = set()
-    for path in sorted(videos_dir.iterdir()):
-        if path.suffix.lower() not in VIDEO_SUFFIXES or not path.is_file():
+    for path in sorted(videos_dir.rglob("*")):
+        place = path.relative_to(videos_dir)
+        hidden = any(part.startswith(".") for part in place.parts[:-1])
+        if hidden or path.suffix.lower() not in VIDEO_SUFFIXES or not path.is_file():
+            continue
+        if len(place.parts) > 1:
+            if place.with_suffix("").as_posix() not in known:
+                found.note(
+                    "videos in folders, left out; annotations name one with its folder, as in day1/v", str(place)
+                )
             continue
         if path.stem not in known:
             found.note("videos without annotation, left out", path.name)

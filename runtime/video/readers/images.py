@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +17,11 @@ from runtime.common.natural_order import natural_key
 from runtime.errors import VideoError, VideoWarning
 from runtime.video.readers.base import Frame, Picture, require_pixels
 from runtime.video.readers.image_size import image_size
-from runtime.video.sources import name_of
+from runtime.video.sources import VIDEO_SUFFIXES, name_of
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+MOST_LOOKED_AT = 10_000
+"""Files and folders among which videos are looked for, where a folder that was given holds none."""
 
 
 class FolderReader:
@@ -34,10 +38,7 @@ class FolderReader:
         self.name, self.label = name_of(str(folder))
         self._images = list_images(folder)
         if not self._images:
-            raise VideoError(
-                f"{folder}: the folder holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}), so it is no video; "
-                "if it holds videos, give them, or --recursive where they are in its folders"
-            )
+            raise VideoError(_describe_lack(folder))
         _require_one_series(folder, self._images)
         self.count: int | None = len(self._images)
         self._next = 0
@@ -98,6 +99,40 @@ def list_images(folder: Path) -> list[Path]:
     if odd is not None:
         raise VideoError(f"{odd}: {describe_mode(odd.stat().st_mode)}, no file; take it out of the folder")
     return sorted((path for path in named if path.is_file()), key=lambda path: natural_key(path.name))
+
+
+def _describe_lack(folder: Path) -> str:
+    """Return the error of a folder that is no video, and from which no videos were taken: what it holds instead."""
+    expected = f"videos ({_listed(VIDEO_SUFFIXES)}) or the images of one ({_listed(IMAGE_SUFFIXES)})"
+    below = _first_video(folder)
+    if below is not None and below.parent == folder:
+        return f"{folder}: the folder holds videos, as {below.name}, and is none itself; give the videos one by one"
+    if below is not None:
+        return (
+            f"{folder}: the folder holds videos only in its folders, as {below.relative_to(folder).as_posix()}; give "
+            "--recursive (recursive=True), or the folder that they are in"
+        )
+    if not any(folder.iterdir()):
+        return f"{folder}: the folder is empty, expected {expected}"
+    return f"{folder}: got a folder without videos and images, expected {expected}"
+
+
+def _listed(suffixes: Iterable[str]) -> str:
+    return ", ".join(sorted(suffixes))
+
+
+def _first_video(folder: Path) -> Path | None:
+    """Return a video in a folder or below it, those in the folder itself first; None: none is among the first files."""
+    seen = 0
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted((name for name in folders if not name.startswith(".")), key=natural_key)
+        for name in sorted(files, key=natural_key):
+            if Path(name).suffix.lower() in VIDEO_SUFFIXES and not name.startswith("."):
+                return Path(place, name)
+        seen += len(folders) + len(files)
+        if seen > MOST_LOOKED_AT:
+            break
+    return None
 
 
 def _require_one_series(folder: Path, images: list[Path]) -> None:

@@ -210,13 +210,23 @@ def test_files_that_are_no_videos(tmp_path: Path, capfd: pytest.CaptureFixture[s
     text.write_text("this is no video")
     empty.touch()
     folder.mkdir()
+    other, deep, flat = (tmp_path / name for name in ("other", "deep", "flat"))
+    for path in (other / "notes.txt", deep / ".trash/v.mp4", deep / "day1/text.mp4", flat / "text.mp4"):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(text.read_bytes())
     broken = tmp_path / "images" / "a.png"
     broken.parent.mkdir()
     broken.write_bytes(b"no png")
     for source, message in [
         (text, "not a video that FFmpeg can open"),
         (empty, "the file is empty"),
-        (folder, "holds no images .* if it holds videos, give them"),
+        (folder, r"folder: the folder is empty, expected videos \(.*\.mp4, .*\) or the images of one \(.*\.png, .*\)$"),
+        (other, r"other: got a folder without videos and images, expected videos \("),
+        (
+            deep,
+            r"deep: the folder holds videos only in its folders, as day1/text\.mp4; give --recursive \(recursive=Tr",
+        ),
+        (flat, r"flat: the folder holds videos, as text\.mp4, and is none itself; give the videos one by one"),
         (broken.parent, "a.png: not a readable image"),
     ]:
         with pytest.raises(VideoError, match=message):

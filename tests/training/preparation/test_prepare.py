@@ -371,7 +371,9 @@ def test_what_cannot_be_prepared_is_one_line(
 def test_a_folder_without_videos(source: Path, tmp_path: Path) -> None:
     root = own(source, tmp_path / "mine", a=[])
     shutil.rmtree(root / "videos")
-    with pytest.raises(InputError, match="videos: folder of videos not found"):
+    with pytest.raises(
+        InputError, match=r"videos: folder of videos not found; expected one with .*: a\.mp4 or another"
+    ):
         prepare_own(root, options=OPTIONS)
     with pytest.raises(InputError, match=r"sample_fps: got 0.0, expected above 0"):
         prepare_own(own(source, tmp_path / "more", a=[]), options=StoreOptions(sample_fps=0.0, progress=False))
