@@ -235,6 +235,9 @@ def action(start: float, end: float, label: str = "x") -> dict[str, object]:
 def test_own_data_reports_what_is_odd(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = own(source, tmp_path / "mine", a=[action(0.2, 1.0), action(1.0, 1.0)], b=[action(0.1, 50)], d=[])
     shutil.copy(root / "videos/a.mp4", root / "videos/a.mov")
+    for folder in ("day1", ".trash"):
+        (root / "videos" / folder).mkdir()
+        shutil.copy(root / "videos/a.mp4", root / "videos" / folder / "d.mp4")
     before = (root / "annotations.json").read_bytes()
     assert afsd("own", str(root), "--size", "20", "--workers", "1") == 2
     out = capsys.readouterr().out
@@ -242,6 +245,7 @@ def test_own_data_reports_what_is_odd(source: Path, tmp_path: Path, capsys: pyte
     assert "a.mp4 beside it has the same name, expected one video a; rename or move the others" in out
     assert report(root) == {
         "videos without annotation, left out": {"c.mp4": 1},
+        "videos in folders, left out; annotations name one with its folder, as in day1/v": {"day1/d.mp4": 1},
         "files that share their name with another file; rename them": {"a.mp4": 1},
         "actions without length, left out in training": {"a": 1},
         "actions that end after the last frame": {"b": 1},
