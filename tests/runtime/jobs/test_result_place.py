@@ -122,6 +122,7 @@ def test_what_others_did_to_the_objects_is_mended_from_the_records(
     capsys.readouterr()
 
 
+@pytest.mark.thorough
 def test_objects_of_others_are_not_written_over(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     place.store.mkdir()
     for name, said in (
@@ -146,15 +147,28 @@ def test_objects_of_others_are_not_written_over(place: Place, capsys: pytest.Cap
 
 
 @pytest.mark.thorough
-def test_pages_link_to_the_index_and_to_no_video_that_is_not_reached_from_there(place: Place) -> None:
-    assert place.detect("--format", "html") == 0
+def test_pages_link_to_the_index_and_to_no_video_that_is_not_reached_from_there(
+    place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place.videos / "day1").mkdir()
+    (place.videos / "v1.avi").rename(place.videos / "day1/v1.avi")
+    (place.store / "day1").mkdir(parents=True)
+    (place.store / "day1/v1.html").write_text("mine")
+    assert place.detect("--format", "html", "--recursive") == 2
+    assert capsys.readouterr().err.startswith(f"afsd: error: {place.url}/day1/v1.html: is there already and no result")
+    (place.store / "day1/v1.html").unlink()
+    assert place.detect("--format", "html", "--recursive") == 0
     index = read(place.store / "index.html")
     pages = [line["page"] for line in index.data["videos"]]
-    assert sorted(pages) == ["v0.html", "v1.html"]
-    for page in pages:
-        assert is_page((place.store / page).read_bytes())
-        assert (place.store / read(place.store / page).data["index"]).exists()
-        assert "<video" not in (place.store / page).read_text()
+    assert sorted(pages) == ["day1/v1.html", "v0.html"]
+    for page in (place.store / name for name in pages):
+        assert is_page(page.read_bytes())
+        assert (page.parent / read(page).data["index"]).resolve() == place.store / "index.html"
+        assert "<video" not in page.read_text()
+    assert (place.store / ".afsd/records/day1%2Fv1.json").exists()
+    monkeypatch.setattr(Detector, "run", None)
+    assert place.detect("--format", "html", "--recursive") == 0
+    assert "2 videos are done already" in capsys.readouterr().err
 
 
 @pytest.mark.slow
