@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +14,14 @@ from runtime.commands.flags.engine import add_engine_flags, add_flow_flags, add_
 from runtime.commands.flags.reading import add_settle_flag, add_stride_flags, reading_options
 from runtime.commands.flags.shown import add_shown_flags, check_shown_flags, choose_score, selection_options
 from runtime.common.console import EXIT_ERROR, print_error, print_json, print_warning
+from runtime.common.ranges import Seconds, require_in_range
 from runtime.common.stops import end_well_at_stop
+from runtime.common.supervisor import READY, STOPPING, notify
 from runtime.common.text import one_line
 from runtime.errors import InputError, VideoError
 
 if TYPE_CHECKING:
+    from runtime.live.events import Event
     from runtime.live.watcher import Watcher
 
 GRACE_SECONDS = 1.8
@@ -30,7 +34,8 @@ def add_watch(subparsers: Any) -> None:
         "watch",
         epilog="examples:\n"
         "  afsd watch model.xml rtsp://camera/1 rtsp://camera/2 --out events\n"
-        "  afsd watch model.stream.xml 0 --max-latency 30 --metrics 9000\n",
+        "  afsd watch model.stream.xml 0 --max-latency 30 --metrics 9000\n"
+        "  afsd watch model.xml @cameras.txt --out events --quiet --keep-days 30    # a source a line\n",
         help="find actions in live sources, for days",
         description="Read cameras, streams and files side by side and print events as JSON lines: detections as soon "
         "as they are final, gaps, losses, reconnections. Ctrl-C and SIGTERM give out what is final and end with 0.",
@@ -42,11 +47,19 @@ def add_watch(subparsers: Any) -> None:
         "sources",
         metavar="SOURCE",
         nargs="+",
-        help="URL of a stream, camera number, or a file, which is read once and as fast as possible",
+        help="URL of a stream, camera number, or a file, which is read once and as fast as possible; @LIST: a text "
+        "file with one a line, which keeps passwords out of the process list",
     )
     add_flow_flags(parser.add_argument_group("further models"))
     output = parser.add_argument_group("output")
     output.add_argument("--out", metavar="DIR", type=Path, help="append the lines of each source to DIR/<name>.jsonl")
+    output.add_argument(
+        "--keep-days",
+        metavar="N",
+        type=int,
+        help="a file a day (UTC) in place of one: DIR/<name>.<day>.jsonl; those older than N days are removed, with 0 "
+        "none",
+    )
     output.add_argument("--quiet", action="store_true", help="print no lines; with --out")
     add_shown_flags(output)
     output.add_argument(
@@ -72,6 +85,13 @@ def add_watch(subparsers: Any) -> None:
         default=30.0,
         help="longest time between attempts to open a lost source; the first come sooner (%(default)s)",
     )
+    live.add_argument(
+        "--end-when-hung",
+        metavar="SECONDS",
+        type=float,
+        help="end with status 75 once the engine, or who reads the lines, has hung for so long, for supervisors that "
+        "start again what has ended; longer than a batch takes (never)",
+    )
     add_settle_flag(live)
     add_stride_flags(live)
     running = parser.add_argument_group("running")
@@ -90,10 +110,10 @@ def watch(arguments: argparse.Namespace) -> int:
     """Run the verb and return 2 if any source could not be read."""
     from runtime.detector import Detector, DetectorOptions
     from runtime.live.events import Failed, Lost
+    from runtime.live.loop_guard import LoopGuard
     from runtime.live.metrics import MetricsServer, parse_address
     from runtime.live.options import WatchOptions
     from runtime.live.watcher import choose_batch
-    from runtime.results.json_lines import JsonLineFiles
     from runtime.spec.model import fuse_specs
     from runtime.two_streams import name_pair
     from runtime.video.sources import list_sources
@@ -102,6 +122,9 @@ def watch(arguments: argparse.Namespace) -> int:
     address = None if arguments.metrics is None else parse_address(arguments.metrics)
     if arguments.quiet and arguments.out is None:
         raise InputError("--quiet: nothing would be given out; add --out DIR")
+    if arguments.keep_days is not None and arguments.out is None:
+        raise InputError("--keep-days: there are no files to keep; add --out DIR")
+    require_in_range("--end-when-hung", arguments.end_when_hung, Seconds | None)
     sources = list_sources(arguments.sources, recursive=arguments.recursive)
     options = WatchOptions(arguments.stall, arguments.gap, arguments.retry, arguments.fps)
     with ExitStack() as stack:
@@ -110,6 +133,7 @@ def watch(arguments: argparse.Namespace) -> int:
         def end() -> None:
             if watcher is None:
                 raise KeyboardInterrupt
+            notify(STOPPING)
             watcher.stop()
 
         stack.enter_context(end_well_at_stop(end, GRACE_SECONDS))
@@ -134,17 +158,19 @@ def watch(arguments: argparse.Namespace) -> int:
             model=name_pair(str(arguments.engine), str(arguments.flow_engine or "")),
         )
         watcher = detector.watch(sources, options)
-        files = None if arguments.out is None else JsonLineFiles(arguments.out)
+        append = None if arguments.out is None else _open_files(arguments.out, arguments.keep_days)
         shown = f"detections of score {arguments.score:g} or more" + (f" ({origin})" if origin else "")
         print(f"afsd: watching {one_line(', '.join(watcher.names))}: {watcher.delay}; {shown}", file=sys.stderr)
         if address is not None:
             server = stack.enter_context(MetricsServer(watcher, address))
             print(f"afsd: metrics at {server.address}/metrics, health at {server.address}/healthz", file=sys.stderr)
+        stack.enter_context(LoopGuard(watcher.loop_age, arguments.end_when_hung))
+        notify(READY)
         unwritten: set[str] = set()
         for event in stack.enter_context(closing(iter(watcher))):  # type: ignore[type-var]  # a generator
-            if files is not None:
+            if append is not None:
                 try:
-                    files.append(event.video, event.to_json())
+                    append(event)
                 except (OSError, InputError) as error:  # of this source's file; the others go on
                     if event.video not in unwritten:
                         print_error(error)
@@ -156,3 +182,15 @@ def watch(arguments: argparse.Namespace) -> int:
             elif isinstance(event, Lost):
                 print_warning(f"{event.reason}; {event.video} is opened again until it is back")
     return EXIT_ERROR if watcher.failed or unwritten else 0
+
+
+def _open_files(folder: Path, keep_days: int | None) -> Callable[[Event], None]:
+    """Return the function that appends an event to the file of its source, of one for each day with --keep-days."""
+    from runtime.live.day_files import DayFiles
+    from runtime.results.json_lines import JsonLineFiles
+
+    if keep_days is None:
+        files = JsonLineFiles(folder)
+        return lambda event: files.append(event.video, event.to_json())
+    days = DayFiles(folder, keep_days)
+    return lambda event: days.append(event.video, event.to_json(), event.at)

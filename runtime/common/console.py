@@ -26,6 +26,8 @@ EXIT_ERROR = 2
 """Exit status of a command that failed with an error of this project."""
 EXIT_UNFORESEEN = 70
 """Exit status of a command that failed with an error that this project did not foresee (EX_SOFTWARE)."""
+EXIT_HUNG = 75
+"""Exit status of a process that ended itself because it hung: start it again (EX_TEMPFAIL)."""
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -46,7 +46,8 @@ STOP_SECONDS = 1.5
 HANGING_SECONDS = 0.5
 """Seconds for which a stopped watch waits for readers that do not answer."""
 ALIVE_SECONDS = 30.0
-"""Seconds that one turn of the engine's loop may take before the watch counts as hanging."""
+"""Seconds that a turn of the engine's loop, or a call of the engine in it, may take before the watch counts as
+hanging."""
 
 
 Note = Event | Drops | EndOfStretch | BaseException | None
@@ -238,6 +239,10 @@ class Watcher:
             ("post", self._timing.post_ms),
         ):
             found[-1].add(spent, stage=stage)
+        found.append(Metric("afsd_healthy", "Whether /healthz is 200 (1) or 503 (0).", "gauge"))
+        found[-1].add(self.health()[0])
+        found.append(Metric("afsd_loop_age_seconds", "Seconds since the engine's loop last turned.", "gauge"))
+        found[-1].add(self.loop_age())
         return found
 
     def _table(self) -> list[tuple[Metric, Callable[[Source], float]]]:
@@ -258,7 +263,10 @@ class Watcher:
                 Metric("afsd_settlements_total", "Chains of overlapping candidates settled before their end."),
                 lambda s: self._tallies[s].settlements,
             ),
-            (Metric("afsd_up", "Whether frames come (1) or not (0).", "gauge"), lambda s: s.state == "reading"),
+            (
+                Metric("afsd_up", "Whether frames come (1) or not (0).", "gauge"),
+                lambda s: s.state == "reading" and s.fresh,
+            ),
             (
                 Metric("afsd_lag_seconds", "Seconds from a window's last frame to its results.", "gauge"),
                 lambda s: self._tallies[s].lag_s,
@@ -269,15 +277,24 @@ class Watcher:
             ),
         ]
 
-    def health(self) -> tuple[bool, dict[str, Any]]:
-        """Return whether the engine's loop turns and every source is fresh, is opened again, or has ended.
+    def loop_age(self) -> float:
+        """Return the seconds since the engine's loop last turned; may be called in any thread.
 
-        May be called in any thread; the details are as JSON takes them.
+        A turn is a batch of windows at most, or a moment of waiting, and what the consumer of the events takes.
         """
-        alive = time.monotonic() - self._beat < ALIVE_SECONDS
+        return time.monotonic() - self._beat
+
+    def health(self) -> tuple[bool, dict[str, Any]]:
+        """Return whether the engine's loop turns and a source is well: fresh, opened again, or at its end.
+
+        One source of several that hangs does not make the watch unwell, since a restart would stop the others;
+        `afsd_up` and "stale" in the details name it. May be called in any thread; the details are as JSON takes them.
+        """
+        alive = self.loop_age() < ALIVE_SECONDS
         stale = [source.name for source in self._sources if not source.fresh]
         states = {source.name: source.state for source in self._sources}
-        return alive and not stale, {"ok": alive and not stale, "alive": alive, "stale": stale, "sources": states}
+        well = alive and len(stale) < len(self._sources)
+        return well, {"ok": well, "alive": alive, "stale": stale, "sources": states}
 
     def _make_inbox(self) -> Inbox:
         if self._chunk is None:
@@ -349,7 +366,8 @@ class Watcher:
         begun = time.monotonic()
         with self._timing.engine():
             outputs = pipe.collect(ticket)
-        self._call_s = max(self._call_s, time.monotonic() - begun)
+        self._beat = time.monotonic()
+        self._call_s = max(self._call_s, self._beat - begun)
         for index, (source, due) in enumerate(batch):
             yield from self._look(source, due.stretch, due.window, outputs, index)
 
@@ -401,7 +419,8 @@ class Watcher:
         begun = time.monotonic()
         with self._timing.engine():
             yield
-        self._call_s = time.monotonic() - begun
+        self._beat = time.monotonic()
+        self._call_s = self._beat - begun
 
     def _handle(self, source: Source, note: Note) -> Iterator[Event]:
         """Yield the events of what a reading thread has handed over beside windows."""

@@ -65,3 +65,14 @@ class JsonLineFiles:
                 error.filename = str(path)
                 raise
             self._ours.add(path)
+
+
+def is_ours(path: Path) -> bool:
+    """Return whether a file of lines is this project's, by its first bytes."""
+    if not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            return file.read(len(BEGINNINGS[0])) in BEGINNINGS
+    except OSError:
+        return False

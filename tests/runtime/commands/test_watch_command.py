@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -100,6 +101,8 @@ def test_a_file_that_fails_gives_status_2_after_the_others(
         (["udp://a:1", "--quiet"], "add --out"),
         (["udp://a:1", "--metrics", "x"], "expected PORT or HOST:PORT"),
         (["udp://a:1", "--score", "2"], "--score: got 2.0"),
+        (["udp://a:1", "--end-when-hung", "0"], "--end-when-hung: got 0.0"),
+        (["udp://a:1", "--keep-days", "3"], "add --out"),
     ],
 )
 def test_errors_are_one_line(model: str, flags: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -187,3 +190,78 @@ def test_detect_gives_out_what_is_final_of_a_lost_stream_and_fails(
     assert found
     (file,) = (tmp_path / "out").iterdir()
     assert lines(file.read_text(encoding="utf-8")) == found
+
+
+def test_cameras_of_a_list_are_watched_in_one_process_by_day(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The list has the cameras, so that no password is in the command line; the days are those of the lines."""
+    names = [str(write_video(tmp_path / name, frames=40)) for name in ("a.mp4", "b.mp4")]
+    (tmp_path / "cameras.txt").write_text("# door and hall\n" + "\n".join(names) + "\n")
+    out = tmp_path / "out"
+    words = ["watch", model, f"@{tmp_path / 'cameras.txt'}", "--out", str(out), "--quiet", "--keep-days", "3"]
+    assert cli.main(words) == 0
+    assert "afsd: watching a, b:" in capsys.readouterr().err
+    for name in "ab":
+        events = [event for path in sorted(out.glob(f"{name}.*.jsonl")) for event in lines(path.read_text("utf-8"))]
+        assert [event["event"] for event in events if event["event"] != "detection"] == ["started", "ended"]
+        assert all(path.name == f"{name}.{events[0]['at'][:10]}.jsonl" for path in list(out.glob(f"{name}.*"))[:1])
+
+
+def test_a_password_in_the_list_is_printed_nowhere(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "cameras.txt").write_text("rtsp://viewer:hunter2@cam/1\nno-such-file.mp4\n")
+    assert cli.main(["watch", model, f"@{tmp_path / 'cameras.txt'}"]) == 2
+    printed = capsys.readouterr()
+    assert "no-such-file.mp4: file or folder not found" in printed.err
+    assert "hunter2" not in printed.out + printed.err
+
+
+HANGING = """
+import sys, time
+from runtime import cli
+from runtime.commands import watch
+from tests.tiny import TinyEngine
+
+class Hanging(TinyEngine):
+    def infer(self, inputs):
+        time.sleep(60)
+
+if __name__ == "__main__":
+    cli.make_parser()
+    watch.open_with = lambda *_: Hanging()
+    sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.thorough
+def test_a_watch_that_hangs_ends_with_a_status_of_its_own(tmp_path: Path) -> None:
+    clip = write_video(tmp_path / "clip.mp4", frames=60)
+    command = [sys.executable, "-c", HANGING, "watch", "m.onnx", str(clip), "--end-when-hung", "0.5"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 75, done.stderr
+    assert re.search(r"\Aafsd: watching clip: .*\nafsd: error: the watch hangs: its loop has not turned", done.stderr)
+    assert len(done.stderr.splitlines()) == 2
+
+
+@pytest.mark.thorough
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="there are no Unix sockets here")
+def test_systemd_is_told_of_start_life_and_end(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As systemd does for Type=notify with WatchdogSec=: a socket, and two variables."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(20)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("WATCHDOG_USEC", "400000")
+        monkeypatch.delenv("WATCHDOG_PID", raising=False)
+        with watching(model, f"udp://127.0.0.1:{free_port()}") as process:
+            assert [systemd.recv(99) for _ in range(3)] == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1"]
+            process.send_signal(signal.SIGTERM)
+            told = [systemd.recv(99)]
+            while told[-1] == b"WATCHDOG=1":
+                told.append(systemd.recv(99))
+            assert told[-1] == b"STOPPING=1"
+            assert process.wait(10) == 0

@@ -90,7 +90,10 @@ def test_numbers_of_a_watch_and_its_health(tmp_path: Path, monkeypatch: pytest.M
         status, kind, text = fetch(f"{server.address}/healthz")
         details = json.loads(text)
         assert (status, kind, details["sources"]) == (200, "application/json", {"clip": "ended", "clip-2": "ended"})
+        assert samples["afsd_healthy", ""] == 1
+        assert 0 <= samples["afsd_loop_age_seconds", ""] < 30
         monkeypatch.setattr(watcher_module, "ALIVE_SECONDS", -1.0)  # the engine hangs
+        assert parse(fetch(f"{server.address}/metrics")[2])["afsd_healthy", ""] == 0
         status, _, text = fetch(f"{server.address}/healthz")
         assert (status, json.loads(text)["alive"]) == (503, False)
         assert fetch(f"{server.address}/other")[0] == 404
@@ -132,6 +135,24 @@ def test_freshness(state: Any, idle: float, live: bool, fresh: bool) -> None:
     well, details = watcher.health()
     assert well == fresh
     assert details["stale"] == ([] if fresh else ["a_1"])
+    up = parse(render_metrics(watcher.metrics())).get(("afsd_up", 'video="a_1"'))
+    assert up == ((state == "reading" and fresh) if live else None)
+
+
+def test_one_camera_that_hangs_leaves_the_watch_well() -> None:
+    """A restart would stop the others; when none is well, there is nothing to lose."""
+    fake = FakeTime()
+    watcher = Watcher(Detector(TinyEngine()), ["udp://a:1", "udp://a:2"], clock=fake.clock)
+    first, second = watcher._sources
+    first.state = second.state = "reading"
+    fake.seconds += 11
+    second._latest = fake.seconds
+    well, details = watcher.health()
+    assert (well, details["stale"]) == (True, ["a_1"])
+    samples = parse(render_metrics(watcher.metrics()))
+    assert (samples["afsd_up", 'video="a_1"'], samples["afsd_up", 'video="a_2"']) == (0, 1)
+    fake.seconds += 11
+    assert watcher.health()[0] is False
 
 
 @pytest.mark.parametrize(
