@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from runtime.service.options import ServiceOptions
     from runtime.service.server import Running
 
-CLOSE_S = 15.0
-"""Seconds that a service may take beyond its grace until it ends."""
+AFTER_GRACE_S = 15.0
+"""Seconds that a service may take beyond its grace until it ends: for workers that stop no job, for clients that see
+how their jobs ended, and for the last answers. A supervisor has to wait for the sum."""
 SHORTEST_TOKEN = 16
 """Least letters of a token."""
 
@@ -97,6 +98,14 @@ def add_serve(subparsers: Any) -> None:
         default=30,
         help="seconds of running jobs when the service stops (%(default)s)",
     )
+    bounds.add_argument(
+        "--end-without-worker",
+        metavar="S",
+        type=float,
+        default=900,
+        help="end with status 2 once no worker could be opened for so long, so that a supervisor starts the service "
+        "again (%(default)s)",
+    )
     models = parser.add_argument_group("models")
     models.add_argument("--flow-engine", metavar="ENGINE", help="flow model beside an RGB one; their outputs are fused")
     add_backbone_flags(models)
@@ -150,7 +159,7 @@ def serve(arguments: argparse.Namespace) -> int:
         if options.host not in ("127.0.0.1", "::1", "localhost") and not options.token:
             print_note("afsd: whoever reaches this address may use it: give --token-file, or put a proxy before it")
 
-    with end_well_at_stop(service.stop, options.grace + CLOSE_S, service.kill):
+    with end_well_at_stop(service.stop, options.grace + AFTER_GRACE_S, service.kill):
         service.run(started)
     return 0
 
@@ -175,6 +184,7 @@ def _options(arguments: argparse.Namespace) -> ServiceOptions:
         max_receive=arguments.max_receive,
         patience=arguments.patience,
         grace=arguments.grace,
+        longest_without_worker=arguments.end_without_worker,
         score=arguments.score,
         batch_size=arguments.batch,
         root=arguments.root,

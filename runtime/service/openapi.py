@@ -198,7 +198,7 @@ def _paths() -> Part:
                 "requestBody": {"required": True, "content": {"video/*": video, "application/octet-stream": video}},
             },
         },
-        "/healthz": {"get": _operation("health", "Say that the service lives", {"200": plain})},
+        "/healthz": {"get": _operation("health", "Say that the service lives", {"200": plain}, "503")},
         "/readyz": {
             "get": _operation("ready", "Say whether jobs are taken and a worker is open", {"200": plain}, "503")
         },

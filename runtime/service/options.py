@@ -48,6 +48,9 @@ class ServiceOptions:
     """Longest silence in seconds of a client that sends or reads, and of a server that is fetched from."""
     grace: Length = 30.0
     """Seconds that running jobs get to end when the service is stopped."""
+    longest_without_worker: Seconds = 900.0
+    """Longest time in seconds without any open worker, after which the service ends; more than an engine needs to be
+    compiled."""
     score: Share | None = None
     """Lowest score of the detections of a job that asks for none; None: the model's threshold."""
     batch_size: Count = 1

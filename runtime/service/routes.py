@@ -327,7 +327,9 @@ class Routes:
         return await self.live.serve_body(request)
 
     async def health(self, _: Request) -> Response:
-        """Answer that the service lives."""
+        """Answer that the service lives, or that it has had no worker for too long."""
+        if self._pool.lost:
+            raise RefusedError(503, "no worker can be opened")
         return PlainTextResponse("ok\n")
 
     async def ready(self, _: Request) -> Response:

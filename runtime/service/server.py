@@ -19,7 +19,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from runtime.common.temporaries import scratch_folder
 from runtime.common.text import one_line
-from runtime.errors import InputError
+from runtime.errors import EngineError, InputError
 from runtime.service.admission import MOST_CONNECTIONS
 from runtime.service.jobs import Job, JobStore
 from runtime.service.options import ServiceOptions
@@ -44,8 +44,8 @@ LOOKS = 8
 UNSENT_BYTES = 1 << 17
 """Bytes that the system keeps to be sent: of more, one would not see for long that a slow client reads."""
 POLL_S = 0.05
-CLOSE_S = 3
-"""Seconds for which the last answers may take."""
+LAST_ANSWERS_S = 3
+"""Seconds that the last answers may take."""
 
 
 class TimedProtocol(H11Protocol):  # type: ignore[misc]  # the library has no types here
@@ -159,7 +159,7 @@ class Service:
 
         Raises:
             InputError: the address cannot be bound.
-            EngineError: the engine cannot be opened.
+            EngineError: the engine cannot be opened, or later no worker could be for too long.
         """
         with ExitStack() as stack:
             bound = stack.enter_context(bind(self.options.host, self.options.port))
@@ -199,15 +199,19 @@ class Service:
             self.connections = routes.app.connections = server.server_state.connections
             serving = asyncio.create_task(server.serve([bound]))
             expiring = asyncio.create_task(_expire(store))
+            lost = asyncio.create_task(_wait_for_loss(pool))
             while not server.started and not serving.done():
                 await asyncio.sleep(POLL_S / 5)
             if server.started:
                 started(Running(_address(bound), pool.model))
-            await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({serving, stopping, lost}, return_when=asyncio.FIRST_COMPLETED)
             await self._drain(store, pool, routes)
             server.should_exit = True
             await serving
             expiring.cancel()
+            if lost.done() and not stopping.done():
+                raise EngineError(lost.result())
+            lost.cancel()
         finally:
             await pool.close()
             if routes is not None:
@@ -227,7 +231,7 @@ class Service:
             server_header=False,
             h11_max_incomplete_event_size=HEADER_BYTES,
             timeout_keep_alive=KEEP_ALIVE_S,
-            timeout_graceful_shutdown=CLOSE_S,
+            timeout_graceful_shutdown=LAST_ANSWERS_S,
             ws_max_size=self.options.max_message,
             ws_per_message_deflate=False,
             ws_ping_interval=None,  # while frames wait for the network no answer to a ping would be read
@@ -265,6 +269,16 @@ async def _expire(store: JobStore) -> None:
     while True:
         await asyncio.sleep(EXPIRE_EVERY_S)
         await store.expire()
+
+
+async def _wait_for_loss(pool: Pool) -> str:
+    """Wait until there has been no worker for too long, and return what to say then."""
+    while not pool.lost:
+        await asyncio.sleep(EXPIRE_EVERY_S)
+    return (
+        f"no worker has been open for {pool.seconds_without_worker:.0f} s, so the service ends; its supervisor starts "
+        f"it again (the last attempt: {pool.failure or 'not over yet'})"
+    )
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -8,6 +8,7 @@ from typing import Any
 
 from runtime.common.console import print_warning
 from runtime.common.mappings import to_mapping
+from runtime.common.text import one_line
 from runtime.errors import EngineError
 from runtime.service.jobs import PREVIEW, REPORT, RESULT, Job, JobStore
 from runtime.service.options import ServiceOptions
@@ -46,15 +47,29 @@ class Pool:
         """Seconds of video of all jobs."""
         self.ran = Histogram()
         """Seconds that jobs which are done ran."""
+        self.failure = ""
+        """Why the last worker could not be opened."""
+        self._last_ready = time.monotonic()
         self._closing = False
         self._cleaning: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Open the first worker, then the others meanwhile (EngineError: the engine cannot be opened)."""
         first = await self._open(0)
+        self._last_ready = time.monotonic()
         for number in range(self._options.workers):
             working = self._keep_working(number, first if number == 0 else None)
             self._tasks.append(asyncio.create_task(working))
+
+    @property
+    def seconds_without_worker(self) -> float:
+        """Seconds for which no worker for jobs has been open."""
+        return 0.0 if self.ready else time.monotonic() - self._last_ready
+
+    @property
+    def lost(self) -> bool:
+        """Whether no worker has been open for so long that the service is of no use."""
+        return self.seconds_without_worker > self._options.longest_without_worker
 
     def submit(self, job: Job) -> None:
         """Put a job whose video is there into the queue."""
@@ -121,6 +136,7 @@ class Pool:
             raise
         finally:
             self.ready -= 1
+            self._last_ready = time.monotonic()
         if not job.ended:  # the worker was gone before it could begin
             self._queue.put_nowait(job)
         await self._discard(worker)
@@ -148,6 +164,7 @@ class Pool:
             try:
                 return await self._open(number)
             except (EngineError, OSError) as error:
+                self.failure = one_line(error)
                 print_warning(f"a worker cannot be opened, the next attempt is in {pause_s:g} s: {error}")
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)

@@ -7,6 +7,7 @@ import json
 import multiprocessing
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,16 @@ pytest.importorskip("starlette")
 from runtime.errors import EngineError
 from runtime.service.job_options import JobOptions
 from runtime.service.jobs import JobStore
+from runtime.service import server as server_module
 from runtime.service.options import ServiceOptions
+from runtime.service.refusals import RefusedError
+from runtime.service.routes import Routes
+from runtime.service.server import Running, Service
 from runtime.service.workers import pool as pool_module
 from runtime.service.workers.histogram import BOUNDS, Histogram
 from runtime.service.workers.pool import Pool
 from runtime.service.workers.worker import Line, Models, _run, open_engines
+from tests.runtime.service.doubles import open_double
 from tests.tiny import TinyEngine
 
 
@@ -85,6 +91,56 @@ def test_a_worker_s_care_outlives_what_nobody_foresaw(
         "afsd: warning: unforeseen RuntimeError", "afsd: warning: a worker cannot be opened",
         "afsd: warning: unforeseen LookupError",
     ]  # fmt: skip
+
+
+def test_a_pool_is_lost_once_no_worker_has_been_open_for_too_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(pool_module.time, "monotonic", lambda: now[0])
+
+    async def run() -> None:
+        options = ServiceOptions(longest_without_worker=60.0)
+        pool = Pool(Models("m"), options, JobStore(tmp_path, options))
+        worker: Any = Worker()
+        using = asyncio.create_task(pool._use(worker))
+        await asyncio.sleep(0)
+        now[0] = 1000.0
+        assert (pool.ready, pool.lost) == (1, False)
+        using.cancel()
+        await asyncio.gather(using, return_exceptions=True)
+        for seconds, lost in ((60.0, False), (60.5, True)):
+            now[0] = 1000.0 + seconds
+            assert (pool.seconds_without_worker, pool.lost) == (seconds, lost)
+        stub: Any = SimpleNamespace(_pool=pool)
+        request: Any = None
+        with pytest.raises(RefusedError) as refused:
+            await Routes.health(stub, request)
+        assert refused.value.status == 503
+
+    asyncio.run(run())
+
+
+@pytest.mark.thorough
+def test_a_service_without_any_worker_ends_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its engine cannot be opened again after the worker has died, as when the model's disk is gone."""
+    monkeypatch.setattr(pool_module, "FIRST_PAUSE_S", 0.05)
+    monkeypatch.setattr(server_module, "READ_S", 0.0)
+    monkeypatch.setattr(server_module, "EXPIRE_EVERY_S", 0.05)
+    service = Service(Models("double", open=open_double), ServiceOptions(port=0, longest_without_worker=0.3))
+
+    def break_it(_: Running) -> None:
+        pool: Any = service._pool
+
+        async def fail(number: int) -> Any:
+            raise EngineError("/models/model.xml: file not found")
+
+        pool._open = fail
+        pool.submit(pool._store.add(JobOptions(), 0.5))  # by which the pool notices
+        pool.kill()
+
+    with pytest.raises(EngineError, match=r"no worker has been open for \d s, .*model\.xml: file not found\)"):
+        service.run(break_it)
 
 
 def test_the_seconds_of_jobs_take_no_more_space_however_many_there_are() -> None:
