@@ -160,6 +160,7 @@ def run_on_actors(
     if not items:
         return
     ray = import_ray()
+    _check_environment(options)
     look_for_room(ray, options)
     attempts = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Attempts).remote()
     done: set[int] = set()
@@ -197,6 +198,18 @@ def _name_dead(outcome: Outcome, label: str) -> Outcome:
         return outcome
     named = replace(failure, message=f"{label}: {failure.message}")
     return replace(outcome, work=replace(outcome.work, failure=named))
+
+
+def _check_environment(options: FleetOptions) -> None:
+    """Raise an InputError unless Ray takes the runtime environment; within an actor it would fail without a word."""
+    from ray.runtime_env import RuntimeEnv
+
+    try:
+        RuntimeEnv(**(options.runtime_env or {}))
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"runtime_env: {one_line(error)}; expected what Ray documents for runtime environments"
+        ) from None
 
 
 def look_for_room(ray: Any, options: FleetOptions) -> None:

@@ -5,15 +5,24 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from runtime.common.files import read_json
+from runtime.common.ranges import Range, require_in_range
 from runtime.common.text import quote
 from runtime.engines.options import EngineOptions
 from runtime.errors import InputError
 from runtime.fleet.options import FleetOptions
 
-FLAGS = ("actors", "cpus_per_actor", "gpus_per_actor", "retries")
+FLAGS = (
+    "actors", "cpus_per_actor", "gpus_per_actor", "memory_per_actor", "resources", "runtime_env", "retries",
+)  # fmt: skip
 """Flags that mean nothing without --ray."""
+MOST_RESOURCES = 1e12
+"""Amount that no resource reaches."""
+OWN_FLAGS = {"CPU": "--cpus-per-actor", "GPU": "--gpus-per-actor", "memory": "--memory-per-actor"}
+"""Resources that Ray knows, and the flags that ask for them."""
+Mebibytes = Annotated[int, Range(1, 2**30, what="MiB")]
 
 
 def add_ray_flags(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +42,20 @@ def add_ray_flags(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--cpus-per-actor", metavar="N", type=float, help="CPUs and engine threads of each actor (1)")
     group.add_argument("--gpus-per-actor", metavar="N", type=float, help="GPUs of each actor, such as 0.25 (0)")
+    group.add_argument(
+        "--memory-per-actor", metavar="MIB", type=int, help="memory that Ray reserves for each actor (any)"
+    )
+    group.add_argument(
+        "--resources",
+        metavar="NAME=N,…",
+        help="further resources of the cluster that each actor needs, such as decoder=1 (none)",
+    )
+    group.add_argument(
+        "--runtime-env",
+        metavar="FILE",
+        type=Path,
+        help="Ray's runtime environment of the actors as JSON: variables, packages, code (that of the job)",
+    )
     group.add_argument(
         "--retries", metavar="N", type=int, help="times that a video is begun again when its actor died (2)"
     )
@@ -56,6 +79,13 @@ def fleet_options(arguments: argparse.Namespace, **further: Any) -> FleetOptions
         raise InputError("--stream prints what is final at once; leave it out with --ray, or --ray itself")
     if "actors" in given:
         given["actors"] = _parse_actors(given["actors"])
+    if "memory_per_actor" in given:
+        require_in_range("--memory-per-actor", given["memory_per_actor"], Mebibytes)
+        given["memory_per_actor"] <<= 20
+    if "resources" in given:
+        given["resources"] = _parse_resources(given["resources"])
+    if "runtime_env" in given:
+        given["runtime_env"] = _read_environment(given["runtime_env"])
     return FleetOptions(address=arguments.ray, **given, **further)
 
 
@@ -68,6 +98,33 @@ def _parse_actors(text: str) -> int | tuple[int, int | None]:
     if not found[2]:
         return least
     return least, int(found[3]) if found[3] else None
+
+
+def _parse_resources(text: str) -> dict[str, float]:
+    """Read "decoder=1,disk=0.5" (InputError: another form, a name twice, or one that has a flag of its own)."""
+    resources: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, number = part.partition("=")
+        name = name.strip()
+        try:
+            amount = float(number)
+        except ValueError:
+            amount = -1.0
+        if not name or name in resources or not 0 < amount < MOST_RESOURCES:
+            raise InputError(f"--resources: got {quote(text)}, expected NAME=N,… with numbers above 0, each name once")
+        if name in OWN_FLAGS:
+            raise InputError(f"--resources: {name} has a flag of its own; give {OWN_FLAGS[name]}")
+        resources[name] = amount
+    return resources
+
+
+def _read_environment(path: Path) -> dict[str, Any]:
+    """Read a runtime environment (InputError: unreadable, or no object); what is in it Ray checks."""
+    what = 'runtime environment of Ray, such as {"env_vars": {"AWS_REGION": "eu-west-1"}}'
+    environment = read_json(path, what, InputError)
+    if not isinstance(environment, dict):
+        raise InputError(f"--runtime-env {path}: expected a {what}")
+    return environment
 
 
 def engine_options(arguments: argparse.Namespace) -> EngineOptions:

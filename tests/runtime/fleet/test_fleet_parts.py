@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from runtime.cli import main
+from runtime.cli import main, make_parser
+from runtime.commands.flags.ray import fleet_options
 from runtime.detector import DetectorOptions
 from runtime.engines import EngineOptions
 from runtime.errors import InputError, MissingDependencyError, VideoError, VideoWarning
@@ -25,7 +26,7 @@ from runtime.fleet.features import extract_features_dataset
 from runtime.fleet.options import FleetOptions
 from runtime.fleet.outcome import Outcome, Work
 from runtime.fleet.places import require_shared, shared_folder
-from runtime.fleet.running import connected, look_for_room
+from runtime.fleet.running import _check_environment, connected, look_for_room
 from runtime.fleet.summary import FailedVideo, Tally
 from runtime.fleet.tables import write_failures
 from runtime.jobs.failures import Failure
@@ -242,6 +243,22 @@ def test_sources_without_an_end_are_refused_before_anything_starts(tmp_path: Pat
         (["--gpus-per-actor", "1"], "--gpus-per-actor: belongs to a job on Ray"),
         (["--ray", "local", "--actors", "two"], "--actors: got 'two', expected a number, or the least and the most"),
         (["--ray", "local", "--actors", "8-2"], "actors: got 8 … 2, expected the least before the most"),
+        (["--resources", "decoder=1"], "--resources: belongs to a job on Ray"),
+        (
+            ["--ray", "local", "--resources", "decoder"],
+            "--resources: got 'decoder', expected NAME=N,… with numbers above",
+        ),
+        (
+            ["--ray", "local", "--resources", "a=1,a=2"],
+            "--resources: got 'a=1,a=2', expected NAME=N,… with numbers above",
+        ),
+        (["--ray", "local", "--resources", "a=nan"], "--resources: got 'a=nan', expected NAME=N,…"),
+        (["--ray", "local", "--resources", "GPU=1"], "--resources: GPU has a flag of its own; give --gpus-per-actor"),
+        (["--ray", "local", "--memory-per-actor", "0"], "--memory-per-actor: got 0, expected 1"),
+        (
+            ["--ray", "local", "--runtime-env", "no.json"],
+            "no.json: file not found; expected a runtime environment of Ray",
+        ),
         (["--ray", "local", "--workers", "2"], "--workers: are processes of this machine"),
         (["--ray", "local", "--stream"], "--stream prints what is final at once"),
     ],
@@ -253,6 +270,32 @@ def test_flags_that_do_not_fit_are_refused_in_one_line(
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
+
+
+def test_what_an_actor_needs_is_given_by_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "env.json").write_text('{"env_vars": {"AWS_REGION": "eu-west-1"}}')
+    words = ["detect", "m.onnx", "v.mp4", "--ray", "auto", "--memory-per-actor", "3072", "--retries", "1"]
+    words += ["--resources", "decoder=1, disk=0.5", "--runtime-env", str(tmp_path / "env.json")]
+    arguments = make_parser().parse_args(words)
+    assert fleet_options(arguments) == FleetOptions(
+        address="auto",
+        memory_per_actor=3 * 2**30,
+        resources={"decoder": 1.0, "disk": 0.5},
+        runtime_env={"env_vars": {"AWS_REGION": "eu-west-1"}},
+        retries=1,
+    )
+    (tmp_path / "env.json").write_text('["pip"]')
+    with pytest.raises(InputError, match=r"--runtime-env .*env\.json: expected a runtime environment of Ray, such as"):
+        fleet_options(arguments)
+
+
+@pytest.mark.thorough
+def test_a_runtime_environment_that_ray_refuses_is_one_line() -> None:
+    """Ray's own check is asked before an actor is."""
+    pytest.importorskip("ray")
+    _check_environment(FleetOptions())
+    with pytest.raises(InputError, match=r"^runtime_env: runtime_env\['env_vars'\] must be .*; expected what Ray doc"):
+        _check_environment(FleetOptions(runtime_env={"env_vars": {"A": 1}}))
 
 
 def test_ray_that_is_missing_is_named_with_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
