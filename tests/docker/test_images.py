@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,9 @@ from packaging.utils import canonicalize_name
 from tests.supply.packages import ROOT, find_needed, read_lock
 
 DOCKER = ROOT / "docker"
-FILES = ("Dockerfile.cpu", "Dockerfile.gpu")
+OWN = ("Dockerfile.cpu", "Dockerfile.gpu")
+"""Images that start `afsd`."""
+FILES = (*OWN, "Dockerfile.ray", "Dockerfile.triton")
 
 
 def load_check() -> ModuleType:
@@ -88,7 +91,7 @@ def test_hadolint_finds_something(tmp_path: Path) -> None:
     assert "DL3006" in done.stdout
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", OWN)
 def test_an_image_is_not_root_and_starts_afsd(name: str) -> None:
     """What a container runtime is told, by the instructions of the last stage and those it begins with."""
     stages = {stage.name: stage for stage in check.read_stages((DOCKER / name).read_text())}
@@ -104,6 +107,44 @@ def test_an_image_is_not_root_and_starts_afsd(name: str) -> None:
         copied = [found.text for found in line if found.word == "COPY"]
         assert copied == ["--from=packages /opt/afsd /opt/afsd"]
         assert not [found for found in line if found.word == "RUN" and "pip" in found.text]
+
+
+@pytest.mark.parametrize(("name", "base"), [("Dockerfile.ray", "RAY_IMAGE"), ("Dockerfile.triton", "TRITON_IMAGE")])
+def test_an_image_on_another_s_base_is_not_root_and_adds_the_locked_packages(name: str, base: str) -> None:
+    """What the base starts stays; packages are bounded by the lock, and what was installed is imported at once."""
+    text = (DOCKER / name).read_text()
+    stages = {stage.name: stage for stage in check.read_stages(text, {base: "the-base"})}
+    assert stages["afsd"].base == "the-base"
+    said = {found.word: found.text for found in stages["afsd"].instructions}
+    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", said["USER"])
+    assert "ENTRYPOINT" not in said
+    (installing,) = (
+        found.text for stage in stages.values() for found in stage.instructions
+        if found.word == "RUN" and "dist/*.whl" in found.text
+    )  # fmt: skip
+    for lock in ("requirements-dev.txt", "requirements-gpu.txt"):
+        assert re.search(rf"--constraint \S+/{lock}", installing)
+    extras = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+    wanted = re.search(r"\[\$\{LIBRARY\},([\w,]+)\]", installing)
+    assert wanted is not None
+    assert set(wanted[1].split(",")) <= extras
+    assert re.search(r"^ARG LIBRARY=openvino$", text, re.M)
+    assert re.search(r"python3? -c 'import [\w., ]*runtime\.", installing)
+
+
+def test_the_store_s_package_is_of_the_release_of_the_lock_s_fsspec() -> None:
+    """Each release of s3fs asks for the fsspec of its own number."""
+    store = re.search(r"^ARG STORE=s3fs\nARG STORE_VERSION=(\S+)$", (DOCKER / "Dockerfile.ray").read_text(), re.M)
+    assert store is not None
+    assert store[1] == pinned("requirements-dev.txt")["fsspec"]
+
+
+def test_the_wheel_is_built_alike_in_all_images() -> None:
+    """One stage, in four files, since a Dockerfile includes no other."""
+    stages = [next(iter(check.read_stages((DOCKER / name).read_text()))) for name in FILES]
+    told = [[(found.word, found.text) for found in stage.instructions] for stage in stages]
+    assert told[1:] == told[:1] * (len(FILES) - 1)
+    assert {stage.name for stage in stages} == {"wheel"}
 
 
 @pytest.mark.parametrize("name", FILES)
