@@ -6,7 +6,10 @@ import configparser
 import json
 import re
 import shlex
+import shutil
 import subprocess
+from collections import Counter
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,8 +19,18 @@ import pytest
 import yaml
 
 from runtime import cli
+from runtime.commands.flags.ray import fleet_options
+from runtime.commands.serve import AFTER_GRACE_S
+from runtime.commands.watch import GRACE_SECONDS
 from runtime.common.console import EXIT_ERROR
-from tests.supply.packages import ROOT
+from runtime.detector import Detector
+from runtime.errors import InputError
+from runtime.live.metrics import parse_address, render_metrics
+from runtime.live.watcher import ALIVE_SECONDS, Watcher
+from runtime.service.workers.process import OPEN_S
+from runtime.video.sources import expand_sources
+from tests.supply.packages import ROOT, read_lock
+from tests.tiny import TinyEngine
 
 DOCKER = ROOT / "docker"
 COMPOSE = yaml.safe_load((DOCKER / "compose.yaml").read_text())
@@ -26,20 +39,59 @@ OURS = ("watch", "serve")
 HARDENED = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
 
 
+LOADED_MIB = 320
+"""Resident memory of a process with the engine of published size in float32 on OpenVINO, before its first window: 307
+MiB on two cores. What windows and videos take is within --memory."""
+SERVICE_MIB = 100
+"""The process that answers: 66 to 79 MiB (docs/service.md)."""
+UNITS = {"M": 1, "G": 1024, "Mi": 1, "Gi": 1024, "m": 1}
+
+
 def filled(text: str) -> str:
     """A text of the compose file with the defaults of its variables."""
     return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
 
 
+def mebibytes(text: str) -> float:
+    """A size such as 4Gi; Docker's G are GiB, too."""
+    found = re.fullmatch(r"(\d+)([a-zA-Z]+)", text)
+    assert found is not None
+    return int(found[1]) * UNITS[found[2]]
+
+
+def most_memory(arguments: Any) -> float:
+    """MiB that a service may take: itself, and each worker and live input with its engine and --memory."""
+    workers = arguments.workers or len(arguments.device.split(","))
+    return SERVICE_MIB + (workers + arguments.max_live) * (LOADED_MIB + arguments.memory)
+
+
+def most_seconds(arguments: Any) -> float:
+    """Seconds from SIGTERM to the end of a service."""
+    return float(arguments.grace + AFTER_GRACE_S)
+
+
+def of_kind(kind: str, name: str = "afsd-serve") -> dict[str, Any]:
+    (found,) = (one for one in manifests() if one["kind"] == kind and one["metadata"]["name"] == name)
+    return found
+
+
+def job() -> dict[str, Any]:
+    return of_kind("Job", "afsd-detect")
+
+
+make_parser = cache(cli.make_parser)
+
+
 def parse(words: list[str]) -> Any:
     """Arguments of `afsd`, by its own parser; the verb may be one that this clone does not have yet."""
-    parser = cli.make_parser()
+    parser = make_parser()
     verbs = next(action.choices for action in parser._actions if isinstance(action.choices, dict))
     if words[0] not in verbs:
         pytest.skip(f"there is no afsd {words[0]} here")
     return parser.parse_args(words)
 
 
+@cache
 def manifests() -> list[dict[str, Any]]:
     texts = [path.read_text() for path in sorted((DOCKER / "kubernetes").glob("*.yaml"))]
     return [document for text in texts for document in yaml.safe_load_all(text)]
@@ -70,7 +122,9 @@ def test_every_service_is_bounded(name: str) -> None:
 
 
 def test_what_is_mounted_is_there_and_is_declared() -> None:
+    assert (DOCKER / filled(COMPOSE["secrets"]["cameras"]["file"])).is_file()
     for service in SERVICES.values():
+        assert set(service.get("secrets", ())) <= set(COMPOSE["secrets"])
         for mount in map(filled, service["volumes"]):
             source = mount.split(":")[0]
             if not source.startswith("."):
@@ -88,8 +142,44 @@ def test_the_commands_of_our_services_are_those_of_the_parser(name: str) -> None
     assert f"127.0.0.1:{port}/healthz" in " ".join(SERVICES[name]["healthcheck"]["test"])
     if name == "watch":
         assert arguments.metrics == f"0.0.0.0:{port}"
+        assert arguments.sources == [f"@/run/secrets/{SERVICES[name]['secrets'][0]}"]
+        assert arguments.end_when_hung > ALIVE_SECONDS
+        assert arguments.keep_days > 0
     else:
         assert (arguments.host, arguments.port) == ("0.0.0.0", int(port))
+
+
+def test_the_list_of_cameras_names_the_camera_of_the_compose_file() -> None:
+    (camera,) = expand_sources([f"@{DOCKER / 'cameras.txt'}"])
+    config = yaml.safe_load((DOCKER / "mediamtx.yml").read_text())
+    assert camera == f"rtsp://camera:8554/{next(iter(config['paths']))}"
+    assert camera.removeprefix("rtsp://camera:8554/") in " ".join(SERVICES["camera"]["healthcheck"]["test"])
+    assert set(SERVICES["camera"]["networks"]) & set(SERVICES["watch"]["networks"])
+
+
+def test_nobody_looks_at_the_dashboard_without_a_password() -> None:
+    environment = SERVICES["grafana"]["environment"]
+    assert environment["GF_AUTH_ANONYMOUS_ENABLED"] == "false"
+    assert re.match(r"\$\{AFSD_GRAFANA_PASSWORD:\?", environment["GF_SECURITY_ADMIN_PASSWORD"])
+
+
+def test_a_service_has_the_time_and_the_memory_that_its_flags_take() -> None:
+    """By its own flags and their defaults; of Docker's limit the file systems in memory are a part."""
+    serve = SERVICES["serve"]
+    arguments = parse([filled(word) for word in serve["command"]])
+    assert most_seconds(arguments) < int(serve["stop_grace_period"].removesuffix("s"))
+    in_memory = sum(mebibytes(re.search(r"size=(\w+)", mount)[1]) for mount in serve["tmpfs"])  # type: ignore[index]
+    assert most_memory(arguments) + in_memory <= mebibytes(serve["deploy"]["resources"]["limits"]["memory"])
+    assert int(SERVICES["watch"]["stop_grace_period"].removesuffix("s")) > 2 * GRACE_SECONDS
+
+    pod = of_kind("Deployment")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    arguments = parse(container["args"])
+    program, waited = container["lifecycle"]["preStop"]["exec"]["command"]
+    assert program == "sleep"
+    assert int(waited) + most_seconds(arguments) < pod["terminationGracePeriodSeconds"]
+    assert most_memory(arguments) <= mebibytes(container["resources"]["limits"]["memory"])
+    assert all("medium" not in volume.get("emptyDir", {}) for volume in pod["volumes"])  # of memory
 
 
 def test_prometheus_asks_who_is_there_and_grafana_asks_prometheus() -> None:
@@ -111,15 +201,74 @@ def queries() -> list[str]:
     return [*found, *(variable["query"]["query"] for variable in dashboard["templating"]["list"])]
 
 
-def test_the_dashboard_asks_for_metrics_that_exist() -> None:
-    sources = "\n".join(path.read_text() for path in (ROOT / "runtime").rglob("*.py"))
-    known = set(re.findall(r'"(afsd_\w+)"', sources))
-    asked = {name for query in queries() for name in re.findall(r"afsd_\w+", query)}
-    assert len(asked) > 10
-    unknown = {name for name in asked if name not in known and name.removesuffix("_bucket") not in known}
-    if not (ROOT / "runtime/service").is_dir():
-        unknown = {name for name in unknown if not name.startswith("afsd_service_")}
-    assert unknown == set()
+RULES = [
+    rule for group in yaml.safe_load((DOCKER / "prometheus-rules.yml").read_text())["groups"] for rule in group["rules"]
+]
+
+
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
+    """Metrics that a watch and a service print, each with the names of its labels."""
+    pytest.importorskip("starlette")
+    from runtime.service.jobs import JobStore
+    from runtime.service.metrics import ServiceMetrics
+    from runtime.service.options import ServiceOptions
+    from runtime.service.workers.pool import Pool
+    from runtime.service.workers.worker import Models
+
+    options = ServiceOptions()
+    store = JobStore(tmp_path_factory.mktemp("jobs"), options)
+    watch = Watcher(Detector(TinyEngine()), ["udp://127.0.0.1:1"]).metrics()
+    serve = ServiceMetrics(store, Pool(Models("m"), options, store)).collect(Counter({429: 1}))
+    found: dict[str, set[str]] = {"up": set()}
+    for line in render_metrics([*watch, *serve]).splitlines():
+        if not line.startswith("#"):
+            sample = re.match(r"(\w+)(?:\{(.*)\})? ", line)
+            assert sample is not None
+            found.setdefault(sample[1], {"instance", "job"}).update(re.findall(r'(\w+)="', sample[2] or ""))
+    return found
+
+
+def test_the_dashboard_and_the_alerts_ask_for_metrics_that_are_printed(printed: dict[str, set[str]]) -> None:
+    for query in (*queries(), *(rule["expr"] for rule in RULES)):
+        asked = set(re.findall(r"\b(?:afsd_\w+|up)\b", query))
+        assert asked <= set(printed), query
+        assert asked
+        for name, selectors in re.findall(r"(afsd_\w+)\{([^}]*)\}", query):
+            assert set(re.findall(r"(\w+)\s*(?:=~|!=|!~|=)", selectors)) <= printed[name], query
+
+
+def test_prometheus_reads_every_query() -> None:
+    """By a parser of PromQL that is not this project's; Grafana puts its variables in before."""
+    parser = pytest.importorskip("promql_parser")
+    for query in (*queries(), *(rule["expr"] for rule in RULES)):
+        if not query.startswith("label_values("):  # Grafana's own
+            parser.parse(query.replace("$video", "a"))
+    with pytest.raises(ValueError, match="unclosed left parenthesis"):
+        parser.parse("sum(rate(afsd_up[5m])")
+
+
+def test_the_alerts_are_loaded_say_whom_they_mean_and_are_documented(printed: dict[str, set[str]]) -> None:
+    config = yaml.safe_load((DOCKER / "prometheus.yml").read_text())
+    assert f"./prometheus-rules.yml:{config['rule_files'][0]}:ro" in SERVICES["prometheus"]["volumes"]
+    assert len({rule["alert"] for rule in RULES}) == len(RULES) > 8
+    guide = (ROOT / "docs/deploy.md").read_text()
+    for rule in RULES:
+        assert set(rule) <= {"alert", "expr", "for", "labels", "annotations"}
+        assert rule["labels"]["severity"] in ("warning", "critical")
+        assert re.fullmatch(r"\d+m", rule.get("for", "1m"))
+        assert f"`{rule['alert']}`" in guide
+        told = " ".join(rule["annotations"].values())
+        kept = set.intersection(*(printed[name] for name in re.findall(r"\b(?:afsd_\w+|up)\b", rule["expr"])))
+        assert set(re.findall(r"\$labels\.(\w+)", told)) <= kept | {"instance", "job"}, rule["alert"]
+        assert "$labels." in rule["annotations"]["summary"]
+    names = "".join(rule["expr"] for rule in RULES)
+    assert {"afsd_healthy", "afsd_up", "afsd_service_workers_ready"} <= set(re.findall(r"afsd_\w+", names))
+    (down,) = (rule["expr"] for rule in RULES if rule["alert"] == "AfsdDown")
+    jobs = re.search(r'job=~"(.*)"', down)
+    assert jobs is not None
+    for job in (*(entry["job_name"] for entry in config["scrape_configs"]), "default/afsd-serve"):
+        assert re.fullmatch(jobs[1], job)
 
 
 def test_the_dashboard_lies_well() -> None:
@@ -138,7 +287,7 @@ def test_the_dashboard_lies_well() -> None:
 
 def test_pods_are_bounded_and_not_root() -> None:
     pods = [one["spec"]["template"]["spec"] for one in manifests() if one["kind"] in ("Deployment", "Job")]
-    assert len(pods) == 2
+    assert len(pods) == 3
     for pod in pods:
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["runAsUser"] == 10001
@@ -152,7 +301,7 @@ def test_pods_are_bounded_and_not_root() -> None:
 
 
 def test_the_deployment_serves_what_its_probes_and_its_service_ask() -> None:
-    by_kind = {one["kind"]: one for one in manifests()}
+    by_kind = {kind: of_kind(kind) for kind in ("Deployment", "Service", "NetworkPolicy")}
     (container,) = by_kind["Deployment"]["spec"]["template"]["spec"]["containers"]
     (port,) = container["ports"]
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
@@ -169,8 +318,7 @@ def test_the_deployment_serves_what_its_probes_and_its_service_ask() -> None:
 
 def test_pod_i_of_the_job_takes_shard_i_plus_one(tmp_path: Path) -> None:
     """The command is run by a shell with a program of the name `afsd` that prints its words."""
-    (job,) = (one for one in manifests() if one["kind"] == "Job")
-    spec = job["spec"]
+    spec = job()["spec"]
     assert spec["completionMode"] == "Indexed"
     (container,) = spec["template"]["spec"]["containers"]
     given = {entry["name"]: entry["value"] for entry in container["env"]}
@@ -189,8 +337,7 @@ def test_pod_i_of_the_job_takes_shard_i_plus_one(tmp_path: Path) -> None:
 
 def test_a_bad_video_ends_no_other_shard_and_is_not_tried_again() -> None:
     """By Kubernetes' rules: FailIndex by exit status needs restartPolicy Never; the Job ends at more failed indexes."""
-    (job,) = (one for one in manifests() if one["kind"] == "Job")
-    spec = job["spec"]
+    spec = job()["spec"]
     assert spec["template"]["spec"]["restartPolicy"] == "Never"
     assert spec["maxFailedIndexes"] == spec["completions"]
     rules = {rule["action"]: rule for rule in spec["podFailurePolicy"]["rules"]}
@@ -203,13 +350,171 @@ def test_a_bad_video_ends_no_other_shard_and_is_not_tried_again() -> None:
     assert rules["Ignore"]["onPodConditions"][0]["type"] == "DisruptionTarget"  # an eviction
 
 
+def test_the_pods_of_a_service_stand_apart_and_are_found_by_prometheus() -> None:
+    """What selects them selects their labels; the monitor brings the token that the service asks for."""
+    deployment, monitor = of_kind("Deployment")["spec"], of_kind("PodMonitor")["spec"]
+    pod = deployment["template"]["spec"]
+    labels = deployment["template"]["metadata"]["labels"]
+    (container,) = pod["containers"]
+    (spread,) = pod["topologySpreadConstraints"]
+    for selector in (spread["labelSelector"], of_kind("PodDisruptionBudget")["spec"]["selector"], monitor["selector"]):
+        assert selector["matchLabels"].items() <= labels.items()
+    assert of_kind("PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
+    assert deployment["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+    (endpoint,) = monitor["podMetricsEndpoints"]
+    assert endpoint["port"] == container["ports"][0]["name"]
+    (secret,) = (volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume)
+    key = Path(parse(container["args"]).token_file).name
+    assert endpoint["authorization"] == {"type": "Bearer", "credentials": {"name": secret, "key": key}}
+    sources = of_kind("NetworkPolicy")["spec"]["ingress"][0]["from"]
+    assert {"matchLabels": {"app.kubernetes.io/name": "prometheus"}} in [one["podSelector"] for one in sources]
+
+
+def test_the_watch_of_a_cluster_is_probed_and_scraped() -> None:
+    deployment, monitor = of_kind("Deployment", "afsd-watch")["spec"], of_kind("PodMonitor", "afsd-watch")["spec"]
+    pod = deployment["template"]["spec"]
+    (container,) = pod["containers"]
+    arguments = parse(container["args"])
+    (port,) = container["ports"]
+    assert parse_address(arguments.metrics) == ("0.0.0.0", port["containerPort"])
+    for probe in ("startupProbe", "livenessProbe"):
+        assert container[probe]["httpGet"] == {"path": "/healthz", "port": port["name"]}
+    labels = deployment["template"]["metadata"]["labels"]
+    policy = of_kind("NetworkPolicy", "afsd-watch")["spec"]
+    for selector in (deployment["selector"], monitor["selector"], policy["podSelector"]):
+        assert selector["matchLabels"].items() <= labels.items()
+    assert [endpoint["port"] for endpoint in monitor["podMetricsEndpoints"]] == [port["name"]]
+    assert policy["ingress"][0]["ports"] == [{"port": port["name"]}]
+    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    (source,) = arguments.sources
+    assert mounts[str(Path(source[1:]).parent)] == "cameras"
+    assert mounts[f"/{arguments.out.parts[1]}"] == "results"
+    assert deployment["strategy"] == {"type": "Recreate"}
+    assert pod["terminationGracePeriodSeconds"] > 2 * GRACE_SECONDS
+
+
+def pod_specs() -> list[dict[str, Any]]:
+    ray = of_kind("RayJob", "afsd-detect-ray")["spec"]["rayClusterSpec"]
+    groups = [ray["headGroupSpec"], *ray["workerGroupSpecs"]]
+    return [
+        *(
+            one["spec"]["template"]["spec"]
+            for one in (of_kind("Deployment"), of_kind("Deployment", "afsd-watch"), job())
+        ),
+        *(group["template"]["spec"] for group in groups),
+    ]
+
+
+def test_every_claim_that_is_mounted_is_made() -> None:
+    made = {one["metadata"]["name"]: one["spec"] for one in manifests() if one["kind"] == "PersistentVolumeClaim"}
+    mounted = [
+        volume["persistentVolumeClaim"]["claimName"]
+        for pod in pod_specs() for volume in pod["volumes"] if "persistentVolumeClaim" in volume
+    ]  # fmt: skip
+    assert set(mounted) == set(made)
+    assert all(spec["accessModes"] == ["ReadWriteMany"] for spec in made.values())
+
+
+def test_the_job_on_ray_is_one_that_the_parser_and_its_image_take() -> None:
+    spec = of_kind("RayJob", "afsd-detect-ray")["spec"]
+    program, *words = shlex.split(spec["entrypoint"])
+    assert program == "afsd"
+    arguments = parse(words)
+    fleet = fleet_options(arguments)
+    assert fleet is not None
+    assert fleet.address == "auto"
+    cluster = spec["rayClusterSpec"]
+    locked = {package.name: package.version for package in read_lock(ROOT / "requirements-dev.txt")}["ray"]
+    image = re.search(
+        r"^ARG RAY_IMAGE=rayproject/ray:([\d.]+)-py3(\d+)-cpu$", (DOCKER / "Dockerfile.ray").read_text(), re.M
+    )
+    assert image is not None
+    assert (cluster["rayVersion"], image[1]) == (locked, locked)
+    assert int(image[2]) >= 11
+    (group,) = cluster["workerGroupSpecs"]
+    (container,) = group["template"]["spec"]["containers"]
+    limits = container["resources"]["limits"]
+    assert fleet.cpus_per_actor <= int(limits["cpu"])
+    assert (fleet.memory_per_actor or 0) <= 0.7 * mebibytes(limits["memory"]) * 2**20  # Ray keeps the rest
+    mounts = {mount["mountPath"]: mount.get("readOnly", False) for mount in container["volumeMounts"]}
+    assert mounts[str(arguments.out)] is False
+    assert all(mounts[f"/{word.split('/')[1]}"] for word in (arguments.engine, *arguments.videos))
+    assert group["maxReplicas"] >= fleet.pool[1]  # type: ignore[operator]
+    for pod in pod_specs()[3:]:
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        user = f"USER {pod['securityContext']['runAsUser']}:{pod['securityContext']['runAsGroup']}"
+        assert user in (DOCKER / "Dockerfile.ray").read_text()
+        for container in pod["containers"]:
+            assert container["securityContext"].items() <= HARDENED.items()
+            assert {"cpu", "memory"} <= set(container["resources"]["limits"])
+
+
+def test_triton_gets_shared_memory_for_its_inputs() -> None:
+    """Wherever `docker run` starts it: a video, and what the backend keeps beside it."""
+    largest = parse(["triton", "m.xml", "--out", "r"]).max_mb
+    told = (DOCKER / "Dockerfile.triton").read_text() + (ROOT / "docs/triton.md").read_text()
+    sizes = re.findall(r"--shm-size[ =](\d+)g\b", told)
+    assert len(sizes) >= 2
+    assert all(int(size) * 1024 > 2 * largest for size in sizes)
+
+
+UNIT = DOCKER / "systemd/afsd-watch@.service"
+
+
+def unit() -> Any:
+    found = configparser.ConfigParser(interpolation=None, strict=False)
+    found.optionxform = str  # type: ignore[method-assign,assignment]
+    found.read(UNIT)
+    return found["Service"]
+
+
 def test_the_unit_starts_what_the_parser_takes() -> None:
-    unit = configparser.ConfigParser(interpolation=None, strict=False)
-    unit.optionxform = str  # type: ignore[method-assign,assignment]
-    unit.read(DOCKER / "systemd/afsd-watch@.service")
-    program, *words = shlex.split(unit["Service"]["ExecStart"])
+    service = unit()
+    program, *words = shlex.split(service["ExecStart"])
     assert Path(program).name == "afsd"
-    arguments = parse([word.replace("${MODEL}", "model.xml").replace("${SOURCE}", "rtsp://cam/1") for word in words])
-    assert arguments.sources == ["rtsp://cam/1"]
-    assert str(arguments.out) == "%S/afsd/%i"
-    assert unit["Service"]["Restart"] == "on-failure"
+    values = {"${MODEL}": "model.xml", "${METRICS}": "127.0.0.1:9101"}
+    arguments = parse([values.get(word, word) for word in words])
+    assert arguments.sources == ["@%d/cameras"]
+    assert service["LoadCredential"] == "cameras:/etc/afsd/%i.cameras"
+    assert str(arguments.out) == f"%S/{service['StateDirectory']}"
+    assert (arguments.metrics, arguments.quiet, arguments.keep_days) == ("127.0.0.1:9101", True, 30)
+    with pytest.raises(InputError, match="--metrics: got '', expected PORT"):  # systemd's value of one that is not set
+        parse_address("")
+
+
+def test_a_unit_that_hangs_is_ended_and_units_share_no_folder() -> None:
+    service = unit()
+    assert service["Type"] == "notify"
+    assert int(service["WatchdogSec"]) > ALIVE_SECONDS
+    assert service["Restart"] == "on-failure"  # a watchdog's end is one
+    assert service["LimitCORE"] == "0"  # and a SIGABRT
+    assert int(service["TimeoutStopSec"]) > 2 * GRACE_SECONDS
+    assert int(service["TimeoutStartSec"]) >= OPEN_S
+    assert "AF_UNIX" in service["RestrictAddressFamilies"].split()  # of systemd's socket
+    assert service["DynamicUser"] == "yes"
+    assert service["StateDirectory"].endswith("/%i")
+    assert service["CacheDirectory"].endswith("/%i")
+    assert service["Environment"] == f"XDG_CACHE_HOME=%C/{service['CacheDirectory']}"
+
+
+def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed")
+    (tmp_path / "afsd-watch@x.service").write_text(UNIT.read_text().replace("/opt/afsd/bin/afsd", "/bin/true"))
+    command = ["systemd-analyze", "verify", str(tmp_path / "afsd-watch@x.service")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "Failed to initialize manager" in done.stderr:  # as in some containers
+        pytest.skip(done.stderr.splitlines()[0])
+    assert (done.stderr, done.returncode) == ("", 0)
+
+
+def test_logrotate_moves_the_files_of_the_unit() -> None:
+    """The pattern covers the unit's folder; `create` and `copytruncate` would race with the watch, without need."""
+    text = (DOCKER / "logrotate/afsd").read_text()
+    pattern = re.search(r"^(/\S+) \{$", text, re.M)
+    assert pattern is not None
+    folder = unit()["StateDirectory"].replace("%i", "door")
+    assert Path(f"/var/lib/{folder}/cam1.jsonl").match(pattern[1])
+    settings = set(re.findall(r"^    (\w+)", text, re.M))
+    assert {"nocreate", "delaycompress", "missingok"} <= settings
+    assert not settings & {"copytruncate", "create", "postrotate"}

@@ -247,9 +247,7 @@ def test_a_watch_that_hangs_ends_with_a_status_of_its_own(tmp_path: Path) -> Non
 
 @pytest.mark.thorough
 @pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="there are no Unix sockets here")
-def test_systemd_is_told_of_start_life_and_end(
-    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_systemd_is_told_of_start_life_and_end(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As systemd does for Type=notify with WatchdogSec=: a socket, and two variables."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))

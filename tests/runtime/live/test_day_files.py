@@ -56,3 +56,11 @@ def test_a_file_that_was_moved_away_is_begun_anew(tmp_path: Path) -> None:
             (tmp_path / "cam.jsonl").rename(tmp_path / "cam.jsonl.1")
     assert (tmp_path / "cam.jsonl.1").read_text() == '{"event": "x", "n": 0}\n{"event": "x", "n": 1}\n'
     assert (tmp_path / "cam.jsonl").read_text() == '{"event": "x", "n": 2}\n{"event": "x", "n": 3}\n'
+
+
+def test_a_source_in_a_folder_has_its_days_there(tmp_path: Path) -> None:
+    files = DayFiles(tmp_path, 1)
+    for day in ("28", "29", "30"):
+        files.append("hall/cam", LINE, moment(f"2026-11-{day}"))
+    assert names(tmp_path) == ["hall"]
+    assert names(tmp_path / "hall") == ["cam.2026-11-29.jsonl", "cam.2026-11-30.jsonl"]

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 pytest.importorskip("starlette")
 
 from runtime.errors import EngineError
+from runtime.service import server as server_module
 from runtime.service.job_options import JobOptions
 from runtime.service.jobs import JobStore
-from runtime.service import server as server_module
 from runtime.service.options import ServiceOptions
 from runtime.service.refusals import RefusedError
 from runtime.service.routes import Routes
