@@ -89,8 +89,8 @@ def add_watch(subparsers: Any) -> None:
         "--end-when-hung",
         metavar="SECONDS",
         type=float,
-        help="end with status 75 once the engine, or who reads the lines, has hung for so long, for supervisors that "
-        "start again what has ended; longer than a batch takes (never)",
+        help="end with status 75 once the engine, who reads the lines, or the readers of all sources have hung for so "
+        "long, for supervisors that start again what has ended; longer than a batch takes (never)",
     )
     add_settle_flag(live)
     add_stride_flags(live)
@@ -164,7 +164,7 @@ def watch(arguments: argparse.Namespace) -> int:
         if address is not None:
             server = stack.enter_context(MetricsServer(watcher, address))
             print(f"afsd: metrics at {server.address}/metrics, health at {server.address}/healthz", file=sys.stderr)
-        stack.enter_context(LoopGuard(watcher.loop_age, arguments.end_when_hung))
+        stack.enter_context(LoopGuard(watcher, arguments.end_when_hung))
         notify(READY)
         unwritten: set[str] = set()
         for event in stack.enter_context(closing(iter(watcher))):  # type: ignore[type-var]  # a generator

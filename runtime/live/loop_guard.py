@@ -1,10 +1,12 @@
-"""Look whether the loop of a watch turns: tell the supervisor while it does, and end the process if it hangs."""
+"""Look whether a watch works: tell the supervisor while it does, and end the process if it hangs."""
 
 from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
+from typing import Any, Protocol
 
 from runtime.common.console import EXIT_HUNG, print_error
 from runtime.common.supervisor import ALIVE, notify, watchdog_seconds
@@ -18,25 +20,37 @@ SAY_S = 0.5
 """Seconds that the last line may take: a loop that hangs may do so because nobody reads what is printed."""
 
 
-class LoopGuard:
-    """Looks at a loop in a thread, for as long as the block lasts; a context manager.
+class Guarded(Protocol):
+    """Tells whether it works."""
 
-    A supervisor that asks for signs of life gets them only while the loop turns, so it ends and restarts a process
-    whose engine hangs in a driver, or whose output nobody reads.
+    def loop_age(self) -> float:
+        """Return the seconds since its loop last turned."""
+        ...
+
+    def health(self) -> tuple[bool, dict[str, Any]]:
+        """Return whether the loop turns and not all sources hang, and details."""
+        ...
+
+
+class LoopGuard:
+    """Looks at a watch in a thread, for as long as the block lasts; a context manager.
+
+    A supervisor that asks for signs of life gets them only while the loop turns and a source is well. So it ends and
+    restarts a process whose engine hangs in a driver, whose output nobody reads, or whose readers all hang.
     """
 
     def __init__(
-        self, age: Callable[[], float], hung_s: float | None = None, end: Callable[[float], object] | None = None
+        self, watched: Guarded, hung_s: float | None = None, end: Callable[[float], object] | None = None
     ) -> None:
         """Take what is looked at.
 
         Args:
-            age: function that returns the seconds since the loop last turned.
+            watched: the watch.
             hung_s: seconds after which the process is ended here, for supervisors that act on its end alone, as
                 Docker; None: it is not.
             end: function that ends the process, in place of the one with the status `EXIT_HUNG`.
         """
-        self._age, self._hung_s, self._end = age, hung_s, end or end_hung
+        self._watched, self._hung_s, self._end = watched, hung_s, end or end_hung
         self._watchdog_s = watchdog_seconds()
         shortest = min(seconds / LOOKS for seconds in (hung_s, self._watchdog_s, LOOKS * LONGEST_LOOK_S) if seconds)
         self._look_s = min(shortest, LONGEST_LOOK_S)
@@ -53,19 +67,23 @@ class LoopGuard:
 
     def _run(self) -> None:
         """Look until the block ends (the thread's body)."""
+        was_well = time.monotonic()
         while not self._done.wait(self._look_s):
-            age = self._age()
-            if self._watchdog_s and age <= 2 * self._look_s:  # it has turned since the look before the last
+            age, (well, _) = self._watched.loop_age(), self._watched.health()
+            was_well = time.monotonic() if well else was_well
+            if self._watchdog_s and well and age <= 2 * self._look_s:  # it has turned since the look before the last
                 notify(ALIVE)
-            if self._hung_s and age > self._hung_s and not self._done.is_set():
-                self._end(age)
+            hung = max(age, time.monotonic() - was_well)
+            if self._hung_s and hung > self._hung_s and not self._done.is_set():
+                self._end(hung)
                 return
 
 
-def end_hung(age: float) -> None:
-    """Say that the loop hangs, and end the process at once with the status `EXIT_HUNG`."""
+def end_hung(seconds: float) -> None:
+    """Say that the watch hangs, and end the process at once with the status `EXIT_HUNG`."""
     error = EngineError(
-        f"the watch hangs: its loop has not turned for {age:.0f} s, so the process ends; its supervisor starts it again"
+        f"the watch hangs: its loop has not turned, or all its sources have been silent, for {seconds:.0f} s, so the "
+        "process ends; its supervisor starts it again"
     )
     saying = threading.Thread(target=print_error, args=(error,), name="afsd-say", daemon=True)
     saying.start()
