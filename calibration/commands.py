@@ -9,8 +9,9 @@ from typing import Any
 from runtime.commands.flags.checks import require_beside
 from runtime.commands.flags.writing import add_overwrite_flag
 from runtime.errors import InputError, VideoError, import_failure
+from runtime.jobs.plan import label_of
 from runtime.video.names import find_video
-from runtime.video.sources import expand_sources
+from runtime.video.sources import expand_sources, is_url
 
 
 def add_calibrate(subparsers: Any) -> None:
@@ -171,7 +172,11 @@ def _list_features(args: argparse.Namespace) -> tuple[list[Any], Any]:
 
 def _list_files(arguments: list[str], flag: str) -> list[Path]:
     """Return video files; a folder stands for the videos in it."""
-    files = [Path(str(source)) for source in expand_sources(arguments)]
+    sources = expand_sources(arguments)
+    for source in sources:
+        if is_url(source):
+            raise InputError(f"{flag} {label_of(str(source))}: an address; copy the videos to a folder here")
+    files = [Path(str(source)) for source in sources]
     for file in files:
         if not file.is_file():
             raise InputError(f"{flag} {file}: no such video file, and no folder of videos")

@@ -21,6 +21,7 @@ from runtime.engines.streaming import StreamingEngine
 from runtime.errors import InputError
 from runtime.features.extractor import FeatureExtractor
 from runtime.features.files import FEATURE_SUFFIXES
+from runtime.features.stored import fetch_features
 from runtime.features.video_features import Features, find_time_axis, open_steps
 from runtime.results.facts import VideoFacts
 from runtime.segments import valid_segments
@@ -34,7 +35,7 @@ from runtime.video.readers.base import Reader
 from runtime.video.readers.choice import ReaderName
 from runtime.video.rgb_and_flow import RGB_CHANNELS, FlowSource, open_streams
 from runtime.video.sampling import FrameStream, FrameTiming
-from runtime.video.sources import FrameSource
+from runtime.video.sources import FrameSource, is_remote
 from runtime.windows import Window, WindowBuffer, cut_windows
 
 AnyWindow = Window | FeatureWindow
@@ -398,7 +399,7 @@ def _as_features(source: Any, fps: float | None) -> Features | None:
     if isinstance(source, Features):
         return source if fps is None else replace(source, fps=fps)
     if isinstance(source, (str, os.PathLike)) and Path(source).suffix.lower() in FEATURE_SUFFIXES:
-        return Features(source, fps=fps)
+        return fetch_features(str(source), fps) if is_remote(source) else Features(source, fps=fps)
     return Features(source, fps=fps) if isinstance(source, np.ndarray) and source.ndim == 2 else None
 
 

@@ -49,7 +49,7 @@ def add_detect(subparsers: Any) -> None:
         "  afsd detect model.xml videos/ --out results --format html\n"
         "  afsd detect model.xml match.mp4 --exclusive class --merge-gap 1\n"
         "  afsd detect model.onnx rtsp://camera/1 --stream --json\n"
-        "  afsd detect /shared/model.onnx s3://bucket/day1.mp4 --out s3://bucket/found --ray auto --actors 2-8\n",
+        "  afsd detect model.onnx s3://bucket/day1/ --out s3://bucket/found --ray auto --actors 2-8\n",
         help="find actions in videos",
         description="Find actions in videos and print a table of them, the best ones in order of time.",
     )

@@ -35,7 +35,7 @@ def add_features(subparsers: Any) -> None:
         epilog="examples:\n"
         "  afsd features videos/ --out features --backbone i3d.xml\n"
         "  afsd features videos/ --out features --backbone rgb.xml --flow-backbone flow.xml\n"
-        "  afsd features s3://bucket/videos/*.mp4 --out /shared/features --backbone i3d.onnx --ray auto\n",
+        "  afsd features 's3://bucket/videos/*.mp4' --out /shared/features --backbone i3d.onnx --ray auto\n",
         help="make the features of videos",
         description="Make the features of videos with the engines of `afsd export-backbone`: one .npy [T,C] per video "
         "and stream, and their description. Videos that are done are skipped, so an interrupted run can be continued.",
@@ -63,7 +63,8 @@ def features(arguments: argparse.Namespace) -> int:
     from runtime.video.sources import is_live, list_sources
 
     fleet = fleet_options(arguments)
-    sources = list_sources(arguments.videos, recursive=arguments.recursive)
+    # a job on Ray lists its sources itself, and looks for live ones
+    sources = [] if fleet is not None else list_sources(arguments.videos, recursive=arguments.recursive)
     live = [one.source for one in sources if is_live(one.source)]
     if live:
         raise InputError(f"{label_of(live[0])}: a live source has no end; give afsd detect --stream the backbone")

@@ -38,15 +38,21 @@ def open_filesystem(url: str, purpose: str) -> tuple[Any, str]:
         purpose: says what it is opened for, in the error of a missing library.
 
     Raises:
-        InputError: the address or the access is wrong, or the package of the store is missing.
-        MissingDependencyError: fsspec is not installed.
+        InputError: the address or the access is wrong.
+        MissingDependencyError: fsspec, or the store's own package, is not installed.
     """
     try:
         import fsspec
+        from fsspec.registry import known_implementations
     except ImportError as error:
         raise import_failure(error, "fsspec", "remote", purpose) from None
     try:
         filesystem, top = fsspec.core.url_to_fs(url)
+    except ImportError as error:
+        known = known_implementations.get(url.partition("://")[0].lower(), {})
+        package = str(known.get("class", "")).partition(".")[0].removeprefix("fsspec")
+        cause = error.__cause__ if isinstance(error.__cause__, ImportError) else error
+        raise import_failure(cause, package, "", purpose) from None
     except Exception as error:  # each store has errors of its own
         raise InputError(
             f"{public_url(url)}: cannot be opened ({one_line(error)}); check the address and the access"

@@ -6,7 +6,7 @@
 <out>/extraction.json     the settings: later runs must have the same, and skip the videos that are done
 
 Several processes may write to one folder, each its own videos. A name stands for one video; a video whose content has
-changed is made anew, and so is a URL, whose content nobody knows before it is read.
+changed is made anew, and so is a URL, whose content nobody knows before it is read, unless a store says its tag.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from itertools import accumulate
@@ -40,7 +40,8 @@ from runtime.video.names import DIGITS, video_digest
 from runtime.video.readers.choice import ReaderName
 from runtime.video.rgb_and_flow import open_streams
 from runtime.video.sampling import FrameStream, FrameTiming
-from runtime.video.sources import local_path
+from runtime.video.sources import is_remote, local_path, name_of
+from runtime.video.stores import ask_facts
 
 VIDEOS, RECORD = "videos.json", "extraction.json"
 SHA256_DIGITS = 64
@@ -99,12 +100,13 @@ class VideoRecord:
     """Records a video whose features are written."""
 
     digest: str
-    """Identity of the content (see `video_digest`); of a URL: of its text."""
+    """Identity of the content (see `video_digest`): of an object of a store of what that says, of a URL of its text."""
     fps: float
     duration_s: float
     steps: int
     source: str = ""
-    """Path of the file or folder from the folder of the features; empty for a URL, which may hold a password."""
+    """Path of the file or folder from the folder of the features; of an object of a store its address; empty for
+    another URL, which may hold a password."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,12 @@ class FeatureFolder:
             VideoError, InputError, EngineError: the video cannot be read, another video of its name was written, or a
                 backbone failed; nothing of the video is written.
         """
+        if is_remote(source):  # to open one costs a request for many bytes
+            digest, place = self._identify(source)
+            known = name or name_of(str(source))[0]
+            there = self._find_there(known, digest, place)
+            if there is not None and there.digest == digest and place:
+                return known, there, None
         timing = Timing(self._extractor.spec.sample_fps)
         stream = open_streams(
             source,
@@ -192,10 +200,18 @@ class FeatureFolder:
         return record
 
     def _identify(self, source: str | int) -> tuple[str, str]:
-        """Return the digest of a video and its path from the folder; of a URL the digest of its text and no path."""
+        """Return the digest of a video and its path from the folder; of an object in a store its address.
+
+        Of another URL, of which nothing is known before it is read, it is the digest of its text, and no path.
+        """
         path = None if isinstance(source, int) else local_path(source)
         if path is None:
-            return sha256(str(source).encode(errors="surrogateescape")).hexdigest()[:DIGITS], ""
+            text, place = str(source), ""
+            if isinstance(source, str) and is_remote(source):
+                with suppress(Exception):  # opening it says what is wrong
+                    facts = ask_facts(source)
+                    text, place = ("\n".join(facts), name_of(source)[1]) if facts else (text, place)
+            return sha256(text.encode(errors="surrogateescape")).hexdigest()[:DIGITS], place
         path = path.resolve()
         try:
             place = os.path.relpath(path, self.out.resolve())

@@ -4,7 +4,7 @@
 |---|---|---|
 | file, features | size and time of change of each file | SHA-256 of the bytes |
 | folder of images | the same of all images | SHA-256 over names, sizes and contents |
-| object store (fsspec) | tag, size and time that the store gives | the same: nothing is read |
+| object store (fsspec) | tag and size that the store gives, or time and size | the same: nothing is read |
 | http, https | tag, size and time of a HEAD request | the same |
 | other URL, or one of which nothing is known | the address | the address |
 | camera, standard input, array | none: such a source is never taken for the one before | none |
@@ -28,6 +28,7 @@ from runtime.jobs.plan import Source
 from runtime.video.names import video_digest
 from runtime.video.readers.images import list_images
 from runtime.video.sources import STDIN, is_live, is_remote, local_path, scheme_of
+from runtime.video.stores import ask_facts
 
 HEAD_S = 10.0
 """Longest wait in seconds for the answer to a HEAD request."""
@@ -98,20 +99,14 @@ def _files_of(source: Source) -> list[Path] | None:
 
 
 def _remote_facts(url: str) -> list[str]:
-    """Return what an object store or server says of a file, size, tag and time; [] where that says too little."""
-    facts: Mapping[str, Any] = {}
+    """Return what an object store or server says of a file; [] where that says too little, or nobody answers."""
     with suppress(Exception):  # whatever a store's library, or the network, finds wrong: opening the video says it
-        facts = _store_facts(url) if is_remote(url) else _http_facts(url)
-    tag, time, size = (first_of(facts, names) for names in (TAGS, TIMES, SIZES))
-    return [f"tag {tag}", f"time {time}", f"size {size}"] if tag or (time and size) else []
-
-
-def _store_facts(url: str) -> Mapping[str, Any]:
-    import fsspec
-
-    filesystem, path = fsspec.core.url_to_fs(url)
-    facts: Mapping[str, Any] = filesystem.info(path)
-    return facts
+        if is_remote(url):
+            return list(ask_facts(url))
+        facts = _http_facts(url)
+        tag, time, size = (first_of(facts, names) for names in (TAGS, TIMES, SIZES))
+        return [f"tag {tag}", f"time {time}", f"size {size}"] if tag or (time and size) else []
+    return []
 
 
 def _http_facts(url: str) -> Mapping[str, Any]:
@@ -124,7 +119,7 @@ def _http_facts(url: str) -> Mapping[str, Any]:
 
 def _address(url: str, *, whole: bool) -> str:
     """Return host and path of a URL, and its query where the address is all that is known; never user and password."""
-    parts = urlsplit(url)
+    parts = urlsplit(url, allow_fragments=not is_remote(url))
     place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     return f"{place}?{parts.query}" if whole else place
 

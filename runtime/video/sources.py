@@ -8,7 +8,7 @@ import re
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
@@ -18,6 +18,7 @@ from runtime.common.files import is_file, is_folder, read_text
 from runtime.common.natural_order import natural_key
 from runtime.common.text import public_url
 from runtime.errors import VideoError, VideoWarning
+from runtime.video.stores import list_objects
 
 FrameSource = str | os.PathLike[str] | int | NDArray[np.uint8] | Iterable[NDArray[np.uint8]]
 """Source of frames: file, folder of images, URL, "-" (standard input), camera index, array [T,H,W,C], or iterable of
@@ -98,12 +99,14 @@ def name_of(source: str | int, *, keep_host: bool = False) -> tuple[str, str]:
     path = local_path(source)
     if path is not None:
         return path.resolve().name if is_folder(path) else path.stem, str(path)
+    shown = source.replace("#", "%23") if is_remote(source) else source  # a letter as others in an object's name
     try:
-        parts = urlsplit(public_url(source).removesuffix("?…"))
+        parts = urlsplit(public_url(shown).removesuffix("?…"))
     except ValueError as error:
         raise VideoError(f"{scheme_of(source)}://…: not an address ({error}); check it") from None
     host = parts.netloc
     label = f"{parts.scheme}://{host}{parts.path}"
+    label = label if shown is source else label.replace("%23", "#")
     stem = Path(unquote(parts.path)).stem
     if keep_host or is_live(source) or not stem:
         return re.sub(r"[^\w.-]+", "_", f"{host}{parts.path}").strip("_") or "stream", label
@@ -130,9 +133,9 @@ def list_sources(
 ) -> list[NamedSource]:
     """Return one source per video for files, patterns, lists, URLs, camera numbers and folders.
 
-    A folder stands for the videos in it, in natural order; a folder without videos is one video of images. Text that
-    is neither a number, a URL, a pattern that matches, nor a folder is a file; whether the file exists is checked when
-    it is opened.
+    A folder stands for the videos in it, in natural order; a folder without videos is one video of images. Prefixes
+    and patterns of object stores are listed (`runtime.video.stores`). Text that is neither a number, a URL, a pattern
+    that matches, nor a folder is a file; whether the file exists is checked when it is opened.
 
     Args:
         arguments: what was typed: paths, patterns such as day*/*.mp4, @list.txt with a source per line, URLs, "-".
@@ -141,13 +144,17 @@ def list_sources(
         lists: lists that are being read, which may not name themselves.
 
     Raises:
-        VideoError: a list cannot be read or names itself, or a pattern matches nothing.
+        VideoError: a list cannot be read or names itself, a pattern matches nothing, or a store cannot be listed.
+        MissingDependencyError: fsspec, or the package of an object store, is not installed.
         OSError: a folder cannot be read; of one below it a VideoWarning says so.
     """
     sources: list[NamedSource] = []
     for text in arguments:
         path = Path(text)
-        if is_url(text) or text == STDIN or is_file(path):
+        if is_remote(text):
+            objects = list_objects(text, VIDEO_SUFFIXES, recursive=recursive)
+            sources += [NamedSource(one.url, _name_below(PurePosixPath(one.place))) for one in objects]
+        elif is_url(text) or text == STDIN or is_file(path):
             sources.append(NamedSource(text))
         elif text.startswith(LIST_PREFIX):
             if text in lists:
@@ -212,6 +219,11 @@ def _list_videos(folder: Path, recursive: bool) -> list[NamedSource]:
         ]
     places = {path: path.relative_to(folder) for path in found}
     return [
-        NamedSource(str(path), place.with_suffix("").as_posix() if len(place.parts) > 1 else "")
+        NamedSource(str(path), _name_below(place))
         for path, place in sorted(places.items(), key=lambda item: natural_key(item[1].as_posix()))
     ]
+
+
+def _name_below(place: PurePath) -> str:
+    """Return the name of a video by its path in the folder that was given; empty for one right in it."""
+    return place.with_suffix("").as_posix() if len(place.parts) > 1 else ""

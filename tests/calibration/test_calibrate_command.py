@@ -237,6 +237,7 @@ def test_a_video_that_judges_is_not_calibrated_on(
     [
         ([], "got neither videos nor a table; give --videos FILE or FOLDER, or --table FILE"),
         (["--videos", "none.mp4"], "--videos none.mp4: no such video file"),
+        (["--videos", "s3://bucket/a.mp4"], "--videos s3://bucket/a.mp4: an address; copy the videos to a folder here"),
         (["--videos", "training", "--clips", "0"], "clips: got 0, expected 1 … "),
         (["--videos", "training", "--max-drop", "1"], "judged on test videos: give --test"),
         (["--videos", "training", "--max-drop", "-1", "--test", "test"], "max_drop: got -1"),

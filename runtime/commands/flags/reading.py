@@ -9,8 +9,8 @@ from runtime.video.readers.choice import READERS
 from runtime.video.sampling import FRAME_TIMINGS
 
 SOURCES_HELP = (
-    "file, pattern, folder of videos or of images, @list.txt with one of them per line, URL, object store (s3://…), "
-    "or - for standard input"
+    "file, pattern, folder of videos or of images, @list.txt with one of them per line, URL, object, prefix or pattern "
+    "of an object store (s3://bucket/day1/), or - for standard input"
 )
 """Sources that the verbs take, for help texts."""
 
@@ -20,7 +20,7 @@ def add_recursive_flag(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--recursive",
         action="store_true",
-        help="take the videos of all folders below a folder, too, named by their paths in it, as in day1/cam1",
+        help="take the videos of all folders below a folder, or prefix, too, named by their paths in it: day1/cam1",
     )
 
 

@@ -24,6 +24,7 @@ from runtime.video.prefetch import READING
 from runtime.video.readers.base import CUT_SHARE, Frame, Picture, is_cut, require_pixels
 from runtime.video.readers.clock import LONGEST_GAP_SECONDS, Clocked, StreamClock
 from runtime.video.sources import STDIN, is_live, is_remote, is_url, name_of, scheme_of, url_for_ffmpeg
+from runtime.video.stores import open_store
 
 if TYPE_CHECKING:
     import av
@@ -102,7 +103,7 @@ class PyAVReader(Clocked):
 
         Raises:
             VideoError: not found, no video in it, or a codec that FFmpeg lacks.
-            MissingDependencyError: PyAV, or for object stores fsspec, is not installed.
+            MissingDependencyError: PyAV, or for object stores fsspec or the store's package, is not installed.
         """
         self._av = import_av()
         self.name, self.label = name_of(source) if known_as is None else (PurePath(known_as).stem, known_as)
@@ -554,16 +555,12 @@ def import_av() -> Any:
 
 
 def _open_remote(source: str, label: str) -> Any:
+    filesystem, path = open_store(source, f"reading {label}")
     try:
-        import fsspec
-    except ImportError as error:
-        raise import_failure(error, "fsspec", "remote", f"reading {label}") from None
-    try:
-        return fsspec.open(source, "rb").open()
+        return filesystem.open(path, "rb")
     except Exception as error:  # each store has errors of its own
-        raise VideoError(
-            f"{label}: cannot be opened ({_first_line(error)}); check the address and the access"
-        ) from None
+        text = "not found" if isinstance(error, FileNotFoundError) else _first_line(error)
+        raise VideoError(f"{label}: cannot be opened ({text}); check the address and the access") from None
 
 
 def _first_line(error: Exception) -> str:

@@ -244,6 +244,34 @@ def test_a_url_is_read_anew_and_another_of_its_name_refused(tmp_path: Path) -> N
     assert steps_of(tmp_path / "set", "a") != before
 
 
+def test_an_object_of_a_store_is_read_again_when_its_tag_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = pytest.importorskip("fsspec").filesystem("memory")
+    top = f"memory://bucket-{tmp_path.name}"
+    tags: dict[str, str] = {}
+    monkeypatch.setattr(
+        type(memory), "info", lambda self, path, **_: {"name": path, "size": 5, "type": "file", "ETag": tags[path[-7:]]}
+    )
+    for place, seed in (("1", 0), ("2", 1)):
+        write_video(tmp_path / "a.avi", 40, seed=seed)
+        memory.pipe_file(f"{top}/{place}/a.avi", (tmp_path / "a.avi").read_bytes())
+        tags[f"{place}/a.avi"] = f'"{seed}"'
+    backbone = FeatureExtractor([TinyBackbone()])
+    folder = FeatureFolder(tmp_path / "set", backbone)
+    assert folder.add(f"{top}/1/a.avi")[2] is not None
+    before = steps_of(tmp_path / "set", "a")
+    with monkeypatch.context() as patch:
+        patch.setattr("runtime.features.folder.open_streams", lambda *_, **__: pytest.fail("it was opened"))
+        assert FeatureFolder(tmp_path / "set", backbone).add(f"{top}/1/a.avi")[2] is None
+        with pytest.raises(InputError, match=f"another video named a, {top}/1/a.avi; rename"):
+            folder.add(f"{top}/2/a.avi")
+    memory.pipe_file(f"{top}/1/a.avi", memory.cat_file(f"{top}/2/a.avi"))
+    tags["1/a.avi"] = '"1"'
+    assert folder.add(f"{top}/1/a.avi")[2] is not None
+    assert steps_of(tmp_path / "set", "a") != before
+
+
 @contextmanager
 def serve(folder: Path) -> Iterator[str]:
     handler = partial(SimpleHTTPRequestHandler, directory=str(folder))

@@ -153,7 +153,8 @@ def test_object_stores_are_read_through_fsspec(tmp_path: Path) -> None:
     with open_frames("memory://bucket/day/clip.avi", 10.0) as frames:
         assert (frames.name, len(list(frames))) == ("clip", 4)
     with pytest.raises(
-        VideoError, match=r"memory://bucket/none.avi: cannot be opened .*check the address and the access"
+        VideoError,
+        match=r"memory://bucket/none.avi: cannot be opened [(]not found[)]; check the address and the access",
     ):
         open_frames("memory://bucket/none.avi", 10.0)
     with pytest.raises(VideoError, match=r"nostore://bucket/a.mp4: cannot be opened"):
