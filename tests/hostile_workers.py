@@ -6,10 +6,13 @@ import json
 import os
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from runtime.fleet import files as job_files
 from runtime.fleet.features import FeatureWorker
+from runtime.fleet.files import JobFile
 from runtime.fleet.outcome import Work
 from runtime.fleet.pool import DetectionWorker
 from runtime.jobs.plan import VideoJob
@@ -51,8 +54,8 @@ class HostileFeatureWorker(FeatureWorker):
 class HostileDetectionWorker(DetectionWorker):
     """Finds actions, with the log, and one of the engine's runs, beside the folder of the results."""
 
-    def __init__(self, plan: WorkerPlan, mark: str) -> None:
-        super().__init__(plan, mark)
+    def __init__(self, plan: WorkerPlan, mark: str, files: Sequence[JobFile]) -> None:
+        super().__init__(plan, mark, files)
         place = plan.folder.url.partition("://")[2] if isinstance(plan.folder, StoreFolder) else plan.folder
         self._logs = Path() if place is None else Path(place).parent
 
@@ -78,6 +81,20 @@ class SlowDetectionWorker(DetectionWorker):
             file.write(json.dumps(line) + "\n")
         time.sleep(1)
         return super().work(item)
+
+
+class BlindDetectionWorker(DetectionWorker):
+    """Finds actions on a machine that has none of the job's models but those that it has taken into its cache."""
+
+    def __init__(self, plan: WorkerPlan, mark: str, files: Sequence[JobFile]) -> None:
+        has = job_files._has_digest
+
+        def has_in_cache(path: Path, file: JobFile, *, verify: bool) -> bool:
+            return str(path) != file.path and has(path, file, verify=verify)
+
+        job_files._has_digest = has_in_cache
+        super().__init__(plan, mark, files)
+        assert Path(self._plan.settings.engine) != Path(plan.settings.engine)
 
 
 class SlowWorker:

@@ -8,8 +8,7 @@ import socket
 import time
 import warnings
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from runtime.common.console import describe_unforeseen
@@ -56,27 +55,55 @@ class Attempts:
         return sum(isinstance(key, int) for key in self._begun)
 
 
+@dataclass(frozen=True)
+class WorkingFolder:
+    """Holds the folder in which a job was started, from which its relative paths count."""
+
+    path: str
+    relative: str = ""
+    """A relative path of the job, for the error; empty: the job has none."""
+
+    def enter(self) -> Failure | None:
+        """Make the folder this process's own; return why it cannot be if the job has relative paths."""
+        try:
+            os.chdir(self.path)
+        except OSError as error:
+            if self.relative:
+                return Failure(
+                    "InputError",
+                    f"{self.relative}: counts from {self.path}, in which the job was started, and this machine does "
+                    f"not see that folder ({error.strerror}); give absolute paths that all machines see, or URLs",
+                )
+        return None
+
+
 class VideoActor:
     """Is the callable that Ray Data makes in each actor of the pool: a row with a video in, its outcome out."""
 
     def __init__(
-        self, worker: type[Any], arguments: Mapping[str, Any], folder: str, attempts: Any, retries: int
+        self,
+        worker: type[Any],
+        arguments: Mapping[str, Any],
+        folder: WorkingFolder,
+        attempts: Any,
+        retries: int,
     ) -> None:
         """Make the worker; what keeps it from working is the outcome of every video.
 
         Args:
             worker: class of a `Worker`.
             arguments: arguments of its constructor.
-            folder: working folder of the job, from which paths are relative; where the machine lacks it, they are not.
+            folder: working folder of the job. A machine that lacks it does no job that has relative paths.
             attempts: handle of the actor of `Attempts`.
             retries: number of times that a video is begun again after an actor died of it.
         """
         self._attempts, self._retries = attempts, retries
         self._host, self._process = socket.gethostname(), os.getpid()
         self._refusal: Failure | None = None
-        with suppress(OSError):
-            os.chdir(folder)
         self._worker: Worker | None = None
+        if (problem := folder.enter()) is not None:
+            self._refuse(problem)
+            return
         opening = f"opening of {self._name()}"  # Ray starts an actor that dies here again, without end
         if (earlier := self._begin(opening)) > retries:
             self._refuse(Failure(DIED, f"{_say_died('that opened the model', earlier)}; Ray's logs say more"))

@@ -123,7 +123,8 @@ def detect_dataset(
     Args:
         sources: files, patterns, folders, lists (@list.txt) and URLs, also of object stores; for a model on features
             feature files, the features.json of a set, or `Features`.
-        model: engine file, at a path that every machine sees.
+        model: engine file on this machine, from which others take what they do not have at this path; so it is with
+            `flow_engine` and `backbones`.
         out: folder of the results, which every machine sees, or one of an object store, as s3://bucket/found; None:
             results are only returned, nothing is skipped.
         options: options of the detector; `min_score` is the lowest score of the results unless `score` is given.
@@ -141,8 +142,8 @@ def detect_dataset(
         on_video: called with each video, as it is named to people, when it is finished.
 
     Raises:
-        InputError: no video, a live source, an option out of range, a file of others where results go, a folder or a
-            model that an actor does not see, more failures than `fleet.max_errors`.
+        InputError: no video, a live source, an option out of range, a file of others where results go, a folder that an
+            actor does not see, a model that it cannot have, more failures than `fleet.max_errors`.
         EngineError, SpecError: the model is missing, or no model.
         MissingDependencyError: Ray is not installed.
         AfsdError: Ray lost the job.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from runtime.engines import EngineOptions
 from runtime.features.extractor import FeatureExtractor
 from runtime.features.folder import ExtractionOptions, FeatureFolder
 from runtime.fleet.engines import open_shared, share_engine
+from runtime.fleet.files import JobFile, files_here, offer_models
 from runtime.fleet.options import FleetOptions
 from runtime.fleet.outcome import Work
-from runtime.fleet.places import require_shared, shared_folder
+from runtime.fleet.places import first_relative, require_shared, shared_folder
 from runtime.fleet.running import connected, run_on_actors
 from runtime.fleet.summary import FleetSummary, OnVideo, Tally
 from runtime.fleet.videos import require_finite
@@ -29,7 +31,7 @@ class FeatureWorker:
 
     def __init__(
         self,
-        backbones: Sequence[str],
+        backbones: Sequence[JobFile],
         engine: EngineOptions,
         out: Path,
         mark: str,
@@ -38,7 +40,9 @@ class FeatureWorker:
     ) -> None:
         """Open the backbones and the folder of the features; `mark` lies in it (see `shared_folder`)."""
         require_shared(mark)
-        engines = [open_shared(path, engine) for path in backbones]  # as long as the actor lives
+        self._opened = ExitStack()  # as long as the actor lives
+        paths = self._opened.enter_context(files_here(backbones))
+        engines = [open_shared(paths[backbone.path], engine) for backbone in backbones]
         self._folder = FeatureFolder(out, FeatureExtractor(engines, **sampling), options)
 
     def work(self, item: NamedSource) -> Work:
@@ -78,7 +82,8 @@ def extract_features_dataset(
 
     Args:
         sources: files, patterns, folders, lists (@list.txt) and URLs, also of object stores.
-        backbones: engine of `afsd export-backbone`, or one on RGB and one on flow; a path that every machine sees.
+        backbones: engine of `afsd export-backbone`, or one on RGB and one on flow; on this machine, from which
+            others take what they do not have.
         out: folder of the features, which every machine sees.
         options: settings that concern the frames.
         recursive: take the videos of all folders below a folder, too; they are named by their paths in it, "day1/cam1".
@@ -89,8 +94,8 @@ def extract_features_dataset(
         on_video: called with each video when it is finished.
 
     Raises:
-        InputError: no video, a live source, an option out of range, a folder or a model that an actor does not see, or
-            more failures than `fleet.max_errors`.
+        InputError: no video, a live source, an option out of range, a folder that an actor does not see, a model that
+            it cannot have, or more failures than `fleet.max_errors`.
         MissingDependencyError: Ray is not installed.
         AfsdError: Ray lost the job.
     """
@@ -106,7 +111,7 @@ def extract_features_dataset(
     below = [f"{stream}/{folder}" for stream in ("rgb", "flow") for folder in folders]
     with shared_folder(place, below=below) as mark, connected(fleet.address):
         arguments = {
-            "backbones": [os.fspath(path) for path in paths],
+            "backbones": offer_models([os.fspath(path) for path in paths]),
             "engine": share_engine(engine or EngineOptions(), fleet),
             "out": place,
             "mark": mark,
@@ -115,6 +120,7 @@ def extract_features_dataset(
         }
         tally = Tally([(job.name, job.label) for job in jobs], on_video)
         labels = [job.label for job in jobs]
-        for _ in tally.count(run_on_actors(listed, FeatureWorker, arguments, fleet, labels)):
+        relative = first_relative([place, *(one.source for one in listed)])
+        for _ in tally.count(run_on_actors(listed, FeatureWorker, arguments, fleet, labels, relative=relative)):
             pass
     return tally.summary()

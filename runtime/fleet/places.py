@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from runtime.common.files import require_writable_folder
 from runtime.common.temporaries import sweep, temporary_file
 from runtime.errors import InputError
+from runtime.features.video_features import Features
+from runtime.video.sources import STDIN, is_url
 
 
 @contextmanager
@@ -37,3 +39,17 @@ def require_shared(mark: str) -> None:
             f"{Path(mark).parent}: {socket.gethostname()} does not see this folder of the machine that started the "
             "job; write to a folder that all machines share"
         )
+
+
+def first_relative(sources: Iterable[object]) -> str:
+    """Return the first path that counts from the working folder, of videos, features and folders; empty: there is none.
+
+    Args:
+        sources: paths, URLs and `Features`; anything else has no path.
+    """
+    for source in sources:
+        paths = source.paths if isinstance(source, Features) else (source,)
+        for path in paths:
+            if isinstance(path, (str, Path)) and not is_url(path) and path != STDIN and not Path(path).is_absolute():
+                return str(path)
+    return ""

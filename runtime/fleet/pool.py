@@ -11,14 +11,14 @@ from pathlib import Path
 
 from runtime.errors import InputError
 from runtime.fleet.engines import open_shared, share_engine
+from runtime.fleet.files import JobFile, files_here, offer_settings, settings_here
 from runtime.fleet.options import FleetOptions
 from runtime.fleet.outcome import Outcome, Work
-from runtime.fleet.places import require_shared, shared_folder
+from runtime.fleet.places import first_relative, require_shared, shared_folder
 from runtime.fleet.running import connected, run_on_actors
 from runtime.fleet.videos import require_finite
 from runtime.inputs import Progress
 from runtime.jobs.plan import VideoJob, folders_of
-from runtime.jobs.recipe import make_recipe
 from runtime.jobs.store_records import ADVICE
 from runtime.jobs.workers import Listener, WorkerPlan, do_video
 from runtime.jobs.workers import Outcome as JobOutcome
@@ -27,20 +27,21 @@ from runtime.jobs.workers import Outcome as JobOutcome
 class DetectionWorker:
     """Finds actions in an actor, which holds one detector."""
 
-    def __init__(self, plan: WorkerPlan, mark: str) -> None:
+    def __init__(self, plan: WorkerPlan, mark: str, files: Sequence[JobFile] = ()) -> None:
         """Open the engines and the folder of the results.
 
         Args:
             plan: the job, with the recipe that the machine that started it has made.
             mark: file in the folder of the results, see `shared_folder`; empty without a folder, and for an object
                 store, to which each actor sees itself whether it can write.
+            files: the models, as the machine that started the job has them.
         """
         if mark:
             require_shared(mark)
-        _require_same_models(plan)
-        self._plan = plan
         self._opened = ExitStack()  # as long as the actor lives
-        self._worker = self._opened.enter_context(plan.open(open_shared))
+        paths = self._opened.enter_context(files_here(files))
+        self._plan = replace(plan, settings=settings_here(plan.settings, paths))
+        self._worker = self._opened.enter_context(self._plan.open(open_shared))
 
     def work(self, item: VideoJob) -> Work:
         """Do what is to be done for a video; its `Finished` is the content, also where a file could not be written."""
@@ -53,19 +54,6 @@ class DetectionWorker:
         finished = outcome.finished
         seconds = finished.seconds if finished.standing == "new" else 0.0
         return Work("skipped" if finished.standing == "done" else "done", finished, seconds)
-
-
-def _require_same_models(plan: WorkerPlan) -> None:
-    """Raise an InputError unless the models are, on this machine, those of the machine that started the job."""
-    if plan.recipe is None:
-        return
-    here = make_recipe(plan.settings)
-    for role, digest in plan.recipe.models.items():
-        if here.models[role] != digest:
-            raise InputError(
-                f"{role}: the model at this path is another one than on the machine that started the job; copy it "
-                "there, or name a path that all machines share"
-            )
 
 
 def detect_on_actors(jobs: Sequence[VideoJob], plan: WorkerPlan, fleet: FleetOptions) -> Generator[Outcome, None, None]:
@@ -84,9 +72,15 @@ def detect_on_actors(jobs: Sequence[VideoJob], plan: WorkerPlan, fleet: FleetOpt
             below = folders_of(job.name for job in jobs)
             mark = stack.enter_context(shared_folder(plan.folder, ADVICE, below=below))
         stack.enter_context(connected(fleet.address))
-        arguments = {"plan": replace(plan, settings=settings), "mark": mark}
+        files = offer_settings(settings)
+        known = set() if plan.recipe is None else set(plan.recipe.models.values())
+        if plan.recipe is not None and known != {file.digest for file in files if file.is_model}:
+            raise InputError("a model was changed while the job was started; start it again")
+        arguments = {"plan": replace(plan, settings=settings), "mark": mark, "files": files}
         labels = [job.label for job in jobs]
-        yield from stack.enter_context(closing(run_on_actors(list(jobs), DetectionWorker, arguments, fleet, labels)))
+        relative = first_relative([plan.folder, *(job.source for job in jobs)])
+        work = run_on_actors(list(jobs), DetectionWorker, arguments, fleet, labels, relative=relative)
+        yield from stack.enter_context(closing(work))
 
 
 class RayPool:

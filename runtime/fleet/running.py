@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from runtime.common.log import LOGGER
 from runtime.common.text import one_line
 from runtime.errors import AfsdError, InputError, VideoWarning, import_failure
-from runtime.fleet.actors import DIED, ITEM, OUTCOME, Attempts, VideoActor
+from runtime.fleet.actors import DIED, ITEM, OUTCOME, Attempts, VideoActor, WorkingFolder
 from runtime.fleet.options import FleetOptions
 from runtime.fleet.outcome import Outcome
 
@@ -141,6 +141,8 @@ def run_on_actors(
     arguments: Mapping[str, Any],
     options: FleetOptions,
     labels: Sequence[str] = (),
+    *,
+    relative: str = "",
 ) -> Generator[Outcome, None, None]:
     """Work on videos in a pool of actors and yield their outcomes as they come, in no order.
 
@@ -152,6 +154,8 @@ def run_on_actors(
         arguments: arguments of its constructor.
         options: see `FleetOptions`.
         labels: the videos as they are named to people, for those of which all actors die; empty: nothing names them.
+        relative: one of the job's relative paths, see `first_relative`: its actors then need this process's working
+            folder. Empty: it has none.
 
     Raises:
         InputError: an actor cannot work at all, as without the model; more than `max_errors` videos failed.
@@ -167,7 +171,7 @@ def run_on_actors(
     failed = 0
     try:
         with _quiet(), _say_while_nothing_begins(ray, attempts, options):
-            for row in _make_dataset(items, worker, arguments, attempts, options).iter_rows():
+            for row in _make_dataset(items, worker, arguments, attempts, options, relative).iter_rows():
                 outcome: Outcome = pickle.loads(row[OUTCOME])
                 if outcome.work.state == "refused":
                     raise InputError(outcome.work.error)
@@ -284,6 +288,7 @@ def _make_dataset(
     arguments: Mapping[str, Any],
     attempts: Any,
     options: FleetOptions,
+    relative: str,
 ) -> Dataset:
     """Return the Dataset that works on the videos when it is read: a block and a task for each video."""
     import ray.data
@@ -299,9 +304,10 @@ def _make_dataset(
     context.execution_no_progress_timeout_s = -1  # else a video that takes half an hour ends the job
     least, most = options.pool
     most = len(rows) if most is None else min(most, len(rows))
+    folder = WorkingFolder(os.getcwd(), relative)  # noqa: PTH109
     return dataset.map(
         VideoActor,
-        fn_constructor_args=(worker, dict(arguments), os.getcwd(), attempts, options.retries),  # noqa: PTH109
+        fn_constructor_args=(worker, dict(arguments), folder, attempts, options.retries),
         compute=ray.data.ActorPoolStrategy(min_size=min(least, most), max_size=most, max_tasks_in_flight_per_actor=1),
         num_cpus=options.cpus_per_actor,
         num_gpus=options.gpus_per_actor,

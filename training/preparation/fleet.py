@@ -9,7 +9,7 @@ from pathlib import Path
 from runtime.errors import AfsdError, VideoError
 from runtime.fleet.options import FleetOptions
 from runtime.fleet.outcome import Work
-from runtime.fleet.places import require_shared, shared_folder
+from runtime.fleet.places import first_relative, require_shared, shared_folder
 from runtime.fleet.running import connected, run_on_actors
 from training.stores.frame_store import StoredVideo
 from training.stores.store_building import BuildOne, attempt_build
@@ -48,10 +48,13 @@ def build_on_ray(
         AfsdError: Ray lost the job.
     """
     items = list(todo.items())
+    relative = first_relative([out, *todo.values()])
     with (
         shared_folder(out) as mark,
         connected(fleet.address),
-        closing(run_on_actors(items, StoreWorker, {"build": build, "mark": mark}, fleet)) as outcomes,
+        closing(
+            run_on_actors(items, StoreWorker, {"build": build, "mark": mark}, fleet, relative=relative)
+        ) as outcomes,
     ):
         for outcome in outcomes:
             name, _ = items[outcome.key]

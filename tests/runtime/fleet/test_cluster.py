@@ -23,7 +23,7 @@ from runtime.fleet.actors import Attempts
 from runtime.fleet.detection import detect_dataset
 from runtime.fleet.options import FleetOptions
 from runtime.fleet.running import run_on_actors
-from tests.hostile_workers import PlaceWorker, SlowDetectionWorker
+from tests.hostile_workers import BlindDetectionWorker, PlaceWorker, SlowDetectionWorker
 from tests.local_ray import ROOT, STORE_BYTES, TOKEN, wait_until_gone
 from tests.tiny import write_tiny_onnx
 from tests.videos import write_video
@@ -124,6 +124,31 @@ def test_videos_of_a_machine_that_is_lost_are_done_on_another(
     assert (found.summary.done, found.summary.failures) == (8, ())
     begun = [json.loads(line) for line in (tmp_path / "begun.log").read_text().splitlines()]
     assert len({each["machine"] for each in begun}) == 2
+    words = ["detect", str(model), str(videos), "--score", "0.1", "--device", "cpu", "--threads", "1"]
+    assert main([*words, "--out", str(tmp_path / "plain")]) == 0
+    for path in sorted((tmp_path / "plain").rglob("*.json")):
+        name = path.relative_to(tmp_path / "plain")
+        assert (tmp_path / "ray" / name).read_bytes() == path.read_bytes(), name
+
+
+def test_a_model_that_lies_only_where_the_job_is_started_is_sent_to_the_machines(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # of the machines, which start now
+    for _ in range(2):
+        add_machine(cluster, num_cpus=1)
+    model, videos = write_tiny_onnx(tmp_path / "tiny.onnx", None), tmp_path / "videos"
+    videos.mkdir()
+    for number in range(4):
+        write_video(videos / f"{number}.avi", level=40 + 40 * number, frames=60)
+    monkeypatch.setattr(pool, "DetectionWorker", BlindDetectionWorker)
+    found = detect_dataset(
+        [videos], model, out=tmp_path / "ray", score=0.1, engine=EngineOptions(),
+        fleet=FleetOptions(actors=(2, 2), cpus_per_actor=1),
+    )  # fmt: skip
+    assert (found.summary.done, found.summary.failures, found.summary.actors) == (4, (), 2)
+    (entry,) = (tmp_path / "cache/afsd/models").iterdir()
+    assert [path.read_bytes() for path in entry.iterdir()] == [model.read_bytes()]
     words = ["detect", str(model), str(videos), "--score", "0.1", "--device", "cpu", "--threads", "1"]
     assert main([*words, "--out", str(tmp_path / "plain")]) == 0
     for path in sorted((tmp_path / "plain").rglob("*.json")):

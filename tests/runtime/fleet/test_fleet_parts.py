@@ -19,13 +19,14 @@ from runtime.commands.flags.ray import fleet_options
 from runtime.detector import DetectorOptions
 from runtime.engines import EngineOptions
 from runtime.errors import InputError, MissingDependencyError, VideoError, VideoWarning
-from runtime.fleet.actors import ITEM, OUTCOME, Attempts, VideoActor
+from runtime.features.video_features import Features
+from runtime.fleet.actors import ITEM, OUTCOME, Attempts, VideoActor, WorkingFolder
 from runtime.fleet.detection import detect_dataset
 from runtime.fleet.engines import share_engine
 from runtime.fleet.features import extract_features_dataset
 from runtime.fleet.options import FleetOptions
 from runtime.fleet.outcome import Outcome, Work
-from runtime.fleet.places import require_shared, shared_folder
+from runtime.fleet.places import first_relative, require_shared, shared_folder
 from runtime.fleet.running import _check_environment, connected, look_for_room
 from runtime.fleet.summary import FailedVideo, Tally
 from runtime.fleet.tables import write_failures
@@ -113,7 +114,7 @@ def test_whatever_is_wrong_with_a_video_is_its_outcome(
 ) -> None:
     before = Path.cwd()
     try:
-        actor = VideoActor(Fussy, {}, str(tmp_path), None, 1)
+        actor = VideoActor(Fussy, {}, WorkingFolder(str(tmp_path)), None, 1)
         assert Path.cwd() == tmp_path  # relative paths hold
     finally:
         os.chdir(before)
@@ -142,19 +143,48 @@ def test_whatever_is_wrong_with_a_video_is_its_outcome(
 
 @pytest.mark.usefixtures("counted")
 def test_an_actor_that_cannot_work_refuses_with_its_machine(tmp_path: Path) -> None:
-    actor = VideoActor(Fussy, {"opens": False}, str(tmp_path / "not there"), None, 1)
+    actor = VideoActor(Fussy, {"opens": False}, WorkingFolder(str(tmp_path / "not there")), None, 1)
     outcome = ask(actor, 0, "good")
     assert outcome.work.state == "refused"
     assert outcome.work.error == f"{outcome.host}: the model is not there"
 
 
+@pytest.mark.usefixtures("counted")
+def test_an_actor_does_no_job_with_relative_paths_where_its_working_folder_is_not(tmp_path: Path) -> None:
+    """Else they would be looked up in a folder of Ray's, and results written there."""
+    folder = WorkingFolder(str(tmp_path / "not there"), "videos/a.mp4")
+    outcome = ask(VideoActor(Fussy, {}, folder, None, 1), 0, "good")
+    assert outcome.work.state == "refused"
+    assert outcome.work.error == (
+        f"{outcome.host}: videos/a.mp4: counts from {tmp_path}/not there, in which the job was started, and this "
+        "machine does not see that folder (No such file or directory); give absolute paths that all machines see, or "
+        "URLs"
+    )
+
+
+def test_relative_paths_of_a_job_are_found(tmp_path: Path) -> None:
+    whole = [
+        tmp_path / "out",
+        "/a/b.mp4",
+        "s3://bucket/a.mp4",
+        "file:///a.mp4",
+        "-",
+        None,
+        Features(tmp_path / "f.npy"),
+    ]
+    assert first_relative(whole) == ""
+    assert first_relative([*whole, "a.mp4"]) == "a.mp4"
+    assert first_relative([*whole, Features((tmp_path / "rgb.npy", Path("flow/f.npy")))]) == "flow/f.npy"
+
+
 def test_an_actor_that_died_in_its_opening_opens_no_more(counted: Attempts, tmp_path: Path) -> None:
+    folder = WorkingFolder(str(tmp_path / "not there"))
     for _ in range(3):  # each opening is whole, so none counts
-        assert ask(VideoActor(Fussy, {}, str(tmp_path / "not there"), None, 1), 0, "good").work.state == "done"
+        assert ask(VideoActor(Fussy, {}, folder, None, 1), 0, "good").work.state == "done"
         counted.forget(0)
     for _ in range(2):
         counted.begin("opening of 77")
-    outcome = ask(VideoActor(Fussy, {}, str(tmp_path / "not there"), None, 1), 0, "good")
+    outcome = ask(VideoActor(Fussy, {}, folder, None, 1), 0, "good")
     assert outcome.work.state == "refused"
     assert outcome.work.error.startswith(f"{outcome.host}: the process that opened the model died 2 times: killed, ")
 
