@@ -92,6 +92,8 @@ def open_engine(
         MissingDependencyError: the library is not installed.
     """
     options = EngineOptions(device, threads, precision, provider, cuda_graph, compiled, mode, cache, verify)
+    if "://" in (given := os.fspath(path)):
+        raise EngineError(f"{given}: an address, expected an engine file; copy all files of the model to this machine")
     file = Path(path)
     needed = _library_for(file, library)
     if not file.is_file():

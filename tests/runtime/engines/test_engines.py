@@ -149,6 +149,11 @@ def test_files_that_are_no_engines(tmp_path: Path, name: str, message: str) -> N
     assert "\n" not in str(caught.value)
 
 
+def test_an_address_is_no_engine_file() -> None:
+    with pytest.raises(EngineError, match=r"^s3://bucket/m.onnx: an address, expected an engine file; copy all files"):
+        open_engine("s3://key:secret@bucket/m.onnx")
+
+
 def test_engines_of_other_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "model.tiny"
     path.touch()

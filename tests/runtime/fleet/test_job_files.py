@@ -67,6 +67,7 @@ def test_a_model_that_a_machine_lacks_is_taken_once_and_kept(tmp_path: Path, ask
     assert [entry.name for entry in cache.iterdir()] == [offered.digest[:32]]
 
 
+@pytest.mark.thorough
 def test_all_files_of_a_model_are_taken(tmp_path: Path, asked: list[str]) -> None:
     models = [write_tiny_openvino(tmp_path / "m.xml"), write_old_openvino(tmp_path / "old.xml")]
     offered = moved(offer_models(map(str, models)), tmp_path / "there")
