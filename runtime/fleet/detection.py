@@ -19,7 +19,7 @@ from runtime.detector import DetectorOptions
 from runtime.engines import EngineOptions, open_engine
 from runtime.engines.artifact import READERS, read_artifact
 from runtime.engines.openvino.cache import default_folder
-from runtime.errors import InputError, VideoWarning
+from runtime.errors import AfsdError, InputError, VideoWarning
 from runtime.features.feature_set import list_features
 from runtime.features.video_features import Features
 from runtime.fleet.options import FleetOptions
@@ -242,7 +242,10 @@ def run_detection(
 def _detect_into(
     place: ResultPlace, jobs: Sequence[VideoJob], plan: WorkerPlan, fleet: FleetOptions, tally: Tally
 ) -> FleetDetections:
-    """Do those videos that are not done by the records of a folder, and write what is of all videos."""
+    """Do those videos that are not done by the records of a folder, and write what is of all videos.
+
+    That is written also where the job ends early, for the videos that are done.
+    """
     assert plan.recipe is not None
     settings, recipe, out = plan.settings, plan.recipe, place.folder
     files, records, failures = ResultFiles(out, settings.files, overwrite=plan.overwrite), place.records, place.failures
@@ -260,17 +263,21 @@ def _detect_into(
     skipped = (Outcome(key, Work("skipped")) for key in sorted(done))
     failed_before = failures.names()
     unrecorded: dict[str, Finished] = {}
+    ended: AfsdError | None = None
     with ExitStack() as stack:
         worked: Iterator[Outcome] = iter(())
         if waiting:
             worked = stack.enter_context(closing(detect_on_actors([jobs[key] for key in waiting], plan, fleet)))
         numbered = (replace(outcome, key=waiting[outcome.key]) for outcome in worked)
-        for outcome in tally.count(chain(skipped, numbered)):
-            job, finished, failure = jobs[outcome.key], outcome.work.content, outcome.work.failure
-            if isinstance(finished, Finished) and not finished.recorded:
-                unrecorded[finished.name] = finished
-            if failure is not None or job.name in failed_before:
-                _note(failures, job, failure)
+        try:
+            for outcome in tally.count(chain(skipped, numbered)):
+                job, finished, failure = jobs[outcome.key], outcome.work.content, outcome.work.failure
+                if isinstance(finished, Finished) and not finished.recorded:
+                    unrecorded[finished.name] = finished
+                if failure is not None or job.name in failed_before:
+                    _note(failures, job, failure)
+        except AfsdError as error:  # too many failures; no actor can work; Ray lost the job
+            ended = error
     summary = tally.summary()
 
     def write() -> Tables:
@@ -286,6 +293,8 @@ def _detect_into(
             VideoWarning,
             stacklevel=2,
         )
+    if ended is not None:
+        raise ended
     return FleetDetections(summary, place.target, _videos=tuple(job.name for job in jobs) if written.others else None)
 
 

@@ -8,6 +8,7 @@ import pickle
 import sys
 import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -252,6 +253,31 @@ def test_what_is_done_needs_no_ray_and_is_in_the_tables(
     with pytest.raises(MissingDependencyError, match=r"a job on Ray needs ray.*\.\[ray\]"):
         detect_dataset([videos], model, out=tmp_path / "other")
     capsys.readouterr()
+
+
+def test_a_job_that_ends_early_leaves_the_tables_of_what_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    model, out = write_tiny_onnx(tmp_path / "tiny.onnx", None), tmp_path / "out"
+    write_video(tmp_path / "a.avi", frames=40)
+    (tmp_path / "b.avi").write_bytes(b"none")
+    words = ["detect", str(model), str(tmp_path / "a.avi"), "--score", "0.1", "--format", "json", "csv"]
+    assert main([*words, "--out", str(out)]) == 0
+    capsys.readouterr()
+
+    def fail_once(*_: object) -> Iterator[Outcome]:
+        yield Outcome(0, Work("failed", failure=Failure("VideoError", "b.avi: not a video")))
+        raise InputError("1 videos failed, more than 0, so the job stops")
+
+    monkeypatch.setattr("runtime.fleet.detection.detect_on_actors", fail_once)
+    with pytest.raises(InputError, match="so the job stops"):
+        detect_dataset([tmp_path], model, out=out, score=0.1, formats=["json", "csv"])
+    assert set(pandas.read_parquet(out / "detections.parquet")["video"]) == {"a"}
+    assert list(pandas.read_parquet(out / "failures.parquet")["error"]) == ["b.avi: not a video"]
+    assert {line.split(",")[0] for line in (out / "all.csv").read_text().splitlines()[1:]} == {"a"}
+    assert [json.loads(line)["video"] for line in (out / "failures.jsonl").read_text().splitlines()] == ["b"]
 
 
 def test_sources_without_an_end_are_refused_before_anything_starts(tmp_path: Path) -> None:
