@@ -8,6 +8,7 @@ Importing this package loads none of these libraries; each public name is import
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from runtime.spec.model import ModelSpec
 
 __all__ = ["Detections", "Detector", "DetectorOptions", "Features", "ModelSpec", "open_engine"]
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+"""ONNX Runtime's wheels for Linux and macOS otherwise report what they run to their maker, and keep a number that names
+the machine in the user's cache folder. It is read when that library is imported; a value of the user's own stays."""
 
 _HOME = {
     "Detections": "runtime.results.detections",
