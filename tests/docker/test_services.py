@@ -288,6 +288,7 @@ def test_the_dashboard_lies_well() -> None:
 def test_pods_are_bounded_and_not_root() -> None:
     pods = [one["spec"]["template"]["spec"] for one in manifests() if one["kind"] in ("Deployment", "Job")]
     assert len(pods) == 3
+    pods += [one["spec"] for one in manifests() if one["kind"] == "Pod"]
     for pod in pods:
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["runAsUser"] == 10001
@@ -297,7 +298,8 @@ def test_pods_are_bounded_and_not_root() -> None:
             assert container["securityContext"] == HARDENED
             assert {"cpu", "memory"} <= set(container["resources"]["limits"])
             assert {mount["name"] for mount in container["volumeMounts"]} <= names
-            assert {"/tmp", "/cache"} <= {mount["mountPath"] for mount in container["volumeMounts"]}
+            if container["name"] != "fill":
+                assert {"/tmp", "/cache"} <= {mount["mountPath"] for mount in container["volumeMounts"]}
 
 
 def test_the_deployment_serves_what_its_probes_and_its_service_ask() -> None:
@@ -403,6 +405,13 @@ def pod_specs() -> list[dict[str, Any]]:
         ),
         *(group["template"]["spec"] for group in groups),
     ]
+
+
+def test_secrets_are_readable_by_their_group_alone() -> None:
+    pods = [one["spec"]["template"]["spec"] for one in manifests() if one["kind"] in ("Deployment", "Job")]
+    secrets = [volume["secret"] for pod in pods for volume in pod["volumes"] if "secret" in volume]
+    assert [secret["defaultMode"] for secret in secrets] == [0o440] * 2
+    assert all(pod["securityContext"]["fsGroup"] == 10001 for pod in pods)
 
 
 def test_every_claim_that_is_mounted_is_made() -> None:
