@@ -14,7 +14,7 @@ from runtime.features.files import FEATURE_SUFFIXES
 from runtime.results.detections import Detections
 from runtime.timing import Timing
 from runtime.triton.settings import Settings
-from runtime.video.readers.base import Reader
+from runtime.video.readers.base import Reader, declared_seconds
 from runtime.video.readers.choice import require_video_file
 from runtime.video.readers.images import FolderReader
 from runtime.video.readers.pyav import PyAVReader
@@ -90,6 +90,5 @@ def detect_file(detector: Detector, file: Path, known_as: str, fps: float | None
 def detect_frames(detector: Detector, reader: Reader, bounds: Bounds, fps: float | None) -> Detections:
     """Detect actions in an open video within its bounds, and close it; errors as in `detect_file`."""
     with closing(reader):
-        if fps is None:
-            bounds.check_length(reader.duration)
+        bounds.check_length(declared_seconds(reader, fps))
         return detector.run(reader, fps=fps, on_progress=bounds.check)  # type: ignore[arg-type]  # an open reader

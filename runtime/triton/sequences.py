@@ -113,7 +113,7 @@ class Sequence:
                     self._answer.done()
                 else:
                     self._answer.failed(error)
-        self._refuse_rest()
+        self._refuse_rest(error if self._answer is None else None)  # such as a rate that is none: nobody knows it yet
 
     def _chunks(self) -> Iterator[NDArray[np.uint8]]:
         """Yield the frames of the chunks; when the next is asked for, all of the one before has been looked at."""
@@ -143,13 +143,13 @@ class Sequence:
             raise InputError(f"{self._name}: the request was cancelled")
         self._answer.found(Detections(part.segments, part.labels, part.scores, part.classes, self._name))
 
-    def _refuse_rest(self) -> None:
-        """Answer chunks that came too late."""
+    def _refuse_rest(self, error: Exception | None) -> None:
+        """Answer chunks that came too late; `error`: what ended the sequence, unless somebody was told."""
         with suppress(queue.Empty, Exception):
             while True:
                 chunk = self._waiting.get_nowait()
                 if chunk is not None:
-                    chunk.answer.failed(self._reason or not_running(self._name))
+                    chunk.answer.failed(self._reason or error or not_running(self._name))
 
 
 class _Held:

@@ -114,6 +114,16 @@ class SkippingReader(Protocol):
         ...
 
 
+def declared_seconds(reader: Reader, fps: float | None) -> float | None:
+    """Return the length in seconds that a source declares, at a caller's rate in place of its time stamps if given.
+
+    A file of kilobytes is a video of hours at a frame in minutes. None: the source declares none, or the rate is none.
+    """
+    if fps is None:
+        return reader.duration
+    return reader.count / fps if reader.count is not None and fps > 0 else None
+
+
 def require_pixels(width: int, height: int, origin: str) -> None:
     """Raise a VideoError if frames have more pixels than `limits.IMAGE_PIXELS`; `origin` begins the message."""
     if width * height > limits.IMAGE_PIXELS:

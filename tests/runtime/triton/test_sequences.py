@@ -104,6 +104,13 @@ def test_any_chunks_give_the_detectors_results(chunk: int, make: Make) -> None:
     assert_equal(send_all(make(), "a", frames, chunk), frames, "a")
 
 
+def test_a_rate_that_is_none_is_told_to_the_chunk_that_brings_it(make: Make) -> None:
+    """The sequence ends before it asks for its first chunk."""
+    told = Told()
+    make().push(1, Chunk(video(8), True, told), first=True, fps=1e-30)
+    assert "at which one frame lasts" in str(told.wait().error)
+
+
 def test_detections_come_before_the_end_and_the_rest_with_it(make: Make) -> None:
     frames, sequences = video(200, seed=1), make()
     early = send(sequences, 1, frames[:150], first=True)
