@@ -26,6 +26,8 @@ from runtime.service.refusals import RefusedError
 MOST_REDIRECTS = 5
 SLOWEST = 16 * 1024
 """Bytes per second below which a server is given up."""
+LOOK_S = 0.25
+"""Longest time between two looks whether a server is too slow."""
 PIECE = 1 << 18
 """Most bytes that are read at a time."""
 PORTS = {"http": 80, "https": 443}
@@ -87,7 +89,12 @@ class Fetch:
         self._url, self._path = url, path
         self._largest, self._patience, self._private = largest, patience, private
         self._longest, self._begun = longest, 0.0
-        self._stopped, self._late = threading.Event(), False
+        self._stopped, self._ended = threading.Event(), threading.Event()
+        self._answered = 0.0
+        """Moment at which the answer began; 0: it has not."""
+        self._received = 0
+        self._late = ""
+        """Why the server was given up; empty: it was not."""
         self._socket: socket.socket | None = None
         self.final_url = url
         """Address that gave the video, after redirects."""
@@ -110,9 +117,13 @@ class Fetch:
             RefusedError: of `count`; the video is too large.
         """
         self._begun = time.monotonic()
-        watch = threading.Timer(self._patience, self._give_up)  # until the answer begins
-        watch.daemon = True
-        watch.start()
+        threading.Thread(target=self._watch, name="afsd-fetch-watch", daemon=True).start()
+        try:
+            self._fetch(count)
+        finally:
+            self._ended.set()
+
+    def _fetch(self, count: Callable[[int], None]) -> None:
         try:
             connection, response = self._ask()
         except ssl.SSLCertVerificationError as error:
@@ -121,22 +132,42 @@ class Fetch:
             if self._stopped.is_set() and not self._late:
                 raise FetchError("stopped") from None
             raise self._no_answer() from None
-        finally:
-            watch.cancel()
         try:
             if self._late:
                 raise self._no_answer()
+            self._answered = time.monotonic()
             self._save(response, count)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            if self._stopped.is_set():
-                raise FetchError("stopped") from None
+            self._require_time()
             raise FetchError(f"{self._host}: broke off ({one_line(error) or type(error).__name__})") from None
         finally:
             connection.close()
 
-    def _give_up(self) -> None:
-        self._late = True
-        self.stop()
+    def _watch(self) -> None:
+        """Give the server up when it is too slow, also within a line that never ends (a thread's body)."""
+        while not self._ended.wait(min(LOOK_S, self._patience / 4)):
+            if late := self._lateness():
+                self._late = late
+                self.stop()
+                return
+
+    def _lateness(self) -> str:
+        """Return how the server is too slow; empty: it is not."""
+        now = time.monotonic()
+        if not self._answered:
+            return "no answer" if now > self._begun + self._patience else ""
+        if now > self._begun + self._longest:
+            return f"not whole after {self._longest:g} s, for which this service waits"
+        if now > self._answered + self._patience + self._received / SLOWEST:
+            return f"slower than {SLOWEST:,} bytes per second"
+        return ""
+
+    def _require_time(self) -> None:
+        """Raise FetchError if the server was given up, or the fetching stopped."""
+        if self._late:
+            raise FetchError(f"{self._host}: {self._late}") from None
+        if self._stopped.is_set():
+            raise FetchError("stopped") from None
 
     def _no_answer(self) -> FetchError:
         """Return the one error for hosts that refuse, are silent, or speak no HTTP, so that nobody maps ports by it."""
@@ -190,6 +221,8 @@ class Fetch:
 
     def _connect(self, parts: SplitResult) -> http.client.HTTPConnection:
         """Connect to an address that was looked up and checked."""
+        if self._stopped.is_set():  # before it began, or between two redirects
+            raise OSError("stopped")
         host, scheme = str(parts.hostname), parts.scheme.lower()
         port = parts.port or PORTS[scheme]
         try:
@@ -229,25 +262,19 @@ class Fetch:
         raise failure
 
     def _save(self, response: http.client.HTTPResponse, count: Callable[[int], None]) -> None:
-        begun, received = time.monotonic(), 0
         declared = response.length
         with self._path.open("xb") as file:
             while data := response.read1(PIECE):
-                received += len(data)
-                if received > self._largest:
+                self._received += len(data)
+                if self._received > self._largest:
                     raise FetchError(f"{self._host}: {self._too_large}")
-                if time.monotonic() > self._begun + self._longest:
-                    raise FetchError(f"{self._host}: not whole after {self._longest:g} s, for which this service waits")
-                if time.monotonic() > begun + self._patience + received / SLOWEST:
-                    raise FetchError(f"{self._host}: slower than {SLOWEST:,} bytes per second")
-                if self._stopped.is_set():
-                    raise FetchError("stopped")
+                self._late = self._late or self._lateness()
+                self._require_time()
                 count(len(data))
                 file.write(data)
-        if self._stopped.is_set():
-            raise FetchError("stopped")
-        if declared is not None and received < declared:
-            raise FetchError(f"{self._host}: broke off after {received:,} of {declared:,} bytes")
+        self._require_time()
+        if declared is not None and self._received < declared:
+            raise FetchError(f"{self._host}: broke off after {self._received:,} of {declared:,} bytes")
 
     @property
     def _too_large(self) -> str:

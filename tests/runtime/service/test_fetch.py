@@ -53,6 +53,11 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 for _ in range(30):  # one each moment, for ever
                     self.wfile.write(b"X: y\r\n")
                     time.sleep(0.1)
+            elif path == "/trailers":
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n")
+                for _ in range(60):  # lines behind the body, which are read without an end
+                    self.wfile.write(b"X: y\r\n")
+                    time.sleep(0.1)
             elif path == "/endless":
                 self.send_response(200)
                 self.end_headers()
@@ -117,6 +122,8 @@ def test_a_video_is_fetched_through_redirects(at: str, source: str, tmp_path: Pa
         ("/silent", {}, "no answer in 0.5 s"),
         ("/noise", {}, "no answer in 0.5 s"),
         ("/headers", {}, "no answer in 0.5 s"),
+        ("/trailers", {}, "slower than"),
+        ("/trailers", {"patience": 20.0, "longest": 0.4}, "not whole after 0.4 s"),
     ],
 )
 def test_what_is_no_video_fails_with_a_reason(
