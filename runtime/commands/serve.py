@@ -142,7 +142,7 @@ def serve(arguments: argparse.Namespace) -> int:
         opening_options(arguments) | {"mode": "throughput"},
         devices,
     )
-    service = Service(models, options)
+    service = Service(models, options, lambda text: print_note(f"afsd: {text}"))
 
     def started(running: Running) -> None:
         model, score = running.model, options.score

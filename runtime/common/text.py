@@ -50,6 +50,11 @@ def printable(text: str) -> str:
     return text.translate(ESCAPES)
 
 
+def without_surrogates(text: str) -> str:
+    r"""Return text that can be encoded: JSON may name \ud800, and names of files have such for bytes beyond UTF-8."""
+    return text.encode(errors="replace").decode()
+
+
 def one_line(value: object) -> str:
     """Return the text of a value, such as an error of a library, as one printable line without secrets of URLs.
 

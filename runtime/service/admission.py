@@ -32,6 +32,9 @@ MONITORED = frozenset({"/healthz", "/readyz", "/metrics"})
 MOST_CONNECTIONS = 512
 """Most connections of which requests are answered."""
 SAFE_METHODS = frozenset({"GET", "HEAD"})
+HEADER_BYTES = 16 * 1024
+"""Most bytes of the headers of a request."""
+CLOSE = {"Connection": "close"}
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -110,6 +113,7 @@ class Admission:
                 {"Retry-After": "10", "Connection": "close"},
             )
         headers = Headers(scope=scope)
+        require_whole_head(headers)
         host = headers.get("host", "")
         if not self._knows(host):
             raise RefusedError(
@@ -167,10 +171,33 @@ def require_own_site(headers: Headers, host: str) -> None:
     """Check that no page of another site has a browser act here (RefusedError: one does)."""
     origin = headers.get("origin")
     if origin is not None:
-        if urlsplit(origin).netloc.lower() != host.lower():
+        if _place(origin) != host.lower():
             raise RefusedError(403, "the request comes from a page of another site")
     elif headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
         raise RefusedError(403, "the request comes from a page of another site")
+
+
+def _place(origin: str) -> str:
+    """Return host and port in an Origin header; empty if it is none."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
+
+
+def require_whole_head(headers: Headers) -> None:
+    """Check what a server behind a proxy must not guess about (RefusedError: the headers are too long, or contradict).
+
+    With both Content-Length and Transfer-Encoding a proxy and this server may see the end of the body at different
+    places, and one client's body would be another's request (RFC 9112, section 6.3).
+    """
+    length = sum(len(name) + len(value) for name, value in headers.raw)
+    if length > HEADER_BYTES:
+        raise RefusedError(431, f"headers: got {length:,} bytes, expected at most {HEADER_BYTES:,}", CLOSE)
+    if "content-length" in headers and "transfer-encoding" in headers:
+        raise RefusedError(400, "got both Content-Length and Transfer-Encoding, expected one of them", CLOSE)
+    if headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise RefusedError(415, "Content-Encoding: expected none; send the video as it is", CLOSE)
 
 
 def _host_name(host: str) -> str:

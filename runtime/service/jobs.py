@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from runtime.common.console import print_warning
 from runtime.service.events import EventLog
 from runtime.service.intake.disk import DiskBudget
 from runtime.service.job_options import JobOptions
@@ -25,6 +26,8 @@ ENDED = frozenset({"done", "failed", "cancelled"})
 """States after which nothing changes."""
 WAITING = frozenset({"receiving", "fetching", "queued"})
 """States of jobs that count against the queue."""
+MOST_FAILED = 10_000
+"""Most jobs that failed or were cancelled and are still known; of more, as a program in error sends, the oldest go."""
 REMEMBERED = 10_000
 """Most identifiers of removed jobs that are still known as such."""
 REPLAYED_S = 60.0
@@ -54,6 +57,8 @@ class Job:
     """Reason for which it failed or was cancelled."""
     video: Path | None = None
     """File of the video; None: not there yet."""
+    named: str | None = None
+    """Path in the root by which the client named the video; None: it did not."""
     media_type: str = "application/octet-stream"
     """Type of the video as it was found to be, never as a client said."""
     preview: bool = False
@@ -140,9 +145,9 @@ URLS = {"job": "", "result": "/result", "report": "/report", "events": "/events"
 class JobStore:
     """Holds all jobs that are known, within the limits of queue, disk and time."""
 
-    def __init__(self, folder: Path, options: ServiceOptions) -> None:
-        """Take the folder for the files of jobs."""
-        self._folder, self._options = folder, options
+    def __init__(self, folder: Path, options: ServiceOptions, renew: Callable[[], Path] | None = None) -> None:
+        """Take the folder for the files of jobs, and a function that makes another should somebody remove it."""
+        self._folder, self._options, self._renew = folder, options, renew
         self._jobs: dict[str, Job] = {}
         self._removed: OrderedDict[str, str] = OrderedDict()
         self._clearing: set[asyncio.Task[None]] = set()
@@ -171,12 +176,25 @@ class JobStore:
                 {"Retry-After": str(min(wait_s, 600))},
             )
         number = secrets.token_urlsafe(16)
-        folder = self._folder / number
-        folder.mkdir(mode=0o700)
+        folder = self._make_folder(number)
         job = Job(number, folder, options, default_score if options.score is None else options.score)
         job.moments["receiving"] = time.monotonic()
         self._jobs[number] = job
         return job
+
+    def _make_folder(self, number: str) -> Path:
+        """Make the folder of a job; where programs that tidy up have removed the one around it, in a new one."""
+        try:
+            (self._folder / number).mkdir(mode=0o700)
+        except FileNotFoundError:
+            if self._renew is None:
+                raise
+            print_warning(
+                f"{self._folder} was removed by another program, with the files of all jobs; a new one is used"
+            )
+            self._folder = self._renew()
+            (self._folder / number).mkdir(mode=0o700)
+        return self._folder / number
 
     def get(self, number: str) -> Job:
         """Return a job (RefusedError: it is not known, or was removed)."""
@@ -234,8 +252,11 @@ class JobStore:
         await self.clear(job)
 
     async def expire(self) -> None:
-        """Remove the jobs that ended too long ago, and sooner their events from memory."""
+        """Remove the jobs that ended too long ago, and sooner their events from memory; and failed ones beyond many."""
         now = time.monotonic()
+        failed = [job for job in self if job.ended and job.state != "done"]
+        for job in failed[: max(len(failed) - MOST_FAILED, 0)]:
+            await self.remove(job, f"{job.state}, and so did many after it")
         for job in self:
             since = now - job.moments[job.state]
             if job.ended and since > self._options.keep:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from typing import Any
 
@@ -33,12 +33,20 @@ FORMATS = ("rgb24", "jpeg", "png")
 """Formats of a WebSocket's messages."""
 OWN = frozenset({"format", "width", "height", "fps", "settle_s", "name"})
 """Keys of the first message that are no options of detection."""
+MOST_TEXT = 64 * 1024
+"""Most letters of a message of text; JSON of 32 MiB would take a gigabyte, and the event loop for seconds."""
+HANG_S = 60.0
+"""Longest time for which a worker that has something to do may neither take a frame nor say anything; then it hangs."""
+LOOK_S = 0.5
+"""Seconds between two looks whether a worker hangs."""
 MOST_UNREAD = 256
 """Most events that wait for a client to read them."""
 CLOSED_WELL, CLOSED_RESTART, CLOSED_REFUSED, CLOSED_FAILED = 1000, 1012, 1008, 1011
 """Codes with which a WebSocket is closed (RFC 6455, section 7.4; RFC 6455's registry)."""
 
 Say = Callable[[Message], Awaitable[None]]
+Gone = Callable[[], Awaitable[object]]
+"""Function that returns once the client of an input is gone; called when all of its frames have come."""
 
 
 class LinesResponse(Response):  # type: ignore[misc]  # the library has no types here
@@ -65,13 +73,40 @@ class LinesResponse(Response):  # type: ignore[misc]  # the library has no types
         await send({"type": "http.response.body", "body": b""})
 
 
+class _Debt:
+    """Watches that a worker which owes something, since it has frames or was asked to end, takes or says something."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._longest, self._last = HANG_S, False
+
+    def begin(self, longest: float | None = None) -> None:
+        """Note that the worker owes something now; with `longest`, an end within so many seconds, whatever it says."""
+        self._since, self._last = time.monotonic(), longest is not None
+        self._longest = HANG_S if longest is None else longest
+
+    def pay(self) -> None:
+        """Note that the worker owes nothing."""
+        if not self._last:
+            self._since = None
+
+    def note(self) -> None:
+        """Note that the worker has said something."""
+        if self._since is not None and not self._last:
+            self._since = time.monotonic()
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether the worker hangs."""
+        return self._since is not None and time.monotonic() - self._since > self._longest
+
+
 class LiveInputs:
     """Holds the live inputs that are open."""
 
     def __init__(self, pool: Pool, options: ServiceOptions) -> None:
         """Take the pool whose workers run them."""
         self._pool, self._options = pool, options
-        self._threads = ThreadPoolExecutor(max(options.max_live, 1), "afsd-live")
         self.stopping = asyncio.Event()
         """Set when the service stops: inputs end where they are."""
 
@@ -84,11 +119,15 @@ class LiveInputs:
                 async with asyncio.timeout(self._options.patience):  # one that reads nothing is given up
                     await socket.send_text(json.dumps(message))
 
+        async def gone() -> None:
+            while (await socket.receive())["type"] != "websocket.disconnect":
+                pass
+
         code = CLOSED_WELL
         try:
             task = self._read_hello(await self._first(socket))
             worker = await self._pool.take_live()
-            code = await self._run(worker, task, self._messages(socket, task["format"]), say)
+            code = await self._run(worker, task, self._messages(socket, task["format"]), say, gone)
         except RefusedError as refusal:
             code = CLOSED_REFUSED
             await say({"event": "refused", "status": refusal.status, "reason": refusal.reason})
@@ -113,7 +152,7 @@ class LiveInputs:
 
         async def run() -> None:
             try:
-                await self._run(worker, task, self._pieces(request), said.put)
+                await self._run(worker, task, self._pieces(request), said.put, request.receive)
             except Exception:  # which `lines` raises again
                 await said.put(None)
                 raise
@@ -131,10 +170,6 @@ class LiveInputs:
 
         return LinesResponse(lines(), self._options.patience)
 
-    def close(self) -> None:
-        """Release the threads."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
     def _task(self, options: JobOptions, numbers: dict[str, float]) -> Message:
         score = self._options.score if options.score is None else options.score
         return {
@@ -150,6 +185,8 @@ class LiveInputs:
         try:
             async with asyncio.timeout(self._options.patience):
                 text = await socket.receive_text()
+            if len(text) > MOST_TEXT:
+                raise RefusedError(413, f"the first message is longer than {MOST_TEXT:,} letters")
             return json.loads(text)
         except TimeoutError:
             raise RefusedError(408, f"no first message in {self._options.patience:g} s") from None
@@ -207,10 +244,13 @@ class LiveInputs:
         async for data in read_in_time(request, self._options, slowest=0):
             yield data
 
-    async def _run(self, worker: WorkerProcess, task: Message, frames: AsyncIterator[bytes], say: Say) -> int:
+    async def _run(
+        self, worker: WorkerProcess, task: Message, frames: AsyncIterator[bytes], say: Say, gone: Gone
+    ) -> int:
         """Run a live input and return the code with which a WebSocket is closed."""
-        usable, code = False, CLOSED_FAILED
+        usable, code, debt = False, CLOSED_FAILED, _Debt()
         feeding: asyncio.Task[str] | None = None
+        watching: asyncio.Task[None] | None = None
         try:
             while not worker.messages.empty():
                 worker.messages.get_nowait()
@@ -220,13 +260,12 @@ class LiveInputs:
                 {"event": "ready", "model": model["model"], "classes": model["classes"], "score": task["score"],
                  "window_s": model["window_s"]}
             )  # fmt: skip
-            feeding = asyncio.create_task(self._feed(worker, frames))
+            feeding = asyncio.create_task(self._feed(worker, frames, debt))
+            watching = asyncio.create_task(_see_off(feeding, gone, debt))
             while True:
-                message = await worker.messages.get()
+                message = await _hear(worker, debt)
                 if message is None:
-                    await say(
-                        {"event": "failed", "reason": f"the decoder or the engine crashed ({await worker.fate()})"}
-                    )
+                    await say({"event": "failed", "reason": await self._why_gone(worker, feeding, debt)})
                     break
                 kind = message["event"]
                 if kind == "broken":
@@ -249,23 +288,29 @@ class LiveInputs:
                     break
             return code
         finally:
-            if feeding is not None and not feeding.done():
-                feeding.cancel()
+            for task_ in (watching, feeding):
+                if task_ is not None and not task_.done():
+                    task_.cancel()
             if not usable:
                 worker.kill()
-            if feeding is not None:
-                await asyncio.gather(feeding, return_exceptions=True)
+            await asyncio.gather(*(one for one in (watching, feeding) if one is not None), return_exceptions=True)
             await asyncio.shield(self._pool.give_live(worker, usable))
 
-    async def _feed(self, worker: WorkerProcess, frames: AsyncIterator[bytes]) -> str:
+    async def _why_gone(self, worker: WorkerProcess, feeding: asyncio.Task[str], debt: _Debt) -> str:
+        """Return why an input ended whose worker is gone."""
+        if feeding.done() and not feeding.cancelled() and (reason := await feeding):
+            return reason
+        if debt.is_overdue:
+            return f"the decoder or the engine hangs: nothing came of it in {HANG_S:g} s"
+        return f"the decoder or the engine crashed ({await worker.fate()})"
+
+    async def _feed(self, worker: WorkerProcess, frames: AsyncIterator[bytes], debt: _Debt) -> str:
         """Hand frames to the worker as fast as it takes them, and then the end of them.
 
         Returns the reason for which the input was given up; empty: it ended well.
         """
         stopping = asyncio.create_task(self.stopping.wait())
         reason, last = "", "end"
-        sending: asyncio.Future[None] | None = None
-        loop = asyncio.get_running_loop()
         try:
             while True:
                 coming = asyncio.ensure_future(anext(frames, None))
@@ -276,20 +321,40 @@ class LiveInputs:
                     break
                 if (data := coming.result()) is None:
                     break
-                sending = loop.run_in_executor(self._threads, worker.send_data, data)
-                await asyncio.shield(sending)
+                debt.begin()
+                await asyncio.shield(worker.send_data(data))
+                debt.pay()
         except RefusedError as refusal:
             reason, last = refusal.reason, "cancel"
         except (WebSocketDisconnect, ClientDisconnect):
             reason, last = "the client is gone", "cancel"
         finally:
             stopping.cancel()
-            if sending is not None and not sending.done():  # the line is in use until then
-                await asyncio.wait({sending}, timeout=STOP_S)
-                if not sending.done():
-                    worker.kill()
-            worker.send(last)
+            worker.send(last)  # behind what is still on its way
+            debt.begin(None if last == "end" else STOP_S)
         return reason
+
+
+async def _hear(worker: WorkerProcess, debt: _Debt) -> Message | None:
+    """Wait for the next message of a worker; None: it is gone, or hung and was ended."""
+    while True:
+        try:
+            async with asyncio.timeout(LOOK_S):
+                message = await worker.messages.get()
+        except TimeoutError:
+            if debt.is_overdue:
+                worker.kill()
+        else:
+            if message is not None:
+                debt.note()
+            return message
+
+
+async def _see_off(feeding: asyncio.Task[str], gone: Gone, debt: _Debt) -> None:
+    """Notice that a client goes away whose frames have all come: nobody wants what is still found in them."""
+    if not await feeding:
+        await gone()
+        debt.begin(STOP_S)
 
 
 def _is_end(text: object) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from runtime.common.text import one_line
+from runtime.common.text import one_line, without_surrogates
 
 
 class RefusedError(Exception):
@@ -12,7 +12,7 @@ class RefusedError(Exception):
 
     def __init__(self, status: int, reason: str, headers: Mapping[str, str] | None = None) -> None:
         """Take the status, the reason and further headers of the answer."""
-        super().__init__(one_line(reason))
+        super().__init__(without_surrogates(one_line(reason)))
         self.status, self.headers = status, dict(headers or {})
 
     @property

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 import runtime
 from runtime.common.console import print_warning
-from runtime.common.text import printable, public_url
+from runtime.common.text import printable, public_url, without_surrogates
 from runtime.errors import InputError, VideoError
 from runtime.live.metrics import CONTENT_TYPE, render_metrics
 from runtime.service.admission import COOKIE, MOST_CONNECTIONS, Admission, is_token
@@ -26,7 +26,7 @@ from runtime.service.intake.fetching import Fetch, FetchError, split_url
 from runtime.service.intake.multipart import FormReader
 from runtime.service.intake.names import known_suffix, name_in_url, shown_name
 from runtime.service.intake.receiving import VideoFile, read_in_time, read_small, require_length, too_large
-from runtime.service.intake.root import find_in_root
+from runtime.service.intake.root import find_again, find_in_root
 from runtime.service.job_options import JobOptions, read_options, read_words
 from runtime.service.jobs import ENDED, PREVIEW, REPORT, RESULT, Job, JobStore
 from runtime.service.live import LiveInputs
@@ -86,7 +86,6 @@ class Routes:
     def close(self) -> None:
         """Release the threads."""
         self._fetchers.shutdown(wait=False, cancel_futures=True)
-        self.live.close()
 
     def _starlette(self) -> Starlette:
         job = "/v1/jobs/{id}"
@@ -214,9 +213,9 @@ class Routes:
         options = _options(read_options, values)
         if path is not None:
             found = await asyncio.to_thread(find_in_root, self._options.root, path)
-            name, source = shown_name(given or found.name), printable(str(path))
+            name, source = shown_name(given or found.name), without_surrogates(printable(str(path)))
             job = self._store.add(options, self._score)
-            job.name, job.source, job.video = name, source, found
+            job.name, job.source, job.video, job.named = name, source, found, str(path)
             self._pool.submit(job)
             return _accepted(job)
         split_url(url)
@@ -296,23 +295,25 @@ class Routes:
     async def result(self, request: Request) -> Response:
         """Answer with the detections of a job that is done, as `afsd detect --json` prints them."""
         job = self._done(request)
-        return FileResponse(job.folder / RESULT, media_type="application/json")
+        return JobFile(job.folder / RESULT, media_type="application/json")
 
     async def report(self, request: Request) -> Response:
         """Answer with the page of a job that is done."""
         job = self._done(request)
         headers = {"Content-Security-Policy": REPORT_POLICY}
-        return FileResponse(job.folder / REPORT, media_type="text/html; charset=utf-8", headers=headers)
+        return JobFile(job.folder / REPORT, media_type="text/html; charset=utf-8", headers=headers)
 
     async def video(self, request: Request) -> Response:
         """Answer with the video of a job, or a range of its bytes."""
         job = self._done(request)
         path = job.folder / PREVIEW if job.preview else job.video
+        if job.named is not None and not job.preview:
+            path = await asyncio.to_thread(find_again, self._options.root, job.named, job.video)
         if path is None or not path.is_file():
             raise RefusedError(404, "the video is not there any more")
         kind = "video/webm" if job.preview else job.media_type
         headers = {"Content-Security-Policy": FILE_POLICY, "Cache-Control": "private, max-age=600"}
-        return FileResponse(path, media_type=kind, headers=headers)
+        return JobFile(path, media_type=kind, headers=headers)
 
     async def events(self, request: Request) -> Response:
         """Answer with the events of a job as they come, behind the one that the client saw last."""
@@ -361,6 +362,19 @@ class Routes:
         if job.ended:
             raise RefusedError(409, f"the job is {job.state}: {job.reason}")
         raise RefusedError(409, f"the job is {job.state}; ask again, or follow {job.url}/events", {"Retry-After": "1"})
+
+
+class JobFile(FileResponse):  # type: ignore[misc]  # the library has no types here
+    """Answers with a file of a job, which may be deleted or expire at this very moment."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the file (RefusedError: it is gone)."""
+        try:
+            await super().__call__(scope, receive, send)
+        except (FileNotFoundError, RuntimeError):  # of Starlette's, for a file that it does not find
+            if Path(self.path).is_file():
+                raise
+            raise RefusedError(410, "the files of the job were removed; send it again") from None
 
 
 class FollowedResponse(StreamingResponse):  # type: ignore[misc]  # the library has no types here

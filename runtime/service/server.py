@@ -7,30 +7,31 @@ import logging
 import shutil
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Collection
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from runtime.common.temporaries import scratch_folder
-from runtime.common.text import one_line
+from runtime.common.text import counted, one_line
 from runtime.errors import EngineError, InputError
-from runtime.service.admission import MOST_CONNECTIONS
-from runtime.service.jobs import Job, JobStore
+from runtime.service.admission import HEADER_BYTES, MOST_CONNECTIONS
+from runtime.service.jobs import WAITING, Job, JobStore
 from runtime.service.options import ServiceOptions
 from runtime.service.routes import Routes
 from runtime.service.workers.pool import STOP_S, Pool
 from runtime.service.workers.worker import Message, Models
 
-HEADER_BYTES = 16 * 1024
-"""Most bytes of the headers of a request."""
 HEADER_S = 10.0
-"""Seconds in which the headers of a request must come."""
+"""Seconds in which the headers of a request must come, and the rest of a body that nobody reads."""
 KEEP_ALIVE_S = 15
 """Seconds for which an idle connection is kept."""
 SPARE_CONNECTIONS = 64
@@ -43,6 +44,8 @@ LOOKS = 8
 """Looks at a connection in the time for which its client may not read."""
 UNSENT_BYTES = 1 << 17
 """Bytes that the system keeps to be sent: of more, one would not see for long that a slow client reads."""
+MOST_PIECES = 4096
+"""Most pieces of a message of a WebSocket."""
 POLL_S = 0.05
 LAST_ANSWERS_S = 3
 """Seconds that the last answers may take."""
@@ -70,8 +73,18 @@ class TimedProtocol(H11Protocol):  # type: ignore[misc]  # the library has no ty
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
-        super().data_received(data)
+        try:
+            super().data_received(data)
+        except h11.LocalProtocolError:  # a body that is no HTTP any more, of which the answer has begun
+            self.transport.abort()
+            return
         self._watch()
+
+    def on_response_complete(self) -> None:
+        """See `H11Protocol`; a body that goes on behind its answer, as of a GET, gets a time, too."""
+        super().on_response_complete()
+        if self._is_unread:
+            self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
@@ -104,9 +117,14 @@ class TimedProtocol(H11Protocol):  # type: ignore[misc]  # the library has no ty
             return
         self._looking = self.loop.call_later(patience / LOOKS, self._look)
 
+    @property
+    def _is_unread(self) -> bool:
+        """Whether a request was answered whose body still comes."""
+        return self.cycle is not None and self.cycle.response_complete and self.conn.their_state is h11.SEND_BODY
+
     def _watch(self) -> None:
-        """Start the clock while no request has begun, and stop it once one has."""
-        if self.conn.their_state is not h11.IDLE:
+        """Start the clock while no request has begun or a body comes for nobody, and stop it once that is over."""
+        if self.conn.their_state is not h11.IDLE and not self._is_unread:
             self._unwatch()
         elif self._waiting is None:
             self._waiting = self.loop.call_later(HEADER_S, self._give_up)
@@ -117,8 +135,43 @@ class TimedProtocol(H11Protocol):  # type: ignore[misc]  # the library has no ty
             self._waiting = None
 
     def _give_up(self) -> None:
-        if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
+        if (self.conn.their_state is h11.IDLE or self._is_unread) and not self.transport.is_closing():
             self.transport.close()
+
+
+class BoundedSocketProtocol(WebSocketsSansIOProtocol):  # type: ignore[misc]  # the library has no types here
+    """Speaks WebSocket, and keeps little for clients that send pings and read nothing, or messages of crumbs."""
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        """See `WebSocketsSansIOProtocol`."""
+        super().__init__(*arguments, **more)
+        self.frames: list[bytes] = []
+        self._held = b""
+
+    def handle_ping(self) -> None:
+        """Answer a ping; while the client reads nothing, the last one alone, as soon as it does (RFC 6455, 5.5.3)."""
+        answer = b"".join(self.conn.data_to_send())
+        if self.writable.is_set():
+            self.transport.write(answer)
+        else:
+            self._held = answer or self._held
+
+    def resume_writing(self) -> None:
+        """See `asyncio.Protocol`."""
+        super().resume_writing()
+        answer, self._held = self._held, b""
+        if answer and not self.transport.is_closing():
+            self.transport.write(answer)
+
+    def handle_cont(self, event: Any) -> None:
+        """Take a further piece of a message (RFC 6455, 7.4.1: 1009, too big, where they are too many)."""
+        if self.close_sent:
+            return
+        super().handle_cont(event)
+        if len(self.frames) > MOST_PIECES:
+            self.frames = []
+            self.conn.fail(1009, f"a message in more than {MOST_PIECES} pieces")
+            self.handle_parser_exception()
 
 
 class _Server(uvicorn.Server):  # type: ignore[misc]  # the library has no types here
@@ -143,13 +196,14 @@ class Running:
 class Service:
     """Holds a service; `stop` and `kill` may be called from any thread and from a signal handler."""
 
-    def __init__(self, models: Models, options: ServiceOptions) -> None:
-        """Take the models and options; nothing runs before `run`."""
-        self._models, self.options = models, options
+    def __init__(self, models: Models, options: ServiceOptions, say: Callable[[str], object] = lambda _: None) -> None:
+        """Take the models and options; nothing runs before `run`. `say` is called with what is ended at the stop."""
+        self._models, self.options, self._say = models, options, say
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._pool: Pool | None = None
         self._folder: Any = None
+        self._stack = ExitStack()
         self._stopped_early = False
         self.connections: Collection[Any] = ()
         """Connections that are open."""
@@ -161,10 +215,15 @@ class Service:
             InputError: the address cannot be bound.
             EngineError: the engine cannot be opened, or later no worker could be for too long.
         """
-        with ExitStack() as stack:
-            bound = stack.enter_context(bind(self.options.host, self.options.port))
-            self._folder = stack.enter_context(scratch_folder())
+        with self._stack:
+            bound = self._stack.enter_context(bind(self.options.host, self.options.port))
+            self._make_folder()
             asyncio.run(self._run(bound, started))
+
+    def _make_folder(self) -> Path:
+        """Make a folder for the files of jobs, which is removed when the service ends."""
+        self._folder = self._stack.enter_context(scratch_folder())
+        return Path(self._folder)
 
     def stop(self) -> None:
         """Take nothing new, let running jobs end for the grace, then cancel them, and return from `run`."""
@@ -174,15 +233,16 @@ class Service:
                 self._loop.call_soon_threadsafe(self._stop.set)
 
     def kill(self) -> None:
-        """End the workers and remove all files at once; the process is about to end."""
+        """End the workers and remove all files at once, and say so; the process is about to end."""
         if self._pool is not None:
             self._pool.kill()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
+        self._say("ended at once: jobs that ran are cut off, all videos and results are removed")
 
     async def _run(self, bound: socket.socket, started: Callable[[Running], object]) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        store = JobStore(self._folder, self.options)
+        store = JobStore(self._folder, self.options, self._make_folder)
         pool = self._pool = Pool(self._models, self.options, store)
         routes = None
         try:
@@ -192,6 +252,7 @@ class Service:
             if self._stopped_early:
                 opening.cancel()
                 await asyncio.gather(opening, return_exceptions=True)
+                self._say("stopped before the model was open")
                 return
             opening.result()
             routes = Routes(self.options, store, pool)
@@ -218,11 +279,12 @@ class Service:
                 routes.close()
 
     def _config(self, routes: Routes) -> uvicorn.Config:
-        logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # refusals are answers, not news
+        for library in ("uvicorn", "python_multipart"):  # refusals are answers, not news
+            logging.getLogger(library).setLevel(logging.CRITICAL)
         return uvicorn.Config(
             routes.app,
             http=partial(TimedProtocol, options=self.options),
-            ws="websockets-sansio",
+            ws=BoundedSocketProtocol,
             loop="none",
             lifespan="off",
             log_config=None,
@@ -242,9 +304,14 @@ class Service:
         """Take nothing new; end what waits now, what runs within the grace, and let clients see how it ended."""
         routes.draining = True
         routes.live.stopping.set()
-        for job in store:
-            if job.state in ("queued", "fetching", "receiving"):
-                store.cancel(job, "the service was stopped before the job began; send it again")
+        before = Counter(store.outcomes)
+        waiting = [job for job in store if job.state in WAITING]
+        for job in waiting:
+            store.cancel(job, "the service was stopped before the job began; send it again")
+        self._say(
+            f"stopping: {counted(pool.busy, 'job')} may run on for {self.options.grace:g} s; ended now: "
+            f"{counted(len(waiting), 'waiting job')}, {counted(pool.live, 'live input')}; a second signal ends all"
+        )
         begun = time.monotonic()
         end = begun + self.options.grace
         while pool.busy or pool.live or any(job.state == "fetching" for job in store):
@@ -255,6 +322,11 @@ class Service:
                 if end < time.monotonic():
                     break
             await asyncio.sleep(POLL_S)
+        ended, done = store.outcomes - before, sum(job.state == "done" for job in store)
+        self._say(
+            f"stopped: jobs since the signal: {ended['done']} done, {ended['failed']} failed, {ended['cancelled']} "
+            f"cancelled; removed: all videos, the results of {counted(done, 'job')}"
+        )
         end = time.monotonic() + READ_S
         while time.monotonic() < end and any(_is_awaited(job, begun) for job in store):
             await asyncio.sleep(POLL_S)

@@ -18,7 +18,7 @@ class DiskBudget:
 
     def __init__(self, folder: Path, limit: int) -> None:
         """Take the folder of the files and the most bytes in it."""
-        self._folder, self.limit, self._lock = folder, limit, threading.Lock()
+        self._disk, self.limit, self._lock = folder.parent, limit, threading.Lock()
         self.used = 0
         """Bytes that are counted."""
 
@@ -45,7 +45,7 @@ class DiskBudget:
 
     def require_free(self, count: int) -> None:
         """Check that the disk itself has room for so many bytes (RefusedError: it has not)."""
-        if shutil.disk_usage(self._folder).free < count + RESERVE:
+        if shutil.disk_usage(self._disk).free < count + RESERVE:
             raise full()
 
 

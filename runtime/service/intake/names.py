@@ -6,7 +6,7 @@ import re
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from runtime.common.text import ESCAPES
+from runtime.common.text import ESCAPES, without_surrogates
 from runtime.video.sources import VIDEO_SUFFIXES
 
 LONGEST = 120
@@ -18,7 +18,7 @@ NAMELESS = "video"
 def shown_name(given: str) -> str:
     """Return the last part of a file name of a client, printable and short, to be shown and nothing else."""
     last = re.split(r"[/\\]", given)[-1]
-    clean = last.encode(errors="replace").decode().translate(dict.fromkeys(ESCAPES, "_")).strip(" .")
+    clean = without_surrogates(last).translate(dict.fromkeys(ESCAPES, "_")).strip(" .")
     if len(clean) > LONGEST:
         suffix = PurePosixPath(clean).suffix[:8]
         clean = clean[: LONGEST - len(suffix)] + suffix

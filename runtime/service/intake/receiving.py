@@ -52,8 +52,9 @@ class VideoFile:
         self._job.bytes += count
 
     async def flush(self) -> None:
-        """Write what is buffered (RefusedError: the disk is full)."""
+        """Write what is buffered (RefusedError: the disk is full, also by others)."""
         content, self._buffer = bytes(self._buffer), bytearray()
+        self._store.disk.require_free(len(content))
         try:
             await asyncio.to_thread(self._file.write, content)
             await asyncio.to_thread(self._file.flush)

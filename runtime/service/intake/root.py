@@ -26,3 +26,18 @@ def find_in_root(root: Path | None, path: object) -> Path:
     if not inside:  # the same answer for all, so that nobody learns what is outside
         raise RefusedError(404, "path: no such video in the service's folder; expected a path relative to it")
     return found
+
+
+def find_again(root: Path | None, path: str, before: Path | None) -> Path:
+    """Return the file that a path led to before, shortly before it is opened.
+
+    Whoever may write in the folder can put a link where a video was; between this look and the opening still, but not
+    in all the time that a job waits and its video is served.
+
+    Raises:
+        RefusedError: the path now leads elsewhere, or nowhere.
+    """
+    found = find_in_root(root, path)
+    if found != before:
+        raise RefusedError(404, "path: leads to another file than when the job was sent; send it again")
+    return found

@@ -181,6 +181,8 @@ class Pool:
             folder=str(job.folder),
             name=job.name,
             source=job.source,
+            root=None if job.named is None else str(self._options.root),
+            named=job.named,
             score=job.score,
             max_seconds=self._options.max_seconds,
             options=to_mapping(job.options),

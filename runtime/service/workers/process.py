@@ -6,6 +6,7 @@ import asyncio
 import json
 import multiprocessing
 import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -18,8 +19,18 @@ END_S = 5.0
 """Seconds that a process which was killed may take to go."""
 
 
+def _finished() -> Future[None]:
+    done: Future[None] = Future()
+    done.set_result(None)
+    return done
+
+
 class WorkerProcess:
-    """Holds one worker; for the event loop's thread, but for `send_data`."""
+    """Holds one worker; for the event loop's thread.
+
+    What is sent goes through a thread, in order: a worker in a long call reads nothing, and a full line would stop the
+    event loop, and with it all clients.
+    """
 
     def __init__(self, models: Models, memory: int) -> None:
         """Start the process, whose engines are open once `opened` returns."""
@@ -35,6 +46,7 @@ class WorkerProcess:
         """What the worker says; None: it is gone."""
         self._thread = threading.Thread(target=self._read, name="afsd-worker-messages", daemon=True)
         self._thread.start()
+        self._sender = ThreadPoolExecutor(1, "afsd-worker-sender")
 
     @property
     def pid(self) -> int:
@@ -64,15 +76,23 @@ class WorkerProcess:
         raise EngineError(message["reason"] if message else reason)
 
     def send(self, do: str, **data: Any) -> None:
-        """Send a message; one to a worker that is gone is lost, which `messages` say."""
-        with suppress(OSError, ValueError):
-            self._connection.send_bytes(json.dumps({"do": do, **data}).encode())
+        """Send a message, without waiting for it; one to a worker that is gone is lost, which `messages` say."""
+        self._send(json.dumps({"do": do, **data}).encode())
 
-    def send_data(self, data: bytes) -> None:
-        """Send bytes to a live input, and wait until the worker takes them; called in a thread of its own."""
+    async def send_data(self, data: bytes) -> None:
+        """Send bytes to a live input, and wait until they are on the line, of which the worker reads as it needs."""
         self.send("data")
+        await asyncio.wrap_future(self._send(data))
+
+    def _send(self, content: bytes) -> Future[None]:
+        try:
+            return self._sender.submit(self._write, content)
+        except RuntimeError:  # closed
+            return _finished()
+
+    def _write(self, content: bytes) -> None:
         with suppress(OSError, ValueError):
-            self._connection.send_bytes(data)
+            self._connection.send_bytes(content)
 
     async def fate(self) -> str:
         """Say how the process ended."""
@@ -90,6 +110,7 @@ class WorkerProcess:
         self.kill()
         await asyncio.to_thread(self._process.join, END_S)
         await asyncio.to_thread(self._thread.join, END_S)
+        self._sender.shutdown(wait=False)
         with suppress(OSError):
             self._connection.close()
 

@@ -21,10 +21,13 @@ from runtime.report.preview import is_played, make_preview
 from runtime.report.video_page import judge, write_video_page
 from runtime.results.detections import Detections, results_document
 from runtime.results.facts import selection_facts
+from runtime.service.intake.root import find_again
 from runtime.service.job_options import JobOptions, read_options
 from runtime.service.jobs import PREVIEW, REPORT, RESULT
+from runtime.service.refusals import RefusedError
 from runtime.service.workers.worker import PROGRESS_S, Engines, Line, Message
 from runtime.timing import Timing
+from runtime.video.readers.base import declared_seconds
 from runtime.video.readers.pyav import PyAVReader
 
 MEDIA_TYPES = {
@@ -39,7 +42,8 @@ def run_job(task: Message, engines: Engines, line: Line) -> None:
     """Run a job and say what it finds.
 
     Args:
-        task: "video", "folder" (paths), "name", "source", "score", "max_seconds", "options".
+        task: "video", "folder" (paths), "name", "source", "score", "max_seconds", "options"; "root" and "named" of a
+            video that was named by its path in the root.
         engines: the engines.
         line: line to the service, which may ask for an end at any window.
 
@@ -51,10 +55,11 @@ def run_job(task: Message, engines: Engines, line: Line) -> None:
     video, folder = Path(task["video"]), Path(task["folder"])
     lowest = score if options.selects else min(score, PAGES_FROM)  # a page shows weaker ones if one moves its slider
     detector = make_detector(engines, options, lowest)
+    require_same(task, video)
     reader = PyAVReader(str(video), contained=True, known_as=task["name"])
     with closing(reader):
         line.say("opened", type=media_type(reader, video), seconds=reader.duration)
-        require_length(reader.duration, task)
+        require_length(declared_seconds(reader, options.fps), task)
         opened = detector.open(reader, fps=options.fps)  # type: ignore[arg-type]  # an open reader
         report = make_report(line, task)
         parts = [Detections.empty(detector.spec.classes, opened.name)]
@@ -140,6 +145,16 @@ def make_report(line: Reporter, task: Message) -> Callable[[Timing], None]:
         )
 
     return report
+
+
+def require_same(task: Message, video: Path) -> None:
+    """Check that the path of a video in the root still leads to it (VideoError: it does not)."""
+    if task.get("named") is None:
+        return
+    try:
+        find_again(Path(task["root"]), task["named"], video)
+    except RefusedError as refusal:
+        raise VideoError(f"{task['name']}: {refusal.reason}") from None
 
 
 def require_length(seconds: float | None, task: Message) -> None:

@@ -222,6 +222,9 @@ def _run(task: Message, engines: Engines, line: Line) -> None:
         except AfsdError as error:
             spent = line.in_input  # what is left of the input would be taken for messages
             line.say("failed", reason=_public(error, task), spent=spent)
+        except OSError as error:  # such as a full disk
+            reason = f"the files of the job cannot be written ({error.strerror or type(error).__name__})"
+            line.say("failed", reason=reason, spent=line.in_input)
         except MemoryError:
             line.say("failed", reason="the video needs more memory than the service gives a job", spent=True)
         except Exception as error:

@@ -31,8 +31,10 @@ Answer = dict[str, Any]
 class Served:
     """A running service, and a client of it."""
 
-    def __init__(self, service: Service, address: str) -> None:
+    def __init__(self, service: Service, address: str, told: list[str]) -> None:
         self.service, self.address = service, address
+        self.told = told
+        """What the service says at its stop."""
         self.client = httpx.Client(base_url=address, timeout=PATIENCE_S, trust_env=False)
 
     @property
@@ -103,7 +105,8 @@ class Served:
 @contextmanager
 def serving(engine: str = "double", **options: Any) -> Iterator[Served]:
     """A service with the double, on a free port."""
-    service = Service(Models(engine, open=open_double), ServiceOptions(port=0, **options))
+    told: list[str] = []
+    service = Service(Models(engine, open=open_double), ServiceOptions(port=0, **options), told.append)
     said: queue.Queue[Running | BaseException] = queue.Queue()
 
     def run() -> None:
@@ -118,7 +121,7 @@ def serving(engine: str = "double", **options: Any) -> Iterator[Served]:
         running = said.get(timeout=PATIENCE_S)
         if isinstance(running, BaseException):
             raise running
-        served = Served(service, running.address)
+        served = Served(service, running.address, told)
         with served.client:
             yield served
     finally:

@@ -16,6 +16,7 @@ import pytest
 from runtime.detector import Detector, DetectorOptions
 from runtime.results.detections import results_document
 from runtime.service import admission, answers, routes, server
+from runtime.service.intake import disk
 from runtime.service.intake.fetching import Fetch
 from runtime.service.workers import pool
 from tests.runtime.service.doubles import CRASH, GREEDY, HANG, WAIT, DoubleEngine
@@ -152,6 +153,10 @@ def send(served: Served, content: bytes = b"x", kind: str = "video/mp4", **more:
         ({"headers": {"Host": "evil.example"}}, 403, "--allowed-host"),
         ({"headers": {"Origin": "http://evil.example"}}, 403, "another site"),
         ({"headers": {"Origin": "null"}}, 403, "another site"),
+        ({"headers": {"Origin": "http://["}}, 403, "another site"),
+        ({"headers": {"X": "y" * 20_000}}, 431, "at most 16,384"),
+        ({"headers": {"Content-Encoding": "gzip"}}, 415, "Content-Encoding"),
+        ({"kind": "application/json", "content": b'{"url": "http://a/", "\\ud800": 1}'}, 400, "?: unknown key"),
         ({"headers": {"Sec-Fetch-Site": "cross-site"}}, 403, "another site"),
         ({"at": "/nowhere"}, 404, "no such address"),
         ({"method": "PUT"}, 405, "method"),
@@ -174,6 +179,10 @@ def test_limits_of_size_disk_and_queue(served: Served, videos: Path) -> None:
             yield from (clip[k : k + 500] for k in range(0, 3000, 500))
 
         assert served.client.post("/v1/jobs", content=pieces(), headers=MP4).status_code == 413
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(disk, "RESERVE", 1 << 60)
+        assert send(served, clip)[0] == 507
+        assert served.client.post("/v1/jobs", content=iter([clip]), headers=MP4).status_code == 507  # of no length
     used = served.metric("afsd_service_disk_bytes")
     store = served.service._pool._store  # type: ignore[union-attr]
     store.disk.limit, limit = int(used) + 10, store.disk.limit
@@ -329,6 +338,35 @@ def test_slow_senders_are_given_up(served: Served, monkeypatch: pytest.MonkeyPat
     assert raw(served, b"GET /" + b"x" * 20_000).startswith(b"HTTP/1.1 400 ")
 
 
+def test_a_body_of_two_lengths_is_refused(served: Served) -> None:
+    """A proxy might take what follows for another request (RFC 9112, section 6.3)."""
+    host = served.address.removeprefix("http://").encode()
+    head = b"POST /v1/jobs HTTP/1.1\r\nHost: " + host + b"\r\nContent-Type: video/mp4\r\n"
+    both = b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"
+    answer = raw(served, head + both + b"GET /healthz HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
+def test_a_body_that_nobody_reads_has_a_time(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a GET it would hold its connection for ever, at a byte now and then."""
+    monkeypatch.setattr(server, "HEADER_S", 0.2)
+    host, _, port = served.address.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=20) as line:
+        line.sendall(f"GET /healthz HTTP/1.1\r\nHost: {host}\r\nContent-Length: 999\r\n\r\n".encode())
+        line.settimeout(0.05)
+        deadline, got = time.monotonic() + 20, b""
+        with suppress(ConnectionError):
+            while time.monotonic() < deadline:
+                line.sendall(b"x")
+                with suppress(TimeoutError):
+                    if not (data := line.recv(4096)):
+                        break
+                    got += data
+    assert got.startswith(b"HTTP/1.1 200 ")
+    assert time.monotonic() < deadline
+
+
 def test_a_client_that_goes_away_leaves_nothing(served: Served) -> None:
     before = set(served.folder.iterdir())  # of jobs before this one, which may go meanwhile
     host = served.address.removeprefix("http://")
@@ -390,6 +428,13 @@ def test_paths_stay_within_the_root(served: Served, videos: Path, tmp_path: Path
             "x" * 9999,
         ):
             assert served.client.post("/v1/jobs", json={"path": bad}).status_code in (400, 404), bad
+        address = answer.json()["urls"]["video"]  # of in/a.mp4
+        assert served.client.get(address).content == (videos / "clip.mp4").read_bytes()
+        (root / "in" / "a.mp4").rename(root / "in" / "b.mp4")
+        (root / "in" / "a.mp4").symlink_to(tmp_path / "root2" / "b.mp4")  # by whoever may write there
+        assert served.client.get(address).status_code == 404
+        (root / "in" / "a.mp4").unlink()
+        (root / "in" / "b.mp4").rename(root / "in" / "a.mp4")
     assert (root / "in" / "a.mp4").exists()
 
 

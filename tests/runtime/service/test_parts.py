@@ -30,6 +30,7 @@ from runtime.service.refusals import RefusedError
 from runtime.service.workers.task import run_job
 from runtime.service.workers.worker import Models, open_engines
 from runtime.video.readers.pyav import PyAVReader
+from tests.tiny import TinyEngine
 from tests.tiny_backbone import MixingModel, TinyBackbone, feature_model_spec
 from tests.videos import write_video
 
@@ -217,6 +218,18 @@ class Heard:
 
     def check(self) -> None:
         """Nothing is to be cancelled."""
+
+
+def test_a_rate_that_makes_hours_of_a_short_file_is_refused_before_the_work(tmp_path: Path) -> None:
+    clip = write_video(tmp_path / "clip.mp4", frames=20)
+    engines = open_engines(Models("model", open=lambda path, **_: TinyEngine()))
+    task = {"video": str(clip), "folder": str(tmp_path), "name": "clip.mp4", "source": "clip.mp4", "score": 0.0}
+    task |= {"max_seconds": 100.0}
+    heard: Any = Heard()
+    with pytest.raises(VideoError, match="got 200 s or more, expected at most 100 s"):
+        run_job(task | {"options": {"fps": 0.1}}, engines, heard)
+    assert [message["event"] for message in heard.messages] == ["opened"]
+    run_job(task | {"max_seconds": 1.0, "options": {"fps": 100.0}}, engines, heard)  # the client's rate counts
 
 
 def open_on_features(path: str, **_: Any) -> Any:

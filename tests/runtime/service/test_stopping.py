@@ -37,14 +37,18 @@ def test_running_jobs_end_and_waiting_ones_are_told(tmp_path: Path, monkeypatch:
         running, waiting = served.post(video), served.post(video)
         served.until(running, "running")
         served.service.stop()
-        told = served.until(waiting, "cancelled")
-        assert "was stopped before the job began" in told["reason"]
+        assert "was stopped before the job began" in served.until(waiting, "cancelled")["reason"]
         assert served.client.get("/readyz").status_code == 503
         assert served.client.get("/healthz").status_code == 200
         refused = served.client.post("/v1/jobs", content=b"x", headers={"Content-Type": "video/mp4"})
         assert refused.status_code == 503
         assert refused.headers["retry-after"]
         assert served.events(running)[-1][1] == "done"
+        told = served.told
+    assert told == [
+        "stopping: 1 job may run on for 30 s; ended now: 1 waiting job, 0 live inputs; a second signal ends all",
+        "stopped: jobs since the signal: 1 done, 0 failed, 1 cancelled; removed: all videos, the results of 1 job",
+    ]
 
 
 @pytest.mark.thorough
@@ -134,12 +138,8 @@ def test_a_second_signal_ends_at_once_and_leaves_no_files(tmp_path: Path) -> Non
             ).status_code
             == 202
         )
-        worker = int(
-            re.search(r"\d+", subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout)[
-                0
-            ]
-        )  # type: ignore[index]
-        os.kill(worker, signal.SIGSTOP)  # a job that never ends
+        children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+        os.kill(int(children[-1]), signal.SIGSTOP)  # the worker, behind Python's own helper: a job that never ends
         httpx.post(
             f"{address}/v1/jobs", content=clip.read_bytes(), headers={"Content-Type": "video/mp4"}, trust_env=False
         )
@@ -150,6 +150,8 @@ def test_a_second_signal_ends_at_once_and_leaves_no_files(tmp_path: Path) -> Non
         begun = time.monotonic()
         assert process.wait(10) == 0
         assert time.monotonic() - begun < 2
+        assert process.stderr is not None
+        assert process.stderr.read().splitlines()[-1].startswith("afsd: ended at once")
     finally:
         process.kill()
         process.wait()

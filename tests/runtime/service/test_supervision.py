@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import multiprocessing
 from collections.abc import Mapping
@@ -25,11 +26,13 @@ from runtime.service.refusals import RefusedError
 from runtime.service.routes import Routes
 from runtime.service.server import Running, Service
 from runtime.service.workers import pool as pool_module
+from runtime.service.workers import task as task_module
 from runtime.service.workers.histogram import BOUNDS, Histogram
 from runtime.service.workers.pool import Pool
 from runtime.service.workers.worker import Line, Models, _run, open_engines
 from tests.runtime.service.doubles import open_double
 from tests.tiny import TinyEngine
+from tests.videos import write_video
 
 
 class Worker:
@@ -156,6 +159,26 @@ class BrokenEngine(TinyEngine):
 
     def infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
         raise EngineError("the device is gone")
+
+
+def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_disk_that_is_full_is_told_in_the_job_s_reason(tmp_path: Path) -> None:
+    """And is no reason to open the engine again."""
+    engines = open_engines(Models("tiny", open=lambda path, **_: TinyEngine()))
+    ours, theirs = multiprocessing.Pipe()
+    clip = write_video(tmp_path / "clip.mp4", frames=64)
+    task = {"do": "job", "video": str(clip), "folder": str(tmp_path / "full"), "name": "clip.mp4", "source": "clip.mp4"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(task_module, "write_text", full)
+        _run(task | {"score": 0.1, "max_seconds": 100.0, "options": {}}, engines, Line(theirs))
+    said = []
+    while ours.poll():
+        said.append(json.loads(ours.recv_bytes()))
+    reason = "the files of the job cannot be written (No space left on device)"
+    assert said[-1] == {"event": "failed", "reason": reason, "spent": False}
 
 
 DATA, END = b'{"do": "data"}', b'{"do": "end"}'
