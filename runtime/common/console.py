@@ -19,7 +19,7 @@ from typing import Any, TextIO
 
 import runtime
 from runtime.common.stops import Stops, handle_signals
-from runtime.common.text import LINE_ESCAPES, one_line, printable, without_secrets
+from runtime.common.text import LINE_ESCAPES, cut_to_columns, one_line, printable, without_secrets
 from runtime.errors import AfsdError
 
 EXIT_ERROR = 2
@@ -30,7 +30,9 @@ EXIT_HUNG = 75
 """Exit status of a process that ended itself because it hung: start it again (EX_TEMPFAIL)."""
 
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+USUAL_COLUMNS = 80
+"""Width of a terminal that does not say how wide it is."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of the system for a disk, a share of it or a file that can take no more."""
 
 
@@ -192,6 +194,12 @@ def _drop_rest(stream: TextIO) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
+def drop_output() -> None:
+    """Have what is still printed on stdout go nowhere, since its reader has gone and the work goes on."""
+    stream = sys.stdout
+    _drop_rest(stream.plain if isinstance(stream, EscapingStream) else stream)
+
+
 def print_json(content: object, indent: int | None = None) -> None:
     """Print JSON at once: letters as they are where stdout is Unicode, else escaped as JSON has it.
 
@@ -212,8 +220,12 @@ def print_error(error: Exception | str) -> None:
 def describe_error(error: BaseException) -> str:
     """Return the text of an error: for one of the system the file, the reason and what to do."""
     if isinstance(error, OSError) and error.filename is not None:
-        advice = "make room there, or choose another place" if error.errno in _FULL else "choose another"
+        advice = "make room there, or choose another place" if error.errno in FULL else "choose another"
         return without_secrets(f"{error.filename}: {error.strerror}; {advice}")
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return f"{error.strerror}; raise the limit (ulimit -n), or give less to do at once, as with fewer --workers"
+    if isinstance(error, OSError) and error.errno in (errno.EAGAIN, errno.ENOMEM) and error.strerror:
+        return f"no further process or memory is to be had ({error.strerror}); give it more, or less work"
     if isinstance(error, MemoryError):
         return f"out of memory ({one_line(error) or 'no more is free'}); give it more, or less work"
     return str(error)
@@ -286,6 +298,13 @@ def shows_progress() -> bool:
     return plain_stderr().isatty() and not _hidden.get()
 
 
+def _columns(stream: TextIO) -> int:
+    """Return the width of a terminal; where it does not say, the usual one."""
+    with suppress(OSError, ValueError):
+        return os.get_terminal_size(stream.fileno()).columns or USUAL_COLUMNS
+    return USUAL_COLUMNS
+
+
 class ProgressLine:
     """Shows progress on one line of stderr that is overwritten; shows nothing if stderr is not a terminal."""
 
@@ -295,9 +314,9 @@ class ProgressLine:
         self._shown = False
 
     def show(self, text: str) -> None:
-        """Replace the line."""
+        """Replace the line; what the terminal has no room for is left out, since a second line would stay."""
         if self._visible:
-            self._write(f"\r{one_line(text)}\x1b[K")
+            self._write(f"\r{cut_to_columns(one_line(text), _columns(self._stream) - 1)}\x1b[K")
             self._shown = True
 
     def clear(self) -> None:

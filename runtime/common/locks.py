@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -31,6 +32,9 @@ SWEEP_S = 0.2
 """Seconds to wait in any case: a process that sweeps the folder holds the lock of a dead one for a moment."""
 _HELD = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
 """Errors of the system for a lock that another process holds."""
+
+_NO_FILE = (errno.ELOOP, errno.EMLINK, errno.EISDIR, errno.ENXIO)
+"""Errors of the system for opening what is a link, a folder, or a socket."""
 
 
 @contextmanager
@@ -74,7 +78,7 @@ def _acquire(path: Path, wait_s: float) -> IO[str]:
     """Open the lock file with the lock held."""
     patience = time.monotonic() + max(wait_s, SWEEP_S)
     while True:
-        file = path.open("a+", encoding="utf-8")
+        file = _open(path)
         if _try_lock(file, path) and _is_current(file, path):
             file.truncate(0)
             return file
@@ -83,6 +87,27 @@ def _acquire(path: Path, wait_s: float) -> IO[str]:
             held = f" for more than {wait_s:g} s" if wait_s else ""
             raise InputError(f"{path.parent}: in use by {_holder(path)}{held}; wait for it, or end it")
         time.sleep(POLL_S)
+
+
+def _open(path: Path) -> IO[str]:
+    """Open the lock file, and nothing else that has its name: what a link leads to would be written over.
+
+    Raises:
+        InputError: a link, folder, pipe or device is there.
+        OSError: the file cannot be made.
+    """
+    further = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    number = None
+    try:
+        number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | further, 0o666)
+        if stat.S_ISREG(os.fstat(number).st_mode):
+            return os.fdopen(number, "a+", encoding="utf-8")
+    except OSError as error:
+        if error.errno not in _NO_FILE:
+            raise
+    if number is not None:
+        os.close(number)
+    raise InputError(f"{path}: no file, where the lock of the folder is to be; remove it")
 
 
 def _try_lock(file: IO[str], path: Path) -> bool:

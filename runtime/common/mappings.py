@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import types
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from runtime.common.text import quote
@@ -30,7 +31,7 @@ def from_mapping(cls: type[T], data: object, path: str = "") -> T:
     """
     if not isinstance(data, Mapping):
         raise StructureError(f"{path or cls.__name__}: got {type(data).__name__}, expected a mapping")
-    hints = get_type_hints(cls)
+    hints = _hints(cls)  # type: ignore[arg-type]  # a class can be hashed
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
     unknown = [key for key in data if key not in fields]
     if unknown:
@@ -57,6 +58,12 @@ def to_mapping(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [to_mapping(v) for v in value]
     return value
+
+
+@lru_cache
+def _hints(cls: Any) -> dict[str, Any]:
+    """Return the types of a class's fields, which take longer to find out than all else: a folder has many records."""
+    return get_type_hints(cls)
 
 
 def _join(path: str, key: str) -> str:

@@ -94,6 +94,29 @@ def sweep(folder: Path) -> None:
             _sweep_one(Path(entry.path), entry.stat(follow_symlinks=False))
 
 
+def held_by_others(folder: Path, suffix: str) -> list[Path]:
+    """Return the temporaries of a suffix in a folder that living processes hold, those of this process too.
+
+    Where the file system has no locks, and on Windows, nobody knows of any.
+    """
+    try:
+        paths = [Path(entry.path) for entry in os.scandir(folder) if NAME.fullmatch(entry.name)]
+    except OSError:
+        return []
+    return sorted(path for path in paths if path.suffix == suffix and _is_held(path))
+
+
+def _is_held(path: Path) -> bool:
+    if sys.platform != "win32":
+        with suppress(OSError):  # gone by now
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                return stat.S_ISREG(os.fstat(descriptor).st_mode) and _try_lock(descriptor) is False
+            finally:
+                os.close(descriptor)
+    return False
+
+
 def _is_our_lock(entry: os.DirEntry[str]) -> bool:
     """Return whether a file is a folder's lock that names a command of this project as its holder."""
     if entry.name != LOCK or not entry.is_file(follow_symlinks=False):

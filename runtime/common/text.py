@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import reprlib
 from collections.abc import Iterable
+from itertools import accumulate
+from unicodedata import combining, east_asian_width
 
 from runtime.common import limits
 
@@ -62,6 +64,20 @@ def one_line(value: object) -> str:
     """
     line, half = printable(" ".join(without_secrets(str(value)).split())), limits.MESSAGE_LETTERS // 2
     return line if len(line) <= 2 * half else f"{line[:half]} … {line[-half:]}"
+
+
+def cut_to_columns(text: str, columns: int) -> str:
+    """Return the beginning of a text that fits into so many columns of a terminal, with an ellipsis if it was cut.
+
+    Letters of East Asia and pictures take two columns; marks on letters take none.
+    """
+    if len(text) * 2 <= columns:
+        return text
+    widths = [0 if combining(letter) else 2 if east_asian_width(letter) in "WF" else 1 for letter in text]
+    if sum(widths) <= columns:
+        return text
+    taken = list(accumulate(widths))
+    return text[: sum(width < columns for width in taken)] + "…" * (columns > 0)
 
 
 def quote(value: object) -> str:

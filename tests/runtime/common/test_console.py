@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import struct
+import sys
 from typing import Any
 
 import pytest
 
-from runtime.common.console import EscapingStream, print_json, run_command
+from runtime.common.console import EscapingStream, ProgressLine, print_json, run_command
 
 LABELS = ['http://a?b"c', "x https://u:p@h/y?z#w", "a\u202eb\x1b[31m\x85", "tab\tand\nline", "é", '"', "\\"]
 
@@ -46,3 +49,22 @@ def test_what_a_full_stream_cannot_take_is_dropped_and_known() -> None:
     print("a", file=stream, flush=True)
     print("b", file=stream)
     assert stream.failure.errno == 28
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such terminals")
+@pytest.mark.parametrize(("columns", "shown"), [(20, "57 of 200 videos, …"), (0, "57 of 200 videos, 17.9 h")])
+def test_progress_is_never_wider_than_its_terminal(columns: int, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that the terminal breaks in two would stay there; a width of 0 is that of one that does not say."""
+    import fcntl
+    import pty
+    import termios
+
+    reader, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    with open(terminal, "w", encoding="utf-8") as stream:  # noqa: PTH123 — an open file
+        monkeypatch.setattr("sys.stderr", stream)
+        ProgressLine().show("57 of 200 videos, 17.9 h")
+        written = os.read(reader, 1000).decode()
+    os.close(reader)
+    assert written == f"\r{shown}\x1b[K"
+    assert len(shown) < (columns or 80)

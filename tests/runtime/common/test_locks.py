@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -52,6 +53,28 @@ def test_a_lock_file_that_a_dead_process_left_locks_nothing(tmp_path: Path) -> N
     (tmp_path / LOCK).write_text("process 1 on another machine, for long gone")
     with lock_folder(tmp_path, "afsd test"):
         assert "process 1 on" not in (tmp_path / LOCK).read_text()
+
+
+@pytest.mark.parametrize("kind", ["link", "folder", "pipe"])
+def test_what_is_no_file_in_the_place_of_a_lock_is_left_alone(tmp_path: Path, kind: str) -> None:
+    """What a link leads to would be emptied, and what a pipe holds waited for."""
+    victim, place = tmp_path / "victim", tmp_path / "out" / LOCK
+    victim.write_text("precious")
+    place.parent.mkdir()
+    if kind == "link":
+        place.symlink_to(victim)
+    elif kind == "folder":
+        place.mkdir()
+    else:
+        if not hasattr(os, "mkfifo"):
+            pytest.skip("no pipes with names here")
+        os.mkfifo(place)
+    with (
+        pytest.raises(InputError, match="no file, where the lock of the folder is to be; remove it"),
+        lock_folder(place.parent, "afsd test"),
+    ):
+        pass
+    assert victim.read_text() == "precious"
 
 
 def test_a_file_system_without_locks_is_said_once(

@@ -10,7 +10,7 @@ import pytest
 
 from runtime.common.console import print_error, run_script
 from runtime.common.tables import align
-from runtime.common.text import counted, one_line, printable, some, without_secrets
+from runtime.common.text import counted, cut_to_columns, one_line, printable, some, without_secrets
 from runtime.errors import AfsdError, VideoError
 
 
@@ -76,3 +76,22 @@ def test_passwords_and_queries_of_addresses_are_left_out(
     assert str(VideoError(text)) == str(AfsdError(OSError(text))) == shown
     print_error(OSError(text))
     assert capsys.readouterr().err == f"afsd: error: {shown}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "shown"),
+    [
+        ("abcdef", 6, "abcdef"),
+        ("abcdef", 5, "abcd…"),
+        ("動画動画", 8, "動画動画"),
+        ("動画動画", 7, "動画動…"),
+        ("動画動画", 6, "動画…"),
+        ("e\u0301e\u0301e\u0301", 3, "e\u0301e\u0301e\u0301"),
+        ("e\u0301e\u0301e\u0301", 2, "e\u0301…"),
+        ("abc", 1, "…"),
+        ("abc", 0, ""),
+        ("", 0, ""),
+    ],
+)
+def test_a_text_is_cut_to_columns(text: str, columns: int, shown: str) -> None:
+    assert cut_to_columns(text, columns) == shown
