@@ -26,3 +26,5 @@ def _make_chunk(kind: bytes, data: bytes) -> bytes:
 
 
 _CHUNK = _make_chunk(b"tEXt", MARK)
+PICTURE_START = _START + len(_CHUNK)
+"""Bytes of a file's beginning from which it is known whether it has the mark."""

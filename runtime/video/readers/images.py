@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from runtime.common import limits
-from runtime.common.files import describe_mode, exists, read_bytes
+from runtime.common.files import describe_mode, exists, open_file, read_bytes
 from runtime.common.natural_order import natural_key
 from runtime.errors import VideoError, VideoWarning
+from runtime.results.picture_mark import PICTURE_START, is_picture
 from runtime.video.readers.base import Frame, Picture, require_pixels
 from runtime.video.readers.image_size import image_size
 from runtime.video.sources import VIDEO_SUFFIXES, name_of
@@ -91,6 +92,8 @@ def read_image(path: Path) -> Frame:
 def list_images(folder: Path) -> list[Path]:
     """List the image files of a folder in natural order, without hidden ones (macOS writes ._name beside name).
 
+    The timeline of this project that was written into the folder, under its name, is no frame of it.
+
     Raises:
         VideoError: a pipe, socket or device has the name of an image.
     """
@@ -98,7 +101,20 @@ def list_images(folder: Path) -> list[Path]:
     odd = next((path for path in named if exists(path) and not (path.is_file() or path.is_dir())), None)
     if odd is not None:
         raise VideoError(f"{odd}: {describe_mode(odd.stat().st_mode)}, no file; take it out of the folder")
-    return sorted((path for path in named if path.is_file()), key=lambda path: natural_key(path.name))
+    name = folder.resolve().name
+    frames = (path for path in named if path.is_file() and not _is_result(path, name))
+    return sorted(frames, key=lambda path: natural_key(path.name))
+
+
+def _is_result(path: Path, name: str) -> bool:
+    """Return whether an image is a result of a folder of this name; few begin so, and only these are opened."""
+    if path.suffix != ".png" or not path.stem.startswith(name):
+        return False
+    try:
+        with open_file(path) as file:
+            return is_picture(file.read(PICTURE_START))
+    except OSError:  # said when it is read
+        return False
 
 
 def _describe_lack(folder: Path) -> str:
