@@ -142,8 +142,8 @@ def _add_job_flags(group: argparse._ArgumentGroup) -> None:
         "--patience",
         metavar="S",
         type=float,
-        help="seconds without progress in a video after which its worker is ended, so that a drive or decoder that "
-        "hangs costs its video alone (600; needs workers, so one is started if none else would be)",
+        help="seconds without progress in a video after which its worker or actor is ended, so that a drive or decoder "
+        "that hangs costs its video alone (600; needs workers, so one is started if none else would be)",
     )
     group.add_argument(
         "--shard",
@@ -173,7 +173,7 @@ def detect(arguments: argparse.Namespace) -> int:
     _check(arguments)
     listed = list_sources(arguments.videos, recursive=arguments.recursive)
     _check_sources(arguments, [one.source for one in listed])
-    fleet = fleet_options(arguments)
+    fleet = fleet_options(arguments, **({} if arguments.patience is None else {"patience": arguments.patience}))
     shard = Shard.parse(arguments.shard) if arguments.shard else Shard()
     labels = load_video_scores(arguments.video_scores) if arguments.video_scores else None
     arguments.mode = arguments.mode or _mode_for([one.source for one in listed])
@@ -194,7 +194,7 @@ def detect(arguments: argparse.Namespace) -> int:
         chosen = [job for job in jobs if shard.holds(job)]
         output = Output(arguments, origin, jobs)
         settings = make_settings(arguments, jobs, None if place is None else place.records)
-        job = DetectJob(arguments, settings, jobs, chosen, output, place)
+        job = DetectJob(arguments, settings, jobs, chosen, output, place, shard)
         return job.run(arguments.workers, arguments.device.split(","), arguments.threads, engines.open_worker, fleet)
 
 
@@ -261,9 +261,8 @@ def _check(arguments: argparse.Namespace) -> None:
     require_in_range("--workers", arguments.workers, Number | None)
     require_in_range("--max-errors", arguments.max_errors, Number | None)
     require_in_range("--patience", arguments.patience, Seconds | None)
-    if arguments.patience is not None and (arguments.workers == 0 or arguments.ray is not None):
-        other = "--ray" if arguments.ray is not None else "--workers 0"
-        raise InputError(f"--patience is of worker processes, which can be ended; leave it out with {other}")
+    if arguments.patience is not None and arguments.workers == 0:
+        raise InputError("--patience is of worker processes, which can be ended; leave it out with --workers 0")
     if "," in arguments.device and arguments.workers == 0:
         raise InputError(f"--device: got {arguments.device}; several devices need a worker each, leave out --workers 0")
     for option in ("jsonl", "shard", "workers", "max_errors", "patience", "fresh") if arguments.stream else ():

@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from runtime.common.ranges import Count, Number, Range, check_ranges, require_in_range
+from runtime.common.ranges import Count, Number, Range, Seconds, check_ranges, require_in_range
 from runtime.common.text import quote
 from runtime.errors import InputError
 
 Portion = Annotated[float, Range(0, 65_536)]
 """A number of CPUs or GPUs, of which Ray gives out fractions."""
+PATIENCE_S = 600.0
+"""Seconds without progress after which an actor is ended, as the workers of one machine are."""
 ADDRESS = r"(\[[0-9A-Fa-f:.]+\]|[^\s:/]+):[0-9]{1,5}"
 """Form of the address of a cluster's head."""
 
@@ -41,6 +43,9 @@ class FleetOptions:
     lost with its machine, or crashed by the video itself. Then the video counts as failed."""
     max_errors: Number | None = None
     """Number of failed videos at which the job stops; None: it goes on, however many fail."""
+    patience: Seconds | None = PATIENCE_S
+    """Seconds without progress in a video after which its actor is ended and started again, and the video counts as
+    failed; None: never. Of detection and features; the stores of `afsd prepare` are not watched."""
     runtime_env: Mapping[str, Any] | None = None
     """Ray's runtime environment of the actors: variables, packages, code; None: that of the job."""
 

@@ -23,6 +23,8 @@ class Work:
     """Length of the video in seconds."""
     failure: Failure | None = None
     """Why a video failed."""
+    removed: tuple[str, ...] = ()
+    """Names of files of an older result that were removed."""
 
     @property
     def error(self) -> str:

@@ -20,7 +20,7 @@ from runtime.fleet.videos import require_finite
 from runtime.inputs import Progress
 from runtime.jobs.plan import VideoJob, folders_of
 from runtime.jobs.store_records import ADVICE
-from runtime.jobs.workers import Listener, WorkerPlan, do_video
+from runtime.jobs.workers import Listener, WorkerPlan, digest_allowance, do_video
 from runtime.jobs.workers import Outcome as JobOutcome
 
 
@@ -43,6 +43,15 @@ class DetectionWorker:
         self._plan = replace(plan, settings=settings_here(plan.settings, paths))
         self._worker = self._opened.enter_context(self._plan.open(open_shared))
 
+    @property
+    def seen(self) -> tuple[int, int]:
+        """Frames and windows of the video in work that were seen so far."""
+        return self._worker.seen
+
+    def allowance(self, item: VideoJob) -> float:
+        """Return the seconds that the digest of a video may take in silence."""
+        return digest_allowance(item.source)
+
     def work(self, item: VideoJob) -> Work:
         """Do what is to be done for a video; its `Finished` is the content, also where a file could not be written."""
         return self._do(item)
@@ -50,10 +59,10 @@ class DetectionWorker:
     def _do(self, job: VideoJob, on_progress: Progress | None = None) -> Work:
         outcome = do_video(self._worker, job, on_progress)
         if outcome.failure is not None or outcome.finished is None:
-            return Work("failed", outcome.finished, failure=outcome.failure)
+            return Work("failed", outcome.finished, failure=outcome.failure, removed=outcome.removed)
         finished = outcome.finished
         seconds = finished.seconds if finished.standing == "new" else 0.0
-        return Work("skipped" if finished.standing == "done" else "done", finished, seconds)
+        return Work("skipped" if finished.standing == "done" else "done", finished, seconds, removed=outcome.removed)
 
 
 def detect_on_actors(jobs: Sequence[VideoJob], plan: WorkerPlan, fleet: FleetOptions) -> Generator[Outcome, None, None]:
@@ -96,7 +105,8 @@ class RayPool:
         with closing(detect_on_actors(jobs, self._plan, self._fleet)) as outcomes, warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: said(logging.WARNING, str(message))
             for outcome in outcomes:
-                yield JobOutcome(jobs[outcome.key], outcome.work.content, outcome.work.failure)
+                work = outcome.work
+                yield JobOutcome(jobs[outcome.key], work.content, work.failure, work.removed)
                 if self._stopped:
                     return
 

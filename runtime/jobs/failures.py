@@ -82,13 +82,13 @@ class FailureFile:
                 self._write(lines)
 
     def _read(self) -> dict[str, str]:
-        """Return the lines by the names of their videos; half a line of a process that was killed is none."""
+        """Return the lines by the names of their videos; what is no line of this project is none."""
         lines: dict[str, str] = {}
         if is_file(self.path):
-            for line in self.path.read_text(encoding="utf-8").split("\n"):
+            for line in self.path.read_text(encoding="utf-8", errors="replace").split("\n"):
                 try:
                     name = json.loads(line)["video"]
-                except (ValueError, KeyError, TypeError):
+                except (ValueError, KeyError, TypeError, RecursionError):
                     continue
                 if isinstance(name, str):
                     lines[name] = line

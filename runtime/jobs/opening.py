@@ -11,7 +11,7 @@ from runtime.detector import Detector
 from runtime.engines import open_engine
 from runtime.engines.base import Engine
 from runtime.engines.options import EngineOptions
-from runtime.jobs.recipe import Recipe, make_recipe
+from runtime.jobs.recipe import Recipe, make_recipe, require_same_models
 from runtime.jobs.records import RecordFolder
 from runtime.jobs.result_files import ResultFiles
 from runtime.jobs.settings import JobSettings
@@ -54,8 +54,9 @@ def open_worker(
         open_one: function that opens an engine.
 
     Raises:
-        EngineError, SpecError, InputError, MissingDependencyError: see `Detector` and `open_engine`; for a store see
+        EngineError, SpecError, MissingDependencyError: see `Detector` and `open_engine`; for a store see
             `open_store_records`.
+        InputError: see `Detector`; a model is another one than in the recipe.
         AnnotationError: the classifier's scores cannot be read.
         OSError: the folder cannot be written to.
     """
@@ -74,8 +75,12 @@ def open_worker(
         if labels is not None:
             labels.check(detector.spec.classes, settings.labels_per_video)
         files, records = stack.enter_context(_open_results(folder, settings, recorded=recorded, overwrite=overwrite))
-        if records is not None:
-            recipe = make_recipe(settings) if recipe is None else recipe
+        if recipe is not None:  # after the opening, so that what was opened is what the records will name
+            require_same_models(
+                recipe, settings, "changed since the job began, which is of the model that was there; start again"
+            )
+        elif records is not None:
+            recipe = make_recipe(settings)
         worker = StoreWorker if isinstance(records, StoreRecords) else VideoWorker
         yield worker(
             detector,

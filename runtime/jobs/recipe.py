@@ -13,7 +13,7 @@ from runtime.common.files import file_sha256
 from runtime.common.mappings import to_mapping
 from runtime.common.ranges import Share
 from runtime.engines.artifact import READERS, read_artifact
-from runtime.errors import EngineError
+from runtime.errors import EngineError, InputError
 from runtime.jobs.settings import JobSettings
 from runtime.video.flow import FlowEstimator
 from runtime.video.readers.choice import resolve_reader
@@ -61,9 +61,7 @@ def make_recipe(settings: JobSettings) -> Recipe:
         OSError: a file cannot be read.
     """
     given = settings.options
-    roles = {"engine": settings.engine, "flow_engine": settings.flow_engine}
-    roles |= {f"backbone {number}": path for number, path in enumerate(settings.backbones, 1)}
-    models = {role: Path(path) for role, path in roles.items() if path is not None}
+    models = _models(settings)
     sees_flow = any(map(_sees_flow, models.values()))
     options = {key: value for key, value in to_mapping(given).items() if key not in APART}
     options |= {
@@ -85,6 +83,30 @@ def make_recipe(settings: JobSettings) -> Recipe:
         settings.selects,
         labels,
     )
+
+
+def require_same_models(recipe: Recipe, settings: JobSettings, advice: str) -> None:
+    """Check that the models of a job are those of its recipe, from which its records say what was done with which.
+
+    Args:
+        recipe: recipe of the job.
+        settings: its settings, whose models are looked at now.
+        advice: what happened, and what to do, in the error.
+
+    Raises:
+        InputError: a model is another one.
+        EngineError, SpecError, OSError: see `make_recipe`.
+    """
+    for role, path in _models(settings).items():
+        if model_digest(path) != recipe.models.get(role):
+            raise InputError(f"{role} {path}: {advice}")
+
+
+def _models(settings: JobSettings) -> dict[str, Path]:
+    """Return the files of the models by their roles."""
+    roles = {"engine": settings.engine, "flow_engine": settings.flow_engine}
+    roles |= {f"backbone {number}": path for number, path in enumerate(settings.backbones, 1)}
+    return {role: Path(path) for role, path in roles.items() if path is not None}
 
 
 def model_digest(path: Path) -> str:

@@ -12,14 +12,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from runtime.common.files import file_sha256, is_file, read_json, write_text
 from runtime.common.mappings import StructureError, from_mapping, to_mapping
 from runtime.common.names import path_in, require_safe_name
+from runtime.common.ranges import Length, Number, check_ranges
 from runtime.common.temporaries import NAME, sweep
+from runtime.common.text import quote
 from runtime.errors import AfsdError, InputError
 from runtime.jobs.plan import VideoJob
 from runtime.jobs.recipe import Recipe
@@ -72,12 +75,15 @@ class Record:
     """Result files by their names in the folder."""
     found: Detections
     """Detections of score `recipe.lowest` or more, best first, with their facts."""
-    seconds: float
+    seconds: Length
     """Length of the video in seconds as it was sampled; see `Timing.video_seconds`."""
-    frames: int = 0
+    frames: Number = 0
     """Number of sampled frames."""
-    windows: int = 0
+    windows: Number = 0
     """Number of windows."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
     def to_json(self) -> str:
         """Return the record as JSON; the same record gives the same bytes."""
@@ -103,35 +109,49 @@ class Record:
 def read_record(path: Path) -> Record | None:
     """Read a record; None if there is none, or one that is damaged or of another release's form."""
     try:
-        content = read_json(path, "record of a video", InputError)
-        if content["afsd record"] != FORMAT:
-            return None
-        found = Detections(
-            np.array(content["segments"], np.float64).reshape(-1, 2),
-            np.array(content["labels"], np.int32),
-            np.array(content["scores"], np.float64),
-            tuple(content["classes"]),
-            content["video"],
-            from_mapping(VideoFacts, content["facts"]),
-        )
-        return Record(
-            content["video"],
-            from_mapping(VideoState, content["state"]),
-            from_mapping(Recipe, content["recipe"]),
-            {_safe_name(name): from_mapping(ResultFile, file) for name, file in content["files"].items()},
-            found,
-            content["seconds"],
-            content["frames"],
-            content["windows"],
-        )
-    except (AfsdError, StructureError, OSError, KeyError, TypeError, ValueError):
+        return _parse(read_json(path, "record of a video", InputError))
+    except (AfsdError, StructureError, OSError, ArithmeticError, AttributeError, KeyError, TypeError, ValueError):
         return None
 
 
-def _safe_name(name: str) -> str:
-    """Return the name of a result file (InputError: it leads out of the folder, where files of others would go)."""
-    require_safe_name(name, what="the name of a result file", deep=True)
-    return name
+def _parse(content: Any) -> Record:
+    """Return the record that JSON holds; whatever is wrong with it raises an error, since others read the folder too.
+
+    A record says which files are removed when its video changes, so its names may not lead out of the folder.
+    """
+    if content["afsd record"] != FORMAT:
+        raise InputError(f"got a record of form {quote(content['afsd record'])}, expected {FORMAT}")
+    classes, name = content["classes"], content["video"]
+    if not isinstance(classes, list) or not all(isinstance(label, str) for label in [name, *classes]):
+        raise InputError("got a name or a class that is no text")
+    found = Detections(
+        _numbers(content["segments"]) if content["segments"] else np.empty((0, 2)),
+        _whole_numbers(content["labels"]),
+        _numbers(content["scores"]),
+        tuple(classes),
+        name,
+        from_mapping(VideoFacts, content["facts"]),
+    )
+    files = {name: from_mapping(ResultFile, file) for name, file in content["files"].items()}
+    for file in files:
+        require_safe_name(file, deep=True)
+    state, recipe = from_mapping(VideoState, content["state"]), from_mapping(Recipe, content["recipe"])
+    return Record(name, state, recipe, files, found, content["seconds"], content["frames"], content["windows"])
+
+
+def _numbers(given: Any) -> NDArray[np.float64]:
+    """Return finite numbers as an array (ValueError: something else)."""
+    array = np.array(given)
+    if array.size and (array.dtype.kind not in "iuf" or not np.isfinite(array).all()):
+        raise ValueError("got something else than finite numbers")
+    return array.astype(np.float64)
+
+
+def _whole_numbers(given: Any) -> NDArray[np.int32]:
+    """Return whole numbers of 32 bits as an array (ValueError, OverflowError: something else)."""
+    if not all(type(number) is int for number in given):
+        raise ValueError("got something else than whole numbers")
+    return np.array(given, np.int32)
 
 
 class RecordFolder:
@@ -210,10 +230,12 @@ class RecordFolder:
 
     def all(self) -> Iterator[Record]:
         """Yield all records that can be read, by their paths."""
-        for path in self.paths():
-            record = read_record(path)
-            if record is not None and self.path_of(record.name) == path:
-                yield record
+        yield from filter(None, map(self.read, self.paths()))
+
+    def read(self, path: Path) -> Record | None:
+        """Return the record at one of the `paths`; None if it cannot be read, or is that of another video."""
+        record = read_record(path) if is_file(path) else None
+        return record if record is not None and self.path_of(record.name) == path else None
 
     def names(self) -> list[str]:
         """Return the names of the videos that have a record which can be read."""

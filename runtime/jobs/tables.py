@@ -18,7 +18,7 @@ from runtime.common.natural_order import natural_key
 from runtime.errors import InputError
 from runtime.jobs.plan import VideoJob
 from runtime.jobs.recipe import Recipe
-from runtime.jobs.records import OWN_FOLDER, Record, RecordFolder, read_record
+from runtime.jobs.records import OWN_FOLDER, Record, RecordFolder
 from runtime.jobs.result_files import ResultFiles
 from runtime.jobs.row_tables import ROW_TABLES, Add, row_writer
 from runtime.jobs.settings import JobSettings
@@ -62,6 +62,8 @@ class Tables:
     """Tables for data tools, see `runtime.jobs.row_tables`."""
     others: int = 0
     """Number of videos in the tables that are not in the list of the job."""
+    removed: list[str] = field(default_factory=list)
+    """Names of those that were removed, since no video is left that they could hold."""
     left_out: int = 0
     """Number of videos in the folder that are in neither, since their records are of another model or other options."""
     renamed: list[str] = field(default_factory=list)
@@ -173,6 +175,7 @@ class FolderTables:
                 elif suffix in formats and self._is_ours(suffix, known):  # nothing is left that it could hold
                     (self._files.folder / name).unlink(missing_ok=True)
                     now.pop(name, None)
+                    tables.removed.append(name)
             if now != known:
                 write_json(self._records.own / WRITTEN, dict(sorted(now.items())))
             return tables
@@ -198,13 +201,13 @@ class FolderTables:
             finished = unrecorded.get(job.name)
             if finished is not None:
                 yield _entry_of(finished, self._records.name_written)
-            elif (record := self._record(path)) is not None:
+            elif (record := self._records.read(path)) is not None:
                 if record.recipe.covers(self._recipe):
                     listed.add((job.path, record.state.digest))
                 yield from self._entry(record, job.path)
         others = {path: self._records.name_in(path) for path in self._records.paths() if path not in mine}
         for path in sorted(others, key=lambda path: natural_key(others[path])):
-            if (record := self._record(path)) is None:
+            if (record := self._records.read(path)) is None:
                 continue
             place = (record.found.facts or VideoFacts()).path
             if place and (place, record.state.digest) in listed:
@@ -226,17 +229,12 @@ class FolderTables:
         for path in self._records.paths() if places else ():
             if path in mine or not stems & {path.stem, path.stem.rpartition("-")[0]}:
                 continue
-            record = self._record(path)
+            record = self._records.read(path)
             job = None if record is None else places.get((record.found.facts or VideoFacts()).path)
             now = None if job is None else self._records.load(job.name)
             if record is not None and now is not None and now.state.digest == record.state.digest:
                 older.append(record.name)
         return sorted(older, key=natural_key)
-
-    def _record(self, path: Path) -> Record | None:
-        """Return the record at a path; None if there is none, or one of another path."""
-        record = read_record(path) if is_file(path) else None
-        return record if record is not None and self._records.path_of(record.name) == path else None
 
     def _entry(self, record: Record, path_now: str = "") -> Iterator[Entry]:
         """Yield the video of a record if this job would give it; `path_now` is where the video is, if known."""

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 import urllib.request
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -31,7 +32,9 @@ from runtime.video.sources import STDIN, is_live, is_remote, local_path, scheme_
 from runtime.video.stores import ask_facts
 
 HEAD_S = 10.0
-"""Longest wait in seconds for the answer to a HEAD request."""
+"""Longest wait in seconds for each part of the answer to a HEAD request."""
+FACTS_S = 30.0
+"""Longest wait in seconds for what a server or store says of a file."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class VideoState:
 
 def look_at(source: Source) -> str:
     """Return the cheap part of a video's state; empty for a source that is gone, or is never the same."""
-    files = _files_of(source)
+    files = files_of(source)
     if files is not None:
         with suppress(OSError):
             states = [file.stat() for file in files]
@@ -86,7 +89,7 @@ def state_of(source: Source, quick: str | None = None) -> VideoState | None:
     return VideoState(quick, "sha256:" + (video_digest(path) if is_folder(path) else file_sha256(path)))
 
 
-def _files_of(source: Source) -> list[Path] | None:
+def files_of(source: Source) -> list[Path] | None:
     """Return the files of a video, none if it is gone; None for a source that has no files here."""
     if isinstance(source, Features):
         return list(source.paths) if len(source.paths) == len(source.streams) else None
@@ -99,14 +102,26 @@ def _files_of(source: Source) -> list[Path] | None:
 
 
 def _remote_facts(url: str) -> list[str]:
-    """Return what an object store or server says of a file; [] where that says too little, or nobody answers."""
-    with suppress(Exception):  # whatever a store's library, or the network, finds wrong: opening the video says it
-        if is_remote(url):
-            return list(ask_facts(url))
-        facts = _http_facts(url)
-        tag, time, size = (first_of(facts, names) for names in (TAGS, TIMES, SIZES))
-        return [f"tag {tag}", f"time {time}", f"size {size}"] if tag or (time and size) else []
-    return []
+    """Return what an object store or server says of a file; [] where that says too little, or nobody answers in time.
+
+    A server may send a header a byte at a time, for ever, and a store's library may try again for minutes.
+    """
+    answers: list[list[str]] = []
+
+    def ask() -> None:
+        with suppress(Exception):  # whatever a store's library, or the network, finds wrong: opening the video says it
+            answers.append(list(ask_facts(url)) if is_remote(url) else _server_facts(url))
+
+    thread = threading.Thread(target=ask, name="afsd-ask", daemon=True)
+    thread.start()
+    thread.join(FACTS_S)
+    return answers[0] if answers else []
+
+
+def _server_facts(url: str) -> list[str]:
+    facts = _http_facts(url)
+    tag, time, size = (first_of(facts, names) for names in (TAGS, TIMES, SIZES))
+    return [f"tag {tag}", f"time {time}", f"size {size}"] if tag or (time and size) else []
 
 
 def _http_facts(url: str) -> Mapping[str, Any]:

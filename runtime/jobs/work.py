@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Container
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -10,14 +11,14 @@ from pathlib import Path
 from runtime.benchmark.profile import Profile, ThreadClock, make_profile
 from runtime.common.stops import shield
 from runtime.detector import Detector
-from runtime.errors import AfsdError
+from runtime.errors import AfsdError, VideoWarning
 from runtime.inputs import Progress
 from runtime.jobs.plan import VideoJob
 from runtime.jobs.recipe import Recipe
 from runtime.jobs.records import Record, RecordFolder, Standing
 from runtime.jobs.result_files import ResultFiles, Written
 from runtime.jobs.settings import JobSettings
-from runtime.jobs.video_state import VideoState, state_of
+from runtime.jobs.video_state import VideoState, files_of, look_at, state_of
 from runtime.results.detections import Detections
 from runtime.results.facts import VideoFacts, selection_facts
 from runtime.results.video_scores import VideoScores
@@ -80,6 +81,8 @@ class VideoWorker:
         self._detector, self._settings, self._labels = detector, settings, labels
         self._files, self._records, self._recipe = files, records, recipe
         self._fresh, self._profile = fresh, profile
+        self.removed: tuple[str, ...] = ()
+        """Names of files of an older result of the last video that were removed."""
 
     @property
     def seen(self) -> tuple[int, int]:
@@ -94,6 +97,7 @@ class VideoWorker:
             AfsdError, OSError: the video cannot be read, it is in a folder whose name no system takes, or the network
                 failed. A file that cannot be written is in `Finished.failure`.
         """
+        self.removed = ()
         if self._files is not None and "/" in job.name:
             self._files.paths_of(job)  # a folder gives all its videos such names: said before they are read
         if self._records is None or self._recipe is None:
@@ -133,6 +137,9 @@ class VideoWorker:
                 written = Written()
                 if self._files is not None:
                     written = self._files.write(job, found, timing.video_seconds, ours=ours)
+        if state is not None and files_of(job.source) and look_at(job.source) != state.quick:
+            text = "it changed while it was read, so its results may be of both; the next start does it again"
+            warnings.warn(f"{job.label}: {text}", VideoWarning, stacklevel=2)
         recorded = False
         if self._records is not None and self._recipe is not None and state is not None and written.failure is None:
             record = Record(
@@ -184,6 +191,7 @@ class VideoWorker:
         for name in () if old is None else old.files:
             if old is not None and name not in kept and self._records.is_own_file(old, name):
                 self._records.remove_file(name)
+                self.removed += (name,)
 
     def _forget(self, old: Record) -> None:
         """Remove the record of a video that has changed, and its files unless somebody changed them."""

@@ -24,10 +24,11 @@ from runtime.common.text import one_line
 from runtime.errors import AfsdError, ArtifactWarning, EngineError, VideoWarning
 from runtime.jobs.failures import Failure
 from runtime.jobs.opening import OpenEngine, open_with_options, open_worker
-from runtime.jobs.plan import VideoJob
+from runtime.jobs.plan import Source, VideoJob
 from runtime.jobs.recipe import Recipe
 from runtime.jobs.settings import JobSettings
 from runtime.jobs.store_records import StoreFolder
+from runtime.jobs.video_state import files_of
 from runtime.jobs.work import Finished, VideoWorker
 from runtime.timing import Timing
 
@@ -36,7 +37,9 @@ FIRST_TO_GO = "500"
 REPORT_S = 0.5
 """Seconds between two reports of a video's progress."""
 LIFE_S = 2.0
-"""Seconds between two signs of life of a worker whose video goes on."""
+"""Longest time in seconds between two signs of life of a worker whose video goes on."""
+LIVES = 4
+"""Signs of life, at least, in the time after which a worker without any is ended."""
 END_S = 5.0
 """Seconds that a worker without work has to end by itself."""
 OPENINGS = 4
@@ -45,11 +48,14 @@ REOPEN_S = 5.0
 """Seconds before a worker that could not be opened is opened again; twice as many before each further time."""
 PATIENCE_S = 600.0
 """Seconds without progress after which a worker is ended."""
+OPENING_S = 600.0
+"""Least time in seconds that a worker has to open the model: TensorRT and OpenVINO may compile it for minutes."""
 TICK_S = 5.0
 """Longest wait for messages in seconds; two of it are the most that counts as a worker's silence, so that a machine
 that was suspended, or a parent that was busy, ends no worker."""
-DIGEST_RATE = 8e6
-"""Bytes a second that are read at least, where a video's digest is computed, which shows no progress."""
+DIGEST_RATE = 4e6
+"""Bytes of a video per second of allowance: its digest is computed at 8 MB a second at least, which shows no progress,
+and twice if it looks changed."""
 DIED = "WorkerDied"
 """Kind of the failure of a video whose worker died."""
 HUNG = "WorkerHung"
@@ -74,6 +80,8 @@ class WorkerPlan:
     """Report progress within a video."""
     log_level: int = logging.WARNING
     """Lowest level of the log's messages that are passed on; warnings of videos and models count as warnings."""
+    life_s: float = LIFE_S
+    """Seconds between two signs of life of a video that goes on."""
 
     def open(self, open_one: OpenEngine = open_with_options) -> AbstractContextManager[VideoWorker]:
         """Open what does the videos, as `runtime.jobs.opening.open_worker` says."""
@@ -98,6 +106,8 @@ class Outcome:
     """Its result; None: it failed."""
     failure: Failure | None = None
     """Why it failed, or why one of its files could not be written."""
+    removed: tuple[str, ...] = ()
+    """Names of files of an older result that were removed, since they hold no longer and were not asked for."""
 
 
 @dataclass(frozen=True)
@@ -118,13 +128,13 @@ def do_video(
     try:
         finished = worker.do(job, on_progress)
     except (AfsdError, OSError, MemoryError) as error:
-        return Outcome(job, None, Failure.of(error))
+        return Outcome(job, None, Failure.of(error), worker.removed)
     except Exception as error:
         if alone:
             raise
-        return Outcome(job, None, Failure(type(error).__name__, describe_unforeseen(error)[0]))
+        return Outcome(job, None, Failure(type(error).__name__, describe_unforeseen(error)[0]), worker.removed)
     failure = None if finished.failure is None else Failure.of(finished.failure)
-    return Outcome(job, replace(finished, failure=None), failure)  # not every exception can be sent
+    return Outcome(job, replace(finished, failure=None), failure, worker.removed)  # not every exception can be sent
 
 
 @dataclass
@@ -208,7 +218,8 @@ class WorkerPool:
             threads: CPU threads of each worker's engine; None: all cores.
             patience: seconds without progress in a video after which its worker is ended.
         """
-        self._plan, self._places = plan, [_Place(device, threads) for device in devices]
+        self._plan = replace(plan, life_s=min(LIFE_S, patience / LIVES))
+        self._places = [_Place(device, threads) for device in devices]
         self._patience = patience
         self._tick = min(TICK_S, patience / 4)
         self._workers: list[_Worker] = []
@@ -242,7 +253,10 @@ class WorkerPool:
                 yield from self._listen()
                 yield from self._end_hung()
             if self._waiting and not self._worked and self._errors:
-                raise self._errors[0]
+                first, *others = {str(error): error for error in self._errors}.values()
+                for error in others:
+                    self._listener.said(logging.WARNING, str(error))
+                raise first
             if self._waiting:
                 raise EngineError("no worker process is left; see the lines above")
         finally:
@@ -290,8 +304,10 @@ class WorkerPool:
         passed, self._looked = min(now - self._looked, 2 * self._tick), now
         for worker in list(self._workers):
             worker.silence += passed
-            if worker.job is not None and worker.silence > self._patience + worker.allowance:
-                job = worker.job
+            job = worker.job
+            if job is None and worker.silence > max(self._patience, OPENING_S):
+                self._fail(worker, _hung_early(worker.silence))
+            elif job is not None and worker.silence > self._patience + worker.allowance:
                 self._remove(worker)
                 if self._waiting:
                     self._start(worker.place)
@@ -380,6 +396,10 @@ def _died_early(fate: str) -> EngineError:
     return EngineError(f"a worker process {fate} while it opened the model; give fewer --workers")
 
 
+def _hung_early(silence: float) -> EngineError:
+    return EngineError(f"a worker process did not open the model in {silence:.0f} s, so it was ended; is a drive gone?")
+
+
 class _Parent:
     """Sends messages to the parent from any thread."""
 
@@ -421,34 +441,50 @@ def _work(connection: Connection[Any, Any], plan: WorkerPlan) -> None:
     _pass_on(parent, plan.log_level)
     try:
         with plan.open() as worker:
-            threading.Thread(target=_report_life, args=(worker, parent), name="afsd-life", daemon=True).start()
+            life = _Life(worker, parent, plan.life_s)
             parent.send("ready")
             while (job := connection.recv()) is not None:
                 parent.send("begun")
-                parent.send("allowance", _allowance(job))
+                life.begin(digest_allowance(job.source))
                 parent.send("done", do_video(worker, job, parent.report if plan.progress else None))
-    except (AfsdError, OSError, MemoryError) as error:
-        with suppress(OSError):
-            parent.send("failed", EngineError(Failure.of(error).message))
     except EOFError:  # the parent is gone
         pass
+    except Exception as error:  # of the opening alone: `do_video` raises none
+        foreseen = isinstance(error, (AfsdError, OSError, MemoryError))
+        text = Failure.of(error).message if foreseen else describe_unforeseen(error)[0]
+        with suppress(OSError):
+            parent.send("failed", EngineError(text))
 
 
-def _report_life(worker: VideoWorker, parent: _Parent) -> None:
-    """Tell the parent, not too often, that frames or windows went on since the last time (a thread's body)."""
-    seen = worker.seen
-    with suppress(OSError):  # the parent is gone
-        while True:
-            time.sleep(LIFE_S)
-            if (now := worker.seen) != seen:
-                seen = now
-                parent.send("alive")
+class _Life:
+    """Tells the parent, not too often, that frames or windows went on since the last time."""
+
+    def __init__(self, worker: VideoWorker, parent: _Parent, every_s: float) -> None:
+        self._worker, self._parent, self._every_s = worker, parent, every_s
+        self._seen, self._lock = worker.seen, threading.Lock()
+        threading.Thread(target=self._report, name="afsd-life", daemon=True).start()
+
+    def begin(self, allowance: float) -> None:
+        """Send the allowance of the next video, which only progress in that video may end."""
+        with self._lock:
+            self._seen = self._worker.seen
+            self._parent.send("allowance", allowance)
+
+    def _report(self) -> None:
+        """Look now and then (the thread's body)."""
+        with suppress(OSError):  # the parent is gone
+            while True:
+                time.sleep(self._every_s)
+                with self._lock:
+                    if (now := self._worker.seen) != self._seen:
+                        self._seen = now
+                        self._parent.send("alive")
 
 
-def _allowance(job: VideoJob) -> float:
-    """Return the seconds that the digest of a video may take."""
-    with suppress(OSError):
-        return 0.0 if job.file is None else job.file.stat().st_size / DIGEST_RATE
+def digest_allowance(source: Source) -> float:
+    """Return the seconds that the digest of a video, of all its files, may take in silence."""
+    with suppress(AfsdError, OSError):
+        return sum(file.stat().st_size for file in files_of(source) or ()) / DIGEST_RATE
     return 0.0
 
 

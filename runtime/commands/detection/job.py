@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext, suppress
 from pathlib import Path
 
 from runtime.commands.detection.output import Output
-from runtime.common.console import EXIT_ERROR, ProgressLine, print_error, print_note, print_warning
+from runtime.common.console import EXIT_ERROR, FULL, ProgressLine, drop_output, print_error, print_note, print_warning
 from runtime.common.log import LOGGER
 from runtime.common.stops import GIVE_OUT_S, LONGEST_SAVE_S, give_out_at_stop, shield
+from runtime.common.temporaries import temporary_file
 from runtime.common.text import counted, printable, some
 from runtime.errors import AfsdError, InputError
 from runtime.fleet.options import FleetOptions
@@ -20,7 +22,7 @@ from runtime.fleet.pool import RayPool
 from runtime.jobs.failures import Failure
 from runtime.jobs.looking import look_at_all
 from runtime.jobs.places import prepare_places
-from runtime.jobs.plan import VideoJob
+from runtime.jobs.plan import Shard, VideoJob
 from runtime.jobs.progress import JobProgress
 from runtime.jobs.recipe import make_recipe
 from runtime.jobs.result_files import ResultFiles
@@ -29,6 +31,7 @@ from runtime.jobs.row_tables import ROW_TABLES, require_own_tables
 from runtime.jobs.settings import JobSettings
 from runtime.jobs.summary import Tally
 from runtime.jobs.tables import BESIDE, FolderTables, Tables, entries_of, shared_paths, write_tables
+from runtime.jobs.together import announce
 from runtime.jobs.work import Finished, VideoWorker, finished_before
 from runtime.jobs.worker_count import choose_workers, is_heavy, runs_on_gpu, share_devices, share_threads
 from runtime.jobs.workers import (
@@ -58,6 +61,7 @@ class DetectJob:
         chosen: Sequence[VideoJob],
         output: Output,
         place: ResultPlace | None,
+        shard: Shard,
     ) -> None:
         """Look at the folder of the results; nothing is written yet.
 
@@ -68,12 +72,14 @@ class DetectJob:
             chosen: those that this process is to do.
             output: what prints the results.
             place: place of the results, with records; None: files are written here, without records.
+            shard: part of the list that `chosen` is.
 
         Raises:
             InputError, OSError: the folder cannot be used.
             EngineError, SpecError: a model is missing, or no model.
         """
         self._flags, self._settings, self._jobs, self._chosen, self._output = flags, settings, jobs, chosen, output
+        self._shard = shard
         self._began = time.monotonic()
         self._place = place
         options, folder = settings.files, Path() if place is None else place.folder
@@ -93,6 +99,11 @@ class DetectJob:
             self._failed_before = self._failures.names()
             self._tables = FolderTables(self._records, jobs, settings, self._recipe, self._files)
         self._shared_given = self._shared_failed = False
+        self._removed: list[str] = []
+        """Names of files of older results that were removed."""
+        self._folder_was = folder_id(folder)
+        self._broken: AfsdError | None = None
+        """What ends the job: the folder of the results can take no more."""
 
     def run(
         self,
@@ -111,12 +122,13 @@ class DetectJob:
             open_here: opens what does the videos in this process.
             fleet: does the videos on Ray, whatever the other arguments say; None: does not.
         """
-        with ProgressLine() as line:
+        with give_out_at_stop(self._say_stopped), ProgressLine() as line:
             todo = self._skip(line)
         self._require_free(todo)
         with ExitStack() as stack:
-            at_stop = self._output.finish if self._is_in_store else self._give_out  # a store takes longer than a stop
-            stack.enter_context(give_out_at_stop(at_stop))
+            stack.enter_context(give_out_at_stop(self._stop))
+            if todo and self._records is not None and not self._is_in_store:
+                self._say_others(stack.enter_context(announce(self._records.own, self._shard)))
             progress = stack.enter_context(closing(JobProgress(todo, self._tally.skipped)))
             plan = self._plan(progress.is_shown)
             if todo and fleet is not None:
@@ -162,7 +174,8 @@ class DetectJob:
             self._settle(job)
             if self._output.needs_skipped:
                 line.clear()
-                self._output.video(finished_before(job, record, self._settings, "done"))
+                finished = finished_before(job, record, self._settings, "done")
+                self._print(lambda finished=finished: self._output.video(finished))  # type: ignore[misc]
         if self._tally.skipped and not self._flags.quiet_log:
             line.clear()
             count = "1 video is" if self._tally.skipped == 1 else f"{self._tally.skipped} videos are"
@@ -220,15 +233,16 @@ class DetectJob:
                 progress.end(outcome.job, None if outcome.finished is None else outcome.finished.seconds)
                 progress.clear()
                 self._take(outcome)
-                if most is not None and len(self._tally.failed) > most:
+                if (most is not None and len(self._tally.failed) > most) or self._is_broken(outcome):
                     runner.stop()
         self._tally.not_done = len(todo) - ended
 
     def _take(self, outcome: Outcome) -> None:
         """Give out what became of a video."""
         job, finished, failure = outcome.job, outcome.finished, outcome.failure
+        self._removed += outcome.removed
         if finished is not None:
-            self._output.video(finished)
+            self._print(lambda: self._output.video(finished))
             if finished.standing == "new":
                 self._tally.video_s += finished.seconds
             else:
@@ -237,7 +251,7 @@ class DetectJob:
                 self._kept[job.name] = finished
         if failure is not None:
             print_error(failure.message)
-            self._output.failure(job, failure)
+            self._print(lambda: self._output.failure(job, failure))
             self._tally.failed.append(job.label)
             self._note(job, failure)
             return
@@ -268,9 +282,73 @@ class DetectJob:
                 print_error(error)
                 self._shared_failed = True
 
+    def _print(self, output: Callable[[], None]) -> None:
+        """Print something on stdout; where its reader has gone, go on if the results are in a folder all the same.
+
+        Raises:
+            BrokenPipeError: the reader has gone, and nothing else has the results.
+        """
+        try:
+            output()
+            sys.stdout.flush()
+        except BrokenPipeError:
+            if self._records is None:
+                raise
+            drop_output()
+            print_warning(f"nobody reads the standard output any more; the work goes on, for {self._flags.out}")
+
+    def _is_broken(self, outcome: Outcome) -> bool:
+        """Return whether the folder of the results can take no more, so that further work would be lost."""
+        if self._records is None or self._is_in_store or self._broken is not None:
+            return self._broken is not None
+        folder = self._records.out
+        if folder_id(folder) != self._folder_was:
+            self._broken = InputError(
+                f"{folder}: is gone, or another folder than at the start, as where a drive was taken away; bring it "
+                "back and start again"
+            )
+        elif outcome.failure is not None:
+            try:
+                with temporary_file(folder):
+                    pass
+            except OSError as error:
+                if error.errno not in FULL:  # others may make room in the night; a drive does not come back by itself
+                    self._broken = InputError(
+                        f"{folder}: cannot be written to any more ({error.strerror}); start again"
+                    )
+        return self._broken is not None
+
+    def _say_others(self, others: Sequence[str]) -> None:
+        """Say that other runs are at work in the folder: whoever started two by mistake pays for both."""
+        if others:
+            runs = f"{counted(len(others), 'other run')} {'is' if len(others) == 1 else 'are'} at work here, too"
+            print_warning(
+                f"{self._flags.out}: {runs} ({some(others)}); all files will be whole, but videos may be done twice; "
+                "--shard shares a list out"
+            )
+
+    def _stop(self) -> None:
+        """Say, at a signal, how far the job is, and give out what is final."""
+        self._say_stopped()
+        if self._is_in_store:  # which takes longer than a stop
+            self._print(self._output.finish)
+        else:
+            self._give_out()
+
+    def _say_stopped(self) -> None:
+        """Say, at a signal, how far the job is, and how to go on."""
+        tally = self._tally
+        total, ready = len(self._chosen), tally.done + tally.rewritten + tally.skipped
+        rest = total - ready - len(tally.failed)
+        if self._records is not None and total > 1 and rest and not self._flags.quiet_log:
+            failed = f", {len(tally.failed)} failed" if tally.failed else ""
+            print_note(
+                f"afsd: stopped: of {total} videos {ready} are done{failed}, {rest} are not; start again to go on"
+            )
+
     def _give_out(self) -> None:
         """Give out, once, what is of all videos: JSON, the table, the index of the pages."""
-        self._output.finish()
+        self._print(self._output.finish)
         if self._shared_given or self._files is None:
             return
         self._shared_given = True
@@ -290,6 +368,7 @@ class DetectJob:
         return write_tables(entries_of(self._jobs, self._kept, files.folder), files, formats) if formats else Tables()
 
     def _say_shared(self, tables: Tables) -> None:
+        lines = []
         if not self._flags.json and not self._flags.jsonl:
             videos = _videos(tables.videos)
             said = [(tables.table, f"the table of {videos}")]
@@ -298,7 +377,10 @@ class DetectJob:
             for path, what in said:
                 if path is not None:
                     name = path if self._place is None else self._place.name_of(path)
-                    print(printable(f"written: {name}, {what}"))
+                    lines.append(f"written: {name}, {what}")
+        for line in lines:
+            self._print(lambda line=line: print(printable(line)))  # type: ignore[misc]
+        self._removed += tables.removed
         if tables.left_out and not self._flags.quiet_log:
             print_note(
                 f"afsd: {_videos(tables.left_out)} in {self._flags.out} of another model, or with other options, "
@@ -315,18 +397,52 @@ class DetectJob:
         """Print the summary and return the exit status."""
         tally = self._tally
         tally.wall_s = time.monotonic() - self._began
-        if tally.not_done:
+        if self._broken is not None:
+            print_error(self._broken)
+        elif tally.not_done:
             print_error(
                 InputError(
                     f"ended after {counted(len(tally.failed), 'failure')}, more than --max-errors "
                     f"{self._flags.max_errors}; {tally.not_done} not done"
                 )
             )
-        if tally.total > 1 and not self._flags.quiet_log:
-            print_note(f"afsd: {tally.line()}")
+        if not self._flags.quiet_log:
+            self._say_removed()
+            if tally.total > 1:
+                print_note(f"afsd: {tally.line()}")
+            self._say_failed_elsewhere()
         if line := tally.failed_line():
             print_note(f"afsd: {line}")
-        return EXIT_ERROR if tally.failed or self._shared_failed else 0
+        return EXIT_ERROR if tally.failed or self._shared_failed or self._broken is not None else 0
+
+    def _say_removed(self) -> None:
+        """Say which files of older results were removed: nobody asked for that in so many words."""
+        if self._removed:
+            gone = "is gone, since it" if len(self._removed) == 1 else "are gone, since they"
+            print_note(
+                f"afsd: {counted(len(self._removed), 'file')} of older results {gone} held no longer and this run was "
+                f"not asked for more: {some(self._removed)}"
+            )
+
+    def _say_failed_elsewhere(self) -> None:
+        """Say which lines of the file of failures are of videos that the list does not have."""
+        if self._failures is not None and (path := self._failures.path).exists():
+            with suppress(OSError):
+                others = self._failures.names() - {job.name for job in self._jobs}
+                if others:
+                    print_note(
+                        f"afsd: {path} also has {_videos(len(others))} that this list has not: "
+                        f"{some(sorted(others))}; a line stays until its video succeeds, or you remove it"
+                    )
+
+
+def folder_id(folder: Path) -> tuple[int, int] | None:
+    """Return what tells a folder from another one of its name; None: there is none."""
+    try:
+        state = folder.stat()
+    except OSError:
+        return None
+    return state.st_dev, state.st_ino
 
 
 def _videos(count: int) -> str:

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
+import re
 import shutil
+import signal
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
 from runtime import cli
+from runtime.commands.detection.output import Output
+from runtime.common.temporaries import temporary_file
 from runtime.detector import Detector
+from runtime.jobs.plan import Shard
+from runtime.jobs.together import announce
 from runtime.results.detections import Detections, load_detections
+from runtime.video.readers.images import list_images
+from tests.processes import ROOT
 from tests.runtime.report.cases import read
 from tests.tiny import tiny_spec, write_tiny_onnx
 from tests.videos import write_video
@@ -247,7 +260,6 @@ def test_a_table_of_somebody_else_is_left_alone(place: Place) -> None:
         (["--max-errors", "-1"], "--max-errors: got -1"),
         (["--patience", "0"], "--patience: got 0"),
         (["--patience", "9", "--workers", "0"], "--patience is of worker processes, which can be ended"),
-        (["--patience", "9", "--ray", "local"], "--patience is of worker processes, which can be ended"),
         (["--json", "--jsonl"], "not allowed with argument --json"),
         (["--device", "gpu:0,gpu:1", "--workers", "0"], "several devices need a worker each"),
         (["--stream", "--jsonl"], "--jsonl is of whole videos"),
@@ -324,3 +336,157 @@ def test_workers_leave_the_same_files(place: Place, capsys: pytest.CaptureFixtur
     assert [failure.pop("time") is not None for failure in failures] == [True, True]
     assert failures[0] == failures[1]
     assert one == two
+
+
+def test_files_of_older_results_that_go_are_named(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody asked for that: with a lower score, files of a format that is left out would lie."""
+    assert place.detect("--format", "json", "csv", "srt") == 0
+    assert "older results" not in capsys.readouterr().err
+    assert place.detect("--format", "json", "--score", "0.1") == 0
+    said = capsys.readouterr().err
+    assert "afsd: 6 files of older results are gone, since they held no longer" in said
+    assert ": v0.csv, v0.srt, v1.csv and 3 more" in said
+    assert {path.name for path in place.out.glob("v*")} == {"v0.json", "v1.json", "v2.json"}
+    (place.videos / "v1.avi").write_bytes(b"no video" * 100)
+    assert place.detect("--format", "json", "--score", "0.1") == 2
+    assert "afsd: 1 file of older results is gone, since it held no longer" in capsys.readouterr().err
+
+
+def test_another_run_in_the_folder_is_said(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    place.detect(sources=[place.videos / "v0.avi"])
+    assert "at work here" not in capsys.readouterr().err
+    with announce(place.out / ".afsd", Shard(1, 2)) as others:
+        assert others == []
+        assert place.detect("--shard", "2/2", "--fresh") == 0
+        assert "at work here" not in capsys.readouterr().err
+        assert place.detect("--fresh") == 0
+        said = capsys.readouterr().err
+    assert f"afsd: warning: {place.out}: 1 other run is at work here, too (process {os.getpid()} on " in said
+    assert place.content() == {name: content for name, content in place.content().items() if ".run" not in name}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such locks")
+def test_a_run_that_was_killed_is_not_said(tmp_path: Path) -> None:
+    (tmp_path / ".afsd-abcde.run").write_text('{"process": 1, "host": "x", "shard": [1, 1]}')
+    with announce(tmp_path, Shard()) as others:
+        assert others == []
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"shard": 5}', '{"process": [], "host": 1, "shard": [1, 1]}', "[" * 9000]
+)
+def test_what_a_stranger_wrote_of_a_run_is_no_run(tmp_path: Path, content: str) -> None:
+    with temporary_file(tmp_path, ".run") as other:
+        other.write_text(content)
+        with announce(tmp_path, Shard()) as others:
+            assert others == []
+
+
+def test_lines_of_videos_that_are_not_in_the_list_are_said(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    (place.videos / "v1.avi").write_bytes(b"no video" * 100)
+    assert place.detect() == 2
+    assert "that this list has not" not in capsys.readouterr().err
+    assert place.detect(sources=[place.videos / "v0.avi", place.videos / "v2.avi"]) == 0
+    said = capsys.readouterr().err
+    assert (
+        f"afsd: {place.out / 'failures.jsonl'} also has 1 video that this list has not: v1; a line stays until" in said
+    )
+
+
+def test_a_reader_of_the_output_that_goes_does_not_end_the_night(
+    place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def print_nothing(*_: object, **__: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(Output, "video", print_nothing)
+    monkeypatch.setattr("runtime.commands.detection.job.drop_output", lambda: None)
+    assert place.detect("--workers", "0") == 0
+    assert "nobody reads the standard output any more; the work goes on" in capsys.readouterr().err
+    assert {path.name for path in place.out.glob("*.json")} == {"v0.json", "v1.json", "v2.json"}
+
+
+@pytest.mark.parametrize("what", ["gone", "another"])
+def test_a_folder_of_results_that_goes_ends_the_job(
+    place: Place, what: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a drive is taken away: what comes after would fill the place that it was mounted on."""
+    run = Detector.run
+
+    def run_and_remove(detector: Detector, source: str, **options: Any) -> Detections:
+        found = run(detector, source, **options)
+        if source.endswith("v0.avi"):
+            place.out.rename(place.root / "taken")
+            if what == "another":
+                place.out.mkdir()
+        return found
+
+    monkeypatch.setattr(Detector, "run", run_and_remove)
+    assert place.detect("--workers", "0") == 2
+    said = capsys.readouterr().err
+    assert f"afsd: error: {place.out}: is gone, or another folder than at the start" in said
+    assert "1 done, 0 skipped, 0 failed, 2 not done" in said
+
+
+def test_a_folder_that_cannot_be_written_to_any_more_ends_the_job_and_a_full_disk_does_not(
+    place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, counts in ((errno.EROFS, "1 failed, 2 not done"), (errno.ENOSPC, "0 skipped, 3 failed;")):
+
+        def fail(*_: object, number: int = number, **__: object) -> None:
+            raise OSError(number, os.strerror(number), str(place.out / "x"))
+
+        with monkeypatch.context() as patch:
+            patch.setattr("runtime.jobs.result_files.ResultFiles._write", fail)
+            patch.setattr("runtime.commands.detection.job.temporary_file", fail)
+            assert place.detect("--workers", "0") == 2
+        said = capsys.readouterr().err
+        assert counts in said
+        assert ("cannot be written to any more (Read-only file system); start again" in said) == (number == errno.EROFS)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("workers", ["0", "1"])
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
+def test_a_signal_says_how_far_the_job_is_and_how_to_go_on(place: Place, workers: str) -> None:
+    for number in range(3, 12):
+        write_video(place.videos / f"v{number}.avi", frames=600, level=5 * number)
+    words = [str(place.model), str(place.videos), "--out", str(place.out), "--score", "0.2", "--workers", workers]
+    command = [sys.executable, "-m", "runtime", "detect", *words]
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        written = 0
+        while written < 2:  # the first is counted by then
+            written += process.stdout.readline().startswith("written: ")
+            assert process.poll() is None
+        process.terminate()
+        process.stdout.read()
+        said = process.stderr.read().splitlines()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert said[-1] == "afsd: ended by SIGTERM"
+    (line,) = [text for text in said if text.startswith("afsd: stopped: ")]
+    counts = re.fullmatch(r"afsd: stopped: of 12 videos (\d+) are done, (\d+) are not; start again to go on", line)
+    assert counts is not None
+    assert int(counts[1]) + int(counts[2]) == 12
+    assert int(counts[1]) >= 1
+
+
+def test_a_timeline_in_the_folder_of_its_images_is_no_frame(place: Place) -> None:
+    """Done again, and asked for anew, it is the same video."""
+    folder = place.root / "images"
+    folder.mkdir()
+    for number in range(12):
+        cv2.imwrite(str(folder / f"images{number}.png"), np.full((36, 36, 3), 20 * number, np.uint8))
+    for flags in ([], [], ["--fresh"]):
+        assert place.detect("--format", "png", "json", "--fps", "10", *flags, sources=[folder], out=folder) == 0
+        assert json.loads((folder / "images.json").read_text())["external_data"]["images"]["duration_s"] == 1.2
+    assert len(list(folder.glob("*.png"))) == 13
+    assert len(list_images(folder)) == 12

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import threading
@@ -14,9 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from runtime.common.files import file_sha256
 from runtime.detector import Detector, DetectorOptions
-from runtime.errors import InputError, VideoError
+from runtime.errors import InputError, VideoError, VideoWarning
 from runtime.jobs.looking import look_at_all
+from runtime.jobs.opening import open_worker
 from runtime.jobs.plan import Shard, VideoJob, plan_jobs
 from runtime.jobs.recipe import make_recipe
 from runtime.jobs.records import RecordFolder
@@ -24,8 +27,9 @@ from runtime.jobs.result_files import ResultFiles
 from runtime.jobs.settings import FileOptions, JobSettings
 from runtime.jobs.video_state import look_at, state_of
 from runtime.jobs.work import VideoWorker
-from runtime.results.detections import load_detections
-from tests.tiny import write_tiny_onnx
+from runtime.jobs.workers import digest_allowance
+from runtime.results.detections import Detections, load_detections
+from tests.tiny import tiny_spec, write_tiny_onnx
 from tests.videos import write_video
 
 
@@ -297,6 +301,99 @@ def test_a_record_that_claims_files_elsewhere_is_as_none(folder: Folder, name: s
     assert folder.records.names() == []
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seconds", "x"),
+        ("seconds", None),
+        ("seconds", float("nan")),
+        ("seconds", -1.0),
+        ("seconds", 10**400),
+        ("frames", "x"),
+        ("windows", 1.5),
+        ("labels", [0.5]),
+        ("labels", [10**30]),
+        ("labels", [2**40]),
+        ("labels", [True]),
+        ("scores", [float("nan")]),
+        ("segments", [[[0.0, 1.0]]]),
+        ("segments", [[0.0, float("inf")]]),
+        ("classes", "ab"),
+        ("classes", [["a"], None]),
+        ("video", 3),
+        ("files", [1]),
+        ("files", None),
+        ("files", {"../victim.json": {"sha256": "", "holds": ""}}),
+        ("files", {"/etc/passwd": {"sha256": "", "holds": ""}}),
+    ],
+)
+def test_a_record_with_a_value_that_none_has_is_as_none(folder: Folder, key: str, value: object) -> None:
+    """Values that JSON can hold and a run never writes, beside one that could be."""
+    one = {"labels": [0], "scores": [0.5], "segments": [[0.0, 1.0]], "classes": ["jump", "throw"]}
+    folder.do(folder.settings())
+    path = folder.records.path_of("v")
+    content = json.loads(path.read_text()) | one
+    path.write_text(json.dumps(content))
+    assert folder.records.names() == ["v"]
+    path.write_text(json.dumps(content | {key: value}))
+    assert folder.records.names() == []
+    assert folder.records.load("v") is None
+
+
+def test_a_record_removes_no_file_outside_of_its_folder(folder: Folder, tmp_path: Path) -> None:
+    """A stranger's record names a file beside the folder, with its digest; the video it is of has changed."""
+    victim = tmp_path / "victim.json"
+    victim.write_text("precious")
+    folder.do(folder.settings())
+    path = folder.records.path_of("v")
+    content = json.loads(path.read_text())
+    content["files"]["../victim.json"] = {"sha256": file_sha256(victim), "holds": "x"}
+    content["state"] = {"quick": "1 bytes, 1 ns", "digest": "sha256:0"}
+    path.write_text(json.dumps(content))
+    folder.do(folder.settings())
+    assert victim.read_text() == "precious"
+
+
+def test_records_that_have_each_other_s_place_are_none(folder: Folder) -> None:
+    folder.do(folder.settings())
+    path = folder.records.path_of("v")
+    path.rename(path.with_name("w.json"))
+    assert folder.records.read(path.with_name("w.json")) is None
+    assert folder.records.names() == []
+
+
+def test_a_video_that_changes_while_it_is_read_is_said(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Detector.run
+
+    def run_and_grow(detector: Detector, source: str, **options: Any) -> Detections:
+        found = run(detector, source, **options)
+        with folder.video.open("ab") as file:
+            file.write(b"more")
+        return found
+
+    monkeypatch.setattr(Detector, "run", run_and_grow)
+    with pytest.warns(VideoWarning, match="changed while it was read"):
+        folder.do(folder.settings())
+    monkeypatch.undo()
+    assert folder.do(folder.settings()) == "new"
+    assert folder.do(folder.settings()) == "done"
+
+
+def test_a_model_that_is_another_one_than_the_records_name_ends_the_job(folder: Folder, tmp_path: Path) -> None:
+    settings = folder.settings()
+    recipe = make_recipe(settings)
+    with open_worker(settings, folder.out, recipe=recipe) as worker:
+        worker.do(folder.job)
+    before = folder.content()
+    write_tiny_onnx(folder.model, replace(tiny_spec(), sample_fps=5.0))
+    with (
+        pytest.raises(InputError, match="changed since the job began"),
+        open_worker(settings, folder.out, recipe=recipe) as worker,
+    ):
+        worker.do(folder.job)
+    assert folder.content() == before
+
+
 @pytest.mark.parametrize("name", ["a", "~a", ".a", "動" * 82, "x" * 250, "a\tb", "con", "a/b", "50%", "\udcff"])
 def test_records_of_odd_names(folder: Folder, name: str) -> None:
     folder.do(folder.settings())
@@ -409,3 +506,38 @@ def test_a_folder_of_images_and_features(tmp_path: Path) -> None:
     states = [state_of(Features([tmp_path / f"{name}.npy" for name in names])) for names in ("a", "ab", "ba")]
     assert len({state.digest for state in states if state is not None}) == 3
     assert state_of(Features(np.zeros((4, 2)))) is None
+
+
+def test_a_server_that_never_ends_its_answer_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A header a byte at a time: every single wait is short."""
+
+    class Trickle(SimpleHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nETag: ")
+            while not over.wait(0.05):
+                try:
+                    self.wfile.write(b"a")
+                except OSError:
+                    return
+
+    over = threading.Event()
+    monkeypatch.setattr("runtime.jobs.video_state.FACTS_S", 0.3)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Trickle) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/v.mp4"
+        assert look_at(url).startswith("remote:")  # known by its address
+        over.set()
+        server.shutdown()
+
+
+def test_the_allowance_for_digests_counts_all_files_of_a_video(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for number in range(3):
+        (tmp_path / "images" / f"{number}.png").write_bytes(bytes(1_000_000))
+    video = tmp_path / "v.mp4"
+    video.write_bytes(bytes(2_000_000))
+    assert [digest_allowance(str(path)) for path in (tmp_path / "images", video, tmp_path / "none.mp4")] == [
+        pytest.approx(0.75),
+        pytest.approx(0.5),
+        0.0,
+    ]

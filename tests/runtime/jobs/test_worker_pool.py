@@ -188,3 +188,34 @@ def test_a_busy_parent_ends_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
         failures.append(outcome.failure)
         time.sleep(1.0)  # as long as writing a table takes
     assert failures == [None, None]
+
+
+def test_a_worker_that_hangs_in_its_opening_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "OPENING_S", 0.3)
+    run = Run(monkeypatch, lambda connection: time.sleep(5), work)
+    assert run(3, 2, patience=0.2) == {"v0": None, "v1": None, "v2": None}
+    run = Run(monkeypatch, lambda connection: time.sleep(5), fail_to_open)
+    with pytest.raises(AfsdError, match="no memory is left"):
+        run(3, 2, patience=0.2)
+    assert run.said == ["a worker process did not open the model in 0 s, so it was ended; is a drive gone?"]
+
+
+@pytest.mark.parametrize(("patience", "life"), [(600.0, 2.0), (4.0, 1.0), (0.1, 0.025)])
+def test_signs_of_life_are_more_often_than_patience_ends(patience: float, life: float) -> None:
+    pool = WorkerPool(WorkerPlan(JobSettings("m.onnx"), Path()), ["cpu"], patience=patience)
+    assert pool._plan.life_s == pytest.approx(life)
+
+
+def test_what_was_seen_of_the_video_before_ends_no_allowance() -> None:
+    """A large file is read for its digest, without progress, after another video has gone on."""
+    sent: list[tuple[str, object]] = []
+    parent: Any = SimpleNamespace(send=lambda kind, content=None: sent.append((kind, content)))
+    worker: Any = SimpleNamespace(seen=(0, 0))
+    life = workers._Life(worker, parent, 0.02)
+    worker.seen = (20, 2)
+    life.begin(9.0)
+    time.sleep(0.1)
+    assert sent[-1] == ("allowance", 9.0)
+    worker.seen = (0, 1)
+    time.sleep(0.1)
+    assert sent[-1] == ("alive", None)
