@@ -32,7 +32,7 @@ from runtime.fleet.videos import require_finite
 from runtime.jobs.failures import Failure, FailureFile
 from runtime.jobs.looking import look_at_all
 from runtime.jobs.places import prepare_places
-from runtime.jobs.plan import Source, VideoJob, plan_jobs
+from runtime.jobs.plan import Shard, Source, VideoJob, plan_jobs
 from runtime.jobs.recipe import make_recipe
 from runtime.jobs.result_files import ResultFiles
 from runtime.jobs.result_place import ResultPlace, open_place, place_of
@@ -40,6 +40,7 @@ from runtime.jobs.row_tables import ROW_TABLES, detection_table, require_own_tab
 from runtime.jobs.settings import FileOptions, JobSettings, choose_lowest
 from runtime.jobs.store_records import StoreFolder
 from runtime.jobs.tables import KEPT, FolderTables, Tables, shared_paths
+from runtime.jobs.together import announce
 from runtime.jobs.work import Finished
 from runtime.jobs.workers import WorkerPlan
 from runtime.spec.model import ModelSpec, fuse_specs
@@ -267,6 +268,9 @@ def _detect_into(
     with ExitStack() as stack:
         worked: Iterator[Outcome] = iter(())
         if waiting:
+            for other in () if place.is_store else stack.enter_context(announce(records.own, Shard())):
+                text = f"{out}: another run is at work here, too ({other}); videos may be done twice"
+                warnings.warn(text, VideoWarning, stacklevel=2)
             worked = stack.enter_context(closing(detect_on_actors([jobs[key] for key in waiting], plan, fleet)))
         numbered = (replace(outcome, key=waiting[outcome.key]) for outcome in worked)
         try:

@@ -23,6 +23,8 @@ from runtime.fleet.running import connected, run_on_actors
 from runtime.fleet.summary import FleetSummary, OnVideo, Tally
 from runtime.fleet.videos import require_finite
 from runtime.jobs.plan import folders_of, plan_jobs
+from runtime.jobs.workers import digest_allowance
+from runtime.timing import Timing
 from runtime.video.sources import NamedSource, list_sources
 
 
@@ -44,12 +46,21 @@ class FeatureWorker:
         paths = self._opened.enter_context(files_here(backbones))
         engines = [open_shared(paths[backbone.path], engine) for backbone in backbones]
         self._folder = FeatureFolder(out, FeatureExtractor(engines, **sampling), options)
+        self.seen = (0, 0)
+        """Frames and windows of the video in work that were seen so far."""
 
     def work(self, item: NamedSource) -> Work:
         """Write the features of a video; of one that is done none."""
-        name, video, timing = self._folder.add(item.source, name=item.name)
+        name, video, timing = self._folder.add(item.source, self._see, name=item.name)
         content = MadeFeatures(name, video.steps, 0 if timing is None else timing.frames)
         return Work("skipped" if timing is None else "done", content, video.duration_s)
+
+    def allowance(self, item: NamedSource) -> float:
+        """Return the seconds that the digest of a video may take in silence."""
+        return digest_allowance(item.source)
+
+    def _see(self, timing: Timing) -> None:
+        self.seen = (timing.frames, timing.windows)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from runtime.common.log import LOGGER
 from runtime.common.text import one_line
 from runtime.errors import AfsdError, InputError, VideoWarning, import_failure
-from runtime.fleet.actors import DIED, ITEM, OUTCOME, Attempts, VideoActor, WorkingFolder
+from runtime.fleet.actors import DIED, HUNG, ITEM, OUTCOME, Attempts, VideoActor, WorkingFolder
+from runtime.fleet.head import require_answer
 from runtime.fleet.options import FleetOptions
 from runtime.fleet.outcome import Outcome
 
@@ -59,7 +60,7 @@ def connected(address: str | None = None, **options: Any) -> Iterator[Any]:
         the module `ray`.
 
     Raises:
-        InputError: no cluster is there.
+        InputError: no cluster is there, or what is there does not answer.
         MissingDependencyError: Ray is not installed.
     """
     ray = import_ray()
@@ -70,6 +71,7 @@ def connected(address: str | None = None, **options: Any) -> Iterator[Any]:
     # nothing is sent to Ray's makers unless the user wants it; of the driver's own lines below "fatal" one comes with
     # every pool, about how Ray Data keeps arguments
     defaults = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
+    require_answer(address)
     if address == "local":
         options = {"include_dashboard": False, "object_store_memory": LOCAL_STORE_BYTES, **options}
     try:
@@ -196,9 +198,9 @@ def run_on_actors(
 
 
 def _name_dead(outcome: Outcome, label: str) -> Outcome:
-    """Put the name of a video of which all actors died before its error, since no reader could."""
+    """Put the name of a video that hung, or of which all actors died, before its error, since no reader could."""
     failure = outcome.work.failure
-    if failure is None or failure.kind != DIED:
+    if failure is None or failure.kind not in (DIED, HUNG):
         return outcome
     named = replace(failure, message=f"{label}: {failure.message}")
     return replace(outcome, work=replace(outcome.work, failure=named))
@@ -307,7 +309,7 @@ def _make_dataset(
     folder = WorkingFolder(os.getcwd(), relative)  # noqa: PTH109
     return dataset.map(
         VideoActor,
-        fn_constructor_args=(worker, dict(arguments), folder, attempts, options.retries),
+        fn_constructor_args=(worker, dict(arguments), folder, attempts, options.retries, options.patience),
         compute=ray.data.ActorPoolStrategy(min_size=min(least, most), max_size=most, max_tasks_in_flight_per_actor=1),
         num_cpus=options.cpus_per_actor,
         num_gpus=options.gpus_per_actor,

@@ -105,6 +105,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Attempts:
     """Counts attempts in this process."""
     attempts = Attempts()
     monkeypatch.setattr(VideoActor, "_begin", lambda self, key: attempts.begin(key))
+    monkeypatch.setattr(VideoActor, "_silence", lambda self, key: attempts.silence(key))
     monkeypatch.setattr(VideoActor, "_forget", lambda self, key: attempts.forget(key))
     monkeypatch.setattr(VideoActor, "_name", lambda self: "77")
     return attempts
@@ -140,6 +141,18 @@ def test_whatever_is_wrong_with_a_video_is_its_outcome(
     assert died.failure is not None
     assert (died.state, died.failure.kind) == ("failed", "ActorDied")
     assert died.failure.message.startswith("the process that worked on it died 2 times: ")
+
+
+def test_a_video_that_hung_is_not_begun_again(counted: Attempts, tmp_path: Path) -> None:
+    actor = VideoActor(Fussy, {}, WorkingFolder(str(tmp_path / "not there")), None, 5)
+    counted.begin(3)
+    counted.hang(3, 601.2)
+    work = ask(actor, 3, "good").work
+    assert work.failure == Failure(
+        "ActorHung", "no progress for 601 s, so its process was ended; --patience gives it longer"
+    )
+    counted.begin(4)  # its process was killed: it is
+    assert ask(actor, 4, "good").work.state == "done"
 
 
 @pytest.mark.usefixtures("counted")
