@@ -352,6 +352,7 @@ def test_files_of_older_results_that_go_are_named(place: Place, capsys: pytest.C
     assert "afsd: 1 file of older results is gone, since it held no longer" in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 def test_another_run_in_the_folder_is_said(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     place.detect(sources=[place.videos / "v0.avi"])
     assert "at work here" not in capsys.readouterr().err
@@ -428,6 +429,7 @@ def test_a_folder_of_results_that_goes_ends_the_job(
     assert "1 done, 0 skipped, 0 failed, 2 not done" in said
 
 
+@pytest.mark.thorough
 def test_a_folder_that_cannot_be_written_to_any_more_ends_the_job_and_a_full_disk_does_not(
     place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -479,6 +481,7 @@ def test_a_signal_says_how_far_the_job_is_and_how_to_go_on(place: Place, workers
     assert int(counts[1]) >= 1
 
 
+@pytest.mark.thorough
 def test_a_timeline_in_the_folder_of_its_images_is_no_frame(place: Place) -> None:
     """Done again, and asked for anew, it is the same video."""
     folder = place.root / "images"

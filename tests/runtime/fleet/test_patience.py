@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 
+import pytest
+
 from runtime.fleet.patience import Watch
 
 
@@ -27,6 +29,7 @@ def test_a_silent_video_ends_the_process_after_it_was_reported() -> None:
     assert watched.said == [7]
 
 
+@pytest.mark.thorough
 def test_progress_an_allowance_and_an_actor_without_work_end_nothing() -> None:
     watched = Watched(0.2)
     with watched.watch.over(1):

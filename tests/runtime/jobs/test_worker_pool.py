@@ -190,6 +190,7 @@ def test_a_busy_parent_ends_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     assert failures == [None, None]
 
 
+@pytest.mark.thorough
 def test_a_worker_that_hangs_in_its_opening_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "OPENING_S", 0.3)
     run = Run(monkeypatch, lambda connection: time.sleep(5), work)
