@@ -268,7 +268,7 @@ def _detect_into(
     with ExitStack() as stack:
         worked: Iterator[Outcome] = iter(())
         if waiting:
-            for other in () if place.is_store else stack.enter_context(announce(records.own, Shard())):
+            for other in () if place.is_store else stack.enter_context(announce(records.own, Shard())).others:
                 text = f"{out}: another run is at work here, too ({other}); videos may be done twice"
                 warnings.warn(text, VideoWarning, stacklevel=2)
             worked = stack.enter_context(closing(detect_on_actors([jobs[key] for key in waiting], plan, fleet)))

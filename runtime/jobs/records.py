@@ -35,6 +35,8 @@ OWN_FOLDER = ".afsd"
 """Folder in the folder of the results in which a job keeps what is its own."""
 FORMAT = 1
 """Version of the records; a record of another one is as none."""
+LARGEST = 1 << 28
+"""Most bytes of a record; a day of video with a detection a second has a hundredth of it."""
 LONGEST_NAME = 200
 """Most bytes of a name that is a record's file name; longer ones are cut, and a digest tells them apart."""
 LONGEST_BEGINNING = 100
@@ -109,6 +111,8 @@ class Record:
 def read_record(path: Path) -> Record | None:
     """Read a record; None if there is none, or one that is damaged or of another release's form."""
     try:
+        if path.stat().st_size > LARGEST:
+            return None
         return _parse(read_json(path, "record of a video", InputError))
     except (AfsdError, StructureError, OSError, ArithmeticError, AttributeError, KeyError, TypeError, ValueError):
         return None

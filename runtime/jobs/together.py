@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.common.temporaries import held_by_others, temporary_file
@@ -19,9 +20,19 @@ LONGEST_HOST = 80
 """Letters of a machine's name that are shown."""
 
 
+@dataclass(frozen=True)
+class Announced:
+    """Holds the file of a run, and what was seen of others."""
+
+    file: Path
+    """File that is in the folder as long as the run works."""
+    others: list[str]
+    """Other runs, in words."""
+
+
 @contextmanager
-def announce(own: Path, shard: Shard) -> Iterator[list[str]]:
-    """Say for the block that a run works in a folder, and yield in words which others do so.
+def announce(own: Path, shard: Shard) -> Iterator[Announced]:
+    """Say for the block that a run works in a folder, and yield which others do so.
 
     Another part of a list that is shared out into as many parts does other videos, and is not among them.
     Of two that start at once at least one sees the other; where the file system has no locks, none does.
@@ -36,7 +47,8 @@ def announce(own: Path, shard: Shard) -> Iterator[list[str]]:
     with temporary_file(own, SUFFIX) as mine:
         facts = {"process": os.getpid(), "host": socket.gethostname(), "shard": [shard.number, shard.count]}
         mine.write_text(json.dumps(facts), encoding="utf-8")
-        yield [text for path in held_by_others(own, SUFFIX) if path != mine and (text := _describe(path, shard))]
+        others = [path for path in held_by_others(own, SUFFIX) if path != mine]
+        yield Announced(mine, [text for path in others if (text := _describe(path, shard))])
 
 
 def _describe(path: Path, shard: Shard) -> str:

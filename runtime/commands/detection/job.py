@@ -101,7 +101,8 @@ class DetectJob:
         self._shared_given = self._shared_failed = False
         self._removed: list[str] = []
         """Names of files of older results that were removed."""
-        self._folder_was = folder_id(folder)
+        self._marks: tuple[Path, tuple[int, int] | None] = Path(), None
+        """File of this run in the folder of the results, and number of the folder, by which it is known to be there."""
         self._broken: AfsdError | None = None
         """What ends the job: the folder of the results can take no more."""
 
@@ -128,7 +129,9 @@ class DetectJob:
         with ExitStack() as stack:
             stack.enter_context(give_out_at_stop(self._stop))
             if todo and self._records is not None and not self._is_in_store:
-                self._say_others(stack.enter_context(announce(self._records.own, self._shard)))
+                announced = stack.enter_context(announce(self._records.own, self._shard))
+                self._marks = announced.file, folder_id(self._records.out)
+                self._say_others(announced.others)
             progress = stack.enter_context(closing(JobProgress(todo, self._tally.skipped)))
             plan = self._plan(progress.is_shown)
             if todo and fleet is not None:
@@ -265,7 +268,7 @@ class DetectJob:
 
     def _note(self, job: VideoJob, failure: Failure) -> None:
         """Write the line of a video that failed; that it cannot be written ends nothing, it was printed."""
-        if self._failures is not None:
+        if self._failures is not None and self._broken is None:
             self._failed_before.add(job.name)
             try:
                 self._failures.add(job, failure)
@@ -301,8 +304,8 @@ class DetectJob:
         """Return whether the folder of the results can take no more, so that further work would be lost."""
         if self._records is None or self._is_in_store or self._broken is not None:
             return self._broken is not None
-        folder = self._records.out
-        if folder_id(folder) != self._folder_was:
+        folder, (mark, number) = self._records.out, self._marks
+        if not mark.exists() and folder_id(folder) != number:  # some drives change numbers, some lack locks
             self._broken = InputError(
                 f"{folder}: is gone, or another folder than at the start, as where a drive was taken away; bring it "
                 "back and start again"
@@ -349,7 +352,7 @@ class DetectJob:
     def _give_out(self) -> None:
         """Give out, once, what is of all videos: JSON, the table, the index of the pages."""
         self._print(self._output.finish)
-        if self._shared_given or self._files is None:
+        if self._shared_given or self._files is None or self._broken is not None:
             return
         self._shared_given = True
         try:

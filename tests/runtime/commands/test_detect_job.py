@@ -356,8 +356,8 @@ def test_files_of_older_results_that_go_are_named(place: Place, capsys: pytest.C
 def test_another_run_in_the_folder_is_said(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     place.detect(sources=[place.videos / "v0.avi"])
     assert "at work here" not in capsys.readouterr().err
-    with announce(place.out / ".afsd", Shard(1, 2)) as others:
-        assert others == []
+    with announce(place.out / ".afsd", Shard(1, 2)) as run:
+        assert run.others == []
         assert place.detect("--shard", "2/2", "--fresh") == 0
         assert "at work here" not in capsys.readouterr().err
         assert place.detect("--fresh") == 0
@@ -369,8 +369,8 @@ def test_another_run_in_the_folder_is_said(place: Place, capsys: pytest.CaptureF
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such locks")
 def test_a_run_that_was_killed_is_not_said(tmp_path: Path) -> None:
     (tmp_path / ".afsd-abcde.run").write_text('{"process": 1, "host": "x", "shard": [1, 1]}')
-    with announce(tmp_path, Shard()) as others:
-        assert others == []
+    with announce(tmp_path, Shard()) as run:
+        assert run.others == []
 
 
 @pytest.mark.parametrize(
@@ -379,8 +379,8 @@ def test_a_run_that_was_killed_is_not_said(tmp_path: Path) -> None:
 def test_what_a_stranger_wrote_of_a_run_is_no_run(tmp_path: Path, content: str) -> None:
     with temporary_file(tmp_path, ".run") as other:
         other.write_text(content)
-        with announce(tmp_path, Shard()) as others:
-            assert others == []
+        with announce(tmp_path, Shard()) as run:
+            assert run.others == []
 
 
 def test_lines_of_videos_that_are_not_in_the_list_are_said(place: Place, capsys: pytest.CaptureFixture[str]) -> None:

@@ -354,6 +354,13 @@ def test_a_record_removes_no_file_outside_of_its_folder(folder: Folder, tmp_path
     assert victim.read_text() == "precious"
 
 
+def test_a_record_that_would_fill_the_memory_is_not_read(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.do(folder.settings())
+    os.truncate(folder.records.path_of("v"), (1 << 28) + 1)  # a hole, which takes no room on the disk
+    monkeypatch.setattr("runtime.jobs.records.read_json", lambda *_: pytest.fail("it was read"))
+    assert folder.records.load("v") is None
+
+
 def test_records_that_have_each_other_s_place_are_none(folder: Folder) -> None:
     folder.do(folder.settings())
     path = folder.records.path_of("v")
