@@ -16,8 +16,8 @@ from runtime.fleet.files import JobFile
 from runtime.fleet.outcome import Work
 from runtime.fleet.pool import DetectionWorker
 from runtime.jobs.plan import VideoJob
+from runtime.jobs.running import WorkerPlan
 from runtime.jobs.store_records import StoreFolder
-from runtime.jobs.workers import WorkerPlan
 from runtime.video.sources import NamedSource
 
 KILLED, DEADLY = "killed", "deadly"

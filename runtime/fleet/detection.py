@@ -37,12 +37,12 @@ from runtime.jobs.recipe import make_recipe
 from runtime.jobs.result_files import ResultFiles
 from runtime.jobs.result_place import ResultPlace, open_place, place_of
 from runtime.jobs.row_tables import ROW_TABLES, detection_table, require_own_tables
+from runtime.jobs.running import WorkerPlan
 from runtime.jobs.settings import FileOptions, JobSettings, choose_lowest
 from runtime.jobs.store_records import StoreFolder
 from runtime.jobs.tables import KEPT, FolderTables, Tables, shared_paths
 from runtime.jobs.together import announce
 from runtime.jobs.work import Finished
-from runtime.jobs.workers import WorkerPlan
 from runtime.spec.model import ModelSpec, fuse_specs
 from runtime.spec.model_card import DEFAULT_SCORE
 from runtime.two_streams import name_pair

@@ -23,7 +23,7 @@ from runtime.fleet.running import connected, run_on_actors
 from runtime.fleet.summary import FleetSummary, OnVideo, Tally
 from runtime.fleet.videos import require_finite
 from runtime.jobs.plan import folders_of, plan_jobs
-from runtime.jobs.workers import digest_allowance
+from runtime.jobs.worker_process import digest_allowance
 from runtime.timing import Timing
 from runtime.video.sources import NamedSource, list_sources
 

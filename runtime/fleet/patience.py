@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from runtime.jobs.workers import LIFE_S, LIVES
+from runtime.jobs.running import LIFE_S
+from runtime.jobs.workers import LIVES
 
 
 class Watch:

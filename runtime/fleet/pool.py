@@ -19,9 +19,10 @@ from runtime.fleet.running import connected, run_on_actors
 from runtime.fleet.videos import require_finite
 from runtime.inputs import Progress
 from runtime.jobs.plan import VideoJob, folders_of
+from runtime.jobs.running import Listener, WorkerPlan, do_video
+from runtime.jobs.running import Outcome as JobOutcome
 from runtime.jobs.store_records import ADVICE
-from runtime.jobs.workers import Listener, WorkerPlan, digest_allowance, do_video
-from runtime.jobs.workers import Outcome as JobOutcome
+from runtime.jobs.worker_process import digest_allowance
 
 
 class DetectionWorker:

@@ -28,20 +28,14 @@ from runtime.jobs.recipe import make_recipe
 from runtime.jobs.result_files import ResultFiles
 from runtime.jobs.result_place import ResultPlace
 from runtime.jobs.row_tables import ROW_TABLES, require_own_tables
+from runtime.jobs.running import Here, Listener, Outcome, WorkerPlan
 from runtime.jobs.settings import JobSettings
 from runtime.jobs.summary import Tally
 from runtime.jobs.tables import BESIDE, FolderTables, Tables, entries_of, shared_paths, write_tables
 from runtime.jobs.together import announce
 from runtime.jobs.work import Finished, VideoWorker, finished_before
 from runtime.jobs.worker_count import choose_workers, is_heavy, runs_on_gpu, share_devices, share_threads
-from runtime.jobs.workers import (
-    PATIENCE_S,
-    Here,
-    Listener,
-    Outcome,
-    WorkerPlan,
-    WorkerPool,
-)
+from runtime.jobs.workers import PATIENCE_S, WorkerPool
 
 OpenHere = Callable[[WorkerPlan], AbstractContextManager[VideoWorker]]
 """Function that opens what does the videos in this process."""

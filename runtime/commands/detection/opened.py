@@ -14,8 +14,8 @@ from runtime.common.files import is_file
 if TYPE_CHECKING:
     from runtime.engines import Engine
     from runtime.engines.options import EngineOptions
+    from runtime.jobs.running import WorkerPlan
     from runtime.jobs.work import VideoWorker
-    from runtime.jobs.workers import WorkerPlan
     from runtime.spec.model import ModelSpec
 
 

@@ -27,7 +27,7 @@ from runtime.jobs.result_files import ResultFiles
 from runtime.jobs.settings import FileOptions, JobSettings
 from runtime.jobs.video_state import look_at, state_of
 from runtime.jobs.work import VideoWorker
-from runtime.jobs.workers import digest_allowance
+from runtime.jobs.worker_process import digest_allowance
 from runtime.results.detections import Detections, load_detections
 from tests.tiny import tiny_spec, write_tiny_onnx
 from tests.videos import write_video

@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 
 from runtime.errors import AfsdError, EngineError
-from runtime.jobs import workers
+from runtime.jobs import worker_process, workers
 from runtime.jobs.failures import Failure
 from runtime.jobs.plan import plan_jobs
+from runtime.jobs.running import Listener, Outcome, WorkerPlan
 from runtime.jobs.settings import JobSettings
-from runtime.jobs.workers import DIED, HUNG, Listener, Outcome, WorkerPlan, WorkerPool
+from runtime.jobs.workers import DIED, HUNG, WorkerPool
 
 Script = Callable[["Connection[Any, Any]"], None]
 """What a worker does with its end of the pipe; when it returns, the worker is dead."""
@@ -86,7 +87,7 @@ class Run:
         self.started, self.said, self.begun = 0, list[str](), list[str]()
         run, waiting = self, list(scripts)
 
-        class Scripted(workers._Worker):
+        class Scripted(workers.WorkerProcess):
             def _begin(self, connection: Connection[Any, Any], plan: WorkerPlan) -> Any:
                 run.started += 1
                 threading.Thread(target=live, args=(waiting.pop(0), os.dup(connection.fileno())), daemon=True).start()
@@ -101,7 +102,7 @@ class Run:
             finally:
                 connection.close()
 
-        monkeypatch.setattr(workers, "_Worker", Scripted)
+        monkeypatch.setattr(workers, "WorkerProcess", Scripted)
         monkeypatch.setattr(workers, "REOPEN_S", 0.01)
 
     def __call__(self, videos: int, count: int, patience: float = 60.0) -> dict[str, Failure | None]:
@@ -212,7 +213,7 @@ def test_what_was_seen_of_the_video_before_ends_no_allowance() -> None:
     sent: list[tuple[str, object]] = []
     parent: Any = SimpleNamespace(send=lambda kind, content=None: sent.append((kind, content)))
     worker: Any = SimpleNamespace(seen=(0, 0))
-    life = workers._Life(worker, parent, 0.02)
+    life = worker_process._Life(worker, parent, 0.02)
     worker.seen = (20, 2)
     life.begin(9.0)
     time.sleep(0.1)

@@ -18,16 +18,10 @@ from runtime.engines.options import EngineOptions
 from runtime.errors import AfsdError
 from runtime.jobs import worker_count
 from runtime.jobs.plan import VideoJob, plan_jobs
+from runtime.jobs.running import Listener, Outcome, WorkerPlan
 from runtime.jobs.settings import FileOptions, JobSettings
 from runtime.jobs.worker_count import choose_workers, is_heavy, runs_on_gpu, share_devices, share_threads
-from runtime.jobs.workers import (
-    DIED,
-    HUNG,
-    Listener,
-    Outcome,
-    WorkerPlan,
-    WorkerPool,
-)
+from runtime.jobs.workers import DIED, HUNG, WorkerPool
 from tests.tiny import tiny_spec, write_tiny_onnx
 from tests.videos import write_video
 
