@@ -10,7 +10,8 @@ import pytest
 pytest.importorskip("starlette")
 pytest.importorskip("onnxruntime")
 
-from runtime.benchmark.service_load import SHARES, load
+from runtime.benchmark.service_load.kinds import SHARES
+from runtime.benchmark.service_load.study import load
 from tests.tiny import write_tiny_onnx
 from tests.videos import write_video
 

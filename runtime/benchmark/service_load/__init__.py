@@ -1,0 +1,1 @@
+"""Load `afsd serve` with many clients at once, some of them hostile; see `__main__`."""

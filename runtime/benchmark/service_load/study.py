@@ -1,0 +1,50 @@
+"""Run the study: clients at once, the memory meanwhile, and what the service leaves behind."""
+
+from __future__ import annotations
+
+import random
+import signal
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from runtime.benchmark.service_load.client import Client
+from runtime.benchmark.service_load.file_server import file_server
+from runtime.benchmark.service_load.kinds import SHARES
+from runtime.benchmark.service_load.memory import Memory
+from runtime.benchmark.service_load.report import write_report
+from runtime.benchmark.service_load.service import detect_all, read_metrics, served
+
+OF_OTHERS = (".ses",)
+"""Files that libraries leave in the folder for temporary files: ONNX Runtime's number of a session."""
+
+
+def load(model: Path, videos: Sequence[Path], requests: int, at_once: int, workers: int, seed: int) -> str:
+    """Run the study and return its report."""
+    expected = detect_all(model, videos, workers)
+    rng = random.Random(seed)
+    kinds = list(SHARES) + rng.choices(list(SHARES), list(SHARES.values()), k=max(requests - len(SHARES), 0))
+    rng.shuffle(kinds)
+    with (
+        tempfile.TemporaryDirectory() as name,
+        file_server(videos[0].parent) as files,
+        served(model, Path(name), workers) as (process, address),
+    ):
+        memory = Memory(process.pid)
+        before = memory.now()
+        memory.start()
+        client = Client(address, videos, expected, files)
+        begun = time.monotonic()
+        with ThreadPoolExecutor(at_once) as clients:
+            outcomes = list(clients.map(client.run, kinds[:requests], range(requests)))
+        seconds = time.monotonic() - begun
+        time.sleep(1.0)
+        after = memory.now()
+        metrics = read_metrics(address)
+        process.send_signal(signal.SIGTERM)
+        status = process.wait(60)
+        memory.stopped.set()
+        left = sum(1 for path in Path(name).rglob("*") if path.is_file() and path.name not in OF_OTHERS)
+    return write_report(outcomes, seconds, (before, memory.peak, after), metrics, status, left)
