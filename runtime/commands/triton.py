@@ -94,7 +94,8 @@ def triton(arguments: argparse.Namespace) -> int:
     """Run the verb."""
     from runtime.detector import DetectorOptions
     from runtime.triton.configs import Placement
-    from runtime.triton.repository import Repository, write_repository
+    from runtime.triton.planning import Repository
+    from runtime.triton.repository import write_repository
     from runtime.triton.serving import NETWORKS
     from runtime.triton.settings import MIB, Settings
     from runtime.triton.sources import require_root, require_url_prefix
@@ -144,7 +145,7 @@ def triton(arguments: argparse.Namespace) -> int:
 def _spec(arguments: argparse.Namespace) -> Any:
     """Return the spec of the model; for two streams the fused one."""
     from runtime.spec.model import fuse_specs
-    from runtime.triton.repository import read_engine
+    from runtime.triton.planning import read_engine
 
     spec = read_engine(Path(arguments.engine)).spec
     return fuse_specs(spec, read_engine(Path(arguments.flow_engine)).spec) if arguments.flow_engine else spec

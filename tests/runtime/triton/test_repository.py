@@ -16,7 +16,7 @@ from runtime.common.locks import lock_folder
 from runtime.engines import open_engine
 from runtime.errors import ConfigError, InputError
 from runtime.spec.model import spec_from_json
-from runtime.triton import repository
+from runtime.triton import exchanging
 from runtime.triton.pbtxt import Enum, to_pbtxt
 from runtime.triton.settings import Settings, from_parameters, to_parameters
 from tests.fake_tensorrt import write_tiny_plan
@@ -214,7 +214,7 @@ def test_a_kill_between_two_renames_loses_no_model(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", dies)
         if not able:
-            patch.setattr(repository, "exchange", lambda *_: False)
+            patch.setattr(exchanging, "exchange", lambda *_: False)
         with suppress(Killed):
             write(onnx, *flags, "--score", 0.5)
     if able:
