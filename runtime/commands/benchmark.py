@@ -99,7 +99,8 @@ def benchmark(arguments: argparse.Namespace) -> int:
 
 def _count_cameras(arguments: argparse.Namespace) -> int:
     """Find how many cameras each engine carries, one engine after the other."""
-    from runtime.benchmark.cameras import find_most_cameras, format_cameras
+    from runtime.benchmark.cameras.report import format_cameras
+    from runtime.benchmark.cameras.search import find_most_cameras
     from runtime.benchmark.machine import describe_machine
     from runtime.common.mappings import to_mapping
 

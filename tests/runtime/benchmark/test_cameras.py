@@ -12,8 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.benchmark import cameras
-from runtime.benchmark.cameras import Load, find_most_cameras, format_cameras, measure_load
+from runtime.benchmark.cameras import search as camera_search
+from runtime.benchmark.cameras.load import Load
+from runtime.benchmark.cameras.probe import measure_load
+from runtime.benchmark.cameras.report import CameraReport, format_cameras
+from runtime.benchmark.cameras.search import find_most_cameras
 from runtime.benchmark.looped_camera import LoopedCamera, serve_looped, stream_looped
 from runtime.cli import main
 from runtime.errors import InputError, VideoError
@@ -38,9 +41,9 @@ def search(monkeypatch: pytest.MonkeyPatch, limit: int, first: int | None, idle:
         load = replace(CARRIED, cameras=count, busy_cores=2.0 * count / max(limit, 1) * idle, camera_cores=0.0)
         return load if count <= limit else replace(load, dropped_windows=3)
 
-    monkeypatch.setattr(cameras, "serve_looped", no_camera)
-    monkeypatch.setattr(cameras, "measure_load", measure)
-    monkeypatch.setattr(cameras, "usable_cores", lambda: 2)
+    monkeypatch.setattr(camera_search, "serve_looped", no_camera)
+    monkeypatch.setattr(camera_search, "measure_load", measure)
+    monkeypatch.setattr(camera_search, "usable_cores", lambda: 2)
     report = find_most_cameras("model", TinyEngine(), "clip.mp4", first=first)
     assert report.carried <= limit
     if limit < 400:
@@ -157,7 +160,7 @@ def test_real_cameras_are_watched_and_a_slow_engine_is_noticed(tmp_path: Path) -
 
 
 def test_a_report_says_the_number_and_all_that_was_tried() -> None:
-    report = cameras.CameraReport("model.xml", "clip.mp4", "openvino 1", "int8", 10.0)
+    report = CameraReport("model.xml", "clip.mp4", "openvino 1", "int8", 10.0)
     report.loads += [CARRIED, replace(CARRIED, cameras=9, dropped_windows=1), replace(CARRIED, cameras=6)]
     head, _, *rows = format_cameras(report).splitlines()
     assert head == "model.xml (openvino 1, int8): 6 cameras of clip.mp4, each sampled at 10 frames per second"
