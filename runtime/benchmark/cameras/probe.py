@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from runtime.benchmark.cameras.load import READING_LAG_S, Load
 from runtime.benchmark.looped_camera import LoopedCamera
@@ -81,16 +81,15 @@ class _Probe:
     def follow(self, watcher: Watcher, patience_s: float) -> None:
         """Wait until the cameras have settled, measure, and stop the watch (the thread's body)."""
         try:
-            given_up = time.monotonic() + patience_s
-            while (now := _read(watcher)).least_windows == 0:
-                if time.monotonic() > given_up:
+            begun = _Moment.of(watcher, self._camera)
+            while (now := _Moment.of(watcher, self._camera)).least_windows == 0:
+                if now.seconds - begun.seconds > patience_s:
                     if now.dropped_windows or now.dropped_frames or now.losses:
-                        nothing = _Reading(0, 0, 0, 0, 0, 0.0, 0.0)
-                        self.load = self._make_load(nothing, now, 0.0, 0.0, 0.0, now.lag_s, now.reading_lag_s)
+                        self.load = self._load_between(begun, now)
                     return
                 time.sleep(POLL_S)
             self._settle(watcher)
-            self._measure(watcher, _read(watcher))
+            self._measure(watcher)
         finally:
             watcher.stop()
 
@@ -98,53 +97,50 @@ class _Probe:
         """Wait for two strides, and on until nothing is late or the longest time is over."""
         begun = time.monotonic()
         while (waited := time.monotonic() - begun) < SETTLING * self._stride_s:
-            now = _read(watcher)
+            now = _Moment.of(watcher, self._camera)
             late = now.lag_s > self._allowed_lag_s or now.reading_lag_s > READING_LAG_S
             if waited >= 2 * self._stride_s and not late:
                 return
             time.sleep(POLL_S)
 
-    def _measure(self, watcher: Watcher, first: _Reading) -> None:
-        begun, cpu, camera_cpu = time.monotonic(), time.process_time(), self._camera.cpu_seconds
-        lag_s = reading_lag_s = 0.0
-        while True:
+    def _measure(self, watcher: Watcher) -> None:
+        """Measure from now on, for as long as it was asked or until something is lost or late."""
+        first = _Moment.of(watcher, self._camera)
+        latest = replace(first, lag_s=0.0, reading_lag_s=0.0)
+        while self.load is None or (self.load.seconds < self._seconds and not self.load.failure):
             time.sleep(POLL_S)
-            now, seconds = _read(watcher), time.monotonic() - begun
-            lag_s, reading_lag_s = max(lag_s, now.lag_s), max(reading_lag_s, now.reading_lag_s)
-            spent, played = time.process_time() - cpu, self._camera.cpu_seconds - camera_cpu
-            self.load = self._make_load(first, now, seconds, spent, played, lag_s, reading_lag_s)
-            if seconds >= self._seconds or self.load.failure:
-                return
+            now = _Moment.of(watcher, self._camera)
+            lags = max(latest.lag_s, now.lag_s), max(latest.reading_lag_s, now.reading_lag_s)
+            latest = replace(now, lag_s=lags[0], reading_lag_s=lags[1])
+            self.load = self._load_between(first, latest)
 
-    def _make_load(
-        self,
-        first: _Reading,
-        now: _Reading,
-        seconds: float,
-        cpu_s: float,
-        camera_cpu_s: float,
-        lag_s: float,
-        reading_lag_s: float,
-    ) -> Load:
+    def _load_between(self, first: _Moment, last: _Moment) -> Load:
+        """Return what happened between two moments; the second has the longest lags since the first."""
+        seconds = max(last.seconds - first.seconds, 1e-9)
         return Load(
             cameras=self._cameras,
             seconds=seconds,
-            frames=now.frames - first.frames,
-            dropped_frames=now.dropped_frames - first.dropped_frames,
-            dropped_windows=now.dropped_windows - first.dropped_windows,
-            losses=now.losses - first.losses,
-            lag_s=lag_s,
+            frames=last.frames - first.frames,
+            dropped_frames=last.dropped_frames - first.dropped_frames,
+            dropped_windows=last.dropped_windows - first.dropped_windows,
+            losses=last.losses - first.losses,
+            lag_s=last.lag_s,
             allowed_lag_s=self._allowed_lag_s,
-            reading_lag_s=reading_lag_s,
-            busy_cores=cpu_s / max(seconds, 1e-9),
-            camera_cores=camera_cpu_s / max(seconds, 1e-9),
+            reading_lag_s=last.reading_lag_s,
+            busy_cores=(last.cpu_s - first.cpu_s) / seconds,
+            camera_cores=(last.camera_cpu_s - first.camera_cpu_s) / seconds,
         )
 
 
 @dataclass(frozen=True)
-class _Reading:
-    """Holds the numbers of a watch at one moment: sums and maxima over its sources."""
+class _Moment:
+    """Holds the numbers of a watch, sums and maxima over its sources, and of the clocks at one moment."""
 
+    seconds: float
+    cpu_s: float
+    """CPU time of this process."""
+    camera_cpu_s: float
+    """CPU time of the process that plays the cameras."""
     frames: int
     dropped_frames: int
     dropped_windows: int
@@ -153,15 +149,19 @@ class _Reading:
     lag_s: float
     reading_lag_s: float
 
-
-def _read(watcher: Watcher) -> _Reading:
-    values = {metric.name: [value for _, value in metric.values] for metric in watcher.metrics()}
-    return _Reading(
-        frames=int(sum(values["afsd_frames_total"])),
-        dropped_frames=int(sum(values["afsd_frames_dropped_total"])),
-        dropped_windows=int(sum(values["afsd_windows_dropped_total"])),
-        losses=int(sum(values["afsd_losses_total"])),
-        least_windows=int(min(values["afsd_windows_total"])),
-        lag_s=max(values["afsd_lag_seconds"], default=0.0),
-        reading_lag_s=max(values["afsd_reading_lag_seconds"], default=0.0),
-    )
+    @classmethod
+    def of(cls, watcher: Watcher, camera: LoopedCamera) -> _Moment:
+        """Read the numbers as they stand."""
+        values = {metric.name: [value for _, value in metric.values] for metric in watcher.metrics()}
+        return cls(
+            seconds=time.monotonic(),
+            cpu_s=time.process_time(),
+            camera_cpu_s=camera.cpu_seconds,
+            frames=int(sum(values["afsd_frames_total"])),
+            dropped_frames=int(sum(values["afsd_frames_dropped_total"])),
+            dropped_windows=int(sum(values["afsd_windows_dropped_total"])),
+            losses=int(sum(values["afsd_losses_total"])),
+            least_windows=int(min(values["afsd_windows_total"])),
+            lag_s=max(values["afsd_lag_seconds"], default=0.0),
+            reading_lag_s=max(values["afsd_reading_lag_seconds"], default=0.0),
+        )
