@@ -5,49 +5,42 @@ from __future__ import annotations
 import statistics
 from collections import Counter, defaultdict
 
-from runtime.benchmark.service_load.kinds import SHARES
-from runtime.benchmark.service_load.outcome import Outcome
+from runtime.benchmark.service_load.judging import MIB, RequestRecord, Study
+from runtime.benchmark.service_load.kinds import DONE, KINDS
 from runtime.common.tables import align
 
-MIB = 1 << 20
 
-
-def write_report(
-    outcomes: list[Outcome],
-    seconds: float,
-    memory: tuple[tuple[int, int], tuple[int, int], tuple[int, int]],
-    metrics: dict[str, float],
-    status: int,
-    left: int,
-) -> str:
-    lost = [outcome for outcome in outcomes if outcome.end.startswith("lost")]
-    by_kind: dict[str, list[Outcome]] = defaultdict(list)
-    for outcome in outcomes:
-        by_kind[outcome.kind].append(outcome)
+def format_study(study: Study) -> str:
+    """Return a study as text: a table of the kinds of requests, and lines of the whole."""
+    records, metrics = study.records, study.metrics
+    by_kind: dict[str, list[RequestRecord]] = defaultdict(list)
+    for record in records:
+        by_kind[record.kind].append(record)
     rows = [["kind", "requests", "what became of them", "s, quartiles", "429 first", "wrong"]]
-    for kind in SHARES:
+    for kind in KINDS:
         those = by_kind[kind]
-        ends = ", ".join(f"{count} × {end}" for end, count in Counter(o.end for o in those).most_common())
-        times = _quartiles([o.seconds for o in those])
-        refused, wrong = sum(o.refusals for o in those), sum(o.wrong for o in those)
-        rows.append([kind, str(len(those)), ends, times, str(refused), str(wrong)])
-    done = [o.seconds for o in outcomes if o.end == "202 done"]
-    ran = {name: value for name, value in metrics.items() if name.startswith("afsd_service_job_seconds_")}
-    mean = ran["afsd_service_job_seconds_sum"] / max(ran["afsd_service_job_seconds_count"], 1)
-    shown = [" + ".join(f"{value / MIB:.0f}" for value in pair) for pair in memory]
+        ends = ", ".join(f"{count} × {end}" for end, count in Counter(r.end for r in those).most_common())
+        refused, wrong = sum(r.refusals for r in those), sum(r.wrong for r in those)
+        rows.append([kind, str(len(those)), ends, _quartiles([r.seconds for r in those]), str(refused), str(wrong)])
+    lost = sum(record.lost for record in records)
+    done = [record.seconds for record in records if record.end == DONE]
+    mean = metrics["afsd_service_job_seconds_sum"] / max(metrics["afsd_service_job_seconds_count"], 1)
+    before, peak, after = (
+        f"{usage.service / MIB:.0f} + {usage.workers / MIB:.0f}" for usage in (study.before, study.peak, study.after)
+    )
     return "\n".join(
         [
             align(rows, "lrllrr"),
             "",
-            f"{len(outcomes)} requests in {seconds:.1f} s: {len(outcomes) - len(lost)} answered, {len(lost)} lost, "
-            f"{sum(o.wrong for o in outcomes)} wrong",
+            f"{len(records)} requests in {study.seconds:.1f} s: {len(records) - lost} answered, {lost} lost, "
+            f"{sum(record.wrong for record in records)} wrong",
             f"jobs that are done: {len(done)}, seconds from request to result (quartiles) {_quartiles(done)}; on the "
             f"worker {mean:.2f} s on average; {metrics['afsd_service_video_seconds_total']:.0f} s of video",
-            f"memory in MiB, service + workers: {shown[0]} before, {shown[1]} at most, {shown[2]} after",
+            f"memory in MiB, service + workers: {before} before, {peak} at most, {after} after",
             f"workers replaced: {metrics['afsd_service_workers_replaced_total']:.0f}; "
-            f"exit status {status}; temporary files left: {left}",
+            f"exit status {study.status}; temporary files left: {study.left}",
         ]
-    )  # fmt: skip
+    )
 
 
 def _quartiles(seconds: list[float]) -> str:

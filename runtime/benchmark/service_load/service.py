@@ -23,20 +23,10 @@ PATIENCE_S = 3
 @contextmanager
 def served(model: Path, folder: Path, workers: int) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run the verb in a process of its own, with temporary files in a folder; yield it and its address."""
-    flags = [
-        "--port",
-        "0",
-        "--workers",
-        str(workers),
-        "--queue",
-        "12",
-        "--patience",
-        str(PATIENCE_S),
-        "--max-upload",
-        "100",
-    ]
+    flags = ["--port", "0", "--workers", str(workers), "--queue", "12", "--patience", str(PATIENCE_S)]
+    flags += ["--max-upload", "100", "--allow-private-urls", *threads(workers)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "runtime", "serve", str(model), *flags, "--allow-private-urls", *threads(workers)],
+        [sys.executable, "-m", "runtime", "serve", str(model), *flags],
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"TMPDIR": str(folder)},
@@ -72,6 +62,7 @@ def detect_all(model: Path, videos: Sequence[Path], workers: int) -> dict[str, A
 
 
 def read_metrics(address: str) -> dict[str, float]:
+    """Return the numbers of a service, by name and labels as they are printed."""
     host, _, port = address.removeprefix("http://").partition(":")
     connection = HTTPConnection(host, int(port), timeout=30)
     connection.request("GET", "/metrics")

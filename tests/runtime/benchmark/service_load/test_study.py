@@ -10,7 +10,9 @@ import pytest
 pytest.importorskip("starlette")
 pytest.importorskip("onnxruntime")
 
-from runtime.benchmark.service_load.kinds import SHARES
+from runtime.benchmark.service_load.judging import find_faults
+from runtime.benchmark.service_load.kinds import KINDS
+from runtime.benchmark.service_load.report import format_study
 from runtime.benchmark.service_load.study import load
 from tests.tiny import write_tiny_onnx
 from tests.videos import write_video
@@ -24,9 +26,10 @@ def test_nothing_is_lost_wrong_or_left(tmp_path: Path) -> None:
     videos = [
         write_video(tmp_path / "videos" / f"{name}.mp4", frames=64, level=90 + 9 * k) for k, name in enumerate("abc")
     ]
-    report = load(model, videos, requests=len(SHARES) + 10, at_once=8, workers=1, seed=1)
-    assert f"{len(SHARES) + 10} requests in" in report
-    assert f"{len(SHARES) + 10} answered, 0 lost, 0 wrong" in report
+    study = load(model, videos, requests=len(KINDS) + 10, at_once=8, workers=1, seed=1)
+    assert find_faults(study) == []
+    report = format_study(study)
+    assert f"{len(KINDS) + 10} answered, 0 lost, 0 wrong" in report
     assert "exit status 0; temporary files left: 0" in report
     assert "× 408" in report
     assert "× 415" in report
