@@ -27,6 +27,10 @@ class SourceLostError(VideoError):
     """Reports a stream that broke off or fell silent; what was read before is whole."""
 
 
+class RequestCancelledError(AfsdError):
+    """Reports that whoever asked for something waits for it no more."""
+
+
 class VideoWarning(UserWarning):
     """Warns of a video that was read as far as possible, of a rate or rule that may be wrong, or of a short video."""
 

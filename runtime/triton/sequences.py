@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from runtime.common.ranges import FramesPerSecond, require_in_range
 from runtime.detector import Detector
-from runtime.errors import InputError
+from runtime.errors import InputError, RequestCancelledError
 from runtime.results.detections import Detections
 from runtime.video.prefetch import READING
 
@@ -140,7 +140,7 @@ class Sequence:
         if self._reason is not None:
             raise self._reason
         if self._answer.cancelled:
-            raise InputError(f"{self._name}: the request was cancelled")
+            raise RequestCancelledError(f"{self._name}: the request was cancelled")
         self._answer.found(Detections(part.segments, part.labels, part.scores, part.classes, self._name))
 
     def _refuse_rest(self, error: Exception | None) -> None:

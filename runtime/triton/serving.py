@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from runtime.detector import Detector, DetectorOptions
 from runtime.engines import open_engine
 from runtime.engines.base import Arrays, Engine
 from runtime.engines.streaming import StreamingEngine
-from runtime.errors import AfsdError, InputError, VideoError
+from runtime.errors import AfsdError, InputError, RequestCancelledError, VideoError
 from runtime.results.detections import Detections
 from runtime.spec.model import ModelSpec, spec_from_json
 from runtime.spec.streaming import LIVE_CHUNK, STREAMING_CHUNK
@@ -34,6 +34,9 @@ NETWORKS: dict[Role, str] = {
     "flow_backbone": "flow_backbone",
 }
 """Last part of the name of the server's model that runs the network alone."""
+
+CODES = ((InputError, "INVALID_ARG"), (VideoError, "INVALID_ARG"), (RequestCancelledError, "CANCELLED"))
+"""Names of Triton's codes for errors; others are INTERNAL."""
 
 
 @dataclass(frozen=True)
@@ -198,12 +201,19 @@ def outputs_of(found: Detections, pb_utils: Any) -> list[Any]:
     ]
 
 
+def cancellation_of(asked: Any) -> Callable[[], bool]:
+    """Return the function that says whether a request, or the one of a sender of responses, was cancelled.
+
+    Servers before 23.10 do not say: there none is.
+    """
+    return getattr(asked, "is_cancelled", lambda: False)
+
+
 def error_response(error: Exception, pb_utils: Any) -> Any:
-    """Return a response with an error in one line: what was asked wrongly, or what failed here."""
+    """Return a response with an error in one line: what was asked wrongly, what failed here, or that nobody waits."""
     known = isinstance(error, AfsdError)
     line = one_line(error) if known else f"internal error ({type(error).__name__}: {one_line(error)})"
     codes = pb_utils.TritonError
-    asked = isinstance(error, (InputError, VideoError))
-    name = "INVALID_ARG" if asked else "INTERNAL"
+    name = next((code for kind, code in CODES if isinstance(error, kind)), "INTERNAL")
     code = getattr(codes, name, None)  # servers before 23.08 have no codes
     return pb_utils.InferenceResponse(output_tensors=[], error=codes(line) if code is None else codes(line, code))

@@ -8,7 +8,7 @@ from typing import Any
 from runtime.errors import InputError
 from runtime.results.detections import Detections
 from runtime.triton.sequences import Chunk, Sequences, as_frames
-from runtime.triton.serving import Engines, Place, error_response, input_of, number_of, outputs_of
+from runtime.triton.serving import Engines, Place, cancellation_of, error_response, input_of, number_of, outputs_of
 
 
 class TritonPythonModel:
@@ -67,11 +67,12 @@ class _Responses:
 
     def __init__(self, request: Any, pb_utils: Any) -> None:
         self._sender, self._pb = request.get_response_sender(), pb_utils
+        self._cancelled = cancellation_of(self._sender)
 
     @property
     def cancelled(self) -> bool:
         """See `Answer`."""
-        return bool(self._sender.is_cancelled())
+        return self._cancelled()
 
     def found(self, detections: Detections) -> None:
         """See `Answer`."""

@@ -18,7 +18,16 @@ from runtime.errors import InputError
 from runtime.results.detections import Detections
 from runtime.results.facts import VideoFacts
 from runtime.triton.reading import BoundedReader, Bounds, detect_file, detect_frames
-from runtime.triton.serving import Engines, Place, error_response, input_of, number_of, outputs_of, text_of
+from runtime.triton.serving import (
+    Engines,
+    Place,
+    cancellation_of,
+    error_response,
+    input_of,
+    number_of,
+    outputs_of,
+    text_of,
+)
 from runtime.triton.settings import Settings
 from runtime.triton.sources import allowed_url, path_below
 from runtime.video.sources import is_live, name_of
@@ -69,24 +78,25 @@ class TritonPythonModel:
         name, fps = text_of(request, "NAME", self._pb), number_of(request, "FPS", self._pb)
         if name is not None:
             require_safe_name(name, what="NAME")
-        settings = self._place.settings
+        settings, cancelled = self._place.settings, cancellation_of(request)
         if video is not None:
-            return detect_bytes(self._detector, video, name or UNNAMED, fps, settings)
+            bounds = Bounds("VIDEO", settings, cancelled)
+            return detect_bytes(self._detector, video, name or UNNAMED, fps, settings, bounds)
         if path is not None:
-            file = path_below(settings.root, path)
+            file, bounds = path_below(settings.root, path), Bounds(path, settings, cancelled)
             with naming(str(file), path):
-                return described(detect_file(self._detector, file, path, fps, settings), name, path, settings.model)
+                return described(detect_file(self._detector, file, bounds, fps), name, path, settings.model)
         assert url is not None
         address = allowed_url(settings.url_prefixes, url)
         if is_live(address):
             raise InputError(f"URL: {name_of(address)[1]} has no end; send its frames to the stream model")
-        bounds = Bounds(name_of(address)[1], settings)
+        bounds = Bounds(name_of(address)[1], settings, cancelled)
         found = detect_frames(self._detector, BoundedReader(address, bounds), bounds, fps)
         return described(found, name, public_url(address), settings.model)
 
 
 def detect_bytes(
-    detector: Detector, video: NDArray[np.uint8], name: str, fps: float | None, settings: Settings
+    detector: Detector, video: NDArray[np.uint8], name: str, fps: float | None, settings: Settings, bounds: Bounds
 ) -> Detections:
     """Detect actions in a video that is sent as bytes, which lie in a temporary file meanwhile.
 
@@ -96,10 +106,11 @@ def detect_bytes(
         name: name of the video in the results.
         fps: frames per second; None: as the video says.
         settings: limits of the server, and the name of the model in the results.
+        bounds: those of the request.
 
     Raises:
         InputError: no bytes, or too many.
-        VideoError: see `detect_file`.
+        VideoError, RequestCancelledError: see `detect_file`.
     """
     if not 0 < video.size <= settings.max_bytes:
         raise InputError(f"VIDEO: got {video.size:,} bytes, expected 1 … {settings.max_bytes:,}")
@@ -111,7 +122,7 @@ def detect_bytes(
         file = folder / f"{UNNAMED}{suffix}"
         file.write_bytes(content)
         with naming(str(file), "VIDEO"):
-            found = detect_file(detector, file, "VIDEO", fps, settings)
+            found = detect_file(detector, file, bounds, fps)
     return described(found, name, "", settings.model)
 
 

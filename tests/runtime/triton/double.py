@@ -28,7 +28,7 @@ class Tensor:
 
 
 class TritonError(Exception):
-    UNKNOWN, INTERNAL, INVALID_ARG = range(3)
+    UNKNOWN, INTERNAL, INVALID_ARG, CANCELLED = range(4)
 
     def __init__(self, message: str, code: int = INTERNAL) -> None:
         super().__init__(message)
@@ -81,6 +81,13 @@ class Request:
         self.tensors = {name: Tensor(name, np.asarray(array)) for name, array in inputs.items() if array is not None}
         self.sender = Sender()
         self._sequence = sequence
+        self.asked = 0
+        self.cancelled_at = 0
+        """Number of the question whether it is cancelled that is answered by yes; 0: it never is."""
+
+    def is_cancelled(self) -> bool:
+        self.asked += 1
+        return 0 < self.cancelled_at <= self.asked
 
     def correlation_id(self) -> int | str:
         return self._sequence

@@ -14,6 +14,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -22,9 +23,10 @@ from runtime.detector import Detector, DetectorOptions
 from runtime.engines.base import Engine
 from runtime.errors import EngineError, InputError, VideoError
 from runtime.results.detections import Detections
-from runtime.triton import network_model, stream_model, video_model
+from runtime.triton import network_model, reading, stream_model, video_model
 from runtime.triton.engine import TritonEngine
 from runtime.triton.reading import BoundedReader, Bounds
+from runtime.triton.serving import cancellation_of
 from runtime.triton.settings import Settings
 from tests.runtime.triton.double import Request, Response, TritonError, initial, utilities
 from tests.tiny import CROP, LENGTH, TinyEngine, tiny_spec, write_tiny_onnx
@@ -201,12 +203,51 @@ class Silent(SimpleHTTPRequestHandler):
 
 
 def test_frames_that_come_slowly_end_with_the_time(place: Path) -> None:
-    bounds = Bounds("a", Settings("", max_processing_s=0.05))
+    bounds = Bounds("a", Settings("", max_processing_s=0.05), lambda: False)
     with closing(BoundedReader(str(place / "root/a.avi"), bounds)) as reader:
         assert reader.grab()
         time.sleep(0.06)
         with pytest.raises(VideoError, match="took more than"):
             reader.grab()
+
+
+@pytest.mark.parametrize("source", ["PATH", "VIDEO", "folder"])
+def test_a_cancelled_request_is_given_up_and_the_next_is_answered(
+    source: str, place: Path, open_model: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "ASK_EVERY_S", 0.0)
+    model = open_model(video_model, "own")
+    if source == "folder":
+        (place / "root/images").mkdir()
+        for number in range(70):
+            assert cv2.imwrite(str(place / f"root/images/{number:03}.png"), np.full((*CROP, 3), 3 * number, np.uint8))
+    content = np.fromfile(place / "root/a.avi", np.uint8)
+    inputs = {
+        "PATH": {"PATH": text("a.avi")}, "VIDEO": {"VIDEO": content},
+        "folder": {"PATH": text("images"), "FPS": np.array([10], np.float32)},
+    }[source]  # fmt: skip
+    whole, cancelled, late = Request(inputs), Request(inputs), Request(inputs)
+    (want,) = model.execute([whole])
+    assert whole.asked > 4
+    cancelled.cancelled_at, late.cancelled_at = whole.asked // 2, whole.asked + 1
+    given_up, answered = model.execute([cancelled, late])
+    error = given_up.error()
+    assert error is not None
+    assert error.code == TritonError.CANCELLED
+    assert error.message().endswith(": the request was cancelled")
+    assert cancelled.asked <= cancelled.cancelled_at + 1  # one more by the thread that reads, and not a frame more
+    assert rows(answered.arrays()["JSON"][0].decode()) == rows(want.arrays()["JSON"][0].decode())
+
+
+def test_the_server_is_not_asked_for_each_frame(place: Path, open_model: Open) -> None:
+    request = Request({"PATH": text("a.avi")})
+    begun = time.monotonic()
+    open_model(video_model, "own").execute([request])
+    assert 1 <= request.asked <= 2 + (time.monotonic() - begun) / reading.ASK_EVERY_S
+
+
+def test_a_server_that_cannot_say_whether_a_request_is_cancelled() -> None:
+    assert cancellation_of(object())() is False
 
 
 def test_an_error_of_the_code_is_a_line_too(place: Path, open_model: Open, monkeypatch: pytest.MonkeyPatch) -> None:
