@@ -66,6 +66,7 @@ def _add_serving_flags(group: argparse._ArgumentGroup) -> None:
         "--batch-delay", metavar="US", type=int, default=0, help="microseconds to wait for a fuller batch (%(default)s)"
     )
     group.add_argument("--queue", metavar="N", type=int, default=64, help="requests that may wait (%(default)s)")
+    group.add_argument("--max-wait", metavar="S", type=float, help="longest time that a request waits (any)")
     group.add_argument(
         "--max-sequences", metavar="N", type=int, default=64, help="streams at a time of an instance (%(default)s)"
     )
@@ -131,7 +132,14 @@ def triton(arguments: argparse.Namespace) -> int:
         {role: Path(path) for role in NETWORKS if (path := getattr(arguments, role))},
         arguments.name,
         settings,
-        Placement(arguments.device, arguments.instances, arguments.max_batch, arguments.batch_delay, arguments.queue),
+        Placement(
+            device=arguments.device,
+            instances=arguments.instances,
+            max_batch=arguments.max_batch,
+            delay_us=arguments.batch_delay,
+            queue=arguments.queue,
+            wait_s=arguments.max_wait,
+        ),
         arguments.network,
         arguments.network_in_triton,
     )

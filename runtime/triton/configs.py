@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from runtime.common.ranges import Count, Number, check_ranges
+from runtime.common.ranges import Count, Number, Seconds, check_ranges
 from runtime.engines.artifact import Artifact
 from runtime.engines.options import EngineOptions
 from runtime.errors import InputError
@@ -43,6 +43,8 @@ class Placement:
     """Microseconds for which Triton waits for more windows of a batch."""
     queue: Count = 64
     """Videos, and windows, that may wait; what comes then is refused."""
+    wait_s: Seconds | None = None
+    """Longest time in seconds that a request waits; then it is refused. None: any."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -63,6 +65,16 @@ def instance_group(placement: Placement, suffix: str) -> list[Message]:
     gpus = placement.gpus(suffix) if suffix else []
     kind: dict[str, object] = {"count": placement.instances, "kind": Enum("KIND_GPU" if gpus else "KIND_CPU")}
     return [{**kind, "gpus": gpus} if gpus else kind]
+
+
+def batching(placement: Placement, *, joins: bool) -> Message:
+    """Return the field `dynamic_batching`, which bounds what waits; without `joins` each request stays alone."""
+    policy: dict[str, object] = {"max_queue_size": placement.queue}
+    if placement.wait_s is not None:
+        policy["default_timeout_microseconds"] = round(placement.wait_s * 1e6)
+        policy["allow_timeout_override"] = True  # for less: a client's own parameter "timeout"
+    delay: dict[str, object] = {"max_queue_delay_microseconds": placement.delay_us} if joins else {}
+    return {**delay, "default_queue_policy": policy}
 
 
 def largest_batch(artifact: Artifact, placement: Placement) -> int:
@@ -91,12 +103,7 @@ def network_config(name: str, artifact: Artifact, placement: Placement, settings
     config["max_batch_size"] = most
     config["input"] = [_tensor(tensor, batched) for tensor in artifact.spec.inputs]
     config["output"] = [_tensor(tensor, batched) for tensor in artifact.spec.outputs]
-    policy: Message = {"max_queue_size": placement.queue}
-    if batched:
-        config["dynamic_batching"] = {
-            "max_queue_delay_microseconds": placement.delay_us,
-            "default_queue_policy": policy,
-        }
+    config["dynamic_batching"] = batching(placement, joins=batched)
     config["instance_group"] = instance_group(placement, artifact.path.suffix.lower())
     config["version_policy"] = {"latest": {"num_versions": 1}}
     config["model_warmup"] = [
@@ -125,7 +132,7 @@ def video_config(name: str, settings: Settings, placement: Placement, suffix: st
             {"name": "FPS", "data_type": Enum("TYPE_FP32"), "dims": [1], "optional": True},
         ],
         "output": _FOUND,
-        "dynamic_batching": {"default_queue_policy": {"max_queue_size": placement.queue}},
+        "dynamic_batching": batching(placement, joins=False),
         "instance_group": instance_group(placement, suffix),
         "version_policy": {"latest": {"num_versions": 1}},
         "parameters": to_parameters(settings),

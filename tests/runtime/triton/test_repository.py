@@ -127,13 +127,23 @@ def test_other_engines_and_who_runs_them(how: str, onnx: Path, tmp_path: Path) -
 
 def test_a_batch_that_is_fixed_is_part_of_the_shape(tmp_path: Path) -> None:
     fixed = write_tiny_onnx(tmp_path / "fixed.onnx", tiny_spec(batch=2))
-    assert write(fixed, "--out", tmp_path / "repository", "--batch", 2) == 0
+    assert write(fixed, "--out", tmp_path / "repository", "--batch", 2, "--queue", 7) == 0
     network = config_of(tmp_path / "repository", "afsd_network")
     assert network["max_batch_size"] == [0]
     assert tensors(network["input"]) == {
         "frames": ("TYPE_UINT8", [2, LENGTH, *CROP, 3]), "lengths": ("TYPE_INT32", [2]),
     }  # fmt: skip
-    assert "dynamic_batching" not in network
+    (batching,) = network["dynamic_batching"]  # each request alone, and no more of them than wait at most
+    assert batching == {"default_queue_policy": [{"max_queue_size": [7]}]}
+
+
+@pytest.mark.parametrize("model", ["afsd", "afsd_network"])
+def test_a_request_waits_at_most_so_long(model: str, onnx: Path, tmp_path: Path) -> None:
+    assert write(onnx, "--out", tmp_path, "--queue", 3, "--max-wait", 1.5) == 0
+    (policy,) = config_of(tmp_path, model)["dynamic_batching"][0]["default_queue_policy"]
+    assert policy == {
+        "max_queue_size": [3], "default_timeout_microseconds": [1_500_000], "allow_timeout_override": [True],
+    }  # fmt: skip
 
 
 def test_the_network_in_the_server(onnx: Path, tmp_path: Path) -> None:
@@ -260,6 +270,7 @@ def test_somebody_elses_readme_stays(onnx: Path, tmp_path: Path) -> None:
         (("--batch", "2", "--stride", "17"), "stride: got 17"),
         (("--backbone", "{model}"), "backbone"),
         (("--instances", "0"), "instances: got 0"),
+        (("--max-wait", "0"), "wait_s: got 0"),
         (("--idle", "0"), "idle_s: got 0"),
         (("--max-mb", "0"), "max_bytes: got 0"),
         (("--max-held-mb", "0"), "max_held_bytes: got 0"),

@@ -10,8 +10,9 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ import pytest
 
 from runtime.cli import main
 from tests.fake_tensorrt import write_tiny_plan
+from tests.runtime.triton.slow_address import slow_address
 from tests.shared import ROOT
-from tests.tiny import CROP, LENGTH, TinyEngine, write_tiny_onnx
+from tests.tiny import CROP, LENGTH, TinyEngine, tiny_spec, write_tiny_onnx
 from tests.triton_server import Server, client_environment, require_triton, running, server_environment
 from tests.videos import write_video
 
@@ -41,9 +43,16 @@ for path in sys.argv[1:]:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a model, videos and a repository: "own" runs the engine itself, "joined" in the server's model."""
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a video that comes slowly."""
     require_triton()
+    with slow_address(tmp_path_factory.mktemp("slow")) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, slow: str) -> Path:
+    """A folder with a model, videos and a repository: "own" runs the engine itself, "joined" in the server's model."""
     folder = tmp_path_factory.mktemp("triton")
     model = write_tiny_onnx(folder / "tiny.onnx", None)
     (folder / "root").mkdir()
@@ -61,6 +70,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert main(["triton", str(model), *flags, "--name", "joined", "--network", "python", "--network-in-triton"]) == 0
     few = ["--name", "few", "--network", "none", "--max-sequences", "2"]
     assert main(["triton", str(model), *flags, *few]) == 0
+    queued = ["--network", "none", "--queue", "1", "--url", slow.removesuffix("slow.avi")]
+    assert main(["triton", str(model), *flags, *queued, "--name", "queued"]) == 0
+    assert main(["triton", str(model), *flags, *queued, "--name", "hurried", "--max-wait", "0.5"]) == 0
+    fixed = write_tiny_onnx(folder / "fixed.onnx", tiny_spec(batch=2))
+    assert main(["triton", str(fixed), *flags, "--name", "fixed", "--batch", "2", "--max-wait", "9"]) == 0
     plan = write_tiny_plan(folder / "tiny.engine")
     assert main(["triton", str(plan), *flags, "--name", "plan", "--device", "gpu:0,gpu:1", "--instances", "2"]) == 0
     return folder
@@ -69,7 +83,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(place: Path) -> Iterator[Server]:
     """The server; own_network is left out, since the wheel has no backend for ONNX files."""
-    models = ["own", "own_stream", "joined_network", "joined", "joined_stream", "few_stream"]
+    models = ["own", "own_stream", "joined_network", "joined", "joined_stream", "few_stream", "queued", "hurried"]
     with running(place / "repository", models, place / "server") as server:
         yield server
 
@@ -160,7 +174,7 @@ def test_the_servers_schema_takes_every_configuration(place: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [path.parent.name for path in configs]
-    assert len(configs) == 11
+    assert len(configs) == 18
 
 
 def test_only_the_backend_of_the_native_network_is_missing(server: Server) -> None:
@@ -236,6 +250,53 @@ def test_errors_are_one_line_and_the_server_goes_on(
     for answer, said in zip(answers, ("expected uint8", "shape", "FPS is missing", "START", None, None), strict=True):
         assert said is None or said in answer[-1]["error"]
     assert_sequence_equal(answers[-1], results["1.npy"])
+
+
+@contextmanager
+def occupied(server: Server, model: str, url: str) -> Iterator[Callable[[], str]]:
+    """Have the one instance of a model look at a video that comes slowly; yield what cancels that."""
+    words = [sys.executable, str(Path(__file__).with_name("canceller.py")), server.grpc, model, url]
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=client_environment()
+    ) as client:
+        assert client.stdout is not None
+        try:
+            assert client.stdout.readline() == "sent\n"
+            yield lambda: client.communicate("\n", timeout=30)[0]
+        finally:
+            client.kill()
+
+
+def pending(server: Server, model: str) -> float:
+    """Number of requests that wait for a model."""
+    with urllib.request.urlopen(f"{server.metrics}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    (line,) = [one for one in lines if one.startswith(f'nv_inference_pending_request_count{{model="{model}"')]
+    return float(line.split()[-1])
+
+
+def test_a_cancelled_video_makes_room_and_one_too_many_is_refused(
+    server: Server, slow: str, results: dict[str, list[Any]]
+) -> None:
+    with occupied(server, "queued", slow) as cancel, ThreadPoolExecutor(1) as pool:
+        time.sleep(0.3)  # it is in work: what comes now waits
+        second = pool.submit(ask, server, "queued", PATH="1.avi")
+        end = time.monotonic() + 20
+        while pending(server, "queued") < 1 and time.monotonic() < end:
+            time.sleep(0.02)
+        assert "Exceeds maximum queue size" in ask(server, "queued", PATH="2.avi")["error"]
+        assert not second.done()
+        assert "CANCELLED" in cancel()
+        assert_equal(second.result(timeout=20), results["1.avi"])  # the slow video would take a minute more
+    assert_equal(ask(server, "queued", PATH="2.avi"), results["2.avi"])
+
+
+def test_what_waits_too_long_is_refused(server: Server, slow: str, results: dict[str, list[Any]]) -> None:
+    with occupied(server, "hurried", slow) as cancel:
+        time.sleep(0.3)
+        assert ask(server, "hurried", PATH="1.avi")["error"] == "Request timeout expired"
+        cancel()
+    assert_equal(ask(server, "hurried", PATH="1.avi"), results["1.avi"])
 
 
 def test_a_sequence_that_is_never_ended_is_forgotten(place: Path, server: Server) -> None:
