@@ -48,8 +48,8 @@ class PlannedModel:
     """Engines of which only the ModelSpec lies there."""
     native: Artifact | None = None
     """Engine that a backend of Triton runs."""
-    window_length: int = 0
-    """Valid frames of the window of the warm-up; 0: there is none."""
+    lengths: tuple[int, ...] = ()
+    """Valid frames of each window of the warm-up; empty: there is no warm-up."""
 
     def write(self, folder: Path) -> None:
         """Write the model's folder."""
@@ -68,9 +68,9 @@ class PlannedModel:
             shutil.copyfile(self.native.path if name == "model.xml" else self.native.weights, version / name)
             if name == "model.xml":
                 shutil.copyfile(self.native.weights, version / "model.bin")
-        if self.window_length:
+        if self.lengths:
             (folder / "warmup").mkdir()
-            (folder / "warmup" / LENGTHS).write_bytes(np.array([self.window_length], "<i4").tobytes())
+            (folder / "warmup" / LENGTHS).write_bytes(np.array(self.lengths, "<i4").tobytes())
 
 
 def copy_engine(artifact: Artifact, folder: Path) -> None:

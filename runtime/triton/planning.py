@@ -133,14 +133,15 @@ def plan_models(repository: Repository, artifacts: Mapping[Role, Artifact]) -> d
 
 def _network(repository: Repository, role: Role, artifact: Artifact) -> PlannedModel:
     name = f"{repository.name}_{NETWORKS[role]}"
-    has_lengths = any(tensor.name == LENGTHS for tensor in artifact.spec.inputs)
-    window_length = artifact.spec.window_length if has_lengths else 0
+    batches = [tensor.shape[0] for tensor in artifact.spec.inputs if tensor.name == LENGTHS]
+    windows = sum(1 if isinstance(batch, str) else batch for batch in batches)  # an open batch: one window
+    lengths = (artifact.spec.window_length,) * windows
     if repository.network == "native":
         return PlannedModel(
             f"the network alone; {needs_of(artifact)}",
             network_config(name, artifact, repository.placement, None),
             native=artifact,
-            window_length=window_length,
+            lengths=lengths,
         )
     settings = Settings(
         artifact.path.name,
@@ -153,7 +154,7 @@ def _network(repository: Repository, role: Role, artifact: Artifact) -> PlannedM
         network_config(name, artifact, repository.placement, settings),
         "runtime.triton.network_model",
         files=(artifact,),
-        window_length=window_length,
+        lengths=lengths,
     )
 
 

@@ -133,6 +133,8 @@ def test_a_batch_that_is_fixed_is_part_of_the_shape(tmp_path: Path) -> None:
     assert tensors(network["input"]) == {
         "frames": ("TYPE_UINT8", [2, LENGTH, *CROP, 3]), "lengths": ("TYPE_INT32", [2]),
     }  # fmt: skip
+    lengths = tmp_path / "repository/afsd_network/warmup/lengths"
+    assert lengths.read_bytes() == np.array([LENGTH, LENGTH], "<i4").tobytes()
     (batching,) = network["dynamic_batching"]  # each request alone, and no more of them than wait at most
     assert batching == {"default_queue_policy": [{"max_queue_size": [7]}]}
 

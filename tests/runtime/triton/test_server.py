@@ -74,7 +74,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, slow: str) -> Path:
     assert main(["triton", str(model), *flags, *queued, "--name", "queued"]) == 0
     assert main(["triton", str(model), *flags, *queued, "--name", "hurried", "--max-wait", "0.5"]) == 0
     fixed = write_tiny_onnx(folder / "fixed.onnx", tiny_spec(batch=2))
-    assert main(["triton", str(fixed), *flags, "--name", "fixed", "--batch", "2", "--max-wait", "9"]) == 0
+    assert main(["triton", str(fixed), *flags, "--name", "fixed", "--batch", "2", "--network", "python"]) == 0
     plan = write_tiny_plan(folder / "tiny.engine")
     assert main(["triton", str(plan), *flags, "--name", "plan", "--device", "gpu:0,gpu:1", "--instances", "2"]) == 0
     return folder
@@ -83,7 +83,17 @@ def place(tmp_path_factory: pytest.TempPathFactory, slow: str) -> Path:
 @pytest.fixture(scope="module")
 def server(place: Path) -> Iterator[Server]:
     """The server; own_network is left out, since the wheel has no backend for ONNX files."""
-    models = ["own", "own_stream", "joined_network", "joined", "joined_stream", "few_stream", "queued", "hurried"]
+    models = [
+        "own",
+        "own_stream",
+        "joined_network",
+        "joined",
+        "joined_stream",
+        "few_stream",
+        "queued",
+        "hurried",
+        "fixed_network",
+    ]
     with running(place / "repository", models, place / "server") as server:
         yield server
 
@@ -364,15 +374,16 @@ def test_the_metrics_count_what_was_asked(server: Server) -> None:
     assert float(counts["nv_inference_request_success"].split()[-1]) >= 1
 
 
-def test_the_network_alone_equals_the_engine(place: Path, server: Server) -> None:
+@pytest.mark.parametrize(("model", "shape"), [("joined_network", [2, 1]), ("fixed_network", [2])])
+def test_the_network_alone_equals_the_engine(model: str, shape: list[int], place: Path, server: Server) -> None:
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 256, (2, LENGTH, *CROP, 3), dtype=np.uint8)
     lengths = np.array([LENGTH, 5], np.int32)
     inputs = [
         {"name": "frames", "shape": list(frames.shape), "datatype": "UINT8", "data": frames.ravel().tolist()},
-        {"name": "lengths", "shape": [2, 1], "datatype": "INT32", "data": lengths.tolist()},
+        {"name": "lengths", "shape": shape, "datatype": "INT32", "data": lengths.tolist()},
     ]
-    answer = post(server, "/v2/models/joined_network/infer", json.dumps({"inputs": inputs}).encode())
+    answer = post(server, f"/v2/models/{model}/infer", json.dumps({"inputs": inputs}).encode())
     want = TinyEngine().infer({"frames": frames, "lengths": lengths})
     for output in answer["outputs"]:
         found = np.array(output["data"], np.float32).reshape(output["shape"])
