@@ -110,6 +110,7 @@ PARTS = (
     Part("ray", "ray", "ray", "detecting on many machines", is_tried=False),
     Part("starlette", "starlette", "serve", "the service over HTTP"),
     Part("uvicorn", "uvicorn", "serve", "the service over HTTP"),
+    Part("prometheus-client", "prometheus_client", "metrics", "afsd watch --metrics, and the service"),
     Part("shtab", "shtab", "completion", "afsd completion"),
     Part("pandas", "pandas", ALONE, "Detections.to_dataframe", is_tried=False),
     Part("fiftyone", "fiftyone", ALONE, "Detections.to_fiftyone", is_tried=False),

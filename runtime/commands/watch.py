@@ -18,7 +18,7 @@ from runtime.common.ranges import Seconds, require_in_range
 from runtime.common.stops import end_well_at_stop
 from runtime.common.supervisor import READY, STOPPING, notify
 from runtime.common.text import one_line
-from runtime.errors import InputError, VideoError
+from runtime.errors import InputError, VideoError, import_failure
 
 if TYPE_CHECKING:
     from runtime.live.events import Event
@@ -111,15 +111,20 @@ def watch(arguments: argparse.Namespace) -> int:
     from runtime.detector import Detector, DetectorOptions
     from runtime.live.events import Failed, Lost
     from runtime.live.loop_guard import LoopGuard
-    from runtime.live.metrics import MetricsServer, parse_address
     from runtime.live.options import WatchOptions
     from runtime.live.watcher import choose_batch
+    from runtime.metrics.addresses import parse_address
     from runtime.spec.model import fuse_specs
     from runtime.two_streams import name_pair
     from runtime.video.sources import list_sources
 
     check_shown_flags(arguments)
     address = None if arguments.metrics is None else parse_address(arguments.metrics)
+    if address is not None:
+        try:
+            from runtime.metrics.server import MetricsServer
+        except ImportError as error:
+            raise import_failure(error, "prometheus_client", "metrics", "afsd watch --metrics") from None
     if arguments.quiet and arguments.out is None:
         raise InputError("--quiet: nothing would be given out; add --out DIR")
     if arguments.keep_days is not None and arguments.out is None:

@@ -6,7 +6,7 @@ import threading
 import time
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +23,7 @@ from runtime.live.clock import Clock
 from runtime.live.delay import Delay, worst_delay
 from runtime.live.events import Detected, Dropped, Event, Stopped
 from runtime.live.inbox import POLL_SECONDS, Drops, Due, EndOfStretch, FrameInbox, Inbox, Stretch
-from runtime.live.metrics import Metric
+from runtime.live.numbers import SourceNumbers, WatchNumbers
 from runtime.live.options import WatchOptions
 from runtime.live.source import Open, Source, may_be_live
 from runtime.results.detections import Detections
@@ -219,63 +219,38 @@ class Watcher:
                 with suppress(EngineError):
                     pipe.collect(ticket)
 
-    def metrics(self) -> list[Metric]:
-        """Return the metrics as they stand; may be called in any thread."""
-        found = []
-        for metric, value in self._table():
-            found.append(metric)
-            for source in self._sources:
-                if source.live or metric.type == "counter":
-                    metric.add(value(source), video=source.name)
-        found.append(Metric("afsd_detections_total", "Detections given out, by class."))
-        for source in self._sources:
-            for label in self._detector.spec.classes:
-                found[-1].add(self._tallies[source].found[label], video=source.name, **{"class": label})
-        found.append(Metric("afsd_stage_milliseconds_total", "Milliseconds spent, by stage, over all sources."))
-        for stage, spent in (
-            ("read", sum(source.counts.read_ms for source in self._sources)),
-            ("flow", sum(source.counts.flow_ms for source in self._sources)),
-            ("engine", self._timing.engine_ms),
-            ("post", self._timing.post_ms),
-        ):
-            found[-1].add(spent, stage=stage)
-        found.append(Metric("afsd_healthy", "Whether /healthz is 200 (1) or 503 (0).", "gauge"))
-        found[-1].add(self.health()[0])
-        found.append(Metric("afsd_loop_age_seconds", "Seconds since the engine's loop last turned.", "gauge"))
-        found[-1].add(self.loop_age())
-        return found
+    def numbers(self) -> WatchNumbers:
+        """Return the numbers as they stand; may be called in any thread."""
+        return WatchNumbers(
+            tuple(self._numbers_of(source, self._tallies[source]) for source in self._sources),
+            {
+                "read": sum(source.counts.read_ms for source in self._sources) / 1000,
+                "flow": sum(source.counts.flow_ms for source in self._sources) / 1000,
+                "engine": self._timing.engine_ms / 1000,
+                "post": self._timing.post_ms / 1000,
+            },
+            self.health()[0],
+            self.loop_age(),
+        )
 
-    def _table(self) -> list[tuple[Metric, Callable[[Source], float]]]:
-        """Return the metrics of a source, each with the function that reads its value; gauges of live sources only."""
-        return [
-            (Metric("afsd_frames_total", "Sampled frames that were read."), lambda s: s.counts.frames),
-            (Metric("afsd_windows_total", "Windows that were looked at."), lambda s: self._tallies[s].windows),
-            (
-                Metric("afsd_frames_dropped_total", "Frames that the network did not see."),
-                lambda s: s.inbox.dropped_frames,
-            ),
-            (Metric("afsd_windows_dropped_total", "Windows left out."), lambda s: s.inbox.dropped_windows),
-            (Metric("afsd_gaps_total", "Gaps in a live source."), lambda s: s.counts.gaps),
-            (Metric("afsd_losses_total", "Times that a live source was lost."), lambda s: s.counts.losses),
-            (Metric("afsd_reconnects_total", "Times that a lost source came back."), lambda s: s.counts.reconnects),
-            (Metric("afsd_open_failures_total", "Failed attempts to open a source."), lambda s: s.counts.failures),
-            (
-                Metric("afsd_settlements_total", "Chains of overlapping candidates settled before their end."),
-                lambda s: self._tallies[s].settlements,
-            ),
-            (
-                Metric("afsd_up", "Whether frames come (1) or not (0).", "gauge"),
-                lambda s: s.state == "reading" and s.fresh,
-            ),
-            (
-                Metric("afsd_lag_seconds", "Seconds from a window's last frame to its results.", "gauge"),
-                lambda s: self._tallies[s].lag_s,
-            ),
-            (
-                Metric("afsd_reading_lag_seconds", "Seconds by which the newest frame came late.", "gauge"),
-                lambda s: s.late,
-            ),
-        ]
+    def _numbers_of(self, source: Source, tally: _Tally) -> SourceNumbers:
+        return SourceNumbers(
+            name=source.name,
+            live=source.live,
+            up=source.state == "reading" and source.fresh,
+            frames=source.counts.frames,
+            windows=tally.windows,
+            dropped_frames=source.inbox.dropped_frames,
+            dropped_windows=source.inbox.dropped_windows,
+            gaps=source.counts.gaps,
+            losses=source.counts.losses,
+            reconnects=source.counts.reconnects,
+            open_failures=source.counts.failures,
+            settlements=tally.settlements,
+            lag_s=tally.lag_s,
+            reading_lag_s=source.late,
+            detections={label: tally.found[label] for label in self._detector.spec.classes},
+        )
 
     def loop_age(self) -> float:
         """Return the seconds since the engine's loop last turned; may be called in any thread.

@@ -5,76 +5,64 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
-from runtime.live.metrics import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
 from runtime.service.jobs import STATES, JobStore
-from runtime.service.workers.histogram import BOUNDS
 from runtime.service.workers.pool import Pool
 
 
 class ServiceMetrics:
-    """Counts what the service does, beside what its parts count themselves."""
+    """Counts what the service does, beside what its parts count themselves (a `Collector`)."""
 
-    def __init__(self, store: JobStore, pool: Pool) -> None:
-        """Take the parts that are asked for their numbers."""
-        self._store, self._pool = store, pool
+    def __init__(self, store: JobStore, pool: Pool, answers: Counter[int]) -> None:
+        """Take the parts that are asked for their numbers, and the number of answers by status."""
+        self._store, self._pool, self._answers = store, pool, answers
         self.received_bytes = 0
         """Bytes of uploads and fetched videos."""
 
-    def collect(self, answers: Counter[int]) -> list[Metric]:
-        """Return the metrics as they stand; `answers` has the number of answers by status."""
+    def collect(self) -> Iterator[Metric]:
+        """See `Collector`."""
         store, pool = self._store, self._pool
         states = Counter(job.state for job in store)
-        jobs = Metric("afsd_service_jobs", "Jobs that are known, by state.", "gauge")
+        jobs = GaugeMetricFamily("afsd_service_jobs", "Jobs that are known, by state.", labels=["state"])
         for state in STATES:
-            jobs.add(states[state], state=state)
-        ended = Metric("afsd_service_jobs_ended_total", "Jobs that have ended, by how.")
+            jobs.add_metric([state], states[state])
+        yield jobs
+        ended = CounterMetricFamily(
+            "afsd_service_jobs_ended_total", "Jobs that have ended, by how.", labels=["outcome"]
+        )
         for outcome in ("done", "failed", "cancelled"):
-            ended.add(store.outcomes[outcome], outcome=outcome)
-        requests = Metric("afsd_service_answers_total", "Answers to requests, by status.")
-        for status, count in sorted(answers.items()):
-            requests.add(count, status=str(status))
-        ran = Metric("afsd_service_job_seconds", "Seconds that a worker needed for a job that is done.", "histogram")
-        ran.add_histogram(BOUNDS, pool.ran.counts, pool.ran.total)
-        return [
-            jobs,
-            ended,
-            requests,
-            ran,
-            _one("afsd_service_queue_length", "Jobs that wait, uploads among them.", "gauge", store.waiting),
-            _one("afsd_service_workers_ready", "Workers whose engine is open.", "gauge", pool.ready),
-            _one("afsd_service_workers_busy", "Workers that run a job.", "gauge", pool.busy),
-            _one(
-                "afsd_service_workers_replaced_total",
-                "Workers that crashed, hung, or were used up.",
-                "counter",
-                pool.replaced,
-            ),
-            _one("afsd_service_live_inputs", "Live inputs that are open.", "gauge", pool.live),
-            _one("afsd_service_disk_bytes", "Bytes of videos and results that are kept.", "gauge", store.disk.used),
-            _one(
-                "afsd_service_received_bytes_total", "Bytes of videos that were taken.", "counter", self.received_bytes
-            ),
-            _one(
-                "afsd_service_video_seconds_total",
-                "Seconds of video of jobs that are done.",
-                "counter",
-                pool.video_seconds,
-            ),
-            _one(
+            ended.add_metric([outcome], store.outcomes[outcome])
+        yield ended
+        answers = CounterMetricFamily(
+            "afsd_service_answers_total", "Answers to requests, by status.", labels=["status"]
+        )
+        for status, count in sorted(self._answers.items()):
+            answers.add_metric([str(status)], count)
+        yield answers
+        yield from pool.ran.collect()
+        for name, text, value in (
+            ("afsd_service_queue_length", "Jobs that wait, uploads among them.", store.waiting),
+            ("afsd_service_workers_ready", "Workers whose engine is open.", pool.ready),
+            ("afsd_service_workers_busy", "Workers that run a job.", pool.busy),
+            ("afsd_service_live_inputs", "Live inputs that are open.", pool.live),
+            ("afsd_service_disk_bytes", "Bytes of videos and results that are kept.", store.disk.used),
+            (
                 "afsd_service_memory_bytes",
                 "Resident memory of the service without its workers.",
-                "gauge",
                 resident(os.getpid()),
             ),
-        ]
-
-
-def _one(name: str, text: str, kind: str, value: float) -> Metric:
-    metric = Metric(name, text, kind)  # type: ignore[arg-type]  # one of the literals
-    metric.add(value)
-    return metric
+        ):
+            yield GaugeMetricFamily(name, text, value)
+        for name, text, total in (
+            ("afsd_service_workers_replaced_total", "Workers that crashed, hung, or were used up.", pool.replaced),
+            ("afsd_service_received_bytes_total", "Bytes of videos that were taken.", self.received_bytes),
+            ("afsd_service_video_seconds_total", "Seconds of video of jobs that are done.", pool.video_seconds),
+        ):
+            yield CounterMetricFamily(name, text, total)
 
 
 def resident(pid: int) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from runtime.common.ranges import Count, Length, Processes, Range, Seconds, Share, check_ranges
-from runtime.live.metrics import LOOPBACK
+from runtime.metrics.addresses import LOOPBACK
 
 MIB = 1 << 20
 """Bytes of a MiB."""

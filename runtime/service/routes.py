@@ -20,7 +20,7 @@ import runtime
 from runtime.common.console import print_warning
 from runtime.common.text import printable, public_url, without_surrogates
 from runtime.errors import InputError, VideoError
-from runtime.live.metrics import CONTENT_TYPE, render_metrics
+from runtime.metrics.exposition import expose
 from runtime.service.admission import COOKIE, MOST_CONNECTIONS, Admission, is_token
 from runtime.service.intake.fetching import Fetch, FetchError, split_url
 from runtime.service.intake.multipart import FormReader
@@ -75,13 +75,13 @@ class Routes:
         """Take the parts of the service."""
         self._options, self._store, self._pool = options, store, pool
         self.live = LiveInputs(pool, options)
-        self._metrics = ServiceMetrics(store, pool)
         self._fetchers = ThreadPoolExecutor(MOST_FETCHES, "afsd-fetch")
         self._fetching: set[asyncio.Task[None]] = set()
         self._followers: set[FollowedResponse] = set()
         self.draining = False
         """Whether nothing new is taken."""
         self.app = Admission(self._starlette(), options, lambda: self.draining)
+        self._metrics = ServiceMetrics(store, pool, self.app.answers)
 
     def close(self) -> None:
         """Release the threads."""
@@ -341,10 +341,10 @@ class Routes:
             raise RefusedError(503, "no worker is open")
         return PlainTextResponse("ready\n")
 
-    async def metrics(self, _: Request) -> Response:
+    async def metrics(self, request: Request) -> Response:
         """Answer with the metrics."""
-        text = render_metrics(self._metrics.collect(self.app.answers))
-        return Response(text, headers={"Content-Type": CONTENT_TYPE})
+        text, kind = expose(self._metrics, request.headers.get("accept", ""))
+        return Response(text, headers={"Content-Type": kind})
 
     async def openapi(self, _: Request) -> Response:
         """Answer with the description of the interface."""

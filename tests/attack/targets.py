@@ -31,7 +31,8 @@ from runtime.exchange.formats import FORMATS
 from runtime.exchange.record import Segment, VideoSegments
 from runtime.features.feature_set import open_features
 from runtime.features.files import read_features
-from runtime.live.metrics import Metric, MetricsServer
+from runtime.live.numbers import SourceNumbers, WatchNumbers
+from runtime.metrics.server import MetricsServer
 from runtime.results.detections import load_detections
 from runtime.results.thumos14 import read_text_detections
 from runtime.results.video_scores import load_video_scores
@@ -374,10 +375,9 @@ def _make_safetensors(folder: Path) -> Sequence[str]:
 class _Watched:
     """A watch whose metrics are served."""
 
-    def metrics(self) -> list[Metric]:
-        metric = Metric("afsd_frames_total", "Frames.")
-        metric.add(3, video="camera")
-        return [metric]
+    def numbers(self) -> WatchNumbers:
+        camera = SourceNumbers("camera", True, True, *range(9), 0.5, 0.25, {"jump": 1})
+        return WatchNumbers((camera,), {"read": 1.0}, True, 0.25)
 
     def health(self) -> tuple[bool, dict[str, Any]]:
         return True, {"ok": True}
@@ -417,7 +417,10 @@ def _exchange(port: int, request: bytes) -> bytes:
 
 
 def _make_request(folder: Path) -> Sequence[str]:
-    request = "GET /metrics HTTP/1.1\r\nHost: camera\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    accept = "application/openmetrics-text; version=1.0.0; escaping=underscores"
+    request = (
+        f"GET /metrics HTTP/1.1\r\nHost: camera\r\nAccept: {accept}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    )
     (folder / "request").write_text(request)
     return ["request"]
 
@@ -500,7 +503,8 @@ TARGETS: tuple[Target, ...] = (
     _target("images", _make_images, _read_images, mutate_bytes, "runtime/video/readers/images.py"),
     _target("list of sources", _make_list, lambda f: expand_sources(["@list.txt"]), mutate_text,
             "runtime/video/sources.py"),
-    _target("requests for metrics", _make_request, _ask, _any(mutate_bytes, mutate_text), "runtime/live/metrics.py"),
+    _target("requests for metrics", _make_request, _ask, _any(mutate_bytes, mutate_text),
+            "runtime/metrics/server.py", "runtime/metrics/exposition.py"),
     *FLAGS,
     _target("files of tools", _make_tools, _read_tools, _mutate_tools, "runtime/exchange/*.py"),
 )  # fmt: skip

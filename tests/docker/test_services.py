@@ -25,8 +25,8 @@ from runtime.commands.watch import GRACE_SECONDS
 from runtime.common.console import EXIT_ERROR
 from runtime.detector import Detector
 from runtime.errors import InputError
-from runtime.live.metrics import parse_address, render_metrics
 from runtime.live.watcher import ALIVE_SECONDS, Watcher
+from runtime.metrics.addresses import parse_address
 from runtime.service.workers.process import OPEN_S
 from runtime.video.sources import expand_sources
 from tests.supply.packages import ROOT, read_lock
@@ -210,6 +210,8 @@ RULES = [
 def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     """Metrics that a watch and a service print, each with the names of its labels."""
     pytest.importorskip("starlette")
+    from runtime.metrics.exposition import expose
+    from runtime.metrics.watch_collector import WatchCollector
     from runtime.service.jobs import JobStore
     from runtime.service.metrics import ServiceMetrics
     from runtime.service.options import ServiceOptions
@@ -218,10 +220,10 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
 
     options = ServiceOptions()
     store = JobStore(tmp_path_factory.mktemp("jobs"), options)
-    watch = Watcher(Detector(TinyEngine()), ["udp://127.0.0.1:1"]).metrics()
-    serve = ServiceMetrics(store, Pool(Models("m"), options, store)).collect(Counter({429: 1}))
+    watch = WatchCollector(Watcher(Detector(TinyEngine()), ["udp://127.0.0.1:1"]).numbers)
+    serve = ServiceMetrics(store, Pool(Models("m"), options, store), Counter({429: 1}))
     found: dict[str, set[str]] = {"up": set()}
-    for line in render_metrics([*watch, *serve]).splitlines():
+    for line in "".join(expose(collector, "")[0].decode() for collector in (watch, serve)).splitlines():
         if not line.startswith("#"):
             sample = re.match(r"(\w+)(?:\{(.*)\})? ", line)
             assert sample is not None

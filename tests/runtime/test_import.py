@@ -19,8 +19,11 @@ HEAVY = (
 """Never loaded by importing runtime."""
 RUNTIME_MODULE_LEVEL = {"numpy", "cv2", "runtime"}
 """All that runtime may import at module level beside the standard library."""
-SERVICE_MODULE_LEVEL = {"starlette", "uvicorn", "h11"}
-"""What modules of runtime/service may import, too: the verb `serve` alone imports them."""
+OPTIONAL_MODULE_LEVEL = {
+    "runtime/service": {"starlette", "uvicorn", "h11", "prometheus_client"},
+    "runtime/metrics": {"prometheus_client"},
+}
+"""What modules of a folder may import, too: the verb `serve` alone, and `watch --metrics`, import them."""
 
 
 def modules(layer: str) -> list[Path]:
@@ -114,7 +117,8 @@ def test_runtime_imports_only_numpy_and_opencv_at_module_level() -> None:
         for path in modules("runtime")
         for node in module_level(ast.parse(path.read_text(encoding="utf-8")))
         for name in imported(node)
-        if name not in allowed and not (path.is_relative_to(ROOT / "runtime/service") and name in SERVICE_MODULE_LEVEL)
+        if name not in allowed
+        and not any(path.is_relative_to(ROOT / at) and name in more for at, more in OPTIONAL_MODULE_LEVEL.items())
     ]
     assert not wrong
 
@@ -122,7 +126,8 @@ def test_runtime_imports_only_numpy_and_opencv_at_module_level() -> None:
 def test_no_other_verb_loads_the_service() -> None:
     code = (
         "import sys\nfrom runtime.cli import make_parser\nmake_parser()\n"
-        f"print(sorted({SERVICE_MODULE_LEVEL!r} & set(sys.modules)), 'runtime.service' in sys.modules)"
+        f"print(sorted({set().union(*OPTIONAL_MODULE_LEVEL.values())!r} & set(sys.modules)), "
+        "'runtime.service' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[] False"

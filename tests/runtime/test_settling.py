@@ -116,9 +116,8 @@ def test_a_watch_counts_settlements_and_says_so_once(found: list[Row]) -> None:
     with pytest.warns(VideoWarning, match=r"^fake: candidates overlap in a chain of more than 6.4 s") as said:
         assert sum(isinstance(event, Detected) for event in watcher) == len(found)
     assert len(said) == 1
-    (metric,) = (metric for metric in watcher.metrics() if metric.name == "afsd_settlements_total")
-    ((_, value),) = metric.values
-    assert value == 4  # two in each part of 20 s
+    (numbers,) = watcher.numbers().sources
+    assert numbers.settlements == 4  # two in each part of 20 s
 
 
 def test_a_bound_longer_than_the_chain_is_exact(found: list[Row]) -> None:

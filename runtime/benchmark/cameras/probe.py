@@ -152,16 +152,16 @@ class _Moment:
     @classmethod
     def of(cls, watcher: Watcher, camera: LoopedCamera) -> _Moment:
         """Read the numbers as they stand."""
-        values = {metric.name: [value for _, value in metric.values] for metric in watcher.metrics()}
+        sources = watcher.numbers().sources
         return cls(
             seconds=time.monotonic(),
             cpu_s=time.process_time(),
             camera_cpu_s=camera.cpu_seconds,
-            frames=int(sum(values["afsd_frames_total"])),
-            dropped_frames=int(sum(values["afsd_frames_dropped_total"])),
-            dropped_windows=int(sum(values["afsd_windows_dropped_total"])),
-            losses=int(sum(values["afsd_losses_total"])),
-            least_windows=int(min(values["afsd_windows_total"])),
-            lag_s=max(values["afsd_lag_seconds"], default=0.0),
-            reading_lag_s=max(values["afsd_reading_lag_seconds"], default=0.0),
+            frames=sum(source.frames for source in sources),
+            dropped_frames=sum(source.dropped_frames for source in sources),
+            dropped_windows=sum(source.dropped_windows for source in sources),
+            losses=sum(source.losses for source in sources),
+            least_windows=min(source.windows for source in sources),
+            lag_s=max(source.lag_s for source in sources),
+            reading_lag_s=max(source.reading_lag_s for source in sources),
         )

@@ -6,6 +6,8 @@ import asyncio
 import time
 from typing import Any
 
+from prometheus_client import Histogram
+
 from runtime.common.console import print_warning
 from runtime.common.mappings import to_mapping
 from runtime.common.text import one_line
@@ -13,10 +15,11 @@ from runtime.errors import EngineError
 from runtime.service.jobs import PREVIEW, REPORT, RESULT, Job, JobStore
 from runtime.service.options import ServiceOptions
 from runtime.service.refusals import RefusedError
-from runtime.service.workers.histogram import Histogram
 from runtime.service.workers.process import WorkerProcess
 from runtime.service.workers.worker import Message, Models
 
+BOUNDS_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
+"""Upper bounds of the buckets in which the seconds of jobs are counted."""
 STOP_S = 5.0
 """Seconds in which a worker must stop a job that was cancelled; a window of a large network takes about one."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
@@ -45,7 +48,10 @@ class Pool:
         """Number of workers that crashed, hung, or were used up."""
         self.video_seconds = 0.0
         """Seconds of video of all jobs."""
-        self.ran = Histogram()
+        self.ran = Histogram(
+            "afsd_service_job_seconds", "Seconds that a worker needed for a job that is done.",
+            buckets=BOUNDS_S, registry=None,
+        )  # fmt: skip
         """Seconds that jobs which are done ran."""
         self.failure = ""
         """Why the last worker could not be opened."""
@@ -253,7 +259,7 @@ class Pool:
             job.enter(state, reason)
             self._store.note_end(job)
             if state == "done":
-                self.ran.add(job.seconds_in("running", "done"))
+                self.ran.observe(job.seconds_in("running", "done"))
 
     def _finish(self, job: Job) -> None:
         """Remove the files of a job that nobody can ask for any more."""

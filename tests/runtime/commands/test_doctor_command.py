@@ -74,6 +74,7 @@ def test_every_library_comes_with_the_extra_that_brings_it() -> None:
         "ray",
         "starlette",
         "uvicorn",
+        "prometheus-client",
     }
 
 

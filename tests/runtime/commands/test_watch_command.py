@@ -110,6 +110,18 @@ def test_errors_are_one_line(model: str, flags: list[str], message: str, capsys:
     assert message in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_metrics_without_their_library_name_the_extra(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in [name for name in sys.modules if name.startswith(("runtime.metrics", "prometheus_client"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    assert cli.main(["watch", "model.onnx", "udp://a:1", "--metrics", "0"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "afsd watch --metrics needs prometheus_client, which is not installed" in line
+    assert "[metrics]" in line
+
+
 def test_a_model_on_whole_videos_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = str(write_tiny_onnx(tmp_path / "whole.onnx", tiny_spec(sampling="whole_video")))
     assert cli.main(["watch", model, "udp://a:1"]) == 2

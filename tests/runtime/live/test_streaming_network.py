@@ -237,10 +237,9 @@ def test_a_machine_too_slow_drops_frames_and_begins_a_new_state(dropped: int) ->
         if isinstance(event, Detected):
             assert event.utc is not None
             assert event.utc[0] - event.segment[0] == pytest.approx(drop.utc[0] - drop.segment[0])
-    metrics = {m.name: m.values[0][1] for m in watcher.metrics() if m.values}
-    assert metrics["afsd_frames_dropped_total"] == drop.frames
-    assert metrics["afsd_windows_dropped_total"] == 0
-    assert metrics["afsd_windows_total"] == sum(len(whole_windows(one)) for one in parts)
+    (numbers,) = watcher.numbers().sources
+    assert (numbers.dropped_frames, numbers.dropped_windows) == (drop.frames, 0)
+    assert numbers.windows == sum(len(whole_windows(one)) for one in parts)
 
 
 @pytest.mark.parametrize("batch", [1, 2])

@@ -17,7 +17,6 @@ from starlette.requests import ClientDisconnect
 
 from runtime.detector import Detector, DetectorOptions
 from runtime.errors import InputError, VideoError
-from runtime.live.metrics import Metric, render_metrics
 from runtime.results.detections import results_document
 from runtime.service.events import EventLog
 from runtime.service.intake.fetching import split_url
@@ -177,20 +176,6 @@ def test_the_description_is_openapi_and_has_every_route_and_option() -> None:
         (path, method) for path, item in document["paths"].items() for method in item if method != "parameters"
     }
     assert asyncio.run(routes()) == described
-
-
-def test_histograms_are_cumulative() -> None:
-    metric = Metric("a_seconds", "Seconds.", "histogram")
-    metric.add_histogram((0.5, 1.0), (2, 0, 3), 7.5, kind="x")
-    assert render_metrics([metric]).splitlines() == [
-        "# HELP a_seconds Seconds.",
-        "# TYPE a_seconds histogram",
-        'a_seconds_bucket{kind="x",le="0.5"} 2',
-        'a_seconds_bucket{kind="x",le="1"} 2',
-        'a_seconds_bucket{kind="x",le="+Inf"} 5',
-        'a_seconds_sum{kind="x"} 7.5',
-        'a_seconds_count{kind="x"} 5',
-    ]
 
 
 def test_a_reader_for_strangers_opens_a_video_and_nothing_that_it_names(tmp_path: Path) -> None:
