@@ -74,7 +74,7 @@ def _run_on_ray(model: str, videos: Sequence[str], count: int, fleet: FleetOptio
     if done.failures:
         raise AfsdError(f"{done.failures[0].path}: {done.failures[0].error}")
     end = start + done.wall_seconds
-    name = f"{count} actor{'' if count == 1 else 's'} of {fleet.cpus_per_actor:g} CPU"
+    name = f"{count} actor{'' if count == 1 else 's'} of {fleet.cpus:g} CPU"
     return _row(name, done.done, done.video_seconds, done.wall_seconds, end - min(begun))
 
 

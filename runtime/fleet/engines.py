@@ -15,16 +15,24 @@ def share_engine(options: EngineOptions, fleet: FleetOptions) -> EngineOptions:
     """Return the options of an engine in an actor: on its share of a GPU if it has one, else on its CPUs.
 
     Raises:
+        InputError: see `require_device`.
+    """
+    require_device(options, fleet)
+    if fleet.gpus_per_actor:
+        return replace(options, device="gpu:0" if options.device_kind == "auto" else options.device)
+    return options if options.threads is not None else replace(options, threads=fleet.threads)
+
+
+def require_device(options: EngineOptions, fleet: FleetOptions) -> None:
+    """Check that actors have the device of an engine.
+
+    Raises:
         InputError: a GPU is asked for and `gpus_per_actor` is 0, or another than the first.
     """
-    if fleet.gpus_per_actor:
-        device = "gpu:0" if options.device_kind == "auto" else options.device
-        if options.device_kind == "gpu" and options.device_index:
-            raise InputError(f"device: got {options.device}, expected gpu; Ray chooses the GPU of each actor")
-        return replace(options, device=device)
-    if options.device_kind == "gpu":
+    if options.device_kind == "gpu" and not fleet.gpus_per_actor:
         raise InputError(f"device: got {options.device} with no GPU per actor; give gpus_per_actor, such as 0.5")
-    return options if options.threads is not None else replace(options, threads=fleet.threads)
+    if options.device_kind == "gpu" and options.device_index:
+        raise InputError(f"device: got {options.device}, expected gpu; Ray chooses the GPU of each actor")
 
 
 def open_shared(path: str, options: EngineOptions) -> Engine:

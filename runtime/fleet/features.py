@@ -14,15 +14,17 @@ from runtime.common.ranges import Count, FramesPerSecond, require_in_range
 from runtime.engines import EngineOptions
 from runtime.features.extractor import FeatureExtractor
 from runtime.features.folder import ExtractionOptions, FeatureFolder
-from runtime.fleet.engines import open_shared, share_engine
+from runtime.fleet.engines import open_shared, require_device, share_engine
 from runtime.fleet.files import JobFile, files_here, offer_models
 from runtime.fleet.options import FleetOptions
 from runtime.fleet.outcome import Work
 from runtime.fleet.places import first_relative, require_shared, shared_folder
 from runtime.fleet.running import connected, run_on_actors
+from runtime.fleet.shares import choose_shares
 from runtime.fleet.summary import FleetSummary, OnVideo, Tally
 from runtime.fleet.videos import require_finite
 from runtime.jobs.plan import folders_of, plan_jobs
+from runtime.jobs.worker_count import are_heavy
 from runtime.jobs.worker_process import digest_allowance
 from runtime.timing import Timing
 from runtime.video.sources import NamedSource, list_sources
@@ -120,9 +122,13 @@ def extract_features_dataset(
     place = Path(out)
     folders = ["", *folders_of(one.name for one in listed)]
     below = [f"{stream}/{folder}" for stream in ("rgb", "flow") for folder in folders]
-    with shared_folder(place, below=below) as mark, connected(fleet.address):
+    files = [os.fspath(path) for path in paths]
+    heavy = are_heavy(files)
+    require_device(engine or EngineOptions(), fleet)
+    with shared_folder(place, below=below) as mark, connected(fleet.address) as ray:
+        fleet = choose_shares(ray, fleet, heavy=heavy)
         arguments = {
-            "backbones": offer_models([os.fspath(path) for path in paths]),
+            "backbones": offer_models(files),
             "engine": share_engine(engine or EngineOptions(), fleet),
             "out": place,
             "mark": mark,

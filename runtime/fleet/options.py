@@ -30,12 +30,14 @@ class FleetOptions:
     actors: int | tuple[int, int | None] = (1, None)
     """Number of actors, or the least and the most of a pool that Ray Data scales; None: as many as the cluster has room
     for."""
-    cpus_per_actor: Portion = 1.0
-    """CPUs that Ray reserves for an actor. An engine on the CPU uses as many threads, at least one."""
+    cpus_per_actor: Portion | None = None
+    """CPUs that Ray reserves for an actor. An engine on the CPU uses as many threads, at least one. None: what suits
+    the network (`runtime.fleet.shares`): four for a heavy one on the CPU, else one."""
     gpus_per_actor: Portion = 0.0
     """GPUs that Ray reserves for an actor, such as 0.25: then four actors share a GPU. 0: engines run on the CPU."""
-    memory_per_actor: Annotated[int, Range(1, 2**50, what="bytes")] | None = None
-    """Bytes of memory that Ray reserves for an actor; None: Ray decides."""
+    memory_per_actor: Annotated[int, Range(0, 2**50, what="bytes")] | None = None
+    """Bytes of memory that Ray reserves for an actor; 0: none. None: what suits the network; none where there is no
+    network."""
     resources: Mapping[str, float] = field(default_factory=dict)
     """Further resources of the cluster that an actor needs, by their names, as in {"decoder": 1}."""
     retries: Number = 2
@@ -71,7 +73,12 @@ class FleetOptions:
     @property
     def threads(self) -> int:
         """Threads of an engine on the CPU."""
-        return max(1, math.floor(self.cpus_per_actor))
+        return max(1, math.floor(self.cpus))
+
+    @property
+    def cpus(self) -> float:
+        """CPUs that Ray reserves for an actor; 1 where nothing has chosen."""
+        return 1.0 if self.cpus_per_actor is None else self.cpus_per_actor
 
 
 def _check_address(address: str | None) -> None:

@@ -10,18 +10,20 @@ from dataclasses import replace
 from pathlib import Path
 
 from runtime.errors import InputError
-from runtime.fleet.engines import open_shared, share_engine
+from runtime.fleet.engines import open_shared, require_device, share_engine
 from runtime.fleet.files import JobFile, files_here, offer_settings, settings_here
 from runtime.fleet.options import FleetOptions
 from runtime.fleet.outcome import Outcome, Work
 from runtime.fleet.places import first_relative, require_shared, shared_folder
 from runtime.fleet.running import connected, run_on_actors
+from runtime.fleet.shares import choose_shares
 from runtime.fleet.videos import require_finite
 from runtime.inputs import Progress
 from runtime.jobs.plan import VideoJob, folders_of
 from runtime.jobs.running import Listener, WorkerPlan, do_video
 from runtime.jobs.running import Outcome as JobOutcome
 from runtime.jobs.store_records import ADVICE
+from runtime.jobs.worker_count import is_heavy
 from runtime.jobs.worker_process import digest_allowance
 
 
@@ -75,13 +77,15 @@ def detect_on_actors(jobs: Sequence[VideoJob], plan: WorkerPlan, fleet: FleetOpt
         AfsdError: Ray lost the job.
     """
     require_finite(jobs)
-    settings = replace(plan.settings, engine_options=share_engine(plan.settings.engine_options, fleet))
+    require_device(plan.settings.engine_options, fleet)
     with ExitStack() as stack:
         mark = ""
         if isinstance(plan.folder, Path):  # to a store each actor sees itself whether it can write
             below = folders_of(job.name for job in jobs)
             mark = stack.enter_context(shared_folder(plan.folder, ADVICE, below=below))
-        stack.enter_context(connected(fleet.address))
+        ray = stack.enter_context(connected(fleet.address))
+        fleet = choose_shares(ray, fleet, heavy=is_heavy(plan.settings))
+        settings = replace(plan.settings, engine_options=share_engine(plan.settings.engine_options, fleet))
         files = offer_settings(settings)
         known = set() if plan.recipe is None else set(plan.recipe.models.values())
         if plan.recipe is not None and known != {file.digest for file in files if file.is_model}:

@@ -243,7 +243,7 @@ def look_for_room(ray: Any, options: FleetOptions) -> None:
 def _needs(options: FleetOptions) -> dict[str, float]:
     """Return what Ray reserves for an actor, by the names of the resources."""
     needed = {
-        "CPU": options.cpus_per_actor,
+        "CPU": options.cpus,
         "GPU": options.gpus_per_actor,
         "memory": float(options.memory_per_actor or 0),
         **options.resources,
@@ -311,9 +311,9 @@ def _make_dataset(
         VideoActor,
         fn_constructor_args=(worker, dict(arguments), folder, attempts, options.retries, options.patience),
         compute=ray.data.ActorPoolStrategy(min_size=min(least, most), max_size=most, max_tasks_in_flight_per_actor=1),
-        num_cpus=options.cpus_per_actor,
+        num_cpus=options.cpus,
         num_gpus=options.gpus_per_actor,
-        memory=options.memory_per_actor,
+        memory=options.memory_per_actor or None,
         resources=dict(options.resources) or None,
         runtime_env=None if options.runtime_env is None else dict(options.runtime_env),
     )

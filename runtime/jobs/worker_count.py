@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from runtime.common.processors import free_memory, usable_cores
@@ -13,8 +13,11 @@ from runtime.video.sources import STDIN
 
 MANY = 8
 """Number of videos from which on worker processes are started where none were asked for."""
-LARGEST_DEFAULT = 8
-"""Most workers that are started where none were asked for; engines have threads for further cores."""
+BLIND = 8
+"""Most workers that are started, where none were asked for, on a system that does not say how much memory is free."""
+GPU_WORKERS = 4
+"""Most workers of one GPU where none were asked for. What an engine takes of a GPU's memory has not been measured; four
+times `WORKER_BYTES` is the memory of a small one."""
 WORKER_BYTES = 2 << 30
 """Memory that a worker with the published network may take."""
 HEAVY = 10**8
@@ -39,18 +42,17 @@ def choose_workers(
         jobs: the videos that are to be done.
         asked: number that was asked for; 0: none; None: what suits.
         devices: devices to be used; of several each gets a worker.
-        on_gpu: whether the engines run on a GPU: then one worker for each suits, whose memory nobody has measured.
+        on_gpu: whether the engines run on a GPU, which is fed by several workers (`gpu_workers`).
         heavy: whether the network takes most of the time (`is_heavy`).
         least: number that is wanted at least where none was asked for.
     """
     if any(job.source == STDIN for job in jobs):
         return 0
     if asked is None:
-        if len(devices) > 1:
-            asked = len(devices)
-        elif len(jobs) >= MANY:
-            asked = 1 if on_gpu else filling_workers(heavy)
-        asked = max(asked or 0, least)
+        asked = len(devices) if len(devices) > 1 else 0
+        if len(jobs) >= MANY:
+            asked = gpu_workers(len(devices)) if on_gpu else asked or filling_workers(heavy)
+        asked = max(asked, least)
     elif asked:
         asked = max(asked, len(devices))
     return min(asked, len(jobs))
@@ -61,21 +63,38 @@ def filling_workers(heavy: bool = False) -> int:
 
     With a heavy network it is one for each four cores.
     """
+    return max(min(usable_cores() // HEAVY_CORES if heavy else usable_cores(), _room()), 1)
+
+
+def gpu_workers(devices: int) -> int:
+    """Return the number of workers that feed some GPUs: one for each four cores, as many for each GPU, at least one.
+
+    The network is the GPU's, so the cores decode, and at 1080p many of them stand beside one GPU (docs/scale.md).
+    """
+    each = min(usable_cores() // HEAVY_CORES // devices, _room() // devices, GPU_WORKERS)
+    return max(each, 1) * devices
+
+
+def _room() -> int:
+    """Return the number of workers that the free memory has room for."""
     memory = free_memory()
-    room = LARGEST_DEFAULT if memory is None else memory // WORKER_BYTES
-    cores = usable_cores() // HEAVY_CORES if heavy else usable_cores()
-    return max(min(cores, LARGEST_DEFAULT, room), 1)
+    return BLIND if memory is None else memory // WORKER_BYTES
 
 
 def is_heavy(settings: JobSettings) -> bool:
-    """Return whether the models of a job take `HEAVY` multiply-adds per sampled frame or more, or nobody knows.
+    """Return whether the models of a job take most of the time; see `are_heavy`."""
+    return are_heavy(filter(None, (settings.engine, settings.flow_engine, *settings.backbones)))
+
+
+def are_heavy(files: Iterable[str]) -> bool:
+    """Return whether models together take `HEAVY` multiply-adds per sampled frame or more, or nobody knows.
 
     Raises:
         EngineError, SpecError: a model is missing, or no model.
         OSError: a file cannot be read.
     """
     frames = 0.0
-    for file in filter(None, (settings.engine, settings.flow_engine, *settings.backbones)):
+    for file in files:
         if Path(file).suffix.lower() not in READERS:  # a checkpoint, which runs in PyTorch
             return True
         spec = read_artifact(Path(file), verify=False).spec

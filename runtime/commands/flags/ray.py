@@ -22,7 +22,7 @@ MOST_RESOURCES = 1e12
 """Amount that no resource reaches."""
 OWN_FLAGS = {"CPU": "--cpus-per-actor", "GPU": "--gpus-per-actor", "memory": "--memory-per-actor"}
 """Resources that Ray knows, and the flags that ask for them."""
-Mebibytes = Annotated[int, Range(1, 2**30, what="MiB")]
+Mebibytes = Annotated[int, Range(0, 2**30, what="MiB")]
 
 
 def add_ray_flags(parser: argparse.ArgumentParser) -> None:
@@ -40,10 +40,18 @@ def add_ray_flags(parser: argparse.ArgumentParser) -> None:
         help="number of actors, each with its own engines, or the least and the most as in 2-8 (1 to what there is "
         "room for)",
     )
-    group.add_argument("--cpus-per-actor", metavar="N", type=float, help="CPUs and engine threads of each actor (1)")
+    group.add_argument(
+        "--cpus-per-actor",
+        metavar="N",
+        type=float,
+        help="CPUs and engine threads of each actor (1; 4 for a heavy network on the CPU)",
+    )
     group.add_argument("--gpus-per-actor", metavar="N", type=float, help="GPUs of each actor, such as 0.25 (0)")
     group.add_argument(
-        "--memory-per-actor", metavar="MIB", type=int, help="memory that Ray reserves for each actor (any)"
+        "--memory-per-actor",
+        metavar="MIB",
+        type=int,
+        help="memory that Ray reserves for each actor, 0: none (512; 2048 for a heavy network)",
     )
     group.add_argument(
         "--resources",

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,6 +30,7 @@ from runtime.fleet.options import FleetOptions
 from runtime.fleet.outcome import Outcome, Work
 from runtime.fleet.places import first_relative, require_shared, shared_folder
 from runtime.fleet.running import _check_environment, connected, look_for_room
+from runtime.fleet.shares import choose_shares
 from runtime.fleet.summary import FailedVideo, Tally
 from runtime.fleet.tables import write_failures
 from runtime.jobs.failures import Failure
@@ -73,6 +75,35 @@ def test_the_engine_of_an_actor_has_what_ray_gave_the_actor() -> None:
         share_engine(EngineOptions(device="gpu"), FleetOptions())
     with pytest.raises(InputError, match="Ray chooses the GPU of each actor"):
         share_engine(EngineOptions(device="gpu:1"), FleetOptions(gpus_per_actor=1))
+
+
+def cluster(*machines: tuple[float, float]) -> Any:
+    """A cluster of machines by their CPUs and GiB of memory; one that is lost has more than any."""
+    nodes = [{"Alive": True, "Resources": {"CPU": cpus, "memory": gib * 2.0**30}} for cpus, gib in machines]
+    return SimpleNamespace(nodes=lambda: [*nodes, {"Alive": False, "Resources": {"CPU": 64.0, "memory": 1e12}}])
+
+
+@pytest.mark.parametrize(
+    ("machines", "given", "heavy", "cpus", "gib"),
+    [
+        ([(64, 100)], {}, True, 4, 2),  # 16 actors, not 64
+        ([(64, 100)], {}, False, 1, 0.5),
+        ([(2, 16), (3, 1.5)], {}, True, 3, 1.5),  # no machine has four CPUs: that of most has room for one
+        ([(0.5, 100)], {}, False, 0.5, 0.5),
+        ([], {}, True, 4, 2),  # machines may join
+        ([(0, 0)], {}, True, 4, 2),
+        ([(64, 100)], {"gpus_per_actor": 0.25}, True, 1, 2),  # no machine has a GPU yet
+        ([(64, 100)], {"cpus_per_actor": 8, "memory_per_actor": 0}, True, 8, 0),
+    ],
+)
+def test_what_an_actor_gets_unless_the_job_says(
+    machines: list[tuple[float, float]], given: dict[str, Any], heavy: bool, cpus: float, gib: float
+) -> None:
+    chosen = choose_shares(cluster(*machines), FleetOptions(**given), heavy=heavy)
+    assert (chosen.cpus, chosen.memory_per_actor) == (cpus, gib * 2**30)
+    assert replace(chosen, cpus_per_actor=None, memory_per_actor=None) == replace(
+        FleetOptions(**given), cpus_per_actor=None, memory_per_actor=None
+    )
 
 
 class Fussy:
@@ -323,7 +354,7 @@ def test_sources_without_an_end_are_refused_before_anything_starts(tmp_path: Pat
         ),
         (["--ray", "local", "--resources", "a=nan"], "--resources: got 'a=nan', expected NAME=N,…"),
         (["--ray", "local", "--resources", "GPU=1"], "--resources: GPU has a flag of its own; give --gpus-per-actor"),
-        (["--ray", "local", "--memory-per-actor", "0"], "--memory-per-actor: got 0, expected 1"),
+        (["--ray", "local", "--memory-per-actor", "-1"], "--memory-per-actor: got -1, expected 0"),
         (
             ["--ray", "local", "--runtime-env", "no.json"],
             "no.json: file not found; expected a runtime environment of Ray",

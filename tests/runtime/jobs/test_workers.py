@@ -170,7 +170,7 @@ def test_the_number_of_workers(
     assert choose_workers(plan_jobs(["-"] * 9), 3, devices) == 0  # standard input is this process's
 
 
-@pytest.mark.parametrize(("cores", "light", "heavy"), [(1, 1, 1), (2, 2, 1), (7, 7, 1), (8, 8, 2), (64, 8, 8)])
+@pytest.mark.parametrize(("cores", "light", "heavy"), [(1, 1, 1), (2, 2, 1), (7, 7, 1), (8, 8, 2), (64, 64, 16)])
 def test_a_heavy_network_has_a_worker_for_four_cores(
     monkeypatch: pytest.MonkeyPatch, cores: int, light: int, heavy: int
 ) -> None:
@@ -196,15 +196,44 @@ def test_a_heavy_network_is_known_by_its_multiply_adds(tmp_path: Path) -> None:
     assert is_heavy(JobSettings("model.ckpt"))
 
 
-def test_a_gpu_has_one_worker_unless_more_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_count, "filling_workers", lambda heavy: 8)
+@pytest.mark.parametrize(
+    ("cores", "memory_gib", "one", "two"),
+    [
+        (1, 1000, 1, 2),
+        (7, 1000, 1, 2),
+        (8, 1000, 2, 2),
+        (16, 1000, 4, 4),
+        (64, 1000, 4, 8),
+        (64, 6, 3, 2),
+        (64, 1, 1, 2),
+    ],
+)
+def test_a_gpu_has_workers_by_the_cores_that_decode(
+    cores: int, memory_gib: int, one: int, two: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One for each four cores, four for each GPU at most, and 2 GiB of memory for each."""
+    monkeypatch.setattr(worker_count, "usable_cores", lambda: cores)
+    monkeypatch.setattr(worker_count, "free_memory", lambda: memory_gib << 30)
     jobs = plan_jobs([f"{number}.mp4" for number in range(100)])
-    assert choose_workers(jobs, None, ["gpu"], on_gpu=True) == 1
-    assert choose_workers(jobs, None, ["gpu:0", "gpu:1"], on_gpu=True) == 2
+    assert choose_workers(jobs, None, ["gpu"], on_gpu=True) == one
+    assert choose_workers(jobs, None, ["gpu:0", "gpu:1"], on_gpu=True) == two
     assert choose_workers(jobs, 3, ["gpu"], on_gpu=True) == 3
     assert choose_workers(jobs[:7], None, ["gpu"], on_gpu=True) == 0
+    assert choose_workers(jobs[:7], None, ["gpu:0", "gpu:1"], on_gpu=True) == 2
+
+
+def test_what_hangs_is_ended_by_one_worker_at_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_count, "filling_workers", lambda heavy: 8)
+    jobs = plan_jobs([f"{number}.mp4" for number in range(100)])
     assert choose_workers(jobs[:7], None, ["cpu"], least=1) == 1
     assert choose_workers(jobs, None, ["cpu"], least=1) == 8
+
+
+def test_where_the_system_does_not_say_what_is_free_there_are_at_most_eight(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_count, "usable_cores", lambda: 64)
+    monkeypatch.setattr(worker_count, "free_memory", lambda: None)
+    jobs = plan_jobs([f"{number}.mp4" for number in range(100)])
+    assert choose_workers(jobs, None, ["auto"]) == 8
 
 
 @pytest.mark.parametrize(
