@@ -136,10 +136,11 @@ def _network(repository: Repository, role: Role, artifact: Artifact) -> PlannedM
     batches = [tensor.shape[0] for tensor in artifact.spec.inputs if tensor.name == LENGTHS]
     windows = sum(1 if isinstance(batch, str) else batch for batch in batches)  # an open batch: one window
     lengths = (artifact.spec.window_length,) * windows
+    placement = _network_placement(repository)
     if repository.network == "native":
         return PlannedModel(
             f"the network alone; {needs_of(artifact)}",
-            network_config(name, artifact, repository.placement, None),
+            network_config(name, artifact, placement, None),
             native=artifact,
             lengths=lengths,
         )
@@ -151,11 +152,24 @@ def _network(repository: Repository, role: Role, artifact: Artifact) -> PlannedM
     )
     return PlannedModel(
         "the network alone; run by a Python model",
-        network_config(name, artifact, repository.placement, settings),
+        network_config(name, artifact, placement, settings),
         "runtime.triton.network_model",
         files=(artifact,),
         lengths=lengths,
     )
+
+
+def _network_placement(repository: Repository) -> Placement:
+    """Return the placement of the networks: what the repository's own models ask at once is not refused for its number.
+
+    Each stream, and each instance of the model of whole videos, asks for one window after the other; a window that is
+    refused would end a video that has long begun.
+    """
+    placement = repository.placement
+    if not repository.in_triton:
+        return placement
+    own = placement.instances * (repository.settings.max_sequences + 1)
+    return replace(placement, queue=placement.queue + own, wait_s=None)
 
 
 def _device(repository: Repository, artifact: Artifact) -> str:

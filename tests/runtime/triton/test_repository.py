@@ -157,6 +157,15 @@ def test_the_network_in_the_server(onnx: Path, tmp_path: Path) -> None:
     assert (told["engine"], told["network"]) == ("tiny.spec.json", "afsd")
 
 
+def test_no_window_of_a_video_that_has_begun_is_refused(onnx: Path, tmp_path: Path) -> None:
+    flags = ["--queue", 3, "--max-wait", 2, "--instances", 2, "--max-sequences", 5]
+    assert write(onnx, "--out", tmp_path, "--network-in-triton", *flags) == 0
+    (policy,) = config_of(tmp_path, "afsd_network")["dynamic_batching"][0]["default_queue_policy"]
+    assert policy == {"max_queue_size": [3 + 2 * (5 + 1)]}  # two instances, each of five streams and a video
+    (policy,) = config_of(tmp_path, "afsd")["dynamic_batching"][0]["default_queue_policy"]
+    assert (policy["max_queue_size"], policy["default_timeout_microseconds"]) == ([3], [2_000_000])
+
+
 def test_a_model_of_whole_videos_has_no_stream(tmp_path: Path) -> None:
     whole = write_tiny_onnx(tmp_path / "whole.onnx", tiny_spec(sampling="whole_video"))
     assert write(whole, "--out", tmp_path / "repository") == 0
