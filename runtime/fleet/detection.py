@@ -26,7 +26,7 @@ from runtime.fleet.options import FleetOptions
 from runtime.fleet.outcome import Outcome, Work
 from runtime.fleet.pool import detect_on_actors
 from runtime.fleet.running import import_ray
-from runtime.fleet.summary import FleetSummary, OnVideo, Tally
+from runtime.fleet.summary import FleetSummary, FleetTally, OnVideo
 from runtime.fleet.tables import FAILURES, failure_table, write_failures
 from runtime.fleet.videos import require_finite
 from runtime.jobs.failures import Failure, FailureFile
@@ -228,7 +228,7 @@ def run_detection(
     """
     recipe, target = make_recipe(settings), None if place is None else place.target
     plan = WorkerPlan(settings, target, recorded=place is not None, recipe=recipe, fresh=fresh, overwrite=overwrite)
-    tally = Tally([(job.name, job.label) for job in jobs], on_video)
+    tally = FleetTally([(job.name, job.label) for job in jobs], on_video)
     if place is not None:
         return _detect_into(place, jobs, plan, fleet, tally)
     with closing(detect_on_actors(jobs, plan, fleet)) as outcomes:
@@ -241,7 +241,7 @@ def run_detection(
 
 
 def _detect_into(
-    place: ResultPlace, jobs: Sequence[VideoJob], plan: WorkerPlan, fleet: FleetOptions, tally: Tally
+    place: ResultPlace, jobs: Sequence[VideoJob], plan: WorkerPlan, fleet: FleetOptions, tally: FleetTally
 ) -> FleetDetections:
     """Do those videos that are not done by the records of a folder, and write what is of all videos.
 

@@ -21,7 +21,7 @@ from runtime.fleet.outcome import Work
 from runtime.fleet.places import first_relative, require_shared, shared_folder
 from runtime.fleet.running import connected, run_on_actors
 from runtime.fleet.shares import choose_shares
-from runtime.fleet.summary import FleetSummary, OnVideo, Tally
+from runtime.fleet.summary import FleetSummary, FleetTally, OnVideo
 from runtime.fleet.videos import require_finite
 from runtime.jobs.plan import folders_of, plan_jobs
 from runtime.jobs.worker_count import are_heavy
@@ -135,7 +135,7 @@ def extract_features_dataset(
             "options": options,
             "sampling": {"sample_fps": sample_fps, "batch_size": batch_size},
         }
-        tally = Tally([(job.name, job.label) for job in jobs], on_video)
+        tally = FleetTally([(job.name, job.label) for job in jobs], on_video)
         labels = [job.label for job in jobs]
         relative = first_relative([place, *(one.source for one in listed)])
         for _ in tally.count(run_on_actors(listed, FeatureWorker, arguments, fleet, labels, relative=relative)):

@@ -67,7 +67,7 @@ OnVideo = Callable[[str, Outcome], None]
 """Function called with each video, as it is named to people, and what became of it."""
 
 
-class Tally:
+class FleetTally:
     """Counts outcomes while a job runs."""
 
     def __init__(self, videos: Sequence[tuple[str, str]], on_video: OnVideo | None = None) -> None:

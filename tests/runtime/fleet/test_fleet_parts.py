@@ -31,7 +31,7 @@ from runtime.fleet.outcome import Outcome, Work
 from runtime.fleet.places import first_relative, require_shared, shared_folder
 from runtime.fleet.running import _check_environment, connected, look_for_room
 from runtime.fleet.shares import choose_shares
-from runtime.fleet.summary import FailedVideo, Tally
+from runtime.fleet.summary import FailedVideo, FleetTally
 from runtime.fleet.tables import write_failures
 from runtime.jobs.failures import Failure
 from runtime.jobs.row_tables import require_own_tables
@@ -244,7 +244,7 @@ def test_a_folder_that_a_machine_does_not_see_is_told_from_one_that_it_sees(tmp_
 
 
 def test_a_summary_counts_and_keeps_the_order_of_the_videos() -> None:
-    tally = Tally([("a", "x/a.mp4"), ("b", "b.mp4"), ("c", "c.mp4"), ("d", "d.mp4")])
+    tally = FleetTally([("a", "x/a.mp4"), ("b", "b.mp4"), ("c", "c.mp4"), ("d", "d.mp4")])
     outcomes = [
         Outcome(2, Work("failed", failure=Failure("VideoError", "c: no")), process=5, host="m"),
         Outcome(1, Work("done", None, 36.0), process=6, host="m"),
