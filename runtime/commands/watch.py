@@ -35,7 +35,7 @@ def add_watch(subparsers: Any) -> None:
         epilog="examples:\n"
         "  afsd watch model.xml rtsp://camera/1 rtsp://camera/2 --out events\n"
         "  afsd watch model.stream.xml 0 --max-latency 30 --metrics 9000\n"
-        "  afsd watch model.xml @cameras.txt --out events --quiet --keep-days 30    # a source a line\n",
+        "  afsd watch model.xml @cameras.txt --out events --quiet --keep-days 30   (a source a line)\n",
         help="find actions in live sources, for days",
         description="Read cameras, streams and files side by side and print events as JSON lines: detections as soon "
         "as they are final, gaps, losses, reconnections. Ctrl-C and SIGTERM give out what is final and end with 0.",
