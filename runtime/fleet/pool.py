@@ -20,8 +20,7 @@ from runtime.fleet.shares import choose_shares
 from runtime.fleet.videos import require_finite
 from runtime.inputs import Progress
 from runtime.jobs.plan import VideoJob, folders_of
-from runtime.jobs.running import Listener, WorkerPlan, do_video
-from runtime.jobs.running import Outcome as JobOutcome
+from runtime.jobs.running import Listener, VideoOutcome, WorkerPlan, do_video
 from runtime.jobs.store_records import ADVICE
 from runtime.jobs.worker_count import is_heavy
 from runtime.jobs.worker_process import digest_allowance
@@ -104,14 +103,14 @@ class RayPool:
         """Take what the actors need; they start in `run`."""
         self._plan, self._fleet, self._stopped = plan, fleet, False
 
-    def run(self, jobs: Sequence[VideoJob], listener: Listener | None = None) -> Iterator[JobOutcome]:
+    def run(self, jobs: Sequence[VideoJob], listener: Listener | None = None) -> Iterator[VideoOutcome]:
         """Yield what became of each video; see `WorkerPool.run`, and `detect_on_actors` for errors."""
         said = (listener or Listener()).said
         with closing(detect_on_actors(jobs, self._plan, self._fleet)) as outcomes, warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: said(logging.WARNING, str(message))
             for outcome in outcomes:
                 work = outcome.work
-                yield JobOutcome(jobs[outcome.key], work.content, work.failure, work.removed)
+                yield VideoOutcome(jobs[outcome.key], work.content, work.failure, work.removed)
                 if self._stopped:
                     return
 

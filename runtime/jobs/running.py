@@ -59,7 +59,7 @@ class WorkerPlan:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class VideoOutcome:
     """Holds what became of one video."""
 
     job: VideoJob
@@ -84,18 +84,20 @@ class Listener:
 
 def do_video(
     worker: VideoWorker, job: VideoJob, on_progress: Callable[[Timing], None] | None = None, *, alone: bool = False
-) -> Outcome:
+) -> VideoOutcome:
     """Do one video; any error is its failure, and one that nobody foresaw is raised only if the video is `alone`."""
     try:
         finished = worker.do(job, on_progress)
     except (AfsdError, OSError, MemoryError) as error:
-        return Outcome(job, None, Failure.of(error), worker.removed)
+        return VideoOutcome(job, None, Failure.of(error), worker.removed)
     except Exception as error:
         if alone:
             raise
-        return Outcome(job, None, Failure(type(error).__name__, describe_unforeseen(error)[0]), worker.removed)
+        return VideoOutcome(job, None, Failure(type(error).__name__, describe_unforeseen(error)[0]), worker.removed)
     failure = None if finished.failure is None else Failure.of(finished.failure)
-    return Outcome(job, replace(finished, failure=None), failure, worker.removed)  # not every exception can be sent
+    return VideoOutcome(
+        job, replace(finished, failure=None), failure, worker.removed
+    )  # not every exception can be sent
 
 
 class Here:
@@ -104,7 +106,7 @@ class Here:
     def __init__(self, worker: VideoWorker) -> None:
         self._worker, self._stopped = worker, False
 
-    def run(self, jobs: Sequence[VideoJob], listener: Listener | None = None) -> Iterator[Outcome]:
+    def run(self, jobs: Sequence[VideoJob], listener: Listener | None = None) -> Iterator[VideoOutcome]:
         """Yield what became of each video; see `WorkerPool.run`."""
         listener = listener or Listener()
         for job in jobs:

@@ -12,7 +12,7 @@ from typing import Any
 from runtime.errors import AfsdError, EngineError
 from runtime.jobs.failures import Failure
 from runtime.jobs.plan import VideoJob
-from runtime.jobs.running import LIFE_S, Listener, Outcome, WorkerPlan
+from runtime.jobs.running import LIFE_S, Listener, VideoOutcome, WorkerPlan
 from runtime.jobs.worker_process import END_S, WorkerPlace, WorkerProcess
 
 LIVES = 4
@@ -65,7 +65,7 @@ class WorkerPool:
         self._worked = self._stopped = False
         self._looked = 0.0
 
-    def run(self, jobs: Sequence[VideoJob], listener: Listener | None = None) -> Iterator[Outcome]:
+    def run(self, jobs: Sequence[VideoJob], listener: Listener | None = None) -> Iterator[VideoOutcome]:
         """Yield what became of each video, as it ends. Closing the iterator ends the workers at once.
 
         Whoever takes the outcomes may call `stop`: those in work are then still done, and no other.
@@ -112,7 +112,7 @@ class WorkerPool:
         for place in due if self._waiting else ():
             self._start(place)
 
-    def _listen(self) -> Iterator[Outcome]:
+    def _listen(self) -> Iterator[VideoOutcome]:
         """Wait for messages and deaths, and handle them."""
         if not self._workers:
             time.sleep(max(min(at for at, _ in self._reopening) - time.monotonic(), 0.0))
@@ -128,7 +128,7 @@ class WorkerPool:
                 worker.silence = 0.0
             yield from self._handle(worker, message)
 
-    def _end_hung(self) -> Iterator[Outcome]:
+    def _end_hung(self) -> Iterator[VideoOutcome]:
         """End the workers that have made no progress for too long."""
         now = time.monotonic()
         passed, self._looked = min(now - self._looked, 2 * self._tick), now
@@ -142,9 +142,9 @@ class WorkerPool:
                 if self._waiting:
                     self._start(worker.place)
                 text = f"no progress for {worker.silence:.0f} s, so its process was ended; --patience gives it longer"
-                yield Outcome(job, None, Failure(HUNG, f"{job.label}: {text}"))
+                yield VideoOutcome(job, None, Failure(HUNG, f"{job.label}: {text}"))
 
-    def _handle(self, worker: WorkerProcess, message: tuple[str, Any]) -> Iterator[Outcome]:
+    def _handle(self, worker: WorkerProcess, message: tuple[str, Any]) -> Iterator[VideoOutcome]:
         kind, content = message
         if kind == "said":
             self._listener.said(*content)
@@ -177,7 +177,7 @@ class WorkerPool:
         self._workers.remove(worker)
         self._ending.append(worker)
 
-    def _bury(self, worker: WorkerProcess) -> Iterator[Outcome]:
+    def _bury(self, worker: WorkerProcess) -> Iterator[VideoOutcome]:
         """Report the video of a dead worker as failed, and start another in its place.
 
         A video that the worker had not begun is given to another one, once.
@@ -196,7 +196,7 @@ class WorkerPool:
         if self._waiting:
             self._start(worker.place)
         if not is_given_back:
-            yield Outcome(job, None, Failure(DIED, f"{job.label}: the process that worked on it {fate}"))
+            yield VideoOutcome(job, None, Failure(DIED, f"{job.label}: the process that worked on it {fate}"))
 
     def _fail(self, worker: WorkerProcess, error: AfsdError) -> None:
         """Go on without a worker that could not open the model; where others could, try again after a while."""

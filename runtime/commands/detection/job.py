@@ -28,7 +28,7 @@ from runtime.jobs.recipe import make_recipe
 from runtime.jobs.result_files import ResultFiles
 from runtime.jobs.result_place import ResultPlace
 from runtime.jobs.row_tables import ROW_TABLES, require_own_tables
-from runtime.jobs.running import Here, Listener, Outcome, WorkerPlan
+from runtime.jobs.running import Here, Listener, VideoOutcome, WorkerPlan
 from runtime.jobs.settings import JobSettings
 from runtime.jobs.summary import Tally
 from runtime.jobs.tables import BESIDE, FolderTables, Tables, entries_of, shared_paths, write_tables
@@ -234,7 +234,7 @@ class DetectJob:
                     runner.stop()
         self._tally.not_done = len(todo) - ended
 
-    def _take(self, outcome: Outcome) -> None:
+    def _take(self, outcome: VideoOutcome) -> None:
         """Give out what became of a video."""
         job, finished, failure = outcome.job, outcome.finished, outcome.failure
         self._removed += outcome.removed
@@ -294,7 +294,7 @@ class DetectJob:
             drop_output()
             print_warning(f"nobody reads the standard output any more; the work goes on, for {self._flags.out}")
 
-    def _is_broken(self, outcome: Outcome) -> bool:
+    def _is_broken(self, outcome: VideoOutcome) -> bool:
         """Return whether the folder of the results can take no more, so that further work would be lost."""
         if self._records is None or self._is_in_store or self._broken is not None:
             return self._broken is not None

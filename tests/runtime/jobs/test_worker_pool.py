@@ -17,7 +17,7 @@ from runtime.errors import AfsdError, EngineError
 from runtime.jobs import worker_process, workers
 from runtime.jobs.failures import Failure
 from runtime.jobs.plan import plan_jobs
-from runtime.jobs.running import Listener, Outcome, WorkerPlan
+from runtime.jobs.running import Listener, VideoOutcome, WorkerPlan
 from runtime.jobs.settings import JobSettings
 from runtime.jobs.workers import DIED, HUNG, WorkerPool
 
@@ -30,7 +30,7 @@ def work(connection: Connection[Any, Any]) -> None:
     connection.send(("ready", None))
     while (job := connection.recv()) is not None:
         connection.send(("begun", None))
-        connection.send(("done", Outcome(job, None)))
+        connection.send(("done", VideoOutcome(job, None)))
 
 
 def fail_to_open(connection: Connection[Any, Any]) -> None:
@@ -46,7 +46,7 @@ def die_of(number: int, *, begun: bool = True) -> Script:
         for _ in range(number):
             job = connection.recv()
             connection.send(("begun", None))
-            connection.send(("done", Outcome(job, None)))
+            connection.send(("done", VideoOutcome(job, None)))
         connection.recv()
         if begun:
             connection.send(("begun", None))
@@ -75,7 +75,7 @@ def last(seconds: float, *messages: tuple[str, object], allowance: float = 0.0) 
                 for message in messages:
                     connection.send(message)
                 time.sleep(0.01)
-            connection.send(("done", Outcome(job, None)))
+            connection.send(("done", VideoOutcome(job, None)))
 
     return script
 

@@ -18,7 +18,7 @@ from runtime.engines.options import EngineOptions
 from runtime.errors import AfsdError
 from runtime.jobs import worker_count
 from runtime.jobs.plan import VideoJob, plan_jobs
-from runtime.jobs.running import Listener, Outcome, WorkerPlan
+from runtime.jobs.running import Listener, VideoOutcome, WorkerPlan
 from runtime.jobs.settings import FileOptions, JobSettings
 from runtime.jobs.worker_count import choose_workers, is_heavy, runs_on_gpu, share_devices, share_threads
 from runtime.jobs.workers import DIED, HUNG, WorkerPool
@@ -117,7 +117,7 @@ def test_workers_end_when_nobody_takes_the_outcomes(tmp_path: Path) -> None:
     jobs = plan_jobs([str(write_video(tmp_path / f"v{number}.avi", frames=20)) for number in range(4)])
     pool = WorkerPool(replace(plan(model, tmp_path / "out"), progress=True), ["cpu"], 1)
     outcomes = pool.run(jobs)
-    first: Outcome = next(outcomes)
+    first: VideoOutcome = next(outcomes)
     pids = [worker.process.pid for worker in pool._workers]
     assert first.finished is not None
     outcomes.close()  # type: ignore[attr-defined]  # a generator
