@@ -245,7 +245,7 @@ def test_nothing_accumulates(networks: Networks, to: str) -> None:
     assert other.states[0] != shown.states[0]
 
 
-@pytest.mark.parametrize("to", [pytest.param("onnx", marks=pytest.mark.thorough), "openvino"])
+@pytest.mark.parametrize("to", ["onnx", pytest.param("openvino", marks=pytest.mark.slow)])
 def test_cameras_that_share_the_network_give_what_each_stretch_gives_alone(networks: Networks, to: str) -> None:
     """Two cameras in turn, the second of which is lost and comes back, on one engine that compiles the step once."""
     parts = {"udp://a:1": [noise(150, 36, 1)], "udp://b:1": [noise(70, 36, 2), noise(100, 36, 3)]}
