@@ -75,7 +75,7 @@ def test_equalising_brings_channels_near_each_other(placement: Placement, window
     assert even < skewed / 5
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_corrected_biases_take_the_shift_out(
     placement: Placement, rounding: dict[str, Quantiser], windows: list[Inputs]
 ) -> None:
@@ -137,7 +137,7 @@ def table_of(placement: Placement, windows: Sequence[Inputs]) -> RangeTable:
     return RangeTable(placement.sha256, False, 0, (), "", {}, points)
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_searched_ranges_give_smaller_errors_than_full_ones(placement: Placement, windows: list[Inputs]) -> None:
     table = table_of(placement, windows)
     found = search_ranges(placement, table, "int8", windows)
