@@ -7,6 +7,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 from urllib.parse import unquote, urlsplit
@@ -210,18 +211,35 @@ def _list_videos(folder: Path, recursive: bool) -> list[NamedSource]:
         warnings.warn(f"{error.filename}: left out, cannot be read ({error.strerror})", VideoWarning, stacklevel=2)
 
     found: list[Path] = []
+    below: list[str] = []
     for place, folders, files in os.walk(folder, onerror=fail):
-        folders[:] = [name for name in folders if recursive and not name.startswith(".")]
+        below, folders[:] = folders[:], [name for name in folders if recursive and not name.startswith(".")]
         found += [
             path
             for path in (Path(place, name) for name in files if not name.startswith("."))
             if path.suffix.lower() in VIDEO_SUFFIXES and is_file(path)
         ]
+    if found and not recursive:
+        _say_left_out(folder, below)
     places = {path: path.relative_to(folder) for path in found}
     return [
         NamedSource(str(path), _name_below(place))
         for path, place in sorted(places.items(), key=lambda item: natural_key(item[1].as_posix()))
     ]
+
+
+def _say_left_out(folder: Path, below: Iterable[str]) -> None:
+    """Warn if a folder in a folder whose videos are taken holds videos, too, which are not."""
+    for name in sorted((name for name in below if not name.startswith(".")), key=natural_key):
+        with suppress(OSError), os.scandir(folder / name) as entries:
+            if any(Path(entry.name).suffix.lower() in VIDEO_SUFFIXES and entry.name[0] != "." for entry in entries):
+                warnings.warn(
+                    f"{folder}: videos in folders below it, as in {name}, are left out; --recursive (recursive=True) "
+                    "takes them, too",
+                    VideoWarning,
+                    stacklevel=2,
+                )
+                return
 
 
 def _name_below(place: PurePath) -> str:

@@ -368,6 +368,8 @@ class DetectJob:
         lines = []
         if not self._flags.json and not self._flags.jsonl:
             videos = _videos(tables.videos)
+            if tables.others:
+                videos += f", {tables.others} of them not of this list"
             said = [(tables.table, f"the table of {videos}")]
             said += [(path, f"the detections of {videos}") for path in tables.rows]
             said.append((tables.index, f"the index of {tables.pages} page{_s(tables.pages)}"))

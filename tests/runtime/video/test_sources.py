@@ -33,7 +33,8 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_folders_stand_for_their_videos(tree: Path) -> None:
-    assert expand_sources(["."]) == ["clip2.mp4", "clip10.MP4"]
+    with pytest.warns(VideoWarning, match=r"\.: videos in folders below it, as in deep, are left out; --recursive"):
+        assert expand_sources(["."]) == ["clip2.mp4", "clip10.MP4"]
     assert expand_sources(["."], recursive=True) == [
         "clip2.mp4",
         "clip10.MP4",
