@@ -69,9 +69,9 @@ class WorkerProcess:
         with suppress(TimeoutError):
             async with asyncio.timeout(OPEN_S):
                 message = await self.messages.get()
+                if message is not None and message["event"] == "ready":
+                    return message
                 reason = f"the worker ended while it opened the engine ({await self.fate()})"
-        if message is not None and message["event"] == "ready":
-            return message
         await self.close()
         raise EngineError(message["reason"] if message else reason)
 

@@ -28,7 +28,8 @@ from runtime.service.server import Running, Service
 from runtime.service.workers import pool as pool_module
 from runtime.service.workers import task as task_module
 from runtime.service.workers.pool import Pool
-from runtime.service.workers.worker import Line, Models, _run, open_engines
+from runtime.service.workers.process import WorkerProcess
+from runtime.service.workers.worker import Line, Message, Models, _run, open_engines
 from tests.runtime.service.doubles import open_double
 from tests.tiny import TinyEngine
 from tests.videos import write_video
@@ -213,3 +214,21 @@ def test_an_input_without_a_frame_waits_for_nothing_behind_its_end() -> None:
     assert "at least one frame" in said[-1]["reason"]
     assert not said[-1]["spent"]
     assert not left
+
+
+def test_a_worker_that_is_ready_is_not_waited_for_any_longer() -> None:
+    """How a process ended takes seconds to find out while it lives."""
+
+    class Living(WorkerProcess):
+        def __init__(self) -> None:
+            self.messages: asyncio.Queue[Message | None] = asyncio.Queue()
+
+        async def fate(self) -> str:
+            raise AssertionError("asked of a worker that lives")
+
+    async def open_one() -> Message:
+        worker = Living()
+        worker.messages.put_nowait({"event": "ready", "model": "m"})
+        return await worker.opened()
+
+    assert asyncio.run(open_one())["model"] == "m"
