@@ -13,7 +13,7 @@ from runtime.commands.flags.checks import refuse_flags
 from runtime.commands.flags.engine import add_engine_flags, add_flow_flags, add_mode_flag, open_with
 from runtime.commands.flags.reading import add_settle_flag, add_stride_flags, reading_options
 from runtime.commands.flags.shown import add_shown_flags, check_shown_flags, choose_score, selection_options
-from runtime.common.console import EXIT_ERROR, print_error, print_json, print_warning
+from runtime.common.console import EXIT_ERROR, print_error, print_json, print_note, print_warning
 from runtime.common.ranges import Seconds, require_in_range
 from runtime.common.stops import end_well_at_stop
 from runtime.common.supervisor import READY, STOPPING, notify
@@ -109,7 +109,7 @@ def add_watch(subparsers: Any) -> None:
 def watch(arguments: argparse.Namespace) -> int:
     """Run the verb and return 2 if any source could not be read."""
     from runtime.detector import Detector, DetectorOptions
-    from runtime.live.events import Failed, Lost
+    from runtime.live.events import Failed
     from runtime.live.loop_guard import LoopGuard
     from runtime.live.options import WatchOptions
     from runtime.live.watcher import choose_batch
@@ -172,6 +172,7 @@ def watch(arguments: argparse.Namespace) -> int:
         stack.enter_context(LoopGuard(watcher, arguments.end_when_hung))
         notify(READY)
         unwritten: set[str] = set()
+        losses = Losses()
         for event in stack.enter_context(closing(iter(watcher))):  # type: ignore[type-var]  # a generator
             if append is not None:
                 try:
@@ -184,9 +185,27 @@ def watch(arguments: argparse.Namespace) -> int:
                 print_json(event.to_dict())
             if isinstance(event, Failed):
                 print_error(VideoError(event.reason))
-            elif isinstance(event, Lost):
-                print_warning(f"{event.reason}; {event.video} is opened again until it is back")
+            losses.report(event)
     return EXIT_ERROR if watcher.failed or unwritten else 0
+
+
+class Losses:
+    """Prints a line on stderr when a source is lost, and one when it is back."""
+
+    def __init__(self) -> None:
+        self._lost: set[str] = set()
+
+    def report(self, event: Event) -> None:
+        """Print what an event says of its source: it is lost, or gives frames again; of other events nothing."""
+        from runtime.live.events import Lost, Reconnected, Started
+
+        if isinstance(event, Lost):
+            self._lost.add(event.video)
+            print_warning(f"{event.reason}; {event.video} is opened again until it is back")
+        elif isinstance(event, (Started, Reconnected)) and event.video in self._lost:
+            self._lost.remove(event.video)
+            seconds = f" after {event.lost_s:.1f} s" if isinstance(event, Reconnected) else ""
+            print_note(f"afsd: {event.video} is {'back' if seconds else 'there'}{seconds}")
 
 
 def _open_files(folder: Path, keep_days: int | None) -> Callable[[Event], None]:

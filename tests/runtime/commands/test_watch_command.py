@@ -20,6 +20,8 @@ from typing import Any
 import pytest
 
 from runtime import cli
+from runtime.commands.watch import Losses
+from runtime.live.events import Lost, Reconnected, Started
 from tests.runtime.live.streams import RtspCamera, Sender, free_port, udp, write_clip
 from tests.tiny import tiny_spec, write_tiny_onnx
 from tests.videos import write_video
@@ -218,6 +220,28 @@ def test_cameras_of_a_list_are_watched_in_one_process_by_day(
         events = [event for path in sorted(out.glob(f"{name}.*.jsonl")) for event in lines(path.read_text("utf-8"))]
         assert [event["event"] for event in events if event["event"] != "detection"] == ["started", "ended"]
         assert all(path.name == f"{name}.{events[0]['at'][:10]}.jsonl" for path in list(out.glob(f"{name}.*"))[:1])
+
+
+def test_stderr_says_that_a_camera_is_lost_and_that_it_is_back(capsys: pytest.CaptureFixture[str]) -> None:
+    """The second camera was not there at the start, so its first frame is no return."""
+    start = (0.0, "rtsp://x/a", 0.0, "m.onnx", 0.5, "0.1")
+    losses = Losses()
+    for event in (
+        Started("a", *start),
+        Lost("a", 1.0, 1.0, "it broke off", 0.5),
+        Lost("b\n", 1.0, 0.0, "it cannot be opened", 0.5),
+        Reconnected("a", 4.0, 2, 3.04),
+        Started("b\n", *start),
+        Reconnected("a", 5.0, 1, 1.0),
+    ):
+        losses.report(event)
+    assert capsys.readouterr() == (
+        "",
+        "afsd: warning: it broke off; a is opened again until it is back\n"
+        "afsd: warning: it cannot be opened; b is opened again until it is back\n"
+        "afsd: a is back after 3.0 s\n"
+        "afsd: b is there\n",
+    )
 
 
 def test_a_password_in_the_list_is_printed_nowhere(
