@@ -22,9 +22,19 @@ from runtime.common.ranges import FramesPerSecond, require_in_range
 from runtime.common.text import counted, quote, some
 from runtime.errors import AnnotationError, InputError
 from runtime.exchange.below import RESULT_SUFFIXES, files_below, is_beside_results, is_of_all, is_of_place
+from runtime.exchange.days import join_days
 from runtime.exchange.document import Document
-from runtime.exchange.formats import BY_SUFFIX, FORMATS, TEXT_SUFFIXES, Files, Folder, Format, format_named, recognise
-from runtime.exchange.formats import read_document as read_document_as
+from runtime.exchange.formats import (
+    BY_SUFFIX,
+    FORMATS,
+    TEXT_SUFFIXES,
+    Files,
+    Folder,
+    Format,
+    format_named,
+    read_documents,
+    recognise,
+)
 from runtime.exchange.marks import add_mark, is_unchanged
 from runtime.exchange.media import VideoFolder
 from runtime.exchange.record import RATE_ADVICE, Kind, ReadOptions, Unit, VideoSegments, WriteOptions
@@ -102,13 +112,25 @@ def find_segments(
 
     options = ReadOptions(rate, fps is not None, unit, kind, note, advice)
     name, videos = (_read_folder if is_folder(path) else _read_file)(path, format, options)
+    labelled = _checked(videos, path, note)
+    return Found(name, tuple(labelled if fps is None else [replace(video, fps=fps) for video in labelled]))
+
+
+def read_days(documents: Sequence[Document], *, note: Note = lambda text: None) -> list[VideoSegments]:
+    """Read the detections in files of JSON lines that go on one another, see `join_days`, as `read_segments` does."""
+    videos = read_documents(documents, "jsonl", ReadOptions(kind="predictions", note=note))
+    return _checked(videos, documents[0].path, note)
+
+
+def _checked(videos: Sequence[VideoSegments], path: Path, note: Note) -> list[VideoSegments]:
+    """Check names and times of videos, and return them without segments that have no label."""
     require_unique(videos, path)
     _require_times(videos, path)
     labelled = [replace(v, segments=tuple(one for one in v.segments if one.label)) for v in videos]
     lost = sum(len(video.segments) for video in videos) - sum(len(video.segments) for video in labelled)
     if lost:
         note(f"{path}: {counted(lost, 'segment')} without a label left out")
-    return Found(name, tuple(labelled if fps is None else [replace(video, fps=fps) for video in labelled]))
+    return labelled
 
 
 def _require_words(unit: Unit | None, kind: Kind | None) -> None:
@@ -291,7 +313,7 @@ def _read_file(path: Path, format: str | None, options: ReadOptions) -> tuple[st
         raise AnnotationError(
             f"{path}: of no format that is known by its content; give --from NAME, one of {', '.join(FORMATS)}"
         )
-    return name, read_document_as(document, name, options)
+    return name, read_documents([document], name, options)
 
 
 def _read_folder(folder: Path, format: str | None, options: ReadOptions) -> tuple[str, list[VideoSegments]]:
@@ -331,10 +353,10 @@ def _read_folder(folder: Path, format: str | None, options: ReadOptions) -> tupl
         options.note(f"{folder}: {kind} and left out: {some(others)}")
     ((name, documents),) = found.items()
     videos = []
-    for document in documents:
-        place = _place(document.path, folder)
+    for together in join_days(documents):
+        place = _place(together[0].path, folder)
         below = options if place == "." else replace(options, rate=_rate_below(place, options))
-        for video in read_document_as(document, name, below):
+        for video in read_documents(together, name, below):
             is_named = place == "." or video.name.startswith(f"{place}/")
             videos.append(video if is_named else replace(video, name=f"{place}/{video.name}"))
     return name, videos

@@ -38,6 +38,8 @@ class Files:
     recognise: Callable[[Document], bool]
     read: Callable[[Document, ReadOptions], list[VideoSegments]]
     write: Callable[[Sequence[VideoSegments], WriteOptions], str]
+    read_days: Callable[[Sequence[Document], ReadOptions], list[VideoSegments]] | None = None
+    """Reads files that go on one another; None: the format has none."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,7 @@ FORMATS: dict[str, Format] = {
     "jsonl": Format(
         "JSON lines of afsd",
         json_lines.SUFFIX,
-        Files(json_lines.recognise, json_lines.read, json_lines.write),
+        Files(json_lines.recognise, json_lines.read, json_lines.write, json_lines.read_days),
         True,
         ("scores", "duration_s", "fps", "path", "empty videos"),
     ),
@@ -247,3 +249,11 @@ def read_document(document: Document, name: str, options: ReadOptions) -> list[V
     if isinstance(way, Folder):
         raise AnnotationError(f"{document.path}: {FORMATS[name].description}: expected a folder, got a file")
     return way.read(document, options)
+
+
+def read_documents(documents: Sequence[Document], name: str, options: ReadOptions) -> list[VideoSegments]:
+    """Read files that go on one another, see `join_days`, or a single one (AnnotationError: it has another form)."""
+    way = format_named(name).way
+    if isinstance(way, Files) and way.read_days is not None:
+        return way.read_days(documents, options)
+    return [video for document in documents for video in read_document(document, name, options)]

@@ -10,8 +10,9 @@ from runtime.common.natural_order import natural_key
 from runtime.common.text import some
 from runtime.errors import AnnotationError
 from runtime.exchange.below import RESULT_SUFFIXES, files_below, is_beside_results, is_of_all, is_of_place
+from runtime.exchange.days import join_days
 from runtime.exchange.document import Document
-from runtime.exchange.files import read_segments, require_unique
+from runtime.exchange.files import read_days, read_segments, require_unique
 from runtime.exchange.formats import TEXT_SUFFIXES, recognise
 from runtime.exchange.record import VideoSegments
 from runtime.results.detections import Detections, load_detections
@@ -61,7 +62,7 @@ def _load_folder(folder: Path, note: Callable[[str], None]) -> list[Detections]:
         if suffix == ".json":
             _note_others(others, folder, note)
         if chosen:
-            found = [one for path in chosen for one in _load_file(path, note)]
+            found = [one for days in join_days(map(Document, chosen)) for one in _load_days(days, note)]
             require_unique([VideoSegments(one.video) for one in found], folder)
             return found
     raise AnnotationError(
@@ -86,6 +87,14 @@ def _holds_found(path: Path, folder: Path) -> bool:
     if path.suffix.lower() == ".json":
         return isinstance(document.json, dict) and "results" in document.json
     return recognise(document) is not None
+
+
+def _load_days(documents: Sequence[Document], note: Callable[[str], None]) -> list[Detections]:
+    """Load a file, or those of a camera's days as one."""
+    path = documents[0].path
+    if len(documents) == 1:
+        return _load_file(path, note)
+    return [_with_scores(video, path) for video in read_days(documents, note=note)]
 
 
 def _load_file(path: Path, note: Callable[[str], None]) -> list[Detections]:

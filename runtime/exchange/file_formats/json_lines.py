@@ -7,8 +7,8 @@
     {"video": "broken", "error": "VideoError", "message": "…", …}
 
 They are of --stream, watch, --jsonl and --format jsonl; the third is written here. Other events of `afsd watch` are no
-segments; where it starts it says what it looks with. A file may hold several runs on the same video, since --stream and
-watch append: of those that say where they start, the last is read; what is there twice is read once.
+segments; where it starts it says what it looks with. Since --stream and watch append, lines may be there twice, which
+are read once, and those of several runs, which `Runs` keeps apart.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from typing import Any
 
 from runtime.annotations.activitynet import finite_number
 from runtime.common.mappings import StructureError, from_mapping
-from runtime.common.text import counted, quote
+from runtime.common.text import counted, quote, some
 from runtime.errors import AnnotationError
 from runtime.exchange.document import Document
 from runtime.exchange.record import ReadOptions, Segment, VideoSegments, WriteOptions, origin_of
+from runtime.exchange.runs import Runs
 from runtime.results.facts import VideoFacts, known_facts
 
 SUFFIX = ".jsonl"
@@ -42,9 +43,45 @@ def read(document: Document, options: ReadOptions) -> list[VideoSegments]:
     Raises:
         AnnotationError: a line is whole and has another form.
     """
-    found: dict[str, dict[Segment, None]] = {}
-    facts: dict[str, VideoFacts] = {}
-    halves = runs = twice = failed = 0
+    return read_days([document], options)
+
+
+def read_days(documents: Sequence[Document], options: ReadOptions) -> list[VideoSegments]:
+    """Read files as if they were one: a run of a watch goes on from a day's file to the next one.
+
+    Raises:
+        AnnotationError: a line is whole and has another form.
+    """
+    videos: dict[str, Runs] = {}
+    for document in documents:
+        _read_lines(document, videos, options)
+    place = documents[0].path if len(documents) == 1 else documents[0].path.parent
+    for count, what in (
+        (
+            sum(runs.replaced for runs in videos.values()),
+            "the start of a further run on a file, of which the last is read",
+        ),
+        (sum(runs.twice for runs in videos.values()), "there twice and read once"),
+    ):
+        if count:
+            options.note(f"{place}: {counted(count, 'line')}: {what}")
+    taken = set(videos)
+    found = []
+    for name, runs in videos.items():
+        named = runs.named(name, taken)
+        found += [
+            _video(shown, tuple(run.segments), run.facts, options.rate(name), options.rate_wins)
+            for shown, run in named.items()
+        ]
+        if further := list(named)[1:]:
+            what = counted(len(further), "further run")
+            options.note(f"{place}: {quote(name)}: {what} that began to count anew, kept apart as {some(further)}")
+    return found
+
+
+def _read_lines(document: Document, videos: dict[str, Runs], options: ReadOptions) -> None:
+    """Add what the lines of a file say to the runs of their videos, and note the lines that are left out."""
+    halves = failed = 0
     for number, line in enumerate(document.text.split("\n"), 1):
         where = f"{document.path}: line {number}"
         if not line.strip():
@@ -62,36 +99,25 @@ def read(document: Document, options: ReadOptions) -> list[VideoSegments]:
         if "error" in entry:
             failed += 1
             continue
-        segments = found.setdefault(video, {})
+        runs = videos.setdefault(video, Runs())
         if isinstance(entry.get("detections"), list):
-            segments.clear()
-            segments.update(dict.fromkeys(_segment(one, where) for one in entry["detections"]))
-            facts[video] = _facts(entry.get("facts"))
-            continue
-        if entry.get("event", "detection") != "detection":
-            if entry["event"] == "started":
-                runs += bool(segments)
-                segments.clear()
-                facts[video] = _facts({key: entry.get(key) for key in FACTS} | {"path": entry.get("source")})
-            continue
-        if "start_s" in entry:
-            facts[video] = _facts({key: entry.get(key) for key in FACTS})
-        segment = _segment(entry, where)
-        twice += segment in segments
-        segments[segment] = None
-    for count, what in (
-        (halves, "half written and left out"),
-        (failed, "of a video that failed"),
-        (runs, "the start of a further run, of which the last is read"),
-        (twice, "there twice and read once"),
-    ):
+            runs.current.segments = dict.fromkeys(_segment(one, where) for one in entry["detections"])
+            runs.current.facts = _facts(entry.get("facts"))
+        elif entry.get("event", "detection") == "detection":
+            if "start_s" in entry:
+                runs.current.facts = _facts({key: entry.get(key) for key in FACTS})
+            runs.add(_segment(entry, where))
+        elif entry["event"] == "started":
+            runs.start(_facts({key: entry.get(key) for key in FACTS} | {"path": entry.get("source")}), entry)
+    for count, what in ((halves, "half written and left out"), (failed, "of a video that failed")):
         if count:
             options.note(f"{document.path}: {counted(count, 'line')}: {what}")
-    return [_video(name, tuple(segments), facts.get(name, VideoFacts()), options) for name, segments in found.items()]
 
 
-def _video(name: str, segments: tuple[Segment, ...], facts: VideoFacts, options: ReadOptions) -> VideoSegments:
-    fps = facts.fps if facts.fps is not None and not options.rate_wins else options.rate(name)
+def _video(
+    name: str, segments: tuple[Segment, ...], facts: VideoFacts, known: float | None, known_wins: bool
+) -> VideoSegments:
+    fps = facts.fps if facts.fps is not None and not known_wins else known
     return VideoSegments(
         name, segments, facts.path, facts.duration_s, fps, threshold=facts.threshold, origin=origin_of(facts)
     )

@@ -95,7 +95,7 @@ def test_lines_of_a_stream_and_of_a_watch_are_read(place: list[Detections], caps
         Path(f"watch/{one.video}.jsonl").write_text("".join([started, *events[:5], started, *events, gap]))
     result, err = evaluate("watch", capsys)
     assert result == expected
-    assert err.count("1 line: the start of a further run, of which the last is read") == 3
+    assert err.count("1 line: the start of a further run on a file, of which the last is read") == 3
 
 
 def test_every_form_that_has_facts_says_how_the_detections_were_selected(
