@@ -75,7 +75,7 @@ def read_days(documents: Sequence[Document], options: ReadOptions) -> list[Video
         ]
         if further := list(named)[1:]:
             what = counted(len(further), "further run")
-            options.note(f"{place}: {quote(name)}: {what} that began to count anew, kept apart as {some(further)}")
+            options.note(f"{place}: {quote(name)}: {what}, with seconds counted anew, kept apart as {some(further)}")
     return found
 
 

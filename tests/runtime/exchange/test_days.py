@@ -74,7 +74,7 @@ def test_runs_of_a_camera_are_kept_apart(tmp_path: Path) -> None:
     found, notes = read(tmp_path)
     second, third = "cam-2026-11-28T12-00-05Z", "cam-2026-11-29T23-00-00Z"
     assert found == {"cam": [500.0], second: [7.0], third: [7.0, 7200.0]}
-    assert notes == [f"{tmp_path}: 'cam': 2 further runs that began to count anew, kept apart as {second}, {third}"]
+    assert notes == [f"{tmp_path}: 'cam': 2 further runs, with seconds counted anew, kept apart as {second}, {third}"]
 
 
 def test_runs_without_a_time_of_day_are_numbered_and_those_of_a_file_replaced(tmp_path: Path) -> None:
