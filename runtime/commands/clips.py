@@ -118,7 +118,7 @@ def clips(arguments: argparse.Namespace) -> int:
             raise
         except (AfsdError, OSError) as error:
             fail(source, error)
-    return sum_up(failed, total) if failed else 0
+    return sum_up(failed, total)
 
 
 def _min_score(arguments: argparse.Namespace, video: VideoSegments) -> float:

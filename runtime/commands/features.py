@@ -18,7 +18,7 @@ from runtime.common.ranges import FramesPerSecond, require_in_range
 from runtime.common.temporaries import sweep
 from runtime.common.text import printable
 from runtime.errors import AfsdError, InputError
-from runtime.jobs.plan import folders_of, label_of
+from runtime.jobs.plan import folders_of, label_of, own_name
 
 if TYPE_CHECKING:
     from runtime.features.folder import ExtractionOptions, FeatureFolder
@@ -96,7 +96,7 @@ def features(arguments: argparse.Namespace) -> int:
                 raise
             except (AfsdError, OSError) as error:
                 print_error(error)
-                failed.append(label_of(one.source))
+                failed.append(own_name(one) or label_of(one.source))
     return sum_up(failed, len(sources))
 
 
@@ -104,13 +104,10 @@ def _make_on_ray(arguments: argparse.Namespace, options: ExtractionOptions, flee
     """Make the features on Ray, say of each video what became of it, and return 2 if any failed."""
     from runtime.fleet.features import MadeFeatures, extract_features_dataset
 
-    failed: list[str] = []
-
     def say(label: str, outcome: Outcome) -> None:
         made = outcome.work.content
         if outcome.work.failure is not None:
             print_error(AfsdError(outcome.work.failure.message))
-            failed.append(label)
         elif isinstance(made, MadeFeatures):
             steps = f"{made.steps} steps are there already"
             if made.frames:
@@ -130,7 +127,7 @@ def _make_on_ray(arguments: argparse.Namespace, options: ExtractionOptions, flee
         on_video=say,
     )
     print(summary)
-    return sum_up(failed, summary.videos)
+    return sum_up([failed.video for failed in summary.failures], summary.videos)
 
 
 def _write(folder: FeatureFolder, one: NamedSource, width: int) -> str:

@@ -77,7 +77,7 @@ def plan_jobs(sources: Sequence[Source | NamedSource], *, labelled: bool = False
     taken: set[str] = set()
     names = []
     for number, source in enumerate(sources):
-        name = _name(source) or f"video{number + 1}"
+        name = own_name(source) or f"video{number + 1}"
         names.append(take_name(without_prefix(name) if labelled else name, taken))
     plain = (source.source if isinstance(source, NamedSource) else source for source in sources)
     return [
@@ -110,11 +110,12 @@ def label_of(source: Source) -> str:
         return printable(str(error))
 
 
-def _name(source: Source | NamedSource) -> str:
+def own_name(source: Source | NamedSource) -> str:
+    """Return the name that a source has by itself or by its folder; empty for an address that is none."""
     if isinstance(source, Features):
         return source.name
     if isinstance(source, NamedSource):
-        return source.name or _name(source.source)
+        return source.name or own_name(source.source)
     try:
         return name_of(source)[0]
     except VideoError:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+
+from runtime.common.text import quote, some
 
 HOUR_S = 3600.0
 NAMED = 10
@@ -23,7 +23,7 @@ class Tally:
     skipped: int = 0
     """Videos that were done before."""
     failed: list[str] = field(default_factory=list)
-    """Failed videos, as they are named to people."""
+    """Failed videos, by their names in the results."""
     not_done: int = 0
     """Videos that were not done, after too many failures or a signal."""
     video_s: float = 0.0
@@ -64,15 +64,15 @@ class Tally:
 
     def failed_line(self) -> str:
         """Return which videos failed; empty: none did, or there is only one."""
-        if not self.failed or self.total == 1:
-            return ""
-        names = short_names(self.failed)
-        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        return f"{len(names)} of {self.total} videos failed: {', '.join(names[:NAMED])}{more}"
+        return failed_line(self.failed, self.total)
 
 
-def short_names(labels: Sequence[str]) -> list[str]:
-    """Return videos, as they are named to people, by their files' names; by their paths where these are the same."""
-    short = [label if "://" in label else Path(label).name for label in labels]
-    counts = Counter(short)
-    return [name if counts[name] == 1 else label for name, label in zip(short, labels, strict=True)]
+def failed_line(failed: Sequence[str], total: int) -> str:
+    """Return which of several videos failed, by their names in the results; empty: none did, or there is only one.
+
+    The names tell videos apart that have one file name in several folders; their own lines of error have the paths.
+    """
+    if not failed or total == 1:
+        return ""
+    names = [name if name and name.isprintable() else quote(name) for name in failed]
+    return f"{len(names)} of {total} videos failed: {some(names, NAMED)}"

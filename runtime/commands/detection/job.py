@@ -249,7 +249,7 @@ class DetectJob:
         if failure is not None:
             print_error(failure.message)
             self._print(lambda: self._output.failure(job, failure))
-            self._tally.failed.append(job.label)
+            self._tally.failed.append(job.name)
             self._note(job, failure)
             return
         self._settle(job)

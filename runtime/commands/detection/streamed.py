@@ -59,7 +59,7 @@ class StreamedOutput:
 def stream_videos(
     detector: Detector, jobs: list[VideoJob], flags: argparse.Namespace, labels: VideoScores | None, lowest: float
 ) -> list[str]:
-    """Stream the videos one after another, and return those that failed, as they are named to people."""
+    """Stream the videos one after another, and return the names of those that failed."""
     from runtime.jobs.work import named_for, require_labels
 
     output, failed = StreamedOutput(flags), []
@@ -82,5 +82,5 @@ def stream_videos(
             raise
         except (AfsdError, OSError) as error:
             print_error(error)
-            failed.append(job.label)
+            failed.append(job.name)
     return failed

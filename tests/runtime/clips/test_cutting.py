@@ -300,7 +300,7 @@ def test_names_and_labels_that_no_file_can_have_stop_no_other_video(
     assert cli.main(["clips", str(tmp_path / "d.json"), "--videos", str(videos), "--out", str(out), *flags]) == 2
     errors = capsys.readouterr().err.splitlines()
     assert [line.startswith("afsd: error: the name of a video is ") for line in errors] == [True] * 3 + [False]
-    assert errors[-1] == "afsd: 3 of 5 videos failed: 'a\\tb', up, ''"
+    assert errors[-1] == "afsd: 3 of 5 videos failed: 'a\\tb', ../up, ''"
     clips = sorted(out.iterdir())
     assert len(clips) == (1 if "--reel" in flags else 2)
     with import_av().open(str(clips[0])) as container:

@@ -161,7 +161,7 @@ def test_one_bad_video_among_several(model: str, videos: Path, capsys: pytest.Ca
     assert len(err.splitlines()) == 4
     assert "afsd: 4 videos, 0.00222 h: 2 done, 0 skipped, 2 failed; " in err
     assert "afsd: error: " + bad in err
-    assert err.endswith("afsd: 2 of 4 videos failed: notes.txt, nowhere.mp4\n")
+    assert err.endswith("afsd: 2 of 4 videos failed: notes, nowhere\n")
     assert "afsd: error: nowhere.mp4: file or folder not found" in err
 
 

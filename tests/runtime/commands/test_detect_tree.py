@@ -314,6 +314,6 @@ def test_failures_of_one_file_name_are_told_apart(tmp_path: Path, capsys: pytest
         tree.write(f"{folder}/x", 50)
         (tree.videos / folder / "x.avi").write_bytes(b"none")
     assert tree.detect() == 2
-    assert f"2 of 2 videos failed: {tree.videos}/a/x.avi, {tree.videos}/b/x.avi" in capsys.readouterr().err
+    assert "2 of 2 videos failed: a/x, b/x\n" in capsys.readouterr().err
     lines = [json.loads(line)["video"] for line in (tree.out / "failures.jsonl").read_text().splitlines()]
     assert lines == ["a/x", "b/x"]

@@ -94,6 +94,6 @@ def test_the_summary_begins_alike_after_a_restart() -> None:
     none = Tally(skipped=4, known_s=7200.0, wall_s=0.1)
     assert none.line() == "4 videos, 2 h: 0 done, 4 skipped, 0 failed; none was read"
     assert none.failed_line() == ""
-    some = Tally(done=1, failed=["/x/a.mp4", "s3://b/c.mp4"], not_done=2)
-    assert "2 failed, 2 not done; none was read" in some.line()  # in work or not
-    assert some.failed_line() == "2 of 5 videos failed: a.mp4, s3://b/c.mp4"
+    some = Tally(done=1, failed=["day1/a", "day2/a", "b\n"], not_done=2)
+    assert "3 failed, 2 not done; none was read" in some.line()  # in work or not
+    assert some.failed_line() == "3 of 6 videos failed: day1/a, day2/a, 'b\\n'"
