@@ -34,7 +34,7 @@ def add_clips(subparsers: Any) -> None:
         "and little time, so a clip begins at the key frame before its detection; --exact encodes anew, to the frame.",
     )
     parser.add_argument(
-        "segments", metavar="DETECTIONS", type=Path, help="JSON of detections, or any format that afsd convert reads"
+        "segments", metavar="DETECTIONS", help="JSON of detections, or any format that afsd convert reads"
     )
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--videos", metavar="DIR", type=Path, help="folder of the videos, found by their names")
@@ -63,7 +63,9 @@ def clips(arguments: argparse.Namespace) -> int:
     from runtime.clips.cutting import write_clips, write_reel
     from runtime.clips.plan import Padding, is_in_video, plan_cuts
     from runtime.exchange.files import read_segments
+    from runtime.exchange.inputs import input_path
 
+    arguments.segments = input_path(arguments.segments)
     require_in_range("--score", arguments.score, Share | None)
     require_in_range("--top", arguments.top, Count | None)
     require_in_range("--pad", arguments.pad, Padding)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from runtime.common.console import print_note, print_warning
 from runtime.common.ranges import Share, require_in_range
-from runtime.common.text import counted, printable, quote, some
+from runtime.common.text import counted, printable, public_url, quote, some
 from runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,10 +35,8 @@ def add_convert(subparsers: Any) -> None:
         "SubRip, EDL, OpenTimelineIO, FiftyOne. The format of IN is known by its content, that of OUT by its suffix or "
         "--to. docs/formats.md says what each holds.",
     )
-    parser.add_argument("input", metavar="IN", type=Path, help="file, or folder with a file per video")
-    parser.add_argument(
-        "output", metavar="OUT", type=Path, help="file, or, of a format with a file per video, folder of several"
-    )
+    parser.add_argument("input", metavar="IN", help="file, or folder with a file per video")
+    parser.add_argument("output", metavar="OUT", help="file, or, of a format with a file per video, folder of several")
     parser.add_argument("--from", dest="source", metavar="NAME", help="format of IN, where its content does not say")
     parser.add_argument("--to", dest="target", metavar="NAME", help=f"format of OUT: {_names()}")
     parser.add_argument(
@@ -86,8 +84,11 @@ def convert(arguments: argparse.Namespace) -> int:
     """Run the verb."""
     from runtime.exchange.files import find_segments, format_of, kind_of, list_losses, write_segments, written_segments
     from runtime.exchange.formats import FORMATS, format_named
+    from runtime.exchange.inputs import input_path
     from runtime.exchange.media import VideoFolder
 
+    arguments.input = input_path(arguments.input, "annotations and results")
+    arguments.output = _output_path(arguments.output)
     require_in_range("--score", arguments.score, Share | None)
     target = arguments.target or format_of(arguments.output)
     format_named(target)
@@ -136,6 +137,18 @@ def convert(arguments: argparse.Namespace) -> int:
         )
     )
     return 0
+
+
+def _output_path(text: str) -> Path:
+    """Return the path of OUT (InputError: it is a URL, of which a path would be a folder named "s3:")."""
+    from runtime.video.sources import is_url
+
+    if is_url(text):
+        raise InputError(
+            f"{public_url(text)}: got a URL, expected a file or folder of this machine (afsd detect alone writes into "
+            "object stores)"
+        )
+    return Path(text)
 
 
 def _names() -> str:

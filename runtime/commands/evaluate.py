@@ -53,10 +53,11 @@ from runtime.evaluation import (
     evaluate_thresholds,
     format_table,
 )
-from runtime.evaluation.coverage import describe_coverage
+from runtime.evaluation.coverage import describe_coverage, require_common
 from runtime.evaluation.error_kinds import TOUCHING
 from runtime.evaluation.number_lists import parse_numbers, parse_tious
 from runtime.exchange.found import load_found, lowest_score, names_engine
+from runtime.exchange.inputs import input_path
 from runtime.exchange.record import RATE_ADVICE
 from runtime.results.detections import Detections, write_results
 from runtime.results.writers import require_ours
@@ -241,6 +242,8 @@ def _add_further(parser: argparse._ArgumentGroup) -> None:
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
     """Run the verb and return the exit status."""
+    arguments.detections = str(input_path(arguments.detections, "models and results"))
+    arguments.ground_truth = str(input_path(arguments.ground_truth, "annotations"))
     tious = parse_tious(arguments.tiou)
     require_in_range("--labels-per-video", arguments.labels_per_video, Count)
     edges = parse_numbers(arguments.duration_edges, "--duration-edges", "rising seconds such as 1.5,2.5")
@@ -436,6 +439,10 @@ def _read_detections(arguments: argparse.Namespace, truth: Sequence[VideoAnnotat
         return None
     refuse_flags(arguments, ENGINE_FLAGS, f"{origin} holds detections, and it is of an engine")
     found = load_found(origin, _note)
+    judged_by, choose = arguments.ground_truth, "--subset" if any(video.subset for video in truth) else ""
+    if arguments.fold:
+        judged_by, choose = f"fold {arguments.fold} of {judged_by}", "--fold"
+    require_common(found, truth, origin, judged_by, choose)
     if coverage := describe_coverage(found, truth, arguments.rule):
         _note(f"{origin}: {coverage}")
     if (lowest := lowest_score(found)) > DECODED_FROM:

@@ -15,6 +15,8 @@ from runtime.errors import AnnotationError
 
 MAX_XML_DEPTH = 200
 """Deepest nesting of elements; files of annotation tools have fewer than ten levels."""
+PARQUET = ".parquet"
+"""Suffix of tables that this project writes and does not read."""
 _ILLEGAL = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 cannot hold, and the carriage return, which readers turn into a line feed."""
 
@@ -30,6 +32,11 @@ class Document:
     @cached_property
     def text(self) -> str:
         """The content as text (AnnotationError: the file cannot be read, or is not UTF-8)."""
+        if self.suffix == PARQUET:
+            raise AnnotationError(
+                f"{self.path}: got Parquet, expected JSON, JSON lines or a table; take detections.jsonl of the same "
+                "folder, which afsd detect --format jsonl writes"
+            )
         try:
             return read_text(self.path)
         except FileNotFoundError:

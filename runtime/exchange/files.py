@@ -35,6 +35,7 @@ from runtime.exchange.formats import (
     read_documents,
     recognise,
 )
+from runtime.exchange.inputs import input_path
 from runtime.exchange.marks import add_mark, is_unchanged
 from runtime.exchange.media import VideoFolder
 from runtime.exchange.record import RATE_ADVICE, Kind, ReadOptions, Unit, VideoSegments, WriteOptions
@@ -80,10 +81,10 @@ def read_segments(
 
     Raises:
         AnnotationError: the file cannot be read, is of no known format, or lacks a frame rate.
-        InputError: an unknown format, unit or kind, or a rate out of range.
+        InputError: an unknown format, unit or kind, a rate out of range, or a URL of another machine.
     """
     media = VideoFolder(None if videos is None else Path(videos))
-    found = find_segments(Path(path), format, fps=fps, media=media, unit=unit, kind=kind, note=note)
+    found = find_segments(input_path(path), format, fps=fps, media=media, unit=unit, kind=kind, note=note)
     return tuple(media.complete(video) for video in found.videos)
 
 

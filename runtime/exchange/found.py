@@ -11,9 +11,10 @@ from runtime.common.text import some
 from runtime.errors import AnnotationError
 from runtime.exchange.below import RESULT_SUFFIXES, files_below, is_beside_results, is_of_all, is_of_place
 from runtime.exchange.days import join_days
-from runtime.exchange.document import Document
+from runtime.exchange.document import PARQUET, Document
 from runtime.exchange.files import read_days, read_segments, require_unique
 from runtime.exchange.formats import TEXT_SUFFIXES, recognise
+from runtime.exchange.inputs import input_path
 from runtime.exchange.record import VideoSegments
 from runtime.results.detections import Detections, load_detections
 from runtime.results.thumos14 import read_text_detections
@@ -37,9 +38,9 @@ def load_found(path: PathLike, note: Callable[[str], None] = lambda text: None) 
 
     Raises:
         AnnotationError: a file cannot be read, has another form, or holds segments without a score.
-        InputError: two videos have the same name.
+        InputError: two videos have the same name, or the path is a URL of another machine.
     """
-    path = Path(path)
+    path = input_path(path)
     if is_folder(path):
         return _load_folder(path, note)
     if text_suffix(path) == ".txt":
@@ -115,7 +116,7 @@ def _with_scores(video: VideoSegments, path: Path) -> Detections:
 
 def names_engine(path: PathLike) -> bool:
     """Return whether a path is taken for an engine's and not for detections: by its suffix, unless it is a folder."""
-    return not is_folder(Path(path)) and text_suffix(path) not in FOUND_SUFFIXES
+    return not is_folder(Path(path)) and text_suffix(path) not in FOUND_SUFFIXES | {PARQUET}
 
 
 def lowest_score(found: Sequence[Detections]) -> float:

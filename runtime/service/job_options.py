@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
@@ -47,24 +47,31 @@ class JobOptions:
         return self.exclusive != "none" or self.merge_gap is not None or self.min_length > 0
 
 
-def read_options(values: Mapping[str, Any]) -> JobOptions:
+def read_options(values: Mapping[str, Any], beside: Collection[str] = ("name",)) -> JobOptions:
     """Return the options in a mapping of JSON's values.
+
+    Args:
+        values: the values by the names of the options.
+        beside: what else a client may say there, which an error names, too; it is not among `values`.
 
     Raises:
         InputError: an unknown option, or a value of the wrong type or range.
     """
+    known = {field.name for field in dataclasses.fields(JobOptions)}
+    for name in values:
+        if name not in known:
+            raise InputError(f"{name}: unknown key; expected one of {', '.join(sorted({*known, *beside}))}")
     try:
         return from_mapping(JobOptions, values)
     except StructureError as error:
         raise InputError(str(error).removeprefix("JobOptions: ")) from None
 
 
-def read_words(values: Mapping[str, str]) -> JobOptions:
-    """Return the options in a query or form, whose values are text; errors as in `read_options`."""
+def read_words(values: Mapping[str, str], beside: Collection[str] = ("name",)) -> JobOptions:
+    """Return the options in a query or form, whose values are text; arguments and errors as in `read_options`."""
     hints = get_type_hints(JobOptions)
-    known = {field.name for field in dataclasses.fields(JobOptions)}
     return read_options(
-        {name: _value(name, text, hints[name]) if name in known else text for name, text in values.items()}
+        {name: _value(name, text, hints[name]) if name in hints else text for name, text in values.items()}, beside
     )
 
 

@@ -141,7 +141,7 @@ class LiveInputs:
         values = dict(request.query_params)
         own: dict[str, str] = {name: values.pop(name) for name in OWN & values.keys()}
         try:
-            options = read_words(values)
+            options = read_words(values, OWN)
             numbers: dict[str, float] = {name: float(own[name]) for name in ("fps", "settle_s") if name in own}
             check_rates(numbers)
         except ValueError as error:
@@ -201,7 +201,7 @@ class LiveInputs:
             raise RefusedError(400, "the first message: expected an object with format, width, height and fps")
         own = {name: hello[name] for name in OWN & hello.keys()}
         try:
-            options = read_options({name: value for name, value in hello.items() if name not in OWN})
+            options = read_options({name: value for name, value in hello.items() if name not in OWN}, OWN)
             if own.get("format") not in FORMATS:
                 raise InputError(f"format: got {quote(own.get('format'))}, expected one of {', '.join(FORMATS)}")
             for side in ("width", "height"):

@@ -210,7 +210,7 @@ class Routes:
         given = values.pop("name", "")
         if (url is None) == (path is None) or not isinstance(given, str):
             raise RefusedError(400, 'expected {"url": …} or {"path": …}, one of them, and options')
-        options = _options(read_options, values)
+        options = _options(lambda given: read_options(given, ("name", "path", "url")), values)
         if path is not None:
             found = await asyncio.to_thread(find_in_root, self._options.root, path)
             name, source = shown_name(given or found.name), without_surrogates(printable(str(path)))

@@ -149,6 +149,10 @@ def test_weak_detections_are_left_out_when_asked(place: Path, capsys: pytest.Cap
         (["truth.json", "x.doc"], "x.doc: got .doc, and no format has it"),
         (["truth.json", "x.eaf"], "x.eaf: a file of ELAN holds one video, got 2; give a folder and --to NAME"),
         (["truth.json", "x", "--to", "nvivo"], "format: got 'nvivo', expected one of activitynet"),
+        (
+            ["truth.json", "s3://bucket/x.csv"],
+            "s3://bucket/x.csv: got a URL, expected a file or folder of this machine",
+        ),
         (["gone.json", "x.csv"], "gone.json: file not found"),
         (["truth.json", "x.csv", "--videos", "gone"], "gone: folder not found"),
         (["truth.json", "x.csv", "--fps", "0"], "fps: got 0.0, expected above 0"),

@@ -213,6 +213,62 @@ def test_a_table_that_was_cut_at_a_score_is_said_to_be(
     )
 
 
+def test_results_of_no_judged_video_are_an_error_in_every_form(
+    place: list[Detections], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_truth({name: [place[0][0]] for name in ("x", "testing")})
+    write_results("tree.json", [found("cam1/else", 3), found("cam1/testing", 4)])
+    Path("some.txt").write_text("else.mp4 1.0 2.0 7 0.9\n")
+    Path("bare.json").write_text(json.dumps({"results": {"else": []}}))
+    found("else", 5).to_csv("else.csv")
+    for form, got, annotated in (
+        ("tree.json", "2 videos, such as 'cam1/testing'", "testing"),  # of alike names, if there are
+        ("found.json", "3 videos, such as 'a'", "x"),
+        ("some.txt", "1 video, such as 'else'", "x"),
+        ("bare.json", "1 video, such as 'else'", "x"),
+        ("else.csv", "1 video, such as 'else'", "x"),
+    ):
+        assert main(["evaluate", form, "truth.json"]) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err == (
+            f"afsd: error: {form}: got results of {got}, expected any of the 2 judged by truth.json, such as "
+            f"'{annotated}'; give both the same names, folders included\n"
+        )
+    Path("none.json").write_text(json.dumps({"results": {}}))
+    result, _ = evaluate("none.json", capsys)  # nothing was found anywhere
+    assert result["average_mAP"] == 0
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "convert", "clips"])
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("detections.parquet", "detections.parquet: got Parquet, expected JSON, JSON lines or a table; take"),
+        ("local:///tmp/x/found", "local:///tmp/x/found: "),
+        ("s3://me:secret@bucket/found.json", "s3://bucket/found.json: "),
+        ("https://host/found.json?key=secret", "https://host/found.json: got the address of a server, expected a file"),
+    ],
+)
+@pytest.mark.usefixtures("place")
+def test_parquet_and_addresses_are_refused_in_a_line(
+    verb: str, given: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("detections.parquet").write_bytes(b"PAR1\xff")
+    more = {"evaluate": ["truth.json"], "convert": ["out.csv"], "clips": ["--out", "out"]}[verb]
+    assert main([verb, given, *more]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"afsd: error: {message}")
+    assert "secret" not in line
+    if given.startswith(("local", "s3")):
+        assert line.endswith("results in an object store are not read; copy them to a folder here")
+
+
+@pytest.mark.usefixtures("place")
+def test_a_file_by_its_url_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate(f"file://{tmp_path}/found.json", capsys) == evaluate("found.json", capsys)
+
+
 @pytest.mark.usefixtures("place")
 def test_what_holds_no_detections_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     Path("empty").mkdir()

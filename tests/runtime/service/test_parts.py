@@ -143,6 +143,9 @@ def test_options_mean_the_same_as_words_and_as_json() -> None:
     words = {"score": "0.5", "exclusive": "class", "merge_gap": "1", "min_length": "0.5", "fps": "25", "preview": "yes"}
     values = {"score": 0.5, "exclusive": "class", "merge_gap": 1, "min_length": 0.5, "fps": 25, "preview": True}
     assert read_words(words) == read_options(values) == options
+    for read in (read_words, read_options):
+        with pytest.raises(InputError, match=r"^speed: unknown key; .*min_length, name, preview, score$"):
+            read({"speed": "1"})
 
 
 def test_the_description_is_openapi_and_has_every_route_and_option() -> None:
