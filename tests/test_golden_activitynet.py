@@ -46,7 +46,7 @@ class Recorded:
         """Nothing to release."""
 
 
-@pytest.mark.parametrize("stream", [*(pytest.param(s, marks=pytest.mark.thorough) for s in ("rgb", "flow")), "fusion"])
+@pytest.mark.parametrize("stream", [*(pytest.param(s, marks=pytest.mark.slow) for s in ("rgb", "flow")), "fusion"])
 @pytest.mark.parametrize(("share", "least"), [(1.0, 7), (0.1, 100)])
 def test_published_outputs_as_f5_has_them(stream: str, share: float, least: int) -> None:
     """As recorded, where most random offsets turn segments around, and with a tenth of the offsets."""

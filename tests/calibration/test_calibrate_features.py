@@ -38,7 +38,7 @@ class Made:
     annotations: Path
 
 
-pytestmark = pytest.mark.thorough  # a network is trained, which the tests of the other verbs of calibration do without
+pytestmark = pytest.mark.slow  # a network is trained, which the tests of the other verbs of calibration do without
 MARKS = dict.fromkeys(("gtea", "two_stage_gtea"), pytest.mark.slow)  # the other one shares their way
 
 

@@ -117,7 +117,7 @@ def test_own_reports_are_written_over(exported: Exported) -> None:
         require_own_files(model)
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_a_file_of_others_is_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Annotations beside a network of the same name, in the place of the sidecar; and an XML file of another kind."""
     network = write_tiny_onnx(tmp_path / "mine.onnx", None)

@@ -58,6 +58,7 @@ def averaged(network: I3D, snippet: NDArray[np.uint8]) -> NDArray[np.float32]:
     return pooled.flatten().numpy()
 
 
+@pytest.mark.thorough
 def test_the_file_keeps_the_contract(backbone: Path) -> None:
     graph = onnx.load(backbone).graph
     types = {value.name: value.type.tensor_type for value in (*graph.input, *graph.output)}
@@ -79,6 +80,7 @@ def test_the_file_keeps_the_contract(backbone: Path) -> None:
     assert spec.multiply_adds > 0
 
 
+@pytest.mark.thorough
 def test_features_of_a_video_are_those_of_pytorch_on_its_decoded_frames(backbone: Path, tmp_path: Path) -> None:
     """Frames decoded and reduced by OpenCV and Pillow, snippets cut by hand, averaged by PyTorch's pooling."""
     from PIL import Image
@@ -99,6 +101,7 @@ def test_features_of_a_video_are_those_of_pytorch_on_its_decoded_frames(backbone
     assert float(np.abs(found[0] - found[-1]).max()) > 0.02 * float(np.abs(found).max())
 
 
+@pytest.mark.thorough
 def test_openvino_says_the_same(backbone: Path, tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     engine = open_engine(export_openvino(backbone, tmp_path / "i3d.xml"))  # compares the numbers
@@ -175,6 +178,7 @@ def test_the_verb_writes_the_backbone_of_a_checkpoint(exported: Exported, tmp_pa
     assert spec.checkpoint_sha256 == load_checkpoint(exported.checkpoint).sha256
 
 
+@pytest.mark.thorough
 def test_a_backbone_is_refused_where_a_detector_belongs(backbone: Path, tmp_path: Path, capsys: Any) -> None:
     with pytest.raises(ExportError, match="a backbone, which is float32"):
         write_typed_onnx(backbone, "fp16")

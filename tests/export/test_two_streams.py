@@ -50,16 +50,14 @@ def exported(made_once: MadeOnce) -> Callable[[str, str], tuple[Path, Path, Path
 
 
 Make = Callable[[str, str], tuple[Path, Path, Path]]
-CASES = pytest.mark.parametrize(
-    ("fusion", "to"), [("mean", "onnx"), pytest.param("geometric", "openvino", marks=pytest.mark.slow)]
-)
+CASES = pytest.mark.parametrize(("fusion", "to"), [("mean", "onnx"), ("geometric", "openvino")])
 
 
 def pair(rgb: Path, flow: Path) -> Engine:
     return TwoStreamEngine(open_torch_engine(rgb), open_torch_engine(flow))
 
 
-@pytest.mark.thorough  # tracing two networks takes most of a minute
+@pytest.mark.slow  # tracing two networks takes most of a minute
 @CASES
 def test_one_file_says_what_two_networks_say(exported: Make, fusion: str, to: str) -> None:
     rgb, flow, fused = exported(fusion, to)
@@ -76,7 +74,7 @@ def test_one_file_says_what_two_networks_say(exported: Make, fusion: str, to: st
     assert {o["name"]: o["coarse"] for o in report["outputs"]}["loc"] == (fusion == "mean")
 
 
-@pytest.mark.thorough  # tracing two networks takes most of a minute
+@pytest.mark.slow  # tracing two networks takes most of a minute
 @CASES
 def test_the_file_describes_both(exported: Make, fusion: str, to: str) -> None:
     rgb, flow, fused = exported(fusion, to)
@@ -112,7 +110,7 @@ def rows_of(found: Detections) -> np.ndarray:
     return rows[np.lexsort(rows.T)]
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_the_detector_computes_or_takes_flow(exported: Make) -> None:
     rgb, flow, fused = exported("mean", "onnx")
     frames = np.random.default_rng(0).integers(0, 256, (80, 36, 36, 3), np.uint8)

@@ -121,7 +121,7 @@ def test_the_result_is_an_ordinary_checkpoint_with_its_statistics_unchanged(trai
         trained.tune(tmp_path / "run", 2)
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_a_resumed_run_equals_an_uninterrupted_one(trained: Trained, tmp_path: Path) -> None:
     whole = load_checkpoint(trained.tune(tmp_path / "whole", 4))
     part = trained.tune(tmp_path / "parts", 4, "run.max_steps=2")

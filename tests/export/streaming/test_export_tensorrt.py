@@ -33,7 +33,7 @@ from tests.quantise import quantised_graph
 
 PARTS = ["steady", "edge", "head"]
 
-pytestmark = pytest.mark.thorough  # what all share is exported first
+pytestmark = pytest.mark.slow  # what all share is exported first
 
 
 class Builder:
@@ -109,7 +109,7 @@ def test_from_a_network_on_windows_to_detections(networks: Networks, clip: Path,
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
 
 
-@pytest.mark.parametrize("part", [PARTS[0], *(pytest.param(part, marks=pytest.mark.thorough) for part in PARTS[1:])])
+@pytest.mark.parametrize("part", PARTS)
 def test_an_engine_with_other_numbers_is_not_written(clip: Path, builder: Builder, part: str) -> None:
     builder.wrong = part
     with pytest.raises(ExportError):
@@ -137,9 +137,7 @@ def test_the_command_for_another_machine(
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize(
-    "precision", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("fp16", "bf16")), "int8"]
-)
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "int8"])
 def test_rtx_builds_the_three_parts(clip: Path, precision: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Really built, for a GPU that is not here: what it takes, and in which precision it computes."""
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed here (it comes for x86-64 Linux)")

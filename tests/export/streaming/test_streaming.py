@@ -420,7 +420,7 @@ def test_two_streams_in_one_file(to: str, made_once: MadeOnce) -> None:
             assert np.abs(found - part).max() <= 1e-5 * np.abs(part).max()
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_a_calibrated_network_streams_in_eight_bit(networks: Networks, tmp_path: Path) -> None:
     clip = tmp_path / "small.int8.onnx"
     save_graph(quantised_graph(networks.onnx, "uint8", list(seeded_batches(read_artifact(networks.onnx).spec))), clip)

@@ -37,8 +37,8 @@ def rtx() -> None:
     ("precision", "architectures", "recorded"),
     [
         pytest.param("fp16", ("8.6",), ("8.6",), marks=pytest.mark.thorough),
-        pytest.param("fp32", ("8.6",), ("8.6",), marks=pytest.mark.thorough),
-        pytest.param("bf16", (), RTX_DEFAULT, marks=pytest.mark.thorough),
+        pytest.param("fp32", ("8.6",), ("8.6",), marks=pytest.mark.slow),
+        pytest.param("bf16", (), RTX_DEFAULT, marks=pytest.mark.slow),
     ],
 )
 def test_rtx_builds_every_precision(

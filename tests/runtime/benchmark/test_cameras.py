@@ -134,7 +134,7 @@ def test_a_first_number_needs_cameras(capfd: pytest.CaptureFixture[str]) -> None
     assert "--cameras-first does nothing without --cameras" in capfd.readouterr().err
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_real_cameras_are_watched_and_a_slow_engine_is_noticed(tmp_path: Path) -> None:
     """Three cameras over HTTP; an engine that takes longer than a stride for them falls behind."""
 

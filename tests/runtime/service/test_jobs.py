@@ -236,14 +236,8 @@ def test_a_video_that_is_too_long_is_refused_before_the_work(served: Served, vid
     assert "at most 5 s" in job["reason"]
 
 
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [
-        ("crash", "signal 11"),
-        pytest.param("greedy", "memory", marks=pytest.mark.thorough),
-        pytest.param("hang", "more than 1 s", marks=pytest.mark.thorough),
-    ],
-)
+@pytest.mark.thorough
+@pytest.mark.parametrize(("name", "reason"), [("crash", "signal 11"), ("greedy", "memory"), ("hang", "more than 1 s")])
 def test_what_a_video_does_to_a_worker_fails_its_job_alone(
     name: str, reason: str, served: Served, videos: Path
 ) -> None:

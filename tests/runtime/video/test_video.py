@@ -112,7 +112,9 @@ def test_fps_of_the_file_can_be_overruled(tmp_path: Path) -> None:
     assert numbers(open_frames(str(path), 10.0, fps=5.0)) == [t for t in range(20) for _ in range(2)]
 
 
-@pytest.mark.parametrize("name", REAL_VIDEOS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.thorough) if name == "drink.avi" else name for name in REAL_VIDEOS]
+)
 def test_real_videos(name: str) -> None:
     fps, count = REAL_VIDEOS[name]
     path = shared("data/videos") / name

@@ -37,11 +37,6 @@ SPANS = ((0.1, 0.3), (0.25, 0.8), (0.5, 0.52))
 """Instances of the second golden set."""
 
 
-def thorough(*case: object) -> object:
-    """A case for the thorough tests alone: the published networks take seconds each."""
-    return pytest.param(*case, marks=pytest.mark.thorough)
-
-
 @pytest.mark.parametrize("network", NETWORKS)
 def test_state_dict_is_the_published_one(network: str) -> None:
     with torch.device("meta"):
@@ -71,7 +66,7 @@ def test_parameter_count(network: str, total: int) -> None:
     "network",
     [
         "thumos14_rgb",
-        thorough("thumos14_flow"),
+        pytest.param("thumos14_flow", marks=pytest.mark.slow),
         pytest.param("anet_flow", marks=pytest.mark.slow),
         pytest.param("anet_rgb", marks=pytest.mark.slow),  # the second golden set has its outputs, too
     ],
@@ -107,7 +102,7 @@ def test_forward_is_the_golden_one(network: str) -> None:
     ("network", "loc_bias"),
     [
         pytest.param("thumos14_rgb", 3.0, marks=pytest.mark.slow),
-        thorough("anet_rgb", 1.5),
+        pytest.param("anet_rgb", 1.5, marks=pytest.mark.thorough),
         pytest.param("thumos14_flow", 3.0, marks=pytest.mark.slow),  # the losses know nothing of the stream
     ],
 )

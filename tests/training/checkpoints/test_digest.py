@@ -52,7 +52,7 @@ def test_both_formats_hold_the_same(checkpoint: Checkpoint, tmp_path: Path, suff
     assert loaded.sha256 == load_checkpoint(tmp_path / "b.ckpt").sha256
 
 
-@pytest.mark.parametrize("bits", [400, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("bits", [100, pytest.param(2000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_random_single_bits(checkpoint: Checkpoint, tmp_path: Path, suffix: str, bits: int) -> None:
     path = tmp_path / f"a{suffix}"

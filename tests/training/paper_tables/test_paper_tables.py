@@ -63,7 +63,7 @@ def judged(root: Path, out: Path, key: str, fold: str) -> tuple[list[Detections]
     ], truth
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_one_set_of_runs_gives_all_tables_of_the_modules(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root, out = make_feature_set(tmp_path / "set"), tmp_path / "out"
     assert run(root, out, "modules") == 0

@@ -122,6 +122,7 @@ def test_thumos14_repaired(source: Path, tmp_path: Path) -> None:
     assert videos["a"].instances[2].end_s == counts["a"] / 30
 
 
+@pytest.mark.thorough
 def test_the_published_training_set_from_its_tables(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     folder = shared("data/thumos14")
     assert afsd("thumos14", "--tables", str(folder), "--check") == 0

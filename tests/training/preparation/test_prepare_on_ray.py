@@ -17,7 +17,7 @@ from tests.videos import write_video
 from training.preparation import fleet
 from training.preparation.prepare import StoreOptions, Stream, prepare_own
 
-pytestmark = pytest.mark.thorough
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
